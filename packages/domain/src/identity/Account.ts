@@ -1,0 +1,16 @@
+import { Schema } from "effect"
+
+/** Who owns things: a person, a service or an organization. A UUID. */
+export const AccountId = Schema.String.check(Schema.isUUID(undefined, { message: "must be a valid UUID" })).pipe(
+  Schema.brand("AccountId")
+)
+export type AccountId = typeof AccountId.Type
+
+/** An account. Platform admins may act for every account. */
+export class Account extends Schema.Class<Account>("Account")({
+  id: AccountId,
+  name: Schema.NullOr(Schema.String),
+  email: Schema.NullOr(Schema.String),
+  platformAdmin: Schema.Boolean,
+  createdAt: Schema.DateTimeUtc
+}) {}

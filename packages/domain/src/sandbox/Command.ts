@@ -1,0 +1,60 @@
+import { Schema } from "effect"
+
+/** Ours to choose, unique within a sandbox; makes starting a command repeatable. */
+export const CommandId = Schema.String.check(Schema.isPattern(/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/)).pipe(
+  Schema.brand("CommandId")
+)
+export type CommandId = typeof CommandId.Type
+
+const withoutNul = Schema.isPattern(/^[^\0]*$/, { message: "must not contain a NUL character" })
+
+/** An argument of a program: any text without NUL. */
+export const Argument = Schema.String.check(withoutNul)
+
+const EnvironmentName = Schema.String.check(Schema.isPattern(/^[A-Za-z_][A-Za-z0-9_]*$/))
+
+/** A program and its arguments, run as a vector and never through a shell. */
+export class Command extends Schema.Class<Command>("Command")({
+  command: Schema.NonEmptyString.check(withoutNul),
+  args: Schema.Array(Argument),
+  /** Where it runs; null for the sandbox's home directory. */
+  cwd: Schema.NullOr(Schema.NonEmptyString.check(withoutNul)),
+  /** Added to the sandbox's own environment. */
+  env: Schema.Record(EnvironmentName, Argument)
+}) {}
+
+/** How a command ended. */
+export class CommandEnd extends Schema.Class<CommandEnd>("CommandEnd")({
+  /** `exited` by itself, `killed` when asked to, `timedOut` at its deadline, `lost` with its sandbox. */
+  by: Schema.Literals(["exited", "killed", "timedOut", "lost"]),
+  /** What the program returned; 127 if it was not found, 126 if it could not be started, 128 + n for signal n. */
+  exitCode: Schema.Int,
+  at: Schema.DateTimeUtc
+}) {}
+
+/** A command that was started in a sandbox. */
+export class StartedCommand extends Schema.Class<StartedCommand>("StartedCommand")({
+  id: CommandId,
+  startedAt: Schema.DateTimeUtc,
+  /** Null while it runs. */
+  end: Schema.NullOr(CommandEnd)
+}) {}
+
+export const OutputStream = Schema.Literals(["stdout", "stderr"])
+export type OutputStream = typeof OutputStream.Type
+
+/** How far each stream of a command's output has been read, in bytes. */
+export class OutputPosition extends Schema.Class<OutputPosition>("OutputPosition")({
+  stdout: Schema.Int.check(Schema.isGreaterThanOrEqualTo(0)),
+  stderr: Schema.Int.check(Schema.isGreaterThanOrEqualTo(0))
+}) {
+  static readonly start = new OutputPosition({ stdout: 0, stderr: 0 })
+}
+
+/** A piece of a command's output. */
+export interface Output {
+  readonly stream: OutputStream
+  readonly bytes: Uint8Array
+  /** Where to go on reading after this piece. */
+  readonly next: OutputPosition
+}

@@ -1,0 +1,119 @@
+/** Sandboxes the domain rents and does not own. */
+import { Context, type Duration, type Effect, type Option, Schema, type Stream } from "effect"
+import { Withheld } from "../Withheld.ts"
+import { type Command, CommandId, type Output, type OutputPosition, type StartedCommand } from "./Command.ts"
+import type { Sandbox } from "./Sandbox.ts"
+import { type SandboxFile, SandboxPath } from "./SandboxFile.ts"
+import { SandboxName } from "./SandboxName.ts"
+import { type Snapshot, SnapshotId } from "./Snapshot.ts"
+
+/** No sandbox bears the name: it never existed, or it was removed. */
+export class SandboxGone extends Schema.TaggedError<SandboxGone>()("SandboxGone", { name: SandboxName }) {}
+
+/** The sandbox exists and does not run, so it can't do this. */
+export class SandboxNotRunning extends Schema.TaggedError<SandboxNotRunning>()("SandboxNotRunning", {
+  name: SandboxName,
+  reason: Schema.NullOr(Schema.String)
+}) {}
+
+/** The snapshot never existed, has expired or was removed. */
+export class SnapshotGone extends Schema.TaggedError<SnapshotGone>()("SnapshotGone", { id: SnapshotId }) {}
+
+/** No command of the sandbox bears the id. */
+export class CommandNotFound extends Schema.TaggedError<CommandNotFound>()("CommandNotFound", { id: CommandId }) {}
+
+/** Nothing is at the path, or it is not of the kind that was asked for. */
+export class FileNotFound extends Schema.TaggedError<FileNotFound>()("FileNotFound", { path: SandboxPath }) {}
+
+/** The provider could not be asked, or refused; `retryable` tells whether asking again may help. */
+export class SandboxUnavailable extends Schema.TaggedError<SandboxUnavailable>()("SandboxUnavailable", {
+  operation: Schema.String,
+  retryable: Schema.Boolean,
+  cause: Withheld
+}) {}
+
+/** A sandbox to be. */
+export interface SandboxSpec {
+  readonly name: SandboxName
+  /** The snapshot it boots from; none for the provider's own base image. */
+  readonly from: Option.Option<SnapshotId>
+  /** How long it runs before its provider stops it. */
+  readonly lifetime: Duration.Duration
+}
+
+/** A command to be run. */
+export interface CommandSpec extends Pick<Command, "command" | "args" | "cwd" | "env"> {
+  readonly id: CommandId
+  /** How long it may run before its provider kills it. */
+  readonly timeout: Duration.Duration
+}
+
+/** What a provider can do; it chooses between two promises of the contract, never between a promise and none. */
+export interface ProviderSupport {
+  /** What the `mode` of a session says: `local`, `vercel`, `memory`. */
+  readonly name: string
+  /** What keeps a sandbox from its host: `namespaces`, `vm`, or `none`. */
+  readonly isolation: "namespaces" | "vm" | "none"
+  /** Whether taking a snapshot stops the sandbox. */
+  readonly snapshotStops: boolean
+  /** Bytes of each output stream that are kept; what a command writes beyond is dropped, and the command goes on. */
+  readonly outputKept: number
+}
+
+type Absent = SandboxGone | SandboxUnavailable
+type Idle = SandboxGone | SandboxNotRunning | SandboxUnavailable
+
+export class SandboxProvider extends Context.Service<
+  SandboxProvider,
+  {
+    readonly supports: ProviderSupport
+    /** `none` when no sandbox bears the name. Never wakes one. */
+    readonly find: (name: SandboxName) => Effect.Effect<Option.Option<Sandbox>, SandboxUnavailable>
+    /** Those of the names that exist, in one call to the provider. Never wakes one. */
+    readonly findMany: (names: ReadonlyArray<SandboxName>) => Effect.Effect<ReadonlyArray<Sandbox>, SandboxUnavailable>
+    /** A running sandbox. Idempotent on `name`: a second call gives the first sandbox back, whatever its state. */
+    readonly create: (spec: SandboxSpec) => Effect.Effect<Sandbox, SnapshotGone | SandboxUnavailable>
+    /** Runs a stopped sandbox again with its files, for `lifetime` from now; a running one is given back unchanged. */
+    readonly resume: (name: SandboxName, lifetime: Duration.Duration) => Effect.Effect<Sandbox, Absent>
+    /** Ends every process and keeps the files. Succeeds when the sandbox is already stopped or gone. */
+    readonly stop: (name: SandboxName) => Effect.Effect<void, SandboxUnavailable>
+    /** Ends every process and forgets files and output. Succeeds when the sandbox is already gone. */
+    readonly remove: (name: SandboxName) => Effect.Effect<void, SandboxUnavailable>
+    /** Moves the moment at which a running sandbox stops by itself, further away by `by`. */
+    readonly extend: (name: SandboxName, by: Duration.Duration) => Effect.Effect<Sandbox, Idle>
+    /** Keeps the files as they are now. What the sandbox, or another made from the snapshot, writes later is not in it. */
+    readonly snapshot: (name: SandboxName) => Effect.Effect<Snapshot, Absent>
+    /** New sandboxes can't boot from it any more; those made from it live on. Succeeds when it is already gone. */
+    readonly removeSnapshot: (id: SnapshotId) => Effect.Effect<void, SandboxUnavailable>
+
+    /** Starts a command and does not wait for it. Idempotent on `id`: a second call starts nothing. */
+    readonly start: (name: SandboxName, spec: CommandSpec) => Effect.Effect<StartedCommand, Idle>
+    /** The command as it is now; `lost` if its sandbox stopped under it. */
+    readonly command: (name: SandboxName, id: CommandId) => Effect.Effect<StartedCommand, CommandNotFound | Absent>
+    /** Completes once the command has ended, and at once if it has already. Children it left behind don't count. */
+    readonly wait: (name: SandboxName, id: CommandId) => Effect.Effect<StartedCommand, CommandNotFound | Absent>
+    /** The output from `from` on, as it appears; ends when the command has ended and all it wrote was read. */
+    readonly output: (
+      name: SandboxName,
+      id: CommandId,
+      from: OutputPosition
+    ) => Stream.Stream<Output, CommandNotFound | Absent>
+    /** Ends the command and every process it started. Succeeds when it has already ended. */
+    readonly kill: (name: SandboxName, id: CommandId) => Effect.Effect<void, CommandNotFound | Absent>
+
+    /** The bytes of a file. Never reads outside the sandbox, whatever links are in the way. */
+    readonly readFile: (name: SandboxName, path: SandboxPath) => Stream.Stream<Uint8Array, FileNotFound | Idle>
+    /** Writes a file whole or not at all, making the directories above it; gives the bytes written. */
+    readonly writeFile: <E>(
+      name: SandboxName,
+      path: SandboxPath,
+      content: Stream.Stream<Uint8Array, E>
+    ) => Effect.Effect<number, E | FileNotFound | Idle>
+    /** The entries of a directory, by path; `recursive` includes those below, and never follows a link. */
+    readonly listFiles: (
+      name: SandboxName,
+      path: SandboxPath,
+      options: { readonly recursive: boolean }
+    ) => Effect.Effect<ReadonlyArray<SandboxFile>, FileNotFound | Idle>
+  }
+>()("domain/sandbox/SandboxProvider") {}

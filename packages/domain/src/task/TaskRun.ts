@@ -1,0 +1,106 @@
+import { DateTime, Option, Schema } from "effect"
+import { AccountId } from "../identity/Account.ts"
+
+export const RunId = Schema.String.check(Schema.isPattern(/^run_[A-Za-z0-9]{1,60}$/)).pipe(Schema.brand("RunId"))
+export type RunId = typeof RunId.Type
+
+/** The kinds of work that outlive a request. */
+export const TaskName = Schema.Literals([
+  "run-sandbox-command",
+  "setup-sandbox",
+  "build-org-snapshot",
+  "session-lifecycle"
+])
+export type TaskName = typeof TaskName.Type
+
+export const RunStatus = Schema.Literals([
+  "QUEUED",
+  "DELAYED",
+  "EXECUTING",
+  "REATTEMPTING",
+  "COMPLETED",
+  "CANCELED",
+  "FAILED",
+  "TIMED_OUT"
+])
+export type RunStatus = typeof RunStatus.Type
+
+/** A line of a run's own account of itself. */
+export const RunLog = Schema.Struct({ at: Schema.DateTimeUtcFromString, message: Schema.String })
+export type RunLog = typeof RunLog.Type
+
+/** One execution of a task, with what became of it. */
+export class TaskRun extends Schema.Class<TaskRun>("TaskRun")({
+  id: RunId,
+  account: AccountId,
+  task: TaskName,
+  /** What the task was given; each task knows its own shape. */
+  input: Schema.Json,
+  status: RunStatus,
+  /** How often it was begun. */
+  attempt: Schema.Int,
+  currentStep: Schema.NullOr(Schema.String),
+  logs: Schema.Array(RunLog),
+  output: Schema.NullOr(Schema.Json),
+  /** Why it failed, in words for its owner. */
+  error: Schema.NullOr(Schema.String),
+  createdAt: Schema.DateTimeUtc,
+  updatedAt: Schema.DateTimeUtc,
+  startedAt: Schema.NullOr(Schema.DateTimeUtc),
+  finishedAt: Schema.NullOr(Schema.DateTimeUtc),
+  /** Grows with every write; a write that does not know the last one is refused. */
+  version: Schema.Int
+}) {}
+
+/** The statuses that may follow each status; none follows an end. */
+const next: Record<RunStatus, ReadonlyArray<RunStatus>> = {
+  QUEUED: ["EXECUTING", "CANCELED", "FAILED"],
+  DELAYED: ["QUEUED", "EXECUTING", "CANCELED", "FAILED"],
+  EXECUTING: ["EXECUTING", "REATTEMPTING", "COMPLETED", "CANCELED", "FAILED", "TIMED_OUT"],
+  REATTEMPTING: ["EXECUTING", "CANCELED", "FAILED"],
+  COMPLETED: [],
+  CANCELED: [],
+  FAILED: [],
+  TIMED_OUT: []
+}
+
+/** Whether nothing more happens to the run. */
+export const hasEnded = (run: TaskRun): boolean => next[run.status].length === 0
+
+/** What a step of a run may change besides its status. */
+export interface RunChange {
+  readonly currentStep?: string | null
+  readonly log?: string
+  readonly output?: Schema.Json
+  readonly error?: string
+}
+
+/** The run as it is after it went to `status`; none where that step is not a legal one. */
+export const advance = (
+  run: TaskRun,
+  status: RunStatus,
+  now: DateTime.Utc,
+  change: RunChange = {}
+): Option.Option<TaskRun> => {
+  if (!next[run.status].includes(status)) return Option.none()
+  const begins = status === "EXECUTING" && run.status !== "EXECUTING"
+  return Option.some(
+    new TaskRun({
+      ...run,
+      status,
+      attempt: begins ? run.attempt + 1 : run.attempt,
+      currentStep: change.currentStep === undefined ? run.currentStep : change.currentStep,
+      logs: change.log === undefined ? run.logs : [...run.logs, { at: now, message: change.log }],
+      output: change.output === undefined ? run.output : change.output,
+      error: change.error === undefined ? run.error : change.error,
+      updatedAt: now,
+      startedAt: begins ? (run.startedAt ?? now) : run.startedAt,
+      finishedAt: next[status].length === 0 ? now : null,
+      version: run.version + 1
+    })
+  )
+}
+
+/** Milliseconds from its start to its end, or to `now` while it runs; 0 before it starts. */
+export const duration = (run: TaskRun, now: DateTime.Utc): number =>
+  run.startedAt === null ? 0 : Math.max(0, (run.finishedAt ?? now).epochMilliseconds - run.startedAt.epochMilliseconds)
