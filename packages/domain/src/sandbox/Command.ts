@@ -43,12 +43,19 @@ export class StartedCommand extends Schema.Class<StartedCommand>("StartedCommand
 export const OutputStream = Schema.Literals(["stdout", "stderr"])
 export type OutputStream = typeof OutputStream.Type
 
+/** A position no output reaches, in bytes. */
+const farEnd = 2 ** 40
+
 /** How far each stream of a command's output has been read, in bytes. */
 export class OutputPosition extends Schema.Class<OutputPosition>("OutputPosition")({
   stdout: Schema.Int.check(Schema.isGreaterThanOrEqualTo(0)),
   stderr: Schema.Int.check(Schema.isGreaterThanOrEqualTo(0))
 }) {
   static readonly start = new OutputPosition({ stdout: 0, stderr: 0 })
+
+  /** The beginning of one stream and the far end of the other: a stream gives nothing beyond its end. */
+  static readonly only = (stream: OutputStream): OutputPosition =>
+    new OutputPosition({ stdout: farEnd, stderr: farEnd, [stream]: 0 })
 }
 
 /** A piece of a command's output. */

@@ -92,7 +92,10 @@ export class SandboxProvider extends Context.Service<
     readonly command: (name: SandboxName, id: CommandId) => Effect.Effect<StartedCommand, CommandNotFound | Absent>
     /** Completes once the command has ended, and at once if it has already. Children it left behind don't count. */
     readonly wait: (name: SandboxName, id: CommandId) => Effect.Effect<StartedCommand, CommandNotFound | Absent>
-    /** The output from `from` on, as it appears; ends when the command has ended and all it wrote was read. */
+    /**
+     * The output from `from` on, as it appears; ends when the command has ended and all it wrote was read. A stream
+     * whose position lies beyond its end gives nothing.
+     */
     readonly output: (
       name: SandboxName,
       id: CommandId,

@@ -1,0 +1,199 @@
+import { Context, DateTime, Duration, Effect, Layer, Option, Schema } from "effect"
+import { SecureRandom } from "effect/crypto/SecureRandom"
+import { AccountScope } from "../identity/AccountScope.ts"
+import { newNonce } from "../newNonce.ts"
+import type { Page, PageOf } from "../Page.ts"
+import { Command } from "../sandbox/Command.ts"
+import type { Sandbox } from "../sandbox/Sandbox.ts"
+import { SandboxName } from "../sandbox/SandboxName.ts"
+import { SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
+import { defaultTimeout, encodeInput } from "../task/CommandRun.ts"
+import { RunId } from "../task/TaskRun.ts"
+import { TaskRuns } from "../task/TaskRuns.ts"
+import { Withheld } from "../Withheld.ts"
+import { AccountSandbox } from "./AccountSandbox.ts"
+import { AccountStore, type Sighting } from "./AccountStore.ts"
+
+/** The provider made no sandbox; its row says so. */
+export class SandboxNotCreated extends Schema.TaggedError<SandboxNotCreated>()("SandboxNotCreated", {
+  name: SandboxName,
+  retryable: Schema.Boolean,
+  cause: Withheld
+}) {}
+
+/** What to run in a new sandbox. */
+export type Work =
+  | { readonly _tag: "Command"; readonly command: Command }
+  /** Given to the configured agent, as one argument. */
+  | { readonly _tag: "Prompt"; readonly prompt: string }
+
+export interface NewSandbox {
+  readonly work: Option.Option<Work>
+  /** Makes asking repeatable: the same nonce gives the same sandbox and the same run. */
+  readonly nonce: Option.Option<string>
+}
+
+export interface CreatedSandbox {
+  readonly sandbox: AccountSandbox
+  /** The run of its command, if it was given one. */
+  readonly run: Option.Option<RunId>
+}
+
+/** How old a `pending` row must be before it counts as left behind, in milliseconds: longer than any create takes. */
+const leftBehindAfter = 60_000
+
+/** Rows one pass of the reconciler takes; the next pass takes the rest. */
+const rowsAPass = 100
+
+export class AccountSandboxes extends Context.Service<
+  AccountSandboxes,
+  {
+    /** A new running sandbox, with its command queued if there is one. Its row is written before it is asked for. */
+    readonly create: (scope: AccountScope, wanted: NewSandbox) => Effect.Effect<CreatedSandbox, SandboxNotCreated>
+    /**
+     * The account's sandboxes, newest first, each as it is now: one question to the provider for the whole page, and
+     * what was last known where the provider does not answer. Wakes none.
+     */
+    readonly list: (scope: AccountScope, page: Page) => Effect.Effect<PageOf<AccountSandbox>>
+    /** One sandbox as `list` gives it; none that is another account's. */
+    readonly find: (scope: AccountScope, name: SandboxName) => Effect.Effect<Option.Option<AccountSandbox>>
+    /**
+     * Finishes what creates that were cut off left behind, of all accounts: adopts the sandboxes that came to be and
+     * says of the others why they did not. Gives the number of rows it settled.
+     */
+    readonly reconcile: Effect.Effect<number, SandboxUnavailable>
+  }
+>()("domain/account/AccountSandboxes") {
+  static readonly layer = (options: {
+    /** How long a new sandbox runs before its provider stops it. */
+    readonly lifetime: Duration.Duration
+    /** The program and first arguments that a prompt is appended to. */
+    readonly agent: readonly [string, ...ReadonlyArray<string>]
+  }) =>
+    Layer.effect(
+      AccountSandboxes,
+      Effect.gen(function* () {
+        const store = yield* AccountStore
+        const provider = yield* SandboxProvider
+        const runs = yield* TaskRuns
+        const random = yield* SecureRandom
+
+        const commandFor = (work: Work): Command => {
+          if (work._tag === "Command") return work.command
+          const [command, ...args] = options.agent
+          return new Command({ command, args: [...args, work.prompt], cwd: null, env: {} })
+        }
+
+        const queue = Effect.fnUntraced(function* (scope: AccountScope, name: SandboxName, nonce: string, work: Work) {
+          const input = encodeInput({
+            sandbox: name,
+            command: commandFor(work),
+            timeoutMs: Duration.toMillis(defaultTimeout)
+          })
+          const run = yield* runs.start(scope, { task: "run-sandbox-command", input, id: RunId.make(`run_${nonce}`) })
+          return run.id
+        })
+
+        /** Nobody gets a sandbox whose command will never run: without its run it is not kept. */
+        const takeBack = (scope: AccountScope, name: SandboxName) =>
+          provider
+            .remove(name)
+            .pipe(Effect.ignore, Effect.andThen(store.see(scope, [failed(name, "Its command could not be queued")])))
+
+        const boot = Effect.fnUntraced(function* (scope: AccountScope, row: AccountSandbox) {
+          const made = yield* provider.create({ name: row.name, from: Option.none(), lifetime: options.lifetime }).pipe(
+            Effect.catch((failure) =>
+              Effect.gen(function* () {
+                yield* Effect.logWarning("no sandbox was made", failure)
+                yield* store.see(scope, [failed(row.name, "The provider did not make it")])
+                const retryable = failure._tag === "SandboxUnavailable" && failure.retryable
+                return yield* new SandboxNotCreated({ name: row.name, retryable, cause: failure })
+              })
+            )
+          )
+          yield* store.see(scope, [made])
+          return seenAs(row, made)
+        })
+
+        const create = Effect.fn("AccountSandboxes.create")(function* (scope: AccountScope, wanted: NewSandbox) {
+          const nonce = Option.isSome(wanted.nonce) ? wanted.nonce.value : yield* newNonce(random)
+          const intent = new AccountSandbox({
+            name: SandboxName.make(`sbx_${nonce}`),
+            account: scope.account,
+            status: "pending",
+            createdAt: yield* DateTime.now,
+            expiresAt: null,
+            reason: null
+          })
+          const row = yield* store.add(scope, intent)
+          if (Option.isNone(row)) return yield* Effect.die(new Error("a new sandbox's name is another account's"))
+          const sandbox = yield* boot(scope, row.value)
+          if (Option.isNone(wanted.work)) return { sandbox, run: Option.none<RunId>() }
+          const run = yield* queue(scope, sandbox.name, nonce, wanted.work.value).pipe(
+            Effect.tapCause(() => takeBack(scope, sandbox.name))
+          )
+          return { sandbox, run: Option.some(run) }
+        }, Effect.uninterruptible)
+
+        const refresh = Effect.fnUntraced(function* (scope: AccountScope, rows: ReadonlyArray<AccountSandbox>) {
+          if (rows.length === 0) return rows
+          const seen = yield* provider.findMany(rows.map((row) => row.name)).pipe(
+            Effect.asSome,
+            Effect.catch((failure) =>
+              Effect.as(Effect.logWarning("sandboxes are shown as last known", failure), Option.none())
+            )
+          )
+          if (Option.isNone(seen)) return rows
+          const byName = new Map(seen.value.map((sandbox) => [sandbox.name, sandbox]))
+          const fresh = rows.map((row) => seenAs(row, byName.get(row.name)))
+          const changed = fresh.filter((sandbox, index) => sandbox !== rows[index])
+          if (changed.length > 0) yield* store.see(scope, changed)
+          return fresh
+        })
+
+        const list = Effect.fn("AccountSandboxes.list")(function* (scope: AccountScope, page: Page) {
+          const { next, rows } = yield* store.list(scope, page)
+          return { rows: yield* refresh(scope, rows), next }
+        })
+
+        const find = Effect.fn("AccountSandboxes.find")(function* (scope: AccountScope, name: SandboxName) {
+          const row = yield* store.get(scope, name)
+          const [fresh] = yield* refresh(scope, Option.toArray(row))
+          return Option.fromUndefinedOr(fresh)
+        })
+
+        const reconcile = Effect.gen(function* () {
+          const before = DateTime.subtractDuration(yield* DateTime.now, leftBehindAfter)
+          const rows = yield* store.listUnfinished(before, rowsAPass)
+          if (rows.length === 0) return 0
+          const seen = yield* provider.findMany(rows.map((row) => row.name))
+          const byName = new Map(seen.map((sandbox) => [sandbox.name, sandbox]))
+          for (const row of rows) {
+            const sighting = byName.get(row.name) ?? failed(row.name, "The server stopped before it was made")
+            yield* store.see(AccountScope.ofOwner(row), [sighting])
+          }
+          return rows.length
+        }).pipe(Effect.withSpan("AccountSandboxes.reconcile"))
+
+        return AccountSandboxes.of({ create, list, find, reconcile })
+      })
+    )
+}
+
+const failed = (name: SandboxName, reason: string): Sighting => ({ name, status: "failed", expiresAt: null, reason })
+
+/** The row as the provider sees its sandbox now; the row itself where there is nothing new. */
+const seenAs = (row: AccountSandbox, seen: Sandbox | undefined): AccountSandbox => {
+  if (seen === undefined) {
+    return row.status === "running" || row.status === "stopping"
+      ? new AccountSandbox({ ...row, status: "stopped", reason: "The provider no longer has it" })
+      : row
+  }
+  const same =
+    seen.status === row.status &&
+    seen.reason === row.reason &&
+    seen.expiresAt.epochMilliseconds === row.expiresAt?.epochMilliseconds
+  return same
+    ? row
+    : new AccountSandbox({ ...row, status: seen.status, expiresAt: seen.expiresAt, reason: seen.reason })
+}

@@ -1,0 +1,75 @@
+import { Duration, Effect, Layer, Option } from "effect"
+import { AccountScope } from "../identity/AccountScope.ts"
+import { SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
+import { Sandboxes } from "../sandbox/Sandboxes.ts"
+import { commandOf, decodeInput, errorOf, outputOf, statusOf } from "./CommandRun.ts"
+import { hasEnded, type TaskRun } from "./TaskRun.ts"
+import { TaskRunner, TryAgain } from "./TaskRunner.ts"
+import { TaskRuns } from "./TaskRuns.ts"
+import { TaskRunStore } from "./TaskRunStore.ts"
+
+/** Attempts at a run whose sandbox's provider does not answer. */
+const attempts = 5
+
+/** How long to wait after attempt `n`: 1 s, 2 s, 4 s, … */
+const pause = (n: number) => Duration.seconds(2 ** Math.max(0, n - 1))
+
+/** Works on `run-sandbox-command`: starts the command, or finds the one an earlier attempt started, and sees it end. */
+export const layer = (options: { readonly concurrency: number }) =>
+  Layer.effectDiscard(
+    Effect.gen(function* () {
+      const provider = yield* SandboxProvider
+      const sandboxes = yield* Sandboxes
+      const runs = yield* TaskRuns
+      const store = yield* TaskRunStore
+      const runner = yield* TaskRunner
+
+      const isCanceled = (run: TaskRun) =>
+        Effect.map(store.get(AccountScope.ofOwner(run), run.id), Option.exists(hasEnded))
+
+      /** Nothing may go on in a sandbox for a run that has ended, whoever ended it and wherever they were cut off. */
+      const killLeftovers = (run: TaskRun) =>
+        Effect.ignore(provider.kill(decodeInput(run.input).sandbox, commandOf(run.id)))
+
+      const complete = Effect.fnUntraced(function* (run: TaskRun) {
+        const { command, sandbox, timeoutMs } = decodeInput(run.input)
+        const id = commandOf(run.id)
+        yield* provider.start(sandbox, { ...command, id, timeout: Duration.millis(timeoutMs) })
+        yield* runs.announce(run.id)
+        // A cancellation that came between the last look and the start found no command to kill.
+        if (yield* isCanceled(run)) return yield* killLeftovers(run)
+        const end = yield* sandboxes.awaitEnd(sandbox, id)
+        const output = outputOf(yield* sandboxes.result(sandbox, id, end))
+        const error = errorOf(end.by)
+        yield* runs.advance(run, statusOf(end.by), error === null ? { output } : { output, error })
+      })
+
+      const giveUpOrTryAgain = Effect.fnUntraced(function* (run: TaskRun, failure: SandboxUnavailable) {
+        yield* Effect.logWarning("the sandbox's provider could not be asked", failure)
+        if (failure.retryable && run.attempt < attempts) {
+          yield* runs.advance(run, "REATTEMPTING")
+          return yield* new TryAgain({ after: pause(run.attempt) })
+        }
+        yield* runs.advance(run, "FAILED", { error: "The sandbox could not be reached" })
+      })
+
+      const work = Effect.fn("CommandRuns.work")(function* (queued: TaskRun) {
+        if (hasEnded(queued)) return yield* killLeftovers(queued)
+        const executing = yield* runs.advance(queued, "EXECUTING")
+        if (Option.isNone(executing)) return yield* killLeftovers(queued)
+        const run = executing.value
+        const fail = (error: string) => Effect.asVoid(runs.advance(run, "FAILED", { error }))
+        yield* complete(run).pipe(
+          Effect.catchTags({
+            SandboxGone: () => fail("The sandbox no longer exists"),
+            SandboxNotRunning: ({ reason }) =>
+              fail(`The sandbox is not running${reason === null ? "" : `: ${reason}`}`),
+            CommandNotFound: () => fail("The sandbox lost the command"),
+            SandboxUnavailable: (failure) => giveUpOrTryAgain(run, failure)
+          })
+        )
+      })
+
+      yield* runner.process("run-sandbox-command", options, work)
+    })
+  )

@@ -1,0 +1,176 @@
+import { Context, DateTime, Duration, Effect, Layer, Option, PubSub, Schema, Stream } from "effect"
+import { SecureRandom } from "effect/crypto/SecureRandom"
+import { AccountScope } from "../identity/AccountScope.ts"
+import { newNonce } from "../newNonce.ts"
+import type { Page, PageOf } from "../Page.ts"
+import type { OutputPosition } from "../sandbox/Command.ts"
+import { type OutputText, toText } from "../sandbox/OutputText.ts"
+import { SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
+import { commandOf, decodeInput, storedOutput } from "./CommandRun.ts"
+import { advance, hasEnded, type RunChange, RunId, type RunStatus, type TaskName, TaskRun } from "./TaskRun.ts"
+import { TaskRunner } from "./TaskRunner.ts"
+import { TaskRunStore } from "./TaskRunStore.ts"
+
+/** The scope's account has no run of that id. */
+export class TaskRunNotFound extends Schema.TaggedError<TaskRunNotFound>()("TaskRunNotFound", { id: RunId }) {}
+
+/** What the log of a run tells: what its command printed and, last, the run as it ended. */
+export type RunEvent =
+  { readonly _tag: "Printed"; readonly output: OutputText } | { readonly _tag: "Ended"; readonly run: TaskRun }
+
+/** A task to be run; `id` makes asking repeatable. */
+export interface NewRun {
+  readonly task: TaskName
+  readonly input: Schema.Json
+  readonly id?: RunId
+}
+
+/** How long a reader waits before it looks at a run again that another process may have changed. */
+const lookAgainAfter = Duration.seconds(1)
+
+export class TaskRuns extends Context.Service<
+  TaskRuns,
+  {
+    /** Queues a task for the scope's account. Idempotent on the run's id. */
+    readonly start: (scope: AccountScope, wanted: NewRun) => Effect.Effect<TaskRun>
+    readonly get: (scope: AccountScope, id: RunId) => Effect.Effect<TaskRun, TaskRunNotFound>
+    /** The runs of the scope's account, newest first. */
+    readonly list: (scope: AccountScope, page: Page) => Effect.Effect<PageOf<TaskRun>>
+    /** What the run prints, from `from` on, as it appears; then how it ended. */
+    readonly log: (
+      scope: AccountScope,
+      id: RunId,
+      from: OutputPosition
+    ) => Stream.Stream<RunEvent, TaskRunNotFound | SandboxUnavailable>
+    /** Ends the run and every process of its command, and gives it as it stands then. May be repeated. */
+    readonly cancel: (scope: AccountScope, id: RunId) => Effect.Effect<TaskRun, TaskRunNotFound | SandboxUnavailable>
+    /** For those who work on a run: writes its next status, or gives none if that is no longer a legal step. */
+    readonly advance: (run: TaskRun, status: RunStatus, change?: RunChange) => Effect.Effect<Option.Option<TaskRun>>
+    /** For those who work on a run: tells its readers in this process that there is something new. */
+    readonly announce: (id: RunId) => Effect.Effect<void>
+  }
+>()("domain/task/TaskRuns") {
+  static readonly layer = Layer.effect(
+    TaskRuns,
+    Effect.gen(function* () {
+      const store = yield* TaskRunStore
+      const runner = yield* TaskRunner
+      const provider = yield* SandboxProvider
+      const random = yield* SecureRandom
+      const changed = yield* PubSub.unbounded<RunId>()
+
+      const announce = (id: RunId) => Effect.asVoid(PubSub.publish(changed, id))
+
+      const start = Effect.fn("TaskRuns.start")(function* (scope: AccountScope, wanted: NewRun) {
+        const now = yield* DateTime.now
+        const run = new TaskRun({
+          id: wanted.id ?? RunId.make(`run_${yield* newNonce(random)}`),
+          account: scope.account,
+          task: wanted.task,
+          input: wanted.input,
+          status: "QUEUED",
+          attempt: 0,
+          currentStep: null,
+          logs: [],
+          output: null,
+          error: null,
+          createdAt: now,
+          updatedAt: now,
+          startedAt: null,
+          finishedAt: null,
+          version: 0
+        })
+        yield* runner.enqueue(run)
+        return run
+      })
+
+      const get = Effect.fn("TaskRuns.get")(function* (scope: AccountScope, id: RunId) {
+        const found = yield* store.get(scope, id)
+        return Option.isSome(found) ? found.value : yield* new TaskRunNotFound({ id })
+      })
+
+      const write = Effect.fn("TaskRuns.advance")(function* (run: TaskRun, status: RunStatus, change?: RunChange) {
+        const scope = AccountScope.ofOwner(run)
+        let seen = Option.some(run)
+        while (Option.isSome(seen)) {
+          const next = advance(seen.value, status, yield* DateTime.now, change)
+          if (Option.isNone(next)) return next
+          if (yield* store.save(scope, next.value)) {
+            yield* announce(run.id)
+            return next
+          }
+          seen = yield* store.get(scope, run.id)
+        }
+        return Option.none<TaskRun>()
+      })
+
+      /** Completes when the run is one that `enough` takes: looks at once, at every announcement, and now and then. */
+      const awaitRun = Effect.fnUntraced(function* (
+        scope: AccountScope,
+        id: RunId,
+        changes: PubSub.Subscription<RunId>,
+        enough: (run: TaskRun) => Effect.Effect<boolean, SandboxUnavailable>
+      ) {
+        const announced = Effect.repeat(PubSub.take(changes), { until: (other) => other === id })
+        while (true) {
+          const run = yield* get(scope, id)
+          if (yield* enough(run)) return run
+          yield* Effect.timeoutOption(announced, lookAgainAfter)
+        }
+      })
+
+      const isStarted = (run: TaskRun) =>
+        provider
+          .command(decodeInput(run.input).sandbox, commandOf(run.id))
+          .pipe(
+            Effect.as(true),
+            Effect.catchTags({ CommandNotFound: () => Effect.succeed(false), SandboxGone: () => Effect.succeed(false) })
+          )
+
+      const printed = (run: TaskRun, from: OutputPosition): Stream.Stream<OutputText, SandboxUnavailable> =>
+        toText(provider.output(decodeInput(run.input).sandbox, commandOf(run.id), from)).pipe(
+          Stream.catchTags({ CommandNotFound: () => Stream.empty, SandboxGone: () => Stream.empty })
+        )
+
+      const follow = Effect.fnUntraced(function* (scope: AccountScope, id: RunId, from: OutputPosition) {
+        const changes: PubSub.Subscription<RunId> = yield* PubSub.subscribe(changed)
+        let started = false
+        const run = yield* awaitRun(scope, id, changes, (run) =>
+          run.task !== "run-sandbox-command"
+            ? Effect.succeed(true)
+            : Effect.map(isStarted(run), (is) => {
+                started = is
+                return is || hasEnded(run)
+              })
+        )
+        const output = started ? printed(run, from) : Stream.fromIterable(storedOutput(run, from))
+        const ended = awaitRun(scope, id, changes, (run) => Effect.succeed(hasEnded(run)))
+        return Stream.concat(
+          Stream.map(output, (output): RunEvent => ({ _tag: "Printed", output })),
+          Stream.fromEffect(Effect.map(ended, (run): RunEvent => ({ _tag: "Ended", run })))
+        )
+      })
+
+      const cancel = Effect.fn("TaskRuns.cancel")(function* (scope: AccountScope, id: RunId) {
+        const run = yield* get(scope, id)
+        const now = Option.getOrElse(yield* write(run, "CANCELED"), () => run)
+        if (now.status === "CANCELED" && now.task === "run-sandbox-command") {
+          yield* provider
+            .kill(decodeInput(now.input).sandbox, commandOf(id))
+            .pipe(Effect.catchTags({ CommandNotFound: () => Effect.void, SandboxGone: () => Effect.void }))
+        }
+        return hasEnded(now) ? now : yield* get(scope, id)
+      })
+
+      return TaskRuns.of({
+        start,
+        get,
+        list: store.list,
+        log: (scope, id, from) => Stream.unwrap(follow(scope, id, from)),
+        cancel,
+        advance: write,
+        announce
+      })
+    })
+  )
+}
