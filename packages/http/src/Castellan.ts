@@ -1,0 +1,70 @@
+/** The whole control plane over whatever ports it is given: use cases, workers, housekeeping and the API. */
+import { AccountSandboxes } from "@castellan/domain/account/AccountSandboxes.ts"
+import type { AccountStore } from "@castellan/domain/account/AccountStore.ts"
+import { Accounts } from "@castellan/domain/identity/Accounts.ts"
+import { ApiKeys } from "@castellan/domain/identity/ApiKeys.ts"
+import { answersKept, IdempotencyStore } from "@castellan/domain/identity/IdempotencyStore.ts"
+import type { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
+import { Sandboxes } from "@castellan/domain/sandbox/Sandboxes.ts"
+import type { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import * as CommandRuns from "@castellan/domain/task/CommandRuns.ts"
+import type { TaskRunner } from "@castellan/domain/task/TaskRunner.ts"
+import { TaskRuns } from "@castellan/domain/task/TaskRuns.ts"
+import type { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
+import { DateTime, Duration, Effect, Layer, type Redacted, Schedule } from "effect"
+import { Aead, Digest, Mac, SecureRandom } from "effect/crypto"
+
+/** What an embedder gives: one layer for each of these. */
+export type Ports = IdentityStore | IdempotencyStore | AccountStore | TaskRunStore | TaskRunner | SandboxProvider
+
+export interface CastellanOptions {
+  /** 32 random bytes that key the digests of API keys and seal kept answers; the same for all servers on one store. */
+  readonly secret: Redacted.Redacted<Uint8Array>
+  /** The program and first arguments that run a prompt. */
+  readonly agent?: readonly [string, ...ReadonlyArray<string>]
+  /** How long a new sandbox runs before its provider stops it. */
+  readonly lifetime?: Duration.Duration
+  /** Commands that this process follows at once. */
+  readonly concurrency?: number
+}
+
+/** OpenCode, which takes a prompt as one argument. */
+export const defaultAgent = ["opencode", "run"] as const
+
+const crypto = Layer.mergeAll(Aead.layerWebCrypto, Mac.layerWebCrypto, Digest.layerWebCrypto).pipe(
+  Layer.provideMerge(SecureRandom.layerWebCrypto)
+)
+
+const repeatedly = (what: string, every: Duration.Input, pass: Effect.Effect<unknown, unknown>) =>
+  pass.pipe(
+    Effect.catchCause((cause) => Effect.logWarning(`${what} did not work out this time`, cause)),
+    Effect.repeat(Schedule.spaced(every)),
+    Effect.forkScoped
+  )
+
+/** What nobody asks for and has to be done: creates that were cut off are settled, old answers forgotten. */
+const housekeeping = Layer.effectDiscard(
+  Effect.gen(function* () {
+    const sandboxes = yield* AccountSandboxes
+    const answers = yield* IdempotencyStore
+    const sweep = Effect.flatMap(DateTime.now, (now) => answers.sweep(DateTime.subtractDuration(now, answersKept)))
+    yield* repeatedly("settling unfinished creates", "30 seconds", sandboxes.reconcile)
+    yield* repeatedly("forgetting old answers", "1 hour", sweep)
+  })
+)
+
+/** All use cases over the ports, with the workers that finish what requests begin. The ports stay visible. */
+export const layer = (options: CastellanOptions) =>
+  Layer.mergeAll(CommandRuns.layer({ concurrency: options.concurrency ?? 1000 }), housekeeping).pipe(
+    Layer.provideMerge(
+      AccountSandboxes.layer({
+        agent: options.agent ?? defaultAgent,
+        lifetime: options.lifetime ?? Duration.minutes(30)
+      })
+    ),
+    Layer.provideMerge(TaskRuns.layer),
+    Layer.provideMerge(
+      Layer.mergeAll(Sandboxes.layer, Accounts.layer, ApiKeys.layer({ secret: options.secret }))
+    ),
+    Layer.provideMerge(crypto)
+  )

@@ -1,0 +1,128 @@
+/** What every answer has, whatever gave it: one form of error, a request id, CORS, and no word too many. */
+import { newNonce } from "@castellan/domain/newNonce.ts"
+import { ByteSize, Cause, Effect } from "effect"
+import { SecureRandom } from "effect/crypto"
+import { HttpIncomingMessage, HttpServerError, HttpServerRequest, HttpServerResponse } from "effect/http"
+import { HttpApiError } from "effect/http-api"
+import { type ErrorBody, errorBody } from "./api/ErrorBody.ts"
+import { methodsAt } from "./Routes.ts"
+import { describe } from "./Validation.ts"
+
+/** Bytes of a request's body. */
+export const bodyLimit = ByteSize.mebibytes(1)
+
+/** The body is not JSON. A defect, since no handler can do anything about it. */
+class BodyNotJson {
+  readonly _tag = "BodyNotJson"
+}
+
+const cors = {
+  "access-control-allow-origin": "*",
+  "access-control-expose-headers": "x-request-id, idempotency-replayed, retry-after"
+}
+
+const preflight = {
+  ...cors,
+  "access-control-allow-methods": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+  "access-control-allow-headers":
+    "content-type, authorization, x-api-key, idempotency-key, x-request-id, last-event-id",
+  "access-control-max-age": "86400"
+}
+
+const isRequestId = (text: string | undefined): text is string => text !== undefined && /^[\w.:-]{1,128}$/.test(text)
+
+const answer = (status: number, body: ErrorBody, headers: Record<string, string> = {}) =>
+  HttpServerResponse.jsonUnsafe(body, {
+    status,
+    headers:
+      body.retryAfterMs === undefined
+        ? headers
+        : { ...headers, "retry-after": String(Math.ceil(body.retryAfterMs / 1000)) }
+  })
+
+const tooLarge = errorBody("body_too_large", "Request body must be at most 1 MiB")
+const notJson = errorBody("invalid_json", "Request body must be valid JSON")
+const notFound = errorBody("not_found", "Not found")
+const notAllowed = errorBody("method_not_allowed", "Method not allowed")
+const unsupported = errorBody("unsupported_media_type", "Content-Type must be application/json")
+const internal = errorBody("internal_error", "Internal server error")
+
+/** The request as handlers see it: an empty body is `{}`, and what is read is read once. */
+const readable = Effect.fnUntraced(function* (request: HttpServerRequest.HttpServerRequest) {
+  const text = yield* Effect.cached(
+    Effect.flatMap(request.text, (text) => {
+      if (text.trim() === "") return Effect.succeed("{}")
+      try {
+        JSON.parse(text)
+        return Effect.succeed(text)
+      } catch {
+        return Effect.die(new BodyNotJson())
+      }
+    })
+  )
+  return Object.create(request, { text: { value: text } }) as HttpServerRequest.HttpServerRequest
+})
+
+const isTooLarge = (failure: unknown) =>
+  failure instanceof HttpServerError.HttpServerError &&
+  failure.reason._tag === "RequestParseError" &&
+  failure.reason.reason === "BodyTooLarge"
+
+const noRoute = (request: HttpServerRequest.HttpServerRequest) => {
+  const methods = methodsAt(request.url)
+  return methods.length === 0 ? answer(404, notFound) : answer(405, notAllowed, { allow: methods.join(", ") })
+}
+
+const explain = (request: HttpServerRequest.HttpServerRequest, cause: Cause.Cause<unknown>) => {
+  const failure = Cause.squash(cause)
+  if (isTooLarge(failure)) return Effect.succeed(answer(413, tooLarge, { connection: "close" }))
+  if (failure instanceof BodyNotJson) return Effect.succeed(answer(400, notJson))
+  if (HttpApiError.HttpApiSchemaError.is(failure) && failure.kind !== "Body") {
+    return Effect.succeed(answer(400, describe(failure)))
+  }
+  if (failure instanceof HttpServerError.HttpServerError && failure.reason._tag === "RouteNotFound") {
+    return Effect.succeed(noRoute(request))
+  }
+  return Effect.as(Effect.logError("a request broke off", cause), answer(500, internal))
+}
+
+const isJson = (response: HttpServerResponse.HttpServerResponse) =>
+  response.body._tag === "Uint8Array" && response.body.contentType.startsWith("application/json")
+
+/** An error that the router or a decoder answered in its own words. */
+const reword = (response: HttpServerResponse.HttpServerResponse) => {
+  if (response.status < 400 || isJson(response)) return response
+  if (response.status === 415) return answer(415, unsupported)
+  if (response.status === 413) return answer(413, tooLarge, { connection: "close" })
+  return answer(response.status, internal)
+}
+
+/** Gives an application what every answer has. */
+export const around = <E, R>(
+  app: Effect.Effect<HttpServerResponse.HttpServerResponse, E, R>
+): Effect.Effect<
+  HttpServerResponse.HttpServerResponse,
+  E,
+  R | HttpServerRequest.HttpServerRequest | SecureRandom.SecureRandom
+> =>
+  Effect.gen(function* () {
+    const request = yield* HttpServerRequest.HttpServerRequest
+    const given = request.headers["x-request-id"]
+    const id = isRequestId(given) ? given : `req_${yield* newNonce(yield* SecureRandom.SecureRandom)}`
+    if (request.method === "OPTIONS") {
+      return HttpServerResponse.empty({ status: 204, headers: { ...preflight, "x-request-id": id } })
+    }
+    const declared = Number(request.headers["content-length"] ?? 0)
+    const response =
+      declared > ByteSize.toNumberUnsafe(bodyLimit)
+        ? answer(413, tooLarge, { connection: "close" })
+        : yield* app.pipe(
+            Effect.provideService(HttpServerRequest.HttpServerRequest, yield* readable(request)),
+            Effect.provideService(HttpIncomingMessage.MaxBodySize, bodyLimit),
+            Effect.catchCause((cause) =>
+              Cause.hasInterruptsOnly(cause) ? Effect.failCause(cause) : explain(request, cause)
+            ),
+            Effect.annotateLogs({ requestId: id })
+          )
+    return HttpServerResponse.setHeaders(reword(response), { ...cors, "x-request-id": id })
+  })

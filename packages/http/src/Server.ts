@@ -1,0 +1,47 @@
+/** The API as one effect from request to answer, whoever listens. */
+import { Effect, Layer, type Redacted } from "effect"
+import { HttpRouter, HttpServer, HttpServerResponse } from "effect/http"
+import { HttpApiBuilder, HttpApiScalar } from "effect/http-api"
+import { Api } from "./api/Api.ts"
+import * as Authenticate from "./Authenticate.ts"
+import * as Envelope from "./Envelope.ts"
+import { AccountsHandlers } from "./handlers/Accounts.ts"
+import { AccountSandboxesHandlers } from "./handlers/AccountSandboxes.ts"
+import { ApiKeysHandlers } from "./handlers/ApiKeys.ts"
+import { SystemHandlers } from "./handlers/System.ts"
+import { TaskRunsHandlers } from "./handlers/TaskRuns.ts"
+import * as Idempotency from "./Idempotency.ts"
+import { document } from "./openapi.ts"
+
+export interface ServerOptions {
+  /** Seals what must not lie open in the store; the same for all servers on one store. */
+  readonly secret: Redacted.Redacted<Uint8Array>
+}
+
+const routes = (options: ServerOptions) =>
+  Layer.mergeAll(
+    HttpApiBuilder.layer(Api).pipe(
+      Layer.provide([
+        SystemHandlers,
+        AccountsHandlers,
+        ApiKeysHandlers,
+        AccountSandboxesHandlers,
+        TaskRunsHandlers
+      ]),
+      Layer.provide([Authenticate.layer, Idempotency.layer(options)])
+    ),
+    HttpRouter.add("GET", "/openapi.json", Effect.succeed(HttpServerResponse.jsonUnsafe(document))),
+    HttpApiScalar.layer(Api, { path: "/docs" })
+  ).pipe(
+    Layer.provide(HttpServer.layerServices),
+    Layer.provideMerge(HttpRouter.layer),
+    Layer.provide(Layer.succeed(HttpRouter.RouterConfig, { ignoreTrailingSlash: true, maxParamLength: 500 }))
+  )
+
+/** The application over the use cases: give it requests in any way you like. */
+export const make = (options: ServerOptions) =>
+  Effect.gen(function* () {
+    const services = yield* Layer.build(routes(options))
+    const router = yield* Effect.provide(HttpRouter.HttpRouter, services)
+    return Envelope.around(router.asHttpEffect())
+  })

@@ -1,0 +1,24 @@
+import { HttpApi, OpenApi } from "effect/http-api"
+import { AccountsApi } from "./Accounts.ts"
+import { AccountSandboxesApi } from "./AccountSandboxes.ts"
+import { ApiKeysApi } from "./ApiKeys.ts"
+import { SystemApi } from "./System.ts"
+import { TaskRunsApi } from "./TaskRuns.ts"
+
+/** Everything the server speaks. */
+export class Api extends HttpApi.make("castellan")
+  .add(SystemApi)
+  .add(AccountsApi)
+  .add(ApiKeysApi)
+  .add(AccountSandboxesApi)
+  .add(TaskRunsApi)
+  // All issues of a request are looked for, so that an answer can name every field that is missing.
+  .annotate(HttpApi.ParseOptions, { errors: "all" })
+  .annotateMerge(
+    OpenApi.annotations({
+      title: "Castellan",
+      version: "0.1.0",
+      description: "The control plane for sandboxes that run agents' work.",
+      license: { name: "MIT" }
+    })
+  ) {}

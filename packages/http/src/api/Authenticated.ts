@@ -1,0 +1,9 @@
+import type { CurrentActor } from "@castellan/domain/identity/CurrentActor.ts"
+import { HttpApiMiddleware } from "effect/http-api"
+import { Statuses } from "./Statuses.ts"
+
+/** Lets in who brings exactly one good credential, and says who that is. */
+export class Authenticated extends HttpApiMiddleware.Service<Authenticated, { provides: CurrentActor }>()(
+  "http/api/Authenticated",
+  { error: [Statuses.CredentialsUnclear, Statuses.KeyRefused] }
+) {}

@@ -1,0 +1,22 @@
+import { Schema } from "effect"
+
+/** The one body of every error, on every status. */
+export const ErrorBody = Schema.Struct({
+  status: Schema.Literal("error"),
+  success: Schema.Literal(false),
+  /** One stable sentence for a person. */
+  error: Schema.String,
+  /** The same for a program. */
+  code: Schema.String,
+  /** The required fields a request lacks. */
+  missing_fields: Schema.optionalKey(Schema.Array(Schema.String)),
+  /** How long to wait before asking again is worth it, in milliseconds. */
+  retryAfterMs: Schema.optionalKey(Schema.Int)
+}).annotate({ identifier: "Error" })
+export type ErrorBody = typeof ErrorBody.Type
+
+export const errorBody = (
+  code: string,
+  error: string,
+  more: Pick<ErrorBody, "missing_fields" | "retryAfterMs"> = {}
+): ErrorBody => ({ status: "error", success: false, error, code, ...more })

@@ -1,0 +1,29 @@
+/** The forms that fields take on the wire, and what is said of those that don't have it. */
+import { AccountId } from "@castellan/domain/identity/Account.ts"
+import { Cursor } from "@castellan/domain/Page.ts"
+import { Schema } from "effect"
+
+/** A body's field that may be left out; null is the same as absent. */
+export const absent = <S extends Schema.Top>(schema: S) => Schema.optionalKey(Schema.NullOr(schema))
+
+/** Text of at least one character. */
+export const Text = Schema.String.check(Schema.isMinLength(1, { message: "must not be empty" }))
+
+/** An instant as ISO 8601, in milliseconds and UTC. */
+export const Time = Schema.DateTimeUtcFromString
+
+/** The account a request is for: the caller's own if it is left out. */
+export const forAccount = { account_id: Schema.optionalKey(AccountId) }
+
+const limitMessage = "must be an integer between 1 and 100"
+
+/** How much of a list to give, and from where. */
+export const page = {
+  limit: Schema.optionalKey(
+    Schema.FiniteFromString.annotate({ message: limitMessage }).check(
+      Schema.isInt({ message: limitMessage }),
+      Schema.isBetween({ minimum: 1, maximum: 100 }, { message: limitMessage })
+    )
+  ),
+  cursor: Schema.optionalKey(Cursor)
+}

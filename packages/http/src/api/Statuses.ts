@@ -1,0 +1,67 @@
+/** What each failure is on the wire: the only place that knows both the domain's errors and HTTP's statuses. */
+import { AccountHidden } from "@castellan/domain/identity/AccountScope.ts"
+import { NotPlatformAdmin } from "@castellan/domain/identity/Accounts.ts"
+import { ApiKeyNotFound, KeyRefused } from "@castellan/domain/identity/ApiKeys.ts"
+import { SandboxNotCreated } from "@castellan/domain/account/AccountSandboxes.ts"
+import { SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { TaskRunNotFound } from "@castellan/domain/task/TaskRuns.ts"
+import { Schema, SchemaGetter } from "effect"
+import { HttpApiSchema } from "effect/http-api"
+import { ErrorBody, errorBody } from "./ErrorBody.ts"
+
+/** The request came with two credentials, or with none. */
+export class CredentialsUnclear extends Schema.TaggedError<CredentialsUnclear>()("CredentialsUnclear", {}) {}
+
+/** The request asks for two things that exclude each other, or for something no schema can rule out. */
+export class RequestRefused extends Schema.TaggedError<RequestRefused>()("RequestRefused", { say: Schema.String }) {}
+
+/** The idempotency key was used for another request. */
+export class IdempotencyKeyReused extends Schema.TaggedError<IdempotencyKeyReused>()("IdempotencyKeyReused", {}) {}
+
+/** The first request with this idempotency key is still running. */
+export class IdempotencyInFlight extends Schema.TaggedError<IdempotencyInFlight>()("IdempotencyInFlight", {}) {}
+
+/** A part the server can't do without does not answer. */
+export class NotReady extends Schema.TaggedError<NotReady>()("NotReady", { part: Schema.String }) {}
+
+const retryAfterMs = (retryable: boolean) => (retryable ? { retryAfterMs: 1000 } : {})
+
+const onWire = <E extends Schema.Top>(error: E, status: number, toBody: (error: E["Type"]) => ErrorBody) =>
+  ErrorBody.pipe(
+    Schema.decodeTo(Schema.toType(error), {
+      decode: SchemaGetter.forbidden(() => "an error body does not say enough to make the error again"),
+      encode: SchemaGetter.transform(toBody)
+    }),
+    HttpApiSchema.status(status)
+  )
+
+export const Statuses = {
+  CredentialsUnclear: onWire(CredentialsUnclear, 401, () =>
+    errorBody("credentials_unclear", "Exactly one of x-api-key or Authorization must be provided")
+  ),
+  KeyRefused: onWire(KeyRefused, 401, () => errorBody("unauthorized", "Unauthorized")),
+  AccountHidden: onWire(AccountHidden, 403, () =>
+    errorBody("access_denied", "Access denied to specified account_id")
+  ),
+  NotPlatformAdmin: onWire(NotPlatformAdmin, 403, () => errorBody("forbidden", "Forbidden")),
+  RequestRefused: onWire(RequestRefused, 400, ({ say }) => errorBody("invalid_request", say)),
+  ApiKeyNotFound: onWire(ApiKeyNotFound, 404, () => errorBody("api_key_not_found", "API key not found")),
+  TaskRunNotFound: onWire(TaskRunNotFound, 404, () => errorBody("task_run_not_found", "Task run not found")),
+  SandboxNotCreated: onWire(SandboxNotCreated, 502, ({ retryable }) =>
+    errorBody("sandbox_not_created", "Failed to create sandbox", retryAfterMs(retryable))
+  ),
+  SandboxUnavailable: onWire(SandboxUnavailable, 502, ({ retryable }) =>
+    errorBody("provider_unavailable", "The sandbox provider could not be reached", retryAfterMs(retryable))
+  ),
+  IdempotencyKeyReused: onWire(IdempotencyKeyReused, 422, () =>
+    errorBody("idempotency_key_reused", "The idempotency key was used for another request")
+  ),
+  IdempotencyInFlight: onWire(IdempotencyInFlight, 409, () =>
+    errorBody("idempotency_in_flight", "The first request with this idempotency key is still running", {
+      retryAfterMs: 1000
+    })
+  ),
+  NotReady: onWire(NotReady, 503, ({ part }) =>
+    errorBody("not_ready", `The ${part} does not answer`, { retryAfterMs: 1000 })
+  )
+}

@@ -1,0 +1,29 @@
+import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
+import { ApiKeys } from "@castellan/domain/identity/ApiKeys.ts"
+import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
+import { Effect, Redacted } from "effect"
+import { HttpApiBuilder } from "effect/http-api"
+import { Api } from "../api/Api.ts"
+
+export const ApiKeysHandlers = HttpApiBuilder.group(
+  Api,
+  "keys",
+  Effect.fn(function* (handlers) {
+    const keys = yield* ApiKeys
+    const store = yield* IdentityStore
+    const scopeOf = AccountScope.checkedBy(store)
+
+    return handlers.handleAll({
+      issue: Effect.fnUntraced(function* ({ payload: { account_id, expiresAt = null, name } }) {
+        const { key, secret } = yield* keys.issue(yield* scopeOf(account_id), { name, expiresAt })
+        return { id: key.id, name: key.name, key: Redacted.value(secret), expiresAt: key.expiresAt }
+      }),
+      list: Effect.fnUntraced(function* ({ query }) {
+        return { keys: yield* keys.list(yield* scopeOf(query.account_id)) }
+      }),
+      revoke: Effect.fnUntraced(function* ({ params, query }) {
+        yield* keys.revoke(yield* scopeOf(query.account_id), params.id)
+      })
+    })
+  })
+)

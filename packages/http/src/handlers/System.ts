@@ -1,0 +1,35 @@
+import { AccountId } from "@castellan/domain/identity/Account.ts"
+import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
+import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { TaskRunner } from "@castellan/domain/task/TaskRunner.ts"
+import { Effect } from "effect"
+import { HttpApiBuilder } from "effect/http-api"
+import { Api } from "../api/Api.ts"
+import { NotReady } from "../api/Statuses.ts"
+
+/** An id that no account has: looking for it asks the store and finds nothing. */
+const nobody = AccountId.make("00000000-0000-0000-0000-000000000000")
+
+export const SystemHandlers = HttpApiBuilder.group(
+  Api,
+  "system",
+  Effect.fn(function* (handlers) {
+    const identities = yield* IdentityStore
+    const runner = yield* TaskRunner
+    const { isolation, name } = (yield* SandboxProvider).supports
+
+    const answers = (part: string, ask: Effect.Effect<unknown>) =>
+      ask.pipe(
+        Effect.timeout("2 seconds"),
+        Effect.catchCause(() => Effect.fail(new NotReady({ part })))
+      )
+
+    return handlers.handleAll({
+      health: () => Effect.succeed({ status: "ok" as const }),
+      ready: () =>
+        Effect.all([answers("store", identities.findAccount(nobody)), answers("task runner", runner.ping)], {
+          concurrency: 2
+        }).pipe(Effect.as({ status: "ready" as const, provider: { name, isolation } }))
+    })
+  })
+)
