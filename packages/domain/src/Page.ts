@@ -17,3 +17,19 @@ export interface PageOf<A> {
   readonly rows: ReadonlyArray<A>
   readonly next: Cursor | null
 }
+
+/** What a list is ordered by: when a row was made, then its id, so that rows of one millisecond have an order too. */
+export interface Place {
+  /** Epoch milliseconds. */
+  readonly at: number
+  readonly id: string
+}
+
+/** The cursor that goes on after a row. */
+export const cursorAfter = ({ at, id }: Place): Cursor => Cursor.make(`${at}_${id}`)
+
+/** The row a cursor goes on after; null for the beginning. */
+export const placeOf = (cursor: Cursor | null): Place | null => {
+  const match = /^(\d{1,15})_(.+)$/.exec(cursor ?? "")
+  return match === null ? null : { at: Number(match[1]), id: match[2]! }
+}

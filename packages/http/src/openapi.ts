@@ -51,12 +51,6 @@ const withErrors = (responses: Operation["responses"]) => ({
   default: errorResponse("Any other error")
 })
 
-/** Unknown fields are ignored, and a body without required fields may be left out. */
-const lenient = (schema: Json): Json => {
-  const { additionalProperties: _, ...rest } = schema
-  return rest
-}
-
 const bodyOf = (operation: Operation) => {
   const schema = (operation.requestBody as { content?: { "application/json"?: { schema?: Json } } } | undefined)
     ?.content?.["application/json"]?.schema
@@ -64,7 +58,7 @@ const bodyOf = (operation: Operation) => {
   return {
     requestBody: {
       required: Array.isArray(schema["required"]) && schema["required"].length > 0,
-      content: { "application/json": { schema: lenient(schema) } }
+      content: { "application/json": { schema } }
     }
   }
 }
@@ -84,12 +78,27 @@ const complete = (operation: Operation) => ({
 const mapValues = <A, B>(record: Record<string, A>, f: (a: A) => B): Record<string, B> =>
   Object.fromEntries(Object.entries(record).map(([key, value]) => [key, f(value)]))
 
+/** What is said of a schema that our own clients need and others must not hold us to. */
+const internal = new Set(["additionalProperties", "x-effect-stream"])
+
+const lenient = (value: unknown): unknown =>
+  Array.isArray(value)
+    ? value.map(lenient)
+    : typeof value === "object" && value !== null
+      ? Object.fromEntries(
+          Object.entries(value)
+            .filter(([key]) => !internal.has(key))
+            .map(([key, inner]) => [key, lenient(inner)])
+        )
+      : value
+
 const make = () => {
   const made = OpenApi.fromApi(Api)
   const paths = mapValues(made.paths as unknown as Record<string, Record<string, Operation>>, (methods) =>
     mapValues(methods, complete)
   )
-  return { ...made, paths, components: { ...made.components, securitySchemes } }
+  const document = { ...made, paths, components: { ...made.components, securitySchemes } }
+  return lenient(document) as typeof document
 }
 
 export const document = make()

@@ -21,8 +21,7 @@ export const make = async <E>(
   const built = Effect.gen(function* () {
     const services = yield* Layer.build(Castellan.layer(options).pipe(Layer.provideMerge(ports)))
     const app = yield* Effect.provide(Server.make(options), services)
-    const answer = HttpEffect.toWebHandlerWith(services)(app)
-    return (request: Request) => answer(request)
+    return HttpEffect.toWebHandler(Effect.provide(app, services))
   })
   try {
     return { handler: await Effect.runPromise(Effect.provideService(built, Scope.Scope, scope)), dispose }

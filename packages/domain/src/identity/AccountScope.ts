@@ -1,7 +1,7 @@
 import { Effect, Option, Schema } from "effect"
 import { AccountId } from "./Account.ts"
 import { CurrentActor } from "./CurrentActor.ts"
-import { IdentityStore } from "./IdentityStore.ts"
+import type { IdentityStore } from "./IdentityStore.ts"
 
 /** The actor may not act for the account, or there is no such account: nobody learns which. */
 export class AccountHidden extends Schema.TaggedError<AccountHidden>()("AccountHidden", { account: AccountId }) {}
@@ -18,13 +18,13 @@ export class AccountScope {
   static readonly own = Effect.map(CurrentActor, (actor) => new AccountScope(actor.id))
 
   /** The account the actor named, if it may act for it; its own where it named none. */
-  static readonly of = Effect.fn("AccountScope.of")(function* (target: AccountId | null | undefined) {
-    const actor = yield* CurrentActor
-    if (target === null || target === undefined || target === actor.id) return new AccountScope(actor.id)
-    const identities = yield* IdentityStore
-    if (actor.platformAdmin && Option.isSome(yield* identities.findAccount(target))) return new AccountScope(target)
-    return yield* new AccountHidden({ account: target })
-  })
+  static readonly checkedBy = (identities: IdentityStore["Service"]) =>
+    Effect.fn("AccountScope.of")(function* (target: AccountId | null | undefined) {
+      const actor = yield* CurrentActor
+      if (target === null || target === undefined || target === actor.id) return new AccountScope(actor.id)
+      if (actor.platformAdmin && Option.isSome(yield* identities.findAccount(target))) return new AccountScope(target)
+      return yield* new AccountHidden({ account: target })
+    })
 
   /** For work the server finishes by itself: the owner of a row that it has read. */
   static readonly ofOwner = (owned: { readonly account: AccountId }): AccountScope => new AccountScope(owned.account)

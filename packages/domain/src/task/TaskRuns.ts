@@ -12,7 +12,9 @@ import { TaskRunner } from "./TaskRunner.ts"
 import { TaskRunStore } from "./TaskRunStore.ts"
 
 /** The scope's account has no run of that id. */
-export class TaskRunNotFound extends Schema.TaggedError<TaskRunNotFound>()("TaskRunNotFound", { id: RunId }) {}
+export class TaskRunNotFound extends Schema.TaggedError<TaskRunNotFound>()("TaskRunNotFound", {
+  id: Schema.String
+}) {}
 
 /** What the log of a run tells: what its command printed and, last, the run as it ended. */
 export type RunEvent =

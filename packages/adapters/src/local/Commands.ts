@@ -1,0 +1,237 @@
+/** Commands as directories: what they print and how they end lies in files, so that a crash of the server loses none. */
+import { type CommandId, CommandEnd, StartedCommand, type Output, OutputPosition } from "@castellan/domain/sandbox/Command.ts"
+import {
+  CommandNotFound,
+  type CommandSpec,
+  SandboxUnavailable
+} from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { DateTime, Duration, Effect, Stream } from "effect"
+import { existsSync, type FSWatcher, watch } from "node:fs"
+import { chown, mkdir, open, readdir, stat, writeFile } from "node:fs/promises"
+import { isAbsolute, join } from "node:path"
+import { attempt, isAlive, parseStat, run, sandboxUid, start as spawn } from "./Host.ts"
+import type { Isolation } from "./Isolation.ts"
+import { readJson, readText, type SandboxLayout, writeWhole } from "./Layout.ts"
+import type { Running } from "./Machines.ts"
+import { inside, killMarked, literally, path, wrap } from "./scripts.ts"
+
+interface StoredCommand {
+  readonly id: CommandId
+  /** Epoch milliseconds, as `deadline`. */
+  readonly startedAt: number
+  readonly deadline: number
+}
+
+/** The variable that marks a command's processes, so that those that left its session are found too. */
+const mark = "CASTELLAN_COMMAND"
+
+/** Bytes read at once. */
+const chunkSize = 64 * 1024
+
+/** Milliseconds after which a follower looks again, even if the host's file watching told it nothing. */
+const lookAgain = 500
+
+/** Milliseconds that the collectors have, after a command's end, to write down what was still in the pipes. */
+const drainWithin = 1000
+
+export const make = (isolation: Isolation, outputKept: number) => {
+  const stored = Effect.fnUntraced(function* (files: SandboxLayout, id: CommandId) {
+    const spec = yield* attempt("command", () => readJson<StoredCommand>(join(files.command(id), "spec.json")))
+    return spec ?? (yield* new CommandNotFound({ id }))
+  })
+
+  const by = (directory: string, said: string, code: number): CommandEnd["by"] => {
+    if (said === "lost") return "lost"
+    const asked = code > 128
+    if (asked && existsSync(join(directory, "killed"))) return "killed"
+    if (asked && existsSync(join(directory, "timedOut"))) return "timedOut"
+    return "exited"
+  }
+
+  /** How the command ended; undefined while it runs. One whose wrapper is gone without a word is lost. */
+  const endOf = async (directory: string): Promise<CommandEnd | undefined> => {
+    const exit = await readText(join(directory, "exit"))
+    if (exit !== undefined) {
+      const [said = "", code = ""] = exit.trim().split(" ")
+      const at = (await stat(join(directory, "exit"))).mtimeMs
+      return new CommandEnd({ by: by(directory, said, Number(code)), exitCode: Number(code), at: DateTime.makeUnsafe(Math.floor(at)) })
+    }
+    const line = await readText(join(directory, "begun", "stat"))
+    const wrapper = line === undefined ? undefined : parseStat(line)
+    if (wrapper === undefined || isAlive(wrapper) || existsSync(join(directory, "exit"))) return undefined
+    return new CommandEnd({ by: "lost", exitCode: 137, at: DateTime.makeUnsafe(Math.floor((await stat(join(directory, "begun"))).mtimeMs)) })
+  }
+
+  const toStarted = (spec: StoredCommand, end: CommandEnd | undefined) =>
+    new StartedCommand({ id: spec.id, startedAt: DateTime.makeUnsafe(spec.startedAt), end: end ?? null })
+
+  const find = Effect.fnUntraced(function* (files: SandboxLayout, id: CommandId) {
+    const spec = yield* stored(files, id)
+    return toStarted(spec, yield* attempt("command", () => endOf(files.command(id))))
+  })
+
+  const vector = (machine: Running, spec: CommandSpec): ReadonlyArray<string> => {
+    const home = isolation.home(machine.files)
+    const cwd = spec.cwd === null ? home : isAbsolute(spec.cwd) ? spec.cwd : `${home}/${spec.cwd}`
+    const env = { HOME: home, USER: "user", LOGNAME: "user", SHELL: "/bin/sh", PATH: path, ...spec.env, CASTELLAN_SANDBOX: machine.spec.name, [mark]: spec.id }
+    const assignments = Object.entries(env).map(([name, value]) => `${name}=${value}`)
+    const program = spec.command.includes("=") ? ["sh", "-c", literally, "sh", spec.command] : [spec.command]
+    return ["sh", "-c", inside, "sh", cwd, ...assignments, ...program, ...spec.args]
+  }
+
+  const start = Effect.fnUntraced(function* (machine: Running, spec: CommandSpec, now: number) {
+    const directory = machine.files.command(spec.id)
+    const known = yield* attempt("start", () => readJson<StoredCommand>(join(directory, "spec.json")))
+    if (known !== undefined && existsSync(join(directory, "begun"))) {
+      return toStarted(known, yield* attempt("start", () => endOf(directory)))
+    }
+    const command: StoredCommand = known ?? { id: spec.id, startedAt: now, deadline: now + Duration.toMillis(spec.timeout) }
+    yield* attempt("start", async () => {
+      await mkdir(directory, { recursive: true })
+      if (isolation.drop) await chown(directory, sandboxUid, sandboxUid)
+      for (const stream of ["out", "err"]) await writeFile(join(directory, stream), "", { flag: "a" })
+      if (isolation.drop) for (const stream of ["out", "err"]) await chown(join(directory, stream), sandboxUid, sandboxUid)
+      await writeWhole(join(directory, "spec.json"), command)
+      const blocks = String(Math.floor(outputKept / 512))
+      const wrapper = spawn(
+        ["sh", "-c", wrap, "wrap", blocks, String(machine.booted.init.pid), ...isolation.enter(machine.files, machine.booted), ...vector(machine, spec)],
+        { cwd: directory, stdio: ["ignore", "ignore", "ignore"], env: { [mark]: spec.id }, drop: isolation.drop }
+      )
+      wrapper.on("error", () => undefined)
+      wrapper.unref()
+    })
+    return toStarted(command, undefined)
+  })
+
+  /** Looks at a command's directory whenever something in it changes, until `look` gives something. */
+  const whenever = <A>(directory: string, look: () => Promise<A | undefined>) =>
+    attempt("command", async (signal) => {
+      const changes = watching(directory)
+      try {
+        while (!signal.aborted) {
+          const seen = await look()
+          if (seen !== undefined) return seen
+          await changes.next(lookAgain)
+        }
+        throw new Error("interrupted")
+      } finally {
+        changes.close()
+      }
+    })
+
+  const wait = Effect.fnUntraced(function* (files: SandboxLayout, id: CommandId) {
+    const spec = yield* stored(files, id)
+    return toStarted(spec, yield* whenever(files.command(id), () => endOf(files.command(id))))
+  })
+
+  const output = (files: SandboxLayout, id: CommandId, from: OutputPosition) =>
+    Stream.unwrap(
+      Effect.as(
+        stored(files, id),
+        Stream.fromAsyncIterable(
+          follow(files.command(id), from, endOf),
+          (cause) => new SandboxUnavailable({ operation: "output", retryable: true, cause })
+        )
+      )
+    )
+
+  const endMarked = (machine: Running, id: CommandId) =>
+    run("kill", [...isolation.enterAsRoot(machine.files, machine.booted), "sh", "-c", killMarked, "kill", `${mark}=${id}`], {
+      cwd: "/",
+      drop: isolation.drop
+    })
+
+  /** Ends a command that runs and all it started, and writes down why before it does. */
+  const kill = Effect.fnUntraced(function* (machine: Running, id: CommandId, why: "killed" | "timedOut") {
+    yield* stored(machine.files, id)
+    const directory = machine.files.command(id)
+    const hasEnded = Effect.map(attempt("kill", () => endOf(directory)), (end) => end !== undefined)
+    if (!(yield* hasEnded)) yield* attempt("kill", () => writeFile(join(directory, why), ""))
+    for (let round = 0; round < 50; round++) {
+      yield* endMarked(machine, id)
+      if (yield* hasEnded) return
+      yield* Effect.sleep("20 millis")
+    }
+  })
+
+  /** The commands of a sandbox that have not ended, with their deadlines in epoch milliseconds. */
+  const unfinished = (files: SandboxLayout) =>
+    attempt("commands", async () => {
+      const ids = await readdir(files.commands).catch(() => [])
+      const all = await Promise.all(
+        ids
+          .filter((id) => !existsSync(join(files.commands, id, "exit")))
+          .map((id) => readJson<StoredCommand>(join(files.commands, id, "spec.json")))
+      )
+      return all.filter((command) => command !== undefined)
+    })
+
+  return { find, start, wait, output, kill, unfinished }
+}
+
+/** Tells of changes in a directory, as far as the host can, and otherwise after a while. */
+const watching = (directory: string) => {
+  let wake: (() => void) | undefined
+  let changed = false
+  const notice = () => {
+    changed = true
+    wake?.()
+  }
+  let watcher: FSWatcher | undefined
+  try {
+    watcher = watch(directory, notice)
+    watcher.on("error", () => watcher?.close())
+  } catch {
+    // Without watching, looking again does it.
+  }
+  return {
+    next: async (atMost: number) => {
+      if (!changed) {
+        let timer: NodeJS.Timeout | undefined
+        await new Promise<void>((resolve) => {
+          wake = resolve
+          timer = setTimeout(resolve, atMost)
+        })
+        clearTimeout(timer)
+        wake = undefined
+      }
+      changed = false
+    },
+    close: () => watcher?.close()
+  }
+}
+
+async function* follow(
+  directory: string,
+  from: OutputPosition,
+  endOf: (directory: string) => Promise<CommandEnd | undefined>
+): AsyncGenerator<Output> {
+  const changes = watching(directory)
+  const files = { stdout: await open(join(directory, "out"), "r"), stderr: await open(join(directory, "err"), "r") }
+  const at = { stdout: from.stdout, stderr: from.stderr }
+  const chunk = Buffer.allocUnsafe(chunkSize)
+  let endedSince: number | undefined
+  try {
+    while (true) {
+      // The end is looked for before the output, so that what is read after it is all there is.
+      const ended = (await endOf(directory)) !== undefined
+      const drained = ended && existsSync(join(directory, "drained"))
+      for (const stream of ["stdout", "stderr"] as const) {
+        while (true) {
+          const { bytesRead } = await files[stream].read(chunk, 0, chunkSize, at[stream])
+          if (bytesRead === 0) break
+          at[stream] += bytesRead
+          yield { stream, bytes: Uint8Array.from(chunk.subarray(0, bytesRead)), next: new OutputPosition(at) }
+        }
+      }
+      if (drained) return
+      // Children left behind may hold the pipes, and fill them, for ever; that is no longer the command's output.
+      if (ended && Date.now() - (endedSince ??= Date.now()) >= drainWithin) return
+      await changes.next(ended ? 20 : lookAgain)
+    }
+  } finally {
+    changes.close()
+    await files.stdout.close()
+    await files.stderr.close()
+  }
+}

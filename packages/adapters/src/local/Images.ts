@@ -1,0 +1,119 @@
+/** Images as chains of read-only layers: taking one and booting from one cost the same whatever lies in them. */
+import { Snapshot, SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
+import { SandboxUnavailable, SnapshotGone } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { DateTime, Effect, Semaphore } from "effect"
+import { existsSync } from "node:fs"
+import { chown, mkdir, readdir, rename, rm } from "node:fs/promises"
+import { join } from "node:path"
+import { attempt, run, sandboxUid } from "./Host.ts"
+import type { Isolation } from "./Isolation.ts"
+import { fresh, type Layout, readJson, syncDirectory, writeWhole } from "./Layout.ts"
+import type { Spec } from "./Machines.ts"
+import { flatten } from "./scripts.ts"
+
+interface StoredSnapshot {
+  readonly id: SnapshotId
+  readonly source: Spec["name"]
+  readonly createdAt: number
+  readonly chain: ReadonlyArray<string>
+}
+
+/** Layers of a chain; beyond that one layer is made of them all. A mount's options must fit in 4096 bytes. */
+const longestChain = 60
+
+const toSnapshot = (stored: StoredSnapshot): Snapshot =>
+  new Snapshot({ id: stored.id, source: stored.source, createdAt: DateTime.makeUnsafe(stored.createdAt) })
+
+export const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation) {
+  // Between reading a chain and writing it down nobody may collect its layers.
+  const chains = yield* Semaphore.make(1)
+
+  const chainOf = Effect.fnUntraced(function* (id: SnapshotId) {
+    const stored = yield* attempt("snapshot", () => readJson<StoredSnapshot>(layout.snapshot(id)))
+    return stored === undefined ? yield* new SnapshotGone({ id }) : stored.chain
+  })
+
+  const flat = Effect.fnUntraced(function* (chain: ReadonlyArray<string>) {
+    if (chain.length < longestChain) return chain
+    const id = fresh()
+    const layers = [...chain, "base"].map((layer) => `layers/${layer}`).join(":")
+    const namespaces = ["unshare", "--user", "--map-root-user", "--mount"]
+    const whole = join(layout.root, "flat", id)
+    yield* attempt("flatten", async () => {
+      await mkdir(whole, { recursive: true })
+      if (isolation.drop) await chown(whole, sandboxUid, sandboxUid)
+    })
+    const { code, stderr } = yield* run("flatten", [...namespaces, "sh", "-c", flatten, "flatten", id, layers], {
+      cwd: layout.root,
+      drop: isolation.drop
+    })
+    if (code !== 0) {
+      return yield* new SandboxUnavailable({ operation: "flatten", retryable: false, cause: stderr })
+    }
+    yield* attempt("flatten", () => rename(whole, layout.layer(id)))
+    return [id]
+  })
+
+  /**
+   * Makes the stopped sandbox's own files a layer. What is to be done is written first, so that whoever comes after a
+   * crash can do the rest: move the files, lengthen the chain, write the snapshot.
+   */
+  const finish = Effect.fnUntraced(function* (spec: Spec) {
+    const files = layout.sandbox(spec.name)
+    const moving = yield* attempt("snapshot", () => readJson<StoredSnapshot>(files.moving))
+    if (moving === undefined) return { spec, snapshot: undefined }
+    const [layer] = moving.chain
+    const next: Spec = { ...spec, chain: moving.chain }
+    yield* attempt("snapshot", async () => {
+      if (!existsSync(layout.layer(layer!))) await rename(files.upper, layout.layer(layer!))
+      await rm(files.work, { recursive: true, force: true })
+      await syncDirectory(layout.layer(layer!))
+      await writeWhole(files.spec, next)
+      await writeWhole(layout.snapshot(moving.id), moving)
+      await syncDirectory(layout.snapshot(moving.id))
+    })
+    yield* isolation.prepare(files, next.chain)
+    yield* attempt("snapshot", () => rm(files.moving))
+    return { spec: next, snapshot: moving }
+  })
+
+  const take = Effect.fnUntraced(function* (spec: Spec, now: number) {
+    const files = layout.sandbox(spec.name)
+    const chain = isolation.kind === "none" ? [] : yield* flat(spec.chain)
+    const moving: StoredSnapshot = {
+      id: SnapshotId.make(`snap_${fresh()}${fresh()}`),
+      source: spec.name,
+      createdAt: now,
+      chain: [fresh(), ...chain]
+    }
+    yield* attempt("snapshot", () => writeWhole(files.moving, moving))
+    yield* finish(spec)
+    return toSnapshot(moving)
+  })
+
+  const listed = async (directory: string, file: (name: string) => string) => {
+    const names = await readdir(directory)
+    const all = await Promise.all(names.map((name) => readJson<{ chain: ReadonlyArray<string> }>(file(name)).catch(() => undefined)))
+    return all.flatMap((one) => one?.chain ?? [])
+  }
+
+  /** Removes the layers that no sandbox and no snapshot stands on. */
+  const collect = attempt("collect", async () => {
+    const used = new Set([
+      "base",
+      ...(await listed(layout.sandboxes, (name) => join(layout.sandboxes, name, "spec.json"))),
+      ...(await listed(layout.sandboxes, (name) => join(layout.sandboxes, name, "moving.json"))),
+      ...(await listed(layout.snapshots, (name) => join(layout.snapshots, name)))
+    ])
+    for (const id of await readdir(layout.layers)) {
+      if (used.has(id)) continue
+      const away = join(layout.trash, fresh())
+      await rename(layout.layer(id), away)
+      await rm(away, { recursive: true, force: true })
+    }
+  }).pipe(chains.withPermits(1))
+
+  const forget = (id: SnapshotId) => attempt("snapshot", () => rm(layout.snapshot(id), { force: true }))
+
+  return { chainOf, take, finish, forget, collect, chains }
+})

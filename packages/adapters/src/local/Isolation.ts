@@ -1,0 +1,43 @@
+/** What keeps a sandbox from its host, or, knowingly, does not. */
+import type { SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { type Effect, Schema } from "effect"
+import type { ProcessMark } from "./Host.ts"
+import type { SandboxLayout } from "./Layout.ts"
+
+/** The local provider can't work here; the message says why and what can be done. */
+export class LocalUnavailable extends Schema.TaggedError<LocalUnavailable>()("LocalUnavailable", {
+  message: Schema.String
+}) {}
+
+/** A sandbox that was brought up. */
+export interface Booted {
+  /** Ends everything in the sandbox when it ends. */
+  readonly init: ProcessMark
+  /** The process, as the sandbox counts, that holds the user namespace of its commands. */
+  readonly keeper: number
+}
+
+export interface Isolation {
+  readonly kind: "namespaces" | "none"
+  /** Whether what it starts runs under the sandboxes' own uid. */
+  readonly drop: boolean
+  /** Makes the directories of a new sandbox over a chain of layers, the newest first. */
+  readonly prepare: (sandbox: SandboxLayout, chain: ReadonlyArray<string>) => Effect.Effect<void, SandboxUnavailable>
+  /** Starts what the sandbox's processes live in; nothing of an earlier start may be alive. */
+  readonly boot: (
+    sandbox: SandboxLayout,
+    name: string,
+    chain: ReadonlyArray<string>
+  ) => Effect.Effect<Booted, SandboxUnavailable>
+  /** What goes before a program to run it inside, as the sandbox's user, with its limits. */
+  readonly enter: (sandbox: SandboxLayout, booted: Booted) => ReadonlyArray<string>
+  /** What goes before a program to run it inside with power over all of the sandbox's processes. */
+  readonly enterAsRoot: (sandbox: SandboxLayout, booted: Booted) => ReadonlyArray<string>
+  /** The home directory as programs inside name it. */
+  readonly home: (sandbox: SandboxLayout) => string
+  /** How many processes live in it. */
+  readonly processes: (booted: Booted) => number
+}
+
+/** Processes a sandbox may have at once. */
+export const processLimit = 512

@@ -1,0 +1,101 @@
+/** Where everything lies in the provider's directory. The names are short: a chain of layers must fit in one mount. */
+import type { CommandId } from "@castellan/domain/sandbox/Command.ts"
+import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
+import type { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
+import { randomBytes } from "node:crypto"
+import { open, readFile, rename } from "node:fs/promises"
+import { dirname, join } from "node:path"
+
+export interface Layout {
+  readonly root: string
+  /** The pinned Node, as sandboxes see it. */
+  readonly node: string
+  readonly sandboxes: string
+  readonly layers: string
+  readonly snapshots: string
+  readonly trash: string
+  readonly layer: (id: string) => string
+  readonly snapshot: (id: SnapshotId) => string
+  readonly sandbox: (name: SandboxName) => SandboxLayout
+}
+
+export interface SandboxLayout {
+  readonly root: string
+  /** What is known of it: `Spec`. */
+  readonly spec: string
+  /** What its first process wrote of itself: a line of `/proc/PID/stat`. */
+  readonly init: string
+  /** Its own files, above its layers. */
+  readonly upper: string
+  readonly work: string
+  /** A snapshot under way; see `Images`. */
+  readonly moving: string
+  readonly commands: string
+  readonly command: (id: CommandId) => string
+}
+
+export const layout = (root: string): Layout => ({
+  root,
+  node: join(root, "runtime", "node"),
+  sandboxes: join(root, "sandboxes"),
+  layers: join(root, "layers"),
+  snapshots: join(root, "snapshots"),
+  trash: join(root, "trash"),
+  layer: (id) => join(root, "layers", id),
+  snapshot: (id) => join(root, "snapshots", `${id}.json`),
+  sandbox: (name) => {
+    const own = join(root, "sandboxes", name)
+    return {
+      root: own,
+      spec: join(own, "spec.json"),
+      init: join(own, "init"),
+      upper: join(own, "upper"),
+      work: join(own, "work"),
+      moving: join(own, "moving.json"),
+      commands: join(own, "commands"),
+      command: (id) => join(own, "commands", id)
+    }
+  }
+})
+
+/** A short name for something new. */
+export const fresh = (): string => randomBytes(6).toString("hex")
+
+/** Writes a file so that a crash leaves the old one or the new one, and no half of either. */
+export const writeWhole = async (file: string, value: unknown): Promise<void> => {
+  const next = `${file}.${fresh()}`
+  const handle = await open(next, "w", 0o600)
+  try {
+    await handle.writeFile(JSON.stringify(value))
+    await handle.datasync()
+  } finally {
+    await handle.close()
+  }
+  await rename(next, file)
+}
+
+/** Makes sure that a directory's entries survive a loss of power. */
+export const syncDirectory = async (file: string): Promise<void> => {
+  const handle = await open(dirname(file), "r")
+  try {
+    await handle.sync()
+  } finally {
+    await handle.close()
+  }
+}
+
+/** What a file holds; undefined where there is none. */
+export const readJson = async <A>(file: string): Promise<A | undefined> => {
+  const text = await readText(file)
+  return text === undefined ? undefined : (JSON.parse(text) as A)
+}
+
+/** A file's text; undefined where there is none. */
+export const readText = async (file: string): Promise<string | undefined> => {
+  try {
+    return await readFile(file, "utf8")
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === "ENOENT") return undefined
+    throw cause
+  }
+}

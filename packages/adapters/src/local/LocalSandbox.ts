@@ -1,0 +1,231 @@
+/** Sandboxes on this host. */
+import type { CommandId } from "@castellan/domain/sandbox/Command.ts"
+import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
+import type { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
+import {
+  SandboxProvider,
+  type SandboxSpec,
+  SandboxUnavailable
+} from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { Clock, Config, Duration, Effect, FiberMap, Layer, Option, Schedule, Stream } from "effect"
+import * as Commands from "./Commands.ts"
+import * as Files from "./Files.ts"
+import * as Images from "./Images.ts"
+import { type Isolation, LocalUnavailable } from "./Isolation.ts"
+import { type Layout } from "./Layout.ts"
+import * as Locks from "./Locks.ts"
+import * as Machines from "./Machines.ts"
+import type { Network } from "./Namespaces.ts"
+import { open } from "./Open.ts"
+import * as Watchdog from "./Watchdog.ts"
+
+export interface LocalOptions {
+  /** The directory for everything the provider keeps. */
+  readonly directory: string
+  readonly isolation?: Isolation["kind"]
+  readonly network?: Network
+  /** Bytes of each output stream that are kept. */
+  readonly outputKept?: number
+  readonly limits?: Partial<Watchdog.Limits>
+}
+
+const mebibyte = 1024 * 1024
+
+const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, options: LocalOptions) {
+  const outputKept = options.outputKept ?? 128 * mebibyte
+  const machines = Machines.make(layout, isolation)
+  const images = yield* Images.make(layout, isolation)
+  const commands = Commands.make(isolation, outputKept)
+  const files = Files.make(isolation)
+  const overfull = Watchdog.make(isolation, { disk: 10 * 1024 * mebibyte, ...options.limits })
+  const locked = Locks.make<SandboxName>()
+  const deadlines = yield* FiberMap.make<string>()
+
+  const at = (key: string, moment: number, then: Effect.Effect<unknown, unknown>) =>
+    Effect.flatMap(Clock.currentTimeMillis, (now) =>
+      FiberMap.run(deadlines, key, Effect.ignore(Effect.andThen(Effect.sleep(Math.max(0, moment - now)), then)))
+    )
+
+  const stopAs = (name: SandboxName, status: "stopped" | "failed", reason: string | null) =>
+    locked(name)(
+      Effect.gen(function* () {
+        const spec = yield* machines.load(name)
+        if (spec !== undefined) yield* machines.stop(spec, status, reason)
+      })
+    )
+
+  const expireAt = (spec: Machines.Spec) =>
+    at(`sandbox ${spec.name}`, spec.expiresAt, stopAs(spec.name, "stopped", Machines.expired))
+
+  const timeOutAt = (name: SandboxName, id: CommandId, deadline: number) => {
+    const kill = Effect.flatMap(machines.running(name), (machine) => commands.kill(machine, id, "timedOut"))
+    const over = Effect.flatMap(commands.find(layout.sandbox(name), id), ({ end }) =>
+      end === null ? kill : Effect.void
+    )
+    return at(`command ${name} ${id}`, deadline, over)
+  }
+
+  const create = Effect.fnUntraced(function* (wanted: SandboxSpec) {
+    const { name } = wanted
+    const known = yield* machines.load(name)
+    if (known !== undefined && known.status !== "pending") return known
+    const now = yield* Clock.currentTimeMillis
+    const begun = Effect.gen(function* () {
+      const chain = Option.isSome(wanted.from) ? yield* images.chainOf(wanted.from.value) : []
+      const spec: Machines.Spec = {
+        name,
+        createdAt: now,
+        expiresAt: now + Duration.toMillis(wanted.lifetime),
+        status: "pending",
+        reason: null,
+        chain,
+        bootId: "",
+        keeper: 0
+      }
+      return yield* machines.create(spec)
+    })
+    const spec = yield* Option.isSome(wanted.from) ? images.chains.withPermits(1)(begun) : begun
+    yield* expireAt(spec)
+    return spec
+  })
+
+  const resume = Effect.fnUntraced(function* (name: SandboxName, lifetime: Duration.Duration) {
+    const known = yield* machines.get(name)
+    if (known.status === "running") return known
+    const { spec } = yield* images.finish(known)
+    const expiresAt = (yield* Clock.currentTimeMillis) + Duration.toMillis(lifetime)
+    const booted = yield* machines.boot({ ...spec, expiresAt })
+    yield* expireAt(booted)
+    return booted
+  })
+
+  const extend = Effect.fnUntraced(function* (name: SandboxName, by: Duration.Duration) {
+    const { spec } = yield* machines.running(name)
+    const longer = yield* machines.write({ ...spec, expiresAt: spec.expiresAt + Duration.toMillis(by) })
+    yield* expireAt(longer)
+    return longer
+  })
+
+  const snapshot = Effect.fnUntraced(function* (name: SandboxName) {
+    const known = yield* machines.get(name)
+    const stopped = yield* machines.stop(known, "stopped", "It was stopped to take a snapshot")
+    const { spec } = yield* images.finish(stopped)
+    return yield* images.take(spec, yield* Clock.currentTimeMillis)
+  })
+
+  /** What earlier lives of the server left: sandboxes that still run get their deadlines back, the rest its end. */
+  const adopt = Effect.gen(function* () {
+    for (const name of yield* machines.names) {
+      const spec = yield* machines.load(name)
+      if (spec === undefined) {
+        yield* machines.remove(name)
+      } else if (spec.status === "running") {
+        yield* expireAt(spec)
+        const unfinished = yield* commands.unfinished(layout.sandbox(name))
+        for (const { deadline, id } of unfinished) yield* timeOutAt(name, id, deadline)
+      } else if (spec.status !== "pending") {
+        yield* images.finish(spec)
+      }
+    }
+    yield* images.collect
+  })
+
+  const watch = Effect.gen(function* () {
+    const all = yield* machines.names
+    const running = yield* Effect.forEach(all, (name) => Effect.option(machines.running(name)))
+    for (const { name, reason } of yield* overfull(running.flatMap(Option.toArray))) {
+      yield* stopAs(name, "failed", reason)
+    }
+  })
+
+  yield* adopt
+  yield* Effect.forkScoped(
+    Effect.repeat(
+      Effect.catchCause(watch, (cause) => Effect.logWarning("the local provider could not look after its sandboxes", cause)),
+      Schedule.spaced("1 second")
+    )
+  )
+
+  const sandbox = Effect.map(Machines.toSandbox)
+  const find = Effect.fnUntraced(function* (name: SandboxName) {
+    return Option.map(Option.fromUndefinedOr(yield* machines.load(name)), Machines.toSandbox)
+  })
+  const inRunning = Effect.fnUntraced(function* (name: SandboxName) {
+    return yield* machines.running(name)
+  })
+
+  return SandboxProvider.of({
+    supports: { name: "local", isolation: isolation.kind, snapshotStops: true, outputKept },
+    find,
+    findMany: (names) => Effect.map(Effect.forEach(names, find), (found) => found.flatMap(Option.toArray)),
+    create: (wanted) => sandbox(locked(wanted.name)(create(wanted))),
+    resume: (name, lifetime) => sandbox(locked(name)(resume(name, lifetime))),
+    stop: (name) => stopAs(name, "stopped", null),
+    remove: (name) =>
+      locked(name)(
+        machines.remove(name).pipe(Effect.andThen(FiberMap.remove(deadlines, `sandbox ${name}`)))
+      ).pipe(Effect.andThen(images.collect)),
+    extend: (name, by) => sandbox(locked(name)(extend(name, by))),
+    snapshot: (name) => locked(name)(images.chains.withPermits(1)(snapshot(name))),
+    removeSnapshot: (id: SnapshotId) => Effect.andThen(images.forget(id), images.collect),
+    start: Effect.fnUntraced(function* (name, spec) {
+      const now = yield* Clock.currentTimeMillis
+      const started = yield* locked(name)(
+        Effect.flatMap(inRunning(name), (machine) => commands.start(machine, spec, now))
+      )
+      if (started.end === null) {
+        yield* timeOutAt(name, spec.id, started.startedAt.epochMilliseconds + Duration.toMillis(spec.timeout))
+      }
+      return started
+    }),
+    command: (name, id) => Effect.andThen(machines.get(name), commands.find(layout.sandbox(name), id)),
+    wait: (name, id) => Effect.andThen(machines.get(name), commands.wait(layout.sandbox(name), id)),
+    output: (name, id, from) =>
+      Stream.unwrap(Effect.as(machines.get(name), commands.output(layout.sandbox(name), id, from))),
+    kill: Effect.fnUntraced(function* (name, id) {
+      yield* machines.get(name)
+      const machine = yield* Effect.option(machines.running(name))
+      if (Option.isSome(machine)) yield* commands.kill(machine.value, id, "killed")
+      else yield* commands.find(layout.sandbox(name), id)
+    }),
+    readFile: (name, path) => Stream.unwrap(Effect.map(inRunning(name), (machine) => files.read(machine, path))),
+    writeFile: (name, path, content) =>
+      Effect.flatMap(inRunning(name), (machine) => files.write(machine, path, content)),
+    listFiles: (name, path, { recursive }) =>
+      Effect.flatMap(inRunning(name), (machine) => files.list(machine, path, recursive))
+  })
+})
+
+export const layer = (options: LocalOptions): Layer.Layer<SandboxProvider, LocalUnavailable> =>
+  Layer.effect(
+    SandboxProvider,
+    Effect.gen(function* () {
+      const { isolation, layout } = yield* open(options)
+      return yield* make(layout, isolation, options).pipe(
+        Effect.mapError(
+          (cause: SandboxUnavailable) =>
+            new LocalUnavailable({ message: `${options.directory} can't be used for sandboxes: ${String(cause.cause)}` })
+        )
+      )
+    })
+  )
+
+const choice = <A extends string>(name: string, allowed: ReadonlyArray<A>, otherwise: A) =>
+  Effect.gen(function* () {
+    const given = Option.getOrElse(yield* Config.option(Config.String(name)), () => "")
+    if (given === "") return otherwise
+    const known = allowed.find((one) => one === given)
+    if (known !== undefined) return known
+    const message = `${name} is "${given}"; it must be ${allowed.map((one) => `"${one}"`).join(" or ")}`
+    return yield* new LocalUnavailable({ message })
+  }).pipe(Effect.catchTag("ConfigError", () => new LocalUnavailable({ message: `${name} can't be read` })))
+
+/** As the environment says: CASTELLAN_LOCAL_ISOLATION and CASTELLAN_LOCAL_NETWORK. */
+export const layerConfig = (options: Pick<LocalOptions, "directory">) =>
+  Layer.unwrap(
+    Effect.gen(function* () {
+      const isolation = yield* choice("CASTELLAN_LOCAL_ISOLATION", ["namespaces", "none"], "namespaces")
+      const network = yield* choice("CASTELLAN_LOCAL_NETWORK", ["none", "host"], "none")
+      return layer({ ...options, isolation, network })
+    })
+  )

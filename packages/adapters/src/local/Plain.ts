@@ -1,0 +1,40 @@
+/** Plain processes in a directory, for who knowingly asks for them: nothing keeps them from what this user may do. */
+import { SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { Effect } from "effect"
+import { existsSync, readFileSync } from "node:fs"
+import { mkdir, writeFile } from "node:fs/promises"
+import { join } from "node:path"
+import { attempt, parseStat, run, start } from "./Host.ts"
+import type { Isolation } from "./Isolation.ts"
+import type { Layout, SandboxLayout } from "./Layout.ts"
+
+/** Its files are a directory of their own, copied from the newest layer; an image has but one. */
+export const make = (layout: Layout): Isolation => ({
+  kind: "none",
+  drop: false,
+  prepare: Effect.fnUntraced(function* (sandbox: SandboxLayout, chain: ReadonlyArray<string>) {
+    yield* attempt("create", () => mkdir(sandbox.commands, { recursive: true }))
+    if (existsSync(sandbox.upper)) return
+    const [layer] = chain
+    if (layer === undefined) return yield* Effect.asVoid(attempt("create", () => mkdir(sandbox.upper)))
+    const copy = ["cp", "-a", "--", layout.layer(layer), sandbox.upper]
+    const { code, stderr } = yield* run("create", copy, { cwd: layout.root, drop: false })
+    if (code !== 0) return yield* new SandboxUnavailable({ operation: "create", retryable: false, cause: stderr })
+  }),
+  // A process that only stands for the sandbox: while it lives, the sandbox runs.
+  boot: Effect.fnUntraced(function* (sandbox: SandboxLayout) {
+    const child = start(["sh", "-c", "while :; do sleep 86400; done"], {
+      cwd: sandbox.upper,
+      stdio: ["ignore", "ignore", "ignore"],
+      drop: false
+    })
+    child.unref()
+    const line = `${readFileSync(`/proc/${child.pid}/stat`, "utf8")}`
+    yield* attempt("boot", () => writeFile(join(sandbox.root, "init"), line))
+    return { init: parseStat(line)!, keeper: 0 }
+  }),
+  enter: () => [],
+  enterAsRoot: () => [],
+  home: (sandbox) => sandbox.upper,
+  processes: () => 0
+})

@@ -1,0 +1,113 @@
+/** The shell scripts that stand between the server and a sandbox. Nothing in them is put together from input. */
+
+/** Where programs are looked for, on the host's side and inside. */
+export const path = "/opt/castellan/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+/** The home directory inside. */
+export const home = "/home/user"
+
+/**
+ * Brings a sandbox up, as the first process of its new namespaces and their root; `$1` is its name, `$2` the longest it
+ * may live in seconds, `$3` `lo` if it has a network of its own. The data directory is bound to a short path, so that
+ * no directory above it need be open to the uid this runs as. The process that says `ready` keeps the user namespace
+ * that commands enter; the script stays as the one that adopts orphans.
+ */
+export const launch = `
+read -r stat < /proc/self/stat
+echo "$stat" > init.new && mv init.new init || exit 1
+echo 500 > /proc/self/oom_score_adj
+mount -c --bind ../.. /tmp && cd "/tmp/sandboxes/$1" && mount -a -T fstab || exit 1
+cd root || exit 1
+if [ "$3" = lo ]; then
+  ip link set lo up 2>/dev/null ||
+    perl -e 'socket(S,2,2,0) && ioctl(S,0x8914,pack("a16sx14","lo",0x41))' 2>/dev/null || echo "no loopback" >&2
+fi
+pivot_root . tmp && cd / && umount -l /tmp || exit 1
+echo 1 > /proc/sys/user/max_user_namespaces
+unshare --user --map-user=1000 --map-group=1000 sh -c 'echo "ready $$"; while :; do sleep 86400 & wait; done' &
+exec >/dev/null 2>&1
+sleep "$2" &
+deadline=$!
+while kill -0 "$deadline"; do wait "$deadline"; done
+`
+
+/**
+ * Runs a command to its end on the host's side of the sandbox, in the command's directory, whether or not the server
+ * lives on. \`$1\` is how much of each stream to keep, in blocks of 512 bytes, \`$2\` the sandbox's first process; the
+ * rest is the command, with what enters the sandbox before it. Only the collectors are limited in what they write, so
+ * an output that is too long is cut and its command goes on. Background children may hold the pipes for as long as
+ * they like: the end is written when the command itself ends.
+ */
+export const wrap = `
+mkdir begun || exit 1
+read -r stat < /proc/self/stat
+echo "$stat" > begun/stat
+echo 800 > /proc/self/oom_score_adj
+blocks=$1 init=$2
+shift 2
+mkfifo o e
+collect() { ulimit -f "$blocks"; trap '' XFSZ; cat > "$1" 2>/dev/null; cat > /dev/null; }
+(collect out) < o &
+out=$!
+(collect err) < e &
+err=$!
+"$@" < /dev/null > o 2> e
+code=$?
+by=exited
+if [ "$code" = 137 ] && [ ! -e "/proc/$init/root" ]; then by=lost; fi
+echo "$by $code" > exit.new && mv exit.new exit
+rm -f o e
+wait "$out" "$err"
+: > drained
+`
+
+/** Runs a program inside: \`$1\` is the directory, the rest the program as \`env\` takes it. */
+export const inside = `cd -- "$1" || exit 126
+shift
+exec env -- "$@"`
+
+/** Runs what \`env\` would take for an assignment. */
+export const literally = `exec "$@"`
+
+/** Ends every process that bears a command's mark \`$1\`, until none is left. */
+export const killMarked = `
+for round in 1 2 3 4 5 6 7 8 9 10; do
+  pids=$(grep -lzxF -- "$1" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3)
+  [ -n "$pids" ] || exit 0
+  kill -9 $pids 2>/dev/null
+done
+exit 1
+`
+
+/** Exit codes by which the scripts below say what they found. */
+export const notThere = 44
+export const notWritten = 45
+
+/** Writes a file's bytes to standard output; only a regular file's, so that no pipe can hold the reader. */
+export const readFile = `
+[ -f "$1" ] || exit ${notThere}
+exec cat -- "$1"
+`
+
+/** Writes standard input to a file beside the one meant, which takes its place once a word comes on descriptor 3. */
+export const writeFile = `
+[ ! -d "$1" ] || exit ${notThere}
+mkdir -p -- "$(dirname -- "$1")" || exit ${notThere}
+new="$1.castellan-$$"
+cat > "$new" && read -r word <&3 && mv -f -- "$new" "$1" && exit 0
+rm -f -- "$new"
+exit ${notWritten}
+`
+
+/** Lists a directory \`$1\`, \`$2\` levels deep, as NUL-separated path, type, size and time of change. */
+export const listFiles = `
+cd -- "$1" 2>/dev/null || exit ${notThere}
+exec find . -mindepth 1 -maxdepth "$2" -printf '%P\\0%y\\0%s\\0%T@\\0'
+`
+
+/** Copies what a chain of layers shows into one new layer: in namespaces of its own, in the data directory. */
+export const flatten = `
+mount -c --bind . /tmp && cd /tmp && mkdir -p "flat/$1" || exit 1
+mount -t overlay overlay -o "lowerdir=$2,userxattr" /mnt || exit 1
+exec cp -a /mnt/. "flat/$1/"
+`

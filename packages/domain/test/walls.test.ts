@@ -1,0 +1,130 @@
+import { assert, describe, it } from "@effect/vitest"
+import { readdirSync, readFileSync } from "node:fs"
+import { dirname, join, relative, resolve } from "node:path"
+import { fileURLToPath } from "node:url"
+
+const packages = resolve(dirname(fileURLToPath(import.meta.url)), "../..")
+
+interface Source {
+  /** From `packages/`, as `domain/src/sandbox/Command.ts`. */
+  readonly file: string
+  readonly text: string
+  readonly imports: ReadonlyArray<string>
+}
+
+const importOf = /^\s*(?:import|export)\s(?:[^"'`]*?\sfrom\s)?["']([^"']+)["']|import\(\s*["']([^"']+)["']\s*\)/gm
+
+const read = (file: string): Source => {
+  const text = readFileSync(join(packages, file), "utf8")
+  const imports = Array.from(text.matchAll(importOf), (match) => (match[1] ?? match[2])!)
+  return { file, text, imports }
+}
+
+const sourcesOf = (name: string): ReadonlyArray<Source> =>
+  readdirSync(join(packages, name, "src"), { recursive: true, encoding: "utf8" })
+    .filter((file) => file.endsWith(".ts"))
+    .map((file) => read(join(name, "src", file)))
+
+/** What breaks a rule, each with the file it stands in; an empty list is what every test wants. */
+const breaches = (sources: ReadonlyArray<Source>, breaks: (source: Source, target: string) => boolean) =>
+  sources.flatMap((source) =>
+    source.imports.filter((target) => breaks(source, target)).map((target) => `${source.file} imports ${target}`)
+  )
+
+const isRelative = (target: string) => target.startsWith(".")
+const isOf = (name: string) => (target: string) => target === name || target.startsWith(`${name}/`)
+
+/** The folder a relative import leads to, from `packages/`. */
+const landing = (source: Source, target: string) => relative(packages, resolve(packages, dirname(source.file), target))
+
+/** A room may import the rooms above it; those on one line do not import each other. */
+const rooms = [["identity"], ["sandbox"], ["repo"], ["task"], ["account", "session", "app"]]
+
+const floorOf = (room: string) => rooms.findIndex((floor) => floor.includes(room))
+const roomOf = (file: string) => file.split("/")[2]!
+
+describe("The walls between packages", () => {
+  const domain = sourcesOf("domain")
+  const adapters = sourcesOf("adapters")
+  const http = sourcesOf("http")
+  const all = [...domain, ...adapters, ...http, ...sourcesOf("testkit")]
+
+  it("find the files they are to keep apart", () => {
+    assert.isAbove(domain.length, 20)
+    assert.isAbove(domain.flatMap(({ imports }) => imports).length, 60)
+  })
+
+  it("let the domain depend on effect alone", () => {
+    assert.deepStrictEqual(
+      breaches(domain, (_, target) => !isRelative(target) && !isOf("effect")(target)),
+      []
+    )
+  })
+
+  it("let a room of the domain import only the rooms before it", () => {
+    const wrong = breaches(domain, (source, target) => {
+      if (!isRelative(target)) return false
+      const from = roomOf(source.file)
+      const to = roomOf(landing(source, target))
+      if (from === to || to.endsWith(".ts")) return false
+      return from.endsWith(".ts") || floorOf(to) < 0 || floorOf(from) <= floorOf(to)
+    })
+    assert.deepStrictEqual(wrong, [])
+  })
+
+  it("let an adapter depend on the domain, on effect, and on its own SDK", () => {
+    const allowed: Record<string, ReadonlyArray<string>> = {
+      local: [],
+      postgres: ["kysely", "pg", "@electric-sql/pglite"],
+      tasks: ["kysely", "pg-boss"]
+    }
+    const wrong = breaches(adapters, (source, target) => {
+      if (isRelative(target) || target.startsWith("node:")) return false
+      const own = ["effect", "@castellan/domain", ...(allowed[roomOf(source.file)] ?? [])]
+      return !own.some((name) => isOf(name)(target))
+    })
+    assert.deepStrictEqual(wrong, [])
+  })
+
+  it("keep adapters apart, but for the queue that shares the store's transactions", () => {
+    const wrong = breaches(adapters, (source, target) => {
+      if (!isRelative(target)) return false
+      const from = roomOf(source.file)
+      const to = roomOf(landing(source, target))
+      return from !== to && !(from === "tasks" && to === "postgres")
+    })
+    assert.deepStrictEqual(wrong, [])
+  })
+
+  it("let only the composition see adapters", () => {
+    const composition = new Set(["http/src/main.ts", "http/src/Settings.ts"])
+    assert.deepStrictEqual(
+      breaches(http, ({ file }, target) => isOf("@castellan/adapters")(target) && !composition.has(file)),
+      []
+    )
+  })
+
+  it("keep the testkit out of everything that ships", () => {
+    assert.deepStrictEqual(
+      breaches([...domain, ...adapters, ...http], (_, target) => isOf("@castellan/testkit")(target)),
+      []
+    )
+  })
+
+  it("leave the environment to Config", () => {
+    const readers = all.filter(({ text }) => /process\.env\b/.test(text)).map(({ file }) => file)
+    assert.deepStrictEqual(readers, [])
+  })
+
+  it("leave time to Effect in the domain", () => {
+    const wrong = domain.filter(({ text }) => /\bDate\.now\(|\bnew Date\(|\basync\b/.test(text)).map(({ file }) => file)
+    assert.deepStrictEqual(wrong, [])
+  })
+
+  it("have no barrels, and no names that say nothing", () => {
+    const wrong = all
+      .map(({ file }) => file)
+      .filter((file) => /(^|\/)(index|utils?|helpers?|common|types)\.ts$|Manager\.ts$|Impl\.ts$|Live\.ts$/.test(file))
+    assert.deepStrictEqual(wrong, [])
+  })
+})

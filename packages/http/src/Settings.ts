@@ -1,0 +1,80 @@
+/** What the server is told by its environment; each wrong value stops the start with a sentence that names it. */
+import { Config, Effect, Option, Redacted, Schema } from "effect"
+import * as Castellan from "./Castellan.ts"
+
+/** A setting can't be used; the message says which, what it was, and what it may be. */
+export class SettingRefused extends Schema.TaggedError<SettingRefused>()("SettingRefused", {
+  message: Schema.String
+}) {}
+
+const refuse = (message: string) => Effect.fail(new SettingRefused({ message }))
+
+/** The variable's text; an empty one counts as not set. */
+const text = (name: string) =>
+  Config.option(Config.String(name)).pipe(
+    Config.map(Option.filter((value) => value.trim() !== "")),
+    Effect.mapError(() => new SettingRefused({ message: `${name} can't be read` }))
+  )
+
+const oneOf = <A extends string>(name: string, allowed: ReadonlyArray<A>, otherwise: A) =>
+  Effect.flatMap(text(name), (value) => {
+    if (Option.isNone(value)) return Effect.succeed(otherwise)
+    const known = allowed.find((candidate) => candidate === value.value)
+    return known === undefined
+      ? refuse(`${name} is "${value.value}"; it must be ${allowed.map((one) => `"${one}"`).join(" or ")}`)
+      : Effect.succeed(known)
+  })
+
+const wholeNumber = (name: string, between: readonly [number, number], otherwise: number) =>
+  Effect.flatMap(text(name), (value) => {
+    if (Option.isNone(value)) return Effect.succeed(otherwise)
+    const number = /^\d+$/.test(value.value.trim()) ? Number(value.value) : NaN
+    return number >= between[0] && number <= between[1]
+      ? Effect.succeed(number)
+      : refuse(`${name} is "${value.value}"; it must be a whole number from ${between[0]} to ${between[1]}`)
+  })
+
+const host = Effect.flatMap(text("HOST"), (value) => {
+  const given = Option.getOrElse(value, () => "127.0.0.1")
+  return /^[A-Za-z0-9.:_-]+$/.test(given)
+    ? Effect.succeed(given)
+    : refuse(`HOST is "${given}"; it must be a host name or an IP address`)
+})
+
+/** Characters of an admin key that can't be guessed. */
+const adminKeyLength = 24
+
+const adminKey = Effect.flatMap(text("CASTELLAN_ADMIN_KEY"), (value) => {
+  if (Option.isSome(value) && !new RegExp(`^[\\x21-\\x7e]{${adminKeyLength},}$`).test(value.value)) {
+    return refuse(`CASTELLAN_ADMIN_KEY must be at least ${adminKeyLength} printable characters without spaces`)
+  }
+  return Effect.succeed(Option.map(value, (key) => Redacted.make(key)))
+})
+
+const secret = Effect.flatMap(text("CASTELLAN_SECRET"), (value) => {
+  if (Option.isSome(value) && !/^[0-9a-fA-F]{64}$/.test(value.value)) {
+    return refuse("CASTELLAN_SECRET must be 64 hexadecimal digits, as `openssl rand -hex 32` prints them")
+  }
+  return Effect.succeed(Option.map(value, (hex) => Redacted.make(Uint8Array.from(Buffer.from(hex, "hex")))))
+})
+
+const agent = Effect.map(text("CASTELLAN_AGENT"), (value) => {
+  const [program, ...args] = Option.getOrElse(value, () => Castellan.defaultAgent.join(" "))
+    .trim()
+    .split(/\s+/)
+  return [program!, ...args] as const
+})
+
+/** Every setting of the server itself; its adapters read their own. */
+export const settings = Effect.all({
+  port: wholeNumber("PORT", [0, 65535], 3000),
+  host,
+  dataDirectory: Effect.map(
+    text("CASTELLAN_DATA_DIR"),
+    Option.getOrElse(() => "./.castellan")
+  ),
+  adminKey,
+  secret,
+  provider: oneOf("CASTELLAN_PROVIDER", ["local"], "local"),
+  agent
+})

@@ -1,0 +1,71 @@
+/** The whole API over the World, asked as a client would ask it: requests in, answers out, no port. */
+import { ApiKeys } from "@castellan/domain/identity/ApiKeys.ts"
+import type { Account } from "@castellan/domain/identity/Account.ts"
+import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
+import * as given from "@castellan/testkit/given.ts"
+import * as World from "@castellan/testkit/World.ts"
+import { Context, Effect, Layer, Redacted } from "effect"
+import { HttpEffect } from "effect/http"
+import * as Castellan from "@castellan/http/Castellan.ts"
+import * as Server from "@castellan/http/Server.ts"
+
+const options = { secret: Redacted.make(new Uint8Array(32).fill(7)), agent: ["echo", "prompted:"] as const }
+
+export interface Answer {
+  readonly status: number
+  readonly headers: Headers
+  readonly text: string
+  // biome-ignore lint: the tests look into it as they please
+  readonly json: any
+}
+
+export class WebApi extends Context.Service<
+  WebApi,
+  {
+    readonly fetch: (request: Request) => Effect.Effect<Response>
+    /** Asks and reads the whole answer. A body that is not a string is sent as JSON. */
+    readonly ask: (
+      method: string,
+      path: string,
+      more?: { readonly key?: string; readonly body?: unknown; readonly headers?: Record<string, string> }
+    ) => Effect.Effect<Answer>
+    /** A new account with a key of its own. */
+    readonly join: (more?: {
+      readonly platformAdmin?: boolean
+    }) => Effect.Effect<{ readonly account: Account; readonly key: string }>
+  }
+>()("http/test/WebApi") {
+  static readonly layer = Layer.effect(
+    WebApi,
+    Effect.gen(function* () {
+      const context = yield* Effect.context<
+        Castellan.Ports | ApiKeys | Layer.Success<ReturnType<typeof Castellan.layer>>
+      >()
+      const keys = yield* ApiKeys
+      const app = yield* Server.make(options)
+      const handler = HttpEffect.toWebHandler(Effect.provide(app, context))
+      const fetch = (request: Request) => Effect.promise((signal) => handler(new Request(request, { signal })))
+      return WebApi.of({
+        fetch,
+        ask: Effect.fnUntraced(function* (method, path, { body, headers = {}, key } = {}) {
+          const init: RequestInit = {
+            method,
+            headers: { ...(key === undefined ? {} : { "x-api-key": key }), ...headers }
+          }
+          if (body !== undefined) init.body = typeof body === "string" ? body : JSON.stringify(body)
+          const response = yield* fetch(new Request(`http://castellan.test${path}`, init))
+          const text = yield* Effect.promise(() => response.text())
+          const isJson = response.headers.get("content-type")?.includes("json") === true
+          return { status: response.status, headers: response.headers, text, json: isJson ? JSON.parse(text) : undefined }
+        }),
+        join: (more) =>
+          Effect.gen(function* () {
+            const account = yield* given.account(more)
+            const scope = AccountScope.ofOwner({ account: account.id })
+            const { secret } = yield* keys.issue(scope, { name: "test", expiresAt: null })
+            return { account, key: Redacted.value(secret) }
+          }).pipe(Effect.provide(context))
+      })
+    })
+  ).pipe(Layer.provideMerge(Castellan.layer(options)), Layer.provideMerge(World.layer))
+}

@@ -1,0 +1,63 @@
+/** Small programs that every provider can run: as a shell script where there is a shell, step by step where there is none. */
+import { Data } from "effect"
+
+export type Step = Data.TaggedEnum<{
+  Print: { readonly text: string; readonly to: "stdout" | "stderr" }
+  /** Prints a line of the given length, so often. */
+  Flood: { readonly lines: number; readonly length: number }
+  PrintVariable: { readonly name: string }
+  PrintDirectory: {}
+  PrintFile: { readonly path: string }
+  /** Adds text to a file, made if need be. */
+  Append: { readonly path: string; readonly text: string }
+  Sleep: { readonly millis: number }
+  /** Leaves a process behind that holds the output streams, in a session of its own, and adds to a file for ever. */
+  Leave: { readonly path: string }
+  Exit: { readonly code: number }
+}>
+export const Step = Data.taggedEnum<Step>()
+
+export interface Vector {
+  readonly command: string
+  readonly args: ReadonlyArray<string>
+}
+
+const quoted = (text: string) => `'${text.replaceAll("'", `'\\''`)}'`
+
+const line = (step: Step): string => {
+  switch (step._tag) {
+    case "Print":
+      return `printf %s ${quoted(step.text)}${step.to === "stderr" ? " >&2" : ""}`
+    case "Flood":
+      return `yes ${"x".repeat(step.length - 1)} | head -n ${step.lines}`
+    case "PrintVariable":
+      return `printf %s "$${step.name}"`
+    case "PrintDirectory":
+      return "printf %s \"$(pwd)\""
+    case "PrintFile":
+      return `cat -- ${quoted(step.path)}`
+    case "Append":
+      return `printf %s ${quoted(step.text)} >> ${quoted(step.path)}`
+    case "Sleep":
+      return `sleep ${step.millis / 1000}`
+    case "Leave":
+      return `setsid sh -c 'while :; do printf x >> "$0"; sleep 0.02; done' ${quoted(step.path)} &`
+    case "Exit":
+      return `exit ${step.code}`
+  }
+}
+
+/** The program for a provider that has a shell. */
+export const inShell = (...steps: ReadonlyArray<Step>): Vector => ({
+  command: "sh",
+  args: ["-c", steps.map(line).join("\n")]
+})
+
+/** The name of the program that the memory provider has in place of a shell; its one argument is the steps. */
+export const stepper = "steps"
+
+/** The program for the memory provider. */
+export const asSteps = (...steps: ReadonlyArray<Step>): Vector => ({ command: stepper, args: [JSON.stringify(steps)] })
+
+/** How to write a program for a provider. */
+export type Compile = (...steps: ReadonlyArray<Step>) => Vector

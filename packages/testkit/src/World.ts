@@ -1,0 +1,22 @@
+/** Every port in memory, as one layer: the whole domain runs over it, and nothing outside the process is touched. */
+import { Aead, Digest, Mac, SecureRandom } from "effect/crypto"
+import { Layer } from "effect"
+import * as MemoryAccountStore from "./fakes/MemoryAccountStore.ts"
+import * as MemoryIdempotencyStore from "./fakes/MemoryIdempotencyStore.ts"
+import * as MemoryIdentityStore from "./fakes/MemoryIdentityStore.ts"
+import * as MemorySandbox from "./fakes/MemorySandbox.ts"
+import * as MemoryTaskRuns from "./fakes/MemoryTaskRuns.ts"
+
+/** The ports, with the fakes' own handles visible beside them. */
+export const layer = Layer.mergeAll(
+  MemoryIdentityStore.layer,
+  MemoryIdempotencyStore.layer,
+  MemoryAccountStore.layer,
+  MemoryTaskRuns.layer,
+  MemorySandbox.layer
+)
+
+/** What use cases need of cryptography. */
+export const crypto = Layer.mergeAll(Aead.layerWebCrypto, Mac.layerWebCrypto, Digest.layerWebCrypto).pipe(
+  Layer.provideMerge(SecureRandom.layerWebCrypto)
+)

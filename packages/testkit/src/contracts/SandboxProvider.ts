@@ -1,0 +1,618 @@
+/** What every provider of sandboxes promises, as data: run over each of them, and over broken ones to see that it bites. */
+import { CommandId, OutputPosition } from "@castellan/domain/sandbox/Command.ts"
+import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
+import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
+import { type CommandSpec, SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
+import { assert, it } from "@effect/vitest"
+import { DateTime, Duration, Effect, type Layer, Option, Stream } from "effect"
+import { SecureRandom } from "effect/crypto"
+import { type Compile, Step, type Vector } from "../Program.ts"
+
+type Promise = (compile: Compile) => Effect.Effect<void, unknown, SandboxProvider>
+
+const print = (text: string) => Step.Print({ text, to: "stdout" })
+const path = (text: string) => SandboxPath.make(text)
+const unknown = SandboxName.make("no-such-sandbox")
+const utf8 = (text: string) => new TextEncoder().encode(text)
+
+/** A name nobody else has, and its sandbox gone when the promise is over. */
+const named = <A, E>(use: (name: SandboxName) => Effect.Effect<A, E, SandboxProvider>) =>
+  Effect.acquireUseRelease(
+    Effect.sync(() => SandboxName.make(`t-${SecureRandom.uuidV4Unsafe()}`)),
+    use,
+    (name) => Effect.flatMap(SandboxProvider, (provider) => Effect.ignore(provider.remove(name)))
+  )
+
+const specOf = (name: SandboxName, from?: SnapshotId) => ({
+  name,
+  from: Option.fromUndefinedOr(from),
+  lifetime: Duration.minutes(5)
+})
+
+const created = <A, E>(use: (name: SandboxName) => Effect.Effect<A, E, SandboxProvider>) =>
+  named((name) =>
+    Effect.andThen(
+      Effect.flatMap(SandboxProvider, (provider) => provider.create(specOf(name))),
+      use(name)
+    )
+  )
+
+let commands = 0
+
+const commandSpec = (vector: Vector, more: Partial<CommandSpec> = {}): CommandSpec => ({
+  ...vector,
+  id: CommandId.make(`c${commands++}`),
+  cwd: null,
+  env: {},
+  timeout: Duration.minutes(1),
+  ...more
+})
+
+const printed = Effect.fnUntraced(function* (name: SandboxName, id: CommandId, from = OutputPosition.start) {
+  const provider = yield* SandboxProvider
+  const bytes: Record<"stdout" | "stderr", Array<number>> = { stdout: [], stderr: [] }
+  yield* Stream.runForEach(provider.output(name, id, from), (piece) =>
+    Effect.sync(() => {
+      for (const byte of piece.bytes) bytes[piece.stream].push(byte)
+    })
+  )
+  const text = (all: Array<number>) => new TextDecoder().decode(Uint8Array.from(all))
+  return { stdout: text(bytes.stdout), stderr: text(bytes.stderr) }
+})
+
+/** Runs a command to its end and reads what it printed. */
+const ran = Effect.fnUntraced(function* (name: SandboxName, vector: Vector, more: Partial<CommandSpec> = {}) {
+  const provider = yield* SandboxProvider
+  const spec = commandSpec(vector, more)
+  yield* provider.start(name, spec)
+  const { end } = yield* provider.wait(name, spec.id)
+  return { id: spec.id, end: end!, ...(yield* printed(name, spec.id)) }
+})
+
+const fileText = Effect.fnUntraced(function* (name: SandboxName, file: string) {
+  const provider = yield* SandboxProvider
+  return yield* provider.readFile(name, path(file)).pipe(Stream.decodeText(), Stream.mkString)
+})
+
+const written = (name: SandboxName, file: string, text: string) =>
+  Effect.flatMap(SandboxProvider, (provider) => provider.writeFile(name, path(file), Stream.make(utf8(text))))
+
+const tagOf = <E extends { readonly _tag: string }, R>(effect: Effect.Effect<unknown, E, R>) =>
+  Effect.map(Effect.flip(effect), (error) => error._tag)
+
+export const promises: Record<string, Promise> = {
+  "a new sandbox runs, until its lifetime is over": () =>
+    named(
+      Effect.fnUntraced(function* (name) {
+        const provider = yield* SandboxProvider
+        const before = yield* DateTime.now
+        const sandbox = yield* provider.create(specOf(name))
+        assert.deepStrictEqual([sandbox.name, sandbox.status, sandbox.reason], [name, "running", null])
+        const lifetime = sandbox.expiresAt.epochMilliseconds - before.epochMilliseconds
+        assert.isAtLeast(lifetime, 5 * 60_000)
+        assert.isAtMost(lifetime, 5 * 60_000 + 30_000)
+      })
+    ),
+
+  "creating a name twice gives the first sandbox back, with its files": (compile) =>
+    named(
+      Effect.fnUntraced(function* (name) {
+        const provider = yield* SandboxProvider
+        const first = yield* provider.create(specOf(name))
+        yield* ran(name, compile(Step.Append({ path: "kept", text: "1" })))
+        assert.deepStrictEqual(yield* provider.create(specOf(name)), first)
+        assert.strictEqual(yield* fileText(name, "kept"), "1")
+      })
+    ),
+
+  "creating one name many times at once makes one sandbox": () =>
+    named(
+      Effect.fnUntraced(function* (name) {
+        const provider = yield* SandboxProvider
+        const all = yield* Effect.all(
+          Array.from({ length: 8 }, () => provider.create(specOf(name))),
+          { concurrency: "unbounded" }
+        )
+        for (const one of all) assert.deepStrictEqual(one, all[0])
+      })
+    ),
+
+  "a sandbox that stopped is given back by create as it is, and not woken": () =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const provider = yield* SandboxProvider
+        yield* provider.stop(name)
+        assert.strictEqual((yield* provider.create(specOf(name))).status, "stopped")
+      })
+    ),
+
+  "find gives the sandbox of a name, and none where there is none": () =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const provider = yield* SandboxProvider
+        assert.strictEqual(Option.getOrThrow(yield* provider.find(name)).status, "running")
+        assert.isTrue(Option.isNone(yield* provider.find(unknown)))
+      })
+    ),
+
+  "finding a stopped sandbox does not wake it": () =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const provider = yield* SandboxProvider
+        yield* provider.stop(name)
+        for (let look = 0; look < 2; look++) {
+          assert.strictEqual(Option.getOrThrow(yield* provider.find(name)).status, "stopped")
+          assert.strictEqual((yield* provider.findMany([name]))[0]?.status, "stopped")
+        }
+      })
+    ),
+
+  "findMany gives those of the names that exist": () =>
+    created((one) =>
+      created(
+        Effect.fnUntraced(function* (two) {
+          const provider = yield* SandboxProvider
+          const found = yield* provider.findMany([one, unknown, two])
+          assert.deepStrictEqual(new Set(found.map(({ name }) => name)), new Set([one, two]))
+          assert.deepStrictEqual(yield* provider.findMany([]), [])
+        })
+      )
+    ),
+
+  "stop ends what runs and keeps the files for resume": (compile) =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const provider = yield* SandboxProvider
+        yield* ran(name, compile(Step.Append({ path: "kept", text: "here" })))
+        yield* provider.stop(name)
+        const resumed = yield* provider.resume(name, Duration.minutes(9))
+        assert.strictEqual(resumed.status, "running")
+        assert.isAbove(resumed.expiresAt.epochMilliseconds, (yield* DateTime.now).epochMilliseconds + 8 * 60_000)
+        assert.strictEqual(yield* fileText(name, "kept"), "here")
+        assert.strictEqual((yield* ran(name, compile(print("again")))).stdout, "again")
+      })
+    ),
+
+  "resume leaves a running sandbox as it is": () =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const provider = yield* SandboxProvider
+        const before = Option.getOrThrow(yield* provider.find(name))
+        assert.deepStrictEqual(yield* provider.resume(name, Duration.hours(1)), before)
+      })
+    ),
+
+  "stop succeeds for a sandbox that is stopped or gone": () =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const provider = yield* SandboxProvider
+        yield* provider.stop(name)
+        yield* provider.stop(name)
+        yield* provider.stop(unknown)
+        assert.isTrue(Option.isNone(yield* provider.find(unknown)))
+      })
+    ),
+
+  "remove forgets the sandbox and its files, and may be repeated": (compile) =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const provider = yield* SandboxProvider
+        yield* ran(name, compile(Step.Append({ path: "gone", text: "x" })))
+        yield* provider.remove(name)
+        yield* provider.remove(name)
+        assert.isTrue(Option.isNone(yield* provider.find(name)))
+        yield* provider.create(specOf(name))
+        assert.deepStrictEqual(yield* provider.listFiles(name, path("."), { recursive: true }), [])
+      })
+    ),
+
+  "extend moves the end further away": () =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const provider = yield* SandboxProvider
+        const before = Option.getOrThrow(yield* provider.find(name))
+        const after = yield* provider.extend(name, Duration.minutes(10))
+        assert.strictEqual(after.expiresAt.epochMilliseconds - before.expiresAt.epochMilliseconds, 600_000)
+        assert.deepStrictEqual(Option.getOrThrow(yield* provider.find(name)), after)
+      })
+    ),
+
+  "a sandbox boots from a snapshot with the files of that moment": (compile) =>
+    created((source) =>
+      named(
+        Effect.fnUntraced(function* (copy) {
+          const provider = yield* SandboxProvider
+          yield* ran(source, compile(Step.Append({ path: "dir/../file", text: "then" })))
+          const snapshot = yield* provider.snapshot(source)
+          assert.strictEqual(snapshot.source, source)
+          yield* provider.create(specOf(copy, snapshot.id))
+          assert.strictEqual(yield* fileText(copy, "file"), "then")
+          yield* provider.removeSnapshot(snapshot.id)
+        })
+      )
+    ),
+
+  "what is written after a snapshot, by its source or by its children, is not in it": (compile) =>
+    created((source) =>
+      named((one) =>
+        named(
+          Effect.fnUntraced(function* (two) {
+            const provider = yield* SandboxProvider
+            yield* ran(source, compile(Step.Append({ path: "file", text: "a" })))
+            const snapshot = yield* provider.snapshot(source)
+            yield* provider.resume(source, Duration.minutes(5))
+            yield* ran(source, compile(Step.Append({ path: "file", text: "b" })))
+            yield* provider.create(specOf(one, snapshot.id))
+            yield* ran(one, compile(Step.Append({ path: "file", text: "c" })))
+            yield* provider.create(specOf(two, snapshot.id))
+            assert.strictEqual(yield* fileText(source, "file"), "ab")
+            assert.strictEqual(yield* fileText(one, "file"), "ac")
+            assert.strictEqual(yield* fileText(two, "file"), "a")
+            yield* provider.removeSnapshot(snapshot.id)
+          })
+        )
+      )
+    ),
+
+  "a snapshot stops its source only where the provider says so": () =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const provider = yield* SandboxProvider
+        const snapshot = yield* provider.snapshot(name)
+        const { status } = Option.getOrThrow(yield* provider.find(name))
+        assert.strictEqual(status, provider.supports.snapshotStops ? "stopped" : "running")
+        yield* provider.removeSnapshot(snapshot.id)
+      })
+    ),
+
+  "no sandbox boots from a snapshot that was removed or never was, and those that did live on": (compile) =>
+    created((source) =>
+      named((child) =>
+        named(
+          Effect.fnUntraced(function* (late) {
+            const provider = yield* SandboxProvider
+            yield* ran(source, compile(Step.Append({ path: "file", text: "kept" })))
+            const snapshot = yield* provider.snapshot(source)
+            yield* provider.create(specOf(child, snapshot.id))
+            yield* provider.removeSnapshot(snapshot.id)
+            yield* provider.removeSnapshot(snapshot.id)
+            yield* provider.remove(source)
+            assert.strictEqual(yield* tagOf(provider.create(specOf(late, snapshot.id))), "SnapshotGone")
+            assert.strictEqual(yield* tagOf(provider.create(specOf(late, SnapshotId.make("snap_none")))), "SnapshotGone")
+            assert.isTrue(Option.isNone(yield* provider.find(late)))
+            assert.strictEqual(yield* fileText(child, "file"), "kept")
+            yield* provider.stop(child)
+            yield* provider.resume(child, Duration.minutes(5))
+            assert.strictEqual(yield* fileText(child, "file"), "kept")
+          })
+        )
+      )
+    ),
+
+  "an unknown sandbox is gone, whatever is asked of it": () =>
+    Effect.gen(function* () {
+      const provider = yield* SandboxProvider
+      const id = CommandId.make("c")
+      const asked = [
+        provider.resume(unknown, Duration.minutes(1)),
+        provider.extend(unknown, Duration.minutes(1)),
+        provider.snapshot(unknown),
+        provider.start(unknown, commandSpec({ command: "echo", args: [] })),
+        provider.command(unknown, id),
+        provider.wait(unknown, id),
+        Stream.runDrain(provider.output(unknown, id, OutputPosition.start)),
+        provider.kill(unknown, id),
+        Stream.runDrain(provider.readFile(unknown, path("x"))),
+        provider.writeFile(unknown, path("x"), Stream.empty),
+        provider.listFiles(unknown, path("."), { recursive: false })
+      ]
+      for (const one of asked) assert.strictEqual(yield* tagOf(one), "SandboxGone")
+    }),
+
+  "a stopped sandbox does nothing that needs it running": () =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const provider = yield* SandboxProvider
+        yield* provider.stop(name)
+        const asked = [
+          provider.extend(name, Duration.minutes(1)),
+          provider.start(name, commandSpec({ command: "echo", args: [] })),
+          Stream.runDrain(provider.readFile(name, path("x"))),
+          provider.writeFile(name, path("x"), Stream.empty),
+          provider.listFiles(name, path("."), { recursive: false })
+        ]
+        for (const one of asked) assert.strictEqual(yield* tagOf(one), "SandboxNotRunning")
+      })
+    ),
+
+  "a command nobody started is not found": () =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const provider = yield* SandboxProvider
+        const id = CommandId.make("never")
+        const asked = [
+          provider.command(name, id),
+          provider.wait(name, id),
+          provider.kill(name, id),
+          Stream.runDrain(provider.output(name, id, OutputPosition.start))
+        ]
+        for (const one of asked) assert.strictEqual(yield* tagOf(one), "CommandNotFound")
+      })
+    ),
+
+  "starting a command twice runs it once": (compile) =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const provider = yield* SandboxProvider
+        const spec = commandSpec(compile(Step.Append({ path: "times", text: "x" }), Step.Sleep({ millis: 100 })))
+        yield* Effect.all([provider.start(name, spec), provider.start(name, spec)], { concurrency: 2 })
+        yield* provider.wait(name, spec.id)
+        assert.isNotNull((yield* provider.start(name, spec)).end)
+        yield* provider.wait(name, spec.id)
+        assert.strictEqual(yield* fileText(name, "times"), "x")
+      })
+    ),
+
+  "arguments reach the program as they are": () =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const args = ["$(id)", "a b", "'", '"', "`x`", ";", "&&", "*", "", "é\n€"]
+        const { stdout } = yield* ran(name, { command: "echo", args })
+        assert.strictEqual(stdout, `${args.join(" ")}\n`)
+      })
+    ),
+
+  "a command ends with what its program returned": (compile) =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        for (const code of [0, 3, 255]) {
+          const { end } = yield* ran(name, compile(Step.Exit({ code })))
+          assert.deepStrictEqual([end.by, end.exitCode], ["exited", code])
+        }
+      })
+    ),
+
+  "a program that is not there ends with 127 and the reason": () =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const { end, stderr } = yield* ran(name, { command: "no-such-program", args: ["x"] })
+        assert.deepStrictEqual([end.by, end.exitCode], ["exited", 127])
+        assert.include(stderr, "no-such-program")
+      })
+    ),
+
+  "a directory that is not there ends with 126 and the reason": (compile) =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const { end, stderr } = yield* ran(name, compile(print("x")), { cwd: "/no/such/directory" })
+        assert.deepStrictEqual([end.by, end.exitCode], ["exited", 126])
+        assert.include(stderr, "/no/such/directory")
+      })
+    ),
+
+  "a command runs in the home directory, or where it is told to": (compile) =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const home = (yield* ran(name, compile(Step.PrintVariable({ name: "HOME" })))).stdout
+        const directory = (cwd: string | null) =>
+          Effect.map(ran(name, compile(Step.PrintDirectory()), { cwd }), ({ stdout }) => stdout)
+        assert.match(home, /^\//)
+        assert.strictEqual(yield* directory(null), home)
+        yield* written(name, "sub/file", "")
+        assert.strictEqual(yield* directory("sub"), `${home}/sub`)
+        assert.strictEqual(yield* directory("/"), "/")
+      })
+    ),
+
+  "a command has the variables it is given": (compile) =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const env = { GREETING: "héllo 'world' $HOME" }
+        const { stdout } = yield* ran(name, compile(Step.PrintVariable({ name: "GREETING" })), { env })
+        assert.strictEqual(stdout, env.GREETING)
+      })
+    ),
+
+  "the two streams of output are kept apart, to the byte": (compile) =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const text = "€uro 日本語 🦀\n"
+        const result = yield* ran(name, compile(print(text), Step.Print({ text: "oops\n", to: "stderr" }), print("end")))
+        assert.strictEqual(result.stdout, `${text}end`)
+        assert.strictEqual(result.stderr, "oops\n")
+      })
+    ),
+
+  "output can be read again, from any position": (compile) =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const { id } = yield* ran(name, compile(print("0123456789"), Step.Print({ text: "abc", to: "stderr" })))
+        assert.deepStrictEqual(yield* printed(name, id), { stdout: "0123456789", stderr: "abc" })
+        const middle = new OutputPosition({ stdout: 4, stderr: 1 })
+        assert.deepStrictEqual(yield* printed(name, id, middle), { stdout: "456789", stderr: "bc" })
+      })
+    ),
+
+  "every piece of output tells where to go on": (compile) =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const provider = yield* SandboxProvider
+        const { id } = yield* ran(name, compile(print("0123456789"), Step.Print({ text: "abc", to: "stderr" })))
+        const pieces = yield* Stream.runCollect(provider.output(name, id, OutputPosition.start))
+        assert.deepStrictEqual(pieces.at(-1)?.next, new OutputPosition({ stdout: 10, stderr: 3 }))
+      })
+    ),
+
+  "a stream whose position lies beyond its end gives nothing": (compile) =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const { id } = yield* ran(name, compile(print("out"), Step.Print({ text: "err", to: "stderr" })))
+        assert.deepStrictEqual(yield* printed(name, id, OutputPosition.only("stderr")), { stdout: "", stderr: "err" })
+      })
+    ),
+
+  "output can be read while its command still runs, and ends with it": (compile) =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const provider = yield* SandboxProvider
+        const spec = commandSpec(compile(print("first"), Step.Sleep({ millis: 400 }), print("last")))
+        yield* provider.start(name, spec)
+        yield* Stream.runHead(provider.output(name, spec.id, OutputPosition.start))
+        assert.isNull((yield* provider.command(name, spec.id)).end)
+        assert.strictEqual((yield* printed(name, spec.id)).stdout, "firstlast")
+        assert.isNotNull((yield* provider.command(name, spec.id)).end)
+      })
+    ),
+
+  "output beyond what is kept is dropped, and its command goes on to its end": (compile) =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const provider = yield* SandboxProvider
+        const kept = provider.supports.outputKept
+        const lines = Math.ceil((kept * 1.5) / 1024)
+        const { end, id } = yield* ran(name, compile(Step.Flood({ lines, length: 1024 }), Step.Exit({ code: 7 })))
+        assert.deepStrictEqual([end.by, end.exitCode], ["exited", 7])
+        const size = yield* Stream.runFold(
+          provider.output(name, id, OutputPosition.start),
+          () => 0,
+          (size, piece) => size + piece.bytes.length
+        )
+        assert.strictEqual(size, kept)
+      })
+    ),
+
+  "a command has ended when its program has, whatever it left behind": (compile) =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const { end, stdout } = yield* ran(name, compile(Step.Leave({ path: "left" }), print("done"), Step.Exit({ code: 0 })))
+        assert.deepStrictEqual([end.by, end.exitCode, stdout], ["exited", 0, "done"])
+      })
+    ),
+
+  "a command is killed at its deadline": (compile) =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const late = compile(print("early"), Step.Sleep({ millis: 20_000 }), print("late"))
+        const { end, stdout } = yield* ran(name, late, { timeout: Duration.millis(300) })
+        assert.deepStrictEqual([end.by, end.exitCode, stdout], ["timedOut", 137, "early"])
+      })
+    ),
+
+  "kill ends a command and every process it started": (compile) =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const provider = yield* SandboxProvider
+        const spec = commandSpec(compile(Step.Leave({ path: "alive" }), print("up"), Step.Sleep({ millis: 20_000 })))
+        yield* provider.start(name, spec)
+        yield* Stream.runHead(provider.output(name, spec.id, OutputPosition.start))
+        yield* provider.kill(name, spec.id)
+        const { end } = yield* provider.wait(name, spec.id)
+        assert.deepStrictEqual([end?.by, end?.exitCode], ["killed", 137])
+        const size = Effect.map(provider.listFiles(name, path("."), { recursive: false }), (all) => all[0]?.size)
+        const before = yield* size
+        yield* Effect.sleep("150 millis")
+        assert.strictEqual(yield* size, before)
+      })
+    ),
+
+  "kill leaves a command that ended by itself as it is": (compile) =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const provider = yield* SandboxProvider
+        const { id } = yield* ran(name, compile(Step.Exit({ code: 5 })))
+        yield* provider.kill(name, id)
+        const { end } = yield* provider.command(name, id)
+        assert.deepStrictEqual([end?.by, end?.exitCode], ["exited", 5])
+      })
+    ),
+
+  "a command whose sandbox is stopped is lost, and its output is not": (compile) =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const provider = yield* SandboxProvider
+        const spec = commandSpec(compile(print("before"), Step.Sleep({ millis: 20_000 })))
+        yield* provider.start(name, spec)
+        yield* Stream.runHead(provider.output(name, spec.id, OutputPosition.start))
+        yield* provider.stop(name)
+        const { end } = yield* provider.wait(name, spec.id)
+        assert.strictEqual(end?.by, "lost")
+        assert.strictEqual((yield* printed(name, spec.id)).stdout, "before")
+      })
+    ),
+
+  "a file is read as it was written, whatever its bytes": () =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const provider = yield* SandboxProvider
+        const bytes = Uint8Array.from({ length: 300_000 }, (_, index) => (index * 7919) % 256)
+        const pieces = Stream.make(bytes.subarray(0, 1000), bytes.subarray(1000))
+        assert.strictEqual(yield* provider.writeFile(name, path("deep/er/file with spaces"), pieces), bytes.length)
+        const read = yield* Stream.runCollect(provider.readFile(name, path("deep/er/file with spaces")))
+        assert.deepStrictEqual(Buffer.concat(read), Buffer.from(bytes))
+      })
+    ),
+
+  "a command sees what was written, and what it writes is read": (compile) =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        yield* written(name, "in", "hello")
+        const { stdout } = yield* ran(name, compile(Step.PrintFile({ path: "in" }), Step.Append({ path: "out", text: "bye" })))
+        assert.deepStrictEqual([stdout, yield* fileText(name, "out")], ["hello", "bye"])
+      })
+    ),
+
+  "a file whose content breaks off stays as it was": () =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const provider = yield* SandboxProvider
+        yield* written(name, "file", "old")
+        const broken = Stream.concat(Stream.make(utf8("new")), Stream.fail("broken off" as const))
+        assert.strictEqual(yield* Effect.flip(provider.writeFile(name, path("file"), broken)), "broken off")
+        yield* Effect.flip(provider.writeFile(name, path("other"), broken))
+        assert.strictEqual(yield* fileText(name, "file"), "old")
+        const files = yield* provider.listFiles(name, path("."), { recursive: true })
+        assert.deepStrictEqual(files.map((file) => file.path), ["file"])
+      })
+    ),
+
+  "a directory is listed by path, with what is below it only if that is asked for": () =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const provider = yield* SandboxProvider
+        yield* written(name, "b", "12345")
+        yield* written(name, "a/deep/c", "1")
+        const list = (recursive: boolean) =>
+          Effect.map(provider.listFiles(name, path("."), { recursive }), (files) =>
+            files.map(({ path, size, type }) => (type === "file" ? `${path} ${size}` : `${path} ${type}`))
+          )
+        assert.deepStrictEqual(yield* list(false), ["a directory", "b 5"])
+        assert.deepStrictEqual(yield* list(true), ["a directory", "a/deep directory", "a/deep/c 1", "b 5"])
+        const inside = yield* provider.listFiles(name, path("a"), { recursive: false })
+        assert.deepStrictEqual(inside.map((file) => file.path), ["deep"])
+        const [file] = (yield* provider.listFiles(name, path("."), { recursive: false })).slice(-1)
+        assert.isBelow(Math.abs(file!.modifiedAt.epochMilliseconds - (yield* DateTime.now).epochMilliseconds), 60_000)
+      })
+    ),
+
+  "what is not a file is not read, and what is not a directory not listed": () =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const provider = yield* SandboxProvider
+        yield* written(name, "dir/file", "")
+        assert.strictEqual(yield* tagOf(fileText(name, "nothing")), "FileNotFound")
+        assert.strictEqual(yield* tagOf(fileText(name, "dir")), "FileNotFound")
+        assert.strictEqual(yield* tagOf(written(name, "dir", "x")), "FileNotFound")
+        assert.strictEqual(yield* tagOf(written(name, "dir/file/below", "x")), "FileNotFound")
+        const list = (at: string) => provider.listFiles(name, path(at), { recursive: false })
+        assert.strictEqual(yield* tagOf(list("nothing")), "FileNotFound")
+        assert.strictEqual(yield* tagOf(list("dir/file")), "FileNotFound")
+      })
+    )
+}
+
+/** Holds a provider to its promises. Time is real, since processes know no other. */
+export const contract = <E>(subject: string, layer: Layer.Layer<SandboxProvider, E>, compile: Compile) =>
+  it.layer(layer, { timeout: "60 seconds", excludeTestServices: true })(`SandboxProvider (${subject})`, (it) => {
+    for (const [name, promise] of Object.entries(promises)) it.effect(name, () => promise(compile))
+  })

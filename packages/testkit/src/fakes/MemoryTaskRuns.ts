@@ -1,0 +1,82 @@
+import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
+import { type RunId, TaskRun } from "@castellan/domain/task/TaskRun.ts"
+import { TaskRunner, type TryAgain } from "@castellan/domain/task/TaskRunner.ts"
+import { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
+import { Context, Duration, Effect, Exit, FiberSet, Layer, Option, Queue } from "effect"
+import { pageOf } from "./pageOf.ts"
+
+/** How long a run whose worker failed without a word waits for the next attempt. */
+const afterDefect = Duration.seconds(1)
+
+/** Task runs and their queue in memory. */
+export const layer = Layer.effectContext(
+  Effect.gen(function* () {
+    const rows = new Map<RunId, TaskRun>()
+    const queues = new Map<string, Queue.Queue<RunId>>()
+    const waiting = yield* FiberSet.make()
+
+    const queueOf = Effect.fnUntraced(function* (task: string) {
+      const known = queues.get(task)
+      if (known !== undefined) return known
+      const made = yield* Queue.unbounded<RunId>()
+      queues.set(task, made)
+      return made
+    })
+
+    const own = (scope: AccountScope, id: RunId) =>
+      Option.filter(Option.fromUndefinedOr(rows.get(id)), (run) => run.account === scope.account)
+
+    const store = TaskRunStore.of({
+      get: (scope, id) => Effect.sync(() => own(scope, id)),
+      list: (scope, page) =>
+        Effect.sync(() => {
+          const mine = [...rows.values()].filter((run) => run.account === scope.account)
+          const { next, rows: found } = pageOf(mine, page, (run) => ({ at: run.createdAt.epochMilliseconds, id: run.id }))
+          return { rows: found.map((run) => new TaskRun({ ...run, output: null })), next }
+        }),
+      save: (scope, run) =>
+        Effect.sync(() => {
+          const known = own(scope, run.id)
+          if (Option.isNone(known) || known.value.version !== run.version - 1) return false
+          rows.set(run.id, run)
+          return true
+        })
+    })
+
+    const offer = (run: { readonly task: string; readonly id: RunId }) =>
+      Effect.flatMap(queueOf(run.task), (queue) => Queue.offer(queue, run.id))
+
+    const enqueue = Effect.fnUntraced(function* (run: TaskRun) {
+      const known = rows.get(run.id)
+      if (known !== undefined && known.account !== run.account) {
+        return yield* Effect.die(new Error("a run's id is another account's"))
+      }
+      if (known !== undefined) return
+      rows.set(run.id, run)
+      yield* offer(run)
+    })
+
+    const deliver = Effect.fnUntraced(function* (id: RunId, work: (run: TaskRun) => Effect.Effect<void, TryAgain>) {
+      const run = rows.get(id)
+      if (run === undefined) return
+      const exit = yield* Effect.exit(work(run).pipe(Effect.onInterrupt(() => offer(run))))
+      if (Exit.isSuccess(exit)) return
+      const failure = Exit.findErrorOption(exit)
+      const after = Option.match(failure, { onNone: () => afterDefect, onSome: (again) => again.after })
+      yield* FiberSet.run(waiting, Effect.andThen(Effect.sleep(after), offer(run)))
+    })
+
+    const runner = TaskRunner.of({
+      enqueue,
+      process: (task, { concurrency }, work) =>
+        Effect.gen(function* () {
+          const queue = yield* queueOf(task)
+          const worker = Effect.forever(Effect.flatMap(Queue.take(queue), (id) => deliver(id, work)))
+          for (let i = 0; i < concurrency; i++) yield* Effect.forkScoped(worker)
+        }),
+      ping: Effect.void
+    })
+
+    return Context.make(TaskRunStore, store).pipe(Context.add(TaskRunner, runner))
+  })
+)

@@ -1,0 +1,14 @@
+import { cursorAfter, type Page, type PageOf, type Place, placeOf } from "@castellan/domain/Page.ts"
+
+const isBefore = (a: Place, b: Place) => a.at < b.at || (a.at === b.at && a.id < b.id)
+
+/** The page of rows in memory, newest first. */
+export const pageOf = <A>(rows: Iterable<A>, page: Page, place: (row: A) => Place): PageOf<A> => {
+  const after = placeOf(page.cursor)
+  const rest = [...rows]
+    .filter((row) => after === null || isBefore(place(row), after))
+    .sort((a, b) => (isBefore(place(a), place(b)) ? 1 : -1))
+  const taken = rest.slice(0, page.limit)
+  const last = taken.at(-1)
+  return { rows: taken, next: last === undefined || rest.length === taken.length ? null : cursorAfter(place(last)) }
+}
