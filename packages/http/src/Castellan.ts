@@ -63,8 +63,6 @@ export const layer = (options: CastellanOptions) =>
       })
     ),
     Layer.provideMerge(TaskRuns.layer),
-    Layer.provideMerge(
-      Layer.mergeAll(Sandboxes.layer, Accounts.layer, ApiKeys.layer({ secret: options.secret }))
-    ),
+    Layer.provideMerge(Layer.mergeAll(Sandboxes.layer, Accounts.layer, ApiKeys.layer({ secret: options.secret }))),
     Layer.provideMerge(crypto)
   )

@@ -15,5 +15,5 @@ const known = [
 export const methodsAt = (url: string): ReadonlyArray<string> => {
   const path = url.split(/[?#]/, 1)[0]!
   const methods = known.find(({ pattern }) => pattern.test(path))?.methods ?? []
-  return methods.length === 0 ? [] : [...methods, ...(methods.includes("GET") ? ["HEAD"] : []), "OPTIONS"]
+  return methods.length === 0 ? [] : [...methods.toSorted(), ...(methods.includes("GET") ? ["HEAD"] : []), "OPTIONS"]
 }

@@ -48,9 +48,12 @@ export const respond = <E>(log: Stream.Stream<RunEvent, E>) =>
           )
         )
       ),
-      Stream.merge(Stream.map(Stream.drop(Stream.tick(heartbeat), 1), () => ": still here\n\n"), {
-        haltStrategy: "left"
-      }),
+      Stream.merge(
+        Stream.map(Stream.drop(Stream.tick(heartbeat), 1), () => ": still here\n\n"),
+        {
+          haltStrategy: "left"
+        }
+      ),
       Stream.encodeText
     ),
     {

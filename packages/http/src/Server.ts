@@ -21,13 +21,7 @@ export interface ServerOptions {
 const routes = (options: ServerOptions) =>
   Layer.mergeAll(
     HttpApiBuilder.layer(Api).pipe(
-      Layer.provide([
-        SystemHandlers,
-        AccountsHandlers,
-        ApiKeysHandlers,
-        AccountSandboxesHandlers,
-        TaskRunsHandlers
-      ]),
+      Layer.provide([SystemHandlers, AccountsHandlers, ApiKeysHandlers, AccountSandboxesHandlers, TaskRunsHandlers]),
       Layer.provide([Authenticate.layer, Idempotency.layer(options)])
     ),
     HttpRouter.add("GET", "/openapi.json", Effect.succeed(HttpServerResponse.jsonUnsafe(document))),

@@ -1,14 +1,16 @@
 /** What is said of a request that does not have the form it should. */
-import { SchemaIssue } from "effect"
+import type { SchemaAST, SchemaIssue } from "effect"
 import type { HttpApiError } from "effect/http-api"
 import { type ErrorBody, errorBody } from "./api/ErrorBody.ts"
 
-const annotated = (issue: SchemaIssue.Issue): string | undefined => {
-  const message = "annotations" in issue ? (issue.annotations as { message?: unknown } | undefined)?.message : undefined
-  return typeof message === "string" ? message : undefined
+interface Finding {
+  readonly path: ReadonlyArray<PropertyKey>
+  readonly says: string
 }
 
-const kind: Record<string, string> = {
+const required = "is required"
+
+const kinds: Partial<Record<SchemaAST.AST["_tag"], string>> = {
   String: "must be a string",
   Number: "must be a number",
   Boolean: "must be true or false",
@@ -16,42 +18,54 @@ const kind: Record<string, string> = {
   Objects: "must be an object"
 }
 
-const leaf: SchemaIssue.LeafHook = (issue) => {
-  switch (issue._tag) {
-    case "MissingKey":
-      return "is required"
-    case "InvalidType":
-      return annotated(issue) ?? messageOf(issue.ast.annotations) ?? kind[issue.ast._tag] ?? "is not valid"
-    default:
-      return annotated(issue) ?? "is not valid"
-  }
-}
-
-const messageOf = (annotations: unknown): string | undefined => {
-  const message = (annotations as { message?: unknown } | undefined)?.message
+const messageIn = (annotated: { readonly annotations?: unknown }): string | undefined => {
+  const message = (annotated.annotations as { readonly message?: unknown } | undefined)?.message
   return typeof message === "string" ? message : undefined
 }
 
-const check: SchemaIssue.CheckHook = (issue) =>
-  annotated(issue) ?? messageOf(issue.filter.annotations) ?? annotated(issue.issue) ?? "is not valid"
+/** What a value of that kind must be; of several kinds the first is named. */
+const kindOf = (ast: SchemaAST.AST): string | undefined =>
+  messageIn(ast) ?? (ast._tag === "Union" && ast.types[0] !== undefined ? kindOf(ast.types[0]) : kinds[ast._tag])
 
-const format = SchemaIssue.makeFormatterStandardSchemaV1({ leafHook: leaf, checkHook: check })
-
-const nameOf = (segment: PropertyKey | { readonly key: PropertyKey }) =>
-  String(typeof segment === "object" ? segment.key : segment)
+/** Everything an issue is about, in order. What the schema says of itself goes before what is found inside it. */
+const findings = (
+  issue: SchemaIssue.Issue,
+  path: ReadonlyArray<PropertyKey>,
+  said: string | undefined
+): ReadonlyArray<Finding> => {
+  switch (issue._tag) {
+    case "Pointer":
+      return findings(issue.issue, [...path, ...issue.path], undefined)
+    case "Filter":
+      return findings(issue.issue, path, said ?? messageIn(issue.filter))
+    case "Encoding":
+      return findings(issue.issue, path, said ?? messageIn(issue.ast))
+    case "Composite":
+      return issue.issues.flatMap((inner) => findings(inner, path, said ?? messageIn(issue.ast)))
+    case "AnyOf":
+      return issue.issues.length === 0
+        ? [{ path, says: said ?? kindOf(issue.ast) ?? "is not valid" }]
+        : findings(issue.issues[0]!, path, said)
+    case "MissingKey":
+      return [{ path, says: required }]
+    case "InvalidType":
+      return [{ path, says: said ?? kindOf(issue.ast) ?? "is not valid" }]
+    case "InvalidValue":
+      return [{ path, says: said ?? messageIn(issue) ?? "is not valid" }]
+    default:
+      return [{ path, says: said ?? "is not valid" }]
+  }
+}
 
 /** The first issue in words a person can act on, and the names of all fields that are missing. */
 export const describe = (error: HttpApiError.HttpApiSchemaError): ErrorBody => {
-  const issues = format(error.cause.issue).issues.map(({ message, path = [] }) => ({
-    message,
-    field: path.map(nameOf).join(".")
+  const all = findings(error.cause.issue, [], undefined).map(({ path, says }) => ({
+    field: path.map(String).join("."),
+    says
   }))
-  const [first] = issues
-  const missing = issues.filter(({ message }) => message === "is required").map(({ field }) => field)
+  const [first] = all
+  const missing = all.filter(({ says }) => says === required).map(({ field }) => field)
   const subject = first === undefined || first.field === "" ? "Request body" : first.field
-  return errorBody(
-    "invalid_request",
-    `${subject} ${first?.message ?? "is not valid"}`,
-    missing.length === 0 ? {} : { missing_fields: [...new Set(missing)] }
-  )
+  const more = missing.length === 0 ? {} : { missing_fields: [...new Set(missing)] }
+  return errorBody("invalid_request", `${subject} ${first?.says ?? "is not valid"}`, more)
 }

@@ -15,7 +15,6 @@ export interface Answer {
   readonly status: number
   readonly headers: Headers
   readonly text: string
-  // biome-ignore lint: the tests look into it as they please
   readonly json: any
 }
 
@@ -50,13 +49,22 @@ export class WebApi extends Context.Service<
         ask: Effect.fnUntraced(function* (method, path, { body, headers = {}, key } = {}) {
           const init: RequestInit = {
             method,
-            headers: { ...(key === undefined ? {} : { "x-api-key": key }), ...headers }
+            headers: {
+              ...(key === undefined ? {} : { "x-api-key": key }),
+              ...(body === undefined ? {} : { "content-type": "application/json" }),
+              ...headers
+            }
           }
           if (body !== undefined) init.body = typeof body === "string" ? body : JSON.stringify(body)
           const response = yield* fetch(new Request(`http://castellan.test${path}`, init))
           const text = yield* Effect.promise(() => response.text())
           const isJson = response.headers.get("content-type")?.includes("json") === true
-          return { status: response.status, headers: response.headers, text, json: isJson ? JSON.parse(text) : undefined }
+          return {
+            status: response.status,
+            headers: response.headers,
+            text,
+            json: isJson && text !== "" ? JSON.parse(text) : undefined
+          }
         }),
         join: (more) =>
           Effect.gen(function* () {

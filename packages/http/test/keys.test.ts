@@ -4,8 +4,7 @@ import { TestClock } from "effect/testing"
 import { WebApi } from "./WebApi.ts"
 
 layer(WebApi.layer)("API keys over HTTP", (it) => {
-  const ask = (...args: Parameters<WebApi["Service"]["ask"]>) =>
-    Effect.flatMap(WebApi, (api) => api.ask(...args))
+  const ask = (...args: Parameters<WebApi["Service"]["ask"]>) => Effect.flatMap(WebApi, (api) => api.ask(...args))
   const join = (more?: { readonly platformAdmin?: boolean }) => Effect.flatMap(WebApi, (api) => api.join(more))
 
   it.effect("are shown once, work at once, are listed without their secret, and end at once", () =>
@@ -56,20 +55,28 @@ layer(WebApi.layer)("API keys over HTTP", (it) => {
       const admin = yield* join({ platformAdmin: true })
       const refused = yield* ask("POST", "/api/accounts", { key, body: { name: "x" } })
       assert.deepStrictEqual([refused.status, refused.json.error], [403, "Forbidden"])
-      const made = yield* ask("POST", "/api/accounts", { key: admin.key, body: { name: "Ada", email: "ada@example.com" } })
+      const made = yield* ask("POST", "/api/accounts", {
+        key: admin.key,
+        body: { name: "Ada", email: "ada@example.com" }
+      })
       assert.strictEqual(made.status, 201)
       assert.deepStrictEqual([made.json.account.name, made.json.account.email], ["Ada", "ada@example.com"])
-      const issued = yield* ask("POST", "/api/keys", { key: admin.key, body: { name: "first", account_id: made.json.account.id } })
+      const issued = yield* ask("POST", "/api/keys", {
+        key: admin.key,
+        body: { name: "first", account_id: made.json.account.id }
+      })
       assert.strictEqual(issued.status, 201)
       assert.strictEqual((yield* ask("GET", "/api/sandboxes", { key: issued.json.key })).status, 200)
-      assert.strictEqual((yield* ask("POST", "/api/keys", { key, body: { name: "x", account_id: made.json.account.id } })).status, 403)
+      assert.strictEqual(
+        (yield* ask("POST", "/api/keys", { key, body: { name: "x", account_id: made.json.account.id } })).status,
+        403
+      )
     })
   )
 })
 
 layer(WebApi.layer)("A request under an idempotency key", (it) => {
-  const ask = (...args: Parameters<WebApi["Service"]["ask"]>) =>
-    Effect.flatMap(WebApi, (api) => api.ask(...args))
+  const ask = (...args: Parameters<WebApi["Service"]["ask"]>) => Effect.flatMap(WebApi, (api) => api.ask(...args))
 
   const create = (key: string, idempotencyKey: string, body: unknown) =>
     ask("POST", "/api/sandboxes", { key, body, headers: { "idempotency-key": idempotencyKey } })
@@ -141,7 +148,10 @@ layer(WebApi.layer)("A request under an idempotency key", (it) => {
     Effect.gen(function* () {
       const { key } = yield* (yield* WebApi).join()
       const answer = yield* create(key, "x".repeat(256), {})
-      assert.deepStrictEqual([answer.status, answer.json.error], [400, "Idempotency-Key must be 1 to 255 printable characters"])
+      assert.deepStrictEqual(
+        [answer.status, answer.json.error],
+        [400, "Idempotency-Key must be 1 to 255 printable characters"]
+      )
     })
   )
 })

@@ -6,8 +6,7 @@ import { WebApi } from "./WebApi.ts"
 const errorBody = (code: string, error: string) => ({ status: "error", success: false, error, code })
 
 layer(WebApi.layer)("Every request", (it) => {
-  const ask = (...args: Parameters<WebApi["Service"]["ask"]>) =>
-    Effect.flatMap(WebApi, (api) => api.ask(...args))
+  const ask = (...args: Parameters<WebApi["Service"]["ask"]>) => Effect.flatMap(WebApi, (api) => api.ask(...args))
 
   it.effect("needs exactly one credential", () =>
     Effect.gen(function* () {
@@ -23,8 +22,14 @@ layer(WebApi.layer)("Every request", (it) => {
   it.effect("may bring its key as a bearer token", () =>
     Effect.gen(function* () {
       const { key } = yield* (yield* WebApi).join()
-      assert.strictEqual((yield* ask("GET", "/api/sandboxes", { headers: { authorization: `Bearer ${key}` } })).status, 200)
-      assert.strictEqual((yield* ask("GET", "/api/sandboxes", { headers: { authorization: `bearer ${key}` } })).status, 200)
+      assert.strictEqual(
+        (yield* ask("GET", "/api/sandboxes", { headers: { authorization: `Bearer ${key}` } })).status,
+        200
+      )
+      assert.strictEqual(
+        (yield* ask("GET", "/api/sandboxes", { headers: { authorization: `bearer ${key}` } })).status,
+        200
+      )
     })
   )
 
@@ -54,7 +59,10 @@ layer(WebApi.layer)("Every request", (it) => {
     Effect.gen(function* () {
       const { key } = yield* (yield* WebApi).join()
       const answer = yield* ask("POST", "/api/sandboxes", { key, body: "{not json" })
-      assert.deepStrictEqual([answer.status, answer.json], [400, errorBody("invalid_json", "Request body must be valid JSON")])
+      assert.deepStrictEqual(
+        [answer.status, answer.json],
+        [400, errorBody("invalid_json", "Request body must be valid JSON")]
+      )
       assert.deepStrictEqual((yield* ask("GET", "/api/sandboxes", { key })).json.sandboxes, [])
     })
   )
@@ -115,10 +123,19 @@ layer(WebApi.layer)("Every request", (it) => {
       assert.strictEqual(fits.length, 1024 * 1024)
       assert.notStrictEqual((yield* ask("POST", "/api/sandboxes", { key, body: fits })).status, 413)
       const over = `${fits} `
-      const declared = yield* ask("POST", "/api/sandboxes", { key, body: over, headers: { "content-length": `${over.length}` } })
+      const declared = yield* ask("POST", "/api/sandboxes", {
+        key,
+        body: over,
+        headers: { "content-length": `${over.length}` }
+      })
       assert.strictEqual(declared.status, 413)
       const stream = new Blob([over]).stream()
-      const init = { method: "POST", headers: { "x-api-key": key }, body: stream, duplex: "half" } as RequestInit
+      const init = {
+        method: "POST",
+        headers: { "x-api-key": key, "content-type": "application/json" },
+        body: stream,
+        duplex: "half"
+      } as RequestInit
       const streamed = yield* api.fetch(new Request("http://castellan.test/api/sandboxes", init))
       const body = yield* Effect.promise(() => streamed.json())
       assert.deepStrictEqual(
@@ -131,7 +148,11 @@ layer(WebApi.layer)("Every request", (it) => {
   it.effect("with another media type than JSON is refused", () =>
     Effect.gen(function* () {
       const { key } = yield* (yield* WebApi).join()
-      const answer = yield* ask("POST", "/api/sandboxes", { key, body: "a=b", headers: { "content-type": "text/plain" } })
+      const answer = yield* ask("POST", "/api/sandboxes", {
+        key,
+        body: "a=b",
+        headers: { "content-type": "text/plain" }
+      })
       assert.deepStrictEqual(
         [answer.status, answer.json],
         [415, errorBody("unsupported_media_type", "Content-Type must be application/json")]
@@ -160,7 +181,10 @@ layer(WebApi.layer)("Every request", (it) => {
 
   it.effect("gets its request id back, or a new one", () =>
     Effect.gen(function* () {
-      assert.strictEqual((yield* ask("GET", "/health", { headers: { "x-request-id": "abc-123" } })).headers.get("x-request-id"), "abc-123")
+      assert.strictEqual(
+        (yield* ask("GET", "/health", { headers: { "x-request-id": "abc-123" } })).headers.get("x-request-id"),
+        "abc-123"
+      )
       assert.match((yield* ask("GET", "/api/nothing")).headers.get("x-request-id")!, /^req_\w{20}$/)
       const odd = yield* ask("GET", "/health", { headers: { "x-request-id": "a b<script>" } })
       assert.match(odd.headers.get("x-request-id")!, /^req_\w{20}$/)

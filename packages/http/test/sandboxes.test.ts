@@ -8,13 +8,16 @@ import { WebApi } from "./WebApi.ts"
 const eventsOf = (text: string) =>
   text
     .split("\n\n")
-    .map((block) => ({ event: /^event: (.*)$/m.exec(block)?.[1], data: /^data: (.*)$/m.exec(block)?.[1], id: /^id: (.*)$/m.exec(block)?.[1] }))
+    .map((block) => ({
+      event: /^event: (.*)$/m.exec(block)?.[1],
+      data: /^data: (.*)$/m.exec(block)?.[1],
+      id: /^id: (.*)$/m.exec(block)?.[1]
+    }))
     .filter(({ event }) => event !== undefined)
     .map(({ data, event, id }) => ({ event, id, data: JSON.parse(data!) }))
 
 layer(WebApi.layer)("Sandboxes over HTTP", (it) => {
-  const ask = (...args: Parameters<WebApi["Service"]["ask"]>) =>
-    Effect.flatMap(WebApi, (api) => api.ask(...args))
+  const ask = (...args: Parameters<WebApi["Service"]["ask"]>) => Effect.flatMap(WebApi, (api) => api.ask(...args))
   const join = (more?: { readonly platformAdmin?: boolean }) => Effect.flatMap(WebApi, (api) => api.join(more))
 
   it.effect("are created running, with the time they have left", () =>
@@ -53,7 +56,9 @@ layer(WebApi.layer)("Sandboxes over HTTP", (it) => {
       }
       const first = yield* ask("GET", "/api/sandboxes?limit=3", { key })
       const second = yield* ask("GET", `/api/sandboxes?limit=3&cursor=${first.json.next_cursor}`, { key })
-      const ids = [...first.json.sandboxes, ...second.json.sandboxes].map(({ sandboxId }: { sandboxId: string }) => sandboxId)
+      const ids = [...first.json.sandboxes, ...second.json.sandboxes].map(
+        ({ sandboxId }: { sandboxId: string }) => sandboxId
+      )
       assert.deepStrictEqual(ids, made)
       assert.isUndefined(second.json.next_cursor)
       const one = yield* ask("GET", `/api/sandboxes?sandbox_id=${made[2]}`, { key })
@@ -92,7 +97,14 @@ layer(WebApi.layer)("Sandboxes over HTTP", (it) => {
       assert.strictEqual(status, 200)
       const [run] = json.runs
       assert.deepStrictEqual(
-        { id: run.id, task: run.taskIdentifier, status: run.status, output: run.output, tags: run.tags, attempt: run.attempt },
+        {
+          id: run.id,
+          task: run.taskIdentifier,
+          status: run.status,
+          output: run.output,
+          tags: run.tags,
+          attempt: run.attempt
+        },
         {
           id: runId,
           task: "run-sandbox-command",
@@ -121,7 +133,8 @@ layer(WebApi.layer)("Sandboxes over HTTP", (it) => {
   it.effect("complete a run whose program is not there with exit code 127 and the reason", () =>
     Effect.gen(function* () {
       const { key } = yield* join()
-      const { runId } = (yield* ask("POST", "/api/sandboxes", { key, body: { command: "no-such-program" } })).json.sandboxes[0]
+      const { runId } = (yield* ask("POST", "/api/sandboxes", { key, body: { command: "no-such-program" } })).json
+        .sandboxes[0]
       yield* ask("GET", `/api/tasks/runs/${runId}/logs`, { key })
       const [run] = (yield* ask("GET", `/api/tasks/runs?runId=${runId}`, { key })).json.runs
       assert.deepStrictEqual([run.status, run.output.exitCode], ["COMPLETED", 127])
@@ -132,7 +145,8 @@ layer(WebApi.layer)("Sandboxes over HTTP", (it) => {
   it.effect("have runs that can be canceled, again and again", () =>
     Effect.gen(function* () {
       const { key } = yield* join()
-      const { runId } = (yield* ask("POST", "/api/sandboxes", { key, body: { command: "sleep", args: ["600"] } })).json.sandboxes[0]
+      const { runId } = (yield* ask("POST", "/api/sandboxes", { key, body: { command: "sleep", args: ["600"] } })).json
+        .sandboxes[0]
       for (let i = 0; i < 2; i++) {
         const { json, status } = yield* ask("POST", `/api/tasks/runs/${runId}/cancel`, { key })
         assert.deepStrictEqual([status, json.run.status], [200, "CANCELED"])
@@ -173,9 +187,18 @@ layer(WebApi.layer)("Sandboxes over HTTP", (it) => {
       const made = yield* ask("POST", "/api/sandboxes", { key: admin.key, body: { account_id: owner.account.id } })
       assert.strictEqual(made.status, 200)
       assert.strictEqual((yield* ask("GET", "/api/sandboxes", { key: owner.key })).json.sandboxes.length, 2)
-      const denied = { status: "error", success: false, error: "Access denied to specified account_id", code: "access_denied" }
+      const denied = {
+        status: "error",
+        success: false,
+        error: "Access denied to specified account_id",
+        code: "access_denied"
+      }
       const nobody = "00000000-0000-4000-8000-00000000dead"
-      for (const [key, account_id] of [[stranger.key, owner.account.id], [stranger.key, nobody], [admin.key, nobody]] as const) {
+      for (const [key, account_id] of [
+        [stranger.key, owner.account.id],
+        [stranger.key, nobody],
+        [admin.key, nobody]
+      ] as const) {
         const answer = yield* ask("POST", "/api/sandboxes", { key, body: { account_id } })
         assert.deepStrictEqual([answer.status, answer.json], [403, denied])
         assert.strictEqual((yield* ask("GET", `/api/sandboxes?account_id=${account_id}`, { key })).status, 403)

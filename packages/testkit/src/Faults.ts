@@ -62,9 +62,7 @@ const breakable = (faults: Faults["Service"], name: string, call: Call): Call =>
   return (...args) => {
     const result = call(...args)
     if (Stream.isStream(result)) {
-      return Stream.unwrap(
-        Effect.suspend(() => (faults.next(name) === "pass" ? Effect.succeed(result) : crash))
-      )
+      return Stream.unwrap(Effect.suspend(() => (faults.next(name) === "pass" ? Effect.succeed(result) : crash)))
     }
     if (!Effect.isEffect(result)) return result
     return Effect.suspend(() => {

@@ -33,7 +33,7 @@ const line = (step: Step): string => {
     case "PrintVariable":
       return `printf %s "$${step.name}"`
     case "PrintDirectory":
-      return "printf %s \"$(pwd)\""
+      return 'printf %s "$(pwd)"'
     case "PrintFile":
       return `cat -- ${quoted(step.path)}`
     case "Append":

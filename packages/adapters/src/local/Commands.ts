@@ -1,10 +1,12 @@
 /** Commands as directories: what they print and how they end lies in files, so that a crash of the server loses none. */
-import { type CommandId, CommandEnd, StartedCommand, type Output, OutputPosition } from "@castellan/domain/sandbox/Command.ts"
 import {
-  CommandNotFound,
-  type CommandSpec,
-  SandboxUnavailable
-} from "@castellan/domain/sandbox/SandboxProvider.ts"
+  type CommandId,
+  CommandEnd,
+  StartedCommand,
+  type Output,
+  OutputPosition
+} from "@castellan/domain/sandbox/Command.ts"
+import { CommandNotFound, type CommandSpec, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { DateTime, Duration, Effect, Stream } from "effect"
 import { existsSync, type FSWatcher, watch } from "node:fs"
 import { chown, mkdir, open, readdir, stat, writeFile } from "node:fs/promises"
@@ -54,12 +56,20 @@ export const make = (isolation: Isolation, outputKept: number) => {
     if (exit !== undefined) {
       const [said = "", code = ""] = exit.trim().split(" ")
       const at = (await stat(join(directory, "exit"))).mtimeMs
-      return new CommandEnd({ by: by(directory, said, Number(code)), exitCode: Number(code), at: DateTime.makeUnsafe(Math.floor(at)) })
+      return new CommandEnd({
+        by: by(directory, said, Number(code)),
+        exitCode: Number(code),
+        at: DateTime.makeUnsafe(Math.floor(at))
+      })
     }
     const line = await readText(join(directory, "begun", "stat"))
     const wrapper = line === undefined ? undefined : parseStat(line)
     if (wrapper === undefined || isAlive(wrapper) || existsSync(join(directory, "exit"))) return undefined
-    return new CommandEnd({ by: "lost", exitCode: 137, at: DateTime.makeUnsafe(Math.floor((await stat(join(directory, "begun"))).mtimeMs)) })
+    return new CommandEnd({
+      by: "lost",
+      exitCode: 137,
+      at: DateTime.makeUnsafe(Math.floor((await stat(join(directory, "begun"))).mtimeMs))
+    })
   }
 
   const toStarted = (spec: StoredCommand, end: CommandEnd | undefined) =>
@@ -73,7 +83,16 @@ export const make = (isolation: Isolation, outputKept: number) => {
   const vector = (machine: Running, spec: CommandSpec): ReadonlyArray<string> => {
     const home = isolation.home(machine.files)
     const cwd = spec.cwd === null ? home : isAbsolute(spec.cwd) ? spec.cwd : `${home}/${spec.cwd}`
-    const env = { HOME: home, USER: "user", LOGNAME: "user", SHELL: "/bin/sh", PATH: path, ...spec.env, CASTELLAN_SANDBOX: machine.spec.name, [mark]: spec.id }
+    const env = {
+      HOME: home,
+      USER: "user",
+      LOGNAME: "user",
+      SHELL: "/bin/sh",
+      PATH: path,
+      ...spec.env,
+      CASTELLAN_SANDBOX: machine.spec.name,
+      [mark]: spec.id
+    }
     const assignments = Object.entries(env).map(([name, value]) => `${name}=${value}`)
     const program = spec.command.includes("=") ? ["sh", "-c", literally, "sh", spec.command] : [spec.command]
     return ["sh", "-c", inside, "sh", cwd, ...assignments, ...program, ...spec.args]
@@ -85,16 +104,30 @@ export const make = (isolation: Isolation, outputKept: number) => {
     if (known !== undefined && existsSync(join(directory, "begun"))) {
       return toStarted(known, yield* attempt("start", () => endOf(directory)))
     }
-    const command: StoredCommand = known ?? { id: spec.id, startedAt: now, deadline: now + Duration.toMillis(spec.timeout) }
+    const command: StoredCommand = known ?? {
+      id: spec.id,
+      startedAt: now,
+      deadline: now + Duration.toMillis(spec.timeout)
+    }
     yield* attempt("start", async () => {
       await mkdir(directory, { recursive: true })
       if (isolation.drop) await chown(directory, sandboxUid, sandboxUid)
       for (const stream of ["out", "err"]) await writeFile(join(directory, stream), "", { flag: "a" })
-      if (isolation.drop) for (const stream of ["out", "err"]) await chown(join(directory, stream), sandboxUid, sandboxUid)
+      if (isolation.drop)
+        for (const stream of ["out", "err"]) await chown(join(directory, stream), sandboxUid, sandboxUid)
       await writeWhole(join(directory, "spec.json"), command)
       const blocks = String(Math.floor(outputKept / 512))
       const wrapper = spawn(
-        ["sh", "-c", wrap, "wrap", blocks, String(machine.booted.init.pid), ...isolation.enter(machine.files, machine.booted), ...vector(machine, spec)],
+        [
+          "sh",
+          "-c",
+          wrap,
+          "wrap",
+          blocks,
+          String(machine.booted.init.pid),
+          ...isolation.enter(machine.files, machine.booted),
+          ...vector(machine, spec)
+        ],
         { cwd: directory, stdio: ["ignore", "ignore", "ignore"], env: { [mark]: spec.id }, drop: isolation.drop }
       )
       wrapper.on("error", () => undefined)
@@ -136,16 +169,23 @@ export const make = (isolation: Isolation, outputKept: number) => {
     )
 
   const endMarked = (machine: Running, id: CommandId) =>
-    run("kill", [...isolation.enterAsRoot(machine.files, machine.booted), "sh", "-c", killMarked, "kill", `${mark}=${id}`], {
-      cwd: "/",
-      drop: isolation.drop
-    })
+    run(
+      "kill",
+      [...isolation.enterAsRoot(machine.files, machine.booted), "sh", "-c", killMarked, "kill", `${mark}=${id}`],
+      {
+        cwd: "/",
+        drop: isolation.drop
+      }
+    )
 
   /** Ends a command that runs and all it started, and writes down why before it does. */
   const kill = Effect.fnUntraced(function* (machine: Running, id: CommandId, why: "killed" | "timedOut") {
     yield* stored(machine.files, id)
     const directory = machine.files.command(id)
-    const hasEnded = Effect.map(attempt("kill", () => endOf(directory)), (end) => end !== undefined)
+    const hasEnded = Effect.map(
+      attempt("kill", () => endOf(directory)),
+      (end) => end !== undefined
+    )
     if (!(yield* hasEnded)) yield* attempt("kill", () => writeFile(join(directory, why), ""))
     for (let round = 0; round < 50; round++) {
       yield* endMarked(machine, id)

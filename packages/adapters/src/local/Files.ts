@@ -54,11 +54,13 @@ export const make = (isolation: Isolation) => {
         return Effect.promise(() => send(bytes, chunk, ended))
       })
       return sent.pipe(
-        Effect.andThen(Effect.promise(async () => {
-          bytes.end()
-          word.end("done\n")
-          return await ended
-        })),
+        Effect.andThen(
+          Effect.promise(async () => {
+            bytes.end()
+            word.end("done\n")
+            return await ended
+          })
+        ),
         Effect.flatMap((code): Effect.Effect<number, FileNotFound | SandboxUnavailable> => {
           if (code === 0) return Effect.succeed(size)
           return code === notThere ? new FileNotFound({ path }) : unavailable("writeFile", code)

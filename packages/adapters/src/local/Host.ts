@@ -151,9 +151,7 @@ export const run = (
     }
     child.stdout!.on("data", keep(out))
     child.stderr!.on("data", keep(err))
-    child.on("error", (cause) =>
-      resume(Effect.fail(new SandboxUnavailable({ operation, retryable: false, cause })))
-    )
+    child.on("error", (cause) => resume(Effect.fail(new SandboxUnavailable({ operation, retryable: false, cause }))))
     child.on("close", (code) =>
       resume(
         Effect.succeed({

@@ -93,7 +93,9 @@ export const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isol
 
   const listed = async (directory: string, file: (name: string) => string) => {
     const names = await readdir(directory)
-    const all = await Promise.all(names.map((name) => readJson<{ chain: ReadonlyArray<string> }>(file(name)).catch(() => undefined)))
+    const all = await Promise.all(
+      names.map((name) => readJson<{ chain: ReadonlyArray<string> }>(file(name)).catch(() => undefined))
+    )
     return all.flatMap((one) => one?.chain ?? [])
   }
 

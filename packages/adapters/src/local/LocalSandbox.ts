@@ -2,11 +2,7 @@
 import type { CommandId } from "@castellan/domain/sandbox/Command.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import type { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
-import {
-  SandboxProvider,
-  type SandboxSpec,
-  SandboxUnavailable
-} from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { SandboxProvider, type SandboxSpec, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Clock, Config, Duration, Effect, FiberMap, Layer, Option, Schedule, Stream } from "effect"
 import * as Commands from "./Commands.ts"
 import * as Files from "./Files.ts"
@@ -141,7 +137,9 @@ const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, 
   yield* adopt
   yield* Effect.forkScoped(
     Effect.repeat(
-      Effect.catchCause(watch, (cause) => Effect.logWarning("the local provider could not look after its sandboxes", cause)),
+      Effect.catchCause(watch, (cause) =>
+        Effect.logWarning("the local provider could not look after its sandboxes", cause)
+      ),
       Schedule.spaced("1 second")
     )
   )
@@ -162,9 +160,9 @@ const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, 
     resume: (name, lifetime) => sandbox(locked(name)(resume(name, lifetime))),
     stop: (name) => stopAs(name, "stopped", null),
     remove: (name) =>
-      locked(name)(
-        machines.remove(name).pipe(Effect.andThen(FiberMap.remove(deadlines, `sandbox ${name}`)))
-      ).pipe(Effect.andThen(images.collect)),
+      locked(name)(machines.remove(name).pipe(Effect.andThen(FiberMap.remove(deadlines, `sandbox ${name}`)))).pipe(
+        Effect.andThen(images.collect)
+      ),
     extend: (name, by) => sandbox(locked(name)(extend(name, by))),
     snapshot: (name) => locked(name)(images.chains.withPermits(1)(snapshot(name))),
     removeSnapshot: (id: SnapshotId) => Effect.andThen(images.forget(id), images.collect),
@@ -204,7 +202,9 @@ export const layer = (options: LocalOptions): Layer.Layer<SandboxProvider, Local
       return yield* make(layout, isolation, options).pipe(
         Effect.mapError(
           (cause: SandboxUnavailable) =>
-            new LocalUnavailable({ message: `${options.directory} can't be used for sandboxes: ${String(cause.cause)}` })
+            new LocalUnavailable({
+              message: `${options.directory} can't be used for sandboxes: ${String(cause.cause)}`
+            })
         )
       )
     })

@@ -1,11 +1,7 @@
 /** Sandboxes as directories and processes: made, found again after any crash, and ended. */
 import { Sandbox } from "@castellan/domain/sandbox/Sandbox.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
-import {
-  SandboxGone,
-  SandboxNotRunning,
-  type SandboxUnavailable
-} from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { SandboxGone, SandboxNotRunning, type SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Clock, DateTime, Effect, Schema } from "effect"
 import { existsSync, readFileSync } from "node:fs"
 import { mkdir, readdir, rename, rm } from "node:fs/promises"
@@ -83,10 +79,9 @@ export const make = (layout: Layout, isolation: Isolation) => {
     return spec ?? (yield* new SandboxGone({ name }))
   })
 
-  const running = Effect.fnUntraced(function* (name: SandboxName): Effect.fn.Return<
-    Running,
-    SandboxGone | SandboxNotRunning | SandboxUnavailable
-  > {
+  const running = Effect.fnUntraced(function* (
+    name: SandboxName
+  ): Effect.fn.Return<Running, SandboxGone | SandboxNotRunning | SandboxUnavailable> {
     const spec = yield* get(name)
     const files = layout.sandbox(name)
     const init = spec.status === "running" ? yield* attempt("find", () => initOf(files)) : undefined

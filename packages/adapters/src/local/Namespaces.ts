@@ -21,7 +21,16 @@ const bootTimeout = 20_000
 const devices = ["null", "zero", "full", "random", "urandom", "tty"]
 
 /** What programs need of the host's `/etc` to link, to know the time, and to trust certificates; read-only. */
-const shared = ["alternatives", "ssl", "ca-certificates", "pki", "ld.so.cache", "ld.so.conf", "ld.so.conf.d", "localtime"]
+const shared = [
+  "alternatives",
+  "ssl",
+  "ca-certificates",
+  "pki",
+  "ld.so.cache",
+  "ld.so.conf",
+  "ld.so.conf.d",
+  "localtime"
+]
 
 const private_ = {
   "etc/passwd": `root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:${home}:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n`,
@@ -38,7 +47,18 @@ const system = ["bin", "sbin", "lib", "lib64", "lib32"]
 /** Makes the lowest layer, which every sandbox has: mount points, and an `/etc` of its own. */
 export const makeBase = async (base: string): Promise<void> => {
   const { lstat, readlink, symlink } = await import("node:fs/promises")
-  const directories = ["usr", "proc", "dev/shm", "tmp", "run", "var/tmp", "etc", "opt/castellan/bin", home.slice(1), "mnt"]
+  const directories = [
+    "usr",
+    "proc",
+    "dev/shm",
+    "tmp",
+    "run",
+    "var/tmp",
+    "etc",
+    "opt/castellan/bin",
+    home.slice(1),
+    "mnt"
+  ]
   for (const directory of directories) await mkdir(join(base, directory), { recursive: true })
   for (const name of system) {
     const stat = await lstat(`/${name}`).catch(() => undefined)
@@ -71,7 +91,9 @@ const fstab = (name: string, chain: ReadonlyArray<string>, network: Network): st
       .filter((directory) => existsSync(`/${directory}`) && !isLink(`/${directory}`))
       .map((directory) => bound(`/${directory}`, directory, "rbind,ro,nosuid")),
     bound("/tmp/runtime/node", "opt/castellan/bin/node", "bind,ro,nosuid"),
-    ...shared.filter((file) => existsSync(`/etc/${file}`)).map((file) => bound(`/etc/${file}`, `etc/${file}`, "bind,ro,nosuid,nodev")),
+    ...shared
+      .filter((file) => existsSync(`/etc/${file}`))
+      .map((file) => bound(`/etc/${file}`, `etc/${file}`, "bind,ro,nosuid,nodev")),
     ...(network === "host" ? [bound("/etc/resolv.conf", "etc/resolv.conf", "bind,ro,nosuid,nodev")] : []),
     ...devices.map((device) => bound(`/dev/${device}`, `dev/${device}`, "bind,nosuid")),
     `proc ${own}/root/proc proc nosuid,nodev,noexec 0 0`,
@@ -83,7 +105,9 @@ const fstab = (name: string, chain: ReadonlyArray<string>, network: Network): st
 
 const isLink = (path: string): boolean => {
   try {
-    return readdirSync("/", { withFileTypes: true }).some((entry) => `/${entry.name}` === path && entry.isSymbolicLink())
+    return readdirSync("/", { withFileTypes: true }).some(
+      (entry) => `/${entry.name}` === path && entry.isSymbolicLink()
+    )
   } catch {
     return false
   }

@@ -73,7 +73,8 @@ const probe = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation)
   if (wrong.length > 0) return yield* forbidden(`the isolation does not hold (${wrong.join(", ")})`)
 })
 
-const whyOf = ({ cause }: SandboxUnavailable) => (cause instanceof Error ? cause.message : String(cause)).replace(/\s+/g, " ")
+const whyOf = ({ cause }: SandboxUnavailable) =>
+  (cause instanceof Error ? cause.message : String(cause)).replace(/\s+/g, " ")
 
 export const open = Effect.fnUntraced(function* (options: LocalOptions) {
   const layout = layoutOf(resolve(options.directory))
@@ -83,7 +84,9 @@ export const open = Effect.fnUntraced(function* (options: LocalOptions) {
   const own = ["chown", "-R", "-P", "-h", `${sandboxUid}:${sandboxUid}`, layout.layer("base")]
   yield* attempt("open", () => prepare(layout)).pipe(
     Effect.andThen(drop ? run("open", own, { cwd: "/", drop: false }) : Effect.void),
-    Effect.mapError((failure) => new LocalUnavailable({ message: `${layout.root} can't be used for sandboxes: ${whyOf(failure)}` }))
+    Effect.mapError(
+      (failure) => new LocalUnavailable({ message: `${layout.root} can't be used for sandboxes: ${whyOf(failure)}` })
+    )
   )
   if (kind === "none") return { layout, isolation: Plain.make(layout) }
   if (platform() !== "linux") return yield* forbidden(`${platform()} has no namespaces`)

@@ -70,7 +70,10 @@ describe("Sandboxes of an account", () => {
       const failure = yield* create.pipe(Effect.provide(Layer.fresh(useCases).pipe(Layer.provide(refusing))))
       assert.strictEqual(failure._tag, "SandboxNotCreated")
       const { rows } = yield* (yield* AccountStore).list(scope, page)
-      assert.deepStrictEqual(rows.map(({ reason, status }) => [status, reason]), [["failed", "The provider did not make it"]])
+      assert.deepStrictEqual(
+        rows.map(({ reason, status }) => [status, reason]),
+        [["failed", "The provider did not make it"]]
+      )
       assert.deepStrictEqual((yield* (yield* TaskRunStore).list(scope, page)).rows, [])
     }).pipe(Effect.provide(useCases.pipe(Layer.provideMerge(World.layer))))
   )
@@ -84,7 +87,10 @@ describe("Sandboxes of an account", () => {
       const exit = yield* create.pipe(Effect.provide(Layer.fresh(useCases).pipe(Layer.provide(broken))))
       assert.isTrue(Exit.isFailure(exit))
       const { rows } = yield* (yield* AccountStore).list(scope, page)
-      assert.deepStrictEqual(rows.map(({ reason, status }) => [status, reason]), [["failed", "Its command could not be queued"]])
+      assert.deepStrictEqual(
+        rows.map(({ reason, status }) => [status, reason]),
+        [["failed", "Its command could not be queued"]]
+      )
       assert.deepStrictEqual((yield* MemorySandboxes).names(), [])
     }).pipe(Effect.provide(useCases.pipe(Layer.provideMerge(World.layer))))
   )
@@ -115,7 +121,12 @@ const nothingIsLost = Effect.fnUntraced(function* (scope: AccountScope, when: st
     if (row.status === "failed") assert.isNotNull(row.reason, when)
     else assert.include(names, row.name, when)
   }
-  for (const name of names) assert.include(rows.map((row) => row.name), name, when)
+  for (const name of names)
+    assert.include(
+      rows.map((row) => row.name),
+      name,
+      when
+    )
 })
 
 describe("A create that is killed", () => {
@@ -144,7 +155,12 @@ describe("A create that is killed", () => {
         }
         if (!reached) break
       }
-      assert.includeMembers(steps, ["AccountStore.add", "SandboxProvider.create", "AccountStore.see", "TaskRunner.enqueue"])
+      assert.includeMembers(steps, [
+        "AccountStore.add",
+        "SandboxProvider.create",
+        "AccountStore.see",
+        "TaskRunner.enqueue"
+      ])
     })
   )
 

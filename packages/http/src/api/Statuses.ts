@@ -40,9 +40,7 @@ export const Statuses = {
     errorBody("credentials_unclear", "Exactly one of x-api-key or Authorization must be provided")
   ),
   KeyRefused: onWire(KeyRefused, 401, () => errorBody("unauthorized", "Unauthorized")),
-  AccountHidden: onWire(AccountHidden, 403, () =>
-    errorBody("access_denied", "Access denied to specified account_id")
-  ),
+  AccountHidden: onWire(AccountHidden, 403, () => errorBody("access_denied", "Access denied to specified account_id")),
   NotPlatformAdmin: onWire(NotPlatformAdmin, 403, () => errorBody("forbidden", "Forbidden")),
   RequestRefused: onWire(RequestRefused, 400, ({ say }) => errorBody("invalid_request", say)),
   ApiKeyNotFound: onWire(ApiKeyNotFound, 404, () => errorBody("api_key_not_found", "API key not found")),

@@ -11,8 +11,7 @@ import * as RunLogStream from "../RunLogStream.ts"
 const isRunId = Schema.is(RunId)
 
 /** What is no id of a run names no run. */
-const runId = (text: string) =>
-  isRunId(text) ? Effect.succeed(text) : new TaskRunNotFound({ id: text })
+const runId = (text: string) => (isRunId(text) ? Effect.succeed(text) : new TaskRunNotFound({ id: text }))
 
 export const TaskRunsHandlers = HttpApiBuilder.group(
   Api,

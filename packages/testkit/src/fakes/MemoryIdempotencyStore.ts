@@ -1,4 +1,10 @@
-import { answersKept, Asked, cutOffAfter, IdempotencyStore, type SavedAnswer } from "@castellan/domain/identity/IdempotencyStore.ts"
+import {
+  answersKept,
+  Asked,
+  cutOffAfter,
+  IdempotencyStore,
+  type SavedAnswer
+} from "@castellan/domain/identity/IdempotencyStore.ts"
 import { type DateTime, Effect, Layer } from "effect"
 
 interface Row {

@@ -31,7 +31,10 @@ export const layer = Layer.effectContext(
       list: (scope, page) =>
         Effect.sync(() => {
           const mine = [...rows.values()].filter((run) => run.account === scope.account)
-          const { next, rows: found } = pageOf(mine, page, (run) => ({ at: run.createdAt.epochMilliseconds, id: run.id }))
+          const { next, rows: found } = pageOf(mine, page, (run) => ({
+            at: run.createdAt.epochMilliseconds,
+            id: run.id
+          }))
           return { rows: found.map((run) => new TaskRun({ ...run, output: null })), next }
         }),
       save: (scope, run) =>

@@ -1,0 +1,226 @@
+import type { CommandId } from "@castellan/domain/sandbox/Command.ts"
+import { Sandbox, type SandboxStatus } from "@castellan/domain/sandbox/Sandbox.ts"
+import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
+import { Snapshot, SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
+import {
+  CommandNotFound,
+  FileNotFound,
+  SandboxGone,
+  SandboxNotRunning,
+  SandboxProvider,
+  SnapshotGone
+} from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { Clock, Context, DateTime, Deferred, Duration, Effect, FiberMap, Layer, Option, Stream } from "effect"
+import { execute, MemoryCommand } from "./MemoryCommand.ts"
+import { home, MemoryFiles, resolve } from "./MemoryFiles.ts"
+
+/** Bytes of each output stream that a command keeps. */
+const outputKept = 64 * 1024
+
+interface Machine {
+  readonly name: SandboxName
+  readonly createdAt: number
+  expiresAt: number
+  status: SandboxStatus
+  reason: string | null
+  readonly files: MemoryFiles
+  readonly commands: Map<CommandId, MemoryCommand>
+}
+
+/** What a test may look at behind the provider's back. */
+export class MemorySandboxes extends Context.Service<
+  MemorySandboxes,
+  {
+    /** The sandboxes there are. */
+    readonly names: () => ReadonlyArray<SandboxName>
+    /** How often the provider was asked. */
+    readonly calls: () => number
+  }
+>()("testkit/MemorySandboxes") {}
+
+/** Sandboxes in memory: their files are maps, their programs a few words, and their time is the clock's. */
+export const layer = Layer.effectContext(
+  Effect.gen(function* () {
+    const machines = new Map<SandboxName, Machine>()
+    const snapshots = new Map<SnapshotId, MemoryFiles>()
+    const expiries = yield* FiberMap.make<SandboxName>()
+    const scope = yield* Effect.scope
+    let calls = 0
+
+    const counted = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+      Effect.suspend(() => {
+        calls++
+        return effect
+      })
+
+    const toSandbox = (machine: Machine) =>
+      new Sandbox({
+        name: machine.name,
+        status: machine.status,
+        createdAt: DateTime.makeUnsafe(machine.createdAt),
+        expiresAt: DateTime.makeUnsafe(machine.expiresAt),
+        reason: machine.reason
+      })
+
+    const halt = Effect.fnUntraced(function* (machine: Machine, reason: string | null) {
+      if (machine.status !== "running") return
+      machine.status = "stopped"
+      machine.reason = reason
+      const now = yield* Clock.currentTimeMillis
+      for (const command of machine.commands.values()) yield* command.terminate("lost", now)
+    })
+
+    const expire = Effect.fnUntraced(function* (machine: Machine) {
+      const left = machine.expiresAt - (yield* Clock.currentTimeMillis)
+      const over = Effect.andThen(Effect.sleep(Math.max(0, left)), halt(machine, "Its time was up"))
+      yield* FiberMap.run(expiries, machine.name, over)
+    })
+
+    const get = (name: SandboxName) =>
+      Effect.suspend(() => {
+        const machine = machines.get(name)
+        return machine === undefined ? Effect.fail(new SandboxGone({ name })) : Effect.succeed(machine)
+      })
+
+    const running = (name: SandboxName) =>
+      Effect.flatMap(get(name), (machine) =>
+        machine.status === "running"
+          ? Effect.succeed(machine)
+          : Effect.fail(new SandboxNotRunning({ name, reason: machine.reason }))
+      )
+
+    const commandOf = (name: SandboxName, id: CommandId) =>
+      Effect.flatMap(get(name), (machine) => {
+        const command = machine.commands.get(id)
+        return command === undefined ? Effect.fail(new CommandNotFound({ id })) : Effect.succeed(command)
+      })
+
+    const provider = SandboxProvider.of({
+      supports: { name: "memory", isolation: "none", snapshotStops: false, outputKept },
+      find: (name) => counted(Effect.sync(() => Option.map(Option.fromUndefinedOr(machines.get(name)), toSandbox))),
+      findMany: (names) =>
+        counted(
+          Effect.sync(() =>
+            names.flatMap((name) => {
+              const machine = machines.get(name)
+              return machine === undefined ? [] : [toSandbox(machine)]
+            })
+          )
+        ),
+      create: Effect.fnUntraced(function* ({ from, lifetime, name }) {
+        const known = machines.get(name)
+        if (known !== undefined) return toSandbox(known)
+        const image = Option.map(from, (id) => snapshots.get(id) ?? id)
+        if (Option.isSome(image) && typeof image.value === "string") return yield* new SnapshotGone({ id: image.value })
+        const now = yield* Clock.currentTimeMillis
+        const files = Option.isSome(image) ? (image.value as MemoryFiles).copy() : new MemoryFiles()
+        const expiresAt = now + Duration.toMillis(lifetime)
+        const machine: Machine = {
+          name,
+          createdAt: now,
+          expiresAt,
+          status: "running",
+          reason: null,
+          files,
+          commands: new Map()
+        }
+        machines.set(name, machine)
+        yield* expire(machine)
+        return toSandbox(machine)
+      }, counted),
+      resume: Effect.fnUntraced(function* (name, lifetime) {
+        const machine = yield* get(name)
+        if (machine.status === "running") return toSandbox(machine)
+        machine.expiresAt = (yield* Clock.currentTimeMillis) + Duration.toMillis(lifetime)
+        machine.status = "running"
+        machine.reason = null
+        yield* expire(machine)
+        return toSandbox(machine)
+      }, counted),
+      stop: Effect.fnUntraced(function* (name) {
+        const machine = machines.get(name)
+        if (machine !== undefined) yield* halt(machine, null)
+      }, counted),
+      remove: Effect.fnUntraced(function* (name) {
+        const machine = machines.get(name)
+        if (machine === undefined) return
+        yield* halt(machine, null)
+        machines.delete(name)
+        yield* FiberMap.remove(expiries, name)
+      }, counted),
+      extend: Effect.fnUntraced(function* (name, by) {
+        const machine = yield* running(name)
+        machine.expiresAt += Duration.toMillis(by)
+        yield* expire(machine)
+        return toSandbox(machine)
+      }, counted),
+      snapshot: Effect.fnUntraced(function* (name) {
+        const machine = yield* get(name)
+        const id = SnapshotId.make(`snap_${snapshots.size}${Math.trunc(yield* Clock.currentTimeMillis)}`)
+        snapshots.set(id, machine.files.copy())
+        return new Snapshot({ id, source: name, createdAt: yield* DateTime.now })
+      }, counted),
+      removeSnapshot: (id) => counted(Effect.sync(() => void snapshots.delete(id))),
+      start: Effect.fnUntraced(function* (name, spec) {
+        const machine = yield* running(name)
+        const known = machine.commands.get(spec.id)
+        if (known !== undefined) return known.started
+        const command = new MemoryCommand(spec.id, yield* Clock.currentTimeMillis, outputKept)
+        machine.commands.set(spec.id, command)
+        const life = execute(command, machine.files, spec).pipe(
+          Effect.timeoutOption(spec.timeout),
+          Effect.flatMap((code) =>
+            Effect.flatMap(Clock.currentTimeMillis, (now) =>
+              Option.isSome(code)
+                ? Effect.sync(() => command.finish("exited", code.value, now))
+                : command.terminate("timedOut", now)
+            )
+          )
+        )
+        command.own(yield* Effect.forkIn(life, scope))
+        return command.started
+      }, counted),
+      command: (name, id) => counted(Effect.map(commandOf(name, id), (command) => command.started)),
+      wait: (name, id) =>
+        counted(
+          Effect.flatMap(commandOf(name, id), (command) =>
+            Effect.as(Deferred.await(command.ended), command).pipe(Effect.map((ended) => ended.started))
+          )
+        ),
+      output: (name, id, from) =>
+        Stream.unwrap(counted(Effect.map(commandOf(name, id), (command) => command.read(from)))),
+      kill: Effect.fnUntraced(function* (name, id) {
+        const command = yield* commandOf(name, id)
+        yield* command.terminate("killed", yield* Clock.currentTimeMillis)
+      }, counted),
+      readFile: (name, path) =>
+        Stream.unwrap(
+          counted(
+            Effect.flatMap(running(name), ({ files }) => {
+              const bytes = files.read(resolve(home, path))
+              return bytes === undefined ? Effect.fail(new FileNotFound({ path })) : Effect.succeed(Stream.make(bytes))
+            })
+          )
+        ),
+      writeFile: (name, path, content) =>
+        counted(
+          Effect.gen(function* () {
+            const { files } = yield* running(name)
+            const at = resolve(home, path)
+            if (!files.mayHold(at)) return yield* new FileNotFound({ path })
+            const bytes = Uint8Array.from((yield* Stream.runCollect(content)).flatMap((chunk) => [...chunk]))
+            files.write(at, bytes, yield* Clock.currentTimeMillis)
+            return bytes.length
+          })
+        ),
+      listFiles: Effect.fnUntraced(function* (name, path, { recursive }) {
+        const { files } = yield* running(name)
+        const at = resolve(home, path)
+        return files.isDirectory(at) ? files.list(at, recursive) : yield* new FileNotFound({ path })
+      }, counted)
+    })
+
+    const handle = MemorySandboxes.of({ names: () => [...machines.keys()], calls: () => calls })
+    return Context.make(SandboxProvider, provider).pipe(Context.add(MemorySandboxes, handle))
+  })
+)
