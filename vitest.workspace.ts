@@ -1,14 +1,19 @@
 import { defineConfig } from "vitest/config"
 
-const project = (name: string) => ({
+const project = (name: string, more: object = {}) => ({
   extends: true as const,
-  test: { name, root: `packages/${name}`, include: ["test/**/*.test.ts"] }
+  test: { name, root: `packages/${name}`, include: ["test/**/*.test.ts"], ...more }
 })
 
 export default defineConfig({
   test: {
     testTimeout: 30_000,
     hookTimeout: 60_000,
-    projects: ["domain", "testkit", "adapters", "http"].map(project)
+    projects: [
+      project("domain"),
+      project("testkit"),
+      project("adapters", { globalSetup: ["test/embeddedPostgres.ts"] }),
+      project("http")
+    ]
   }
 })

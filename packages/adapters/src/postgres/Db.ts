@@ -1,0 +1,118 @@
+/** The database: Postgres inside this process, or a Postgres server. The statements are the same. */
+import { PGlite } from "@electric-sql/pglite"
+import { Config, Context, Effect, Layer, Option, Redacted, Schema } from "effect"
+import { Kysely, PGliteDialect, PostgresDialect } from "kysely"
+import { join } from "node:path"
+import pg from "pg"
+import * as DirectoryLock from "./DirectoryLock.ts"
+import { migrate } from "./Migrations.ts"
+import type { Tables } from "./Tables.ts"
+
+/** The database can't be used; the message says why, without a password. */
+export class DatabaseUnavailable extends Schema.TaggedError<DatabaseUnavailable>()("DatabaseUnavailable", {
+  message: Schema.String
+}) {}
+
+/** What is behind the statements, for the queue that shares the database. */
+export type Engine =
+  | { readonly _tag: "PGlite"; readonly pglite: PGlite }
+  | { readonly _tag: "Postgres"; readonly pool: pg.Pool }
+
+export class Db extends Context.Service<
+  Db,
+  {
+    readonly kysely: Kysely<Tables>
+    readonly engine: Engine
+  }
+>()("adapters/postgres/Db") {}
+
+/** A statement as an effect. What it fails with nobody can act on: it is a defect, with its cause. */
+export const query = <A>(run: () => Promise<A>): Effect.Effect<A> => Effect.orDie(Effect.tryPromise(run))
+
+const migrated = Effect.fnUntraced(function* (engine: Engine, kysely: Kysely<Tables>, describe: string) {
+  yield* Effect.tryPromise({
+    try: () => migrate(kysely as never),
+    catch: (cause) => new DatabaseUnavailable({ message: `${describe}: ${reasonOf(cause)}` })
+  })
+  return Db.of({ kysely, engine })
+})
+
+const reasonOf = (cause: unknown): string => {
+  const { code, message } = cause as { readonly code?: unknown; readonly message?: unknown }
+  return [code, message].filter((part) => typeof part === "string" && part !== "").join(" ") || "no reason given"
+}
+
+/** Postgres in this process, in a directory of its own, which no other process may have open. */
+export const layerPglite = (options: { readonly directory: string }): Layer.Layer<Db, DatabaseUnavailable> =>
+  Layer.effect(
+    Db,
+    Effect.gen(function* () {
+      const unusable = (cause: unknown) =>
+        new DatabaseUnavailable({ message: `The database in ${options.directory} can't be opened: ${reasonOf(cause)}` })
+      yield* Effect.acquireRelease(
+        Effect.tryPromise({ try: () => DirectoryLock.take(options.directory), catch: unusable }).pipe(
+          Effect.flatMap((release) =>
+            release === undefined
+              ? Effect.fail(
+                  new DatabaseUnavailable({
+                    message: `${options.directory} is in use by another Castellan server: stop that one, or give this one a data directory of its own with CASTELLAN_DATA_DIR, or set DATABASE_URL for several servers`
+                  })
+                )
+              : Effect.succeed(release)
+          )
+        ),
+        (release) => Effect.promise(release)
+      )
+      const pglite = yield* Effect.acquireRelease(
+        Effect.tryPromise({ try: () => PGlite.create(options.directory), catch: unusable }),
+        (pglite) => Effect.ignore(Effect.tryPromise(() => pglite.close()))
+      )
+      const kysely = new Kysely<Tables>({ dialect: new PGliteDialect({ pglite }) })
+      return yield* migrated({ _tag: "PGlite", pglite }, kysely, `The database in ${options.directory} can't be migrated`)
+    })
+  )
+
+const parse = (url: string) =>
+  Effect.try({
+    try: () => {
+      const { protocol } = new URL(url)
+      if (protocol !== "postgres:" && protocol !== "postgresql:") throw new Error("another scheme")
+      return url
+    },
+    catch: () => new DatabaseUnavailable({ message: "DATABASE_URL must be postgres://user:password@host:port/database" })
+  })
+
+/** A Postgres server, shared by as many servers of ours as like to. */
+export const layerPostgres = (options: {
+  readonly url: Redacted.Redacted<string>
+  /** Connections at most. */
+  readonly connections?: number
+}): Layer.Layer<Db, DatabaseUnavailable> =>
+  Layer.effect(
+    Db,
+    Effect.gen(function* () {
+      const connectionString = yield* parse(Redacted.value(options.url))
+      const pool = yield* Effect.acquireRelease(
+        Effect.sync(() => {
+          const pool = new pg.Pool({ connectionString, max: options.connections ?? 10, connectionTimeoutMillis: 5000 })
+          // A connection that breaks while nobody uses it is replaced at the next use.
+          pool.on("error", () => undefined)
+          return pool
+        }),
+        (pool) => Effect.ignore(Effect.tryPromise(() => pool.end()))
+      )
+      const kysely = new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) })
+      return yield* migrated({ _tag: "Postgres", pool }, kysely, "DATABASE_URL names a database that can't be used")
+    })
+  )
+
+/** As the environment says: the server that DATABASE_URL names, or else a directory of its own in the data directory. */
+export const layerConfig = (options: { readonly dataDirectory: string }) =>
+  Layer.unwrap(
+    Effect.gen(function* () {
+      const url = yield* Config.option(Config.Redacted("DATABASE_URL"))
+      return Option.isSome(url) && Redacted.value(url.value) !== ""
+        ? layerPostgres({ url: url.value })
+        : layerPglite({ directory: join(options.dataDirectory, "postgres") })
+    }).pipe(Effect.catchTag("ConfigError", () => new DatabaseUnavailable({ message: "DATABASE_URL can't be read" })))
+  )

@@ -1,0 +1,17 @@
+/** Brings a database's tables up to date. Several servers may do it at once: the migrator takes a lock. */
+import type { Kysely } from "kysely"
+import { type Migration, Migrator } from "kysely/migration"
+import * as firstTables from "./migrations/0001_first_tables.ts"
+
+const migrations: Record<string, Migration> = { "0001_first_tables": firstTables }
+
+export const migrate = async (db: Kysely<never>): Promise<void> => {
+  const migrator = new Migrator({
+    db,
+    provider: { getMigrations: () => Promise.resolve(migrations) },
+    migrationTableName: "castellan_migrations",
+    migrationLockTableName: "castellan_migrations_lock"
+  })
+  const { error } = await migrator.migrateToLatest()
+  if (error !== undefined) throw error
+}

@@ -1,0 +1,59 @@
+/** The tables as statements see them. JSON is kept as text: Postgres's own refuses some strings that JSON allows. */
+import type { ColumnType } from "kysely"
+
+type Time = ColumnType<Date, Date, Date>
+type TimeOrNull = ColumnType<Date | null, Date | null, Date | null>
+
+export interface Tables {
+  accounts: {
+    id: string
+    name: string | null
+    email: string | null
+    platform_admin: boolean
+    created_at: Time
+  }
+  api_keys: {
+    id: string
+    account_id: string
+    name: string
+    digest: string
+    created_at: Time
+    last_used_at: TimeOrNull
+    expires_at: TimeOrNull
+  }
+  idempotent_requests: {
+    account_id: string
+    key: string
+    request: string
+    nonce: string
+    asked_at: Time
+    begun_at: Time
+    answer_status: number | null
+    answer_body: string | null
+  }
+  account_sandboxes: {
+    name: string
+    account_id: string
+    status: string
+    reason: string | null
+    created_at: Time
+    expires_at: TimeOrNull
+  }
+  task_runs: {
+    id: string
+    account_id: string
+    task: string
+    input: string
+    status: string
+    attempt: number
+    current_step: string | null
+    logs: string
+    output: string | null
+    error: string | null
+    created_at: Time
+    updated_at: Time
+    started_at: TimeOrNull
+    finished_at: TimeOrNull
+    version: number
+  }
+}

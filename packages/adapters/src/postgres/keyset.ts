@@ -1,0 +1,17 @@
+import { cursorAfter, type Page, type PageOf, type Place, placeOf } from "@castellan/domain/Page.ts"
+import { type RawBuilder, sql } from "kysely"
+
+/** The condition for rows after a page's cursor, newest first; true at the beginning. */
+export const after = (page: Page, id: string): RawBuilder<boolean> => {
+  const place = placeOf(page.cursor)
+  return place === null
+    ? sql<boolean>`true`
+    : sql<boolean>`(created_at, ${sql.ref(id)}) < (${new Date(place.at)}, ${place.id})`
+}
+
+/** The page out of one row more than it may have. */
+export const toPage = <A>(rows: ReadonlyArray<A>, page: Page, place: (row: A) => Place): PageOf<A> => {
+  const taken = rows.slice(0, page.limit)
+  const last = taken.at(-1)
+  return { rows: taken, next: rows.length > page.limit && last !== undefined ? cursorAfter(place(last)) : null }
+}

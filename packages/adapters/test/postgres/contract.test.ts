@@ -1,0 +1,19 @@
+import * as Stores from "@castellan/adapters/postgres/stores.ts"
+import * as PgBossTaskRunner from "@castellan/adapters/tasks/PgBossTaskRunner.ts"
+import * as AccountStore from "@castellan/testkit/contracts/AccountStore.ts"
+import * as IdempotencyStore from "@castellan/testkit/contracts/IdempotencyStore.ts"
+import * as IdentityStore from "@castellan/testkit/contracts/IdentityStore.ts"
+import * as TaskRuns from "@castellan/testkit/contracts/TaskRuns.ts"
+import { Layer } from "effect"
+import * as databases from "./databases.ts"
+
+for (const [subject, database] of Object.entries({ PGlite: databases.pglite, Postgres: databases.postgres })) {
+  const stores = Stores.layer.pipe(Layer.provide(database))
+  IdentityStore.contract(subject, stores)
+  IdempotencyStore.contract(subject, stores)
+  AccountStore.contract(subject, stores)
+  TaskRuns.contract(
+    subject,
+    Layer.merge(Stores.layer, PgBossTaskRunner.layer).pipe(Layer.provide(database), Layer.fresh)
+  )
+}

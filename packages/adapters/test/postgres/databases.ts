@@ -1,0 +1,44 @@
+/** Databases for tests, each new and gone afterwards. */
+import * as Db from "@castellan/adapters/postgres/Db.ts"
+import { Effect, Layer, Redacted } from "effect"
+import { mkdtemp, rm } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import pg from "pg"
+import { inject } from "vitest"
+
+export const temporaryDirectory = Effect.acquireRelease(
+  Effect.promise(() => mkdtemp(join(tmpdir(), "castellan-db-"))),
+  (directory) => Effect.promise(() => rm(directory, { recursive: true, force: true }))
+)
+
+export const pglite = Layer.unwrap(
+  Effect.map(temporaryDirectory, (directory) => Db.layerPglite({ directory: join(directory, "data") }))
+)
+
+const admin = (statement: string) =>
+  Effect.promise(async () => {
+    const client = new pg.Client({ connectionString: `${inject("postgresUrl")}/postgres` })
+    await client.connect()
+    try {
+      await client.query(statement)
+    } finally {
+      await client.end()
+    }
+  })
+
+let databases = 0
+
+/** The URL of a new database on the tests' server. */
+export const postgresUrl = Effect.acquireRelease(
+  Effect.gen(function* () {
+    const name = `test_${process.pid}_${databases++}`
+    yield* admin(`create database ${name}`)
+    return { name, url: `${inject("postgresUrl")}/${name}` }
+  }),
+  ({ name }) => admin(`drop database ${name} with (force)`)
+).pipe(Effect.map(({ url }) => url))
+
+export const postgres = Layer.unwrap(
+  Effect.map(postgresUrl, (url) => Db.layerPostgres({ url: Redacted.make(url) }))
+)

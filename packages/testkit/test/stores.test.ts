@@ -1,0 +1,10 @@
+import * as AccountStore from "@castellan/testkit/contracts/AccountStore.ts"
+import * as IdempotencyStore from "@castellan/testkit/contracts/IdempotencyStore.ts"
+import * as IdentityStore from "@castellan/testkit/contracts/IdentityStore.ts"
+import * as TaskRuns from "@castellan/testkit/contracts/TaskRuns.ts"
+import * as World from "@castellan/testkit/World.ts"
+
+IdentityStore.contract("memory", World.layer)
+IdempotencyStore.contract("memory", World.layer)
+AccountStore.contract("memory", World.layer)
+TaskRuns.contract("memory", World.layer)
