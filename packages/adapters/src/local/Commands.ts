@@ -11,11 +11,13 @@ import { DateTime, Duration, Effect, Stream } from "effect"
 import { existsSync, type FSWatcher, watch } from "node:fs"
 import { chown, mkdir, open, readdir, stat, writeFile } from "node:fs/promises"
 import { isAbsolute, join } from "node:path"
-import { attempt, isAlive, parseStat, run, sandboxUid, start as spawn } from "./Host.ts"
+import { attempt, isAlive, parseStat } from "./Host.ts"
 import type { Isolation } from "./Isolation.ts"
 import { readJson, readText, type SandboxLayout, writeWhole } from "./Layout.ts"
 import type { Running } from "./Machines.ts"
 import { inside, killMarked, literally, path, wrap } from "./scripts.ts"
+import { sandboxUid } from "./Spawn.ts"
+import { run, spawned } from "./Spawner.ts"
 
 interface StoredCommand {
   readonly id: CommandId
@@ -116,23 +118,11 @@ export const make = (isolation: Isolation, outputKept: number) => {
       if (isolation.drop)
         for (const stream of ["out", "err"]) await chown(join(directory, stream), sandboxUid, sandboxUid)
       await writeWhole(join(directory, "spec.json"), command)
-      const blocks = String(Math.floor(outputKept / 512))
-      const wrapper = spawn(
-        [
-          "sh",
-          "-c",
-          wrap,
-          "wrap",
-          blocks,
-          String(machine.booted.init.pid),
-          ...isolation.enter(machine.files, machine.booted),
-          ...vector(machine, spec)
-        ],
-        { cwd: directory, stdio: ["ignore", "ignore", "ignore"], env: { [mark]: spec.id }, drop: isolation.drop }
-      )
-      wrapper.on("error", () => undefined)
-      wrapper.unref()
     })
+    const wrapped = ["sh", "-c", wrap, "wrap", String(Math.floor(outputKept / 512)), String(machine.booted.init.pid)]
+    const program = [...wrapped, ...isolation.enter(machine.files, machine.booted), ...vector(machine, spec)]
+    const env = { [mark]: spec.id }
+    yield* spawned("start", { command: program, cwd: directory, env, drop: isolation.drop }, "started")
     return toStarted(command, undefined)
   })
 

@@ -5,10 +5,11 @@ import { DateTime, Effect, Stream } from "effect"
 import type { ChildProcess } from "node:child_process"
 import { once } from "node:events"
 import type { Readable, Writable } from "node:stream"
-import { run, start } from "./Host.ts"
 import type { Isolation } from "./Isolation.ts"
 import type { Running } from "./Machines.ts"
 import { inside, listFiles, notThere, path as searchPath, readFile, writeFile } from "./scripts.ts"
+import { start } from "./Spawn.ts"
+import { run } from "./Spawner.ts"
 
 /** Levels that a listing goes down. */
 const deepest = 64
@@ -30,16 +31,18 @@ export const make = (isolation: Isolation) => {
 
   const read = (machine: Running, path: SandboxPath) =>
     Stream.fromAsyncIterable(
-      bytesOf(start(command(machine, readFile, path), { ...options, stdio: ["ignore", "pipe", "ignore"] })),
+      bytesOf(start({ command: command(machine, readFile, path), ...options }, ["ignore", "pipe", "ignore"])),
       (cause) => (cause === notThere ? new FileNotFound({ path }) : unavailable("readFile", cause))
     )
 
   const write = <E>(machine: Running, path: SandboxPath, content: Stream.Stream<Uint8Array, E>) =>
     Effect.suspend(() => {
-      const child = start(command(machine, writeFile, path), {
-        ...options,
-        stdio: ["pipe", "ignore", "ignore", "pipe"]
-      })
+      const child = start({ command: command(machine, writeFile, path), ...options }, [
+        "pipe",
+        "ignore",
+        "ignore",
+        "pipe"
+      ])
       const ended = new Promise<number>((resolve) => {
         child.on("error", () => resolve(notThere))
         child.on("close", (code) => resolve(code ?? 1))

@@ -5,11 +5,13 @@ import { DateTime, Effect, Semaphore } from "effect"
 import { existsSync } from "node:fs"
 import { chown, mkdir, readdir, rename, rm } from "node:fs/promises"
 import { join } from "node:path"
-import { attempt, run, sandboxUid } from "./Host.ts"
+import { attempt } from "./Host.ts"
 import type { Isolation } from "./Isolation.ts"
 import { fresh, type Layout, readJson, syncDirectory, writeWhole } from "./Layout.ts"
 import type { Spec } from "./Machines.ts"
 import { flatten } from "./scripts.ts"
+import { sandboxUid } from "./Spawn.ts"
+import { run } from "./Spawner.ts"
 
 interface StoredSnapshot {
   readonly id: SnapshotId
@@ -68,8 +70,8 @@ export const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isol
       if (!existsSync(layout.layer(layer!))) await rename(files.upper, layout.layer(layer!))
       await rm(files.work, { recursive: true, force: true })
       await syncDirectory(layout.layer(layer!))
-      await writeWhole(files.spec, next)
-      await writeWhole(layout.snapshot(moving.id), moving)
+      await writeWhole(files.spec, next, { durable: true })
+      await writeWhole(layout.snapshot(moving.id), moving, { durable: true })
       await syncDirectory(layout.snapshot(moving.id))
     })
     yield* isolation.prepare(files, next.chain)
@@ -86,7 +88,7 @@ export const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isol
       createdAt: now,
       chain: [fresh(), ...chain]
     }
-    yield* attempt("snapshot", () => writeWhole(files.moving, moving))
+    yield* attempt("snapshot", () => writeWhole(files.moving, moving, { durable: true }))
     yield* finish(spec)
     return toSnapshot(moving)
   })

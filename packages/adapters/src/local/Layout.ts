@@ -3,7 +3,7 @@ import type { CommandId } from "@castellan/domain/sandbox/Command.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import type { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
 import { randomBytes } from "node:crypto"
-import { open, readFile, rename } from "node:fs/promises"
+import { open, readFile, rename, writeFile } from "node:fs/promises"
 import { dirname, join } from "node:path"
 
 export interface Layout {
@@ -61,16 +61,13 @@ export const layout = (root: string): Layout => ({
 /** A short name for something new. */
 export const fresh = (): string => randomBytes(6).toString("hex")
 
-/** Writes a file so that a crash leaves the old one or the new one, and no half of either. */
-export const writeWhole = async (file: string, value: unknown): Promise<void> => {
+/**
+ * Writes a file so that a crash of the server leaves the old one or the new one, and no half of either. What must also
+ * survive a loss of power says so, and waits for the disk.
+ */
+export const writeWhole = async (file: string, value: unknown, options?: { readonly durable: true }): Promise<void> => {
   const next = `${file}.${fresh()}`
-  const handle = await open(next, "w", 0o600)
-  try {
-    await handle.writeFile(JSON.stringify(value))
-    await handle.datasync()
-  } finally {
-    await handle.close()
-  }
+  await writeFile(next, JSON.stringify(value), { mode: 0o600, flush: options?.durable ?? false })
   await rename(next, file)
 }
 

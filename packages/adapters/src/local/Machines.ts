@@ -8,7 +8,7 @@ import { mkdir, readdir, rename, rm } from "node:fs/promises"
 import { join } from "node:path"
 import { attempt, bootId, isAlive, killProcess, parseStat, type ProcessMark } from "./Host.ts"
 import type { Booted, Isolation } from "./Isolation.ts"
-import { fresh, type Layout, readJson, readText, type SandboxLayout, syncDirectory, writeWhole } from "./Layout.ts"
+import { fresh, type Layout, readJson, readText, type SandboxLayout, writeWhole } from "./Layout.ts"
 
 /** What is kept of a sandbox. */
 export interface Spec {
@@ -138,7 +138,6 @@ export const make = (layout: Layout, isolation: Isolation) => {
     yield* attempt("create", async () => {
       await mkdir(files.root, { recursive: true, mode: 0o711 })
       await writeWhole(files.spec, spec)
-      await syncDirectory(files.spec)
     })
     return yield* boot(spec).pipe(
       Effect.tapError(() => Effect.ignore(write({ ...spec, status: "failed", reason: "It did not come up" })))

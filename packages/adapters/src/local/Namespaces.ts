@@ -5,18 +5,20 @@ import { existsSync, readdirSync } from "node:fs"
 import { chown, mkdir, readFile, writeFile } from "node:fs/promises"
 import { availableParallelism } from "node:os"
 import { join } from "node:path"
-import { attempt, isRoot, parseStat, sandboxUid, start } from "./Host.ts"
+import { attempt, parseStat } from "./Host.ts"
 import { type Booted, type Isolation, processLimit } from "./Isolation.ts"
 import { layout, type SandboxLayout } from "./Layout.ts"
 import { home, launch } from "./scripts.ts"
+import { isRoot, sandboxUid } from "./Spawn.ts"
+import { spawned } from "./Spawner.ts"
 
 export type Network = "none" | "host"
 
 /** Seconds after which a sandbox ends even if no server is there to end it. */
 const longestLife = 7 * 24 * 60 * 60
 
-/** Milliseconds a sandbox may take to come up. */
-const bootTimeout = 20_000
+/** How long a sandbox may take to come up. */
+const bootTimeout = "20 seconds"
 
 const devices = ["null", "zero", "full", "random", "urandom", "tty"]
 
@@ -136,34 +138,25 @@ export const make = Effect.fnUntraced(function* (root: string, network: Network)
       if (drop) await chown(sandbox.root, sandboxUid, sandboxUid)
     })
 
-  const launched = (sandbox: SandboxLayout, name: string) =>
-    Effect.callback<number, SandboxUnavailable>((resume) => {
-      const refuse = (cause: unknown) =>
-        resume(Effect.fail(new SandboxUnavailable({ operation: "boot", retryable: false, cause })))
-      const namespaces = ["--user", "--map-root-user", "--mount", "--pid", "--ipc", "--uts", "--cgroup", "--fork"]
-      const unshare = ["unshare", ...namespaces, ...(network === "none" ? ["--net"] : [])]
-      const script = ["sh", "-c", launch, "launch", name, String(longestLife), network === "none" ? "lo" : "host"]
-      const child = start([...unshare, ...script], { cwd: sandbox.root, stdio: ["ignore", "pipe", "pipe"], drop })
-      let said = ""
-      let complained = ""
-      const tooLong = setTimeout(() => child.kill("SIGKILL"), bootTimeout)
-      child.stderr!.on("data", (chunk) => (complained += chunk))
-      child.stdout!.on("data", (chunk) => {
-        said += chunk
-        const keeper = /^ready (\d+)$/m.exec(said)?.[1]
-        if (keeper === undefined) return
-        clearTimeout(tooLong)
-        child.stdout!.destroy()
-        child.stderr!.destroy()
-        child.unref()
-        resume(Effect.succeed(Number(keeper)))
+  const launched = Effect.fnUntraced(function* (sandbox: SandboxLayout, name: string) {
+    const namespaces = ["--user", "--map-root-user", "--mount", "--pid", "--ipc", "--uts", "--cgroup", "--fork"]
+    const unshare = ["unshare", ...namespaces, ...(network === "none" ? ["--net"] : [])]
+    const script = ["sh", "-c", launch, "launch", name, String(longestLife), network === "none" ? "lo" : "host"]
+    const { code, stderr, stdout } = yield* spawned(
+      "boot",
+      { command: [...unshare, ...script], cwd: sandbox.root, drop },
+      "ready"
+    ).pipe(
+      Effect.timeoutOrElse({
+        duration: bootTimeout,
+        orElse: () => Effect.succeed({ code: 137, stdout: "", stderr: "it took too long" })
       })
-      child.on("error", refuse)
-      child.on("exit", (code) => {
-        clearTimeout(tooLong)
-        refuse(new Error(`the sandbox did not come up (exit ${code}): ${complained.trim()}`))
-      })
-    })
+    )
+    const keeper = /^ready (\d+)$/m.exec(stdout)?.[1]
+    if (keeper !== undefined) return Number(keeper)
+    const cause = new Error(`the sandbox did not come up (exit ${code}): ${stderr.trim()}`)
+    return yield* new SandboxUnavailable({ operation: "boot", retryable: false, cause })
+  })
 
   const boot = Effect.fnUntraced(function* (sandbox: SandboxLayout, name: string, chain: ReadonlyArray<string>) {
     yield* attempt("boot", () => writeFile(join(sandbox.root, "fstab"), fstab(name, chain, network)))

@@ -4,12 +4,14 @@ import { Effect } from "effect"
 import { chmod, copyFile, link, mkdir, rm, stat } from "node:fs/promises"
 import { platform } from "node:os"
 import { join, resolve } from "node:path"
-import { attempt, isRoot, killProcess, run, sandboxUid } from "./Host.ts"
+import { attempt, killProcess } from "./Host.ts"
 import { type Isolation, LocalUnavailable } from "./Isolation.ts"
 import { fresh, type Layout, layout as layoutOf } from "./Layout.ts"
 import type { LocalOptions } from "./LocalSandbox.ts"
 import * as Namespaces from "./Namespaces.ts"
 import * as Plain from "./Plain.ts"
+import { isRoot, sandboxUid } from "./Spawn.ts"
+import { run } from "./Spawner.ts"
 
 /** Node itself in the data directory, so that no directory above its own need be open to sandboxes. */
 const placeNode = async (target: string): Promise<void> => {

@@ -4,9 +4,11 @@ import { Effect } from "effect"
 import { existsSync, readFileSync } from "node:fs"
 import { mkdir, writeFile } from "node:fs/promises"
 import { join } from "node:path"
-import { attempt, parseStat, run, start } from "./Host.ts"
+import { attempt, parseStat } from "./Host.ts"
 import type { Isolation } from "./Isolation.ts"
 import type { Layout, SandboxLayout } from "./Layout.ts"
+import { start } from "./Spawn.ts"
+import { run } from "./Spawner.ts"
 
 /** Its files are a directory of their own, copied from the newest layer; an image has but one. */
 export const make = (layout: Layout): Isolation => ({
@@ -23,11 +25,11 @@ export const make = (layout: Layout): Isolation => ({
   }),
   // A process that only stands for the sandbox: while it lives, the sandbox runs.
   boot: Effect.fnUntraced(function* (sandbox: SandboxLayout) {
-    const child = start(["sh", "-c", "while :; do sleep 86400; done"], {
-      cwd: sandbox.upper,
-      stdio: ["ignore", "ignore", "ignore"],
-      drop: false
-    })
+    const child = start({ command: ["sh", "-c", "while :; do sleep 86400; done"], cwd: sandbox.upper, drop: false }, [
+      "ignore",
+      "ignore",
+      "ignore"
+    ])
     child.unref()
     const line = `${readFileSync(`/proc/${child.pid}/stat`, "utf8")}`
     yield* attempt("boot", () => writeFile(join(sandbox.root, "init"), line))

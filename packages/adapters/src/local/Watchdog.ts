@@ -1,9 +1,9 @@
 /** Ends sandboxes that take more of the host than they may. */
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { Effect } from "effect"
-import { run } from "./Host.ts"
 import { type Isolation, processLimit } from "./Isolation.ts"
 import type { Running } from "./Machines.ts"
+import { run } from "./Spawner.ts"
 
 export interface Limits {
   /** Bytes that a sandbox's own files may take. */

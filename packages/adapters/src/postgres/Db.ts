@@ -15,8 +15,7 @@ export class DatabaseUnavailable extends Schema.TaggedError<DatabaseUnavailable>
 
 /** What is behind the statements, for the queue that shares the database. */
 export type Engine =
-  | { readonly _tag: "PGlite"; readonly pglite: PGlite }
-  | { readonly _tag: "Postgres"; readonly pool: pg.Pool }
+  { readonly _tag: "PGlite"; readonly pglite: PGlite } | { readonly _tag: "Postgres"; readonly pool: pg.Pool }
 
 export class Db extends Context.Service<
   Db,
@@ -68,7 +67,11 @@ export const layerPglite = (options: { readonly directory: string }): Layer.Laye
         (pglite) => Effect.ignore(Effect.tryPromise(() => pglite.close()))
       )
       const kysely = new Kysely<Tables>({ dialect: new PGliteDialect({ pglite }) })
-      return yield* migrated({ _tag: "PGlite", pglite }, kysely, `The database in ${options.directory} can't be migrated`)
+      return yield* migrated(
+        { _tag: "PGlite", pglite },
+        kysely,
+        `The database in ${options.directory} can't be migrated`
+      )
     })
   )
 
@@ -79,7 +82,8 @@ const parse = (url: string) =>
       if (protocol !== "postgres:" && protocol !== "postgresql:") throw new Error("another scheme")
       return url
     },
-    catch: () => new DatabaseUnavailable({ message: "DATABASE_URL must be postgres://user:password@host:port/database" })
+    catch: () =>
+      new DatabaseUnavailable({ message: "DATABASE_URL must be postgres://user:password@host:port/database" })
   })
 
 /** A Postgres server, shared by as many servers of ours as like to. */

@@ -16,7 +16,9 @@ const listen = (address: string) =>
   new Promise<Server | undefined>((resolve, reject) => {
     const server = createServer((socket) => socket.destroy())
     server.unref()
-    server.on("error", (cause: NodeJS.ErrnoException) => (cause.code === "EADDRINUSE" ? resolve(undefined) : reject(cause)))
+    server.on("error", (cause: NodeJS.ErrnoException) =>
+      cause.code === "EADDRINUSE" ? resolve(undefined) : reject(cause)
+    )
     server.listen(address, () => resolve(server))
   })
 

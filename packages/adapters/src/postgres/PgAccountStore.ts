@@ -73,8 +73,7 @@ export const layer = Layer.effect(
               .limit(page.limit + 1)
               .execute()
           ),
-          (rows) =>
-            toPage(rows.map(toSandbox), page, (row) => ({ at: row.createdAt.epochMilliseconds, id: row.name }))
+          (rows) => toPage(rows.map(toSandbox), page, (row) => ({ at: row.createdAt.epochMilliseconds, id: row.name }))
         ),
       see: (scope, sightings) => {
         if (sightings.length === 0) return Effect.void

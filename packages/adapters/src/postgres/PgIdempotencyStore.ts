@@ -1,4 +1,10 @@
-import { answersKept, Asked, cutOffAfter, IdempotencyStore, SavedAnswer } from "@castellan/domain/identity/IdempotencyStore.ts"
+import {
+  answersKept,
+  Asked,
+  cutOffAfter,
+  IdempotencyStore,
+  SavedAnswer
+} from "@castellan/domain/identity/IdempotencyStore.ts"
 import { Effect, Layer } from "effect"
 import { sql } from "kysely"
 import { Db, query } from "./Db.ts"

@@ -39,6 +39,4 @@ export const postgresUrl = Effect.acquireRelease(
   ({ name }) => admin(`drop database ${name} with (force)`)
 ).pipe(Effect.map(({ url }) => url))
 
-export const postgres = Layer.unwrap(
-  Effect.map(postgresUrl, (url) => Db.layerPostgres({ url: Redacted.make(url) }))
-)
+export const postgres = Layer.unwrap(Effect.map(postgresUrl, (url) => Db.layerPostgres({ url: Redacted.make(url) })))

@@ -1,0 +1,107 @@
+/** Starting programs that know nothing of the server: not its environment, not its descriptors, not its session. */
+import { type ChildProcess, spawn } from "node:child_process"
+import { openSync, readdirSync, readFileSync } from "node:fs"
+import { path } from "./scripts.ts"
+
+/** As root nothing runs as root: a uid that owns nothing on the host but the sandboxes. */
+export const sandboxUid = 200_000
+
+export const isRoot = process.getuid?.() === 0
+
+const closesOnExec = (fd: number): boolean => {
+  try {
+    const flags = /^flags:\s*([0-7]+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, "utf8"))?.[1]
+    return flags === undefined || (Number.parseInt(flags, 8) & 0o2000000) !== 0
+  } catch {
+    return true
+  }
+}
+
+/** Descriptors that this process was started with and would hand on: not its own, which close by themselves. */
+const inherited: ReadonlyArray<number> = (() => {
+  try {
+    return readdirSync("/proc/self/fdinfo")
+      .map(Number)
+      .filter((fd) => fd > 2 && !closesOnExec(fd))
+  } catch {
+    return []
+  }
+})()
+
+const nowhere = openSync("/dev/null", "r+")
+
+export type Stdio = "ignore" | "pipe" | number
+
+/** Standard streams as asked for, with nothing behind the descriptors that would leak. */
+const sealed = (stdio: ReadonlyArray<Stdio>): Array<Stdio> => {
+  const all = [...stdio]
+  for (const fd of inherited) {
+    while (all.length <= fd) all.push("ignore")
+    if (all[fd] === "ignore") all[fd] = nowhere
+  }
+  return all
+}
+
+export interface Program {
+  readonly command: ReadonlyArray<string>
+  readonly cwd: string
+  readonly env?: Record<string, string>
+  /** Whether it runs under the sandboxes' uid. */
+  readonly drop: boolean
+}
+
+export const start = (program: Program, stdio: ReadonlyArray<Stdio>): ChildProcess => {
+  const [file, ...args] = program.command
+  return spawn(file!, args, {
+    cwd: program.cwd,
+    detached: true,
+    stdio: sealed(stdio),
+    env: { PATH: path, LANG: "C.UTF-8", ...program.env },
+    ...(program.drop ? { uid: sandboxUid, gid: sandboxUid } : {})
+  })
+}
+
+/** How a program that was waited for ended. */
+export interface Ended {
+  readonly code: number
+  readonly stdout: string
+  readonly stderr: string
+}
+
+/** Bytes of a program's output that are looked at. */
+const outputRead = 64 * 1024 * 1024
+
+/** What to wait for: nothing, a line on its standard output that begins with `ready`, or its end. */
+export type Until = "started" | "ready" | "ended"
+
+/** Starts a program and waits; gives what it printed by then. Code 0 stands for what has not ended. */
+export const startUntil = (program: Program, until: Until, done: (ended: Ended) => void): ChildProcess => {
+  const child = start(program, until === "started" ? ["ignore", "ignore", "ignore"] : ["ignore", "pipe", "pipe"])
+  const said = { stdout: "", stderr: "" }
+  let over = false
+  const finish = (code: number) => {
+    if (over) return
+    over = true
+    done({ code, ...said })
+  }
+  child.on("error", (cause) => {
+    said.stderr += cause.message
+    finish(127)
+  })
+  if (until === "started") {
+    child.unref()
+    child.on("spawn", () => finish(0))
+    return child
+  }
+  for (const stream of ["stdout", "stderr"] as const) {
+    child[stream]!.setEncoding("utf8").on("data", (chunk: string) => {
+      if (said[stream].length < outputRead) said[stream] += chunk
+      if (until !== "ready" || !/^ready .*$/m.test(said.stdout)) return
+      for (const pipe of [child.stdout!, child.stderr!]) pipe.destroy()
+      child.unref()
+      finish(0)
+    })
+  }
+  child.on("close", (code) => finish(code ?? 137))
+  return child
+}

@@ -1,0 +1,24 @@
+/** The process of `Spawner.ts`: starts what it is told to, and ends with the server. What it started lives on. */
+import type { ChildProcess } from "node:child_process"
+import { startUntil } from "./Spawn.ts"
+import type { Order, Report, Withdrawal } from "./Spawner.ts"
+
+const children = new Map<number, ChildProcess>()
+
+process.on("message", (message: Order | Withdrawal) => {
+  if ("kill" in message) {
+    children.get(message.id)?.kill("SIGKILL")
+    return
+  }
+  const { id, program, until } = message
+  const child = startUntil(program, until, (ended) => {
+    children.delete(id)
+    process.send?.({ id, ended } satisfies Report)
+  })
+  children.set(id, child)
+})
+
+process.on("disconnect", () => process.exit(0))
+
+// A terminal's interrupt goes to all of its processes; this one goes when the server does.
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => undefined)

@@ -1,0 +1,29 @@
+/** What the server says when it is ready. */
+export interface Started {
+  readonly url: string
+  readonly dataDirectory: string
+  readonly database: string
+  readonly isolation: string
+  /** The key made at the first start, to be shown this once. */
+  readonly key: string | undefined
+}
+
+const tryIt = (url: string, key: string) => `
+API key of the platform admin, shown this once:
+
+  ${key}
+
+Run a command in a sandbox of its own and read what it prints:
+
+  curl -s -H 'x-api-key: ${key}' -H 'content-type: application/json' -d '{"command":"node","args":["-p","6 * 7"]}' ${url}/api/sandboxes | grep -o 'run_[a-z0-9]*' | xargs -I RUN curl -sN -H 'x-api-key: ${key}' ${url}/api/tasks/runs/RUN/logs
+`
+
+export const welcome = ({ database, dataDirectory, isolation, key, url }: Started): string =>
+  `
+Castellan listens on ${url}
+
+  documentation  ${url}/docs
+  data           ${dataDirectory}
+  database       ${database}
+  sandboxes      ${isolation}
+${key === undefined ? "" : tryIt(url, key)}`

@@ -1,0 +1,103 @@
+/** The server: the adapters that the environment asks for, put together. */
+import * as LocalSandbox from "@castellan/adapters/local/LocalSandbox.ts"
+import * as Db from "@castellan/adapters/postgres/Db.ts"
+import * as Stores from "@castellan/adapters/postgres/stores.ts"
+import * as PgBossTaskRunner from "@castellan/adapters/tasks/PgBossTaskRunner.ts"
+import { ApiKeys } from "@castellan/domain/identity/ApiKeys.ts"
+import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { NodeHttpServer, NodeRuntime } from "@effect/platform-node"
+import { Cause, Console, Effect, Layer, Option, Redacted } from "effect"
+import { HttpServer } from "effect/http"
+import { createServer } from "node:http"
+import { join, resolve } from "node:path"
+import * as Castellan from "./Castellan.ts"
+import * as Secret from "./Secret.ts"
+import * as Server from "./Server.ts"
+import { SettingRefused, settings } from "./Settings.ts"
+import { welcome } from "./Welcome.ts"
+
+const isolations = {
+  namespaces: "local, isolated by Linux namespaces",
+  vm: "virtual machines",
+  none: "local, as plain processes: NOT isolated from this host"
+}
+
+const serve = Effect.gen(function* () {
+  const { adminKey, agent, dataDirectory: given, host, port, secret: configured } = yield* settings
+  const dataDirectory = resolve(given)
+  const secret = Option.isSome(configured)
+    ? configured.value
+    : yield* Effect.tryPromise({
+        try: async () => Redacted.make(await Secret.inDirectory(dataDirectory)),
+        catch: (cause) => new SettingRefused({ message: `CASTELLAN_DATA_DIR ${dataDirectory} can't be used: ${cause}` })
+      })
+
+  const ports = Layer.merge(Stores.layer, PgBossTaskRunner.layer).pipe(
+    Layer.provideMerge(Db.layerConfig({ dataDirectory })),
+    Layer.merge(LocalSandbox.layerConfig({ directory: join(dataDirectory, "local") }))
+  )
+  const services = yield* Layer.build(Castellan.layer({ secret, agent }).pipe(Layer.provideMerge(ports)))
+  const app = yield* Effect.provide(Server.make({ secret }), services)
+  const listening = HttpServer.serve(Effect.provide(app, services)).pipe(
+    Layer.provideMerge(NodeHttpServer.layer(createServer, { host, port, gracefulShutdownTimeout: "2 seconds" }))
+  )
+  const server = yield* Layer.build(listening).pipe(
+    Effect.catchTag("ServeError", ({ cause }) => new SettingRefused({ message: whyNotListening(host, port, cause) }))
+  )
+  const { address } = yield* Effect.provide(HttpServer.HttpServer, server)
+  const first = yield* Effect.provide(
+    Effect.flatMap(ApiKeys, (keys) => keys.ensurePlatformAdmin(adminKey)),
+    services
+  )
+  const { engine } = yield* Effect.provide(Db.Db, services)
+  const { supports } = yield* Effect.provide(SandboxProvider, services)
+  yield* Console.log(
+    welcome({
+      url: `http://${host.includes(":") ? `[${host}]` : host}:${"port" in address ? address.port : port}`,
+      dataDirectory,
+      database: engine._tag === "PGlite" ? "embedded, in the data directory" : "the one DATABASE_URL names",
+      isolation: isolations[supports.isolation],
+      key: Option.getOrUndefined(Option.map(first, (issued) => Redacted.value(issued.secret)))
+    })
+  )
+  return yield* Effect.never
+}).pipe(Effect.scoped)
+
+const whyNotListening = (host: string, port: number, cause: unknown): string => {
+  const { code } = cause as { readonly code?: string }
+  switch (code) {
+    case "EADDRINUSE":
+      return `PORT ${port} on ${host} is in use: stop what uses it, or set PORT to another`
+    case "EACCES":
+      return `PORT ${port} needs more rights than this user has: set PORT to 1024 or more`
+    default:
+      return `HOST ${host} can't be listened on (${code ?? "unknown reason"})`
+  }
+}
+
+// What stands in the way of a start is said in one sentence; anything else is a fault of ours, with all there is to it.
+const explained = serve.pipe(
+  Effect.catchTags({
+    SettingRefused: (refused) => sayAndFail(refused.message),
+    DatabaseUnavailable: (unavailable) => sayAndFail(unavailable.message),
+    LocalUnavailable: (unavailable) => sayAndFail(unavailable.message)
+  })
+)
+
+class NotStarted {
+  readonly _tag = "NotStarted"
+}
+
+const sayAndFail = (message: string) =>
+  Effect.andThen(Console.error(`Castellan can't start. ${message}.`), Effect.fail(new NotStarted()))
+
+NodeRuntime.runMain(explained, {
+  disableErrorReporting: true,
+  teardown: (exit, onExit) => {
+    if (exit._tag === "Failure" && !Cause.hasInterruptsOnly(exit.cause)) {
+      if (!(Cause.squash(exit.cause) instanceof NotStarted)) console.error(Cause.pretty(exit.cause))
+      return onExit(1)
+    }
+    onExit(0)
+  }
+})
