@@ -121,8 +121,7 @@ export const make = (isolation: Isolation, outputKept: number) => {
     })
     const wrapped = ["sh", "-c", wrap, "wrap", String(Math.floor(outputKept / 512)), String(machine.booted.init.pid)]
     const program = [...wrapped, ...isolation.enter(machine.files, machine.booted), ...vector(machine, spec)]
-    const env = { [mark]: spec.id }
-    yield* spawned("start", { command: program, cwd: directory, env, drop: isolation.drop }, "started")
+    yield* spawned("start", { command: program, cwd: directory, drop: isolation.drop }, "started")
     return toStarted(command, undefined)
   })
 

@@ -33,11 +33,16 @@ export interface Isolation {
   readonly enter: (sandbox: SandboxLayout, booted: Booted) => ReadonlyArray<string>
   /** What goes before a program to run it inside with power over all of the sandbox's processes. */
   readonly enterAsRoot: (sandbox: SandboxLayout, booted: Booted) => ReadonlyArray<string>
+  /** Ends what may have outlived the sandbox's first process. */
+  readonly sweep: (name: string) => Effect.Effect<void, SandboxUnavailable>
   /** The home directory as programs inside name it. */
   readonly home: (sandbox: SandboxLayout) => string
   /** How many processes live in it. */
   readonly processes: (booted: Booted) => number
 }
 
-/** Processes a sandbox may have at once. */
+/** Processes a sandbox may have. It is ended if it has more for a while. */
 export const processLimit = 512
+
+/** Processes a sandbox can have: the kernel refuses it more, so that the host never feels those it may not have. */
+export const processCap = 2 * processLimit

@@ -50,8 +50,13 @@ const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, 
       })
     )
 
-  const expireAt = (spec: Machines.Spec) =>
-    at(`sandbox ${spec.name}`, spec.expiresAt, stopAs(spec.name, "stopped", Machines.expired))
+  /** The sandboxes that run, or did when they were last looked at. */
+  const awake = new Set<SandboxName>()
+
+  const expireAt = (spec: Machines.Spec) => {
+    awake.add(spec.name)
+    return at(`sandbox ${spec.name}`, spec.expiresAt, stopAs(spec.name, "stopped", Machines.expired))
+  }
 
   const timeOutAt = (name: SandboxName, id: CommandId, deadline: number) => {
     const kill = Effect.flatMap(machines.running(name), (machine) => commands.kill(machine, id, "timedOut"))
@@ -112,7 +117,7 @@ const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, 
   /** What earlier lives of the server left: sandboxes that still run get their deadlines back, the rest its end. */
   const adopt = Effect.gen(function* () {
     for (const name of yield* machines.names) {
-      const spec = yield* machines.load(name)
+      const spec = yield* machines.settle(name)
       if (spec === undefined) {
         yield* machines.remove(name)
       } else if (spec.status === "running") {
@@ -120,18 +125,26 @@ const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, 
         const unfinished = yield* commands.unfinished(layout.sandbox(name))
         for (const { deadline, id } of unfinished) yield* timeOutAt(name, id, deadline)
       } else if (spec.status !== "pending") {
+        yield* machines.end(layout.sandbox(name), name)
         yield* images.finish(spec)
       }
     }
     yield* images.collect
   })
 
+  /** Looks after the sandboxes that run: writes down which ended by themselves, and ends those that take too much. */
   const watch = Effect.gen(function* () {
-    const all = yield* machines.names
-    const running = yield* Effect.forEach(all, (name) => Effect.option(machines.running(name)))
-    for (const { name, reason } of yield* overfull(running.flatMap(Option.toArray))) {
-      yield* stopAs(name, "failed", reason)
+    const running: Array<Machines.Running> = []
+    for (const name of awake) {
+      const spec = yield* machines.load(name)
+      if (spec?.status === "running") {
+        running.push(...Option.toArray(yield* Effect.option(machines.running(name))))
+      } else {
+        yield* locked(name)(machines.settle(name))
+        awake.delete(name)
+      }
     }
+    for (const { name, reason } of yield* overfull(running)) yield* stopAs(name, "failed", reason)
   })
 
   yield* adopt

@@ -61,8 +61,11 @@ export const make = (layout: Layout, isolation: Isolation) => {
       spec
     )
 
-  /** The sandbox as it was last written down, with what has become clear since: that its processes are gone. */
-  const load = Effect.fnUntraced(function* (name: SandboxName) {
+  /**
+   * The sandbox as it was last written down, and as it is seen to be since: a look at it writes nothing, so that it
+   * can't undo what somebody who holds the sandbox's lock is about to write.
+   */
+  const load = Effect.fnUntraced(function* (name: SandboxName): Effect.fn.Return<Spec | undefined, SandboxUnavailable> {
     const files = layout.sandbox(name)
     const spec = yield* attempt("find", () => readJson<Spec>(files.spec))
     if (spec === undefined || spec.status !== "running") return spec
@@ -71,7 +74,15 @@ export const make = (layout: Layout, isolation: Isolation) => {
     const now = yield* Clock.currentTimeMillis
     const reason =
       now >= spec.expiresAt ? expired : spec.bootId === bootId ? "Its processes ended" : "The host was restarted"
-    return yield* write({ ...spec, status: "stopped", reason })
+    return { ...spec, status: "stopped", reason }
+  })
+
+  /** Writes down what is seen of a sandbox. Only for who holds its lock. */
+  const settle = Effect.fnUntraced(function* (name: SandboxName) {
+    const stored = yield* attempt("find", () => readJson<Spec>(layout.sandbox(name).spec))
+    const seen = yield* load(name)
+    if (seen !== undefined && stored?.status !== seen.status) yield* write(seen)
+    return seen
   })
 
   const get = Effect.fnUntraced(function* (name: SandboxName) {
@@ -104,12 +115,13 @@ export const make = (layout: Layout, isolation: Isolation) => {
   }
 
   /** Ends whatever lives in the sandbox and waits until it is gone: one directory is never mounted twice. */
-  const end = Effect.fnUntraced(function* (files: SandboxLayout) {
+  const end = Effect.fnUntraced(function* (files: SandboxLayout, name: SandboxName) {
     const all = yield* attempt("stop", () => holders(files))
     const [init] = all
     if (init === undefined) return
     const parent = isAlive(init) && init.parent > 1 ? [{ ...init, pid: init.parent }] : []
     killProcess(init)
+    yield* isolation.sweep(name)
     yield* attempt("stop", async (signal) => {
       const until = Date.now() + goneWithin
       const gone = () => !all.some(isAlive) && !parent.some(({ pid }) => isUnshare(pid))
@@ -119,15 +131,18 @@ export const make = (layout: Layout, isolation: Isolation) => {
     })
   })
 
+  /** Says first why it ends, then ends it: who looks in between sees no end that nobody can explain. */
   const stop = Effect.fnUntraced(function* (spec: Spec, status: "stopped" | "failed", reason: string | null) {
-    yield* end(layout.sandbox(spec.name))
-    return spec.status === "running" || spec.status === "pending" ? yield* write({ ...spec, status, reason }) : spec
+    const runs = spec.status === "running" || spec.status === "pending"
+    const stopped = runs ? yield* write({ ...spec, status, reason }) : spec
+    yield* end(layout.sandbox(spec.name), spec.name)
+    return stopped
   })
 
   /** Brings up the sandbox of a spec; what an attempt that was cut off may have left alive is ended first. */
   const boot = Effect.fnUntraced(function* (spec: Spec) {
     const files = layout.sandbox(spec.name)
-    yield* end(files)
+    yield* end(files, spec.name)
     yield* isolation.prepare(files, spec.chain)
     const { keeper } = yield* isolation.boot(files, spec.name, spec.chain)
     return yield* write({ ...spec, status: "running", reason: null, bootId, keeper })
@@ -146,7 +161,7 @@ export const make = (layout: Layout, isolation: Isolation) => {
 
   const remove = Effect.fnUntraced(function* (name: SandboxName) {
     const files = layout.sandbox(name)
-    yield* end(files)
+    yield* end(files, name)
     const away = join(layout.trash, fresh())
     yield* attempt("remove", async () => {
       try {
@@ -160,7 +175,7 @@ export const make = (layout: Layout, isolation: Isolation) => {
 
   const names = attempt("list", async () => (await readdir(layout.sandboxes)).filter(isSandboxName))
 
-  return { load, get, running, write, stop, boot, create, remove, names }
+  return { load, settle, get, running, write, end, stop, boot, create, remove, names }
 }
 
 export type Machines = ReturnType<typeof make>

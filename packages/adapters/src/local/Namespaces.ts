@@ -6,7 +6,7 @@ import { chown, mkdir, readFile, writeFile } from "node:fs/promises"
 import { availableParallelism } from "node:os"
 import { join } from "node:path"
 import { attempt, parseStat } from "./Host.ts"
-import { type Booted, type Isolation, processLimit } from "./Isolation.ts"
+import { type Booted, type Isolation, processCap } from "./Isolation.ts"
 import { layout, type SandboxLayout } from "./Layout.ts"
 import { home, launch } from "./scripts.ts"
 import { isRoot, sandboxUid } from "./Spawn.ts"
@@ -119,7 +119,7 @@ const isLink = (path: string): boolean => {
 const processesAllowed = async (): Promise<number> => {
   const limits = await readFile("/proc/self/limits", "utf8").catch(() => "")
   const hard = /^Max processes\s+\S+\s+(\S+)/m.exec(limits)?.[1]
-  return Math.min(processLimit, hard === undefined || hard === "unlimited" ? processLimit : Number(hard))
+  return Math.min(processCap, hard === undefined || hard === "unlimited" ? processCap : Number(hard))
 }
 
 export const make = Effect.fnUntraced(function* (root: string, network: Network) {
@@ -167,19 +167,19 @@ export const make = Effect.fnUntraced(function* (root: string, network: Network)
       : { init, keeper }
   })
 
-  const enterAsRoot = (_: SandboxLayout, { init }: Booted) => [
-    "nsenter",
-    ...["--user", "--mount", "--pid", "--net", "--ipc", "--uts", "--cgroup", "--root", "--wd"],
-    "--preserve-credentials",
-    ...["--target", String(init.pid), "--"]
-  ]
+  const enterAsRoot = (_: SandboxLayout, { init }: Booted) =>
+    [
+      ["nsenter", "--user", "--mount", "--pid", "--net", "--ipc", "--uts", "--cgroup", "--root", "--wd"],
+      ["--preserve-credentials", "--target", String(init.pid), "--"]
+    ].flat()
 
-  const enter = (sandbox: SandboxLayout, booted: Booted) => [
-    ...enterAsRoot(sandbox, booted),
-    ...["nsenter", `--user=/proc/${booted.keeper}/ns/user`, "--preserve-credentials", "--"],
-    ...["prlimit", `--nproc=${limit}`, "--core=0", "--"],
-    ...["setpriv", "--no-new-privs", "--"]
-  ]
+  const enter = (sandbox: SandboxLayout, booted: Booted) =>
+    [
+      enterAsRoot(sandbox, booted),
+      ["nsenter", `--user=/proc/${booted.keeper}/ns/user`, "--preserve-credentials", "--"],
+      ["prlimit", `--nproc=${limit}`, "--core=0", "--"],
+      ["setpriv", "--no-new-privs", "--"]
+    ].flat()
 
   const isolation: Isolation = {
     kind: "namespaces",
@@ -188,6 +188,8 @@ export const make = Effect.fnUntraced(function* (root: string, network: Network)
     boot,
     enter,
     enterAsRoot,
+    // The kernel ends what is in a process name space with its first process.
+    sweep: () => Effect.void,
     home: () => home,
     processes: ({ init }) => {
       try {

@@ -7,6 +7,7 @@ import { join } from "node:path"
 import { attempt, parseStat } from "./Host.ts"
 import type { Isolation } from "./Isolation.ts"
 import type { Layout, SandboxLayout } from "./Layout.ts"
+import { killMarked } from "./scripts.ts"
 import { start } from "./Spawn.ts"
 import { run } from "./Spawner.ts"
 
@@ -37,6 +38,10 @@ export const make = (layout: Layout): Isolation => ({
   }),
   enter: () => [],
   enterAsRoot: () => [],
+  sweep: (name) =>
+    Effect.asVoid(
+      run("stop", ["sh", "-c", killMarked, "kill", `CASTELLAN_SANDBOX=${name}`], { cwd: "/", drop: false })
+    ),
   home: (sandbox) => sandbox.upper,
   processes: () => 0
 })

@@ -13,7 +13,7 @@ export interface Limits {
 export const tooMuchDisk = "It used more disk space than it may"
 export const tooManyProcesses = "It started more processes than it may"
 
-/** How often the process limit must be seen reached, one look after the other, before it counts. */
+/** How often too many processes must be seen, one look after the other, before it counts. */
 const patience = 3
 
 /** Bytes on the disk under each directory, in their order; one program for all of them. */
@@ -34,7 +34,7 @@ export const make = (isolation: Isolation, limits: Limits) => {
 
   const isCrowded = (machine: Running): boolean => {
     const { name } = machine.spec
-    const seen = isolation.processes(machine.booted) >= processLimit * 0.95 ? (crowded.get(name) ?? 0) + 1 : 0
+    const seen = isolation.processes(machine.booted) > processLimit ? (crowded.get(name) ?? 0) + 1 : 0
     if (seen === 0) crowded.delete(name)
     else crowded.set(name, seen)
     return seen >= patience

@@ -1,0 +1,182 @@
+import { CommandEnd, OutputPosition } from "@castellan/domain/sandbox/Command.ts"
+import { Sandbox } from "@castellan/domain/sandbox/Sandbox.ts"
+import { SandboxFile } from "@castellan/domain/sandbox/SandboxFile.ts"
+import { type CommandSpec, SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { promises } from "@castellan/testkit/contracts/SandboxProvider.ts"
+import * as MemorySandbox from "@castellan/testkit/fakes/MemorySandbox.ts"
+import { asSteps } from "@castellan/testkit/Program.ts"
+import { type Breaking, sabotage } from "@castellan/testkit/sabotage.ts"
+import { DateTime, Duration, Effect, Option, Stream } from "effect"
+
+type Provider = SandboxProvider["Service"]
+
+const succeed = () => Effect.void as Effect.Effect<never>
+
+/** Ends every command as told. */
+const ending =
+  (end: Partial<CommandEnd>): Breaking<Provider> =>
+  (real) => ({
+    wait: (name, id) =>
+      Effect.map(real.wait(name, id), (started) => ({ ...started, end: new CommandEnd({ ...started.end!, ...end }) }))
+  })
+
+/** Starts something else than it was asked to. */
+const starting =
+  (change: (spec: CommandSpec) => Partial<CommandSpec>): Breaking<Provider> =>
+  (real) => ({ start: (name, spec) => real.start(name, { ...spec, ...change(spec) }) })
+
+const forgetfulStop: Breaking<Provider> = (real) => ({
+  stop: (name) => Effect.andThen(Effect.ignore(real.remove(name)), Effect.void)
+})
+
+const wakingFind: Breaking<Provider> = (real) => ({
+  find: (name) => Effect.andThen(Effect.ignore(real.resume(name, Duration.minutes(1))), real.find(name))
+})
+
+/** Never knows a sandbox, and never says so. */
+const indifferent: Breaking<Provider> = () => ({
+  resume: succeed,
+  extend: succeed,
+  snapshot: succeed,
+  start: succeed,
+  command: succeed,
+  wait: succeed,
+  kill: succeed,
+  output: () => Stream.empty,
+  readFile: () => Stream.empty,
+  writeFile: () => Effect.succeed(0),
+  listFiles: () => Effect.succeed([])
+})
+
+const upperCase: Breaking<Provider> = (real) => ({
+  output: (name, id, from) =>
+    Stream.map(real.output(name, id, from), (piece) => ({ ...piece, bytes: piece.bytes.map((byte) => byte ^ 0x20) }))
+})
+
+const fromTheStart: Breaking<Provider> = (real) => ({
+  output: (name, id) => real.output(name, id, OutputPosition.start)
+})
+
+const breakings: Record<keyof typeof promises & string, Breaking<Provider>> = {
+  "a new sandbox runs, until its lifetime is over": (real) => ({
+    create: (spec) => real.create({ ...spec, lifetime: Duration.hours(1) })
+  }),
+  "creating a name twice gives the first sandbox back, with its files": (real) => ({
+    create: (spec) => Effect.andThen(Effect.ignore(real.remove(spec.name)), real.create(spec))
+  }),
+  "creating one name many times at once makes one sandbox": (real) => {
+    let made = 0
+    return {
+      create: (spec) =>
+        Effect.map(real.create(spec), (sandbox) => new Sandbox({ ...sandbox, createdAt: DateTime.makeUnsafe(made++) }))
+    }
+  },
+  "a sandbox that stopped is given back by create as it is, and not woken": (real) => ({
+    create: (spec) => Effect.andThen(real.create(spec), Effect.orDie(real.resume(spec.name, spec.lifetime)))
+  }),
+  "find gives the sandbox of a name, and none where there is none": () => ({
+    find: () => Effect.succeed(Option.none())
+  }),
+  "finding a stopped sandbox does not wake it": wakingFind,
+  "findMany gives those of the names that exist": (real) => ({
+    findMany: (names) => Effect.map(real.findMany(names), (found) => found.slice(1))
+  }),
+  "stop ends what runs and keeps the files for resume": forgetfulStop,
+  "resume leaves a running sandbox as it is": (real) => ({
+    resume: (name, lifetime) => Effect.andThen(real.stop(name), real.resume(name, lifetime))
+  }),
+  "stop succeeds for a sandbox that is stopped or gone": (real) => ({
+    stop: (name) =>
+      Effect.flatMap(real.find(name), (found) => (Option.isNone(found) ? Effect.die("gone") : real.stop(name)))
+  }),
+  "remove forgets the sandbox and its files, and may be repeated": (real) => ({ remove: real.stop }),
+  "extend moves the end further away": (real) => ({
+    extend: (name, by) => real.extend(name, Duration.divideUnsafe(by, 1000))
+  }),
+  "a sandbox boots from a snapshot with the files of that moment": (real) => ({
+    create: (spec) => real.create({ ...spec, from: Option.none() })
+  }),
+  "what is written after a snapshot, by its source or by its children, is not in it": (real) => ({
+    create: (spec) => {
+      const writes = Stream.make(new TextEncoder().encode("shared"))
+      return Effect.tap(real.create(spec), () =>
+        Option.isSome(spec.from) ? Effect.ignore(real.writeFile(spec.name, "file" as never, writes)) : Effect.void
+      )
+    }
+  }),
+  "a snapshot stops its source only where the provider says so": (real) => ({
+    supports: { ...real.supports, snapshotStops: true }
+  }),
+  "no sandbox boots from a snapshot that was removed or never was, and those that did live on": () => ({
+    removeSnapshot: () => Effect.void
+  }),
+  "an unknown sandbox is gone, whatever is asked of it": indifferent,
+  "a stopped sandbox does nothing that needs it running": indifferent,
+  "a command nobody started is not found": indifferent,
+  "starting a command twice runs it once": (real) => {
+    let started = 0
+    return { start: (name, spec) => real.start(name, { ...spec, id: `${spec.id}-${started++}` as typeof spec.id }) }
+  },
+  "arguments reach the program as they are": starting(({ args }) => ({
+    args: args.flatMap((arg) => arg.split(" ")).filter(Boolean)
+  })),
+  "a command ends with what its program returned": ending({ exitCode: 0 }),
+  "a program that is not there ends with 127 and the reason": ending({ exitCode: 1 }),
+  "a directory that is not there ends with 126 and the reason": starting(() => ({ cwd: null })),
+  "a command runs in the home directory, or where it is told to": starting(() => ({ cwd: "/" })),
+  "a command has the variables it is given": starting(() => ({ env: {} })),
+  "the two streams of output are kept apart, to the byte": (real) => ({
+    output: (name, id, from) =>
+      Stream.map(real.output(name, id, from), (piece) => ({ ...piece, stream: "stdout" as const }))
+  }),
+  "output can be read again, from any position": fromTheStart,
+  "every piece of output tells where to go on": (real) => ({
+    output: (name, id, from) =>
+      Stream.map(real.output(name, id, from), (piece) => ({ ...piece, next: OutputPosition.start }))
+  }),
+  "a stream whose position lies beyond its end gives nothing": fromTheStart,
+  "output can be read while its command still runs, and ends with it": (real) => ({
+    output: (name, id, from) => Stream.unwrap(Effect.as(real.wait(name, id), real.output(name, id, from)))
+  }),
+  "output beyond what is kept is dropped, and its command goes on to its end": (real) => ({
+    supports: { ...real.supports, outputKept: real.supports.outputKept / 2 }
+  }),
+  "a command has ended when its program has, whatever it left behind": (real) => ({
+    wait: (name, id) => Effect.andThen(Effect.sleep("1 hour"), real.wait(name, id))
+  }),
+  "a command is killed at its deadline": starting(() => ({ timeout: Duration.hours(1) })),
+  "kill ends a command and every process it started": () => ({ kill: () => Effect.void }),
+  "kill leaves a command that ended by itself as it is": (real) => ({
+    command: (name, id) =>
+      Effect.map(real.command(name, id), (started) => ({
+        ...started,
+        end: started.end && new CommandEnd({ ...started.end, by: "killed" })
+      }))
+  }),
+  "a command whose sandbox is stopped is lost, and its output is not": ending({ by: "exited" }),
+  "a file is read as it was written, whatever its bytes": (real) => ({
+    readFile: (name, path) => real.readFile(name, path).pipe(Stream.decodeText(), Stream.encodeText)
+  }),
+  "a command sees what was written, and what it writes is read": upperCase,
+  "a file whose content breaks off stays as it was": (real) => ({
+    writeFile: (name, path, content) =>
+      Stream.runFoldEffect(
+        content,
+        () => 0,
+        (size, chunk) => Effect.map(real.writeFile(name, path, Stream.make(chunk)), (written) => size + written)
+      )
+  }),
+  "a directory is listed by path, with what is below it only if that is asked for": (real) => ({
+    listFiles: (name, path) => real.listFiles(name, path, { recursive: true })
+  }),
+  "what is not a file is not read, and what is not a directory not listed": (real) => ({
+    listFiles: (name, path, options) =>
+      Effect.catchTag(real.listFiles(name, path, options), "FileNotFound", () =>
+        Effect.succeed<ReadonlyArray<SandboxFile>>([])
+      )
+  })
+}
+
+const compiled = Object.fromEntries(Object.entries(promises).map(([name, promise]) => [name, () => promise(asSteps)]))
+
+sabotage(SandboxProvider, MemorySandbox.layer, compiled, breakings)

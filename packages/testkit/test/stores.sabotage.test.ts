@@ -1,0 +1,137 @@
+import { AccountStore } from "@castellan/domain/account/AccountStore.ts"
+import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
+import { Asked, IdempotencyStore } from "@castellan/domain/identity/IdempotencyStore.ts"
+import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
+import { TaskRunner, type TryAgain } from "@castellan/domain/task/TaskRunner.ts"
+import { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
+import { hasEnded, type TaskRun } from "@castellan/domain/task/TaskRun.ts"
+import * as AccountPromises from "@castellan/testkit/contracts/AccountStore.ts"
+import * as IdempotencyPromises from "@castellan/testkit/contracts/IdempotencyStore.ts"
+import * as IdentityPromises from "@castellan/testkit/contracts/IdentityStore.ts"
+import * as TaskPromises from "@castellan/testkit/contracts/TaskRuns.ts"
+import { sabotage } from "@castellan/testkit/sabotage.ts"
+import * as World from "@castellan/testkit/World.ts"
+import { Effect, Option } from "effect"
+
+const none = () => Effect.succeed(Option.none())
+
+sabotage(IdentityStore, World.layer, IdentityPromises.promises, {
+  "an account is found as it was written, and no other": () => ({ findAccount: none }),
+  "an account that is written twice stays as it was first": () => {
+    const accounts = new Map()
+    return {
+      addAccount: (account) => Effect.sync(() => void accounts.set(account.id, account)),
+      findAccount: (id) => Effect.sync(() => Option.fromUndefinedOr(accounts.get(id)))
+    }
+  },
+  "the platform admin is the oldest account that is one": () => ({ findPlatformAdmin: Effect.succeed(Option.none()) }),
+  "a key is found by its digest, with its account, expired or not": () => ({ findKey: none }),
+  "a digest that is known keeps its first key": () => {
+    const keys = new Map()
+    return {
+      addKey: (_, key, digest) => Effect.sync(() => void keys.set(digest, key)),
+      findKey: (digest) => Effect.sync(() => Option.some({ key: keys.get(digest), account: keys.get(digest) }))
+    }
+  },
+  "an account's keys are listed newest first, and nobody else's": (real) => ({
+    listKeys: (scope) => Effect.map(real.listKeys(scope), (keys) => keys.toReversed())
+  }),
+  "a key is written for the scope's account, whatever it says of itself": (real) => ({
+    addKey: (_, key, digest) => real.addKey(AccountScope.ofOwner(key), key, digest)
+  }),
+  "a key is removed by its account, once, and by nobody else": () => ({ removeKey: () => Effect.succeed(true) }),
+  "the last use of a key is recorded, and no earlier one after it": () => ({ recordUse: () => Effect.void })
+})
+
+const first = (nonce: string) => Effect.succeed(Asked.First({ nonce }))
+
+sabotage(IdempotencyStore, World.layer, IdempotencyPromises.promises, {
+  "the first to ask is told so, with its nonce": () => ({ begin: () => first("another") }),
+  "of many that ask at once one is first and the others find it in flight": () => ({
+    begin: (_, __, { nonce }) => first(nonce)
+  }),
+  "who asks after the answer gets it": () => ({ answer: () => Effect.void }),
+  "another request under the key is told so, answered or not": (real) => ({
+    begin: (scope, key, asked) => real.begin(scope, key, { ...asked, request: "the same" })
+  }),
+  "a request that was cut off may be begun again, by one, with its first nonce": (real) => ({
+    begin: (scope, key, asked) =>
+      Effect.map(real.begin(scope, key, asked), (found) =>
+        found._tag === "First" ? Asked.First({ nonce: asked.nonce }) : found
+      )
+  }),
+  "a request that was refused is forgotten": () => ({ forget: () => Effect.void }),
+  "an answer is forgotten when its time is over": (real) => {
+    let start: Parameters<typeof real.begin>[2]["at"] | undefined
+    return { begin: (scope, key, asked) => real.begin(scope, key, { ...asked, at: (start ??= asked.at) }) }
+  },
+  "a key is its own account's affair": (real) => {
+    let shared: AccountScope | undefined
+    return { begin: (scope, key, asked) => real.begin((shared ??= scope), key, asked) }
+  },
+  "sweeping forgets what is old, and counts it": () => ({ sweep: () => Effect.succeed(0) })
+})
+
+sabotage(AccountStore, World.layer, AccountPromises.promises, {
+  "a row is found as it was written": () => ({ get: none }),
+  "writing a name twice gives back the row that stands": () => ({
+    add: (_, sandbox) => Effect.succeed(Option.some(sandbox))
+  }),
+  "a name of another account is not given, and stays": () => ({
+    add: (_, sandbox) => Effect.succeed(Option.some(sandbox))
+  }),
+  "a row is written for the scope's account, whatever it says of itself": (real) => ({
+    add: (_, sandbox) => real.add(AccountScope.ofOwner(sandbox), sandbox)
+  }),
+  "rows are listed newest first, in pages that lose and repeat none": (real) => ({
+    list: (scope, page) => real.list(scope, { ...page, cursor: null, limit: 100 })
+  }),
+  "what was seen is recorded, of the scope's account only": (real) => ({
+    see: (scope, sightings) => real.see(scope, sightings.slice(0, 1))
+  }),
+  "unfinished are the old pending rows of all accounts, oldest first, as many as asked for": (real) => ({
+    listUnfinished: (before) => real.listUnfinished(before, 100)
+  })
+})
+
+sabotage(TaskRunStore, World.layer, TaskPromises.storePromises, {
+  "a run is found as it was written, by its account only": () => ({ get: none }),
+  "a run is saved with all that became of it": () => ({ save: () => Effect.succeed(true) }),
+  "of two writes that know the same version one is refused": () => ({ save: () => Effect.succeed(true) }),
+  "a run of another account is not saved": (real) => ({ save: (_, run) => real.save(AccountScope.ofOwner(run), run) }),
+  "runs are listed newest first without their output, in pages that lose and repeat none": (real) => ({
+    list: (scope, page) => Effect.map(real.list(scope, page), ({ next, rows }) => ({ rows: rows.toReversed(), next }))
+  })
+})
+
+type Work = (run: TaskRun) => Effect.Effect<void, TryAgain>
+
+/** A runner that does something else with the work. */
+const working = (change: (work: Work) => Work) => (real: TaskRunner["Service"]) => ({
+  process: ((task, options, work) => real.process(task, options, change(work))) as typeof real.process
+})
+
+const twice = working((work) => (run) => Effect.andThen(work(run), work(run)))
+const never = working(() => () => Effect.void)
+
+sabotage(TaskRunner, World.layer, TaskPromises.runnerPromises, {
+  "a run is queued once, however often": twice,
+  "an id of another account is refused, and nothing is written or queued": () => ({ enqueue: () => Effect.void }),
+  "a run is delivered as its row stands": working((work) => (run) => (hasEnded(run) ? Effect.void : work(run))),
+  "a run is delivered to a worker that was there before it": never,
+  "work that succeeds is not delivered again": twice,
+  "work that asks to try again is delivered again": working((work) => (run) => Effect.ignore(work(run))),
+  "work that breaks off is delivered again, and does not take the worker with it": working(
+    (work) => (run) => Effect.ignoreCause(work(run))
+  ),
+  "work whose worker stopped is delivered to the next": working(
+    (work) => (run) => Effect.asVoid(Effect.forkDetach(work(run)))
+  ),
+  "no more is worked on at once than was asked for, and the oldest comes first": (real) => ({
+    process: (task, _, work) => real.process(task, { concurrency: 100 }, work)
+  }),
+  "two workers share a task's runs and never work on one at the same time": working(
+    (work) => (run) => Effect.asVoid(Effect.all([work(run), work(run)], { concurrency: 2 }))
+  ),
+  "the queue answers": () => ({ ping: Effect.die("silent") })
+})
