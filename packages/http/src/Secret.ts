@@ -1,12 +1,30 @@
 import { randomBytes } from "node:crypto"
-import { mkdir, readFile, writeFile } from "node:fs/promises"
-import { join } from "node:path"
+import { mkdir, readFile, stat, writeFile } from "node:fs/promises"
+import { dirname, join } from "node:path"
 
 const length = 32
 
+/** Makes a directory and those above it. (Node's own `recursive` never ends where the file system refuses, as /proc does.) */
+const makeDirectory = async (directory: string): Promise<void> => {
+  const make = async () => {
+    try {
+      await mkdir(directory, { mode: 0o700 })
+    } catch (cause) {
+      if ((cause as NodeJS.ErrnoException).code !== "EEXIST" || !(await stat(directory)).isDirectory()) throw cause
+    }
+  }
+  try {
+    await make()
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code !== "ENOENT" || dirname(directory) === directory) throw cause
+    await makeDirectory(dirname(directory))
+    await make()
+  }
+}
+
 /** The server's secret: made at the first start, and kept where only its user may read it. */
 export const inDirectory = async (directory: string): Promise<Uint8Array> => {
-  await mkdir(directory, { recursive: true, mode: 0o700 })
+  await makeDirectory(directory)
   const file = join(directory, "secret")
   try {
     await writeFile(file, randomBytes(length), { flag: "wx", mode: 0o600, flush: true })

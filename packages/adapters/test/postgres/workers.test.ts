@@ -1,0 +1,66 @@
+import * as Db from "@castellan/adapters/postgres/Db.ts"
+import * as Stores from "@castellan/adapters/postgres/stores.ts"
+import * as PgBossTaskRunner from "@castellan/adapters/tasks/PgBossTaskRunner.ts"
+import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
+import { RunId, TaskRun } from "@castellan/domain/task/TaskRun.ts"
+import { TaskRunner } from "@castellan/domain/task/TaskRunner.ts"
+import * as given from "@castellan/testkit/given.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { DateTime, Effect, Layer, Queue, Redacted } from "effect"
+import { SecureRandom } from "effect/crypto"
+import * as databases from "./databases.ts"
+
+const runOf = (scope: AccountScope) => {
+  const now = DateTime.makeUnsafe(Date.now())
+  return new TaskRun({
+    id: RunId.make(`run_${SecureRandom.uuidV4Unsafe().replaceAll("-", "")}`),
+    account: scope.account,
+    task: "setup-sandbox",
+    input: null,
+    status: "QUEUED",
+    attempt: 0,
+    currentStep: null,
+    logs: [],
+    output: null,
+    error: null,
+    createdAt: now,
+    updatedAt: now,
+    startedAt: null,
+    finishedAt: null,
+    version: 0
+  })
+}
+
+describe("Servers that share a Postgres", () => {
+  it.live("share its runs, and never work on one twice", () =>
+    Effect.gen(function* () {
+      const url = Redacted.make(yield* databases.postgresUrl)
+      const done = yield* Queue.unbounded<readonly [server: number, run: RunId]>()
+      const server = (number: number) =>
+        Effect.flatMap(TaskRunner, (runner) =>
+          runner.process("setup-sandbox", { concurrency: 3 }, ({ id }) =>
+            Effect.andThen(Effect.sleep(3), Effect.asVoid(Queue.offer(done, [number, id] as const)))
+          )
+        )
+      // Each has connections and a queue of its own, as two processes would.
+      const ports = () =>
+        Layer.fresh(
+          Layer.merge(Stores.layer, PgBossTaskRunner.layer).pipe(
+            Layer.provide(Layer.fresh(Db.layerPostgres({ url, connections: 4 })))
+          )
+        )
+      const [one, two] = [yield* Layer.build(ports()), yield* Layer.build(ports())]
+      const scope = yield* given.scope.pipe(Effect.provide(one))
+      const runs = Array.from({ length: 100 }, () => runOf(scope))
+      yield* Effect.forEach(runs, (run) => Effect.flatMap(TaskRunner, (runner) => runner.enqueue(run)), {
+        concurrency: 8
+      }).pipe(Effect.provide(one))
+      yield* Effect.provide(server(1), one)
+      yield* Effect.provide(server(2), two)
+      const seen: Array<readonly [number, RunId]> = []
+      for (const _ of runs) seen.push(yield* Queue.take(done))
+      assert.deepStrictEqual(seen.map(([, id]) => id).toSorted(), runs.map(({ id }) => id).toSorted())
+      assert.strictEqual(new Set(seen.map(([number]) => number)).size, 2)
+    }).pipe(Effect.scoped)
+  )
+})

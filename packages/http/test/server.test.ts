@@ -1,0 +1,171 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Schedule } from "effect"
+import { type ChildProcess, spawn } from "node:child_process"
+import { once } from "node:events"
+import { mkdtemp, rm } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+
+const main = fileURLToPath(new URL("../src/main.ts", import.meta.url))
+
+const dataDirectory = Effect.acquireRelease(
+  Effect.promise(() => mkdtemp(join(tmpdir(), "castellan-server-"))),
+  (directory) => Effect.promise(() => rm(directory, { recursive: true, force: true }))
+)
+
+interface Running {
+  readonly child: ChildProcess
+  readonly said: () => string
+}
+
+const started = (environment: Record<string, string>) =>
+  Effect.acquireRelease(
+    Effect.sync((): Running => {
+      const { PATH = "" } = process.env
+      const child = spawn(process.execPath, [main], { env: { PATH, PORT: "0", ...environment } })
+      let text = ""
+      for (const pipe of [child.stdout, child.stderr]) pipe.setEncoding("utf8").on("data", (chunk) => (text += chunk))
+      return { child, said: () => text }
+    }),
+    ({ child }) =>
+      Effect.promise(async () => {
+        if (child.exitCode !== null || child.signalCode !== null) return
+        child.kill("SIGTERM")
+        await once(child, "exit")
+      })
+  )
+
+/** The server once it has said where it listens. */
+const listening = Effect.fnUntraced(function* (environment: Record<string, string>) {
+  const server = yield* started(environment)
+  const url = yield* Effect.suspend(() => {
+    const found = /listens on (\S+)/.exec(server.said())?.[1]
+    return found !== undefined && server.said().includes("sandboxes  ")
+      ? Effect.succeed(found)
+      : Effect.fail(server.said())
+  }).pipe(Effect.retry({ schedule: Schedule.spaced("50 millis"), times: 600 }))
+  return { ...server, url, key: /^ {2}(cst_\w+)$/m.exec(server.said())?.[1] }
+})
+
+const killed = ({ child }: Running) =>
+  Effect.promise(async () => {
+    child.kill("SIGKILL")
+    await once(child, "exit")
+  })
+
+/** What a server says that does not start, and how it ends. */
+const refused = Effect.fnUntraced(function* (environment: Record<string, string>) {
+  const { child, said } = yield* started(environment)
+  if (child.exitCode === null) yield* Effect.promise(() => once(child, "exit"))
+  return { code: child.exitCode, said: said().trim() }
+})
+
+const ask = (url: string, key: string, path: string, body?: unknown) =>
+  Effect.promise(async () => {
+    const headers = { "x-api-key": key, "content-type": "application/json" }
+    const init = body === undefined ? { headers } : { method: "POST", headers, body: JSON.stringify(body) }
+    const response = await fetch(`${url}${path}`, init)
+    return { status: response.status, text: await response.text() }
+  })
+
+const json = (answer: { readonly text: string }) => JSON.parse(answer.text)
+
+describe("The server", () => {
+  it.live("runs a command in a real sandbox, and is none the worse for being killed while it does", () =>
+    Effect.gen(function* () {
+      const environment = { CASTELLAN_DATA_DIR: yield* dataDirectory }
+      const first = yield* listening(environment)
+      const key = first.key!
+      const script = "echo before; sleep 2; echo after; exit 3"
+      const body = { command: "sh", args: ["-c", script] }
+      const made = json(yield* ask(first.url, key, "/api/sandboxes", body))
+      const { runId, sandboxId } = made.sandboxes[0]
+      yield* ask(first.url, key, "/api/sandboxes", { command: "sleep", args: ["600"] })
+      yield* killed(first)
+
+      const second = yield* listening(environment)
+      assert.isUndefined(second.key, "the key is shown once")
+      const log = yield* ask(second.url, key, `/api/tasks/runs/${runId}/logs`)
+      assert.include(log.text, '"text":"before\\n')
+      assert.include(log.text, 'after\\n"')
+      assert.include(log.text, 'data: {"status":"COMPLETED","exitCode":3}')
+      const [run] = json(yield* ask(second.url, key, `/api/tasks/runs?runId=${runId}`)).runs
+      assert.deepStrictEqual(run.output, { stdout: "before\nafter\n", stderr: "", exitCode: 3, truncated: false })
+      const { sandboxes } = json(yield* ask(second.url, key, "/api/sandboxes"))
+      assert.strictEqual(sandboxes.length, 2)
+      for (const sandbox of sandboxes) assert.strictEqual(sandbox.sandboxStatus, "running")
+      assert.include(
+        sandboxes.map((sandbox: { sandboxId: string }) => sandbox.sandboxId),
+        sandboxId
+      )
+      const runs = json(yield* ask(second.url, key, "/api/tasks/runs")).runs
+      const executing = runs.find((run: { status: string }) => run.status === "EXECUTING")
+      const headers = { "x-api-key": key }
+      const cancel = `${second.url}/api/tasks/runs/${executing.id}/cancel`
+      const canceled = yield* Effect.promise(async () => (await fetch(cancel, { method: "POST", headers })).json())
+      assert.strictEqual((canceled as { run: { status: string } }).run.status, "CANCELED")
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("lets one process at a time have a data directory, and says so to the next", () =>
+    Effect.gen(function* () {
+      const environment = { CASTELLAN_DATA_DIR: yield* dataDirectory }
+      yield* listening(environment)
+      const { code, said } = yield* refused(environment)
+      assert.strictEqual(code, 1)
+      assert.match(said, /^Castellan can't start\. .*postgres is in use by another Castellan server: /)
+      assert.strictEqual(said.split("\n").length, 1)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("does not start with a wrong setting, and names it in one sentence", () =>
+    Effect.gen(function* () {
+      const directory = yield* dataDirectory
+      const wrong = {
+        PORT: "eighty",
+        HOST: "not a host",
+        CASTELLAN_ADMIN_KEY: "short",
+        CASTELLAN_SECRET: "xyz",
+        CASTELLAN_PROVIDER: "moon",
+        CASTELLAN_LOCAL_ISOLATION: "some",
+        CASTELLAN_LOCAL_NETWORK: "all",
+        DATABASE_URL: "mysql://user:hunter2@127.0.0.1/db",
+        CASTELLAN_DATA_DIR: "/proc/nowhere"
+      }
+      const answers = yield* Effect.forEach(
+        Object.entries(wrong),
+        ([name, value]) =>
+          Effect.map(refused({ CASTELLAN_DATA_DIR: join(directory, name), [name]: value }), (answer) => ({
+            name,
+            ...answer
+          })),
+        { concurrency: 2 }
+      )
+      for (const { code, name, said } of answers) {
+        assert.strictEqual(code, 1, name)
+        assert.include(said, name)
+        assert.strictEqual(said.split("\n").length, 1, said)
+        assert.notInclude(said, "hunter2")
+      }
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("takes the platform admin's key from its environment, and the next one in its place", () =>
+    Effect.gen(function* () {
+      const directory = yield* dataDirectory
+      const keys = ["first-admin-key-000000000", "second-admin-key-00000000"]
+      for (const [index, key] of keys.entries()) {
+        yield* Effect.gen(function* () {
+          const server = yield* listening({ CASTELLAN_DATA_DIR: directory, CASTELLAN_ADMIN_KEY: key })
+          assert.isUndefined(server.key)
+          assert.notInclude(server.said(), key)
+          for (const [other, candidate] of keys.entries()) {
+            const { status } = yield* ask(server.url, candidate, "/api/keys")
+            assert.strictEqual(status, other === index ? 200 : 401)
+          }
+        }).pipe(Effect.scoped)
+      }
+    }).pipe(Effect.scoped)
+  )
+})
