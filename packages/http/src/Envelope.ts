@@ -32,13 +32,7 @@ const preflight = {
 const isRequestId = (text: string | undefined): text is string => text !== undefined && /^[\w.:-]{1,128}$/.test(text)
 
 const answer = (status: number, body: ErrorBody, headers: Record<string, string> = {}) =>
-  HttpServerResponse.jsonUnsafe(body, {
-    status,
-    headers:
-      body.retryAfterMs === undefined
-        ? headers
-        : { ...headers, "retry-after": String(Math.ceil(body.retryAfterMs / 1000)) }
-  })
+  HttpServerResponse.jsonUnsafe(body, { status, headers })
 
 const tooLarge = errorBody("body_too_large", "Request body must be at most 1 MiB")
 const notJson = errorBody("invalid_json", "Request body must be valid JSON")
@@ -86,12 +80,20 @@ const explain = (request: HttpServerRequest.HttpServerRequest, cause: Cause.Caus
   return Effect.as(Effect.logError("a request broke off", cause), answer(500, internal))
 }
 
-const isJson = (response: HttpServerResponse.HttpServerResponse) =>
-  response.body._tag === "Uint8Array" && response.body.contentType.startsWith("application/json")
+/** The body of an error in our form; undefined for one that the router or a decoder gave in its own words. */
+const bodyOf = ({ body }: HttpServerResponse.HttpServerResponse): ErrorBody | undefined =>
+  body._tag === "Uint8Array" && body.contentType.startsWith("application/json")
+    ? (JSON.parse(new TextDecoder().decode(body.body)) as ErrorBody)
+    : undefined
 
-/** An error that the router or a decoder answered in its own words. */
+/** Errors in our own words, with the header for those that are worth asking again. */
 const reword = (response: HttpServerResponse.HttpServerResponse) => {
-  if (response.status < 400 || isJson(response)) return response
+  if (response.status < 400) return response
+  const body = bodyOf(response)
+  if (body?.retryAfterMs !== undefined) {
+    return HttpServerResponse.setHeader(response, "retry-after", String(Math.ceil(body.retryAfterMs / 1000)))
+  }
+  if (body !== undefined) return response
   if (response.status === 415) return answer(415, unsupported)
   if (response.status === 413) return answer(413, tooLarge, { connection: "close" })
   return answer(response.status, internal)
