@@ -161,7 +161,7 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("A local sand
       const name = yield* created()
       const bomb = new Command({
         command: "sh",
-        args: ["-c", "bomb() { bomb | bomb & }; bomb; sleep 60"],
+        args: ["-c", "while :; do sleep 100 & done"],
         cwd: null,
         env: {}
       })
