@@ -3,7 +3,7 @@ import type { CommandId } from "@castellan/domain/sandbox/Command.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import type { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
 import { randomBytes } from "node:crypto"
-import { open, readFile, rename, writeFile } from "node:fs/promises"
+import { open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises"
 import { dirname, join } from "node:path"
 
 export interface Layout {
@@ -95,4 +95,10 @@ export const readText = async (file: string): Promise<string | undefined> => {
     if ((cause as NodeJS.ErrnoException).code === "ENOENT") return undefined
     throw cause
   }
+}
+
+/** Removes what is in a directory, whatever stands in the way of some of it. */
+export const emptyDirectory = async (directory: string): Promise<void> => {
+  const names = await readdir(directory)
+  await Promise.allSettled(names.map((name) => rm(join(directory, name), { recursive: true, force: true })))
 }

@@ -8,7 +8,8 @@ import * as Commands from "./Commands.ts"
 import * as Files from "./Files.ts"
 import * as Images from "./Images.ts"
 import { type Isolation, LocalUnavailable } from "./Isolation.ts"
-import { type Layout } from "./Layout.ts"
+import { attempt } from "./Host.ts"
+import { emptyDirectory, type Layout } from "./Layout.ts"
 import * as Locks from "./Locks.ts"
 import * as Machines from "./Machines.ts"
 import type { Network } from "./Namespaces.ts"
@@ -130,6 +131,7 @@ const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, 
       }
     }
     yield* images.collect
+    yield* Effect.forkDetach(Effect.ignore(attempt("clean", () => emptyDirectory(layout.trash))))
   })
 
   /** Looks after the sandboxes that run: writes down which ended by themselves, and ends those that take too much. */
