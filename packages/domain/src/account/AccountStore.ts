@@ -1,4 +1,4 @@
-/** Where it is kept which sandboxes an account has. */
+/** Where it is kept which sandboxes an account has. A NUL in a text may come back as U+FFFD. */
 import { Context, type DateTime, type Effect, type Option } from "effect"
 import type { AccountScope } from "../identity/AccountScope.ts"
 import type { Page, PageOf } from "../Page.ts"

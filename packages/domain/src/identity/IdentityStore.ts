@@ -1,4 +1,4 @@
-/** Where accounts and the digests of their keys are kept. */
+/** Where accounts and the digests of their keys are kept. A NUL in a text may come back as U+FFFD. */
 import { Context, type DateTime, type Effect, type Option } from "effect"
 import type { Account, AccountId } from "./Account.ts"
 import type { AccountScope } from "./AccountScope.ts"

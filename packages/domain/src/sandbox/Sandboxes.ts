@@ -72,6 +72,8 @@ export class Sandboxes extends Context.Service<
     Effect.gen(function* () {
       const provider = yield* SandboxProvider
       const random = yield* SecureRandom
+      // Output as long as what the provider keeps may have been longer.
+      const kept = Math.min(resultKept, provider.supports.outputKept - 1)
 
       const status = Effect.fn("Sandboxes.status")(function* (name: SandboxName) {
         const found = yield* provider.find(name)
@@ -84,8 +86,8 @@ export class Sandboxes extends Context.Service<
       })
 
       const result = Effect.fn("Sandboxes.result")(function* (name: SandboxName, id: CommandId, end: CommandEnd) {
-        const stdout = yield* first(provider.output(name, id, OutputPosition.only("stdout")), resultKept)
-        const stderr = yield* first(provider.output(name, id, OutputPosition.only("stderr")), resultKept)
+        const stdout = yield* first(provider.output(name, id, OutputPosition.only("stdout")), kept)
+        const stderr = yield* first(provider.output(name, id, OutputPosition.only("stderr")), kept)
         const truncated = stdout.truncated || stderr.truncated
         return { stdout: stdout.text, stderr: stderr.text, truncated, end }
       })

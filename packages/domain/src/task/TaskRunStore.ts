@@ -1,4 +1,4 @@
-/** Where task runs are kept, whatever queue carries them. */
+/** Where task runs are kept, whatever queue carries them. A NUL in a text may come back as U+FFFD. */
 import { Context, type Effect, type Option } from "effect"
 import type { AccountScope } from "../identity/AccountScope.ts"
 import type { Page, PageOf } from "../Page.ts"
