@@ -1,0 +1,55 @@
+import { AccountStore } from "@castellan/domain/account/AccountStore.ts"
+import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { TaskRunner } from "@castellan/domain/task/TaskRunner.ts"
+import { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
+import * as AccountPromises from "@castellan/testkit/contracts/AccountStore.ts"
+import * as ProviderPromises from "@castellan/testkit/contracts/SandboxProvider.ts"
+import * as TaskPromises from "@castellan/testkit/contracts/TaskRuns.ts"
+import * as Faults from "@castellan/testkit/Faults.ts"
+import * as given from "@castellan/testkit/given.ts"
+import { asSteps } from "@castellan/testkit/Program.ts"
+import * as World from "@castellan/testkit/World.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Exit, Layer } from "effect"
+
+const ports = Layer.mergeAll(
+  Faults.around(AccountStore, "AccountStore"),
+  Faults.around(SandboxProvider, "SandboxProvider"),
+  Faults.around(TaskRunner, "TaskRunner"),
+  Faults.around(TaskRunStore, "TaskRunStore")
+).pipe(Layer.provideMerge(Layer.merge(World.layer, Faults.Faults.layer)))
+
+// As long as no fault is planned, what goes through the decorator is as it was.
+AccountPromises.contract("memory, behind Faults", ports)
+TaskPromises.contract("memory, behind Faults", ports)
+ProviderPromises.contract("memory, behind Faults", ports, asSteps)
+
+describe("A planned fault", () => {
+  const everything = { limit: 10, cursor: null }
+
+  it.effect("before a call keeps the call from being made, and every later one until it is healed", () =>
+    Effect.gen(function* () {
+      const store = yield* AccountStore
+      const faults = yield* Faults.Faults
+      const scope = yield* given.scope
+      faults.crashAt(1, "before")
+      yield* store.list(scope, everything)
+      assert.isTrue(Exit.isFailure(yield* Effect.exit(store.list(scope, everything))))
+      assert.isTrue(Exit.isFailure(yield* Effect.exit((yield* TaskRunStore).list(scope, everything))))
+      faults.heal()
+      yield* store.list(scope, everything)
+      assert.deepStrictEqual(faults.calls, ["AccountStore.list", "AccountStore.list", "AccountStore.list"])
+    }).pipe(Effect.provide(ports))
+  )
+
+  it.effect("after a call lets it be made, and loses the answer", () =>
+    Effect.gen(function* () {
+      const faults = yield* Faults.Faults
+      const provider = yield* SandboxProvider
+      faults.crashAt(0, "after")
+      const removed = yield* Effect.exit(provider.remove("sbx_x" as never))
+      assert.isTrue(Exit.isFailure(removed))
+      assert.deepStrictEqual(faults.calls, ["SandboxProvider.remove"])
+    }).pipe(Effect.provide(ports))
+  )
+})
