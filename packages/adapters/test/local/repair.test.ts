@@ -1,0 +1,112 @@
+import * as LocalSandbox from "@castellan/adapters/local/LocalSandbox.ts"
+import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
+import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
+import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { Duration, Effect, Option, Stream } from "effect"
+import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises"
+import { join } from "node:path"
+import { directory } from "./temporary.ts"
+
+const name = SandboxName.make("source")
+const id = SnapshotId.make("snap_cut-off")
+const layer = "cut0ff"
+const file = SandboxPath.make("file")
+
+/** One life of the provider in a directory that outlives it. */
+const life = <A, E>(at: string, use: Effect.Effect<A, E, SandboxProvider>) =>
+  Effect.provide(use, LocalSandbox.layer({ directory: at }))
+
+const text = (of: SandboxName) =>
+  Effect.flatMap(SandboxProvider, (provider) => provider.readFile(of, file).pipe(Stream.decodeText(), Stream.mkString))
+
+const boot = (of: SandboxName, from?: SnapshotId) =>
+  Effect.flatMap(SandboxProvider, (provider) =>
+    provider.create({ name: of, from: Option.fromUndefinedOr(from), lifetime: Duration.minutes(5) })
+  )
+
+/** How far a snapshot may have come when its process was killed, step by step. */
+const steps: Record<string, (at: string) => Promise<void>> = {
+  "its intent was written": async () => undefined,
+  "the files were moved": async (at) => rename(join(at, "sandboxes", name, "upper"), join(at, "layers", layer)),
+  "the chain was lengthened": async (at) => {
+    const spec = join(at, "sandboxes", name, "spec.json")
+    await writeFile(spec, JSON.stringify({ ...JSON.parse(await readFile(spec, "utf8")), chain: [layer] }))
+  },
+  "the snapshot was written": async (at) => {
+    const moving = await readFile(join(at, "sandboxes", name, "moving.json"), "utf8")
+    await writeFile(join(at, "snapshots", `${id}.json`), moving)
+  },
+  "the new directories were made": async (at) => {
+    await rm(join(at, "sandboxes", name, "work"), { recursive: true, force: true })
+    await mkdir(join(at, "sandboxes", name, "upper"))
+  }
+}
+
+describe("A snapshot that was cut off", () => {
+  for (const [index, reached] of Object.keys(steps).entries()) {
+    it.live(`after ${reached} is finished by the next server, and loses no file`, () =>
+      Effect.gen(function* () {
+        const at = yield* directory
+        yield* life(
+          at,
+          Effect.gen(function* () {
+            const provider = yield* SandboxProvider
+            yield* boot(name)
+            yield* provider.writeFile(name, file, Stream.make(new TextEncoder().encode("precious")))
+            yield* provider.stop(name)
+          })
+        )
+        yield* Effect.promise(async () => {
+          const intent = { id, source: name, createdAt: 1, chain: [layer] }
+          await writeFile(join(at, "sandboxes", name, "moving.json"), JSON.stringify(intent))
+          for (const step of Object.values(steps).slice(0, index + 1)) await step(at)
+        })
+        yield* life(
+          at,
+          Effect.gen(function* () {
+            const provider = yield* SandboxProvider
+            const copy = SandboxName.make("copy")
+            yield* provider.resume(name, Duration.minutes(5))
+            yield* boot(copy, id)
+            assert.deepStrictEqual([yield* text(name), yield* text(copy)], ["precious", "precious"])
+            for (const one of [name, copy]) yield* provider.remove(one)
+            yield* provider.removeSnapshot(id)
+            assert.deepStrictEqual(yield* Effect.promise(() => readdir(join(at, "layers"))), ["base"])
+          })
+        )
+      }).pipe(Effect.scoped)
+    )
+  }
+})
+
+describe("A create that was cut off", () => {
+  it.live("leaves no processes behind: the next server makes the sandbox anew", () =>
+    Effect.gen(function* () {
+      const at = yield* directory
+      const spec = join(at, "sandboxes", name, "spec.json")
+      const init = join(at, "sandboxes", name, "init")
+      const first = yield* life(
+        at,
+        Effect.gen(function* () {
+          yield* boot(name)
+          return Number.parseInt(yield* Effect.promise(() => readFile(init, "utf8")), 10)
+        })
+      )
+      // As it is between the start of the processes and the word that they run.
+      yield* Effect.promise(async () => {
+        await writeFile(spec, JSON.stringify({ ...JSON.parse(await readFile(spec, "utf8")), status: "pending" }))
+      })
+      yield* life(
+        at,
+        Effect.gen(function* () {
+          const provider = yield* SandboxProvider
+          assert.strictEqual((yield* boot(name)).status, "running")
+          assert.throws(() => process.kill(first, 0))
+          yield* provider.remove(name)
+        })
+      )
+    }).pipe(Effect.scoped)
+  )
+})
