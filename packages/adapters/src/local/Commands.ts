@@ -1,20 +1,15 @@
 /** Commands as directories: what they print and how they end lies in files, so that a crash of the server loses none. */
-import {
-  type CommandId,
-  CommandEnd,
-  StartedCommand,
-  type Output,
-  OutputPosition
-} from "@castellan/domain/sandbox/Command.ts"
+import { type CommandId, CommandEnd, type OutputPosition, StartedCommand } from "@castellan/domain/sandbox/Command.ts"
 import { CommandNotFound, type CommandSpec, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { DateTime, Duration, Effect, Stream } from "effect"
-import { existsSync, type FSWatcher, watch } from "node:fs"
-import { chown, mkdir, open, readdir, stat, writeFile } from "node:fs/promises"
+import { existsSync } from "node:fs"
+import { chown, mkdir, readdir, stat, writeFile } from "node:fs/promises"
 import { isAbsolute, join } from "node:path"
 import { attempt, isAlive, parseStat } from "./Host.ts"
 import type { Isolation } from "./Isolation.ts"
 import { readJson, readText, type SandboxLayout, writeWhole } from "./Layout.ts"
 import type { Running } from "./Machines.ts"
+import { follow, lookAgain, watching } from "./Output.ts"
 import { inside, killMarked, literally, path, wrap } from "./scripts.ts"
 import { sandboxUid } from "./Spawn.ts"
 import { run, spawned } from "./Spawner.ts"
@@ -28,15 +23,6 @@ interface StoredCommand {
 
 /** The variable that marks a command's processes, so that those that left its session are found too. */
 const mark = "CASTELLAN_COMMAND"
-
-/** Bytes read at once. */
-const chunkSize = 64 * 1024
-
-/** Milliseconds after which a follower looks again, even if the host's file watching told it nothing. */
-const lookAgain = 500
-
-/** Milliseconds that the collectors have, after a command's end, to write down what was still in the pipes. */
-const drainWithin = 1000
 
 export const make = (isolation: Isolation, outputKept: number) => {
   const stored = Effect.fnUntraced(function* (files: SandboxLayout, id: CommandId) {
@@ -196,71 +182,4 @@ export const make = (isolation: Isolation, outputKept: number) => {
     })
 
   return { find, start, wait, output, kill, unfinished }
-}
-
-/** Tells of changes in a directory, as far as the host can, and otherwise after a while. */
-const watching = (directory: string) => {
-  let wake: (() => void) | undefined
-  let changed = false
-  const notice = () => {
-    changed = true
-    wake?.()
-  }
-  let watcher: FSWatcher | undefined
-  try {
-    watcher = watch(directory, notice)
-    watcher.on("error", () => watcher?.close())
-  } catch {
-    // Without watching, looking again does it.
-  }
-  return {
-    next: async (atMost: number) => {
-      if (!changed) {
-        let timer: NodeJS.Timeout | undefined
-        await new Promise<void>((resolve) => {
-          wake = resolve
-          timer = setTimeout(resolve, atMost)
-        })
-        clearTimeout(timer)
-        wake = undefined
-      }
-      changed = false
-    },
-    close: () => watcher?.close()
-  }
-}
-
-async function* follow(
-  directory: string,
-  from: OutputPosition,
-  endOf: (directory: string) => Promise<CommandEnd | undefined>
-): AsyncGenerator<Output> {
-  const changes = watching(directory)
-  const files = { stdout: await open(join(directory, "out"), "r"), stderr: await open(join(directory, "err"), "r") }
-  const at = { stdout: from.stdout, stderr: from.stderr }
-  const chunk = Buffer.allocUnsafe(chunkSize)
-  let endedSince: number | undefined
-  try {
-    while (true) {
-      // The end is looked for before the output, so that what is read after it is all there is.
-      const ended = (await endOf(directory)) !== undefined
-      const drained = ended && existsSync(join(directory, "drained"))
-      for (const stream of ["stdout", "stderr"] as const) {
-        while (true) {
-          const { bytesRead } = await files[stream].read(chunk, 0, chunkSize, at[stream])
-          if (bytesRead === 0) break
-          at[stream] += bytesRead
-          yield { stream, bytes: Uint8Array.from(chunk.subarray(0, bytesRead)), next: new OutputPosition(at) }
-        }
-      }
-      if (drained) return
-      // Children left behind may hold the pipes, and fill them, for ever; that is no longer the command's output.
-      if (ended && Date.now() - (endedSince ??= Date.now()) >= drainWithin) return
-      await changes.next(ended ? 20 : lookAgain)
-    }
-  } finally {
-    changes.close()
-    await files.stdout.close()
-    await files.stderr.close()
-  }
 }

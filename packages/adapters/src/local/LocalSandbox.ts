@@ -12,19 +12,9 @@ import { attempt } from "./Host.ts"
 import { emptyDirectory, type Layout } from "./Layout.ts"
 import * as Locks from "./Locks.ts"
 import * as Machines from "./Machines.ts"
-import type { Network } from "./Namespaces.ts"
 import { open } from "./Open.ts"
+import type { LocalOptions } from "./Options.ts"
 import * as Watchdog from "./Watchdog.ts"
-
-export interface LocalOptions {
-  /** The directory for everything the provider keeps. */
-  readonly directory: string
-  readonly isolation?: Isolation["kind"]
-  readonly network?: Network
-  /** Bytes of each output stream that are kept. */
-  readonly outputKept?: number
-  readonly limits?: Partial<Watchdog.Limits>
-}
 
 const mebibyte = 1024 * 1024
 

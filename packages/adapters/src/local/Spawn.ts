@@ -105,3 +105,20 @@ export const startUntil = (program: Program, until: Until, done: (ended: Ended) 
   child.on("close", (code) => finish(code ?? 137))
   return child
 }
+
+/** What the process that starts others is told, and what it tells. */
+export interface Order {
+  readonly id: number
+  readonly program: Program
+  readonly until: Until
+}
+
+export interface Withdrawal {
+  readonly id: number
+  readonly kill: true
+}
+
+export interface Report {
+  readonly id: number
+  readonly ended: Ended
+}

@@ -6,23 +6,7 @@ import { SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts
 import { Effect } from "effect"
 import { type ChildProcess, fork } from "node:child_process"
 import { fileURLToPath } from "node:url"
-import type { Ended, Program, Until } from "./Spawn.ts"
-
-export interface Order {
-  readonly id: number
-  readonly program: Program
-  readonly until: Until
-}
-
-export interface Withdrawal {
-  readonly id: number
-  readonly kill: true
-}
-
-export interface Report {
-  readonly id: number
-  readonly ended: Ended
-}
+import type { Ended, Order, Program, Report, Until, Withdrawal } from "./Spawn.ts"
 
 interface Spawner {
   readonly child: ChildProcess

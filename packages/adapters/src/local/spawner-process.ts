@@ -1,7 +1,6 @@
 /** The process of `Spawner.ts`: starts what it is told to, and ends with the server. What it started lives on. */
 import type { ChildProcess } from "node:child_process"
-import { startUntil } from "./Spawn.ts"
-import type { Order, Report, Withdrawal } from "./Spawner.ts"
+import { type Order, type Report, startUntil, type Withdrawal } from "./Spawn.ts"
 
 const children = new Map<number, ChildProcess>()
 

@@ -1,4 +1,5 @@
 import * as LocalSandbox from "@castellan/adapters/local/LocalSandbox.ts"
+import type { LocalOptions } from "@castellan/adapters/local/Options.ts"
 import { Effect, Layer } from "effect"
 import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
@@ -10,5 +11,5 @@ export const directory = Effect.acquireRelease(
 )
 
 /** The provider in a directory of its own. */
-export const local = (options: Omit<LocalSandbox.LocalOptions, "directory"> = {}) =>
+export const local = (options: Omit<LocalOptions, "directory"> = {}) =>
   Layer.unwrap(Effect.map(directory, (directory) => LocalSandbox.layer({ directory, ...options })))

@@ -1,10 +1,14 @@
 import { Effect, Option, Schema } from "effect"
-import { AccountId } from "./Account.ts"
+import { type Account, AccountId } from "./Account.ts"
 import { CurrentActor } from "./CurrentActor.ts"
-import type { IdentityStore } from "./IdentityStore.ts"
 
 /** The actor may not act for the account, or there is no such account: nobody learns which. */
 export class AccountHidden extends Schema.TaggedError<AccountHidden>()("AccountHidden", { account: AccountId }) {}
+
+/** What the check needs to know of accounts; the identity store knows it. */
+interface Accounts {
+  readonly findAccount: (id: AccountId) => Effect.Effect<Option.Option<Account>>
+}
 
 /** Proof that whoever holds it may act for the account. Stores ask for it, so an unchecked read has no spelling. */
 export class AccountScope {
@@ -18,7 +22,7 @@ export class AccountScope {
   static readonly own = Effect.map(CurrentActor, (actor) => new AccountScope(actor.id))
 
   /** The account the actor named, if it may act for it; its own where it named none. */
-  static readonly checkedBy = (identities: IdentityStore["Service"]) =>
+  static readonly checkedBy = (identities: Accounts) =>
     Effect.fn("AccountScope.of")(function* (target: AccountId | null | undefined) {
       const actor = yield* CurrentActor
       if (target === null || target === undefined || target === actor.id) return new AccountScope(actor.id)

@@ -52,6 +52,28 @@ export class TaskRun extends Schema.Class<TaskRun>("TaskRun")({
   version: Schema.Int
 }) {}
 
+/** A run as it is when it is asked for. */
+export const queued = (
+  asked: Pick<TaskRun, "id" | "account" | "task" | "input"> & { readonly at: DateTime.Utc }
+): TaskRun =>
+  new TaskRun({
+    id: asked.id,
+    account: asked.account,
+    task: asked.task,
+    input: asked.input,
+    status: "QUEUED",
+    attempt: 0,
+    currentStep: null,
+    logs: [],
+    output: null,
+    error: null,
+    createdAt: asked.at,
+    updatedAt: asked.at,
+    startedAt: null,
+    finishedAt: null,
+    version: 0
+  })
+
 /** The statuses that may follow each status; none follows an end. */
 const next: Record<RunStatus, ReadonlyArray<RunStatus>> = {
   QUEUED: ["EXECUTING", "CANCELED", "FAILED"],

@@ -7,7 +7,16 @@ import type { OutputPosition } from "../sandbox/Command.ts"
 import { type OutputText, toText } from "../sandbox/OutputText.ts"
 import { SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
 import { commandOf, decodeInput, storedOutput } from "./CommandRun.ts"
-import { advance, hasEnded, type RunChange, RunId, type RunStatus, type TaskName, TaskRun } from "./TaskRun.ts"
+import {
+  advance,
+  hasEnded,
+  queued,
+  type RunChange,
+  RunId,
+  type RunStatus,
+  type TaskName,
+  type TaskRun
+} from "./TaskRun.ts"
 import { TaskRunner } from "./TaskRunner.ts"
 import { TaskRunStore } from "./TaskRunStore.ts"
 
@@ -64,23 +73,12 @@ export class TaskRuns extends Context.Service<
       const announce = (id: RunId) => Effect.asVoid(PubSub.publish(changed, id))
 
       const start = Effect.fn("TaskRuns.start")(function* (scope: AccountScope, wanted: NewRun) {
-        const now = yield* DateTime.now
-        const run = new TaskRun({
+        const run = queued({
           id: wanted.id ?? RunId.make(`run_${yield* newNonce(random)}`),
           account: scope.account,
           task: wanted.task,
           input: wanted.input,
-          status: "QUEUED",
-          attempt: 0,
-          currentStep: null,
-          logs: [],
-          output: null,
-          error: null,
-          createdAt: now,
-          updatedAt: now,
-          startedAt: null,
-          finishedAt: null,
-          version: 0
+          at: yield* DateTime.now
         })
         yield* runner.enqueue(run)
         return run

@@ -1,0 +1,14 @@
+/** What may be chosen of the local provider. */
+import type { Isolation } from "./Isolation.ts"
+import type { Network } from "./Namespaces.ts"
+import type { Limits } from "./Watchdog.ts"
+
+export interface LocalOptions {
+  /** The directory for everything the provider keeps. */
+  readonly directory: string
+  readonly isolation?: Isolation["kind"]
+  readonly network?: Network
+  /** Bytes of each output stream that are kept. */
+  readonly outputKept?: number
+  readonly limits?: Partial<Limits>
+}
