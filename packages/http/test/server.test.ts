@@ -2,16 +2,29 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schedule } from "effect"
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
-import { mkdtemp, rm } from "node:fs/promises"
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 
 const main = fileURLToPath(new URL("../src/main.ts", import.meta.url))
 
+/** Ends the sandboxes that a server left running, as they are meant to be. */
+const endSandboxes = async (directory: string) => {
+  const sandboxes = join(directory, "local", "sandboxes")
+  for (const name of await readdir(sandboxes).catch(() => [])) {
+    const init = await readFile(join(sandboxes, name, "init"), "utf8").catch(() => "0")
+    if (Number.parseInt(init, 10) > 1) process.kill(Number.parseInt(init, 10), "SIGKILL")
+  }
+}
+
 const dataDirectory = Effect.acquireRelease(
   Effect.promise(() => mkdtemp(join(tmpdir(), "castellan-server-"))),
-  (directory) => Effect.promise(() => rm(directory, { recursive: true, force: true }))
+  (directory) =>
+    Effect.promise(async () => {
+      await endSandboxes(directory)
+      await rm(directory, { recursive: true, force: true })
+    })
 )
 
 interface Running {

@@ -2,10 +2,10 @@
 import { type CommandId, CommandEnd, type OutputPosition, StartedCommand } from "@castellan/domain/sandbox/Command.ts"
 import { CommandNotFound, type CommandSpec, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { DateTime, Duration, Effect, Stream } from "effect"
-import { existsSync } from "node:fs"
-import { chown, mkdir, readdir, stat, writeFile } from "node:fs/promises"
+import { chownSync, existsSync, mkdirSync, statSync, writeFileSync } from "node:fs"
+import { readdir, writeFile } from "node:fs/promises"
 import { isAbsolute, join } from "node:path"
-import { attempt, isAlive, parseStat } from "./Host.ts"
+import { attempt, attemptNow, isAlive, parseStat } from "./Host.ts"
 import type { Isolation } from "./Isolation.ts"
 import { readJson, readText, type SandboxLayout, writeWhole } from "./Layout.ts"
 import type { Running } from "./Machines.ts"
@@ -26,7 +26,7 @@ const mark = "CASTELLAN_COMMAND"
 
 export const make = (isolation: Isolation, outputKept: number) => {
   const stored = Effect.fnUntraced(function* (files: SandboxLayout, id: CommandId) {
-    const spec = yield* attempt("command", () => readJson<StoredCommand>(join(files.command(id), "spec.json")))
+    const spec = yield* attemptNow("command", () => readJson<StoredCommand>(join(files.command(id), "spec.json")))
     return spec ?? (yield* new CommandNotFound({ id }))
   })
 
@@ -39,24 +39,24 @@ export const make = (isolation: Isolation, outputKept: number) => {
   }
 
   /** How the command ended; undefined while it runs. One whose wrapper is gone without a word is lost. */
-  const endOf = async (directory: string): Promise<CommandEnd | undefined> => {
-    const exit = await readText(join(directory, "exit"))
+  const endOf = (directory: string): CommandEnd | undefined => {
+    const exit = readText(join(directory, "exit"))
     if (exit !== undefined) {
       const [said = "", code = ""] = exit.trim().split(" ")
-      const at = (await stat(join(directory, "exit"))).mtimeMs
+      const at = statSync(join(directory, "exit")).mtimeMs
       return new CommandEnd({
         by: by(directory, said, Number(code)),
         exitCode: Number(code),
         at: DateTime.makeUnsafe(Math.floor(at))
       })
     }
-    const line = await readText(join(directory, "begun", "stat"))
+    const line = readText(join(directory, "begun", "stat"))
     const wrapper = line === undefined ? undefined : parseStat(line)
     if (wrapper === undefined || isAlive(wrapper) || existsSync(join(directory, "exit"))) return undefined
     return new CommandEnd({
       by: "lost",
       exitCode: 137,
-      at: DateTime.makeUnsafe(Math.floor((await stat(join(directory, "begun"))).mtimeMs))
+      at: DateTime.makeUnsafe(Math.floor(statSync(join(directory, "begun")).mtimeMs))
     })
   }
 
@@ -65,7 +65,7 @@ export const make = (isolation: Isolation, outputKept: number) => {
 
   const find = Effect.fnUntraced(function* (files: SandboxLayout, id: CommandId) {
     const spec = yield* stored(files, id)
-    return toStarted(spec, yield* attempt("command", () => endOf(files.command(id))))
+    return toStarted(spec, yield* attemptNow("command", () => endOf(files.command(id))))
   })
 
   const vector = (machine: Running, spec: CommandSpec): ReadonlyArray<string> => {
@@ -88,9 +88,9 @@ export const make = (isolation: Isolation, outputKept: number) => {
 
   const start = Effect.fnUntraced(function* (machine: Running, spec: CommandSpec, now: number) {
     const directory = machine.files.command(spec.id)
-    const known = yield* attempt("start", () => readJson<StoredCommand>(join(directory, "spec.json")))
+    const known = yield* attemptNow("start", () => readJson<StoredCommand>(join(directory, "spec.json")))
     if (known !== undefined && existsSync(join(directory, "begun"))) {
-      return toStarted(known, yield* attempt("start", () => endOf(directory)))
+      return toStarted(known, yield* attemptNow("start", () => endOf(directory)))
     }
     const command: StoredCommand = known ?? {
       id: spec.id,
@@ -98,11 +98,11 @@ export const make = (isolation: Isolation, outputKept: number) => {
       deadline: now + Duration.toMillis(spec.timeout)
     }
     yield* attempt("start", async () => {
-      await mkdir(directory, { recursive: true })
-      if (isolation.drop) await chown(directory, sandboxUid, sandboxUid)
-      for (const stream of ["out", "err"]) await writeFile(join(directory, stream), "", { flag: "a" })
-      if (isolation.drop)
-        for (const stream of ["out", "err"]) await chown(join(directory, stream), sandboxUid, sandboxUid)
+      mkdirSync(directory, { recursive: true })
+      for (const stream of ["out", "err"]) writeFileSync(join(directory, stream), "", { flag: "a" })
+      if (isolation.drop) {
+        for (const entry of ["", "out", "err"]) chownSync(join(directory, entry), sandboxUid, sandboxUid)
+      }
       await writeWhole(join(directory, "spec.json"), command)
     })
     const wrapped = ["sh", "-c", wrap, "wrap", String(Math.floor(outputKept / 512)), String(machine.booted.init.pid)]
@@ -112,12 +112,12 @@ export const make = (isolation: Isolation, outputKept: number) => {
   })
 
   /** Looks at a command's directory whenever something in it changes, until `look` gives something. */
-  const whenever = <A>(directory: string, look: () => Promise<A | undefined>) =>
+  const whenever = <A>(directory: string, look: () => A | undefined) =>
     attempt("command", async (signal) => {
       const changes = watching(directory)
       try {
         while (!signal.aborted) {
-          const seen = await look()
+          const seen = look()
           if (seen !== undefined) return seen
           await changes.next(lookAgain)
         }
@@ -158,7 +158,7 @@ export const make = (isolation: Isolation, outputKept: number) => {
     yield* stored(machine.files, id)
     const directory = machine.files.command(id)
     const hasEnded = Effect.map(
-      attempt("kill", () => endOf(directory)),
+      attemptNow("kill", () => endOf(directory)),
       (end) => end !== undefined
     )
     if (!(yield* hasEnded)) yield* attempt("kill", () => writeFile(join(directory, why), ""))
@@ -173,11 +173,9 @@ export const make = (isolation: Isolation, outputKept: number) => {
   const unfinished = (files: SandboxLayout) =>
     attempt("commands", async () => {
       const ids = await readdir(files.commands).catch(() => [])
-      const all = await Promise.all(
-        ids
-          .filter((id) => !existsSync(join(files.commands, id, "exit")))
-          .map((id) => readJson<StoredCommand>(join(files.commands, id, "spec.json")))
-      )
+      const all = ids
+        .filter((id) => !existsSync(join(files.commands, id, "exit")))
+        .map((id) => readJson<StoredCommand>(join(files.commands, id, "spec.json")))
       return all.filter((command) => command !== undefined)
     })
 

@@ -10,6 +10,10 @@ export const attempt = <A>(operation: string, run: (signal: AbortSignal) => Prom
     catch: (cause) => new SandboxUnavailable({ operation, retryable: false, cause })
   })
 
+/** The same for what is done at once. */
+export const attemptNow = <A>(operation: string, run: () => A) =>
+  Effect.try({ try: run, catch: (cause) => new SandboxUnavailable({ operation, retryable: false, cause }) })
+
 /** Tells one start of the host from the next; the empty string where the host does not say. */
 export const bootId: string = (() => {
   try {

@@ -5,7 +5,7 @@ import { DateTime, Effect, Semaphore } from "effect"
 import { existsSync } from "node:fs"
 import { chown, mkdir, readdir, rename, rm } from "node:fs/promises"
 import { join } from "node:path"
-import { attempt } from "./Host.ts"
+import { attempt, attemptNow } from "./Host.ts"
 import type { Isolation } from "./Isolation.ts"
 import { fresh, type Layout, readJson, syncDirectory, writeWhole } from "./Layout.ts"
 import type { Spec } from "./Machines.ts"
@@ -31,7 +31,7 @@ export const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isol
   const chains = yield* Semaphore.make(1)
 
   const chainOf = Effect.fnUntraced(function* (id: SnapshotId) {
-    const stored = yield* attempt("snapshot", () => readJson<StoredSnapshot>(layout.snapshot(id)))
+    const stored = yield* attemptNow("snapshot", () => readJson<StoredSnapshot>(layout.snapshot(id)))
     return stored === undefined ? yield* new SnapshotGone({ id }) : stored.chain
   })
 
@@ -62,7 +62,7 @@ export const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isol
    */
   const finish = Effect.fnUntraced(function* (spec: Spec) {
     const files = layout.sandbox(spec.name)
-    const moving = yield* attempt("snapshot", () => readJson<StoredSnapshot>(files.moving))
+    const moving = yield* attemptNow("snapshot", () => readJson<StoredSnapshot>(files.moving))
     if (moving === undefined) return { spec, snapshot: undefined }
     const [layer] = moving.chain
     const next: Spec = { ...spec, chain: moving.chain }
@@ -95,9 +95,7 @@ export const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isol
 
   const listed = async (directory: string, file: (name: string) => string) => {
     const names = await readdir(directory)
-    const all = await Promise.all(
-      names.map((name) => readJson<{ chain: ReadonlyArray<string> }>(file(name)).catch(() => undefined))
-    )
+    const all = names.map((name) => readJson<{ chain: ReadonlyArray<string> }>(file(name)))
     return all.flatMap((one) => one?.chain ?? [])
   }
 

@@ -3,7 +3,8 @@ import type { CommandId } from "@castellan/domain/sandbox/Command.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import type { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
 import { randomBytes } from "node:crypto"
-import { open, readdir, readFile, rename, rm, writeFile } from "node:fs/promises"
+import { readFileSync, renameSync, writeFileSync } from "node:fs"
+import { open, readdir, rm, writeFile } from "node:fs/promises"
 import { dirname, join } from "node:path"
 
 export interface Layout {
@@ -25,6 +26,8 @@ export interface SandboxLayout {
   readonly spec: string
   /** What its first process wrote of itself: a line of `/proc/PID/stat`. */
   readonly init: string
+  /** When it ends even if no server is there to end it, in seconds of the epoch; written in place, since it is kept open. */
+  readonly deadline: string
   /** Its own files, above its layers. */
   readonly upper: string
   readonly work: string
@@ -49,6 +52,7 @@ export const layout = (root: string): Layout => ({
       root: own,
       spec: join(own, "spec.json"),
       init: join(own, "init"),
+      deadline: join(own, "deadline"),
       upper: join(own, "upper"),
       work: join(own, "work"),
       moving: join(own, "moving.json"),
@@ -63,12 +67,14 @@ export const fresh = (): string => randomBytes(6).toString("hex")
 
 /**
  * Writes a file so that a crash of the server leaves the old one or the new one, and no half of either. What must also
- * survive a loss of power says so, and waits for the disk.
+ * survive a loss of power says so, and waits for the disk; the rest is small, and done at once costs less than waiting.
  */
 export const writeWhole = async (file: string, value: unknown, options?: { readonly durable: true }): Promise<void> => {
   const next = `${file}.${fresh()}`
-  await writeFile(next, JSON.stringify(value), { mode: 0o600, flush: options?.durable ?? false })
-  await rename(next, file)
+  const text = JSON.stringify(value)
+  if (options?.durable) await writeFile(next, text, { mode: 0o600, flush: true })
+  else writeFileSync(next, text, { mode: 0o600 })
+  renameSync(next, file)
 }
 
 /** Makes sure that a directory's entries survive a loss of power. */
@@ -82,15 +88,15 @@ export const syncDirectory = async (file: string): Promise<void> => {
 }
 
 /** What a file holds; undefined where there is none. */
-export const readJson = async <A>(file: string): Promise<A | undefined> => {
-  const text = await readText(file)
+export const readJson = <A>(file: string): A | undefined => {
+  const text = readText(file)
   return text === undefined ? undefined : (JSON.parse(text) as A)
 }
 
-/** A file's text; undefined where there is none. */
-export const readText = async (file: string): Promise<string | undefined> => {
+/** A small file's text, read at once; undefined where there is none. */
+export const readText = (file: string): string | undefined => {
   try {
-    return await readFile(file, "utf8")
+    return readFileSync(file, "utf8")
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === "ENOENT") return undefined
     throw cause

@@ -128,9 +128,9 @@ const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, 
   const watch = Effect.gen(function* () {
     const running: Array<Machines.Running> = []
     for (const name of awake) {
-      const spec = yield* machines.load(name)
-      if (spec?.status === "running") {
-        running.push(...Option.toArray(yield* Effect.option(machines.running(name))))
+      const machine = yield* Effect.option(machines.running(name))
+      if (Option.isSome(machine)) {
+        running.push(machine.value)
       } else {
         yield* locked(name)(machines.settle(name))
         awake.delete(name)

@@ -3,10 +3,10 @@ import { Sandbox } from "@castellan/domain/sandbox/Sandbox.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SandboxGone, SandboxNotRunning, type SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Clock, DateTime, Effect, Schema } from "effect"
-import { existsSync, readFileSync } from "node:fs"
+import { existsSync, readFileSync, writeFileSync } from "node:fs"
 import { mkdir, readdir, rename, rm } from "node:fs/promises"
 import { join } from "node:path"
-import { attempt, bootId, isAlive, killProcess, parseStat, type ProcessMark } from "./Host.ts"
+import { attempt, attemptNow, bootId, isAlive, killProcess, parseStat, type ProcessMark } from "./Host.ts"
 import type { Booted, Isolation } from "./Isolation.ts"
 import { fresh, type Layout, readJson, readText, type SandboxLayout, writeWhole } from "./Layout.ts"
 
@@ -45,44 +45,63 @@ export const toSandbox = (spec: Spec): Sandbox =>
     reason: spec.reason
   })
 
-const initOf = async (files: SandboxLayout): Promise<ProcessMark | undefined> => {
-  const line = await readText(files.init)
+const initOf = (files: SandboxLayout): ProcessMark | undefined => {
+  const line = readText(files.init)
   return line === undefined ? undefined : parseStat(line)
 }
+
+/** Milliseconds that a server has to end a sandbox whose time is up, before the sandbox does it by itself. */
+const grace = 10_000
 
 /** How long to look whether killed processes are gone, in milliseconds, and how often. */
 const goneWithin = 10_000
 const goneEvery = 4
 
 export const make = (layout: Layout, isolation: Isolation) => {
-  const write = (spec: Spec) =>
-    Effect.as(
-      attempt("write", () => writeWhole(layout.sandbox(spec.name).spec, spec)),
-      spec
+  /** Written in place, since the sandbox keeps it open. */
+  const writeDeadline = (spec: Spec) =>
+    attemptNow("write", () =>
+      writeFileSync(layout.sandbox(spec.name).deadline, `${Math.ceil((spec.expiresAt + grace) / 1000)}\n`)
     )
 
+  const write = Effect.fnUntraced(function* (spec: Spec) {
+    yield* writeDeadline(spec)
+    yield* attempt("write", () => writeWhole(layout.sandbox(spec.name).spec, spec))
+    return spec
+  })
+
+  /** What is written down of a sandbox, and its first process if that lives. */
+  const look = (name: SandboxName) =>
+    attemptNow("find", () => {
+      const files = layout.sandbox(name)
+      const spec = readJson<Spec>(files.spec)
+      const init = spec?.status === "running" && spec.bootId === bootId ? initOf(files) : undefined
+      return { files, spec, init: init !== undefined && isAlive(init) ? init : undefined }
+    })
+
+  /** What is written down, as it is seen to be by now: a sandbox whose first process is gone has stopped. */
+  const seen = (spec: Spec, isAlive: boolean) =>
+    Effect.map(Clock.currentTimeMillis, (now): Spec => {
+      if (spec.status !== "running" || isAlive) return spec
+      const lost = spec.bootId === bootId ? "Its processes ended" : "The host was restarted"
+      return { ...spec, status: "stopped", reason: now >= spec.expiresAt ? expired : lost }
+    })
+
   /**
-   * The sandbox as it was last written down, and as it is seen to be since: a look at it writes nothing, so that it
-   * can't undo what somebody who holds the sandbox's lock is about to write.
+   * The sandbox as it is seen. A look at it writes nothing, so that it can't undo what somebody who holds the sandbox's
+   * lock is about to write.
    */
   const load = Effect.fnUntraced(function* (name: SandboxName): Effect.fn.Return<Spec | undefined, SandboxUnavailable> {
-    const files = layout.sandbox(name)
-    const spec = yield* attempt("find", () => readJson<Spec>(files.spec))
-    if (spec === undefined || spec.status !== "running") return spec
-    const init = spec.bootId === bootId ? yield* attempt("find", () => initOf(files)) : undefined
-    if (init !== undefined && isAlive(init)) return spec
-    const now = yield* Clock.currentTimeMillis
-    const reason =
-      now >= spec.expiresAt ? expired : spec.bootId === bootId ? "Its processes ended" : "The host was restarted"
-    return { ...spec, status: "stopped", reason }
+    const { init, spec } = yield* look(name)
+    return spec === undefined ? undefined : yield* seen(spec, init !== undefined)
   })
 
   /** Writes down what is seen of a sandbox. Only for who holds its lock. */
   const settle = Effect.fnUntraced(function* (name: SandboxName) {
-    const stored = yield* attempt("find", () => readJson<Spec>(layout.sandbox(name).spec))
-    const seen = yield* load(name)
-    if (seen !== undefined && stored?.status !== seen.status) yield* write(seen)
-    return seen
+    const { init, spec } = yield* look(name)
+    if (spec === undefined) return undefined
+    const now = yield* seen(spec, init !== undefined)
+    return now === spec ? spec : yield* write(now)
   })
 
   const get = Effect.fnUntraced(function* (name: SandboxName) {
@@ -93,23 +112,20 @@ export const make = (layout: Layout, isolation: Isolation) => {
   const running = Effect.fnUntraced(function* (
     name: SandboxName
   ): Effect.fn.Return<Running, SandboxGone | SandboxNotRunning | SandboxUnavailable> {
-    const spec = yield* get(name)
-    const files = layout.sandbox(name)
-    const init = spec.status === "running" ? yield* attempt("find", () => initOf(files)) : undefined
-    if (init === undefined) return yield* new SandboxNotRunning({ name, reason: spec.reason })
-    return { spec, files, booted: { init, keeper: spec.keeper } }
+    const { files, init, spec } = yield* look(name)
+    if (spec === undefined) return yield* new SandboxGone({ name })
+    if (init !== undefined) return { spec, files, booted: { init, keeper: spec.keeper } }
+    return yield* new SandboxNotRunning({ name, reason: (yield* seen(spec, false)).reason })
   })
 
   /** Whether anything still has the sandbox's files in use: its first process, that one's parent, or who entered. */
   const holders = async (files: SandboxLayout): Promise<ReadonlyArray<ProcessMark>> => {
-    const init = await initOf(files)
+    const init = initOf(files)
     if (init === undefined) return []
     const commands = await readdir(files.commands).catch(() => [])
-    const wrappers = await Promise.all(
-      commands
-        .filter((id) => !existsSync(join(files.commands, id, "exit")))
-        .map((id) => readText(join(files.commands, id, "begun", "stat")))
-    )
+    const wrappers = commands
+      .filter((id) => !existsSync(join(files.commands, id, "exit")))
+      .map((id) => readText(join(files.commands, id, "begun", "stat")))
     const marks = wrappers.flatMap((line) => (line === undefined ? [] : (parseStat(line) ?? [])))
     return [init, ...marks]
   }
@@ -144,6 +160,7 @@ export const make = (layout: Layout, isolation: Isolation) => {
     const files = layout.sandbox(spec.name)
     yield* end(files, spec.name)
     yield* isolation.prepare(files, spec.chain)
+    yield* writeDeadline(spec)
     const { keeper } = yield* isolation.boot(files, spec.name, spec.chain)
     return yield* write({ ...spec, status: "running", reason: null, bootId, keeper })
   })
@@ -152,8 +169,8 @@ export const make = (layout: Layout, isolation: Isolation) => {
     const files = layout.sandbox(spec.name)
     yield* attempt("create", async () => {
       await mkdir(files.root, { recursive: true, mode: 0o711 })
-      await writeWhole(files.spec, spec)
     })
+    yield* write(spec)
     return yield* boot(spec).pipe(
       Effect.tapError(() => Effect.ignore(write({ ...spec, status: "failed", reason: "It did not come up" })))
     )

@@ -1,11 +1,11 @@
 /** Sandboxes in Linux namespaces, with util-linux alone. */
 import { SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Effect, Semaphore } from "effect"
-import { existsSync, readdirSync } from "node:fs"
-import { chown, mkdir, readFile, writeFile } from "node:fs/promises"
+import { chownSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs"
+import { mkdir, readFile, writeFile } from "node:fs/promises"
 import { availableParallelism } from "node:os"
 import { join } from "node:path"
-import { attempt, parseStat } from "./Host.ts"
+import { attempt, attemptNow, parseStat } from "./Host.ts"
 import { type Booted, type Isolation, processCap } from "./Isolation.ts"
 import { layout, type SandboxLayout } from "./Layout.ts"
 import { home, launch } from "./scripts.ts"
@@ -13,9 +13,6 @@ import { isRoot, sandboxUid } from "./Spawn.ts"
 import { spawned } from "./Spawner.ts"
 
 export type Network = "none" | "host"
-
-/** Seconds after which a sandbox ends even if no server is there to end it. */
-const longestLife = 7 * 24 * 60 * 60
 
 /** How long a sandbox may take to come up. */
 const bootTimeout = "20 seconds"
@@ -81,38 +78,35 @@ export const makeBase = async (base: string): Promise<void> => {
   }
 }
 
-const fstab = (name: string, chain: ReadonlyArray<string>, network: Network): string => {
+/** What is mounted over a sandbox's root: the source, where, of which type, and how. */
+type Mount = readonly [source: string, target: string, type: string, options: string]
+
+const isDirectory = (path: string) => lstatSync(path, { throwIfNoEntry: false })?.isDirectory() === true
+
+/** The mounts that all sandboxes have, over the overlay of their own; looked up once. */
+const mountsOfHost = (network: Network): ReadonlyArray<Mount> => [
+  ["/usr", "usr", "none", "rbind,ro,nosuid"],
+  ...system
+    .filter((name) => isDirectory(`/${name}`))
+    .map((name): Mount => [`/${name}`, name, "none", "rbind,ro,nosuid"]),
+  ["/tmp/runtime/node", "opt/castellan/bin/node", "none", "bind,ro,nosuid"],
+  ...[...shared, ...(network === "host" ? ["resolv.conf"] : [])]
+    .filter((name) => existsSync(`/etc/${name}`))
+    .map((name): Mount => [`/etc/${name}`, `etc/${name}`, "none", "bind,ro,nosuid,nodev"]),
+  ...devices.map((name): Mount => [`/dev/${name}`, `dev/${name}`, "none", "bind,nosuid"]),
+  ["proc", "proc", "proc", "nosuid,nodev,noexec"],
+  ["tmpfs", "dev/shm", "tmpfs", "nosuid,nodev,size=64m,mode=1777"],
+  ["tmpfs", "tmp", "tmpfs", "nosuid,nodev,size=512m,mode=1777"]
+]
+
+const fstab = (name: string, chain: ReadonlyArray<string>, mounts: ReadonlyArray<Mount>): string => {
   const own = `/tmp/sandboxes/${name}`
   const lower = [...chain, "base"].map((id) => `/tmp/layers/${id}`).join(":")
-  const bound = (source: string, target: string, options: string) =>
-    `${source} ${own}/root/${target} none ${options} 0 0`
-  return [
-    `overlay ${own}/root overlay lowerdir=${lower},upperdir=${own}/upper,workdir=${own}/work,userxattr 0 0`,
-    bound("/usr", "usr", "rbind,ro,nosuid"),
-    ...system
-      .filter((directory) => existsSync(`/${directory}`) && !isLink(`/${directory}`))
-      .map((directory) => bound(`/${directory}`, directory, "rbind,ro,nosuid")),
-    bound("/tmp/runtime/node", "opt/castellan/bin/node", "bind,ro,nosuid"),
-    ...shared
-      .filter((file) => existsSync(`/etc/${file}`))
-      .map((file) => bound(`/etc/${file}`, `etc/${file}`, "bind,ro,nosuid,nodev")),
-    ...(network === "host" ? [bound("/etc/resolv.conf", "etc/resolv.conf", "bind,ro,nosuid,nodev")] : []),
-    ...devices.map((device) => bound(`/dev/${device}`, `dev/${device}`, "bind,nosuid")),
-    `proc ${own}/root/proc proc nosuid,nodev,noexec 0 0`,
-    `tmpfs ${own}/root/dev/shm tmpfs nosuid,nodev,size=64m,mode=1777 0 0`,
-    `tmpfs ${own}/root/tmp tmpfs nosuid,nodev,size=512m,mode=1777 0 0`,
-    ""
-  ].join("\n")
-}
-
-const isLink = (path: string): boolean => {
-  try {
-    return readdirSync("/", { withFileTypes: true }).some(
-      (entry) => `/${entry.name}` === path && entry.isSymbolicLink()
-    )
-  } catch {
-    return false
-  }
+  const overlay = `overlay ${own}/root overlay lowerdir=${lower},upperdir=${own}/upper,workdir=${own}/work,userxattr 0 0`
+  const others = mounts.map(
+    ([source, target, type, options]) => `${source} ${own}/root/${target} ${type} ${options} 0 0`
+  )
+  return [overlay, ...others, ""].join("\n")
 }
 
 /** The host's own limit may be lower, and can't be raised. */
@@ -125,23 +119,24 @@ const processesAllowed = async (): Promise<number> => {
 export const make = Effect.fnUntraced(function* (root: string, network: Network) {
   const files = layout(root)
   const drop = isRoot
+  const mounts = mountsOfHost(network)
   const limit = yield* attempt("probe", () => processesAllowed())
   // More at once than the host has processors for only makes each of them later.
   const launching = yield* Semaphore.make(availableParallelism() * 2 + 2)
 
   const prepare = (sandbox: SandboxLayout) =>
-    attempt("create", async () => {
+    attemptNow("create", () => {
       for (const directory of [sandbox.upper, sandbox.work, join(sandbox.root, "root"), sandbox.commands]) {
-        await mkdir(directory, { recursive: true, mode: 0o755 })
-        if (drop) await chown(directory, sandboxUid, sandboxUid)
+        mkdirSync(directory, { recursive: true, mode: 0o755 })
+        if (drop) chownSync(directory, sandboxUid, sandboxUid)
       }
-      if (drop) await chown(sandbox.root, sandboxUid, sandboxUid)
+      if (drop) chownSync(sandbox.root, sandboxUid, sandboxUid)
     })
 
   const launched = Effect.fnUntraced(function* (sandbox: SandboxLayout, name: string) {
     const namespaces = ["--user", "--map-root-user", "--mount", "--pid", "--ipc", "--uts", "--cgroup", "--fork"]
     const unshare = ["unshare", ...namespaces, ...(network === "none" ? ["--net"] : [])]
-    const script = ["sh", "-c", launch, "launch", name, String(longestLife), network === "none" ? "lo" : "host"]
+    const script = ["sh", "-c", launch, "launch", name, network === "none" ? "lo" : "host"]
     const { code, stderr, stdout } = yield* spawned(
       "boot",
       { command: [...unshare, ...script], cwd: sandbox.root, drop },
@@ -159,9 +154,9 @@ export const make = Effect.fnUntraced(function* (root: string, network: Network)
   })
 
   const boot = Effect.fnUntraced(function* (sandbox: SandboxLayout, name: string, chain: ReadonlyArray<string>) {
-    yield* attempt("boot", () => writeFile(join(sandbox.root, "fstab"), fstab(name, chain, network)))
+    yield* attemptNow("boot", () => writeFileSync(join(sandbox.root, "fstab"), fstab(name, chain, mounts)))
     const keeper = yield* launching.withPermits(1)(launched(sandbox, name))
-    const init = parseStat(yield* attempt("boot", () => readFile(sandbox.init, "utf8")))
+    const init = parseStat(yield* attemptNow("boot", () => readFileSync(sandbox.init, "utf8")))
     return init === undefined
       ? yield* new SandboxUnavailable({ operation: "boot", retryable: false, cause: "no first process" })
       : { init, keeper }

@@ -1,7 +1,7 @@
 /** Opens the provider's directory, and finds out by doing it whether sandboxes can be isolated here. */
 import { type SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Effect } from "effect"
-import { chmod, copyFile, link, mkdir, rm, stat } from "node:fs/promises"
+import { chmod, copyFile, link, mkdir, rm, stat, writeFile } from "node:fs/promises"
 import { platform } from "node:os"
 import { join, resolve } from "node:path"
 import { attempt, killProcess } from "./Host.ts"
@@ -53,12 +53,18 @@ git --version >/dev/null || echo git
 echo over
 `
 
+/** Seconds that a probe may live, whatever becomes of who began it. */
+const probeSeconds = 60
+
 /** Brings up a sandbox, looks whether it holds, and takes it down again. */
 const probe = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation) {
   const name = `probe-${fresh()}`
   const files = layout.sandbox(name as never)
   const tried = Effect.gen(function* () {
-    yield* attempt("probe", () => mkdir(files.root, { mode: 0o711 }))
+    yield* attempt("probe", async () => {
+      await mkdir(files.root, { mode: 0o711 })
+      await writeFile(files.deadline, `${Math.ceil(Date.now() / 1000) + probeSeconds}\n`)
+    })
     yield* isolation.prepare(files, [])
     const booted = yield* isolation.boot(files, name, [])
     const command = [...isolation.enter(files, booted), "sh", "-c", selfTest]

@@ -49,7 +49,7 @@ export const watching = (directory: string) => {
 export async function* follow(
   directory: string,
   from: OutputPosition,
-  endOf: (directory: string) => Promise<CommandEnd | undefined>
+  endOf: (directory: string) => CommandEnd | undefined
 ): AsyncGenerator<Output> {
   const changes = watching(directory)
   const files = { stdout: await open(join(directory, "out"), "r"), stderr: await open(join(directory, "err"), "r") }
@@ -59,7 +59,7 @@ export async function* follow(
   try {
     while (true) {
       // The end is looked for before the output, so that what is read after it is all there is.
-      const ended = (await endOf(directory)) !== undefined
+      const ended = endOf(directory) !== undefined
       const drained = ended && existsSync(join(directory, "drained"))
       for (const stream of ["stdout", "stderr"] as const) {
         while (true) {

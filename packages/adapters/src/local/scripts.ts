@@ -3,32 +3,39 @@
 /** Where programs are looked for, on the host's side and inside. */
 export const path = "/opt/castellan/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
+/** Seconds between two looks of a sandbox at its own deadline. */
+const lookAtDeadlineEvery = 30
+
 /** The home directory inside. */
 export const home = "/home/user"
 
 /**
- * Brings a sandbox up, as the first process of its new namespaces and their root; `$1` is its name, `$2` the longest it
- * may live in seconds, `$3` `lo` if it has a network of its own. The data directory is bound to a short path, so that
- * no directory above it need be open to the uid this runs as. The process that says `ready` keeps the user namespace
- * that commands enter; the script stays as the one that adopts orphans.
+ * Brings a sandbox up, as the first process of its new namespaces and their root; `$1` is its name, `$2` is `lo` if it
+ * has a network of its own. The data directory is bound to a short path, so that no directory above it need be open to
+ * the uid this runs as. The process that says `ready` keeps the user namespace that commands enter; the script stays as
+ * the one that adopts orphans, and ends the sandbox when it is overdue and no server has: its deadline is a file of the
+ * host's that it keeps open, since from inside no path leads there.
  */
 export const launch = `
 read -r stat < /proc/self/stat
 echo "$stat" > init.new && mv init.new init || exit 1
+exec 9< deadline || exit 1
 echo 500 > /proc/self/oom_score_adj
 mount -c --bind ../.. /tmp && cd "/tmp/sandboxes/$1" && mount -a -T fstab || exit 1
 cd root || exit 1
-if [ "$3" = lo ]; then
+if [ "$2" = lo ]; then
   ip link set lo up 2>/dev/null ||
     perl -e 'socket(S,2,2,0) && ioctl(S,0x8914,pack("a16sx14","lo",0x41))' 2>/dev/null || echo "no loopback" >&2
 fi
 pivot_root . tmp && cd / && umount -l /tmp || exit 1
 echo 1 > /proc/sys/user/max_user_namespaces
-unshare --user --map-user=1000 --map-group=1000 sh -c 'echo "ready $$"; while :; do sleep 86400 & wait; done' &
+unshare --user --map-user=1000 --map-group=1000 sh -c 'echo "ready $$"; while :; do sleep 86400 & wait; done' 9<&- &
 exec >/dev/null 2>&1
-sleep "$2" &
-deadline=$!
-while kill -0 "$deadline"; do wait "$deadline"; done
+while read -r deadline < /proc/self/fd/9 && [ "$(date +%s)" -lt "$deadline" ]; do
+  sleep ${lookAtDeadlineEvery} 9<&- &
+  nap=$!
+  while kill -0 "$nap"; do wait "$nap"; done
+done
 `
 
 /**

@@ -4,7 +4,8 @@ import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Option, Stream } from "effect"
+import { Duration, Effect, Option, Schedule, Stream } from "effect"
+import { execFileSync } from "node:child_process"
 import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { directory } from "./temporary.ts"
@@ -110,3 +111,35 @@ describe("A create that was cut off", () => {
     }).pipe(Effect.scoped)
   )
 })
+
+describe("A sandbox whose server is gone", () => {
+  it.live("ends by itself once its time is up", () =>
+    Effect.gen(function* () {
+      const at = yield* directory
+      const init = yield* life(
+        at,
+        Effect.gen(function* () {
+          yield* boot(name)
+          return Number.parseInt(yield* Effect.promise(() => readFile(join(at, "sandboxes", name, "init"), "utf8")), 10)
+        })
+      )
+      process.kill(init, 0)
+      // As if its time had been up long ago; it looks again when its nap is over.
+      yield* Effect.promise(() => writeFile(join(at, "sandboxes", name, "deadline"), "1\n"))
+      const nap = execFileSync("pgrep", ["-P", String(init), "-x", "sleep"], { encoding: "utf8" })
+      process.kill(Number(nap), "SIGKILL")
+      yield* Effect.suspend(() => (isAlive(init) ? Effect.fail("still there") : Effect.void)).pipe(
+        Effect.retry({ schedule: Schedule.spaced("50 millis"), times: 100 })
+      )
+    }).pipe(Effect.scoped)
+  )
+})
+
+const isAlive = (pid: number) => {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch {
+    return false
+  }
+}
