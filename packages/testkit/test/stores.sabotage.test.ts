@@ -2,6 +2,7 @@ import { AccountStore } from "@castellan/domain/account/AccountStore.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { Asked, IdempotencyStore } from "@castellan/domain/identity/IdempotencyStore.ts"
 import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
+import type { Page } from "@castellan/domain/Page.ts"
 import { TaskRunner, type TryAgain } from "@castellan/domain/task/TaskRunner.ts"
 import { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
 import { hasEnded, type TaskRun } from "@castellan/domain/task/TaskRun.ts"
@@ -14,6 +15,11 @@ import * as World from "@castellan/testkit/World.ts"
 import { Effect, Option } from "effect"
 
 const none = () => Effect.succeed(Option.none())
+
+/** What a database does that can't read a made-up place, or that has no NUL. */
+const knownCursor = ({ cursor }: Page) => (cursor === null ? Effect.void : Effect.die("no such place"))
+const withoutNul = (given: unknown) =>
+  JSON.stringify(given).includes("\\u0000") ? Effect.die("invalid byte sequence") : Effect.void
 
 sabotage(IdentityStore, World.layer, IdentityPromises.promises, {
   "an account is found as it was written, and no other": () => ({ findAccount: none }),
@@ -40,6 +46,9 @@ sabotage(IdentityStore, World.layer, IdentityPromises.promises, {
     addKey: (_, key, digest) => real.addKey(AccountScope.ofOwner(key), key, digest)
   }),
   "a key is removed by its account, once, and by nobody else": () => ({ removeKey: () => Effect.succeed(true) }),
+  "a NUL in a text breaks nothing": (real) => ({
+    removeKey: (scope, id) => Effect.andThen(withoutNul(id), real.removeKey(scope, id))
+  }),
   "the last use of a key is recorded, and no earlier one after it": () => ({ recordUse: () => Effect.void })
 })
 
@@ -86,6 +95,12 @@ sabotage(AccountStore, World.layer, AccountPromises.promises, {
   "rows are listed newest first, in pages that lose and repeat none": (real) => ({
     list: (scope, page) => real.list(scope, { ...page, cursor: null, limit: 100 })
   }),
+  "a cursor that no list gave is taken for the beginning": (real) => ({
+    list: (scope, page) => Effect.andThen(knownCursor(page), real.list(scope, page))
+  }),
+  "a NUL in a text breaks nothing": (real) => ({
+    see: (scope, sightings) => Effect.andThen(withoutNul(sightings), real.see(scope, sightings))
+  }),
   "what was seen is recorded, of the scope's account only": (real) => ({
     see: (scope, sightings) => real.see(scope, sightings.slice(0, 1))
   }),
@@ -101,6 +116,12 @@ sabotage(TaskRunStore, World.layer, TaskPromises.storePromises, {
   "a run of another account is not saved": (real) => ({ save: (_, run) => real.save(AccountScope.ofOwner(run), run) }),
   "runs are listed newest first without their output, in pages that lose and repeat none": (real) => ({
     list: (scope, page) => Effect.map(real.list(scope, page), ({ next, rows }) => ({ rows: rows.toReversed(), next }))
+  }),
+  "a cursor that no list gave is taken for the beginning": (real) => ({
+    list: (scope, page) => Effect.andThen(knownCursor(page), real.list(scope, page))
+  }),
+  "a NUL in a text breaks nothing": (real) => ({
+    save: (scope, run) => Effect.andThen(withoutNul(run), real.save(scope, run))
   })
 })
 

@@ -7,6 +7,7 @@ import pg from "pg"
 import * as DirectoryLock from "./DirectoryLock.ts"
 import { migrate } from "./Migrations.ts"
 import type { Tables } from "./Tables.ts"
+import { textWithoutNul } from "./textWithoutNul.ts"
 
 /** The database can't be used; the message says why, without a password. */
 export class DatabaseUnavailable extends Schema.TaggedError<DatabaseUnavailable>()("DatabaseUnavailable", {
@@ -60,13 +61,13 @@ export const layerPglite = (options: { readonly directory: string }): Layer.Laye
               : Effect.succeed(release)
           )
         ),
-        (release) => Effect.promise(release)
+        (release) => Effect.sync(release)
       )
       const pglite = yield* Effect.acquireRelease(
         Effect.tryPromise({ try: () => PGlite.create(options.directory), catch: unusable }),
         (pglite) => Effect.ignore(Effect.tryPromise(() => pglite.close()))
       )
-      const kysely = new Kysely<Tables>({ dialect: new PGliteDialect({ pglite }) })
+      const kysely = new Kysely<Tables>({ dialect: new PGliteDialect({ pglite }), plugins: [textWithoutNul] })
       return yield* migrated(
         { _tag: "PGlite", pglite },
         kysely,
@@ -105,7 +106,7 @@ export const layerPostgres = (options: {
         }),
         (pool) => Effect.ignore(Effect.tryPromise(() => pool.end()))
       )
-      const kysely = new Kysely<Tables>({ dialect: new PostgresDialect({ pool }) })
+      const kysely = new Kysely<Tables>({ dialect: new PostgresDialect({ pool }), plugins: [textWithoutNul] })
       return yield* migrated({ _tag: "Postgres", pool }, kysely, "DATABASE_URL names a database that can't be used")
     })
   )

@@ -33,9 +33,6 @@ export const toRun = (row: Selectable<Tables["task_runs"]>): TaskRun =>
     version: row.version
   })
 
-/** Postgres has no NUL in text; JSON escapes it, plain text loses it. */
-const withoutNul = (text: string | null) => text?.replaceAll("\0", "\uFFFD") ?? null
-
 export const toRow = (run: TaskRun): Insertable<Tables["task_runs"]> => ({
   id: run.id,
   account_id: run.account,
@@ -43,10 +40,10 @@ export const toRow = (run: TaskRun): Insertable<Tables["task_runs"]> => ({
   input: JSON.stringify(run.input),
   status: run.status,
   attempt: run.attempt,
-  current_step: withoutNul(run.currentStep),
+  current_step: run.currentStep,
   logs: fromLogs(run.logs),
   output: run.output === null ? null : JSON.stringify(run.output),
-  error: withoutNul(run.error),
+  error: run.error,
   created_at: toDate(run.createdAt),
   updated_at: toDate(run.updatedAt),
   started_at: toDateOrNull(run.startedAt),

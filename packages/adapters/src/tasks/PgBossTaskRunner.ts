@@ -1,107 +1,36 @@
 /** The durable queue on pg-boss, in the database where the runs' rows are. */
-import type { RunId, TaskName, TaskRun } from "@castellan/domain/task/TaskRun.ts"
-import { silentAfter, TaskRunner, type TryAgain } from "@castellan/domain/task/TaskRunner.ts"
+import type { TaskName, TaskRun } from "@castellan/domain/task/TaskRun.ts"
+import { TaskRunner, type TryAgain } from "@castellan/domain/task/TaskRunner.ts"
 import { Cause, Duration, Effect, Exit, FiberMap, FiberSet, Latch, Layer, Option, Schedule } from "effect"
 import { sql } from "kysely"
-import { type ConstructorOptions, fromKysely, fromPglite, type Job, PgBoss } from "pg-boss"
-import { Db, DatabaseUnavailable, type Engine, query } from "../postgres/Db.ts"
+import { fromKysely, type Job } from "pg-boss"
+import { Db, type DatabaseUnavailable, query } from "../postgres/Db.ts"
 import { toRow, toRun } from "../postgres/PgTaskRunStore.ts"
+import { aliveEvery, start, type Ticket } from "./Boss.ts"
 
-/** What the queue carries; all else is in the run's row. */
-interface Ticket {
-  readonly run: RunId
-}
+type TicketJob = Job<Ticket>
 
-/** How often a worker asks for work that another process queued, and says that its own is alive. */
+/** How often a worker asks for work that another process queued. */
 const askEvery = Duration.seconds(2)
-const aliveEvery = Duration.seconds(10)
 
 /** How long a run whose worker failed without saying what to do waits for the next attempt. */
 const afterDefect = Duration.seconds(1)
 
-/** The id of no job. */
-const nobody = "00000000-0000-0000-0000-000000000000"
-
 /** Jobs taken at once. */
 const batch = 100
-
-const queueOptions = {
-  heartbeatSeconds: Duration.toSeconds(silentAfter),
-  // A run has a deadline of its own; the queue's must never be the shorter one.
-  expireInSeconds: 24 * 60 * 60,
-  // Attempts are counted in the run's row. To the queue an attempt is only a process that died.
-  retryLimit: 1_000_000,
-  retryDelay: 1,
-  deleteAfterSeconds: 60 * 60
-}
-
-const databaseOf = (engine: Engine): NonNullable<ConstructorOptions["db"]> =>
-  engine._tag === "PGlite"
-    ? fromPglite(engine.pglite)
-    : { executeSql: (text: string, values?: Array<unknown>) => engine.pool.query(text, values) }
-
-const started = Effect.fnUntraced(function* (engine: Engine) {
-  const boss = new PgBoss({
-    db: databaseOf(engine),
-    backend: engine._tag === "PGlite" ? "pglite" : "postgres",
-    schema: "castellan_tasks",
-    schedule: false,
-    monitorIntervalSeconds: 10,
-    persistWarnings: false,
-    monitorVacuum: false
-  })
-  const context = yield* Effect.context()
-  const log = (level: "Debug" | "Warn") => (event: unknown) =>
-    void Effect.runForkWith(context)(Effect.logWithLevel(level)("the task queue", event))
-  boss.on("error", log("Warn"))
-  boss.on("warning", log("Debug"))
-  yield* Effect.acquireRelease(
-    Effect.tryPromise({
-      try: () => boss.start(),
-      catch: (cause) => new DatabaseUnavailable({ message: `The task queue can't be prepared: ${String(cause)}` })
-    }),
-    () => Effect.ignore(Effect.tryPromise(() => boss.stop({ graceful: false })))
-  )
-  return boss
-})
-
-/** In a database of its own, what is active at the start was left by a process that is gone. */
-const takeBack = (kysely: Db["Service"]["kysely"]) =>
-  query(() =>
-    sql`
-      update castellan_tasks.job set state = 'retry', start_after = now(), heartbeat_on = null
-      where state = 'active'`.execute(kysely)
-  )
 
 export const layer: Layer.Layer<TaskRunner, DatabaseUnavailable, Db> = Layer.effect(
   TaskRunner,
   Effect.gen(function* () {
-    const { engine, kysely } = yield* Db
-    const boss = yield* started(engine)
-    if (engine._tag === "PGlite") yield* takeBack(kysely)
-    const wakes = new Map<TaskName, Latch.Latch>()
-    const queues = new Map<TaskName, Effect.Effect<void>>()
+    const db = yield* Db
+    const { kysely } = db
+    const boss = yield* start(db)
+    const wakes = new Map<Latch.Latch, TaskName>()
 
-    /** Sees to it that there is a queue for the task, once. */
-    const prepared = (task: TaskName) =>
-      Effect.suspend(() => {
-        const known = queues.get(task)
-        if (known !== undefined) return known
-        const make = query(async () => {
-          await boss.createQueue(task, queueOptions)
-          // pg-boss looks a queue up at its first use, by a connection of its own. PGlite has but one, and a first use
-          // within our transaction would wait for that transaction to end: so the first use is here.
-          await boss.touch(task, nobody)
-        })
-        const once = Effect.runSync(Effect.cached(make))
-        queues.set(task, once)
-        return once
-      })
-
-    const wake = (task: TaskName) => Effect.suspend(() => wakes.get(task)?.open ?? Effect.void)
+    const wake = (task: TaskName) =>
+      Effect.forEach(wakes, ([latch, its]) => (its === task ? latch.open : Effect.void), { discard: true })
 
     const enqueue = Effect.fn("PgBossTaskRunner.enqueue")(function* (run: TaskRun) {
-      yield* prepared(run.task)
       yield* query(() =>
         kysely.transaction().execute(async (transaction) => {
           const added = await transaction
@@ -125,7 +54,7 @@ export const layer: Layer.Layer<TaskRunner, DatabaseUnavailable, Db> = Layer.eff
       yield* wake(run.task)
     })
 
-    const rowsOf = (jobs: ReadonlyArray<Job<Ticket>>) =>
+    const rowsOf = (jobs: ReadonlyArray<TicketJob>) =>
       Effect.map(
         query(() =>
           kysely
@@ -141,14 +70,14 @@ export const layer: Layer.Layer<TaskRunner, DatabaseUnavailable, Db> = Layer.eff
         (rows) => new Map(rows.map((row) => [row.id, toRun(row)]))
       )
 
-    /** The ticket for the next attempt takes the place of this one's, in one transaction. */
-    const again = (task: TaskName, job: Job<Ticket>, after: Duration.Duration) =>
+    /** The ticket for the next attempt takes the place of this one's, unless another worker has that by now. */
+    const again = (task: TaskName, job: TicketJob, after: Duration.Duration) =>
       query(() =>
         kysely.transaction().execute(async (transaction) => {
           const db = fromKysely(transaction)
           const startAfter = new Date(Date.now() + Duration.toMillis(after))
+          if (settled(await boss.complete(task, job, null, { db })).length === 0) return
           await boss.send(task, job.data, { db, startAfter })
-          await boss.complete(task, job.id, null, { db })
         })
       )
 
@@ -157,37 +86,79 @@ export const layer: Layer.Layer<TaskRunner, DatabaseUnavailable, Db> = Layer.eff
       { concurrency }: { readonly concurrency: number },
       work: (run: TaskRun) => Effect.Effect<void, TryAgain>
     ) {
-      yield* prepared(task)
       const latch = yield* Latch.make(true)
-      wakes.set(task, latch)
       const working = yield* FiberMap.make<string>()
       const waiting = yield* FiberSet.make()
-      const finished: Array<string> = []
+      /** The jobs that are this worker's until the queue knows what became of them. */
+      const held = new Map<string, TicketJob>()
+      /** Those of them whose work succeeded. */
+      const finished = new Set<TicketJob>()
+      let closing = false
 
-      const deliver = Effect.fnUntraced(function* (job: Job<Ticket>, run: TaskRun | undefined) {
-        const exit = run === undefined ? Exit.void : yield* Effect.exit(work(run))
-        if (Exit.isSuccess(exit)) {
-          finished.push(job.id)
-        } else {
-          const failure = Cause.findErrorOption(exit.cause)
-          if (Option.isNone(failure)) yield* Effect.logError("a task broke off", exit.cause)
-          const after = Option.match(failure, { onNone: () => afterDefect, onSome: (again) => again.after })
-          yield* again(task, job, after)
-          yield* FiberSet.run(waiting, Effect.andThen(Effect.sleep(after), latch.open))
+      const isHeld = (job: TicketJob) => held.get(job.id) === job
+      const letGo = (jobs: Iterable<TicketJob>) => {
+        for (const job of jobs) {
+          finished.delete(job)
+          if (isHeld(job)) held.delete(job.id)
         }
-        yield* latch.open
+      }
+
+      const claim = (room: number) =>
+        Effect.uninterruptible(
+          Effect.tap(
+            query(() => boss.fetch<Ticket>(task, { batchSize: room })),
+            (jobs) => Effect.sync(() => jobs.forEach((job) => held.set(job.id, job)))
+          )
+        )
+
+      const report = Effect.suspend(() => {
+        const done = [...finished]
+        if (done.length === 0) return Effect.void
+        return Effect.tap(
+          query(() => boss.complete(task, done)),
+          () => Effect.sync(() => letGo(done))
+        )
+      }).pipe(Effect.uninterruptible)
+
+      const giveBack = (jobs: ReadonlyArray<TicketJob>) =>
+        jobs.length === 0
+          ? Effect.void
+          : query(() => boss.fail(task, [...jobs])).pipe(
+              Effect.ignoreCause,
+              Effect.ensuring(Effect.sync(() => letGo(jobs)))
+            )
+
+      const tryAgain = Effect.fnUntraced(function* (job: TicketJob, cause: Cause.Cause<TryAgain>) {
+        const failure = Cause.findErrorOption(cause)
+        if (Option.isNone(failure)) yield* Effect.logError("a task broke off", cause)
+        const after = Option.match(failure, { onNone: () => afterDefect, onSome: (again) => again.after })
+        yield* again(task, job, after).pipe(
+          Effect.catchCause((cause) => Effect.logWarning("a run waits until its worker counts as silent", cause)),
+          Effect.ensuring(Effect.sync(() => letGo([job])))
+        )
+        yield* FiberSet.run(waiting, Effect.andThen(Effect.sleep(after), latch.open))
       })
+
+      const deliver = (job: TicketJob, run: TaskRun | undefined) =>
+        Effect.uninterruptibleMask((restore) =>
+          Effect.gen(function* () {
+            const exit = run === undefined ? Exit.void : yield* Effect.exit(restore(work(run)))
+            if (!isHeld(job)) return
+            if (Exit.isSuccess(exit)) finished.add(job)
+            else if (!(closing && Cause.hasInterruptsOnly(exit.cause))) yield* tryAgain(job, exit.cause)
+            yield* latch.open
+          })
+        )
 
       /** Reports what is done, then takes as much as there is room for; tells whether there may be more. */
       const round = Effect.gen(function* () {
-        const done = finished.splice(0)
-        if (done.length > 0) yield* query(() => boss.complete(task, done))
-        const room = Math.min(batch, concurrency - (yield* FiberMap.size(working)))
+        yield* report
+        const room = Math.min(batch, concurrency - (held.size - finished.size))
         if (room <= 0) return false
-        const jobs = yield* query(() => boss.fetch<Ticket>(task, { batchSize: room }))
+        const jobs = yield* claim(room)
         if (jobs.length === 0) return false
-        const rows = yield* rowsOf(jobs)
-        const age = ({ data }: Job<Ticket>) => rows.get(data.run)?.createdAt.epochMilliseconds ?? 0
+        const rows = yield* Effect.onError(rowsOf(jobs), () => giveBack(jobs))
+        const age = ({ data }: TicketJob) => rows.get(data.run)?.createdAt.epochMilliseconds ?? 0
         for (const job of jobs.toSorted((a, b) => age(a) - age(b))) {
           yield* FiberMap.run(working, job.id, deliver(job, rows.get(job.data.run)))
         }
@@ -197,7 +168,7 @@ export const layer: Layer.Layer<TaskRunner, DatabaseUnavailable, Db> = Layer.eff
       const loop = Effect.gen(function* () {
         yield* latch.close
         const more = yield* round
-        if (!more && finished.length === 0) yield* Effect.timeoutOption(latch.await, askEvery)
+        if (!more && finished.size === 0) yield* Effect.timeoutOption(latch.await, askEvery)
       }).pipe(
         Effect.catchCause((cause) =>
           Cause.hasInterruptsOnly(cause)
@@ -207,26 +178,35 @@ export const layer: Layer.Layer<TaskRunner, DatabaseUnavailable, Db> = Layer.eff
         Effect.forever
       )
 
+      /** Says that the held jobs are alive, and breaks off those that another worker was given meanwhile. */
       const alive = Effect.gen(function* () {
-        const ids = Array.from(working, ([id]) => id)
-        if (ids.length > 0) yield* query(() => boss.touch(task, ids))
+        const jobs = [...held.values()]
+        if (jobs.length === 0) return
+        const known = new Set(settled(yield* query(() => boss.touch(task, jobs))))
+        for (const job of jobs.filter((job) => !known.has(job.id) && isHeld(job) && !finished.has(job))) {
+          letGo([job])
+          yield* Effect.logWarning("a run fell silent and was given to another worker", job.data)
+          Option.map(FiberMap.getUnsafe(working, job.id), (fiber) => fiber.interruptUnsafe())
+        }
       }).pipe(
         Effect.catchCause((cause) => Effect.logWarning("the task queue could not be told that work goes on", cause)),
         Effect.repeat(Schedule.spaced(aliveEvery))
       )
 
-      // What was done is reported, and what was not is given back, so that nobody waits for it to fall silent.
+      // Scopes close in reverse: no more is taken, then what was done is reported and what was not is given back, so
+      // that nobody waits for it to fall silent; until then it counts as alive.
+      yield* Effect.forkScoped(alive)
       yield* Effect.addFinalizer(() =>
         Effect.gen(function* () {
-          const unfinished = Array.from(working, ([id]) => id)
+          closing = true
+          wakes.delete(latch)
           yield* FiberMap.clear(working)
-          const done = finished.splice(0)
-          const given = unfinished.filter((id) => !done.includes(id))
-          if (done.length > 0) yield* query(() => boss.complete(task, done))
-          if (given.length > 0) yield* query(() => boss.fail(task, given))
-        }).pipe(Effect.ignoreCause)
+          yield* Effect.ignoreCause(report)
+          yield* giveBack([...held.values()])
+          yield* wake(task)
+        })
       )
-      yield* Effect.forkScoped(alive)
+      wakes.set(latch, task)
       yield* Effect.forkScoped(loop)
     })
 
@@ -237,3 +217,7 @@ export const layer: Layer.Layer<TaskRunner, DatabaseUnavailable, Db> = Layer.eff
     })
   })
 )
+
+/** The jobs that a statement still found to be those it was asked about. */
+const settled = (response: object): ReadonlyArray<string> =>
+  (response as { readonly settled?: ReadonlyArray<string> | null }).settled ?? []

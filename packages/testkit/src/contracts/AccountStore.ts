@@ -2,7 +2,7 @@ import { AccountSandbox } from "@castellan/domain/account/AccountSandbox.ts"
 import { AccountStore } from "@castellan/domain/account/AccountStore.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import type { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
-import type { Cursor } from "@castellan/domain/Page.ts"
+import { Cursor } from "@castellan/domain/Page.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { assert } from "@effect/vitest"
 import { DateTime, Effect, type Layer, Option } from "effect"
@@ -94,6 +94,31 @@ export const promises: Promises<AccountStore | IdentityStore> = {
       assert.deepStrictEqual(new Set(read.map(({ name }) => name)), new Set(made.map(({ name }) => name)))
       const whole = yield* store.list(scope, { limit: times.length, cursor: null })
       assert.deepStrictEqual([whole.rows, whole.next], [read, null])
+    }),
+
+  "a cursor that no list gave is taken for the beginning": () =>
+    Effect.gen(function* () {
+      const store = yield* AccountStore
+      const scope = yield* given.scope
+      yield* store.add(scope, sandboxOf(scope))
+      const beginning = yield* store.list(scope, everything)
+      for (const cursor of ["nonsense", "_", "12345", "999999999999999_x"]) {
+        assert.deepStrictEqual(yield* store.list(scope, { limit: 100, cursor: Cursor.make(cursor) }), beginning)
+      }
+    }),
+
+  "a NUL in a text breaks nothing": () =>
+    Effect.gen(function* () {
+      const store = yield* AccountStore
+      const scope = yield* given.scope
+      const sandbox = sandboxOf(scope, { reason: "a\0b" })
+      const reason = Effect.map(store.get(scope, sandbox.name), (found) =>
+        Option.getOrThrow(found).reason?.replaceAll("\0", "\uFFFD")
+      )
+      yield* store.add(scope, sandbox)
+      assert.strictEqual(yield* reason, "a\uFFFDb")
+      yield* store.see(scope, [{ name: sandbox.name, status: "failed", expiresAt: null, reason: "\0c" }])
+      assert.strictEqual(yield* reason, "\uFFFDc")
     }),
 
   "what was seen is recorded, of the scope's account only": () =>

@@ -121,6 +121,23 @@ export const promises: Promises<IdentityStore> = {
       assert.isTrue(Option.isNone(yield* store.findKey(known)))
     }),
 
+  "a NUL in a text breaks nothing": () =>
+    Effect.gen(function* () {
+      const store = yield* IdentityStore
+      const id = AccountId.make(SecureRandom.uuidV4Unsafe())
+      const scope = AccountScope.ofOwner({ account: id })
+      const texts = { name: "a\0b", email: "\0@example.com" }
+      yield* store.addAccount(new Account({ id, ...texts, platformAdmin: false, createdAt: at(1) }))
+      const account = Option.getOrThrow(yield* store.findAccount(id))
+      assert.deepStrictEqual(
+        [account.name, account.email].map((text) => text?.replaceAll("\0", "\uFFFD")),
+        ["a\uFFFDb", "\uFFFD@example.com"]
+      )
+      yield* store.addKey(scope, new ApiKey({ ...keyOf(id), name: "a\0b" }), digest())
+      assert.strictEqual((yield* store.listKeys(scope))[0]?.name.replaceAll("\0", "\uFFFD"), "a\uFFFDb")
+      assert.isFalse(yield* store.removeKey(scope, ApiKeyId.make("no\0ne")))
+    }),
+
   "the last use of a key is recorded, and no earlier one after it": () =>
     Effect.gen(function* () {
       const store = yield* IdentityStore

@@ -1,7 +1,7 @@
 /** The promises of the store of runs and of the queue that carries them: two ports over the same rows. */
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import type { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
-import type { Cursor } from "@castellan/domain/Page.ts"
+import { Cursor } from "@castellan/domain/Page.ts"
 import { advance, RunId, type RunStatus, type TaskName, TaskRun } from "@castellan/domain/task/TaskRun.ts"
 import { TaskRunner, TryAgain } from "@castellan/domain/task/TaskRunner.ts"
 import { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
@@ -136,6 +136,33 @@ export const storePromises: Promises<Ports> = {
       )
       assert.strictEqual(new Set(read.map(({ id }) => id)).size, 6)
       assert.isTrue(read.every(({ output }) => output === null))
+    }),
+
+  "a cursor that no list gave is taken for the beginning": () =>
+    Effect.gen(function* () {
+      const store = yield* TaskRunStore
+      const scope = yield* given.scope
+      yield* (yield* TaskRunner).enqueue(runOf(scope))
+      const beginning = yield* store.list(scope, { limit: 5, cursor: null })
+      for (const cursor of ["nonsense", "_", "12345", "999999999999999_x"]) {
+        assert.deepStrictEqual(yield* store.list(scope, { limit: 5, cursor: Cursor.make(cursor) }), beginning)
+      }
+    }),
+
+  "a NUL in a text breaks nothing": () =>
+    Effect.gen(function* () {
+      const store = yield* TaskRunStore
+      const scope = yield* given.scope
+      const run = runOf(scope)
+      yield* (yield* TaskRunner).enqueue(run)
+      const failed = next(next(run, "EXECUTING"), "FAILED", { currentStep: "a\0b", log: "c\0d", error: "\0" })
+      assert.isTrue(yield* store.save(scope, new TaskRun({ ...failed, version: 1 })))
+      const found = Option.getOrThrow(yield* store.get(scope, run.id))
+      const texts = [found.currentStep, found.logs[0]?.message, found.error]
+      assert.deepStrictEqual(
+        texts.map((text) => text?.replaceAll("\0", "\uFFFD")),
+        ["a\uFFFDb", "c\uFFFDd", "\uFFFD"]
+      )
     })
 }
 

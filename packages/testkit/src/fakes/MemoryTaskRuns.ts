@@ -62,8 +62,9 @@ export const layer = Layer.effectContext(
     const deliver = Effect.fnUntraced(function* (id: RunId, work: (run: TaskRun) => Effect.Effect<void, TryAgain>) {
       const run = rows.get(id)
       if (run === undefined) return
-      const exit = yield* Effect.exit(work(run).pipe(Effect.onInterrupt(() => offer(run))))
+      const exit = yield* Effect.exit(Effect.interruptible(work(run)))
       if (Exit.isSuccess(exit)) return
+      if (Exit.hasInterrupts(exit)) return yield* offer(run)
       const failure = Exit.findErrorOption(exit)
       const after = Option.match(failure, { onNone: () => afterDefect, onSome: (again) => again.after })
       yield* FiberSet.run(waiting, Effect.andThen(Effect.sleep(after), offer(run)))
@@ -74,7 +75,9 @@ export const layer = Layer.effectContext(
       process: (task, { concurrency }, work) =>
         Effect.gen(function* () {
           const queue = yield* queueOf(task)
-          const worker = Effect.forever(Effect.flatMap(Queue.take(queue), (id) => deliver(id, work)))
+          // Only while it waits or works may it be interrupted: what was taken is worked on or offered again.
+          const next = Effect.interruptible(Queue.take(queue))
+          const worker = Effect.forever(Effect.uninterruptible(Effect.flatMap(next, (id) => deliver(id, work))))
           for (let i = 0; i < concurrency; i++) yield* Effect.forkScoped(worker)
         }),
       ping: Effect.void
