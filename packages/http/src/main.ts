@@ -5,10 +5,12 @@ import * as Stores from "@castellan/adapters/postgres/stores.ts"
 import * as PgBossTaskRunner from "@castellan/adapters/tasks/PgBossTaskRunner.ts"
 import { ApiKeys } from "@castellan/domain/identity/ApiKeys.ts"
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
-import { NodeHttpServer, NodeRuntime } from "@effect/platform-node"
+import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
+import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Cause, Console, Effect, Layer, Option, Redacted } from "effect"
 import { HttpServer } from "effect/http"
 import { createServer } from "node:http"
+import { flushCompileCache } from "node:module"
 import { join, resolve } from "node:path"
 import * as Castellan from "./Castellan.ts"
 import * as Secret from "./Secret.ts"
@@ -60,6 +62,8 @@ const serve = Effect.gen(function* () {
       key: Option.getOrUndefined(Option.map(first, (issued) => Redacted.value(issued.secret)))
     })
   )
+  // What was compiled for this start is kept for the next, however this process ends.
+  yield* Effect.sync(flushCompileCache)
   return yield* Effect.never
 }).pipe(Effect.scoped)
 
