@@ -2,7 +2,8 @@
 import { Account, AccountId } from "@castellan/domain/identity/Account.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
-import { DateTime, Effect } from "effect"
+import { queued, RunId, type TaskName, type TaskRun } from "@castellan/domain/task/TaskRun.ts"
+import { DateTime, Effect, type Schema } from "effect"
 import { SecureRandom } from "effect/crypto"
 
 /** An account that nobody else in the test has. */
@@ -20,3 +21,16 @@ export const account = Effect.fnUntraced(function* (more: { readonly platformAdm
 
 /** The scope of a new account. */
 export const scope = Effect.map(account(), ({ id }) => AccountScope.ofOwner({ account: id }))
+
+/** A run of the scope's account that nobody else has; of a task that nothing works on, unless it says otherwise. */
+export const run = (
+  scope: AccountScope,
+  more: { readonly task?: TaskName; readonly input?: Schema.Json; readonly at?: DateTime.Utc } = {}
+): TaskRun =>
+  queued({
+    id: RunId.make(`run_${SecureRandom.uuidV4Unsafe().replaceAll("-", "")}`),
+    account: scope.account,
+    task: more.task ?? "session-lifecycle",
+    input: more.input ?? null,
+    at: more.at ?? DateTime.makeUnsafe(1_700_000_000_123)
+  })

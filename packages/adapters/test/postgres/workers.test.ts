@@ -2,34 +2,14 @@ import * as Db from "@castellan/adapters/postgres/Db.ts"
 import * as Stores from "@castellan/adapters/postgres/stores.ts"
 import * as PgBossTaskRunner from "@castellan/adapters/tasks/PgBossTaskRunner.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
-import { RunId, TaskRun } from "@castellan/domain/task/TaskRun.ts"
+import type { RunId } from "@castellan/domain/task/TaskRun.ts"
 import { TaskRunner } from "@castellan/domain/task/TaskRunner.ts"
 import * as given from "@castellan/testkit/given.ts"
 import { assert, describe, it } from "@effect/vitest"
-import { DateTime, Effect, Layer, Queue, Redacted } from "effect"
-import { SecureRandom } from "effect/crypto"
+import { Effect, Layer, Queue, Redacted } from "effect"
 import * as databases from "./databases.ts"
 
-const runOf = (scope: AccountScope) => {
-  const now = DateTime.makeUnsafe(Date.now())
-  return new TaskRun({
-    id: RunId.make(`run_${SecureRandom.uuidV4Unsafe().replaceAll("-", "")}`),
-    account: scope.account,
-    task: "setup-sandbox",
-    input: null,
-    status: "QUEUED",
-    attempt: 0,
-    currentStep: null,
-    logs: [],
-    output: null,
-    error: null,
-    createdAt: now,
-    updatedAt: now,
-    startedAt: null,
-    finishedAt: null,
-    version: 0
-  })
-}
+const runOf = (scope: AccountScope) => given.run(scope, { task: "setup-sandbox" })
 
 describe("Servers that share a Postgres", () => {
   it.live("share its runs, and never work on one twice", () =>

@@ -6,34 +6,14 @@ import { RunId, TaskRun } from "@castellan/domain/task/TaskRun.ts"
 import { TaskRunner } from "@castellan/domain/task/TaskRunner.ts"
 import * as given from "@castellan/testkit/given.ts"
 import { assert, describe, it } from "@effect/vitest"
-import { DateTime, Deferred, Effect, Layer, Redacted } from "effect"
-import { SecureRandom } from "effect/crypto"
+import { Deferred, Effect, Layer, Redacted } from "effect"
 import { sql } from "kysely"
 import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { fileURLToPath } from "node:url"
 import * as databases from "../postgres/databases.ts"
 
-const runOf = (scope: AccountScope) => {
-  const now = DateTime.makeUnsafe(Date.now())
-  return new TaskRun({
-    id: RunId.make(`run_${SecureRandom.uuidV4Unsafe().replaceAll("-", "")}`),
-    account: scope.account,
-    task: "setup-sandbox",
-    input: null,
-    status: "QUEUED",
-    attempt: 0,
-    currentStep: null,
-    logs: [],
-    output: null,
-    error: null,
-    createdAt: now,
-    updatedAt: now,
-    startedAt: null,
-    finishedAt: null,
-    version: 0
-  })
-}
+const runOf = (scope: AccountScope) => given.run(scope, { task: "setup-sandbox" })
 
 /** A server of its own on the database of that URL. */
 const server = (url: string, breaking: (db: Db.Db["Service"]) => Db.Db["Service"] = (db) => db) =>

@@ -2,6 +2,7 @@ import { HttpApi, OpenApi } from "effect/http-api"
 import { AccountsApi } from "./Accounts.ts"
 import { AccountSandboxesApi } from "./AccountSandboxes.ts"
 import { ApiKeysApi } from "./ApiKeys.ts"
+import { complete } from "./document.ts"
 import { SystemApi } from "./System.ts"
 import { TaskRunsApi } from "./TaskRuns.ts"
 
@@ -19,6 +20,7 @@ export class Api extends HttpApi.make("castellan")
       title: "Castellan",
       version: "0.1.0",
       description: "The control plane for sandboxes that run agents' work.",
-      license: { name: "MIT" }
+      license: { name: "MIT" },
+      transform: complete
     })
   ) {}

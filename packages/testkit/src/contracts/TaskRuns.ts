@@ -7,7 +7,6 @@ import { TaskRunner, TryAgain } from "@castellan/domain/task/TaskRunner.ts"
 import { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
 import { assert } from "@effect/vitest"
 import { DateTime, Deferred, Duration, Effect, Exit, type Layer, Option, Queue, type Schema } from "effect"
-import { SecureRandom } from "effect/crypto"
 import * as given from "../given.ts"
 import { holds, type Promises } from "./holds.ts"
 
@@ -19,23 +18,10 @@ const runOf = (
   scope: AccountScope,
   more: { readonly task?: TaskName; readonly createdAt?: number; readonly input?: Schema.Json } = {}
 ) =>
-  new TaskRun({
-    id: RunId.make(`run_${SecureRandom.uuidV4Unsafe().replaceAll("-", "")}`),
-    account: scope.account,
-    // A task that no other promise works on, unless it says otherwise.
+  given.run(scope, {
     task: more.task ?? "session-lifecycle",
     input: more.input ?? { some: ["ünïcode \u0000 €", 1.5, null, { deep: true }] },
-    status: "QUEUED",
-    attempt: 0,
-    currentStep: null,
-    logs: [],
-    output: null,
-    error: null,
-    createdAt: at(more.createdAt ?? 1_700_000_000_123),
-    updatedAt: at(1_700_000_000_123),
-    startedAt: null,
-    finishedAt: null,
-    version: 0
+    at: at(more.createdAt ?? 1_700_000_000_123)
   })
 
 const next = (run: TaskRun, status: RunStatus, change = {}) =>
