@@ -6,7 +6,7 @@ import { type Context, Effect, Exit, Layer, Logger } from "effect"
 export type Breaking<S> = (real: S) => Partial<S>
 
 /** How long a promise may hang on a broken layer before that counts as failing. */
-const patience = "1 second"
+const patience = "3 seconds"
 
 /** The layer with some of a port's members broken. */
 const broken = <I, S extends object, R, E>(port: Context.Key<I, S>, layer: Layer.Layer<R, E>, breaking: Breaking<S>) =>

@@ -3,7 +3,7 @@ import type { CommandId } from "@castellan/domain/sandbox/Command.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import type { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
 import { randomBytes } from "node:crypto"
-import { readFileSync, renameSync, writeFileSync } from "node:fs"
+import { closeSync, constants, openSync, readFileSync, renameSync, writeFileSync, writeSync } from "node:fs"
 import { open, readdir, rm, writeFile } from "node:fs/promises"
 import { dirname, join } from "node:path"
 
@@ -75,6 +75,16 @@ export const writeWhole = async (file: string, value: unknown, options?: { reado
   if (options?.durable) await writeFile(next, text, { mode: 0o600, flush: true })
   else writeFileSync(next, text, { mode: 0o600 })
   renameSync(next, file)
+}
+
+/** Writes over what a file holds, of the same length: who has it open reads the old or the new, and never nothing. */
+export const overwrite = (file: string, text: string): void => {
+  const descriptor = openSync(file, constants.O_WRONLY | constants.O_CREAT, 0o644)
+  try {
+    writeSync(descriptor, text, 0)
+  } finally {
+    closeSync(descriptor)
+  }
 }
 
 /** Makes sure that a directory's entries survive a loss of power. */

@@ -3,12 +3,12 @@ import { Sandbox } from "@castellan/domain/sandbox/Sandbox.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SandboxGone, SandboxNotRunning, type SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Clock, DateTime, Effect, Schema } from "effect"
-import { existsSync, readFileSync, writeFileSync } from "node:fs"
+import { existsSync, readFileSync } from "node:fs"
 import { mkdir, readdir, rename, rm } from "node:fs/promises"
 import { join } from "node:path"
 import { attempt, attemptNow, bootId, isAlive, killProcess, parseStat, type ProcessMark } from "./Host.ts"
 import type { Booted, Isolation } from "./Isolation.ts"
-import { fresh, type Layout, readJson, readText, type SandboxLayout, writeWhole } from "./Layout.ts"
+import { fresh, type Layout, readJson, readText, type SandboxLayout, overwrite, writeWhole } from "./Layout.ts"
 
 /** What is kept of a sandbox. */
 export interface Spec {
@@ -58,10 +58,9 @@ const goneWithin = 10_000
 const goneEvery = 4
 
 export const make = (layout: Layout, isolation: Isolation) => {
-  /** Written in place, since the sandbox keeps it open. */
   const writeDeadline = (spec: Spec) =>
     attemptNow("write", () =>
-      writeFileSync(layout.sandbox(spec.name).deadline, `${Math.ceil((spec.expiresAt + grace) / 1000)}\n`)
+      overwrite(layout.sandbox(spec.name).deadline, `${Math.ceil((spec.expiresAt + grace) / 1000)}\n`)
     )
 
   const write = Effect.fnUntraced(function* (spec: Spec) {

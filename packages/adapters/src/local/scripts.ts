@@ -31,7 +31,7 @@ pivot_root . tmp && cd / && umount -l /tmp || exit 1
 echo 1 > /proc/sys/user/max_user_namespaces
 unshare --user --map-user=1000 --map-group=1000 sh -c 'echo "ready $$"; while :; do sleep 86400 & wait; done' 9<&- &
 exec >/dev/null 2>&1
-while read -r deadline < /proc/self/fd/9 && [ "$(date +%s)" -lt "$deadline" ]; do
+while ! { read -r deadline < /proc/self/fd/9 && [ "$(date +%s)" -ge "$deadline" ]; }; do
   sleep ${lookAtDeadlineEvery} 9<&- &
   nap=$!
   while kill -0 "$nap"; do wait "$nap"; done

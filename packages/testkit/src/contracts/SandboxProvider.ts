@@ -462,7 +462,7 @@ export const promises: Record<string, Promise> = {
     created(
       Effect.fnUntraced(function* (name) {
         const provider = yield* SandboxProvider
-        const spec = commandSpec(compile(print("first"), Step.Sleep({ millis: 400 }), print("last")))
+        const spec = commandSpec(compile(print("first"), Step.Sleep({ millis: 1200 }), print("last")))
         yield* provider.start(name, spec)
         yield* Stream.runHead(provider.output(name, spec.id, OutputPosition.start))
         assert.isNull((yield* provider.command(name, spec.id)).end)
@@ -503,7 +503,7 @@ export const promises: Record<string, Promise> = {
     created(
       Effect.fnUntraced(function* (name) {
         const late = compile(print("early"), Step.Sleep({ millis: 20_000 }), print("late"))
-        const { end, stdout } = yield* ran(name, late, { timeout: Duration.millis(300) })
+        const { end, stdout } = yield* ran(name, late, { timeout: Duration.millis(1200) })
         assert.deepStrictEqual([end.by, end.exitCode, stdout], ["timedOut", 137, "early"])
       })
     ),
