@@ -7,7 +7,7 @@ const project = (name: string, more: object = {}) => ({
 
 export default defineConfig({
   test: {
-    testTimeout: 30_000,
+    testTimeout: 60_000,
     hookTimeout: 60_000,
     projects: [
       project("domain"),
