@@ -83,17 +83,20 @@ type Mount = readonly [source: string, target: string, type: string, options: st
 
 const isDirectory = (path: string) => lstatSync(path, { throwIfNoEntry: false })?.isDirectory() === true
 
-/** The mounts that all sandboxes have, over the overlay of their own; looked up once. */
+/**
+ * The mounts that all sandboxes have, over the overlay of their own; looked up once. What the host forbids on a mount of
+ * its own may not be allowed again on one made of it, so each forbids all that nothing in it needs.
+ */
 const mountsOfHost = (network: Network): ReadonlyArray<Mount> => [
-  ["/usr", "usr", "none", "rbind,ro,nosuid"],
+  ["/usr", "usr", "none", "rbind,ro,nosuid,nodev"],
   ...system
     .filter((name) => isDirectory(`/${name}`))
-    .map((name): Mount => [`/${name}`, name, "none", "rbind,ro,nosuid"]),
-  ["/tmp/runtime/node", "opt/castellan/bin/node", "none", "bind,ro,nosuid"],
+    .map((name): Mount => [`/${name}`, name, "none", "rbind,ro,nosuid,nodev"]),
+  ["/tmp/runtime/node", "opt/castellan/bin/node", "none", "bind,ro,nosuid,nodev"],
   ...[...shared, ...(network === "host" ? ["resolv.conf"] : [])]
     .filter((name) => existsSync(`/etc/${name}`))
-    .map((name): Mount => [`/etc/${name}`, `etc/${name}`, "none", "bind,ro,nosuid,nodev"]),
-  ...devices.map((name): Mount => [`/dev/${name}`, `dev/${name}`, "none", "bind,nosuid"]),
+    .map((name): Mount => [`/etc/${name}`, `etc/${name}`, "none", "bind,ro,nosuid,nodev,noexec"]),
+  ...devices.map((name): Mount => [`/dev/${name}`, `dev/${name}`, "none", "bind,nosuid,noexec"]),
   ["proc", "proc", "proc", "nosuid,nodev,noexec"],
   ["tmpfs", "dev/shm", "tmpfs", "nosuid,nodev,size=64m,mode=1777"],
   ["tmpfs", "tmp", "tmpfs", "nosuid,nodev,size=512m,mode=1777"]
@@ -164,7 +167,9 @@ export const make = Effect.fnUntraced(function* (root: string, network: Network)
 
   const enterAsRoot = (_: SandboxLayout, { init }: Booted) =>
     [
-      ["nsenter", "--user", "--mount", "--pid", "--net", "--ipc", "--uts", "--cgroup", "--root", "--wd"],
+      ["nsenter", "--user", "--mount", "--pid", "--ipc", "--uts", "--cgroup", "--root", "--wd"],
+      // The host's network is not the sandbox's to enter, and what enters is in it already.
+      network === "none" ? ["--net"] : [],
       ["--preserve-credentials", "--target", String(init.pid), "--"]
     ].flat()
 
