@@ -1,0 +1,103 @@
+/** Where repositories are kept, with the service's own right to all that belong to `owner`. */
+import { Context, type Effect, type Option, Schema, type Scope, type Stream } from "effect"
+import { Withheld } from "../Withheld.ts"
+import { type FileTree, RepoPath } from "./FileTree.ts"
+import { BranchName, type CommitId, Repo, type Repository, type RepoOwner } from "./Repo.ts"
+
+/** The host has no such repository, or does not show it to this service. */
+export class RepoNotFound extends Schema.TaggedError<RepoNotFound>()("RepoNotFound", { repo: Repo }) {}
+
+/** The default branch has no file at the path: nothing, a directory or a submodule. */
+export class RepoFileNotFound extends Schema.TaggedError<RepoFileNotFound>()("RepoFileNotFound", {
+  path: RepoPath
+}) {}
+
+/** The file has more bytes than are read at once. */
+export class RepoFileTooLarge extends Schema.TaggedError<RepoFileTooLarge>()("RepoFileTooLarge", {
+  path: RepoPath
+}) {}
+
+/** The branch has commits that the pushed one does not contain; nothing was changed. */
+export class PushRejected extends Schema.TaggedError<PushRejected>()("PushRejected", {
+  repo: Repo,
+  branch: BranchName
+}) {}
+
+/** What was to be pushed is no git bundle, is damaged, or has not the branch. */
+export class BundleRefused extends Schema.TaggedError<BundleRefused>()("BundleRefused", { cause: Withheld }) {}
+
+/** The host could not be asked, or refused; `retryable` tells whether asking again may help. */
+export class RepoUnavailable extends Schema.TaggedError<RepoUnavailable>()("RepoUnavailable", {
+  operation: Schema.String,
+  retryable: Schema.Boolean,
+  /** How long the host asked to be left alone, in milliseconds; null where it did not say. */
+  retryAfterMs: Schema.NullOr(Schema.Int),
+  cause: Withheld
+}) {}
+
+/** What a host is, for those who make and read URLs. */
+export interface HostSupport {
+  /** `github`, `local`, `memory`. */
+  readonly name: string
+  /** What the URL of each of its repositories begins with; no `/` at its end. */
+  readonly url: string
+  /** Whom the repositories belong to that the service makes for accounts. */
+  readonly owner: RepoOwner
+}
+
+/** The commits of a branch on their way into a sandbox. */
+export interface Fetched {
+  readonly branch: BranchName
+  /** Where the branch stands. */
+  readonly commit: CommitId
+  /** A git bundle with the branch and what it needs beyond the commits that were there; none if that is nothing. */
+  readonly bundle: Option.Option<Stream.Stream<Uint8Array, RepoUnavailable>>
+}
+
+/** Bytes of a file that are read at most. */
+export const fileRead = 25 * 1024 * 1024
+
+export class RepoHost extends Context.Service<
+  RepoHost,
+  {
+    readonly supports: HostSupport
+    /** A private repository, made empty if there was none. Idempotent: the one that stands is given back untouched. */
+    readonly ensure: (repo: Repo) => Effect.Effect<Repository, RepoUnavailable>
+    /** None when there is no such repository. */
+    readonly find: (repo: Repo) => Effect.Effect<Option.Option<Repository>, RepoUnavailable>
+    /** Deletes the repository with all its commits. Succeeds when there is none. */
+    readonly remove: (repo: Repo) => Effect.Effect<void, RepoUnavailable>
+    /**
+     * The whole tree of the default branch, however large; empty for a repository without commits. None if it is still
+     * the one of revision `known`, which is cheap to ask.
+     */
+    readonly tree: (
+      repo: Repo,
+      known: string | null
+    ) => Effect.Effect<Option.Option<FileTree>, RepoNotFound | RepoUnavailable>
+    /** The bytes of a file on the default branch, `fileRead` at most. */
+    readonly readFile: (
+      repo: Repo,
+      path: RepoPath
+    ) => Effect.Effect<Uint8Array, RepoFileNotFound | RepoFileTooLarge | RepoNotFound | RepoUnavailable>
+    /**
+     * A branch with all its commits, but those that `have` says are there already; ids it does not know are ignored.
+     * The default branch if none is named; none if there is no such branch yet. The bundle can be read until the scope
+     * closes.
+     */
+    readonly fetch: (
+      repo: Repo,
+      branch: BranchName | null,
+      have: ReadonlyArray<CommitId>
+    ) => Effect.Effect<Option.Option<Fetched>, RepoNotFound | RepoUnavailable, Scope.Scope>
+    /**
+     * Moves a branch forward to where the bundle has it, making the branch if need be. Never overwrites: a branch that
+     * has other commits stays as it is. Pushing what is there already changes nothing.
+     */
+    readonly push: <E>(
+      repo: Repo,
+      branch: BranchName,
+      bundle: Stream.Stream<Uint8Array, E>
+    ) => Effect.Effect<void, BundleRefused | E | PushRejected | RepoNotFound | RepoUnavailable>
+  }
+>()("domain/repo/RepoHost") {}
