@@ -1,6 +1,8 @@
 /** The whole control plane over whatever ports it is given: use cases, workers, housekeeping and the API. */
 import { AccountSandboxes } from "@castellan/domain/account/AccountSandboxes.ts"
 import type { AccountStore } from "@castellan/domain/account/AccountStore.ts"
+import { Access } from "@castellan/domain/identity/Access.ts"
+import type { AccessPolicy } from "@castellan/domain/identity/AccessRule.ts"
 import { Accounts } from "@castellan/domain/identity/Accounts.ts"
 import { ApiKeys } from "@castellan/domain/identity/ApiKeys.ts"
 import { answersKept, IdempotencyStore } from "@castellan/domain/identity/IdempotencyStore.ts"
@@ -20,6 +22,8 @@ export type Ports = IdentityStore | IdempotencyStore | AccountStore | TaskRunSto
 export interface CastellanOptions {
   /** 32 random bytes that key the digests of API keys and seal kept answers; the same for all servers on one store. */
   readonly secret: Redacted.Redacted<Uint8Array>
+  /** Which members may act for their organization and its members; all (`peers`) if left out. */
+  readonly access?: AccessPolicy
   /** The program and first arguments that run a prompt. */
   readonly agent?: readonly [string, ...ReadonlyArray<string>]
   /** How long a new sandbox runs before its provider stops it. */
@@ -64,5 +68,6 @@ export const layer = (options: CastellanOptions) =>
     ),
     Layer.provideMerge(TaskRuns.layer),
     Layer.provideMerge(Layer.mergeAll(Sandboxes.layer, Accounts.layer, ApiKeys.layer({ secret: options.secret }))),
+    Layer.provideMerge(Access.layer({ policy: options.access ?? "peers" })),
     Layer.provideMerge(crypto)
   )

@@ -76,5 +76,6 @@ export const settings = Effect.all({
   adminKey,
   secret,
   provider: oneOf("CASTELLAN_PROVIDER", ["local"], "local"),
+  access: oneOf("CASTELLAN_ORG_ACCESS", ["peers", "admins"], "peers"),
   agent
 })

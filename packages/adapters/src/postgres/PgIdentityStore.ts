@@ -1,13 +1,15 @@
 import { Account, AccountId } from "@castellan/domain/identity/Account.ts"
 import { ApiKey, ApiKeyId } from "@castellan/domain/identity/ApiKey.ts"
 import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
-import { DateTime, Effect, Layer, Option } from "effect"
-import type { Selectable } from "kysely"
+import { Membership, MembershipStatus, Role } from "@castellan/domain/identity/Membership.ts"
+import { DateTime, Effect, Layer, Option, Result, Schema } from "effect"
+import { type Kysely, type Selectable, sql } from "kysely"
 import { Db, query } from "./Db.ts"
 import type { Tables } from "./Tables.ts"
 import { timeOrNull, toDate, toDateOrNull } from "./times.ts"
 
 type AccountRow = Selectable<Tables["accounts"]>
+type MembershipRow = Selectable<Tables["memberships"]>
 type KeyRow = Selectable<Omit<Tables["api_keys"], "digest">>
 
 const toAccount = (row: AccountRow): Account =>
@@ -27,6 +29,64 @@ const toKey = (row: KeyRow): ApiKey =>
     createdAt: DateTime.makeUnsafe(row.created_at),
     lastUsedAt: timeOrNull(row.last_used_at),
     expiresAt: timeOrNull(row.expires_at)
+  })
+
+const toRole = Schema.decodeUnknownSync(Role)
+const toStatus = Schema.decodeUnknownSync(MembershipStatus)
+const toTarget = Schema.decodeUnknownSync(Schema.Union([MembershipStatus, Schema.Literal("organization")]))
+
+const toMembership = (row: MembershipRow): Membership =>
+  new Membership({
+    organization: AccountId.make(row.organization_id),
+    account: AccountId.make(row.account_id),
+    role: toRole(row.role),
+    status: toStatus(row.status),
+    createdAt: DateTime.makeUnsafe(row.created_at)
+  })
+
+const findMembership = (db: Kysely<Tables>, organization: AccountId, account: AccountId) =>
+  db
+    .selectFrom("memberships")
+    .selectAll()
+    .where("organization_id", "=", organization)
+    .where("account_id", "=", account)
+    .executeTakeFirst()
+    .then((row) => Option.map(Option.fromUndefinedOr(row), toMembership))
+
+/** What stands once a change was decided; changes of one organization come one after the other. */
+const change = <E>(
+  db: Kysely<Tables>,
+  organization: AccountId,
+  { actor, at, decide, member }: Parameters<typeof IdentityStore.Service.changeMember<E>>[1]
+) =>
+  db.transaction().execute(async (db) => {
+    await db.selectFrom("accounts").select("id").where("id", "=", organization).forNoKeyUpdate().execute()
+    const known = await findMembership(db, organization, member)
+    const { owners } = await db
+      .selectFrom("memberships")
+      .select(sql<number>`count(*)::int`.as("owners"))
+      .where("organization_id", "=", organization)
+      .where("role", "=", "owner")
+      .where("status", "=", "active")
+      .executeTakeFirstOrThrow()
+    const decided = decide({ actor: await findMembership(db, organization, actor), member: known, owners })
+    if (Result.isFailure(decided)) return Result.fail(decided.failure)
+    if (Option.isNone(decided.success)) {
+      await db
+        .deleteFrom("memberships")
+        .where("organization_id", "=", organization)
+        .where("account_id", "=", member)
+        .execute()
+      return Result.succeed(Option.none<Membership>())
+    }
+    const standing = decided.success.value
+    const row = await db
+      .insertInto("memberships")
+      .values({ organization_id: organization, account_id: member, ...standing, created_at: toDate(at) })
+      .onConflict((conflict) => conflict.columns(["organization_id", "account_id"]).doUpdateSet(standing))
+      .returningAll()
+      .executeTakeFirstOrThrow()
+    return Result.succeed(Option.some(toMembership(row)))
   })
 
 const keyColumns = [
@@ -152,7 +212,102 @@ export const layer = Layer.effect(
             .where("id", "=", id)
             .where((or) => or.or([or("last_used_at", "is", null), or("last_used_at", "<", toDate(at))]))
             .execute()
-        ).pipe(Effect.asVoid)
+        ).pipe(Effect.asVoid),
+      tiesBetween: (actor, target) =>
+        Effect.map(
+          query(() =>
+            sql<{ exists: boolean; role: string | null; status: string | null; target: string | null }>`
+              select exists (select from accounts where id = ${target}::uuid) as exists,
+                own.role, own.status,
+                case when own.organization_id = ${target}::uuid then 'organization' else theirs.status end as target
+              from (select) as always
+              left join (
+                memberships as own left join memberships as theirs
+                  on theirs.organization_id = own.organization_id and theirs.account_id = ${target}::uuid
+              ) on own.account_id = ${actor}::uuid
+                and (own.organization_id = ${target}::uuid or theirs.account_id is not null)`.execute(kysely)
+          ),
+          ({ rows }) => ({
+            targetExists: rows[0]!.exists,
+            shared: rows
+              .filter(({ role }) => role !== null)
+              .map(({ role, status, target }) => ({
+                role: toRole(role),
+                status: toStatus(status),
+                target: toTarget(target)
+              }))
+          })
+        ),
+      addOrganization: (scope, organization) =>
+        query(() =>
+          sql`
+            with added as (
+              insert into accounts (id, name, email, platform_admin, created_at)
+              values (${organization.id}, ${organization.name}, ${organization.email}, ${organization.platformAdmin},
+                ${toDate(organization.createdAt)})
+              on conflict (id) do nothing
+              returning id, created_at
+            )
+            insert into memberships (organization_id, account_id, role, status, created_at)
+            select id, ${scope.account}::uuid, 'owner', 'active', created_at from added`.execute(kysely)
+        ).pipe(Effect.asVoid),
+      listOrganizations: (scope) =>
+        Effect.map(
+          query(() =>
+            kysely
+              .selectFrom("memberships")
+              .innerJoin("accounts", "accounts.id", "memberships.organization_id")
+              .selectAll("memberships")
+              .select([
+                "accounts.id",
+                "accounts.name",
+                "accounts.email",
+                "accounts.platform_admin",
+                "accounts.created_at as organization_created_at"
+              ])
+              .where("account_id", "=", scope.account)
+              .orderBy("memberships.created_at")
+              .orderBy("organization_id")
+              .execute()
+          ),
+          (rows) =>
+            rows.map((row) => ({
+              organization: toAccount({ ...row, created_at: row.organization_created_at }),
+              membership: toMembership(row)
+            }))
+        ),
+      findMembership: (scope, organization) => query(() => findMembership(kysely, organization, scope.account)),
+      listMembers: (scope) =>
+        Effect.map(
+          query(() =>
+            kysely
+              .selectFrom("memberships")
+              .selectAll()
+              .where("organization_id", "=", scope.account)
+              .orderBy("created_at")
+              .orderBy("account_id")
+              .execute()
+          ),
+          (rows) => rows.map(toMembership)
+        ),
+      acceptMembership: (scope, organization) =>
+        Effect.map(
+          query(() =>
+            kysely
+              .updateTable("memberships")
+              .set({ status: "active" })
+              .where("organization_id", "=", organization)
+              .where("account_id", "=", scope.account)
+              .returningAll()
+              .executeTakeFirst()
+          ),
+          (row) => Option.map(Option.fromUndefinedOr(row), toMembership)
+        ),
+      changeMember: (scope, wanted) =>
+        Effect.flatMap(
+          query(() => change(kysely, scope.account, wanted)),
+          Effect.fromResult
+        )
     })
   })
 )

@@ -21,6 +21,13 @@ export interface Tables {
     last_used_at: TimeOrNull
     expires_at: TimeOrNull
   }
+  memberships: {
+    organization_id: string
+    account_id: string
+    role: string
+    status: string
+    created_at: Time
+  }
   idempotent_requests: {
     account_id: string
     key: string

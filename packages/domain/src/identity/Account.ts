@@ -6,6 +6,9 @@ export const AccountId = Schema.String.check(Schema.isUUID(undefined, { message:
 )
 export type AccountId = typeof AccountId.Type
 
+/** The one spelling of an id that may have come in capitals. */
+export const inLowerCase = (id: AccountId): AccountId => AccountId.make(id.toLowerCase())
+
 /** An account. Platform admins may act for every account. */
 export class Account extends Schema.Class<Account>("Account")({
   id: AccountId,

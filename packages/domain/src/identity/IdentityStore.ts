@@ -1,8 +1,29 @@
-/** Where accounts and the digests of their keys are kept. A NUL in a text may come back as U+FFFD. */
-import { Context, type DateTime, type Effect, type Option } from "effect"
+/** Where accounts, the digests of their keys, and their memberships are kept. A NUL in a text may come back as U+FFFD. */
+import { Context, type DateTime, type Effect, type Option, type Result } from "effect"
+import type { Ties } from "./AccessRule.ts"
 import type { Account, AccountId } from "./Account.ts"
 import type { AccountScope } from "./AccountScope.ts"
 import type { ApiKey, ApiKeyId, KeyDigest } from "./ApiKey.ts"
+import type { Membership } from "./Membership.ts"
+
+/** An organization as one of its members sees it. */
+export interface Joined {
+  readonly organization: Account
+  readonly membership: Membership
+}
+
+/** What a membership comes to. */
+export type Standing = Pick<Membership, "role" | "status">
+
+/** What stands in an organization when a membership is about to change. */
+export interface MembersSeen {
+  /** The membership of whoever asks for the change. */
+  readonly actor: Option.Option<Membership>
+  /** The membership that is to change. */
+  readonly member: Option.Option<Membership>
+  /** Active owners; every organization has one. */
+  readonly owners: number
+}
 
 export class IdentityStore extends Context.Service<
   IdentityStore,
@@ -25,5 +46,37 @@ export class IdentityStore extends Context.Service<
     readonly removeKey: (scope: AccountScope, id: ApiKeyId) => Effect.Effect<boolean>
     /** Records when a key was used last; an earlier time than the recorded one changes nothing. */
     readonly recordUse: (id: ApiKeyId, at: DateTime.Utc) => Effect.Effect<void>
+    /** What the access rule needs to know of an actor and a target, in one look-up. */
+    readonly tiesBetween: (actor: AccountId, target: AccountId) => Effect.Effect<Ties>
+    /**
+     * Writes an organization with the scope's account as its active owner: both or neither. An id that is known changes
+     * nothing.
+     */
+    readonly addOrganization: (scope: AccountScope, organization: Account) => Effect.Effect<void>
+    /** The organizations that the scope's account is active in or invited to, in the order it came to them. */
+    readonly listOrganizations: (scope: AccountScope) => Effect.Effect<ReadonlyArray<Joined>>
+    /** The membership of the scope's account in the organization. */
+    readonly findMembership: (scope: AccountScope, organization: AccountId) => Effect.Effect<Option.Option<Membership>>
+    /** The members of the scope's account, active and invited, in the order they came; none if it is no organization. */
+    readonly listMembers: (scope: AccountScope) => Effect.Effect<ReadonlyArray<Membership>>
+    /** Makes the membership of the scope's account in the organization active, and gives it; none if there is none. */
+    readonly acceptMembership: (
+      scope: AccountScope,
+      organization: AccountId
+    ) => Effect.Effect<Option.Option<Membership>>
+    /**
+     * Changes one membership of the scope's organization: `decide` says what is to stand, none for nothing, or fails and
+     * changes nothing. Atomic: of many changes at once each is decided on what the one before has left. A new membership
+     * gets the date `at`, one that stands keeps its own. A member need not be an account that exists.
+     */
+    readonly changeMember: <E>(
+      scope: AccountScope,
+      change: {
+        readonly actor: AccountId
+        readonly member: AccountId
+        readonly at: DateTime.Utc
+        readonly decide: (seen: MembersSeen) => Result.Result<Option.Option<Standing>, E>
+      }
+    ) => Effect.Effect<Option.Option<Membership>, E>
   }
 >()("domain/identity/IdentityStore") {}

@@ -1,6 +1,5 @@
 import { AccountSandboxes, type Work } from "@castellan/domain/account/AccountSandboxes.ts"
-import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
-import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
+import { Access } from "@castellan/domain/identity/Access.ts"
 import { Command } from "@castellan/domain/sandbox/Command.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { DateTime, Effect, Option, Schema } from "effect"
@@ -25,7 +24,7 @@ export const AccountSandboxesHandlers = HttpApiBuilder.group(
   "sandboxes",
   Effect.fn(function* (handlers) {
     const sandboxes = yield* AccountSandboxes
-    const scopeOf = AccountScope.checkedBy(yield* IdentityStore)
+    const { scopeOf } = yield* Access
 
     return handlers.handleAll({
       create: Effect.fnUntraced(function* ({ payload }) {

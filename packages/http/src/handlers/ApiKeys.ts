@@ -1,6 +1,5 @@
-import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
+import { Access } from "@castellan/domain/identity/Access.ts"
 import { ApiKeys } from "@castellan/domain/identity/ApiKeys.ts"
-import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
 import { Effect, Redacted } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
 import { Api } from "../api/Api.ts"
@@ -10,8 +9,7 @@ export const ApiKeysHandlers = HttpApiBuilder.group(
   "keys",
   Effect.fn(function* (handlers) {
     const keys = yield* ApiKeys
-    const store = yield* IdentityStore
-    const scopeOf = AccountScope.checkedBy(store)
+    const { scopeOfOwn: scopeOf } = yield* Access
 
     return handlers.handleAll({
       issue: Effect.fnUntraced(function* ({ payload: { account_id, expiresAt = null, name } }) {

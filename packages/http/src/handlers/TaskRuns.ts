@@ -1,5 +1,4 @@
-import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
-import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
+import { Access } from "@castellan/domain/identity/Access.ts"
 import { RunId } from "@castellan/domain/task/TaskRun.ts"
 import { TaskRunNotFound, TaskRuns } from "@castellan/domain/task/TaskRuns.ts"
 import { DateTime, Effect, Schema } from "effect"
@@ -18,7 +17,7 @@ export const TaskRunsHandlers = HttpApiBuilder.group(
   "runs",
   Effect.fn(function* (handlers) {
     const runs = yield* TaskRuns
-    const scopeOf = AccountScope.checkedBy(yield* IdentityStore)
+    const { scopeOf } = yield* Access
 
     return handlers.handleAll({
       list: Effect.fnUntraced(function* ({ query: { account_id, cursor = null, limit = 20, runId: wanted = "" } }) {
