@@ -38,6 +38,7 @@ const indifferent: Breaking<Provider> = () => ({
   resume: succeed,
   extend: succeed,
   snapshot: succeed,
+  snapshots: succeed,
   start: succeed,
   command: succeed,
   wait: succeed,
@@ -106,6 +107,9 @@ const breakings: Record<keyof typeof promises & string, Breaking<Provider>> = {
   }),
   "a snapshot stops its source only where the provider says so": (real) => ({
     supports: { ...real.supports, snapshotStops: true }
+  }),
+  "the snapshots of a sandbox are known for as long as they exist, also once it is removed": () => ({
+    snapshots: () => Effect.succeed([])
   }),
   "no sandbox boots from a snapshot that was removed or never was, and those that did live on": () => ({
     removeSnapshot: () => Effect.void

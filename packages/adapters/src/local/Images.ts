@@ -115,7 +115,16 @@ export const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isol
     }
   }).pipe(chains.withPermits(1))
 
+  /** The snapshots that were made of a sandbox. */
+  const of = (source: Spec["name"]) =>
+    attempt("snapshots", async () => {
+      const names = await readdir(layout.snapshots)
+      const whole = names.filter((name) => name.endsWith(".json"))
+      const all = whole.flatMap((name) => readJson<StoredSnapshot>(join(layout.snapshots, name)) ?? [])
+      return all.flatMap((stored) => (stored.source === source ? [toSnapshot(stored)] : []))
+    })
+
   const forget = (id: SnapshotId) => attempt("snapshot", () => rm(layout.snapshot(id), { force: true }))
 
-  return { chainOf, take, finish, forget, collect, chains }
+  return { chainOf, take, finish, of, forget, collect, chains }
 })

@@ -170,6 +170,7 @@ const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, 
       ),
     extend: (name, by) => sandbox(locked(name)(extend(name, by))),
     snapshot: (name) => locked(name)(images.chains.withPermits(1)(snapshot(name))),
+    snapshots: images.of,
     removeSnapshot: (id: SnapshotId) => Effect.andThen(images.forget(id), images.collect),
     start: Effect.fnUntraced(function* (name, spec) {
       const now = yield* Clock.currentTimeMillis

@@ -83,6 +83,8 @@ export class SandboxProvider extends Context.Service<
     readonly extend: (name: SandboxName, by: Duration.Duration) => Effect.Effect<Sandbox, Idle>
     /** Keeps the files as they are now. What the sandbox, or another made from the snapshot, writes later is not in it. */
     readonly snapshot: (name: SandboxName) => Effect.Effect<Snapshot, Absent>
+    /** The snapshots of the sandbox that can be booted from, whether it exists itself or not. */
+    readonly snapshots: (source: SandboxName) => Effect.Effect<ReadonlyArray<Snapshot>, SandboxUnavailable>
     /** New sandboxes can't boot from it any more; those made from it live on. Succeeds when it is already gone. */
     readonly removeSnapshot: (id: SnapshotId) => Effect.Effect<void, SandboxUnavailable>
 

@@ -266,6 +266,27 @@ export const promises: Record<string, Promise> = {
       })
     ),
 
+  "the snapshots of a sandbox are known for as long as they exist, also once it is removed": () =>
+    created((name) =>
+      created((other) =>
+        Effect.gen(function* () {
+          const provider = yield* SandboxProvider
+          assert.deepStrictEqual(yield* provider.snapshots(name), [])
+          const first = yield* provider.snapshot(name)
+          const foreign = yield* provider.snapshot(other)
+          const second = yield* provider.snapshot(name)
+          const known = yield* provider.snapshots(name)
+          assert.deepStrictEqual(new Set(known.map(({ id }) => id)), new Set([first.id, second.id]))
+          yield* provider.removeSnapshot(first.id)
+          yield* provider.remove(name)
+          assert.deepStrictEqual(yield* provider.snapshots(name), [second])
+          yield* provider.removeSnapshot(second.id)
+          yield* provider.removeSnapshot(foreign.id)
+          assert.deepStrictEqual(yield* provider.snapshots(name), [])
+        })
+      )
+    ),
+
   "no sandbox boots from a snapshot that was removed or never was, and those that did live on": (compile) =>
     created((source) =>
       named((child) =>

@@ -33,6 +33,8 @@ export class MemorySandboxes extends Context.Service<
   {
     /** The sandboxes there are. */
     readonly names: () => ReadonlyArray<SandboxName>
+    /** The snapshots there are. */
+    readonly snapshots: () => ReadonlyArray<SnapshotId>
     /** How often the provider was asked. */
     readonly calls: () => number
   }
@@ -42,7 +44,8 @@ export class MemorySandboxes extends Context.Service<
 export const layer = Layer.effectContext(
   Effect.gen(function* () {
     const machines = new Map<SandboxName, Machine>()
-    const snapshots = new Map<SnapshotId, MemoryFiles>()
+    const snapshots = new Map<SnapshotId, { readonly snapshot: Snapshot; readonly files: MemoryFiles }>()
+    let taken = 0
     const expiries = yield* FiberMap.make<SandboxName>()
     const scope = yield* Effect.scope
     let calls = 0
@@ -110,10 +113,10 @@ export const layer = Layer.effectContext(
       create: Effect.fnUntraced(function* ({ from, lifetime, name }) {
         const known = machines.get(name)
         if (known !== undefined) return toSandbox(known)
-        const image = Option.map(from, (id) => snapshots.get(id) ?? id)
-        if (Option.isSome(image) && typeof image.value === "string") return yield* new SnapshotGone({ id: image.value })
+        const image = Option.isSome(from) ? snapshots.get(from.value)?.files : new MemoryFiles()
+        if (image === undefined) return yield* new SnapshotGone({ id: Option.getOrThrow(from) })
         const now = yield* Clock.currentTimeMillis
-        const files = Option.isSome(image) ? (image.value as MemoryFiles).copy() : new MemoryFiles()
+        const files = image.copy()
         const expiresAt = now + Duration.toMillis(lifetime)
         const machine: Machine = {
           name,
@@ -156,10 +159,17 @@ export const layer = Layer.effectContext(
       }, counted),
       snapshot: Effect.fnUntraced(function* (name) {
         const machine = yield* get(name)
-        const id = SnapshotId.make(`snap_${snapshots.size}${Math.trunc(yield* Clock.currentTimeMillis)}`)
-        snapshots.set(id, machine.files.copy())
-        return new Snapshot({ id, source: name, createdAt: yield* DateTime.now })
+        const id = SnapshotId.make(`snap_${taken++}${Math.trunc(yield* Clock.currentTimeMillis)}`)
+        const snapshot = new Snapshot({ id, source: name, createdAt: yield* DateTime.now })
+        snapshots.set(id, { snapshot, files: machine.files.copy() })
+        return snapshot
       }, counted),
+      snapshots: (source) =>
+        counted(
+          Effect.sync(() =>
+            [...snapshots.values()].flatMap(({ snapshot }) => (snapshot.source === source ? [snapshot] : []))
+          )
+        ),
       removeSnapshot: (id) => counted(Effect.sync(() => void snapshots.delete(id))),
       start: Effect.fnUntraced(function* (name, spec) {
         const machine = yield* running(name)
@@ -220,7 +230,11 @@ export const layer = Layer.effectContext(
       }, counted)
     })
 
-    const handle = MemorySandboxes.of({ names: () => [...machines.keys()], calls: () => calls })
+    const handle = MemorySandboxes.of({
+      names: () => [...machines.keys()],
+      snapshots: () => [...snapshots.keys()],
+      calls: () => calls
+    })
     return Context.make(SandboxProvider, provider).pipe(Context.add(MemorySandboxes, handle))
   })
 )
