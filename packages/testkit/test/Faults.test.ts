@@ -1,8 +1,10 @@
 import { AccountStore } from "@castellan/domain/account/AccountStore.ts"
+import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { TaskRunner } from "@castellan/domain/task/TaskRunner.ts"
 import { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
 import * as AccountPromises from "@castellan/testkit/contracts/AccountStore.ts"
+import * as IdentityPromises from "@castellan/testkit/contracts/IdentityStore.ts"
 import * as ProviderPromises from "@castellan/testkit/contracts/SandboxProvider.ts"
 import * as TaskPromises from "@castellan/testkit/contracts/TaskRuns.ts"
 import * as Faults from "@castellan/testkit/Faults.ts"
@@ -20,6 +22,10 @@ const ports = Layer.mergeAll(
 ).pipe(Layer.provideMerge(Layer.merge(World.layer, Faults.Faults.layer)))
 
 // As long as no fault is planned, what goes through the decorator is as it was.
+IdentityPromises.contract(
+  "memory, behind Faults",
+  Faults.around(IdentityStore, "IdentityStore").pipe(Layer.provideMerge(Layer.merge(World.layer, Faults.Faults.layer)))
+)
 AccountPromises.contract("memory, behind Faults", ports)
 TaskPromises.contract("memory, behind Faults", ports)
 ProviderPromises.contract("memory, behind Faults", ports, asSteps)

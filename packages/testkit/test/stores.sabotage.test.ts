@@ -12,7 +12,7 @@ import * as IdentityPromises from "@castellan/testkit/contracts/IdentityStore.ts
 import * as TaskPromises from "@castellan/testkit/contracts/TaskRuns.ts"
 import { sabotage } from "@castellan/testkit/sabotage.ts"
 import * as World from "@castellan/testkit/World.ts"
-import { Effect, Option } from "effect"
+import { Effect, Option, Result } from "effect"
 
 const none = () => Effect.succeed(Option.none())
 
@@ -49,7 +49,78 @@ sabotage(IdentityStore, World.layer, IdentityPromises.promises, {
   "a NUL in a text breaks nothing": (real) => ({
     removeKey: (scope, id) => Effect.andThen(withoutNul(id), real.removeKey(scope, id))
   }),
-  "the last use of a key is recorded, and no earlier one after it": () => ({ recordUse: () => Effect.void })
+  "the last use of a key is recorded, and no earlier one after it": () => ({ recordUse: () => Effect.void }),
+  "two accounts are tied by every organization that both have a part in, and by no other": (real) => ({
+    tiesBetween: (actor, target) =>
+      Effect.map(real.tiesBetween(actor, target), (ties) => ({
+        ...ties,
+        shared: ties.shared.filter(({ target }) => target !== "invited")
+      }))
+  }),
+  "an organization is written with its first owner": (real) => ({
+    addOrganization: (_, organization) => real.addAccount(organization)
+  }),
+  "an organization whose id is known changes nothing": (real) => ({
+    addOrganization: (scope, organization) =>
+      real.addAccount(organization).pipe(
+        Effect.andThen(
+          real.changeMember(AccountScope.ofOwner({ account: organization.id }), {
+            actor: scope.account,
+            member: scope.account,
+            at: organization.createdAt,
+            decide: () => Result.succeed(Option.some({ role: "owner", status: "active" }))
+          })
+        ),
+        Effect.asVoid
+      )
+  }),
+  "organizations are listed in the order they came to the account, and nobody else's": (real) => ({
+    listOrganizations: (scope) =>
+      Effect.map(real.listOrganizations(scope), (joined) =>
+        joined.toSorted(
+          (a, b) => a.organization.createdAt.epochMilliseconds - b.organization.createdAt.epochMilliseconds
+        )
+      )
+  }),
+  "a membership is found by its account and its organization": (real) => ({
+    findMembership: (scope) =>
+      Effect.map(real.listOrganizations(scope), ([first]) => Option.fromUndefinedOr(first?.membership))
+  }),
+  "members are listed in the order they came, of the scope's organization only": (real) => ({
+    listMembers: (scope) => Effect.map(real.listMembers(scope), (members) => members.toReversed())
+  }),
+  "an invitation is accepted by its account, again and again, and by nobody else": (real) => ({
+    acceptMembership: (scope, organization) =>
+      Effect.map(
+        real.acceptMembership(scope, organization),
+        Option.filter(({ status }) => status === "invited")
+      )
+  }),
+  "a membership comes to what was decided about what stood": (real) => ({
+    changeMember: (scope, change) =>
+      real.changeMember(scope, { ...change, decide: (seen) => change.decide({ ...seen, owners: 1 }) })
+  }),
+  "a membership that stands keeps its date, whoever it is of": (real) => ({
+    changeMember: (scope, change) =>
+      real
+        .changeMember(scope, { ...change, decide: () => Result.succeed(Option.none()) })
+        .pipe(Effect.andThen(real.changeMember(scope, change)))
+  }),
+  "a change that is decided against changes nothing": (real) => ({
+    changeMember: (scope, change) =>
+      real
+        .changeMember(scope, { ...change, decide: () => Result.succeed(Option.none()) })
+        .pipe(Effect.andThen(real.changeMember(scope, change)))
+  }),
+  "of many changes at once each is decided on what the one before has left": (real) => ({
+    changeMember: Effect.fnUntraced(function* (scope, change) {
+      const decided = yield* Effect.flip(
+        real.changeMember(scope, { ...change, decide: (seen) => Result.fail(change.decide(seen)) })
+      )
+      yield* Effect.sleep("10 millis")
+      return yield* real.changeMember(scope, { ...change, decide: () => decided })
+    }) as typeof real.changeMember
+  })
 })
 
 const first = (nonce: string) => Effect.succeed(Asked.First({ nonce }))
