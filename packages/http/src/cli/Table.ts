@@ -1,0 +1,47 @@
+/** Rows of text for people: columns aligned by what they take up on a screen. */
+import { displayWidth } from "effect/cli/CliOutput"
+
+/** What a cell holds; null where there is nothing to tell. */
+export type Cell = string | number | null | undefined
+
+// A name that someone else gave must not move the cursor or change colours.
+// oxlint-disable-next-line no-control-regex
+const plain = (cell: Cell) => String(cell ?? "-").replace(/[\u0000-\u001f\u007f-\u009f]+/g, " ")
+
+const aligned = (rows: ReadonlyArray<ReadonlyArray<string>>): string => {
+  const widths: Array<number> = []
+  for (const row of rows) {
+    row.forEach((cell, column) => (widths[column] = Math.max(widths[column] ?? 0, displayWidth(cell))))
+  }
+  const line = (row: ReadonlyArray<string>) =>
+    row
+      .map((cell, column) => cell + " ".repeat(widths[column]! - displayWidth(cell)))
+      .join("  ")
+      .trimEnd()
+  return rows.map((row) => `${line(row)}\n`).join("")
+}
+
+/** A table under its headings; nothing at all where there are no rows. */
+export const table = (headings: ReadonlyArray<string>, rows: ReadonlyArray<ReadonlyArray<Cell>>): string =>
+  rows.length === 0 ? "" : aligned([headings, ...rows.map((row) => row.map(plain))])
+
+/** One thing, a line for each of its fields. */
+export const fields = (record: Record<string, Cell>): string =>
+  aligned(Object.entries(record).map(([name, value]) => [name, plain(value)]))
+
+const units: ReadonlyArray<readonly [string, number]> = [
+  ["d", 86_400_000],
+  ["h", 3_600_000],
+  ["min", 60_000],
+  ["s", 1000]
+]
+
+/** Milliseconds as the two largest units that say something. */
+export const span = (millis: number): string => {
+  if (millis < 1000) return millis === 0 ? "0 s" : `${millis} ms`
+  const at = units.findIndex(([, size]) => millis >= size)
+  const [unit, size] = units[at]!
+  const smaller = units[at + 1]
+  const rest = smaller === undefined ? 0 : Math.floor((millis % size) / smaller[1])
+  return `${Math.floor(millis / size)} ${unit}${smaller === undefined || rest === 0 ? "" : ` ${rest} ${smaller[0]}`}`
+}

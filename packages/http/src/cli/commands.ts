@@ -1,0 +1,29 @@
+/** Everything the command line can do. */
+import * as Command from "effect/cli/Command"
+import { accounts } from "./commands/accounts.ts"
+import { health } from "./commands/health.ts"
+import { keys } from "./commands/keys.ts"
+import { runs } from "./commands/runs.ts"
+import { wholeSandboxes } from "./commands/sandboxes.ts"
+import { exitCodesHelp } from "./ExitCode.ts"
+import { castellan } from "./Root.ts"
+
+const sandboxes = Command.make("sandboxes").pipe(
+  Command.withDescription("Make sandboxes, run commands in them, read and write their files"),
+  Command.withExamples([{ command: "castellan sandboxes create -- node -v" }]),
+  Command.withSubcommands([...wholeSandboxes])
+)
+
+export const commands = castellan.pipe(
+  Command.withDescription(
+    `Sandboxes that run agents' work, from the command line
+
+  Settings, by environment:
+    CASTELLAN_URL      the server's address (http://localhost:3000)
+    CASTELLAN_API_KEY  your key
+
+  ${exitCodesHelp}`
+  ),
+  Command.withExamples([{ command: "castellan sandboxes create -- node -p '6 * 7'" }]),
+  Command.withSubcommands([accounts, keys, sandboxes, runs, health])
+)

@@ -1,0 +1,40 @@
+/** Flags and arguments that several commands take. */
+import * as Argument from "effect/cli/Argument"
+import * as Flag from "effect/cli/Flag"
+import * as Option from "effect/Option"
+import * as Schema from "effect/Schema"
+
+const isId = Schema.String.check(Schema.isPattern(/^[\w-]+$/, { message: "Expected letters, digits, _ and - only" }))
+
+/** An id, which never reaches further than its one place in a path. */
+export const id = (name: string, description: string) =>
+  Argument.String(name).pipe(Argument.withDescription(description), Argument.withSchema(isId))
+
+const orUndefined = <A>(flag: Flag.Flag<A>) => Flag.map(Flag.optional(flag), Option.getOrUndefined)
+
+/** Text that may be left out. */
+export const text = (name: string, metavar: string, description: string) =>
+  orUndefined(Flag.String(name).pipe(Flag.withMetavar(metavar), Flag.withDescription(description)))
+
+/** The account that a command is for, where it is not the key's own. */
+export const account = text("account", "ID", "The account to act for, where it is not the key's own")
+
+export const page = {
+  limit: orUndefined(
+    Flag.Int("limit").pipe(Flag.withMetavar("N"), Flag.withDescription("How many to list, from 1 to 100"))
+  ),
+  all: Flag.Boolean("all").pipe(Flag.withDescription("List all of them"), Flag.withDefault(false))
+}
+
+/** A program and its arguments, behind `--`. */
+export const commandLine = Argument.String("COMMAND").pipe(
+  Argument.withDescription("The program to run and its arguments, behind --"),
+  Argument.variadic()
+)
+
+/** Whether to leave what was started to itself. */
+export const noFollow = Flag.Boolean("no-follow").pipe(
+  Flag.withoutNegation,
+  Flag.withDescription("Start it and leave it to itself"),
+  Flag.withDefault(false)
+)

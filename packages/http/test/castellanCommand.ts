@@ -1,0 +1,59 @@
+/** The command line in this process: its arguments in; what it printed, and the code it ended with, out. */
+import { run } from "@castellan/http/cli/Cli.ts"
+import * as NodeServices from "@effect/platform-node/NodeServices"
+import { ConfigProvider, Effect, Layer, Sink, Stdio, Stream } from "effect"
+import { FetchHttpClient } from "effect/http"
+import { WebApi } from "./WebApi.ts"
+
+export interface Said {
+  readonly exit: number
+  readonly stdout: string
+  readonly stderr: string
+}
+
+export interface Surroundings {
+  readonly key?: string
+  readonly env?: Record<string, string>
+  readonly stdin?: string
+  readonly fetch?: typeof globalThis.fetch
+  /** Sees what is printed as it is printed. */
+  readonly onPrint?: (text: string) => void
+}
+
+const text = (chunk: string | Uint8Array) => (typeof chunk === "string" ? chunk : new TextDecoder().decode(chunk))
+
+/** The API in this process, as a fetch function. */
+export const fetchOfApi = Effect.map(
+  WebApi,
+  (api): typeof globalThis.fetch =>
+    (input, init) =>
+      Effect.runPromise(api.fetch(new Request(input, init)))
+)
+
+/** Runs the command line over the API in this process, or over the fetch function it is given. */
+export const castellan = Effect.fnUntraced(function* (args: ReadonlyArray<string>, around: Surroundings = {}) {
+  const fetch = around.fetch ?? (yield* fetchOfApi)
+  const said = { stdout: "", stderr: "" }
+  const into = (name: keyof typeof said) => () =>
+    Sink.forEach((chunk: string | Uint8Array) =>
+      Effect.sync(() => {
+        said[name] += text(chunk)
+        around.onPrint?.(text(chunk))
+      })
+    )
+  const stdio = Stdio.layerTest({
+    stdout: into("stdout"),
+    stderr: into("stderr"),
+    stdin: around.stdin === undefined ? Stream.empty : Stream.encodeText(Stream.make(around.stdin))
+  })
+  const env = { ...(around.key === undefined ? {} : { CASTELLAN_API_KEY: around.key }), ...around.env }
+  const exit = yield* run(args).pipe(
+    Effect.provide([
+      stdio,
+      FetchHttpClient.layer.pipe(Layer.provide(Layer.succeed(FetchHttpClient.Fetch, fetch))),
+      ConfigProvider.layer(ConfigProvider.fromEnv({ env }))
+    ]),
+    Effect.provide(NodeServices.layer)
+  )
+  return { exit, ...said } satisfies Said
+})
