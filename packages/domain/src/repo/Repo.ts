@@ -12,7 +12,7 @@ export const RepoName = Schema.String.check(Schema.isPattern(/^(?!\.{1,2}$)(?!.*
 )
 export type RepoName = typeof RepoName.Type
 
-/** Which repository of a host. */
+/** Which repository of a host. Names that differ in case alone are of one repository. */
 export class Repo extends Schema.Class<Repo>("Repo")({ owner: RepoOwner, name: RepoName }) {}
 
 /** A branch's name, as git allows it and no program takes it for an option. */
@@ -35,5 +35,7 @@ export const firstBranch = BranchName.make("main")
 /** A repository as its host has it. */
 export class Repository extends Schema.Class<Repository>("Repository")({
   repo: Repo,
-  defaultBranch: BranchName
+  defaultBranch: BranchName,
+  /** Whether it is read by those alone whom its owner lets. */
+  isPrivate: Schema.Boolean
 }) {}

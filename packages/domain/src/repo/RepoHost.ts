@@ -7,7 +7,7 @@ import { BranchName, type CommitId, Repo, type Repository, type RepoOwner } from
 /** The host has no such repository, or does not show it to this service. */
 export class RepoNotFound extends Schema.TaggedError<RepoNotFound>()("RepoNotFound", { repo: Repo }) {}
 
-/** The default branch has no file at the path: nothing, a directory or a submodule. */
+/** The default branch has no file at the path: nothing, a directory, a submodule, or a link that leads to none of its files. */
 export class RepoFileNotFound extends Schema.TaggedError<RepoFileNotFound>()("RepoFileNotFound", {
   path: RepoPath
 }) {}
@@ -61,9 +61,12 @@ export class RepoHost extends Context.Service<
   RepoHost,
   {
     readonly supports: HostSupport
-    /** A private repository, made empty if there was none. Idempotent: the one that stands is given back untouched. */
+    /**
+     * A private repository, made empty if there was none, with `firstBranch` as its default branch. Idempotent: the one
+     * that stands is given back untouched.
+     */
     readonly ensure: (repo: Repo) => Effect.Effect<Repository, RepoUnavailable>
-    /** None when there is no such repository. */
+    /** The repository of that name; none when there is no such repository. */
     readonly find: (repo: Repo) => Effect.Effect<Option.Option<Repository>, RepoUnavailable>
     /** Deletes the repository with all its commits. Succeeds when there is none. */
     readonly remove: (repo: Repo) => Effect.Effect<void, RepoUnavailable>
@@ -75,7 +78,10 @@ export class RepoHost extends Context.Service<
       repo: Repo,
       known: string | null
     ) => Effect.Effect<Option.Option<FileTree>, RepoNotFound | RepoUnavailable>
-    /** The bytes of a file on the default branch, `fileRead` at most. */
+    /**
+     * The bytes of a file on the default branch, `fileRead` at most. A symbolic link is read as the file it leads to in
+     * the same tree, and never leads out of it.
+     */
     readonly readFile: (
       repo: Repo,
       path: RepoPath
@@ -83,7 +89,7 @@ export class RepoHost extends Context.Service<
     /**
      * A branch with all its commits, but those that `have` says are there already; ids it does not know are ignored.
      * The default branch if none is named; none if there is no such branch yet. The bundle can be read until the scope
-     * closes.
+     * closes, whatever becomes of the branch.
      */
     readonly fetch: (
       repo: Repo,
@@ -91,8 +97,8 @@ export class RepoHost extends Context.Service<
       have: ReadonlyArray<CommitId>
     ) => Effect.Effect<Option.Option<Fetched>, RepoNotFound | RepoUnavailable, Scope.Scope>
     /**
-     * Moves a branch forward to where the bundle has it, making the branch if need be. Never overwrites: a branch that
-     * has other commits stays as it is. Pushing what is there already changes nothing.
+     * Moves a branch, and no other, forward to where the bundle has it, making the branch if need be. Never overwrites:
+     * a branch that has other commits stays as it is. Pushing the commit it stands at changes nothing.
      */
     readonly push: <E>(
       repo: Repo,

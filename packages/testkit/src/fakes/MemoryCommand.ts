@@ -9,6 +9,7 @@ import {
 import type { CommandSpec } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Clock, DateTime, Deferred, Effect, Fiber, Option, Stream } from "effect"
 import { type Step, stepper } from "../Program.ts"
+import { runCheckout } from "./MemoryCheckout.ts"
 import { home, type MemoryFiles, resolve } from "./MemoryFiles.ts"
 
 const utf8 = new TextEncoder()
@@ -144,13 +145,19 @@ const doSteps = Effect.fnUntraced(function* (process: Process, steps: ReadonlyAr
   return 0
 })
 
-/** The programs that are there: `steps`, and of a usual system `echo`, `sleep`, `true` and `false`. */
+/** The programs that are there: `steps`, and of a usual system `echo`, `sleep`, `true`, `false`, and enough `sh` for git. */
 const programs: Record<string, (process: Process) => Effect.Effect<number>> = {
   [stepper]: (process) => doSteps(process, JSON.parse(process.spec.args[0] ?? "[]")),
   echo: ({ command, spec }) =>
     Effect.sync(() => {
       command.print("stdout", utf8.encode(`${spec.args.join(" ")}\n`))
       return 0
+    }),
+  sh: ({ command, files, spec }) =>
+    Effect.map(Clock.currentTimeMillis, (now) => {
+      const printed = runCheckout(files, spec.args, now)
+      command.print(printed === undefined ? "stderr" : "stdout", utf8.encode(printed ?? "sh: no such script\n"))
+      return printed === undefined ? 1 : 0
     }),
   sleep: ({ spec }) => Effect.as(Effect.sleep(Number(spec.args[0]) * 1000), 0),
   true: () => Effect.succeed(0),

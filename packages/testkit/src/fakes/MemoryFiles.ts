@@ -53,6 +53,10 @@ export class MemoryFiles {
     this.entries.set(path, { bytes, at })
   }
 
+  remove(path: string): void {
+    this.entries.delete(path)
+  }
+
   append(path: string, bytes: Uint8Array, at: number): void {
     this.write(path, Uint8Array.from([...(this.read(path) ?? []), ...bytes]), at)
   }

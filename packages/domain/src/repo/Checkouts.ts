@@ -1,0 +1,119 @@
+import { Context, Duration, Effect, Layer, Option, Schema, Stream } from "effect"
+import { Sandboxes } from "../sandbox/Sandboxes.ts"
+import type { Command } from "../sandbox/Command.ts"
+import type { SandboxName } from "../sandbox/SandboxName.ts"
+import type { SandboxGone, SandboxNotRunning, SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
+import { type CheckoutOptions, incoming, outgoing, said, stages } from "./Checkout.ts"
+import type { CommitId, Repo } from "./Repo.ts"
+import { RepoHost, type RepoNotFound, type RepoUnavailable } from "./RepoHost.ts"
+
+/** Git could not do it in the sandbox; `reason` is for the sandbox's owner. */
+export class CheckoutFailed extends Schema.TaggedError<CheckoutFailed>()("CheckoutFailed", {
+  reason: Schema.String
+}) {}
+
+/** Why a sandbox's files and a repository could not be brought together. */
+export type SyncFailure =
+  CheckoutFailed | RepoNotFound | RepoUnavailable | SandboxGone | SandboxNotRunning | SandboxUnavailable
+
+/** How long one of git's stages may take in a sandbox. */
+const stageTimeout = Duration.minutes(10)
+
+/** How often others may push between our merge and our push before we give up. */
+const tries = 10
+
+/** Bytes of commits that leave a sandbox at once. */
+const bundleSent = 1024 * 1024 * 1024
+
+/**
+ * Brings the files of a sandbox and a branch of a repository together. Commits cross as bundles, which the server
+ * fetches and pushes: the sandbox needs no network for it, and never sees a credential.
+ */
+export class Checkouts extends Context.Service<
+  Checkouts,
+  {
+    /**
+     * Commits what is in the sandbox's home directory, merges what others have pushed, and pushes; nobody's commits
+     * are overwritten. Gives the commit that both have then. May be repeated, also after it was cut off anywhere.
+     */
+    readonly sync: (sandbox: SandboxName, repo: Repo, options: CheckoutOptions) => Effect.Effect<CommitId, SyncFailure>
+  }
+>()("domain/repo/Checkouts") {
+  static readonly layer = Layer.effect(
+    Checkouts,
+    Effect.gen(function* () {
+      const sandboxes = yield* Sandboxes
+      const host = yield* RepoHost
+
+      const run = Effect.fnUntraced(function* (sandbox: SandboxName, command: Command) {
+        const { end, stderr, stdout } = yield* sandboxes.run(sandbox, command, stageTimeout)
+        if (end.by === "exited" && end.exitCode === 0) return stdout
+        return yield* new CheckoutFailed({ reason: reasonOf(end, stderr) })
+      })
+
+      const pull = Effect.fnUntraced(function* (
+        sandbox: SandboxName,
+        repo: Repo,
+        options: CheckoutOptions,
+        known: CommitId | null
+      ) {
+        const fetched = yield* host.fetch(repo, options.branch, known === null ? [] : [known])
+        if (Option.isNone(fetched)) return null
+        const { bundle, commit } = fetched.value
+        if (Option.isSome(bundle)) yield* sandboxes.writeFile(sandbox, incoming, bundle.value)
+        return commit
+      }, Effect.scoped)
+
+      const sync = Effect.fn("Checkouts.sync")(
+        function* (sandbox: SandboxName, repo: Repo, options: CheckoutOptions) {
+          let known = said(yield* run(sandbox, stages.record(options)), "known")
+          for (let again = 1; ; again++) {
+            const theirs: CommitId | null = yield* pull(sandbox, repo, options, known)
+            const merged = yield* run(sandbox, stages.merge(options, theirs))
+            const same = said(merged, "same")
+            if (same !== null) return same
+            const ahead = said(merged, "ahead")
+            if (ahead === null) return yield* new CheckoutFailed({ reason: "Git did not say which commit it made" })
+            const pushed = yield* host.push(repo, options.branch, limited(sandboxes.readFile(sandbox, outgoing))).pipe(
+              Effect.as(true),
+              Effect.catchTag("PushRejected", () => Effect.succeed(false))
+            )
+            if (pushed) {
+              yield* run(sandbox, stages.settle(options, ahead))
+              return ahead
+            }
+            if (again === tries) return yield* new CheckoutFailed({ reason: "Others kept pushing to the repository" })
+            known = theirs
+          }
+        },
+        Effect.catchTags({
+          BundleRefused: () => new CheckoutFailed({ reason: "The repository host refused the sandbox's commits" }),
+          CommandNotFound: () => new CheckoutFailed({ reason: "The sandbox lost git's command" }),
+          FileNotFound: () => new CheckoutFailed({ reason: "The sandbox's commits could not be read" })
+        })
+      )
+
+      return Checkouts.of({ sync })
+    })
+  )
+}
+
+const reasonOf = (end: { readonly by: string; readonly exitCode: number }, stderr: string): string => {
+  if (end.by === "lost") return "The sandbox stopped while git worked in it"
+  if (end.by !== "exited") return "Git took too long in the sandbox"
+  if (end.exitCode === 127) return "The sandbox has no git"
+  const last = stderr.trim().split("\n").at(-1)?.slice(0, 300) ?? ""
+  return last === "" ? `Git failed in the sandbox with code ${end.exitCode}` : `Git failed in the sandbox: ${last}`
+}
+
+/** The stream, as long as it is not too long. */
+const limited = <E>(content: Stream.Stream<Uint8Array, E>) =>
+  content.pipe(
+    Stream.mapAccumEffect(
+      () => 0,
+      (sent, chunk) =>
+        sent + chunk.length > bundleSent
+          ? Effect.fail(new CheckoutFailed({ reason: `There is more than ${bundleSent >> 30} GiB to be pushed` }))
+          : Effect.succeed([sent + chunk.length, [chunk]] as const)
+    )
+  )
