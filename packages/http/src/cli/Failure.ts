@@ -39,6 +39,21 @@ export class OutputClosed extends Data.TaggedError("OutputClosed") {}
 export type Failure =
   ApiRefused | Unreachable | NotCastellan | KeyMissing | UsageRefused | RunFailed | CommandExited | OutputClosed
 
+/** Whether it may be over soon: the server is away, or busy, or unwell. */
+export const isPassing = (failure: Failure): boolean => {
+  switch (failure._tag) {
+    case "Unreachable":
+      return true
+    case "ApiRefused":
+      return failure.status >= 500 || failure.status === 429
+    case "NotCastellan":
+      // A proxy says this while the server behind it starts again.
+      return failure.status >= 500
+    default:
+      return false
+  }
+}
+
 const where = "start one with `castellan serve`, or set CASTELLAN_URL to where it is"
 
 const explainRefusal = ({ requestId, say, status }: ApiRefused): string => {

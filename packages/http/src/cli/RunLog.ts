@@ -4,7 +4,7 @@ import * as Sse from "effect/encoding/Sse"
 import * as Stream from "effect/Stream"
 import type { RunStatus } from "@castellan/domain/task/TaskRun.ts"
 import { brokenOff, open, path } from "./Client.ts"
-import { type Failure, Unreachable } from "./Failure.ts"
+import { type Failure, isPassing, Unreachable } from "./Failure.ts"
 
 /** How a run ended; the code is null where no command came to its end. */
 export interface Ended {
@@ -34,9 +34,6 @@ const quiet = "500 millis"
 
 /** Milliseconds before the log is asked for again, each time it breaks off without having told anything new. */
 const afterBreaks = [250, 500, 1000, 2000, 4000, 5000, 5000, 5000, 5000, 5000]
-
-const isPassing = (failure: Failure) =>
-  failure._tag === "Unreachable" || (failure._tag === "ApiRefused" && (failure.status >= 500 || failure.status === 429))
 
 const toLogEvent = (url: string, { data, event }: Sse.Event): Effect.Effect<LogEvent | undefined, Unreachable> => {
   switch (event) {

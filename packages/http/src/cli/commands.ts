@@ -3,15 +3,19 @@ import * as Command from "effect/cli/Command"
 import { accounts } from "./commands/accounts.ts"
 import { health } from "./commands/health.ts"
 import { keys } from "./commands/keys.ts"
+import { orgs } from "./commands/orgs.ts"
+import { repository } from "./commands/repository.ts"
 import { runs } from "./commands/runs.ts"
+import { sandboxFiles } from "./commands/sandboxFiles.ts"
 import { wholeSandboxes } from "./commands/sandboxes.ts"
+import { serve } from "./commands/serve.ts"
 import { exitCodesHelp } from "./ExitCode.ts"
 import { castellan } from "./Root.ts"
 
 const sandboxes = Command.make("sandboxes").pipe(
   Command.withDescription("Make sandboxes, run commands in them, read and write their files"),
   Command.withExamples([{ command: "castellan sandboxes create -- node -v" }]),
-  Command.withSubcommands([...wholeSandboxes])
+  Command.withSubcommands([...wholeSandboxes, ...sandboxFiles, ...repository])
 )
 
 export const commands = castellan.pipe(
@@ -25,5 +29,5 @@ export const commands = castellan.pipe(
   ${exitCodesHelp}`
   ),
   Command.withExamples([{ command: "castellan sandboxes create -- node -p '6 * 7'" }]),
-  Command.withSubcommands([accounts, keys, sandboxes, runs, health])
+  Command.withSubcommands([serve, accounts, orgs, keys, sandboxes, runs, health])
 )

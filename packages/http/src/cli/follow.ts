@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import { ask } from "./Client.ts"
 import { ExitCode } from "./ExitCode.ts"
-import { ApiRefused, CommandExited, type Failure, NotCastellan, RunFailed, Unreachable } from "./Failure.ts"
+import { CommandExited, type Failure, isPassing, RunFailed } from "./Failure.ts"
 import * as Output from "./Output.ts"
 import * as RunLog from "./RunLog.ts"
 import type { Runs } from "./Wire.ts"
@@ -15,10 +15,6 @@ const write = (event: RunLog.LogEvent) => {
 
 /** The events themselves, one a line, as the API tells them. */
 const writeData = (event: RunLog.LogEvent) => Output.print(`${event.data}\n`)
-
-/** How to go on, for who stops following or is cut off. */
-export const howToGoOn = ({ account, run }: RunLog.WhichLog): string =>
-  `follow it with: castellan runs logs -f ${run}${account === undefined ? "" : ` --account ${account}`}`
 
 const endings: Record<string, string> = {
   CANCELED: "was canceled",
@@ -49,16 +45,16 @@ const endAs = Effect.fnUntraced(function* (which: RunLog.WhichLog, { exitCode, s
 
 /** Says how to go on when following ends before the run does. */
 export const goesOn =
-  (which: RunLog.WhichLog) =>
-  <A, E extends Failure, R>(self: Effect.Effect<A, E, R>) =>
-    self.pipe(
-      Effect.onInterrupt(() => Output.say(`${which.run} goes on; ${howToGoOn(which)}`)),
+  ({ account, run }: RunLog.WhichLog, by = "follow it with: castellan runs logs -f") =>
+  <A, E extends Failure, R>(self: Effect.Effect<A, E, R>) => {
+    const how = `${by} ${run}${account === undefined ? "" : ` --account ${account}`}`
+    return self.pipe(
+      Effect.onInterrupt(() => Output.say(`${run} goes on; ${how}`)),
       Effect.tapError((failure) =>
-        failure instanceof Unreachable || failure instanceof NotCastellan || failure instanceof ApiRefused
-          ? Output.say(`can't follow ${which.run} any further; ${howToGoOn(which)}`)
-          : Effect.void
+        isPassing(failure) ? Output.say(`can't follow ${run} any further; ${how}`) : Effect.void
       )
     )
+  }
 
 /** Prints what the run prints, where it prints it, until it ends, and ends with its exit code. */
 export const followed = Effect.fnUntraced(function* (which: RunLog.WhichLog) {
