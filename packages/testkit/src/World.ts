@@ -4,6 +4,7 @@ import { Layer } from "effect"
 import * as MemoryAccountStore from "./fakes/MemoryAccountStore.ts"
 import * as MemoryIdempotencyStore from "./fakes/MemoryIdempotencyStore.ts"
 import * as MemoryIdentityStore from "./fakes/MemoryIdentityStore.ts"
+import * as MemoryRepoHost from "./fakes/MemoryRepoHost.ts"
 import * as MemorySandbox from "./fakes/MemorySandbox.ts"
 import * as MemoryTaskRuns from "./fakes/MemoryTaskRuns.ts"
 
@@ -13,7 +14,8 @@ export const layer = Layer.mergeAll(
   MemoryIdempotencyStore.layer,
   MemoryAccountStore.layer,
   MemoryTaskRuns.layer,
-  MemorySandbox.layer
+  MemorySandbox.layer,
+  MemoryRepoHost.layer
 )
 
 /** What use cases need of cryptography. */

@@ -1,12 +1,15 @@
 import { AccountStore } from "@castellan/domain/account/AccountStore.ts"
 import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
+import { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { TaskRunner } from "@castellan/domain/task/TaskRunner.ts"
 import { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
 import * as AccountPromises from "@castellan/testkit/contracts/AccountStore.ts"
 import * as IdentityPromises from "@castellan/testkit/contracts/IdentityStore.ts"
+import * as RepoPromises from "@castellan/testkit/contracts/RepoHost.ts"
 import * as ProviderPromises from "@castellan/testkit/contracts/SandboxProvider.ts"
 import * as TaskPromises from "@castellan/testkit/contracts/TaskRuns.ts"
+import { author } from "@castellan/testkit/fakes/MemoryAuthor.ts"
 import * as Faults from "@castellan/testkit/Faults.ts"
 import * as given from "@castellan/testkit/given.ts"
 import { asSteps } from "@castellan/testkit/Program.ts"
@@ -17,6 +20,7 @@ import { Effect, Exit, Layer } from "effect"
 const ports = Layer.mergeAll(
   Faults.around(AccountStore, "AccountStore"),
   Faults.around(SandboxProvider, "SandboxProvider"),
+  Faults.around(RepoHost, "RepoHost"),
   Faults.around(TaskRunner, "TaskRunner"),
   Faults.around(TaskRunStore, "TaskRunStore")
 ).pipe(Layer.provideMerge(Layer.merge(World.layer, Faults.Faults.layer)))
@@ -29,6 +33,7 @@ IdentityPromises.contract(
 AccountPromises.contract("memory, behind Faults", ports)
 TaskPromises.contract("memory, behind Faults", ports)
 ProviderPromises.contract("memory, behind Faults", ports, asSteps)
+RepoPromises.contract("memory, behind Faults", ports, author)
 
 describe("A planned fault", () => {
   const everything = { limit: 10, cursor: null }

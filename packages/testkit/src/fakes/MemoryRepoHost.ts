@@ -1,0 +1,154 @@
+import type { RepoPath } from "@castellan/domain/repo/FileTree.ts"
+import {
+  type BranchName,
+  type CommitId,
+  firstBranch,
+  type Repo,
+  Repository,
+  RepoOwner
+} from "@castellan/domain/repo/Repo.ts"
+import {
+  BundleRefused,
+  fileRead,
+  PushRejected,
+  RepoFileNotFound,
+  RepoFileTooLarge,
+  RepoHost,
+  RepoNotFound
+} from "@castellan/domain/repo/RepoHost.ts"
+import { Context, Effect, Layer, Option, Stream } from "effect"
+import * as MemoryGit from "./MemoryGit.ts"
+
+interface Kept {
+  readonly repository: Repository
+  readonly branches: Map<string, CommitId>
+  commits: MemoryGit.Commits
+}
+
+/** What a test may look at behind the host's back. */
+export class MemoryRepos extends Context.Service<
+  MemoryRepos,
+  {
+    /** The repositories there are. */
+    readonly repos: () => ReadonlyArray<Repo>
+    /** Where a branch stands, the default one if none is named; undefined where there is no commit. */
+    readonly commit: (repo: Repo, branch?: BranchName) => MemoryGit.MemoryCommit | undefined
+    /** How often the host was asked. */
+    readonly calls: () => number
+  }
+>()("testkit/MemoryRepos") {}
+
+/** Links that are followed in a row. */
+const links = 5
+
+/** The file that a path leads to; undefined where it leads to none. */
+const fileAt = (files: MemoryGit.Files, path: string, follow = links): MemoryGit.MemoryFile | undefined => {
+  const found = files.get(path)
+  if (found?.kind !== "link") return found?.kind === "file" ? found : undefined
+  const target = Buffer.from(found.bytes).toString()
+  const parts = path.split("/").slice(0, -1)
+  for (const part of target.split("/")) {
+    if (part === ".." && parts.length === 0) return undefined
+    if (part === "..") parts.pop()
+    else if (part !== ".") parts.push(part)
+  }
+  return follow > 0 ? fileAt(files, parts.join("/"), follow - 1) : undefined
+}
+
+/** Repositories in memory; their bundles are those of `MemoryGit`. */
+export const layer = Layer.effectContext(
+  Effect.sync(() => {
+    const all = new Map<string, Kept>()
+    let calls = 0
+
+    const counted = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+      Effect.suspend(() => {
+        calls++
+        return effect
+      })
+
+    const keyOf = ({ name, owner }: Repo) => `${owner}/${name}`.toLowerCase()
+
+    const get = (repo: Repo) =>
+      Effect.suspend(() => {
+        const kept = all.get(keyOf(repo))
+        return kept === undefined ? Effect.fail(new RepoNotFound({ repo })) : Effect.succeed(kept)
+      })
+
+    const ensured = (repo: Repo): Kept => {
+      const repository = new Repository({ repo, defaultBranch: firstBranch, isPrivate: true })
+      const kept = all.get(keyOf(repo)) ?? { repository, branches: new Map(), commits: new Map() }
+      all.set(keyOf(repo), kept)
+      return kept
+    }
+
+    const headOf = ({ branches, commits, repository }: Kept, branch = repository.defaultBranch) => {
+      const commit = branches.get(branch)
+      return commit === undefined ? undefined : commits.get(commit)
+    }
+
+    const host = RepoHost.of({
+      supports: { name: "memory", url: "https://repositories.memory.test", owner: RepoOwner.make("castellan") },
+      ensure: (repo) => counted(Effect.sync(() => ensured(repo).repository)),
+      find: (repo) =>
+        counted(
+          Effect.map(
+            Effect.option(get(repo)),
+            Option.map(({ repository }) => repository)
+          )
+        ),
+      remove: (repo) => counted(Effect.sync(() => void all.delete(keyOf(repo)))),
+      tree: Effect.fnUntraced(function* (repo, known) {
+        const head = headOf(yield* get(repo))
+        const revision = head?.id ?? "empty"
+        if (known === revision) return Option.none()
+        return Option.some({ revision, entries: head === undefined ? [] : MemoryGit.entriesOf(head) })
+      }, counted),
+      readFile: Effect.fnUntraced(function* (repo, path: RepoPath) {
+        const file = fileAt(headOf(yield* get(repo))?.files ?? new Map(), path)
+        if (file === undefined) return yield* new RepoFileNotFound({ path })
+        return file.bytes.length > fileRead ? yield* new RepoFileTooLarge({ path }) : file.bytes
+      }, counted),
+      fetch: Effect.fnUntraced(function* (repo, named, have) {
+        const kept = yield* get(repo)
+        const branch = named ?? kept.repository.defaultBranch
+        const head = headOf(kept, branch)
+        if (head === undefined) return Option.none()
+        const bundle = MemoryGit.bundleOf(kept.commits, branch, head.id, have)
+        return Option.some({
+          branch,
+          commit: head.id,
+          bundle: Option.map(bundle, (bundle) => Stream.sync(() => MemoryGit.encode(bundle)))
+        })
+      }, counted),
+      push: <E>(repo: Repo, branch: BranchName, bundle: Stream.Stream<Uint8Array, E>) =>
+        counted(
+          Effect.gen(function* () {
+            yield* get(repo)
+            const bytes = Buffer.concat(yield* Stream.runCollect(bundle))
+            const kept = yield* get(repo)
+            const read = MemoryGit.decode(bytes)
+            const to = Option.flatMap(read, ({ branches }) => Option.fromUndefinedOr(branches[branch]))
+            const commits = Option.flatMap(read, (read) => MemoryGit.unbundled(kept.commits, read))
+            if (Option.isNone(to) || Option.isNone(commits)) return yield* new BundleRefused({ cause: "no bundle" })
+            const from = kept.branches.get(branch)
+            if (from !== undefined && !MemoryGit.isAncestor(commits.value, from, to.value)) {
+              return yield* new PushRejected({ repo, branch })
+            }
+            kept.commits = commits.value
+            kept.branches.set(branch, to.value)
+          })
+        )
+    })
+
+    const handle = MemoryRepos.of({
+      repos: () => Array.from(all.values(), ({ repository }) => repository.repo),
+      commit: (repo, branch) => {
+        const kept = all.get(keyOf(repo))
+        return kept && headOf(kept, branch)
+      },
+      calls: () => calls
+    })
+    return Context.make(RepoHost, host).pipe(Context.add(MemoryRepos, handle))
+  })
+)
