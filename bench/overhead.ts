@@ -116,9 +116,10 @@ export const run = async () => {
           status: "pending",
           createdAt,
           expiresAt: null,
-          reason: null
+          reason: null,
+          removedAt: null
         } as const
-        yield* store.add(owner.scope, new AccountSandbox(row))
+        yield* store.add(owner.scope, new AccountSandbox(row), count)
         if (i >= count - 100) yield* provider.create({ name, from: Option.none(), lifetime: Duration.minutes(30) })
       }
       const list = () => handler(new Request("http://bench/api/sandboxes", { headers: owner.headers }))

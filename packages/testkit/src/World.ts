@@ -2,6 +2,7 @@
 import { Aead, Digest, Mac, SecureRandom } from "effect/crypto"
 import { Layer } from "effect"
 import * as MemoryAccountStore from "./fakes/MemoryAccountStore.ts"
+import * as MemoryEnvironmentStore from "./fakes/MemoryEnvironmentStore.ts"
 import * as MemoryIdempotencyStore from "./fakes/MemoryIdempotencyStore.ts"
 import * as MemoryIdentityStore from "./fakes/MemoryIdentityStore.ts"
 import * as MemoryRepoHost from "./fakes/MemoryRepoHost.ts"
@@ -13,6 +14,7 @@ export const layer = Layer.mergeAll(
   MemoryIdentityStore.layer,
   MemoryIdempotencyStore.layer,
   MemoryAccountStore.layer,
+  MemoryEnvironmentStore.layer,
   MemoryTaskRuns.layer,
   MemorySandbox.layer,
   MemoryRepoHost.layer

@@ -161,7 +161,7 @@ sabotage(AccountStore, World.layer, AccountPromises.promises, {
     add: (_, sandbox) => Effect.succeed(Option.some(sandbox))
   }),
   "a row is written for the scope's account, whatever it says of itself": (real) => ({
-    add: (_, sandbox) => real.add(AccountScope.ofOwner(sandbox), sandbox)
+    add: (_, sandbox, limit) => real.add(AccountScope.ofOwner(sandbox), sandbox, limit)
   }),
   "rows are listed newest first, in pages that lose and repeat none": (real) => ({
     list: (scope, page) => real.list(scope, { ...page, cursor: null, limit: 100 })

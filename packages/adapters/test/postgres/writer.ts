@@ -15,10 +15,8 @@ const write = Effect.gen(function* () {
   while (true) {
     const name = SandboxName.make(`sbx_${SecureRandom.uuidV4Unsafe()}`)
     const createdAt = yield* DateTime.now
-    yield* store.add(
-      scope,
-      new AccountSandbox({ name, account: scope.account, status: "pending", createdAt, expiresAt: null, reason: null })
-    )
+    const rest = { status: "pending", expiresAt: null, reason: null, removedAt: null } as const
+    yield* store.add(scope, new AccountSandbox({ name, account: scope.account, createdAt, ...rest }), 1_000_000)
     process.stdout.write(`${name}\n`)
     yield* Effect.sleep(5)
   }

@@ -12,5 +12,7 @@ export class AccountSandbox extends Schema.Class<AccountSandbox>("AccountSandbox
   /** When its provider stops it; null until it was made. */
   expiresAt: Schema.NullOr(Schema.DateTimeUtc),
   /** Why it stopped or failed, in words for its owner. */
-  reason: Schema.NullOr(Schema.String)
+  reason: Schema.NullOr(Schema.String),
+  /** When its files were removed from the provider; null while they may be there. */
+  removedAt: Schema.NullOr(Schema.DateTimeUtc)
 }) {}

@@ -1,5 +1,6 @@
 /** Where it is kept which sandboxes an account has. A NUL in a text may come back as U+FFFD. */
-import { Context, type DateTime, type Effect, type Option } from "effect"
+import { Context, type DateTime, type Effect, type Option, Schema } from "effect"
+import { AccountId } from "../identity/Account.ts"
 import type { AccountScope } from "../identity/AccountScope.ts"
 import type { Page, PageOf } from "../Page.ts"
 import type { SandboxName } from "../sandbox/SandboxName.ts"
@@ -8,14 +9,26 @@ import type { AccountSandbox } from "./AccountSandbox.ts"
 /** What a look at the provider may change of a row. */
 export type Sighting = Pick<AccountSandbox, "name" | "status" | "expiresAt" | "reason">
 
+/** The account has as many live sandboxes as it may have. */
+export class SandboxQuotaReached extends Schema.TaggedError<SandboxQuotaReached>()("SandboxQuotaReached", {
+  account: AccountId,
+  limit: Schema.Int
+}) {}
+
 export class AccountStore extends Context.Service<
   AccountStore,
   {
     /**
      * Writes a row of the scope's account. Idempotent on the name: gives back the row that stands, the first one
-     * written. A name of another account gives none and changes nothing.
+     * written. A name of another account gives none and changes nothing. Fails if the account has `limit` live ones
+     * already, however many ask at once: rows that are pending, running or stopping and, at the new one's `createdAt`,
+     * not expired.
      */
-    readonly add: (scope: AccountScope, sandbox: AccountSandbox) => Effect.Effect<Option.Option<AccountSandbox>>
+    readonly add: (
+      scope: AccountScope,
+      sandbox: AccountSandbox,
+      limit: number
+    ) => Effect.Effect<Option.Option<AccountSandbox>, SandboxQuotaReached>
     /** The sandbox of that name, if it belongs to the scope's account. */
     readonly get: (scope: AccountScope, name: SandboxName) => Effect.Effect<Option.Option<AccountSandbox>>
     /** The sandboxes of the scope's account, newest first. */
@@ -24,5 +37,22 @@ export class AccountStore extends Context.Service<
     readonly see: (scope: AccountScope, sightings: ReadonlyArray<Sighting>) => Effect.Effect<void>
     /** Of all accounts: rows that were `pending` before `before`, oldest first, `limit` at most. */
     readonly listUnfinished: (before: DateTime.Utc, limit: number) => Effect.Effect<ReadonlyArray<AccountSandbox>>
+    /** Those of the scope's account whose files were not removed, oldest first, `limit` at most. */
+    readonly listKept: (scope: AccountScope, limit: number) => Effect.Effect<ReadonlyArray<AccountSandbox>>
+    /**
+     * Of all accounts: rows whose files were not removed and that expired before `before`, or, if they were never made,
+     * were written before it; oldest first, `limit` at most. Those that are `pending` are not among them.
+     */
+    readonly listExpired: (before: DateTime.Utc, limit: number) => Effect.Effect<ReadonlyArray<AccountSandbox>>
+    /**
+     * Records that the files of sandboxes of the scope's account were removed at `at`, with the reason; they are
+     * stopped then, or stay failed. Those that were removed before stay as they are.
+     */
+    readonly removed: (
+      scope: AccountScope,
+      names: ReadonlyArray<SandboxName>,
+      at: DateTime.Utc,
+      reason: string
+    ) => Effect.Effect<void>
   }
 >()("domain/account/AccountStore") {}

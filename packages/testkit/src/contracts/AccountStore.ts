@@ -20,8 +20,12 @@ const sandboxOf = (scope: AccountScope, more: Partial<AccountSandbox> = {}) =>
     createdAt: at(1_700_000_000_123),
     expiresAt: null,
     reason: null,
+    removedAt: null,
     ...more
   })
+
+/** More than any promise writes. */
+const many = 1000
 
 const everything = { limit: 100, cursor: null }
 
@@ -31,7 +35,7 @@ export const promises: Promises<AccountStore | IdentityStore> = {
       const store = yield* AccountStore
       const scope = yield* given.scope
       const sandbox = sandboxOf(scope, { status: "failed", reason: "därüm", expiresAt: at(1_700_000_999_456) })
-      assert.deepStrictEqual(yield* store.add(scope, sandbox), Option.some(sandbox))
+      assert.deepStrictEqual(yield* store.add(scope, sandbox, many), Option.some(sandbox))
       assert.deepStrictEqual(yield* store.get(scope, sandbox.name), Option.some(sandbox))
       assert.isTrue(Option.isNone(yield* store.get(scope, SandboxName.make("sbx_none"))))
     }),
@@ -41,8 +45,12 @@ export const promises: Promises<AccountStore | IdentityStore> = {
       const store = yield* AccountStore
       const scope = yield* given.scope
       const sandbox = sandboxOf(scope)
-      yield* store.add(scope, sandbox)
-      const again = yield* store.add(scope, new AccountSandbox({ ...sandbox, status: "running", createdAt: at(5) }))
+      yield* store.add(scope, sandbox, many)
+      const again = yield* store.add(
+        scope,
+        new AccountSandbox({ ...sandbox, status: "running", createdAt: at(5) }),
+        many
+      )
       assert.deepStrictEqual(again, Option.some(sandbox))
     }),
 
@@ -51,8 +59,8 @@ export const promises: Promises<AccountStore | IdentityStore> = {
       const store = yield* AccountStore
       const [one, two] = [yield* given.scope, yield* given.scope]
       const sandbox = sandboxOf(one)
-      yield* store.add(one, sandbox)
-      assert.isTrue(Option.isNone(yield* store.add(two, sandboxOf(two, { name: sandbox.name }))))
+      yield* store.add(one, sandbox, many)
+      assert.isTrue(Option.isNone(yield* store.add(two, sandboxOf(two, { name: sandbox.name }), many)))
       assert.isTrue(Option.isNone(yield* store.get(two, sandbox.name)))
       assert.deepStrictEqual(yield* store.get(one, sandbox.name), Option.some(sandbox))
       assert.deepStrictEqual((yield* store.list(two, everything)).rows, [])
@@ -63,7 +71,7 @@ export const promises: Promises<AccountStore | IdentityStore> = {
       const store = yield* AccountStore
       const [one, two] = [yield* given.scope, yield* given.scope]
       const sandbox = sandboxOf(two)
-      yield* store.add(one, sandbox)
+      yield* store.add(one, sandbox, many)
       assert.isTrue(Option.isSome(yield* store.get(one, sandbox.name)))
       assert.isTrue(Option.isNone(yield* store.get(two, sandbox.name)))
     }),
@@ -74,8 +82,8 @@ export const promises: Promises<AccountStore | IdentityStore> = {
       const [scope, other] = [yield* given.scope, yield* given.scope]
       const times = [5, 1, 3, 3, 3, 2, 5]
       const made: Array<AccountSandbox> = times.map((time) => sandboxOf(scope, { createdAt: at(time) }))
-      for (const sandbox of made) yield* store.add(scope, sandbox)
-      yield* store.add(other, sandboxOf(other, { createdAt: at(3) }))
+      for (const sandbox of made) yield* store.add(scope, sandbox, many)
+      yield* store.add(other, sandboxOf(other, { createdAt: at(3) }), many)
       const read: Array<AccountSandbox> = []
       let cursor: Cursor | null = null
       do {
@@ -100,7 +108,7 @@ export const promises: Promises<AccountStore | IdentityStore> = {
     Effect.gen(function* () {
       const store = yield* AccountStore
       const scope = yield* given.scope
-      yield* store.add(scope, sandboxOf(scope))
+      yield* store.add(scope, sandboxOf(scope), many)
       const beginning = yield* store.list(scope, everything)
       for (const cursor of ["nonsense", "_", "12345", "999999999999999_x"]) {
         assert.deepStrictEqual(yield* store.list(scope, { limit: 100, cursor: Cursor.make(cursor) }), beginning)
@@ -115,7 +123,7 @@ export const promises: Promises<AccountStore | IdentityStore> = {
       const reason = Effect.map(store.get(scope, sandbox.name), (found) =>
         Option.getOrThrow(found).reason?.replaceAll("\0", "\uFFFD")
       )
-      yield* store.add(scope, sandbox)
+      yield* store.add(scope, sandbox, many)
       assert.strictEqual(yield* reason, "a\uFFFDb")
       yield* store.see(scope, [{ name: sandbox.name, status: "failed", expiresAt: null, reason: "\0c" }])
       assert.strictEqual(yield* reason, "\uFFFDc")
@@ -126,8 +134,8 @@ export const promises: Promises<AccountStore | IdentityStore> = {
       const store = yield* AccountStore
       const [one, two] = [yield* given.scope, yield* given.scope]
       const [first, second, foreign] = [sandboxOf(one), sandboxOf(one), sandboxOf(two)]
-      for (const sandbox of [first, second]) yield* store.add(one, sandbox)
-      yield* store.add(two, foreign)
+      for (const sandbox of [first, second]) yield* store.add(one, sandbox, many)
+      yield* store.add(two, foreign, many)
       const running = { status: "running", expiresAt: at(99), reason: null } as const
       const failed = { status: "failed", expiresAt: null, reason: "it's over" } as const
       yield* store.see(one, [
@@ -159,7 +167,7 @@ export const promises: Promises<AccountStore | IdentityStore> = {
         sandboxOf(one, { createdAt: at(-1000) })
       ]
       const settled = sandboxOf(one, { createdAt: at(-2500), status: "running" })
-      for (const row of [rows[1]!, rows[2]!, rows[0]!, settled]) yield* store.add(AccountScope.ofOwner(row), row)
+      for (const row of [rows[1]!, rows[2]!, rows[0]!, settled]) yield* store.add(AccountScope.ofOwner(row), row, many)
       assert.deepStrictEqual(yield* store.listUnfinished(at(-1000), 10), [rows[0]!, rows[1]!])
       assert.deepStrictEqual(yield* store.listUnfinished(at(-999), 1), [rows[0]!])
     })

@@ -1,8 +1,15 @@
 import { AccountSandbox } from "@castellan/domain/account/AccountSandbox.ts"
-import { AccountStore } from "@castellan/domain/account/AccountStore.ts"
+import { AccountStore, SandboxQuotaReached } from "@castellan/domain/account/AccountStore.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
-import { Effect, Layer, Option } from "effect"
+import { type DateTime, Effect, Layer, Option } from "effect"
 import { pageOf } from "./pageOf.ts"
+
+const isLive = ({ expiresAt, status }: AccountSandbox, now: DateTime.Utc) =>
+  ["pending", "running", "stopping"].includes(status) &&
+  (expiresAt === null || expiresAt.epochMilliseconds > now.epochMilliseconds)
+
+/** When it was over: it expired, or, if it was never made, it was written. */
+const endOf = ({ createdAt, expiresAt }: AccountSandbox) => (expiresAt ?? createdAt).epochMilliseconds
 
 /** Rows of accounts' sandboxes in memory. */
 export const layer = Layer.sync(AccountStore, () => {
@@ -11,21 +18,22 @@ export const layer = Layer.sync(AccountStore, () => {
   const own = (scope: { readonly account: string }, name: SandboxName) =>
     Option.filter(Option.fromUndefinedOr(rows.get(name)), (row) => row.account === scope.account)
 
+  const of = (scope: { readonly account: string }) => [...rows.values()].filter((row) => row.account === scope.account)
+
   return AccountStore.of({
-    add: (scope, sandbox) =>
-      Effect.sync(() => {
-        if (!rows.has(sandbox.name)) rows.set(sandbox.name, new AccountSandbox({ ...sandbox, account: scope.account }))
-        return own(scope, sandbox.name)
+    add: (scope, sandbox, limit) =>
+      Effect.suspend(() => {
+        if (!rows.has(sandbox.name)) {
+          if (of(scope).filter((row) => isLive(row, sandbox.createdAt)).length >= limit) {
+            return Effect.fail(new SandboxQuotaReached({ account: scope.account, limit }))
+          }
+          rows.set(sandbox.name, new AccountSandbox({ ...sandbox, account: scope.account }))
+        }
+        return Effect.succeed(own(scope, sandbox.name))
       }),
     get: (scope, name) => Effect.sync(() => own(scope, name)),
     list: (scope, page) =>
-      Effect.sync(() =>
-        pageOf(
-          [...rows.values()].filter((row) => row.account === scope.account),
-          page,
-          (row) => ({ at: row.createdAt.epochMilliseconds, id: row.name })
-        )
-      ),
+      Effect.sync(() => pageOf(of(scope), page, (row) => ({ at: row.createdAt.epochMilliseconds, id: row.name }))),
     see: (scope, sightings) =>
       Effect.sync(() => {
         for (const { expiresAt, name, reason, status } of sightings) {
@@ -39,6 +47,28 @@ export const layer = Layer.sync(AccountStore, () => {
           .filter((row) => row.status === "pending" && row.createdAt.epochMilliseconds < before.epochMilliseconds)
           .sort((a, b) => a.createdAt.epochMilliseconds - b.createdAt.epochMilliseconds)
           .slice(0, limit)
-      )
+      ),
+    listKept: (scope, limit) =>
+      Effect.sync(() =>
+        of(scope)
+          .filter((row) => row.removedAt === null)
+          .sort((a, b) => a.createdAt.epochMilliseconds - b.createdAt.epochMilliseconds)
+          .slice(0, limit)
+      ),
+    listExpired: (before, limit) =>
+      Effect.sync(() =>
+        [...rows.values()]
+          .filter((row) => row.removedAt === null && row.status !== "pending" && endOf(row) < before.epochMilliseconds)
+          .sort((a, b) => endOf(a) - endOf(b))
+          .slice(0, limit)
+      ),
+    removed: (scope, names, at, reason) =>
+      Effect.sync(() => {
+        for (const row of of(scope)) {
+          if (row.removedAt !== null || !names.includes(row.name)) continue
+          const status = row.status === "failed" ? "failed" : "stopped"
+          rows.set(row.name, new AccountSandbox({ ...row, status, removedAt: at, reason }))
+        }
+      })
   })
 })
