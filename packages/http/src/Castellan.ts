@@ -7,6 +7,7 @@ import { Accounts } from "@castellan/domain/identity/Accounts.ts"
 import { ApiKeys } from "@castellan/domain/identity/ApiKeys.ts"
 import { answersKept, IdempotencyStore } from "@castellan/domain/identity/IdempotencyStore.ts"
 import type { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
+import { Organizations } from "@castellan/domain/identity/Organizations.ts"
 import { Sandboxes } from "@castellan/domain/sandbox/Sandboxes.ts"
 import type { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import * as CommandRuns from "@castellan/domain/task/CommandRuns.ts"
@@ -68,6 +69,7 @@ export const layer = (options: CastellanOptions) =>
     ),
     Layer.provideMerge(TaskRuns.layer),
     Layer.provideMerge(Layer.mergeAll(Sandboxes.layer, Accounts.layer, ApiKeys.layer({ secret: options.secret }))),
+    Layer.provideMerge(Organizations.layer),
     Layer.provideMerge(Access.layer({ policy: options.access ?? "peers" })),
     Layer.provideMerge(crypto)
   )

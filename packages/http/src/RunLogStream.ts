@@ -32,8 +32,13 @@ const writeEvent = (event: RunEvent): string => {
   return write("exit", { status, exitCode: isCommandOutput(output) ? output.exitCode : null })
 }
 
-/** The answer that carries the log. It begins at once, so that a reader knows that it is listening. */
-export const respond = <E>(log: Stream.Stream<RunEvent, E>) =>
+const accessLost = write("error", { error: "Access denied to specified account_id", code: "access_denied" })
+
+/**
+ * The answer that carries the log. It begins at once, so that a reader knows that it is listening, and breaks off when
+ * `lost` completes.
+ */
+export const respond = <E>(log: Stream.Stream<RunEvent, E>, lost: Effect.Effect<void>) =>
   HttpServerResponse.stream(
     Stream.make(": the log of a run\n\n").pipe(
       Stream.concat(
@@ -45,7 +50,8 @@ export const respond = <E>(log: Stream.Stream<RunEvent, E>) =>
                 write("error", { error: "The log can't be read any further", code: "log_broken" })
               )
             )
-          )
+          ),
+          Stream.merge(Stream.fromEffect(Effect.as(lost, accessLost)), { haltStrategy: "either" })
         )
       ),
       Stream.merge(

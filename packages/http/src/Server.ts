@@ -8,6 +8,7 @@ import * as Envelope from "./Envelope.ts"
 import { AccountsHandlers } from "./handlers/Accounts.ts"
 import { AccountSandboxesHandlers } from "./handlers/AccountSandboxes.ts"
 import { ApiKeysHandlers } from "./handlers/ApiKeys.ts"
+import { OrganizationsHandlers } from "./handlers/Organizations.ts"
 import { SystemHandlers } from "./handlers/System.ts"
 import { TaskRunsHandlers } from "./handlers/TaskRuns.ts"
 import * as Idempotency from "./Idempotency.ts"
@@ -21,7 +22,8 @@ export interface ServerOptions {
 const routes = (options: ServerOptions) =>
   Layer.mergeAll(
     HttpApiBuilder.layer(Api).pipe(
-      Layer.provide([SystemHandlers, AccountsHandlers, ApiKeysHandlers, AccountSandboxesHandlers, TaskRunsHandlers]),
+      Layer.provide([SystemHandlers, AccountsHandlers, ApiKeysHandlers, OrganizationsHandlers]),
+      Layer.provide([AccountSandboxesHandlers, TaskRunsHandlers]),
       Layer.provide([Authenticate.layer, Idempotency.layer(options)])
     ),
     HttpRouter.add("GET", "/openapi.json", Effect.succeed(HttpServerResponse.jsonUnsafe(document))),

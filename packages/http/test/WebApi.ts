@@ -9,7 +9,7 @@ import { HttpEffect } from "effect/http"
 import * as Castellan from "@castellan/http/Castellan.ts"
 import * as Server from "@castellan/http/Server.ts"
 
-const options = { secret: Redacted.make(new Uint8Array(32).fill(7)), agent: ["echo", "prompted:"] as const }
+const usual = { secret: Redacted.make(new Uint8Array(32).fill(7)), agent: ["echo", "prompted:"] as const }
 
 export interface Answer {
   readonly status: number
@@ -34,46 +34,52 @@ export class WebApi extends Context.Service<
     }) => Effect.Effect<{ readonly account: Account; readonly key: string }>
   }
 >()("http/test/WebApi") {
-  static readonly layer = Layer.effect(
-    WebApi,
-    Effect.gen(function* () {
-      const context = yield* Effect.context<
-        Castellan.Ports | ApiKeys | Layer.Success<ReturnType<typeof Castellan.layer>>
-      >()
-      const keys = yield* ApiKeys
-      const app = yield* Server.make(options)
-      const handler = HttpEffect.toWebHandler(Effect.provide(app, context))
-      const fetch = (request: Request) => Effect.promise((signal) => handler(new Request(request, { signal })))
-      return WebApi.of({
-        fetch,
-        ask: Effect.fnUntraced(function* (method, path, { body, headers = {}, key } = {}) {
-          const init: RequestInit = {
-            method,
-            headers: {
-              ...(key === undefined ? {} : { "x-api-key": key }),
-              ...(body === undefined ? {} : { "content-type": "application/json" }),
-              ...headers
+  /** Over a World of its own, with options that are not the usual ones. */
+  static readonly layerWith = (more: Partial<Castellan.CastellanOptions>) => {
+    const options: Castellan.CastellanOptions = { ...usual, ...more }
+    return Layer.effect(
+      WebApi,
+      Effect.gen(function* () {
+        const context = yield* Effect.context<
+          Castellan.Ports | ApiKeys | Layer.Success<ReturnType<typeof Castellan.layer>>
+        >()
+        const keys = yield* ApiKeys
+        const app = yield* Server.make(options)
+        const handler = HttpEffect.toWebHandler(Effect.provide(app, context))
+        const fetch = (request: Request) => Effect.promise((signal) => handler(new Request(request, { signal })))
+        return WebApi.of({
+          fetch,
+          ask: Effect.fnUntraced(function* (method, path, { body, headers = {}, key } = {}) {
+            const init: RequestInit = {
+              method,
+              headers: {
+                ...(key === undefined ? {} : { "x-api-key": key }),
+                ...(body === undefined ? {} : { "content-type": "application/json" }),
+                ...headers
+              }
             }
-          }
-          if (body !== undefined) init.body = typeof body === "string" ? body : JSON.stringify(body)
-          const response = yield* fetch(new Request(`http://castellan.test${path}`, init))
-          const text = yield* Effect.promise(() => response.text())
-          const isJson = response.headers.get("content-type")?.includes("json") === true
-          return {
-            status: response.status,
-            headers: response.headers,
-            text,
-            json: isJson && text !== "" ? JSON.parse(text) : undefined
-          }
-        }),
-        join: (more) =>
-          Effect.gen(function* () {
-            const account = yield* given.account(more)
-            const scope = AccountScope.ofOwner({ account: account.id })
-            const { secret } = yield* keys.issue(scope, { name: "test", expiresAt: null })
-            return { account, key: Redacted.value(secret) }
-          }).pipe(Effect.provide(context))
+            if (body !== undefined) init.body = typeof body === "string" ? body : JSON.stringify(body)
+            const response = yield* fetch(new Request(`http://castellan.test${path}`, init))
+            const text = yield* Effect.promise(() => response.text())
+            const isJson = response.headers.get("content-type")?.includes("json") === true
+            return {
+              status: response.status,
+              headers: response.headers,
+              text,
+              json: isJson && text !== "" ? JSON.parse(text) : undefined
+            }
+          }),
+          join: (more) =>
+            Effect.gen(function* () {
+              const account = yield* given.account(more)
+              const scope = AccountScope.ofOwner({ account: account.id })
+              const { secret } = yield* keys.issue(scope, { name: "test", expiresAt: null })
+              return { account, key: Redacted.value(secret) }
+            }).pipe(Effect.provide(context))
+        })
       })
-    })
-  ).pipe(Layer.provideMerge(Castellan.layer(options)), Layer.provideMerge(World.layer))
+    ).pipe(Layer.provideMerge(Castellan.layer(options)), Layer.provideMerge(World.layer))
+  }
+
+  static readonly layer = WebApi.layerWith({})
 }

@@ -15,6 +15,9 @@ interface Memberships {
 export class AccountScope {
   readonly account: AccountId
 
+  /** Keeps what only looks like a scope from being one. */
+  protected readonly proven = true
+
   private constructor(account: AccountId) {
     this.account = account
   }

@@ -1,20 +1,25 @@
-import { Context, DateTime, Effect, Layer, Schema } from "effect"
+import { Context, DateTime, Effect, Layer, Option } from "effect"
+import { Digest } from "effect/crypto/Digest"
 import { SecureRandom } from "effect/crypto/SecureRandom"
-import { Account, AccountId } from "./Account.ts"
-import { CurrentActor } from "./CurrentActor.ts"
+import { newNonce } from "../newNonce.ts"
+import { Account } from "./Account.ts"
+import { accountIdOf } from "./accountIdOf.ts"
+import type { CurrentActor } from "./CurrentActor.ts"
 import { IdentityStore } from "./IdentityStore.ts"
+import { type NotPlatformAdmin, PlatformAdmin } from "./PlatformAdmin.ts"
 
-/** Only a platform admin may do this. */
-export class NotPlatformAdmin extends Schema.TaggedError<NotPlatformAdmin>()("NotPlatformAdmin", {}) {}
+/** What an account is made of; the same nonce gives the same account. */
+export interface NewAccount {
+  readonly name: string | null
+  readonly email: string | null
+  readonly nonce: Option.Option<string>
+}
 
 export class Accounts extends Context.Service<
   Accounts,
   {
     /** Makes an account. The actor must be a platform admin. */
-    readonly create: (wanted: {
-      readonly name: string | null
-      readonly email: string | null
-    }) => Effect.Effect<Account, NotPlatformAdmin, CurrentActor>
+    readonly create: (wanted: NewAccount) => Effect.Effect<Account, NotPlatformAdmin, CurrentActor>
   }
 >()("domain/identity/Accounts") {
   static readonly layer = Layer.effect(
@@ -22,22 +27,20 @@ export class Accounts extends Context.Service<
     Effect.gen(function* () {
       const store = yield* IdentityStore
       const random = yield* SecureRandom
+      const digest = yield* Digest
 
-      const create = Effect.fn("Accounts.create")(function* (wanted: {
-        readonly name: string | null
-        readonly email: string | null
-      }) {
-        const actor = yield* CurrentActor
-        if (!actor.platformAdmin) return yield* new NotPlatformAdmin()
+      const create = Effect.fn("Accounts.create")(function* (wanted: NewAccount) {
+        yield* PlatformAdmin.proof
+        const nonce = Option.isSome(wanted.nonce) ? wanted.nonce.value : yield* newNonce(random)
         const account = new Account({
-          id: AccountId.make(yield* random.uuidV4()),
+          id: yield* accountIdOf(digest, nonce),
           name: wanted.name,
           email: wanted.email,
           platformAdmin: false,
           createdAt: yield* DateTime.now
         })
         yield* store.addAccount(account)
-        return account
+        return Option.getOrElse(yield* store.findAccount(account.id), () => account)
       })
 
       return Accounts.of({ create })

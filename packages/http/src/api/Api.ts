@@ -3,6 +3,7 @@ import { AccountsApi } from "./Accounts.ts"
 import { AccountSandboxesApi } from "./AccountSandboxes.ts"
 import { ApiKeysApi } from "./ApiKeys.ts"
 import { complete } from "./document.ts"
+import { OrganizationsApi } from "./Organizations.ts"
 import { SystemApi } from "./System.ts"
 import { TaskRunsApi } from "./TaskRuns.ts"
 
@@ -11,6 +12,7 @@ export class Api extends HttpApi.make("castellan")
   .add(SystemApi)
   .add(AccountsApi)
   .add(ApiKeysApi)
+  .add(OrganizationsApi)
   .add(AccountSandboxesApi)
   .add(TaskRunsApi)
   // All issues of a request are looked for, so that an answer can name every field that is missing.

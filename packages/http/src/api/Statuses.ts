@@ -1,7 +1,14 @@
 /** What each failure is on the wire: the only place that knows both the domain's errors and HTTP's statuses. */
 import { AccountHidden } from "@castellan/domain/identity/AccountScope.ts"
-import { NotPlatformAdmin } from "@castellan/domain/identity/Accounts.ts"
 import { ApiKeyNotFound, KeyRefused } from "@castellan/domain/identity/ApiKeys.ts"
+import {
+  AccountUnknown,
+  LastOwnerStays,
+  OrganizationNotFound,
+  OwnMember,
+  RoleForbids
+} from "@castellan/domain/identity/Organizations.ts"
+import { NotPlatformAdmin } from "@castellan/domain/identity/PlatformAdmin.ts"
 import { SandboxNotCreated } from "@castellan/domain/account/AccountSandboxes.ts"
 import { SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { TaskRunNotFound } from "@castellan/domain/task/TaskRuns.ts"
@@ -42,6 +49,13 @@ export const Statuses = {
   KeyRefused: onWire(KeyRefused, 401, () => errorBody("unauthorized", "Unauthorized")),
   AccountHidden: onWire(AccountHidden, 403, () => errorBody("access_denied", "Access denied to specified account_id")),
   NotPlatformAdmin: onWire(NotPlatformAdmin, 403, () => errorBody("forbidden", "Forbidden")),
+  RoleForbids: onWire(RoleForbids, 403, () => errorBody("forbidden", "Forbidden")),
+  OrganizationNotFound: onWire(OrganizationNotFound, 404, () =>
+    errorBody("organization_not_found", "Organization not found")
+  ),
+  AccountUnknown: onWire(AccountUnknown, 404, () => errorBody("account_not_found", "Account not found")),
+  LastOwnerStays: onWire(LastOwnerStays, 409, () => errorBody("last_owner", "The last owner can't leave")),
+  OwnMember: onWire(OwnMember, 400, () => errorBody("invalid_request", "An organization can't be a member of itself")),
   RequestRefused: onWire(RequestRefused, 400, ({ say }) => errorBody("invalid_request", say)),
   ApiKeyNotFound: onWire(ApiKeyNotFound, 404, () => errorBody("api_key_not_found", "API key not found")),
   TaskRunNotFound: onWire(TaskRunNotFound, 404, () => errorBody("task_run_not_found", "Task run not found")),

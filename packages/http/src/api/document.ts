@@ -12,7 +12,13 @@ const idempotencyKey = {
   schema: { type: "string", minLength: 1, maxLength: 255 }
 }
 
-const creates = new Set(["sandboxes.create", "keys.issue", "accounts.create"])
+const creates = new Set([
+  "sandboxes.create",
+  "keys.issue",
+  "accounts.create",
+  "organizations.create",
+  "organizations.invite"
+])
 
 type Json = Record<string, unknown>
 

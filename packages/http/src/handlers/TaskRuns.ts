@@ -1,4 +1,5 @@
 import { Access } from "@castellan/domain/identity/Access.ts"
+import { CurrentActor } from "@castellan/domain/identity/CurrentActor.ts"
 import { RunId } from "@castellan/domain/task/TaskRun.ts"
 import { TaskRunNotFound, TaskRuns } from "@castellan/domain/task/TaskRuns.ts"
 import { DateTime, Effect, Schema } from "effect"
@@ -17,7 +18,7 @@ export const TaskRunsHandlers = HttpApiBuilder.group(
   "runs",
   Effect.fn(function* (handlers) {
     const runs = yield* TaskRuns
-    const { scopeOf } = yield* Access
+    const { scopeOf, untilLost } = yield* Access
 
     return handlers.handleAll({
       list: Effect.fnUntraced(function* ({ query: { account_id, cursor = null, limit = 20, runId: wanted = "" } }) {
@@ -36,7 +37,8 @@ export const TaskRunsHandlers = HttpApiBuilder.group(
       logs: Effect.fnUntraced(function* ({ headers, params, query }) {
         const scope = yield* scopeOf(query.account_id)
         const run = yield* runs.get(scope, yield* runId(params.runId))
-        return RunLogStream.respond(runs.log(scope, run.id, RunLogStream.positionAfter(headers["last-event-id"])))
+        const log = runs.log(scope, run.id, RunLogStream.positionAfter(headers["last-event-id"]))
+        return RunLogStream.respond(log, Effect.provideService(untilLost(scope), CurrentActor, yield* CurrentActor))
       }),
       cancel: Effect.fnUntraced(function* ({ params, query }) {
         const scope = yield* scopeOf(query.account_id)

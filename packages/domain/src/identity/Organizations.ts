@@ -1,0 +1,167 @@
+import { Context, DateTime, Effect, Layer, Option, Schema } from "effect"
+import { Digest } from "effect/crypto/Digest"
+import { SecureRandom } from "effect/crypto/SecureRandom"
+import { newNonce } from "../newNonce.ts"
+import { Access } from "./Access.ts"
+import { Account, AccountId, inLowerCase } from "./Account.ts"
+import { accountIdOf } from "./accountIdOf.ts"
+import { AccountScope } from "./AccountScope.ts"
+import { CurrentActor } from "./CurrentActor.ts"
+import { IdentityStore, type Joined } from "./IdentityStore.ts"
+import { invitation, type Refusal, removal } from "./MemberChange.ts"
+import type { Membership, Role } from "./Membership.ts"
+
+/** There is no such organization, or the actor has no part in it: nobody learns which. */
+export class OrganizationNotFound extends Schema.TaggedError<OrganizationNotFound>()("OrganizationNotFound", {
+  id: AccountId
+}) {}
+
+/** The actor's role in the organization does not permit it. */
+export class RoleForbids extends Schema.TaggedError<RoleForbids>()("RoleForbids", {}) {}
+
+/** Nobody would be left who owns the organization. */
+export class LastOwnerStays extends Schema.TaggedError<LastOwnerStays>()("LastOwnerStays", {}) {}
+
+/** An organization is no member of itself. */
+export class OwnMember extends Schema.TaggedError<OwnMember>()("OwnMember", {}) {}
+
+/** There is no such account; said to platform admins only, who may know. */
+export class AccountUnknown extends Schema.TaggedError<AccountUnknown>()("AccountUnknown", { account: AccountId }) {}
+
+export class Organizations extends Context.Service<
+  Organizations,
+  {
+    /** Makes an organization that the actor owns. The same nonce gives the same organization. */
+    readonly create: (wanted: {
+      readonly name: string
+      readonly nonce: Option.Option<string>
+    }) => Effect.Effect<Account, never, CurrentActor>
+    /** The organizations that the actor is active in or invited to, in the order it came to them. */
+    readonly list: Effect.Effect<ReadonlyArray<Joined>, never, CurrentActor>
+    /** The members of an organization, for its active members and platform admins. */
+    readonly members: (
+      organization: AccountId
+    ) => Effect.Effect<ReadonlyArray<Membership>, OrganizationNotFound, CurrentActor>
+    /**
+     * Invites an account, or gives a member another role; asking again changes nothing. For owners and admins, who are
+     * not told whether there is such an account: an invitation to none stands like any other. A platform admin's makes
+     * the account a member at once.
+     */
+    readonly invite: (
+      organization: AccountId,
+      wanted: { readonly account: AccountId; readonly role: Role | null }
+    ) => Effect.Effect<
+      Membership,
+      OrganizationNotFound | RoleForbids | LastOwnerStays | OwnMember | AccountUnknown,
+      CurrentActor
+    >
+    /** Makes the actor, who is invited, an active member; may be repeated. */
+    readonly accept: (organization: AccountId) => Effect.Effect<Membership, OrganizationNotFound, CurrentActor>
+    /** Ends a membership or an invitation, by itself or by owners and admins; may be repeated. */
+    readonly remove: (
+      organization: AccountId,
+      account: AccountId
+    ) => Effect.Effect<void, OrganizationNotFound | RoleForbids | LastOwnerStays, CurrentActor>
+  }
+>()("domain/identity/Organizations") {
+  static readonly layer = Layer.effect(
+    Organizations,
+    Effect.gen(function* () {
+      const store = yield* IdentityStore
+      const access = yield* Access
+      const random = yield* SecureRandom
+      const digest = yield* Digest
+
+      const scopeOf = (organization: AccountId) => AccountScope.ofOwner({ account: organization })
+
+      const refuse = (organization: AccountId) => (refusal: Refusal) => {
+        switch (refusal) {
+          case "Hidden":
+            return new OrganizationNotFound({ id: organization })
+          case "Forbidden":
+            return new RoleForbids()
+          case "LastOwner":
+            return new LastOwnerStays()
+        }
+      }
+
+      const create = Effect.fn("Organizations.create")(function* (wanted: {
+        readonly name: string
+        readonly nonce: Option.Option<string>
+      }) {
+        const nonce = Option.isSome(wanted.nonce) ? wanted.nonce.value : yield* newNonce(random)
+        const organization = new Account({
+          id: yield* accountIdOf(digest, nonce),
+          name: wanted.name,
+          email: null,
+          platformAdmin: false,
+          createdAt: yield* DateTime.now
+        })
+        yield* store.addOrganization(yield* AccountScope.own, organization)
+        return organization
+      })
+
+      const members = Effect.fn("Organizations.members")(function* (named: AccountId) {
+        const organization = inLowerCase(named)
+        const { platformAdmin } = yield* CurrentActor
+        const own = yield* store.findMembership(yield* AccountScope.own, organization)
+        const isMember = Option.isSome(own) && own.value.status === "active"
+        const found = isMember || platformAdmin ? yield* store.listMembers(scopeOf(organization)) : []
+        return found.length > 0 ? found : yield* new OrganizationNotFound({ id: organization })
+      })
+
+      const invite = Effect.fn("Organizations.invite")(function* (
+        named: AccountId,
+        wanted: { readonly account: AccountId; readonly role: Role | null }
+      ) {
+        const organization = inLowerCase(named)
+        const member = inLowerCase(wanted.account)
+        const { id: actor, platformAdmin } = yield* CurrentActor
+        if (member === organization) return yield* new OwnMember()
+        if (platformAdmin && Option.isNone(yield* store.findAccount(member))) {
+          return yield* new AccountUnknown({ account: member })
+        }
+        const stands = yield* store
+          .changeMember(scopeOf(organization), {
+            actor,
+            member,
+            at: yield* DateTime.now,
+            decide: (seen) => invitation(seen, { platformAdmin, role: wanted.role })
+          })
+          .pipe(Effect.mapError(refuse(organization)))
+        yield* access.changed(member)
+        return Option.getOrThrow(stands)
+      })
+
+      const accept = Effect.fn("Organizations.accept")(function* (named: AccountId) {
+        const organization = inLowerCase(named)
+        const accepted = yield* store.acceptMembership(yield* AccountScope.own, organization)
+        return Option.isSome(accepted) ? accepted.value : yield* new OrganizationNotFound({ id: organization })
+      })
+
+      const remove = Effect.fn("Organizations.remove")(function* (named: AccountId, account: AccountId) {
+        const organization = inLowerCase(named)
+        const member = inLowerCase(account)
+        const { id: actor, platformAdmin } = yield* CurrentActor
+        yield* store
+          .changeMember(scopeOf(organization), {
+            actor,
+            member,
+            at: yield* DateTime.now,
+            decide: (seen) => removal(seen, { platformAdmin, itself: actor === member })
+          })
+          .pipe(Effect.mapError(refuse(organization)))
+        yield* access.changed(member)
+      })
+
+      return Organizations.of({
+        create,
+        list: Effect.flatMap(AccountScope.own, store.listOrganizations),
+        members,
+        invite,
+        accept,
+        remove
+      })
+    })
+  )
+}
