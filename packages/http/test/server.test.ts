@@ -1,71 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Schedule } from "effect"
-import { type ChildProcess, spawn } from "node:child_process"
+import { Effect } from "effect"
 import { once } from "node:events"
-import { mkdtemp, readdir, readFile, rm } from "node:fs/promises"
-import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { fileURLToPath } from "node:url"
-
-const main = fileURLToPath(new URL("../src/main.ts", import.meta.url))
-
-/** Ends the sandboxes that a server left running, as they are meant to be. */
-const endSandboxes = async (directory: string) => {
-  const sandboxes = join(directory, "local", "sandboxes")
-  for (const name of await readdir(sandboxes).catch(() => [])) {
-    const init = await readFile(join(sandboxes, name, "init"), "utf8").catch(() => "0")
-    if (Number.parseInt(init, 10) > 1) process.kill(Number.parseInt(init, 10), "SIGKILL")
-  }
-}
-
-const dataDirectory = Effect.acquireRelease(
-  Effect.promise(() => mkdtemp(join(tmpdir(), "castellan-server-"))),
-  (directory) =>
-    Effect.promise(async () => {
-      await endSandboxes(directory)
-      await rm(directory, { recursive: true, force: true })
-    })
-)
-
-interface Running {
-  readonly child: ChildProcess
-  readonly said: () => string
-}
-
-const started = (environment: Record<string, string>) =>
-  Effect.acquireRelease(
-    Effect.sync((): Running => {
-      const { PATH = "" } = process.env
-      const child = spawn(process.execPath, [main], { env: { PATH, PORT: "0", ...environment } })
-      let text = ""
-      for (const pipe of [child.stdout, child.stderr]) pipe.setEncoding("utf8").on("data", (chunk) => (text += chunk))
-      return { child, said: () => text }
-    }),
-    ({ child }) =>
-      Effect.promise(async () => {
-        if (child.exitCode !== null || child.signalCode !== null) return
-        child.kill("SIGTERM")
-        await once(child, "exit")
-      })
-  )
-
-/** The server once it has said where it listens. */
-const listening = Effect.fnUntraced(function* (environment: Record<string, string>) {
-  const server = yield* started(environment)
-  const url = yield* Effect.suspend(() => {
-    const found = /listens on (\S+)/.exec(server.said())?.[1]
-    return found !== undefined && server.said().includes("sandboxes  ")
-      ? Effect.succeed(found)
-      : Effect.fail(server.said())
-  }).pipe(Effect.retry({ schedule: Schedule.spaced("50 millis"), times: 600 }))
-  return { ...server, url, key: /^ {2}(cst_\w+)$/m.exec(server.said())?.[1] }
-})
-
-const killed = ({ child }: Running) =>
-  Effect.promise(async () => {
-    child.kill("SIGKILL")
-    await once(child, "exit")
-  })
+import { dataDirectory, killed, listening, started } from "./serverProcess.ts"
 
 /** What a server says that does not start, and how it ends. */
 const refused = Effect.fnUntraced(function* (environment: Record<string, string>) {
