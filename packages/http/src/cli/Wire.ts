@@ -1,83 +1,56 @@
-/** The API's answers as far as people are shown them. */
-import type { SandboxesResponse } from "../api/AccountSandboxes.ts"
-import type { Run as RunSchema } from "../api/TaskRuns.ts"
+/** The API's answers as they come, named for those who show them: types alone, so that no schema is loaded for them. */
+import type { Schema } from "effect"
+import type { HttpApiEndpoint, HttpApiGroup } from "effect/http-api"
+import type { AccountsApi } from "../api/Accounts.ts"
+import type { AccountSandboxesApi } from "../api/AccountSandboxes.ts"
+import type { ApiKeysApi } from "../api/ApiKeys.ts"
+import type { OrganizationsApi } from "../api/Organizations.ts"
+import type { SystemApi } from "../api/System.ts"
+import type { TaskRunsApi } from "../api/TaskRuns.ts"
 
-interface Paged {
-  readonly next_cursor?: string
-}
+type SuccessOf<Group, Endpoint extends string> = HttpApiEndpoint.Success<
+  HttpApiEndpoint.WithIdentifier<HttpApiGroup.Endpoints<Group>, Endpoint>
+>
 
-export type Sandboxes = typeof SandboxesResponse.Encoded
+/** What an endpoint of a group answers, as JSON has it. */
+type AnswerOf<Group, Endpoint extends string> =
+  SuccessOf<Group, Endpoint> extends Schema.toCodecJson<infer Answer> ? Answer["Encoded"] : never
+
+export type Ready = AnswerOf<typeof SystemApi, "ready">
+
+export type NewAccount = AnswerOf<typeof AccountsApi, "create">
+
+export type NewOrganization = AnswerOf<typeof OrganizationsApi, "create">
+export type Organizations = AnswerOf<typeof OrganizationsApi, "list">
+export type Members = AnswerOf<typeof OrganizationsApi, "members">
+export type OneMember = AnswerOf<typeof OrganizationsApi, "invite">
+
+export type IssuedKey = AnswerOf<typeof ApiKeysApi, "issue">
+export type Keys = AnswerOf<typeof ApiKeysApi, "list">
+
+export type Sandboxes = AnswerOf<typeof AccountSandboxesApi, "list">
 export type Sandbox = Sandboxes["sandboxes"][number]
 
-export interface OneSandbox {
-  readonly sandbox: Sandbox
-}
+export type Runs = AnswerOf<typeof TaskRunsApi, "list">
+export type Run = Runs["runs"][number]
+export type CanceledRun = AnswerOf<typeof TaskRunsApi, "cancel">
 
-export type Run = typeof RunSchema.Encoded
-
-export interface Runs extends Paged {
-  readonly runs: ReadonlyArray<Run>
-}
-
-export interface StartedRun {
-  readonly runId: string
-}
-
-export interface IssuedKey {
-  readonly id: string
-  readonly name: string
-  readonly key: string
-  readonly expiresAt: string | null
-}
-
-export interface Keys {
-  readonly keys: ReadonlyArray<{
-    readonly id: string
-    readonly name: string
-    readonly createdAt: string
-    readonly lastUsedAt: string | null
-    readonly expiresAt: string | null
-  }>
-}
-
-export interface NewAccount {
-  readonly account: {
-    readonly id: string
-    readonly name: string | null
-    readonly email: string | null
-    readonly createdAt: string
-  }
-}
-
-export interface AccountTotals extends Paged {
+export interface AccountTotals {
   readonly accounts: ReadonlyArray<{
     readonly account_id: string
     readonly account_email: string | null
     readonly total_sandboxes: number
     readonly last_created_at: string | null
   }>
+  readonly next_cursor?: string
 }
 
-export interface NewOrganization {
-  readonly organization: { readonly id: string; readonly name: string }
+export interface StartedRun {
+  readonly runId: string
 }
 
-export interface Organizations {
-  readonly organizations: ReadonlyArray<{ readonly id: string; readonly name: string; readonly role: string }>
-}
-
-export interface Member {
-  readonly accountId: string
-  readonly role: string
-  readonly status: string
-}
-
-export interface Members {
-  readonly members: ReadonlyArray<Member>
-}
-
-export interface OneMember {
-  readonly member: Member
+export interface OneSandbox {
+  readonly sandbox: Sandbox
 }
 
 export interface Files {

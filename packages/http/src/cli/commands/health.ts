@@ -2,11 +2,7 @@ import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
 import { ask } from "../Client.ts"
 import * as Output from "../Output.ts"
-
-interface Ready {
-  readonly status: string
-  readonly provider: { readonly name: string; readonly isolation: string }
-}
+import type { Ready } from "../Wire.ts"
 
 export const health = Command.make(
   "health",

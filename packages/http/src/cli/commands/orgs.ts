@@ -33,16 +33,20 @@ const list = Command.make(
   {},
   Effect.fnUntraced(function* () {
     const answer = yield* ask<Organizations>("GET", "/api/organizations")
-    yield* Output.present(answer, ({ organizations }) =>
+    const { invitations, organizations } = answer.json
+    yield* Output.present(answer, () =>
       table(
-        ["ORGANIZATION", "NAME", "ROLE"],
-        organizations.map(({ id, name, role }) => [id, name, role])
+        ["ORGANIZATION", "NAME", "ROLE", "STATUS"],
+        [
+          ...organizations.map(({ id, name, role }) => [id, name, role, "active"]),
+          ...invitations.map(({ id, name, role }) => [id, name, role, "invited"])
+        ]
       )
     )
-    yield* orNone("organizations", answer.json.organizations)
+    yield* orNone("organizations", [...organizations, ...invitations])
   })
 ).pipe(
-  Command.withDescription("List the organizations you are a member of"),
+  Command.withDescription("List the organizations you are in, or invited to"),
   Command.withExamples([{ command: "castellan orgs list" }])
 )
 

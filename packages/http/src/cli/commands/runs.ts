@@ -7,7 +7,7 @@ import { followed, printedSoFar } from "../follow.ts"
 import * as Output from "../Output.ts"
 import { orNone, pages } from "../pages.ts"
 import { fields, span, table } from "../Table.ts"
-import type { Run, Runs } from "../Wire.ts"
+import type { CanceledRun, Run, Runs } from "../Wire.ts"
 
 const runId = id("ID", "The run's id")
 
@@ -87,7 +87,7 @@ const cancel = Command.make(
   { id: runId, account },
   Effect.fnUntraced(function* ({ account, id }) {
     const query = { account_id: account }
-    const answer = yield* ask<{ readonly run: Run }>("POST", path`/api/tasks/runs/${id}/cancel`, { query })
+    const answer = yield* ask<CanceledRun>("POST", path`/api/tasks/runs/${id}/cancel`, { query })
     yield* Output.present(answer, ({ run }) => `${run.id} ${run.status}`)
   })
 ).pipe(
