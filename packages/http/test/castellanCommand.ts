@@ -15,7 +15,6 @@ export interface Surroundings {
   readonly key?: string
   readonly env?: Record<string, string>
   readonly stdin?: string
-  readonly fetch?: typeof globalThis.fetch
   /** Sees what is printed as it is printed. */
   readonly onPrint?: (text: string) => void
 }
@@ -30,9 +29,12 @@ export const fetchOfApi = Effect.map(
       Effect.runPromise(api.fetch(new Request(input, init)))
 )
 
-/** Runs the command line over the API in this process, or over the fetch function it is given. */
-export const castellan = Effect.fnUntraced(function* (args: ReadonlyArray<string>, around: Surroundings = {}) {
-  const fetch = around.fetch ?? (yield* fetchOfApi)
+/** Runs the command line over the fetch function. */
+export const castellanOver = Effect.fnUntraced(function* (
+  fetch: typeof globalThis.fetch,
+  args: ReadonlyArray<string>,
+  around: Surroundings = {}
+) {
   const said = { stdout: "", stderr: "" }
   const into = (name: keyof typeof said) => () =>
     Sink.forEach((chunk: string | Uint8Array) =>
@@ -57,3 +59,10 @@ export const castellan = Effect.fnUntraced(function* (args: ReadonlyArray<string
   )
   return { exit, ...said } satisfies Said
 })
+
+/** Runs the command line over the API in this process, or over the fetch function it is given. */
+export const castellan = (
+  args: ReadonlyArray<string>,
+  { fetch, ...around }: Surroundings & { readonly fetch?: typeof globalThis.fetch } = {}
+) =>
+  Effect.flatMap(fetch === undefined ? fetchOfApi : Effect.succeed(fetch), (over) => castellanOver(over, args, around))

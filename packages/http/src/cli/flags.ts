@@ -26,11 +26,15 @@ export const page = {
   all: Flag.Boolean("all").pipe(Flag.withDescription("List all of them"), Flag.withDefault(false))
 }
 
-/** A program and its arguments, behind `--`. */
-export const commandLine = Argument.String("COMMAND").pipe(
-  Argument.withDescription("The program to run and its arguments, behind --"),
-  Argument.variadic()
+const program = Argument.String("COMMAND").pipe(
+  Argument.withDescription("The program to run and its arguments, behind --")
 )
+
+/** A program and its arguments, behind `--`; none where there is nothing to run. */
+export const commandLine = Argument.variadic(program)
+
+/** A program and its arguments, behind `--`. */
+export const requiredCommandLine = Argument.atLeast(program, 1)
 
 /** Whether to leave what was started to itself. */
 export const noFollow = Flag.Boolean("no-follow").pipe(

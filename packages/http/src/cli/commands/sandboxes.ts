@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Schema from "effect/Schema"
 import { ask, path } from "../Client.ts"
 import { UsageRefused } from "../Failure.ts"
-import { account, commandLine, id, noFollow, page, text } from "../flags.ts"
+import { account, commandLine, id, noFollow, page, requiredCommandLine, text } from "../flags.ts"
 import { followed } from "../follow.ts"
 import * as Output from "../Output.ts"
 import { orNone, pages } from "../pages.ts"
@@ -93,7 +93,7 @@ const run = Command.make(
   "run",
   {
     id: sandboxId,
-    command: commandLine.pipe(Argument.atLeast(1)),
+    command: requiredCommandLine,
     cwd: text("cwd", "PATH", "Where to run it; the sandbox's home if left out"),
     account,
     noFollow
