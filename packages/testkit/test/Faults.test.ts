@@ -1,10 +1,12 @@
 import { AccountStore } from "@castellan/domain/account/AccountStore.ts"
+import { EnvironmentStore } from "@castellan/domain/account/EnvironmentStore.ts"
 import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
 import { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { TaskRunner } from "@castellan/domain/task/TaskRunner.ts"
 import { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
 import * as AccountPromises from "@castellan/testkit/contracts/AccountStore.ts"
+import * as EnvironmentPromises from "@castellan/testkit/contracts/EnvironmentStore.ts"
 import * as IdentityPromises from "@castellan/testkit/contracts/IdentityStore.ts"
 import * as RepoPromises from "@castellan/testkit/contracts/RepoHost.ts"
 import * as ProviderPromises from "@castellan/testkit/contracts/SandboxProvider.ts"
@@ -19,6 +21,7 @@ import { Effect, Exit, Layer } from "effect"
 
 const ports = Layer.mergeAll(
   Faults.around(AccountStore, "AccountStore"),
+  Faults.around(EnvironmentStore, "EnvironmentStore"),
   Faults.around(SandboxProvider, "SandboxProvider"),
   Faults.around(RepoHost, "RepoHost"),
   Faults.around(TaskRunner, "TaskRunner"),
@@ -31,6 +34,7 @@ IdentityPromises.contract(
   Faults.around(IdentityStore, "IdentityStore").pipe(Layer.provideMerge(Layer.merge(World.layer, Faults.Faults.layer)))
 )
 AccountPromises.contract("memory, behind Faults", ports)
+EnvironmentPromises.contract("memory, behind Faults", ports)
 TaskPromises.contract("memory, behind Faults", ports)
 ProviderPromises.contract("memory, behind Faults", ports, asSteps)
 RepoPromises.contract("memory, behind Faults", ports, author)

@@ -1,4 +1,7 @@
-import { AccountStore } from "@castellan/domain/account/AccountStore.ts"
+import { AccountSandbox } from "@castellan/domain/account/AccountSandbox.ts"
+import { AccountStore, SandboxQuotaReached } from "@castellan/domain/account/AccountStore.ts"
+import { EnvironmentStore } from "@castellan/domain/account/EnvironmentStore.ts"
+import type { SnapshotKey } from "@castellan/domain/account/KeptSnapshot.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { Asked, IdempotencyStore } from "@castellan/domain/identity/IdempotencyStore.ts"
 import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
@@ -7,12 +10,13 @@ import { TaskRunner, type TryAgain } from "@castellan/domain/task/TaskRunner.ts"
 import { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
 import { hasEnded, type TaskRun } from "@castellan/domain/task/TaskRun.ts"
 import * as AccountPromises from "@castellan/testkit/contracts/AccountStore.ts"
+import * as EnvironmentPromises from "@castellan/testkit/contracts/EnvironmentStore.ts"
 import * as IdempotencyPromises from "@castellan/testkit/contracts/IdempotencyStore.ts"
 import * as IdentityPromises from "@castellan/testkit/contracts/IdentityStore.ts"
 import * as TaskPromises from "@castellan/testkit/contracts/TaskRuns.ts"
 import { sabotage } from "@castellan/testkit/sabotage.ts"
 import * as World from "@castellan/testkit/World.ts"
-import { Effect, Option, Result } from "effect"
+import { DateTime, Effect, Option, Result } from "effect"
 
 const none = () => Effect.succeed(Option.none())
 
@@ -177,6 +181,142 @@ sabotage(AccountStore, World.layer, AccountPromises.promises, {
   }),
   "unfinished are the old pending rows of all accounts, oldest first, as many as asked for": (real) => ({
     listUnfinished: (before) => real.listUnfinished(before, 100)
+  }),
+  "no account gets more live sandboxes than its limit, however many ask at once": (real) => ({
+    add: Effect.fnUntraced(function* (scope, sandbox, limit) {
+      const { length } = yield* real.listKept(scope, limit)
+      yield* Effect.sleep("10 millis")
+      if (length >= limit) return yield* new SandboxQuotaReached({ account: scope.account, limit })
+      return yield* real.add(scope, sandbox, Infinity)
+    })
+  }),
+  "those count as live that are pending, running or stopping and have not expired": (real) => ({
+    add: (scope, sandbox, limit) =>
+      real.add(scope, new AccountSandbox({ ...sandbox, createdAt: DateTime.makeUnsafe(0) }), limit)
+  }),
+  "the row that stands is given back to an account that is full": (real) => ({
+    add: Effect.fnUntraced(function* (scope, sandbox, limit) {
+      const { length } = yield* real.listKept(scope, limit)
+      if (length >= limit) return yield* new SandboxQuotaReached({ account: scope.account, limit })
+      return yield* real.add(scope, sandbox, limit)
+    })
+  }),
+  "kept are the rows whose files were not removed, of the scope's account, oldest first, as many as asked for": (
+    real
+  ) => ({
+    listKept: (scope, limit) => Effect.map(real.list(scope, { limit, cursor: null }), ({ rows }) => rows.toReversed())
+  }),
+  "expired are the rows of all accounts that were over and whose files were not removed, those over longest first": (
+    real
+  ) => ({
+    listExpired: (before, limit) =>
+      Effect.map(real.listExpired(before, limit), (rows) => rows.filter(({ expiresAt }) => expiresAt !== null))
+  }),
+  "that files were removed is recorded once, of the scope's account only": (real) => ({
+    removed: Effect.fnUntraced(function* (scope, names, at, reason) {
+      yield* real.removed(scope, names, at, reason)
+      const seen = { status: "stopped", expiresAt: null, reason } as const
+      yield* real.see(
+        scope,
+        names.map((name) => ({ ...seen, name }))
+      )
+    })
+  })
+})
+
+/** Decides on what it read a moment ago, as two statements would. */
+const late = <A, E>(decided: Effect.Effect<Effect.Effect<A, E>>) =>
+  decided.pipe(Effect.tap(Effect.sleep("10 millis")), Effect.flatten)
+
+sabotage(EnvironmentStore, World.layer, EnvironmentPromises.promises, {
+  "an environment is found as it was saved, by its account only": () => ({ get: none }),
+  "saving changes what is named and leaves the rest": (real) => ({
+    save: (scope, change, now) => Effect.andThen(real.remove(scope), real.save(scope, change, now))
+  }),
+  "the saved snapshot is forgotten if it is the one that is named": (real) => ({
+    forget: Effect.fnUntraced(function* (scope) {
+      const saved = Option.flatMapNullishOr(yield* real.get(scope), ({ snapshot }) => snapshot)
+      if (Option.isSome(saved)) yield* real.forget(scope, saved.value)
+    })
+  }),
+  "a setup is claimed where there was none or the named one was it, and the one that stands is given": (real) => ({
+    claimSetup: (scope, run, instead, now) =>
+      Effect.flatMap(real.claimSetup(scope, run, instead, now), (stands) =>
+        real.claimSetup(scope, run, instead === null ? null : stands, now)
+      )
+  }),
+  "of many that claim a setup at once all get the same": (real) => ({
+    claimSetup: (scope, run, instead, now) =>
+      late(
+        Effect.map(real.get(scope), (known) => {
+          const setup = Option.isSome(known) ? known.value.setup : null
+          return setup !== null && setup !== instead
+            ? Effect.succeed(setup)
+            : Effect.as(Effect.andThen(real.remove(scope), real.claimSetup(scope, run, null, now)), run)
+        })
+      )
+  }),
+  "what a setup made is saved only while it is the account's setup": (real) => ({
+    saveSetup: (scope, _, change) => Effect.asSome(real.save(scope, change, DateTime.makeUnsafe(0)))
+  }),
+  "an environment is removed with all that was saved, and given once; snapshots stay": (real) => ({
+    remove: Effect.fnUntraced(function* (scope) {
+      for (const { key } of yield* real.listSnapshots(scope, null)) yield* real.drop(scope, key)
+      return yield* real.remove(scope)
+    })
+  }),
+  "wanting a key twice gives the snapshot that stands": (real) => ({
+    want: (scope, snapshot) => Effect.andThen(real.drop(scope, snapshot.key), real.want(scope, snapshot))
+  }),
+  "a snapshot is wanted for the scope's account and not yet taken, whatever it says of itself": (real) => ({
+    want: (_, snapshot) => real.want(AccountScope.ofOwner(snapshot), snapshot)
+  }),
+  "a key of another account is not given, and stays": (real) => {
+    const owners = new Map<SnapshotKey, AccountScope>()
+    return {
+      want: (scope, snapshot) => {
+        const owner = owners.get(snapshot.key) ?? scope
+        owners.set(snapshot.key, owner)
+        return real.want(owner, snapshot)
+      }
+    }
+  },
+  "another snapshot of a source is not wanted until the one before was taken or dropped": (real) => ({
+    want: (scope, snapshot) =>
+      Effect.flatMap(real.listSnapshots(scope, snapshot.source), ([one]) =>
+        one === undefined ? real.want(scope, snapshot) : Effect.succeed(Option.none())
+      )
+  }),
+  "of many that want a snapshot of a source at once one gets it": (real) => ({
+    want: (scope, snapshot) =>
+      late(
+        Effect.map(real.listSnapshots(scope, snapshot.source), ([one]) =>
+          one === undefined
+            ? Effect.as(real.want(scope, snapshot), Option.some(snapshot))
+            : Effect.succeed(Option.some(one))
+        )
+      )
+  }),
+  "it is written which snapshot was taken, while it is wanted and by its account": (real) => ({
+    taken: (scope, key, id) => Effect.as(real.taken(scope, key, id), true)
+  }),
+  "saying twice which snapshot was taken is fine, and another than the first is refused": (real) => ({
+    taken: (scope, key, id) =>
+      Effect.flatMap(real.findSnapshot(scope, id), (known) =>
+        Option.isSome(known) ? Effect.succeed(false) : real.taken(scope, key, id)
+      )
+  }),
+  "a snapshot that was taken is found by its id, by its account only": () => ({ findSnapshot: none }),
+  "snapshots are listed oldest first, of one source if it is named, and nobody else's": (real) => ({
+    listSnapshots: (scope) => real.listSnapshots(scope, null)
+  }),
+  "a snapshot is dropped, twice if need be, by its account only": () => ({ drop: () => Effect.void }),
+  "unneeded are what expired, what was not taken in time, and passing ones that no environment refers to": (real) => ({
+    listUnneeded: (now, before, limit) =>
+      Effect.map(real.listUnneeded(now, before, limit), (all) => all.filter(({ purpose }) => purpose !== "fork"))
+  }),
+  "a NUL in a text breaks nothing": (real) => ({
+    saveSetup: (scope, run, change) => Effect.andThen(withoutNul(change), real.saveSetup(scope, run, change))
   })
 })
 

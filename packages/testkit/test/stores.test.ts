@@ -1,4 +1,5 @@
 import * as AccountStore from "@castellan/testkit/contracts/AccountStore.ts"
+import * as EnvironmentStore from "@castellan/testkit/contracts/EnvironmentStore.ts"
 import * as IdempotencyStore from "@castellan/testkit/contracts/IdempotencyStore.ts"
 import * as IdentityStore from "@castellan/testkit/contracts/IdentityStore.ts"
 import * as TaskRuns from "@castellan/testkit/contracts/TaskRuns.ts"
@@ -7,4 +8,5 @@ import * as World from "@castellan/testkit/World.ts"
 IdentityStore.contract("memory", World.layer)
 IdempotencyStore.contract("memory", World.layer)
 AccountStore.contract("memory", World.layer)
+EnvironmentStore.contract("memory", World.layer)
 TaskRuns.contract("memory", World.layer)

@@ -3,10 +3,12 @@ import type { Kysely } from "kysely"
 import { type Migration, Migrator } from "kysely/migration"
 import * as firstTables from "./migrations/0001_first_tables.ts"
 import * as memberships from "./migrations/0002_memberships.ts"
+import * as environments from "./migrations/0003_environments.ts"
 
 const migrations: Record<string, Migration> = {
   "0001_first_tables": firstTables,
-  "0002_memberships": memberships
+  "0002_memberships": memberships,
+  "0003_environments": environments
 }
 
 export const migrate = async (db: Kysely<never>): Promise<void> => {

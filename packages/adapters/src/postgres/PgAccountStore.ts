@@ -1,5 +1,5 @@
 import { AccountSandbox } from "@castellan/domain/account/AccountSandbox.ts"
-import { AccountStore } from "@castellan/domain/account/AccountStore.ts"
+import { AccountStore, SandboxQuotaReached } from "@castellan/domain/account/AccountStore.ts"
 import { AccountId } from "@castellan/domain/identity/Account.ts"
 import { SandboxStatus } from "@castellan/domain/sandbox/Sandbox.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
@@ -12,52 +12,49 @@ import { timeOrNull, toDate, toDateOrNull } from "./times.ts"
 
 const toStatus = Schema.decodeUnknownSync(SandboxStatus)
 
-const toSandbox = (row: Selectable<Tables["account_sandboxes"]>): AccountSandbox =>
+type Row = Selectable<Tables["account_sandboxes"]>
+
+const toSandbox = (row: Row): AccountSandbox =>
   new AccountSandbox({
     name: SandboxName.make(row.name),
     account: AccountId.make(row.account_id),
     status: toStatus(row.status),
     createdAt: DateTime.makeUnsafe(row.created_at),
     expiresAt: timeOrNull(row.expires_at),
-    reason: row.reason
+    reason: row.reason,
+    removedAt: timeOrNull(row.removed_at)
   })
+
+/** When a sandbox was over: it expired, or, if it was never made, it was written. */
+const over = sql<Date>`coalesce(expires_at, created_at)`
 
 export const layer = Layer.effect(
   AccountStore,
   Effect.gen(function* () {
     const { kysely } = yield* Db
 
-    const own = (account: string, name: SandboxName) =>
-      kysely
-        .selectFrom("account_sandboxes")
-        .selectAll()
-        .where("name", "=", name)
-        .where("account_id", "=", account)
-        .executeTakeFirst()
+    const named = (name: SandboxName) => kysely.selectFrom("account_sandboxes").selectAll().where("name", "=", name)
 
     return AccountStore.of({
-      add: Effect.fnUntraced(function* (scope, sandbox) {
+      add: Effect.fnUntraced(function* (scope, sandbox, limit) {
+        // Count and insert are one statement: one round trip, and a second if nothing was inserted.
         const added = yield* query(() =>
-          kysely
-            .insertInto("account_sandboxes")
-            .values({
-              name: sandbox.name,
-              account_id: scope.account,
-              status: sandbox.status,
-              reason: sandbox.reason,
-              created_at: toDate(sandbox.createdAt),
-              expires_at: toDateOrNull(sandbox.expiresAt)
-            })
-            .onConflict((conflict) => conflict.column("name").doNothing())
-            .returningAll()
-            .executeTakeFirst()
+          sql<Row>`
+            insert into account_sandboxes (name, account_id, status, reason, created_at, expires_at, removed_at)
+            select ${sandbox.name}, ${scope.account}::uuid, ${sandbox.status}, ${sandbox.reason},
+              ${toDate(sandbox.createdAt)}::timestamptz, ${toDateOrNull(sandbox.expiresAt)}::timestamptz,
+              ${toDateOrNull(sandbox.removedAt)}::timestamptz
+            where live_sandboxes(${scope.account}, ${toDate(sandbox.createdAt)}) < ${limit}
+            on conflict (name) do nothing
+            returning *`.execute(kysely)
         )
-        const row = added ?? (yield* query(() => own(scope.account, sandbox.name)))
-        return Option.map(Option.fromUndefinedOr(row), toSandbox)
+        const row = added.rows[0] ?? (yield* query(() => named(sandbox.name).executeTakeFirst()))
+        if (row === undefined) return yield* new SandboxQuotaReached({ account: scope.account, limit })
+        return row.account_id === scope.account ? Option.some(toSandbox(row)) : Option.none()
       }),
       get: (scope, name) =>
         Effect.map(
-          query(() => own(scope.account, name)),
+          query(() => named(name).where("account_id", "=", scope.account).executeTakeFirst()),
           (row) => Option.map(Option.fromUndefinedOr(row), toSandbox)
         ),
       list: (scope, page) =>
@@ -102,7 +99,53 @@ export const layer = Layer.effect(
               .execute()
           ),
           (rows) => rows.map(toSandbox)
-        )
+        ),
+      listKept: (scope, limit) =>
+        Effect.map(
+          query(() =>
+            kysely
+              .selectFrom("account_sandboxes")
+              .selectAll()
+              .where("account_id", "=", scope.account)
+              .where("removed_at", "is", null)
+              .orderBy("created_at")
+              .orderBy("name")
+              .limit(limit)
+              .execute()
+          ),
+          (rows) => rows.map(toSandbox)
+        ),
+      listExpired: (before, limit) =>
+        Effect.map(
+          query(() =>
+            kysely
+              .selectFrom("account_sandboxes")
+              .selectAll()
+              .where("removed_at", "is", null)
+              .where("status", "<>", "pending")
+              .where(over, "<", toDate(before))
+              .orderBy(over)
+              .limit(limit)
+              .execute()
+          ),
+          (rows) => rows.map(toSandbox)
+        ),
+      removed: (scope, names, at, reason) =>
+        names.length === 0
+          ? Effect.void
+          : query(() =>
+              kysely
+                .updateTable("account_sandboxes")
+                .set({
+                  status: sql`case status when 'failed' then status else 'stopped' end`,
+                  removed_at: toDate(at),
+                  reason
+                })
+                .where("name", "in", names)
+                .where("account_id", "=", scope.account)
+                .where("removed_at", "is", null)
+                .execute()
+            ).pipe(Effect.asVoid)
     })
   })
 )

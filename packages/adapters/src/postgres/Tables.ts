@@ -2,7 +2,7 @@
 import type { ColumnType } from "kysely"
 
 type Time = ColumnType<Date, Date, Date>
-type TimeOrNull = ColumnType<Date | null, Date | null, Date | null>
+type TimeOrNull = ColumnType<Date | null, Date | null | undefined, Date | null>
 
 export interface Tables {
   accounts: {
@@ -45,6 +45,25 @@ export interface Tables {
     reason: string | null
     created_at: Time
     expires_at: TimeOrNull
+    removed_at: TimeOrNull
+  }
+  environments: {
+    account_id: string
+    snapshot: string | null
+    expires_at: TimeOrNull
+    repo: string | null
+    granted: boolean
+    setup: string | null
+    created_at: Time
+  }
+  kept_snapshots: {
+    key: string
+    account_id: string
+    source: string
+    snapshot: string | null
+    purpose: string
+    started_at: Time
+    expires_at: Time
   }
   task_runs: {
     id: string

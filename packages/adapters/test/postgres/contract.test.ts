@@ -1,6 +1,7 @@
 import * as Stores from "@castellan/adapters/postgres/stores.ts"
 import * as PgBossTaskRunner from "@castellan/adapters/tasks/PgBossTaskRunner.ts"
 import * as AccountStore from "@castellan/testkit/contracts/AccountStore.ts"
+import * as EnvironmentStore from "@castellan/testkit/contracts/EnvironmentStore.ts"
 import * as IdempotencyStore from "@castellan/testkit/contracts/IdempotencyStore.ts"
 import * as IdentityStore from "@castellan/testkit/contracts/IdentityStore.ts"
 import * as TaskRuns from "@castellan/testkit/contracts/TaskRuns.ts"
@@ -12,6 +13,7 @@ for (const [subject, database] of Object.entries({ PGlite: databases.pglite, Pos
   IdentityStore.contract(subject, stores)
   IdempotencyStore.contract(subject, stores)
   AccountStore.contract(subject, stores)
+  EnvironmentStore.contract(subject, stores)
   TaskRuns.contract(
     subject,
     Layer.merge(Stores.layer, PgBossTaskRunner.layer).pipe(Layer.provide(database), Layer.fresh)

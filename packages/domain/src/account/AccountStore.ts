@@ -41,7 +41,7 @@ export class AccountStore extends Context.Service<
     readonly listKept: (scope: AccountScope, limit: number) => Effect.Effect<ReadonlyArray<AccountSandbox>>
     /**
      * Of all accounts: rows whose files were not removed and that expired before `before`, or, if they were never made,
-     * were written before it; oldest first, `limit` at most. Those that are `pending` are not among them.
+     * were written before it; those over longest first, `limit` at most. Those that are `pending` are not among them.
      */
     readonly listExpired: (before: DateTime.Utc, limit: number) => Effect.Effect<ReadonlyArray<AccountSandbox>>
     /**

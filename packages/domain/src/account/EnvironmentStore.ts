@@ -1,4 +1,4 @@
-/** Where an account's environment and its snapshots are kept. */
+/** Where an account's environment and its snapshots are kept. A NUL in a text may come back as U+FFFD. */
 import { Context, type DateTime, type Effect, type Option } from "effect"
 import type { AccountScope } from "../identity/AccountScope.ts"
 import type { SandboxName } from "../sandbox/SandboxName.ts"
@@ -42,11 +42,14 @@ export class EnvironmentStore extends Context.Service<
     readonly remove: (scope: AccountScope) => Effect.Effect<Option.Option<Environment>>
 
     /**
-     * Writes that a snapshot is wanted. Idempotent on the key: gives the one that stands. None while another of the
-     * same source is wanted and not taken.
+     * Writes that a snapshot is wanted, and not taken yet. Idempotent on the key: gives the one that stands. None while
+     * another of the account and the same source is wanted and not taken; none if the key is another account's.
      */
     readonly want: (scope: AccountScope, snapshot: KeptSnapshot) => Effect.Effect<Option.Option<KeptSnapshot>>
-    /** Writes which snapshot was taken, and tells whether it was still wanted. */
+    /**
+     * Writes which snapshot was taken, and tells whether it was still wanted: it was not dropped, and no other was taken
+     * for it. Saying the same twice is fine.
+     */
     readonly taken: (scope: AccountScope, key: SnapshotKey, id: SnapshotId) => Effect.Effect<boolean>
     /** The snapshot of that id, if it is one of the scope's account. */
     readonly findSnapshot: (scope: AccountScope, id: SnapshotId) => Effect.Effect<Option.Option<KeptSnapshot>>

@@ -1,0 +1,93 @@
+import { type Kysely, sql } from "kysely"
+
+export const up = async (db: Kysely<unknown>): Promise<void> => {
+  await db.schema
+    .createTable("environments")
+    .addColumn("account_id", "uuid", (column) => column.primaryKey().references("accounts.id").onDelete("cascade"))
+    .addColumn("snapshot", "text")
+    .addColumn("expires_at", "timestamptz")
+    .addColumn("repo", "text")
+    .addColumn("granted", "boolean", (column) => column.notNull())
+    .addColumn("setup", "text")
+    .addColumn("created_at", "timestamptz", (column) => column.notNull())
+    .execute()
+  await db.schema.createIndex("environments_snapshot").on("environments").column("snapshot").execute()
+
+  await db.schema
+    .createTable("kept_snapshots")
+    .addColumn("key", "text", (column) => column.primaryKey())
+    .addColumn("account_id", "uuid", (column) => column.notNull().references("accounts.id").onDelete("cascade"))
+    .addColumn("source", "text", (column) => column.notNull())
+    .addColumn("snapshot", "text")
+    .addColumn("purpose", "text", (column) => column.notNull())
+    .addColumn("started_at", "timestamptz", (column) => column.notNull())
+    .addColumn("expires_at", "timestamptz", (column) => column.notNull())
+    .execute()
+  await db.schema
+    .createIndex("kept_snapshots_wanted")
+    .unique()
+    .on("kept_snapshots")
+    .columns(["account_id", "source"])
+    .where(sql.ref("snapshot"), "is", null)
+    .execute()
+  await db.schema
+    .createIndex("kept_snapshots_oldest")
+    .on("kept_snapshots")
+    .columns(["account_id", "started_at", "key"])
+    .execute()
+  await db.schema
+    .createIndex("kept_snapshots_source")
+    .on("kept_snapshots")
+    .columns(["account_id", "source", "started_at", "key"])
+    .execute()
+  await db.schema.createIndex("kept_snapshots_snapshot").on("kept_snapshots").column("snapshot").execute()
+  await db.schema.createIndex("kept_snapshots_expired").on("kept_snapshots").column("expires_at").execute()
+  await db.schema
+    .createIndex("kept_snapshots_untaken")
+    .on("kept_snapshots")
+    .column("started_at")
+    .where(sql.ref("snapshot"), "is", null)
+    .execute()
+  await db.schema
+    .createIndex("kept_snapshots_passing")
+    .on("kept_snapshots")
+    .columns(["started_at", "snapshot"])
+    .where(sql.ref("purpose"), "<>", "manual")
+    .execute()
+
+  await db.schema.alterTable("account_sandboxes").addColumn("removed_at", "timestamptz").execute()
+  await db.schema
+    .createIndex("account_sandboxes_kept")
+    .on("account_sandboxes")
+    .columns(["account_id", "created_at", "name"])
+    .where(sql.ref("removed_at"), "is", null)
+    .execute()
+  await sql`
+    create index account_sandboxes_expired on account_sandboxes ((coalesce(expires_at, created_at)))
+    where removed_at is null and status <> 'pending'`.execute(db)
+  await sql`
+    create index account_sandboxes_live on account_sandboxes (account_id, (coalesce(expires_at, 'infinity')))
+    where status in ('pending', 'running', 'stopping')`.execute(db)
+  // Counts under a lock that lasts as long as the transaction. It has to be plpgsql: there each statement sees what was
+  // committed before it began, so the count sees what the lock was waited for. In plain SQL both would see the same.
+  await sql`
+    create function live_sandboxes(account uuid, at timestamptz) returns bigint language plpgsql as $$
+    begin
+      perform pg_advisory_xact_lock(hashtextextended('account_sandboxes ' || account, 0));
+      return (
+        select count(*) from account_sandboxes
+        where account_id = account and status in ('pending', 'running', 'stopping')
+          and coalesce(expires_at, 'infinity') > at
+      );
+    end
+    $$`.execute(db)
+}
+
+export const down = async (db: Kysely<unknown>): Promise<void> => {
+  await sql`drop function live_sandboxes`.execute(db)
+  for (const index of ["account_sandboxes_live", "account_sandboxes_expired", "account_sandboxes_kept"]) {
+    await db.schema.dropIndex(index).execute()
+  }
+  await db.schema.alterTable("account_sandboxes").dropColumn("removed_at").execute()
+  for (const table of ["kept_snapshots", "environments"]) await db.schema.dropTable(table).execute()
+}
