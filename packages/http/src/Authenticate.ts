@@ -5,27 +5,36 @@ import { Effect, Layer, Redacted } from "effect"
 import { type Headers, HttpServerRequest } from "effect/http"
 import { Authenticated } from "./api/Authenticated.ts"
 import { CredentialsUnclear } from "./api/Statuses.ts"
+import { Tokens } from "./Tokens.ts"
 
-/** The key that the headers bring, where they bring exactly one; an empty header counts as none. */
-export const keyIn = (
-  headers: Headers.Headers
-): Effect.Effect<Redacted.Redacted<string>, CredentialsUnclear | KeyRefused> => {
+/** What stands for the caller: an API key, or a token of the identity provider. */
+interface Credential {
+  readonly kind: "key" | "token"
+  readonly secret: Redacted.Redacted<string>
+}
+
+const credential = (kind: Credential["kind"], secret: string): Credential => ({ kind, secret: Redacted.make(secret) })
+
+/** The credential that the headers bring, where they bring exactly one; an empty header counts as none. */
+export const credentialIn = (headers: Headers.Headers): Effect.Effect<Credential, CredentialsUnclear | KeyRefused> => {
   const apiKey = headers["x-api-key"]?.trim() ?? ""
   const authorization = headers["authorization"]?.trim() ?? ""
   if ((apiKey === "") === (authorization === "")) return Effect.fail(new CredentialsUnclear())
-  if (apiKey !== "") return Effect.succeed(Redacted.make(apiKey))
+  if (apiKey !== "") return Effect.succeed(credential("key", apiKey))
   const bearer = /^Bearer +(\S+)$/i.exec(authorization)?.[1]
-  return bearer?.startsWith(keyPrefix) ? Effect.succeed(Redacted.make(bearer)) : Effect.fail(new KeyRefused())
+  if (bearer === undefined) return Effect.fail(new KeyRefused())
+  return Effect.succeed(credential(bearer.startsWith(keyPrefix) ? "key" : "token", bearer))
 }
 
 export const layer = Layer.effect(
   Authenticated,
   Effect.gen(function* () {
     const keys = yield* ApiKeys
+    const tokens = yield* Tokens
     return Authenticated.of((endpoint) =>
       HttpServerRequest.HttpServerRequest.pipe(
-        Effect.flatMap((request) => keyIn(request.headers)),
-        Effect.flatMap(keys.authenticate),
+        Effect.flatMap((request) => credentialIn(request.headers)),
+        Effect.flatMap(({ kind, secret }) => (kind === "key" ? keys : tokens).authenticate(secret)),
         Effect.flatMap((actor) => Effect.provideService(endpoint, CurrentActor, actor))
       )
     )

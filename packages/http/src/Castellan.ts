@@ -16,6 +16,7 @@ import { TaskRuns } from "@castellan/domain/task/TaskRuns.ts"
 import type { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
 import { DateTime, Duration, Effect, Layer, type Redacted, Schedule } from "effect"
 import { Aead, Digest, Mac, SecureRandom } from "effect/crypto"
+import { type TokenOptions, Tokens } from "./Tokens.ts"
 
 /** What an embedder gives: one layer for each of these. */
 export type Ports = IdentityStore | IdempotencyStore | AccountStore | TaskRunStore | TaskRunner | SandboxProvider
@@ -25,6 +26,8 @@ export interface CastellanOptions {
   readonly secret: Redacted.Redacted<Uint8Array>
   /** Which members may act for their organization and its members; all (`peers`) if left out. */
   readonly access?: AccessPolicy
+  /** The identity provider whose tokens are taken as well as API keys; none if left out. */
+  readonly tokens?: TokenOptions
   /** The program and first arguments that run a prompt. */
   readonly agent?: readonly [string, ...ReadonlyArray<string>]
   /** How long a new sandbox runs before its provider stops it. */
@@ -70,6 +73,6 @@ export const layer = (options: CastellanOptions) =>
     Layer.provideMerge(TaskRuns.layer),
     Layer.provideMerge(Layer.mergeAll(Sandboxes.layer, Accounts.layer, ApiKeys.layer({ secret: options.secret }))),
     Layer.provideMerge(Organizations.layer),
-    Layer.provideMerge(Access.layer({ policy: options.access ?? "peers" })),
+    Layer.provideMerge(Layer.merge(Access.layer({ policy: options.access ?? "peers" }), Tokens.layer(options.tokens))),
     Layer.provideMerge(crypto)
   )

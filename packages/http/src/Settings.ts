@@ -65,6 +65,42 @@ const agent = Effect.map(text("CASTELLAN_AGENT"), (value) => {
   return [program!, ...args] as const
 })
 
+const isWebUrl = (url: string) => {
+  try {
+    return ["http:", "https:"].includes(new URL(url).protocol)
+  } catch {
+    return false
+  }
+}
+
+const webUrl = (name: string) =>
+  Effect.flatMap(text(name), (value) =>
+    Option.isSome(value) && !isWebUrl(value.value)
+      ? refuse(`${name} is "${value.value}"; it must be an http or https URL`)
+      : Effect.succeed(value)
+  )
+
+const tokens = Effect.gen(function* () {
+  const issuer = yield* webUrl("CASTELLAN_JWT_ISSUER")
+  const audience = yield* text("CASTELLAN_JWT_AUDIENCE")
+  const jwksUrl = yield* webUrl("CASTELLAN_JWT_JWKS_URL")
+  const accountClaim = yield* text("CASTELLAN_JWT_ACCOUNT_CLAIM")
+  if (Option.isNone(issuer)) {
+    return Option.isSome(audience) || Option.isSome(jwksUrl)
+      ? yield* refuse("CASTELLAN_JWT_ISSUER must be set where CASTELLAN_JWT_AUDIENCE or CASTELLAN_JWT_JWKS_URL is")
+      : undefined
+  }
+  if (Option.isNone(audience)) {
+    return yield* refuse("CASTELLAN_JWT_AUDIENCE must be set where CASTELLAN_JWT_ISSUER is")
+  }
+  return {
+    issuer: issuer.value,
+    audience: audience.value,
+    ...(Option.isSome(jwksUrl) ? { jwksUrl: jwksUrl.value } : {}),
+    ...(Option.isSome(accountClaim) ? { accountClaim: accountClaim.value } : {})
+  }
+})
+
 /** Every setting of the server itself; its adapters read their own. */
 export const settings = Effect.all({
   port: wholeNumber("PORT", [0, 65535], 3000),
@@ -76,6 +112,7 @@ export const settings = Effect.all({
   adminKey,
   secret,
   provider: oneOf("CASTELLAN_PROVIDER", ["local"], "local"),
+  tokens,
   access: oneOf("CASTELLAN_ORG_ACCESS", ["peers", "admins"], "peers"),
   agent
 })

@@ -25,7 +25,7 @@ const isolations = {
 }
 
 const serve = Effect.gen(function* () {
-  const { access, adminKey, agent, dataDirectory: given, host, port, secret: configured } = yield* settings
+  const { access, adminKey, agent, dataDirectory: given, host, port, secret: configured, tokens } = yield* settings
   const dataDirectory = resolve(given)
   const secret = Option.isSome(configured)
     ? configured.value
@@ -38,7 +38,8 @@ const serve = Effect.gen(function* () {
     Layer.provideMerge(Db.layerConfig({ dataDirectory })),
     Layer.merge(LocalSandbox.layerConfig({ directory: join(dataDirectory, "local") }))
   )
-  const services = yield* Layer.build(Castellan.layer({ access, secret, agent }).pipe(Layer.provideMerge(ports)))
+  const options = { access, secret, agent, ...(tokens === undefined ? {} : { tokens }) }
+  const services = yield* Layer.build(Castellan.layer(options).pipe(Layer.provideMerge(ports)))
   const app = yield* Effect.provide(Server.make({ secret }), services)
   const listening = HttpServer.serve(Effect.provide(app, services)).pipe(
     Layer.provideMerge(NodeHttpServer.layer(createServer, { host, port, gracefulShutdownTimeout: "2 seconds" }))

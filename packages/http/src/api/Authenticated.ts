@@ -5,5 +5,5 @@ import { Statuses } from "./Statuses.ts"
 /** Lets in who brings exactly one good credential, and says who that is. */
 export class Authenticated extends HttpApiMiddleware.Service<Authenticated, { provides: CurrentActor }>()(
   "http/api/Authenticated",
-  { error: [Statuses.CredentialsUnclear, Statuses.KeyRefused] }
+  { error: [Statuses.CredentialsUnclear, Statuses.KeyRefused, Statuses.IdentityProviderUnavailable] }
 ) {}

@@ -31,6 +31,12 @@ export class IdempotencyInFlight extends Schema.TaggedError<IdempotencyInFlight>
 /** A part the server can't do without does not answer. */
 export class NotReady extends Schema.TaggedError<NotReady>()("NotReady", { part: Schema.String }) {}
 
+/** The keys of the identity provider can't be read, so that no token can be told from another. */
+export class IdentityProviderUnavailable extends Schema.TaggedError<IdentityProviderUnavailable>()(
+  "IdentityProviderUnavailable",
+  {}
+) {}
+
 const retryAfterMs = (retryable: boolean) => (retryable ? { retryAfterMs: 1000 } : {})
 
 const onWire = <E extends Schema.Top>(error: E, status: number, toBody: (error: E["Type"]) => ErrorBody) =>
@@ -72,6 +78,9 @@ export const Statuses = {
     errorBody("idempotency_in_flight", "The first request with this idempotency key is still running", {
       retryAfterMs: 1000
     })
+  ),
+  IdentityProviderUnavailable: onWire(IdentityProviderUnavailable, 503, () =>
+    errorBody("identity_provider_unavailable", "The identity provider does not answer", { retryAfterMs: 1000 })
   ),
   NotReady: onWire(NotReady, 503, ({ part }) =>
     errorBody("not_ready", `The ${part} does not answer`, { retryAfterMs: 1000 })

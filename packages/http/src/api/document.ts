@@ -1,7 +1,7 @@
 /** What the declarations can't say of themselves, added to the OpenAPI document that is made from them. */
 const securitySchemes = {
   apiKey: { type: "apiKey", in: "header", name: "x-api-key" },
-  bearer: { type: "http", scheme: "bearer", description: "An API key" }
+  bearer: { type: "http", scheme: "bearer", description: "An API key, or a JWT of the configured identity provider" }
 }
 
 const idempotencyKey = {

@@ -1,0 +1,63 @@
+import { settings } from "@castellan/http/Settings.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { ConfigProvider, Effect } from "effect"
+
+const reading = (environment: Record<string, string>) =>
+  Effect.provide(settings, ConfigProvider.layer(ConfigProvider.fromEnvRecord(environment)))
+
+const refusal = (environment: Record<string, string>) =>
+  Effect.map(Effect.flip(reading(environment)), ({ message }) => message)
+
+const provider = { CASTELLAN_JWT_ISSUER: "https://login.example", CASTELLAN_JWT_AUDIENCE: "castellan" }
+
+describe("The settings of who may do what", () => {
+  it.effect("let every member act for its peers and take no tokens, if nothing is set", () =>
+    Effect.gen(function* () {
+      for (const environment of [{}, { CASTELLAN_ORG_ACCESS: "", CASTELLAN_JWT_ISSUER: " " }]) {
+        const { access, tokens } = yield* reading(environment)
+        assert.deepStrictEqual([access, tokens], ["peers", undefined])
+      }
+    })
+  )
+
+  it.effect("say whose tokens are taken", () =>
+    Effect.gen(function* () {
+      assert.deepStrictEqual((yield* reading(provider)).tokens, {
+        issuer: "https://login.example",
+        audience: "castellan"
+      })
+      const more = { CASTELLAN_JWT_JWKS_URL: "https://keys.example/set", CASTELLAN_JWT_ACCOUNT_CLAIM: "account" }
+      assert.deepStrictEqual((yield* reading({ ...provider, ...more })).tokens, {
+        issuer: "https://login.example",
+        audience: "castellan",
+        jwksUrl: "https://keys.example/set",
+        accountClaim: "account"
+      })
+    })
+  )
+
+  it.effect("are refused by name where they can't be used", () =>
+    Effect.gen(function* () {
+      assert.strictEqual(
+        yield* refusal({ CASTELLAN_ORG_ACCESS: "all" }),
+        'CASTELLAN_ORG_ACCESS is "all"; it must be "peers" or "admins"'
+      )
+      assert.strictEqual(
+        yield* refusal({ ...provider, CASTELLAN_JWT_ISSUER: "login.example" }),
+        'CASTELLAN_JWT_ISSUER is "login.example"; it must be an http or https URL'
+      )
+      assert.strictEqual(
+        yield* refusal({ ...provider, CASTELLAN_JWT_JWKS_URL: "file:///keys" }),
+        'CASTELLAN_JWT_JWKS_URL is "file:///keys"; it must be an http or https URL'
+      )
+      assert.strictEqual(
+        yield* refusal({ ...provider, CASTELLAN_JWT_AUDIENCE: "" }),
+        "CASTELLAN_JWT_AUDIENCE must be set where CASTELLAN_JWT_ISSUER is"
+      )
+      assert.strictEqual(
+        yield* refusal({ CASTELLAN_JWT_AUDIENCE: "castellan" }),
+        "CASTELLAN_JWT_ISSUER must be set where CASTELLAN_JWT_AUDIENCE or CASTELLAN_JWT_JWKS_URL is"
+      )
+    })
+  )
+})
