@@ -1,6 +1,8 @@
 import { asSteps, Step } from "@castellan/testkit/Program.ts"
+import { meanings } from "@castellan/http/cli/ExitCode.ts"
 import { assert, layer } from "@effect/vitest"
 import { Effect } from "effect"
+import { readFileSync } from "node:fs"
 import { castellan } from "./castellanCommand.ts"
 import { WebApi } from "./WebApi.ts"
 
@@ -65,6 +67,9 @@ layer(WebApi.layer)("The command line", (it) => {
         const said = yield* castellan(args, { key })
         assert.deepStrictEqual([said.exit, said.stdout, said.stderr], [0, `${text}\n`, ""])
       }
+      const refused = yield* castellan(["runs", "get", "run_1", "--json"], { key })
+      assert.deepStrictEqual([refused.exit, refused.stderr], [4, "castellan: Task run not found\n"])
+      assert.strictEqual(JSON.parse(refused.stdout).code, "task_run_not_found")
     })
   )
 
@@ -179,4 +184,13 @@ layer(WebApi.layer)("The command line", (it) => {
       }
     })
   )
+
+  it("documents its exit codes as it uses them", () => {
+    const text = readFileSync(new URL("../../../docs/command-line.md", import.meta.url), "utf8")
+    const rows = Array.from(
+      text.matchAll(/^\| (\d+) +\| (.*?) +\|$/gm),
+      ([, code, meaning]) => [Number(code), meaning] as const
+    )
+    assert.deepStrictEqual<unknown>(rows, meanings)
+  })
 })

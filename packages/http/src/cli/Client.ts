@@ -10,6 +10,7 @@ import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import type { HttpClientResponse } from "effect/http/HttpClientResponse"
 import type { ErrorBody } from "../api/ErrorBody.ts"
 import { ApiRefused, type Failure, NotCastellan, Unreachable } from "./Failure.ts"
+import * as Output from "./Output.ts"
 import { waitBefore } from "./Retry.ts"
 import { castellan } from "./Root.ts"
 import { apiKey, serverUrl } from "./Settings.ts"
@@ -122,8 +123,11 @@ const asJson = <A>(url: string, response: HttpClientResponse): Effect.Effect<Ans
       : Effect.succeed({ text, json: json as A })
   })
 
-/** Asks, and reads the answer. */
-export const ask = <A>(method: Method, at: string, asked: Asked = {}) => sending<Answer<A>>(method, at, asked, asJson)
+/** Asks, and reads the answer. A refusal is an answer too, for a program that wants it as it came. */
+export const ask = <A>(method: Method, at: string, asked: Asked = {}) =>
+  sending<Answer<A>>(method, at, asked, asJson).pipe(
+    Effect.tapError((failure) => (failure._tag === "ApiRefused" ? Output.printForProgram(failure.body) : Effect.void))
+  )
 
 /** Asks for something that is read as it comes, with the server's address to name where it breaks off. */
 export const open = (at: string, asked: Asked = {}) =>

@@ -10,7 +10,8 @@ export const ExitCode = {
   interrupted: 130
 } as const
 
-const meanings: ReadonlyArray<readonly [code: number, meaning: string]> = [
+/** Each code with what it says, as `--help` and the documentation have it. */
+export const meanings: ReadonlyArray<readonly [code: number, meaning: string]> = [
   [ExitCode.ok, "it worked"],
   [ExitCode.failed, "the request was refused, or the run failed"],
   [ExitCode.usage, "the command line can't be understood"],

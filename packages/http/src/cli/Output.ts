@@ -21,12 +21,17 @@ export const printError = (text: string) =>
 /** One line for the person, on standard error, so that it never mixes with what was asked for. */
 export const say = (sentence: string) => Effect.ignore(printError(`castellan: ${sentence.replace(/\s*\n\s*/g, " ")}\n`))
 
-/** With `--json` the answer as it came, for everyone else what the function makes of it. */
-export const present = Effect.fnUntraced(function* <A>(answer: Answer<A>, forPeople: (json: A) => string) {
-  const { json } = yield* castellan
-  const text = json ? answer.text : forPeople(answer.json)
-  yield* print(text === "" || text.endsWith("\n") ? text : `${text}\n`)
-})
-
 /** Whether the answer is for a program. */
 export const isForProgram = Effect.map(castellan, ({ json }) => json)
+
+const asLines = (text: string) => (text === "" || text.endsWith("\n") ? text : `${text}\n`)
+
+/** With `--json` the answer as it came, for everyone else what the function makes of it. */
+export const present = Effect.fnUntraced(function* <A>(answer: Answer<A>, forPeople: (json: A) => string) {
+  yield* print(asLines((yield* isForProgram) ? answer.text : forPeople(answer.json)))
+})
+
+/** With `--json` the text, for everyone else nothing. */
+export const printForProgram = Effect.fnUntraced(function* (text: string) {
+  if (yield* isForProgram) yield* print(asLines(text))
+})

@@ -23,7 +23,8 @@ const shown = ({ sandbox }: OneSandbox): string =>
     sandbox: sandbox.sandboxId,
     status: sandbox.sandboxStatus,
     "time left": span(sandbox.timeout),
-    created: sandbox.createdAt
+    created: sandbox.createdAt,
+    ...(sandbox.runId === undefined ? {} : { run: sandbox.runId })
   })
 
 const sandboxId = id("ID", "The sandbox's id")
@@ -39,11 +40,7 @@ const create = Command.make(
     const answer = yield* ask<Sandboxes>("POST", "/api/sandboxes", { body, creates: true })
     const [sandbox] = answer.json.sandboxes
     if (sandbox?.runId === undefined || noFollow || (yield* Output.isForProgram)) {
-      return yield* Output.present(answer, ({ sandboxes }) =>
-        sandboxes
-          .map((one) => shown({ sandbox: one }) + (one.runId === undefined ? "" : `run  ${one.runId}\n`))
-          .join("")
-      )
+      return yield* Output.present(answer, ({ sandboxes }) => sandboxes.map((sandbox) => shown({ sandbox })).join(""))
     }
     yield* Output.say(`${sandbox.sandboxId} runs ${sandbox.runId}`)
     yield* followed({ run: sandbox.runId, account })
