@@ -1,0 +1,83 @@
+/** No store is asked without a scope. What is said here about types is seen by `npm run check`. */
+import type { AccountStore } from "@castellan/domain/account/AccountStore.ts"
+import type { EnvironmentStore } from "@castellan/domain/account/EnvironmentStore.ts"
+import type { AccountId } from "@castellan/domain/identity/Account.ts"
+import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
+import type { IdempotencyStore } from "@castellan/domain/identity/IdempotencyStore.ts"
+import type { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
+import type { PlatformAdmin } from "@castellan/domain/identity/PlatformAdmin.ts"
+import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
+import type { SnapshotKey } from "@castellan/domain/account/KeptSnapshot.ts"
+import type { RunId } from "@castellan/domain/task/TaskRun.ts"
+import type { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
+import { assert, it } from "@effect/vitest"
+import { readdirSync } from "node:fs"
+import { basename } from "node:path"
+import { fileURLToPath } from "node:url"
+
+/** The stores, each with its members that take no proof of access: they are of the server's own, not a request's. */
+interface Unscoped {
+  AccountStore: [AccountStore["Service"], "listUnfinished" | "listExpired"]
+  EnvironmentStore: [EnvironmentStore["Service"], "listUnneeded"]
+  IdempotencyStore: [IdempotencyStore["Service"], "sweep"]
+  IdentityStore: [
+    IdentityStore["Service"],
+    "addAccount" | "findAccount" | "findPlatformAdmin" | "findKey" | "recordUse" | "tiesBetween"
+  ]
+  TaskRunStore: [TaskRunStore["Service"], never]
+}
+
+type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : false) : false
+
+/** Whether the first argument is a proof, may not be left out, and takes nothing besides. */
+type IsScoped<Member> = Member extends (...given: infer Given) => unknown
+  ? Given extends readonly [infer First, ...ReadonlyArray<unknown>]
+    ? Same<First, AccountScope> extends true
+      ? true
+      : Same<First, PlatformAdmin>
+    : false
+  : false
+
+type UnscopedOf<Store> = { [Name in keyof Store]: IsScoped<Store[Name]> extends true ? never : Name }[keyof Store]
+
+type AsSaid = { readonly [Name in keyof Unscoped]: Same<UnscopedOf<Unscoped[Name][0]>, Unscoped[Name][1]> }
+
+const asSaid: AsSaid = {
+  AccountStore: true,
+  EnvironmentStore: true,
+  IdempotencyStore: true,
+  IdentityStore: true,
+  TaskRunStore: true
+}
+
+/** Never called: these lines have no type. */
+export const withoutScope = (
+  accounts: AccountStore["Service"],
+  environments: EnvironmentStore["Service"],
+  runs: TaskRunStore["Service"],
+  lookalike: { readonly account: AccountId },
+  name: SandboxName,
+  run: RunId,
+  key: SnapshotKey
+) => [
+  // @ts-expect-error a row is not read by its name alone
+  accounts.get(name),
+  // @ts-expect-error what names an account is not a proof
+  accounts.get(lookalike, name),
+  // @ts-expect-error nor is an account's id
+  accounts.list(lookalike.account, { limit: 1, cursor: null }),
+  // @ts-expect-error an environment is somebody's
+  environments.get(),
+  // @ts-expect-error a snapshot is not dropped by its key alone
+  environments.drop(key),
+  // @ts-expect-error a run is not read by its id alone
+  runs.get(run)
+]
+
+it("every store is looked at", () => {
+  const source = fileURLToPath(new URL("../src", import.meta.url))
+  const stores = readdirSync(source, { recursive: true, encoding: "utf8" })
+    .filter((file) => file.endsWith("Store.ts"))
+    .map((file) => basename(file, ".ts"))
+  assert.sameMembers(stores, Object.keys(asSaid))
+})
