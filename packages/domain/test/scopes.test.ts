@@ -27,7 +27,7 @@ interface Unscoped {
   TaskRunStore: [TaskRunStore["Service"], never]
 }
 
-type Same<A, B> = [A] extends [B] ? ([B] extends [A] ? true : false) : false
+type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
 
 /** Whether the first argument is a proof, may not be left out, and takes nothing besides. */
 type IsScoped<Member> = Member extends (...given: infer Given) => unknown
