@@ -224,4 +224,13 @@ layer(WebApi.layer)("The command line, following and trying again,", (it) => {
       }
     })
   )
+
+  it.effect("says in one line that it can't read an answer of another form", () =>
+    Effect.gen(function* () {
+      const { key } = yield* join
+      const said = yield* castellan(["keys", "list"], { key, fetch: async () => json(200, { status: "success" }) })
+      assert.deepStrictEqual([said.exit, said.stdout], [1, ""])
+      assert.match(said.stderr, /^castellan: a fault of ours, or a server of another version: TypeError: .*\n$/)
+    })
+  )
 })

@@ -67,5 +67,8 @@ export const run = (args: ReadonlyArray<string>) =>
       const { exit, say } = explain(error)
       return Effect.as(say === "" ? Effect.void : Output.say(say), exit)
     }),
+    Effect.catchDefect((defect) =>
+      Effect.as(Output.say(`a fault of ours, or a server of another version: ${defect}`), ExitCode.failed)
+    ),
     Effect.provide(services)
   )

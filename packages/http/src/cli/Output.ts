@@ -5,6 +5,7 @@ import * as Stream from "effect/Stream"
 import type { Answer } from "./Client.ts"
 import { OutputClosed } from "./Failure.ts"
 import { castellan } from "./Root.ts"
+import { plain } from "./Table.ts"
 
 /** Writes to standard output as it is. */
 export const print = (text: string | Uint8Array) =>
@@ -19,7 +20,8 @@ export const printError = (text: string) =>
   ).pipe(Effect.mapError(() => new OutputClosed()))
 
 /** One line for the person, on standard error, so that it never mixes with what was asked for. */
-export const say = (sentence: string) => Effect.ignore(printError(`castellan: ${sentence.replace(/\s*\n\s*/g, " ")}\n`))
+export const say = (sentence: string) =>
+  Effect.ignore(printError(`castellan: ${plain(sentence).replace(/ {2,}/g, " ")}\n`))
 
 /** Whether the answer is for a program. */
 export const isForProgram = Effect.map(castellan, ({ json }) => json)

@@ -4,9 +4,11 @@ import { displayWidth } from "effect/cli/CliOutput"
 /** What a cell holds; null where there is nothing to tell. */
 export type Cell = string | number | null | undefined
 
-// A name that someone else gave must not move the cursor or change colours.
+/** Text that someone else gave, so that it can't move the cursor, change colours or begin a line. */
 // oxlint-disable-next-line no-control-regex
-const plain = (cell: Cell) => String(cell ?? "-").replace(/[\u0000-\u001f\u007f-\u009f]+/g, " ")
+export const plain = (text: string): string => text.replace(/[\u0000-\u001f\u007f-\u009f]+/g, " ")
+
+const shown = (cell: Cell) => plain(String(cell ?? "-"))
 
 const aligned = (rows: ReadonlyArray<ReadonlyArray<string>>): string => {
   const widths: Array<number> = []
@@ -23,11 +25,11 @@ const aligned = (rows: ReadonlyArray<ReadonlyArray<string>>): string => {
 
 /** A table under its headings; nothing at all where there are no rows. */
 export const table = (headings: ReadonlyArray<string>, rows: ReadonlyArray<ReadonlyArray<Cell>>): string =>
-  rows.length === 0 ? "" : aligned([headings, ...rows.map((row) => row.map(plain))])
+  rows.length === 0 ? "" : aligned([headings, ...rows.map((row) => row.map(shown))])
 
 /** One thing, a line for each of its fields. */
 export const fields = (record: Record<string, Cell>): string =>
-  aligned(Object.entries(record).map(([name, value]) => [name, plain(value)]))
+  aligned(Object.entries(record).map(([name, value]) => [name, shown(value)]))
 
 const units: ReadonlyArray<readonly [string, number]> = [
   ["d", 86_400_000],

@@ -5,7 +5,7 @@ import { RunFailed } from "./Failure.ts"
 import { ending, goesOn } from "./follow.ts"
 import * as Output from "./Output.ts"
 import type { WhichLog } from "./RunLog.ts"
-import { fields } from "./Table.ts"
+import { fields, plain } from "./Table.ts"
 import type { Run, Runs } from "./Wire.ts"
 
 /** What was shown of a run so far. */
@@ -35,7 +35,7 @@ const watch = Effect.fnUntraced(function* ({ account, run: id }: WhichLog) {
     if (run === undefined) return yield* new RunFailed({ say: `${id} is not there any more` })
     const fresh = news(run, shown)
     shown = fresh.shown
-    yield* Output.print(fresh.lines.map((line) => `${line}\n`).join(""))
+    yield* Output.print(fresh.lines.map((line) => `${plain(line)}\n`).join(""))
     if (endings.has(run.status)) return run
     yield* Effect.sleep(lookEvery)
   }

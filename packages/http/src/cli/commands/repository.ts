@@ -11,7 +11,7 @@ import { RunFailed, UsageRefused } from "../Failure.ts"
 import { account, noFollow } from "../flags.ts"
 import * as Output from "../Output.ts"
 import { followedSetup } from "../setup.ts"
-import { fields } from "../Table.ts"
+import { fields, plain } from "../Table.ts"
 import type { Cleared, RepositoryFile, Sandboxes, StartedRun } from "../Wire.ts"
 
 const setup = Command.make(
@@ -47,7 +47,7 @@ const tree = Command.make(
   Command.withExamples([{ command: "castellan sandboxes tree" }])
 )
 
-const lineOf = (path: string, type: string) => `${JSON.stringify(path).slice(1, -1)}${type === "tree" ? "/" : ""}\n`
+const lineOf = (path: string, type: string) => `${plain(path)}${type === "tree" ? "/" : ""}\n`
 
 const cat = Command.make(
   "cat",

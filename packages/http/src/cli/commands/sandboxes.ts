@@ -29,14 +29,22 @@ const shown = ({ sandbox }: OneSandbox): string =>
 
 const sandboxId = id("ID", "The sandbox's id")
 
+const cwd = text("cwd", "PATH", "Where to run it; the sandbox's home if left out")
+
 const create = Command.make(
   "create",
-  { command: commandLine, prompt: text("prompt", "TEXT", "Run the agent with this prompt"), account, noFollow },
-  Effect.fnUntraced(function* ({ account, command: [command, ...args], noFollow, prompt }) {
+  {
+    command: commandLine,
+    cwd,
+    prompt: text("prompt", "TEXT", "Run the agent with this prompt"),
+    account,
+    noFollow
+  },
+  Effect.fnUntraced(function* ({ account, command: [command, ...args], cwd, noFollow, prompt }) {
     if (command !== undefined && prompt !== undefined) {
       return yield* new UsageRefused({ say: "a command and --prompt exclude each other" })
     }
-    const body = { command, args: command === undefined ? undefined : args, prompt, account_id: account }
+    const body = { command, args: command === undefined ? undefined : args, cwd, prompt, account_id: account }
     const answer = yield* ask<Sandboxes>("POST", "/api/sandboxes", { body, creates: true })
     const [sandbox] = answer.json.sandboxes
     if (sandbox?.runId === undefined || noFollow || (yield* Output.isForProgram)) {
@@ -91,7 +99,7 @@ const run = Command.make(
   {
     id: sandboxId,
     command: requiredCommandLine,
-    cwd: text("cwd", "PATH", "Where to run it; the sandbox's home if left out"),
+    cwd,
     account,
     noFollow
   },
