@@ -2,6 +2,7 @@
 import type { Fetched } from "@castellan/domain/repo/RepoHost.ts"
 import { BranchName, CommitId } from "@castellan/domain/repo/Repo.ts"
 import { Effect, Option, Schema, type Scope, type Stream } from "effect"
+import { readdir, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import * as Git from "./Git.ts"
 
@@ -19,19 +20,32 @@ export interface Remote {
   readonly authorization?: Git.GitOptions["authorization"]
 }
 
-const refOf = (branch: BranchName) => `refs/heads/${branch}`
+const refOf = (branch: string) => `refs/heads/${branch}`
 
-const newRepository = Effect.gen(function* () {
-  const repository = join(yield* Git.workspace, "repository.git")
-  yield* Git.text(["init", "--bare", "--quiet", repository])
-  return repository
-})
+const made = (repository: string) =>
+  Effect.as(Git.text(["init", "--bare", "--quiet", "--template=", repository]), repository)
+
+const newRepository = Effect.flatMap(Git.workspace, (directory) => made(join(directory, "repository.git")))
+
+/** Where each branch of a repository on this disk stands, as lines of git's own. */
+const heads = (repository: string) =>
+  Git.text(["for-each-ref", "--format=%(objectname) %(refname)", "refs/heads/"], { repository })
+
+/** The commit that one of such lines gives for exactly this reference. */
+const commitIn = (lines: string, ref: string): Option.Option<CommitId> =>
+  Option.map(
+    Option.fromUndefinedOr(lines.split("\n").find((line) => line.slice(line.search(/[ \t]/) + 1) === ref)),
+    (line) => CommitId.make(line.slice(0, line.search(/[ \t]/)))
+  )
+
+/** The branch that a repository on this disk shows first. */
+export const defaultBranchOf = (repository: string): Effect.Effect<BranchName, Git.GitFailed> =>
+  Effect.map(Git.text(["symbolic-ref", "HEAD"], { repository }), (ref) => BranchName.make(ref.slice(refOf("").length)))
 
 /** A branch of a repository on this disk: the default one if none is named, none where it has no commit. */
-export const branchOf = Effect.fnUntraced(function* (repository: string, branch: BranchName | null) {
-  const name = branch ?? BranchName.make(yield* Git.text(["symbolic-ref", "--short", "HEAD"], { repository }))
-  const commit = yield* Git.text(["for-each-ref", "--format=%(objectname)", refOf(name)], { repository })
-  return commit === "" ? Option.none() : Option.some({ branch: name, commit: CommitId.make(commit) })
+export const branchOf = Effect.fnUntraced(function* (repository: string, named: BranchName | null) {
+  const branch = named ?? (yield* defaultBranchOf(repository))
+  return Option.map(commitIn(yield* heads(repository), refOf(branch)), (commit) => ({ branch, commit }))
 })
 
 /** A branch of a repository on this disk as a bundle, without what `have` brings along. */
@@ -55,22 +69,21 @@ export const fetched = Effect.fnUntraced(function* (
   return Option.some({ ...head.value, bundle: Option.some(Git.load(file)) })
 })
 
-/** The branch that a remote names, or its default one, copied to a reference here; none where it has no commit. */
-const copied = Effect.fnUntraced(function* (
-  remote: Remote,
-  branch: BranchName | null,
-  into: string,
-  as: (branch: BranchName) => string
-) {
-  const { authorization, url } = remote
+/** Copies branches of a remote to references here. */
+const copied = (remote: Remote, into: string, refs: string) =>
+  Git.text(["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--", remote.url, refs], {
+    repository: into,
+    authorization: remote.authorization
+  })
+
+/** The branch that a remote has under that name, or as its default; none where it has no commit. */
+const found = Effect.fnUntraced(function* ({ authorization, url }: Remote, branch: BranchName | null) {
   const wanted = branch === null ? "HEAD" : refOf(branch)
   const listed = yield* Git.text(["ls-remote", "--symref", "--", url, wanted], { authorization })
-  const named = branch ?? /^ref: refs\/heads\/(\S+)\tHEAD$/m.exec(listed)?.[1]
-  if (named === undefined || !/^[0-9a-f]{40,64}\t/m.test(listed)) return Option.none()
-  const name = BranchName.make(named)
-  const refs = `+${refOf(name)}:${as(name)}`
-  yield* Git.text(["fetch", "--quiet", "--no-tags", "--", url, refs], { repository: into, authorization })
-  return Option.some(name)
+  const name = branch ?? /^ref: refs\/heads\/(\S+)\tHEAD$/m.exec(listed)?.[1]
+  return name === undefined || Option.isNone(commitIn(listed, wanted))
+    ? Option.none()
+    : Option.some(BranchName.make(name))
 })
 
 /** A branch of a remote as a bundle, as `fetched` gives it. */
@@ -79,9 +92,43 @@ export const fetchedFrom = Effect.fnUntraced(function* (
   branch: BranchName | null,
   have: ReadonlyArray<CommitId>
 ): Effect.fn.Return<Option.Option<Fetched>, Git.GitFailed, Scope.Scope> {
+  const name = yield* found(remote, branch)
+  if (Option.isNone(name)) return Option.none()
   const repository = yield* newRepository
-  const name = yield* copied(remote, branch, repository, refOf)
-  return Option.isNone(name) ? Option.none() : yield* fetched(repository, name.value, have)
+  yield* copied(remote, repository, `+${refOf(name.value)}:${refOf(name.value)}`)
+  return yield* fetched(repository, name.value, have)
+})
+
+const unreadable = ({ stderr }: Git.GitFailed) => new BundleUnreadable({ stderr })
+
+/** Where what arrives stands until it was looked at. */
+const incoming = "refs/heads/incoming"
+
+/** The commits of a bundle in a repository beside the one that they are to come into. */
+const unbundled = Effect.fnUntraced(function* (repository: string, branch: BranchName, bundle: string) {
+  const aside = yield* newRepository
+  yield* Effect.promise(() => writeFile(join(aside, "objects/info/alternates"), `${join(repository, "objects")}\n`))
+  // A bundle may build on what a branch has, not on what merely lies about.
+  const known = yield* heads(repository)
+  yield* Effect.promise(() => writeFile(join(aside, "packed-refs"), known === "" ? "" : `${known}\n`))
+  // Not `fetch`: it takes a file that is no bundle for a pointer to a repository.
+  const listed = yield* Effect.mapError(Git.text(["bundle", "unbundle", bundle], { repository: aside }), unreadable)
+  const commit = commitIn(listed, refOf(branch))
+  if (Option.isNone(commit)) return yield* new BundleUnreadable({ stderr: "the branch is not in it" })
+  yield* Effect.mapError(Git.text(["update-ref", incoming, commit.value], { repository: aside }), unreadable)
+  return { aside, commit: commit.value }
+})
+
+const strictly = `--strict=${Git.tolerated.map((fault) => `${fault}=ignore`).join(",")}`
+
+/** Makes sure that every object a bundle brought is as git wants it, and that what it leads to is there. */
+const sound = Effect.fnUntraced(function* (aside: string) {
+  const packs = join(aside, "objects/pack")
+  for (const name of yield* Effect.promise(() => readdir(packs))) {
+    if (!name.endsWith(".pack")) continue
+    const args = ["index-pack", strictly, "-o", join(aside, "checked"), join(packs, name)]
+    yield* Effect.mapError(Git.text(args, { repository: aside }), unreadable)
+  }
 })
 
 /** Moves a branch of a repository on this disk forward to where the bundle has it. */
@@ -92,40 +139,43 @@ export const push = Effect.fnUntraced(function* <E>(
 ): Effect.fn.Return<void, BundleUnreadable | E | Git.GitFailed | NotForward, Scope.Scope> {
   const file = join(yield* Git.workspace, "bundle")
   yield* Git.save(file, bundle)
-  const incoming = `refs/incoming/${file.slice(file.lastIndexOf("-") + 1).replaceAll("/", "-")}`
-  yield* Git.text(["fetch", "--quiet", "--no-tags", "--", file, `${refOf(branch)}:${incoming}`], { repository }).pipe(
-    Effect.catch(({ stderr }) => new BundleUnreadable({ stderr }))
-  )
-  yield* forward(repository, branch, incoming).pipe(
-    Effect.ensuring(Effect.ignore(Git.text(["update-ref", "-d", incoming], { repository })))
-  )
+  yield* taken(repository, branch, file)
+})
+
+const taken = Effect.fnUntraced(function* (
+  repository: string,
+  branch: BranchName,
+  bundle: string
+): Effect.fn.Return<void, BundleUnreadable | Git.GitFailed | NotForward, Scope.Scope> {
+  const { aside, commit } = yield* unbundled(repository, branch, bundle)
+  // Looked at beside the repository, so that what is refused leaves nothing in it.
+  yield* sound(aside)
+  yield* copied({ url: aside }, repository, incoming)
+  yield* forward(repository, branch, commit)
 })
 
 /** Compare, then set: a branch that moved in between is compared again. */
 const forward = Effect.fnUntraced(function* (
   repository: string,
   branch: BranchName,
-  incoming: string
+  to: CommitId
 ): Effect.fn.Return<void, Git.GitFailed | NotForward> {
-  const before = yield* branchOf(repository, branch)
-  if (Option.isSome(before)) {
-    const { commit } = before.value
-    if (!(yield* Git.holds(["merge-base", "--is-ancestor", commit, incoming], { repository }))) {
-      return yield* new NotForward()
-    }
-  }
-  const expected = Option.isSome(before) ? before.value.commit : "0".repeat(40)
-  const to = yield* Git.text(["rev-parse", incoming], { repository })
+  const before = Option.map(yield* branchOf(repository, branch), ({ commit }) => commit)
+  if (Option.isSome(before) && !(yield* contains(repository, to, before.value))) return yield* new NotForward()
+  const expected = Option.getOrElse(before, () => "0".repeat(to.length))
   yield* Git.text(["update-ref", refOf(branch), to, expected], { repository }).pipe(
     Effect.catch((failed) =>
       Effect.flatMap(branchOf(repository, branch), (after) =>
-        Option.getOrUndefined(after)?.commit === expected || (Option.isNone(after) && Option.isNone(before))
+        Option.getOrUndefined(after)?.commit === Option.getOrUndefined(before)
           ? Effect.fail(failed)
-          : forward(repository, branch, incoming)
+          : forward(repository, branch, to)
       )
     )
   )
 })
+
+const contains = (repository: string, commit: string, older: string) =>
+  Git.holds(["merge-base", "--is-ancestor", older, commit], { repository })
 
 /** Moves a branch of a remote forward to where the bundle has it. */
 export const pushTo = Effect.fnUntraced(function* <E>(
@@ -133,23 +183,30 @@ export const pushTo = Effect.fnUntraced(function* <E>(
   branch: BranchName,
   bundle: Stream.Stream<Uint8Array, E>
 ): Effect.fn.Return<void, BundleUnreadable | E | Git.GitFailed | NotForward, Scope.Scope> {
-  const { authorization, url } = remote
+  const file = join(yield* Git.workspace, "bundle")
+  yield* Git.save(file, bundle)
   const repository = yield* newRepository
-  // What the bundle builds on has to be there before it can be read.
-  yield* copied(remote, branch, repository, refOf)
-  yield* push(repository, branch, bundle)
   const ref = refOf(branch)
-  yield* Git.text(["push", "--quiet", "--", url, `${ref}:${ref}`], { repository, authorization }).pipe(
+  const isThere = Option.isSome(yield* found(remote, branch))
+  if (isThere) yield* copied(remote, repository, `+${ref}:${ref}`)
+  // What the bundle builds on has to be there before it can be read; mostly that is the branch.
+  yield* taken(repository, branch, file).pipe(
+    Effect.catchTag("BundleUnreadable", () =>
+      Effect.andThen(copied(remote, repository, "+refs/heads/*:refs/heads/*"), taken(repository, branch, file))
+    )
+  )
+  yield* Git.text(["push", "--quiet", "--", remote.url, `${ref}:${ref}`], {
+    repository,
+    authorization: remote.authorization
+  }).pipe(
     Effect.catch((failed) =>
       Effect.gen(function* () {
         // Was somebody else first? Then the remote has what this repository has not.
         const theirs = "refs/theirs"
-        const there = yield* copied(remote, branch, repository, () => theirs)
-        if (Option.isNone(there)) return yield* failed
-        const isBehind = yield* Git.holds(["merge-base", "--is-ancestor", theirs, ref], { repository })
-        if (!isBehind) return yield* new NotForward()
-        const [a, b] = yield* Effect.all([theirs, ref].map((one) => Git.text(["rev-parse", one], { repository })))
-        if (a !== b) return yield* failed
+        if (Option.isNone(yield* found(remote, branch))) return yield* failed
+        yield* copied(remote, repository, `+${ref}:${theirs}`)
+        if (!(yield* contains(repository, ref, theirs))) return yield* new NotForward()
+        if (!(yield* contains(repository, theirs, ref))) return yield* failed
       })
     )
   )

@@ -1,6 +1,6 @@
 /** The `git` program: an argument vector, an environment of its own, and nothing of the user's or the host's settings. */
 import { Effect, Redacted, Schema, type Scope, Stream } from "effect"
-import { spawn } from "node:child_process"
+import { type ChildProcess, spawn } from "node:child_process"
 import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs"
 import { open } from "node:fs/promises"
 import { tmpdir } from "node:os"
@@ -22,6 +22,9 @@ export interface GitOptions {
   readonly authorization?: { readonly url: string; readonly header: Redacted.Redacted<string> } | undefined
 }
 
+/** Blemishes of old commits that hurt nobody, and that many repositories have. */
+export const tolerated = ["zeroPaddedFilemode", "badTimezone", "missingSpaceBeforeDate"] as const
+
 /** Settings that hold for every call, whatever a repository or a user has configured. */
 const settings: ReadonlyArray<readonly [string, string]> = [
   ["transfer.fsckObjects", "true"],
@@ -35,8 +38,16 @@ const settings: ReadonlyArray<readonly [string, string]> = [
   ["http.lowSpeedLimit", "1000"],
   ["http.lowSpeedTime", "60"],
   ["gc.auto", "0"],
-  ["safe.directory", "*"]
+  ["fetch.recurseSubmodules", "false"],
+  ["core.filesRefLockTimeout", "10000"],
+  ["core.packedRefsTimeout", "10000"],
+  ["safe.directory", "*"],
+  ...tolerated.map((fault) => [`fetch.fsck.${fault}`, "ignore"] as const)
 ]
+
+/** As `git -c` hands settings to the programs it starts; every version reads them, and no argument shows them. */
+const asParameters = (all: ReadonlyArray<readonly [string, string]>): string =>
+  all.map(([key, value]) => `'${`${key}=${value}`.replace(/['!]/g, (special) => `'\\${special}'`)}'`).join(" ")
 
 const environment = ({ authorization }: GitOptions): Record<string, string> => {
   const all =
@@ -53,20 +64,14 @@ const environment = ({ authorization }: GitOptions): Record<string, string> => {
     GIT_CONFIG_NOSYSTEM: "1",
     GIT_CONFIG_GLOBAL: "/dev/null",
     GIT_TERMINAL_PROMPT: "0",
-    GIT_CONFIG_COUNT: String(all.length),
-    ...Object.fromEntries(
-      all.flatMap(([key, value], n) => [
-        [`GIT_CONFIG_KEY_${n}`, key],
-        [`GIT_CONFIG_VALUE_${n}`, value]
-      ])
-    )
+    GIT_CONFIG_PARAMETERS: asParameters(all)
   }
 }
 
 /** Bytes of standard error that are kept. */
 const saidKept = 16 * 1024
 
-/** Runs git to its end and gives the bytes it printed; an interruption kills it. */
+/** Runs git to its end and gives the bytes it printed; an interruption ends it. */
 export const bytes = (args: ReadonlyArray<string>, options: GitOptions = {}): Effect.Effect<Buffer, GitFailed> =>
   Effect.callback((resume) => {
     const vector = options.repository === undefined ? args : ["--git-dir", options.repository, ...args]
@@ -82,17 +87,40 @@ export const bytes = (args: ReadonlyArray<string>, options: GitOptions = {}): Ef
     child.stderr.setEncoding("utf8").on("data", (chunk: string) => {
       said = (said + chunk).slice(-saidKept)
     })
-    const failed = (code: number, stderr: string) =>
+    let hasEnded = false
+    const failed = (code: number, stderr: string) => {
+      hasEnded = true
       resume(Effect.fail(new GitFailed({ operation: args[0]!, code, stderr })))
+    }
     child.on("error", (cause) => failed(127, cause.message))
-    child.on("close", (code) =>
-      code === 0 ? resume(Effect.succeed(Buffer.concat(printed))) : failed(code ?? 137, said)
-    )
-    return Effect.sync(() => {
-      // Its helpers for a protocol are processes of their own, in its group.
-      if (child.pid !== undefined && child.exitCode === null) process.kill(-child.pid, "SIGKILL")
+    child.on("close", (code) => {
+      if (code !== 0) return failed(code ?? 137, said)
+      hasEnded = true
+      resume(Effect.succeed(Buffer.concat(printed)))
+    })
+    return Effect.callback<void>((stopped) => {
+      if (hasEnded) return stopped(Effect.void)
+      // Asked first, so that it takes its locks along.
+      const timer = setTimeout(() => signal(child, "SIGKILL"), patience)
+      child.once("close", () => {
+        clearTimeout(timer)
+        stopped(Effect.void)
+      })
+      signal(child, "SIGTERM")
     })
   })
+
+/** Milliseconds that git has to end when it is asked to. */
+const patience = 2000
+
+/** To git and its helpers for a protocol, which are processes of their own in its group. */
+const signal = ({ pid }: ChildProcess, name: NodeJS.Signals): void => {
+  try {
+    if (pid !== undefined) process.kill(-pid, name)
+  } catch {
+    // It is gone.
+  }
+}
 
 /** Runs git and gives what it printed, without the newline at its end. */
 export const text = (args: ReadonlyArray<string>, options?: GitOptions): Effect.Effect<string, GitFailed> =>
@@ -107,6 +135,29 @@ export const holds = (args: ReadonlyArray<string>, options?: GitOptions): Effect
       () => Effect.succeed(false)
     )
   )
+
+/** Git is not installed, or too old; the message says what to do. */
+export class GitMissing extends Schema.TaggedError<GitMissing>()("GitMissing", { message: Schema.String }) {}
+
+/** The oldest version that has all that is used here. */
+const oldest = [2, 30] as const
+
+/** Whether what `git --version` says will do. */
+export const usable = (version: Effect.Effect<string, GitFailed>): Effect.Effect<void, GitMissing> =>
+  version.pipe(
+    Effect.mapError(({ stderr }) => `it could not be started (${stderr.trim()})`),
+    Effect.flatMap((said) => {
+      const [major = 0, minor = 0] = (/(\d+)\.(\d+)/.exec(said)?.slice(1) ?? []).map(Number)
+      const isOld = major < oldest[0] || (major === oldest[0] && minor < oldest[1])
+      return isOld ? Effect.fail(`there is only "${said}"`) : Effect.void
+    }),
+    Effect.mapError(
+      (why) => new GitMissing({ message: `Repositories need the program git, ${oldest.join(".")} or newer: ${why}` })
+    )
+  )
+
+/** Makes sure that git can be used. */
+export const installed: Effect.Effect<void, GitMissing> = usable(text(["--version"]))
 
 const prefix = "castellan-git-"
 

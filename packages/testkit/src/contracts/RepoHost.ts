@@ -460,8 +460,6 @@ export const promises = (newAuthor: NewAuthor): Promises<RepoHost> => ({
         const author = yield* newAuthor
         const first = yield* pushed(author, repo, { a: "1" })
         assert.strictEqual(yield* standing(repo, main), first)
-        yield* pushed(author, repo, { a: "1" }, { branch: other })
-        assert.strictEqual(yield* standing(repo, other), first)
         // What the host has need not be sent again.
         const left = yield* author.commit({ a: "1", left: "1" }, [first])
         const right = yield* author.commit({ a: "1", right: "1" }, [first])
@@ -469,7 +467,10 @@ export const promises = (newAuthor: NewAuthor): Promises<RepoHost> => ({
         yield* push(repo, main, yield* author.bundle({ [main]: merged }, [first]))
         assert.strictEqual(yield* standing(repo, main), merged)
         assert.deepStrictEqual(listed(yield* wholeTree(repo)), ["blob a 1", "blob left 1", "blob right 1"])
-        assert.strictEqual(yield* standing(repo, other), first)
+        // Nor if another branch has it.
+        const aside = yield* author.commit({ a: "aside" }, [merged])
+        yield* push(repo, other, yield* author.bundle({ [other]: aside }, [merged]))
+        assert.deepStrictEqual([yield* standing(repo, main), yield* standing(repo, other)], [merged, aside])
       })
     ),
 

@@ -1,0 +1,262 @@
+/** Repositories on this host's disk: bare ones, in a directory for each owner. */
+import { RepoPath, TreeEntry } from "@castellan/domain/repo/FileTree.ts"
+import { type BranchName, firstBranch, type Repo, Repository, RepoOwner } from "@castellan/domain/repo/Repo.ts"
+import {
+  BundleRefused,
+  fileRead,
+  PushRejected,
+  RepoFileNotFound,
+  RepoFileTooLarge,
+  RepoHost,
+  RepoNotFound,
+  RepoUnavailable
+} from "@castellan/domain/repo/RepoHost.ts"
+import { Clock, Effect, Layer, Option, Schema, type Stream } from "effect"
+import { randomBytes } from "node:crypto"
+import { existsSync } from "node:fs"
+import { mkdir, readdir, rename, rm, stat } from "node:fs/promises"
+import { dirname, join, posix, resolve } from "node:path"
+import { pathToFileURL } from "node:url"
+import * as Bundles from "../git/Bundles.ts"
+import * as Git from "../git/Git.ts"
+
+/** The directory can't hold repositories; the message says why. */
+export class LocalReposUnavailable extends Schema.TaggedError<LocalReposUnavailable>()("LocalReposUnavailable", {
+  message: Schema.String
+}) {}
+
+export interface LocalReposOptions {
+  /** The directory for the repositories, made if need be. */
+  readonly directory: string
+  /** Whom the repositories belong to that are made for accounts. */
+  readonly owner?: RepoOwner
+}
+
+/** Milliseconds after which what is being made belongs to nobody any more, and after which a lock does. */
+const abandoned = { making: 10 * 60_000, lock: 60_000 }
+
+/** Links that are followed in a row, and the bytes that one may have. */
+const links = 5
+const longest = 4096
+
+const isPath = Schema.is(RepoPath)
+
+const codeOf = (cause: unknown) => (cause as NodeJS.ErrnoException).code
+
+const removed = (path: string) => rm(path, { recursive: true, force: true, maxRetries: 3 })
+
+const attempt = <A>(operation: string, work: () => Promise<A>) =>
+  Effect.tryPromise({ try: work, catch: (cause) => new RepoUnavailable({ ...nothingSaid, operation, cause }) })
+
+const nothingSaid = { retryable: true, retryAfterMs: null }
+
+const unavailable = (operation: string, cause: Git.GitFailed) =>
+  new RepoUnavailable({ ...nothingSaid, operation, retryable: cause.code !== 127, cause })
+
+/** A line of `git ls-tree -l`: mode, type, id, size and path. */
+const linePattern = /^(\d+) (\w+) ([0-9a-f]+) +(-|\d+)\t(.*)$/s
+
+interface Line {
+  readonly mode: string
+  readonly type: string
+  readonly sha: string
+  readonly size: number
+  readonly path: string
+}
+
+const linesOf = (printed: Buffer): ReadonlyArray<Line> =>
+  printed
+    .toString("utf8")
+    .split("\0")
+    .flatMap((line) => {
+      const [, mode, type, sha, size, path] = linePattern.exec(line) ?? []
+      return path === undefined ? [] : [{ mode: mode!, type: type!, sha: sha!, size: Number(size), path }]
+    })
+
+const toEntry = ({ path, sha, size, type }: Line): TreeEntry =>
+  type === "blob" ? new TreeEntry({ path, type, sha, size }) : new TreeEntry({ path, type: "tree", sha })
+
+const linkMode = "120000"
+
+/** What lies at a path of a commit; none if that is nothing, or no file. */
+const fileAt = Effect.fnUntraced(function* (repository: string, commit: string, path: string) {
+  let at = path
+  for (let followed = 0; followed <= links; followed++) {
+    const args = ["--literal-pathspecs", "ls-tree", "-z", "-l", "--full-tree", commit, "--", at]
+    const line = linesOf(yield* Git.bytes(args, { repository })).find((line) => line.path === at)
+    if (line?.type !== "blob") return Option.none()
+    if (line.mode !== linkMode) return Option.some(line)
+    if (line.size > longest) return Option.none()
+    const target = (yield* Git.bytes(["cat-file", "blob", line.sha], { repository })).toString("utf8")
+    at = posix.join(posix.dirname(at), target)
+    if (target.startsWith("/") || !isPath(at)) return Option.none()
+  }
+  return Option.none()
+})
+
+const make = Effect.fnUntraced(function* (root: string, owner: RepoOwner) {
+  const making = join(root, ".making")
+  const trash = join(root, ".trash")
+
+  // No owner's name begins with a dot.
+  const pathOf = (repo: Repo) => join(root, repo.owner.toLowerCase(), `${repo.name.toLowerCase()}.git`)
+
+  const fresh = (directory: string) => join(directory, randomBytes(8).toString("hex"))
+
+  /** What is asked of a repository that may be there, and may be gone before the answer is. */
+  const within = <A, E, R>(
+    operation: string,
+    repo: Repo,
+    use: (path: string) => Effect.Effect<A, E | Git.GitFailed, R>
+  ) =>
+    Effect.suspend(() => {
+      const path = pathOf(repo)
+      const gone = () => (existsSync(path) ? Option.none() : Option.some(new RepoNotFound({ repo })))
+      const before = gone()
+      if (Option.isSome(before)) return Effect.fail(before.value)
+      return Effect.mapError(use(path), (error) =>
+        error instanceof Git.GitFailed
+          ? Option.getOrElse(gone(), () => unavailable(operation, error))
+          : (error as Exclude<E, Git.GitFailed>)
+      )
+    })
+
+  const repository = (repo: Repo, path: string) =>
+    Effect.map(
+      Bundles.defaultBranchOf(path),
+      (defaultBranch) => new Repository({ repo, defaultBranch, isPrivate: true })
+    )
+
+  const find = (repo: Repo) =>
+    within("find", repo, (path) => repository(repo, path)).pipe(
+      Effect.asSome,
+      Effect.catchTag("RepoNotFound", () => Effect.succeedNone)
+    )
+
+  /** Made aside and then put in its place whole: whoever comes second finds the place taken. */
+  const create = Effect.fnUntraced(function* (path: string) {
+    const half = fresh(making)
+    const put = attempt("ensure", async () => {
+      await mkdir(dirname(path), { recursive: true, mode: 0o700 })
+      await rename(half, path).catch((cause) => {
+        if (codeOf(cause) !== "ENOTEMPTY" && codeOf(cause) !== "EEXIST") throw cause
+      })
+    })
+    yield* Git.text(["init", "--bare", "--quiet", "--template=", `--initial-branch=${firstBranch}`, half]).pipe(
+      Effect.mapError((failed) => unavailable("ensure", failed)),
+      Effect.andThen(put),
+      Effect.ensuring(Effect.promise(() => removed(half)))
+    )
+  })
+
+  const ensure = (repo: Repo): Effect.Effect<Repository, RepoUnavailable> =>
+    Effect.flatMap(find(repo), (found) =>
+      Option.isSome(found)
+        ? Effect.succeed(found.value)
+        : Effect.andThen(
+            create(pathOf(repo)),
+            Effect.suspend(() => ensure(repo))
+          )
+    )
+
+  const remove = (repo: Repo) =>
+    attempt("remove", async () => {
+      const gone = fresh(trash)
+      const isMoved = await rename(pathOf(repo), gone).then(
+        () => true,
+        (cause) => {
+          if (codeOf(cause) !== "ENOENT") throw cause
+          return false
+        }
+      )
+      // What stays of it now is no repository any more, and goes with the next start.
+      if (isMoved) await removed(gone).catch(() => undefined)
+    })
+
+  /** Takes away the locks of a process that was killed while it moved the branch. */
+  const unlock = Effect.fnUntraced(function* (path: string, branch: BranchName) {
+    const now = yield* Clock.currentTimeMillis
+    for (const lock of [`refs/heads/${branch}.lock`, "packed-refs.lock", "HEAD.lock"]) {
+      yield* Effect.ignore(attempt("push", () => removeOld(join(path, lock), now - abandoned.lock)))
+    }
+  })
+
+  yield* attempt("open", async () => {
+    for (const directory of [root, making, trash]) await mkdir(directory, { recursive: true, mode: 0o700 })
+  })
+  const now = yield* Clock.currentTimeMillis
+  yield* attempt("open", async () => {
+    for (const name of await readdir(making)) await removeOld(join(making, name), now - abandoned.making)
+  })
+  yield* Effect.forkDetach(
+    Effect.ignore(
+      attempt("open", async () => {
+        for (const name of await readdir(trash)) await removed(join(trash, name)).catch(() => undefined)
+      })
+    )
+  )
+
+  return RepoHost.of({
+    supports: { name: "local", url: pathToFileURL(root).href.replace(/\/$/, ""), owner },
+    ensure,
+    find,
+    remove,
+    tree: (repo, known) =>
+      within("tree", repo, (path) =>
+        Effect.gen(function* () {
+          const head = yield* Bundles.branchOf(path, null)
+          const revision = Option.match(head, { onNone: () => "empty", onSome: ({ commit }) => commit as string })
+          if (revision === known) return Option.none()
+          if (Option.isNone(head)) return Option.some({ revision, entries: [] })
+          const args = ["ls-tree", "-r", "-t", "-l", "-z", "--full-tree", revision]
+          const lines = linesOf(yield* Git.bytes(args, { repository: path }))
+          return Option.some({ revision, entries: lines.map(toEntry) })
+        })
+      ),
+    readFile: (repo, file: RepoPath) =>
+      within("readFile", repo, (path) =>
+        Effect.gen(function* () {
+          const head = yield* Bundles.branchOf(path, null)
+          const found = Option.isNone(head) ? Option.none() : yield* fileAt(path, head.value.commit, file)
+          if (Option.isNone(found)) return yield* new RepoFileNotFound({ path: file })
+          if (found.value.size > fileRead) return yield* new RepoFileTooLarge({ path: file })
+          return yield* Git.bytes(["cat-file", "blob", found.value.sha], { repository: path })
+        })
+      ),
+    fetch: (repo, branch, have) => within("fetch", repo, (path) => Bundles.fetched(path, branch, have)),
+    push: <E>(repo: Repo, branch: BranchName, bundle: Stream.Stream<Uint8Array, E>) =>
+      within("push", repo, (path) =>
+        Effect.andThen(unlock(path, branch), Effect.scoped(Bundles.push(path, branch, bundle))).pipe(
+          Effect.mapError((error) => {
+            if (error instanceof Bundles.BundleUnreadable) return new BundleRefused({ cause: error })
+            return error instanceof Bundles.NotForward ? new PushRejected({ repo, branch }) : error
+          })
+        )
+      )
+  })
+})
+
+const removeOld = async (path: string, before: number): Promise<void> => {
+  const known = await stat(path).catch(() => undefined)
+  if (known !== undefined && known.mtimeMs < before) await removed(path)
+}
+
+/** Repositories below a directory. */
+export const layer = (options: LocalReposOptions): Layer.Layer<RepoHost, Git.GitMissing | LocalReposUnavailable> =>
+  Layer.effect(
+    RepoHost,
+    Effect.gen(function* () {
+      yield* Git.installed
+      yield* Git.sweep
+      const root = resolve(options.directory)
+      return yield* make(root, options.owner ?? RepoOwner.make("castellan")).pipe(
+        Effect.mapError(
+          ({ cause }) =>
+            new LocalReposUnavailable({ message: `${root} can't be used for repositories: ${String(cause)}` })
+        )
+      )
+    })
+  )
+
+/** The environment has no say in it. */
+export const layerConfig = (options: Pick<LocalReposOptions, "directory">) => layer(options)

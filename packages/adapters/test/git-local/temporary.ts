@@ -1,0 +1,13 @@
+import * as LocalRepos from "@castellan/adapters/git-local/LocalRepos.ts"
+import { Effect, Layer } from "effect"
+import { mkdtemp, rm } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+
+export const directory = Effect.acquireRelease(
+  Effect.promise(() => mkdtemp(join(tmpdir(), "castellan-repos-"))),
+  (directory) => Effect.promise(() => rm(directory, { recursive: true, force: true, maxRetries: 3 }))
+)
+
+/** Repositories in a directory of their own. */
+export const local = Layer.unwrap(Effect.map(directory, (directory) => LocalRepos.layer({ directory })))

@@ -1,0 +1,86 @@
+import * as Git from "@castellan/adapters/git/Git.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Exit, Fiber, Redacted, Stream } from "effect"
+import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+
+describe("Git", () => {
+  it.live("is handed its secret beside its arguments, and sends it to that server alone", () =>
+    Effect.gen(function* () {
+      const header = `Basic it's "secret"! $HOME \\ =`
+      const authorization = { url: "https://git.example.com/", header: Redacted.make(header) }
+      const read = (url: string) => Git.holds(["config", "--get-urlmatch", "http.extraHeader", url], { authorization })
+      const text = Git.text(["config", "--get-urlmatch", "http.extraHeader", "https://git.example.com/a/b"], {
+        authorization
+      })
+      assert.strictEqual(yield* text, `Authorization: ${header}`)
+      assert.isFalse(yield* read("https://git.example.com.evil.example/a/b"))
+      assert.isFalse(yield* read("https://elsewhere.example.com/a/b"))
+    })
+  )
+
+  it.live("tells how it failed", () =>
+    Effect.gen(function* () {
+      const failed = yield* Effect.flip(Git.text(["rev-parse", "HEAD"], { repository: "/nowhere" }))
+      assert.deepStrictEqual([failed.operation, failed.code], ["rev-parse", 128])
+      assert.include(failed.stderr, "not a git repository")
+    })
+  )
+
+  it.live("ends when nobody waits for it any more", () =>
+    Effect.gen(function* () {
+      const directory = yield* Git.workspace
+      const running = Git.text(["-c", `alias.wait=!echo $$ > ${directory}/pid; sleep 600 & wait`, "wait"])
+      const fiber = yield* Effect.forkChild(running)
+      while (!existsSync(join(directory, "pid"))) yield* Effect.sleep("10 millis")
+      yield* Effect.sleep("50 millis")
+      yield* Fiber.interrupt(fiber)
+      const pid = readFileSync(join(directory, "pid"), "utf8").trim()
+      assert.throws(() => process.kill(Number(pid), 0))
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("must be there, and not too old", () =>
+    Effect.gen(function* () {
+      const missing = Effect.fail(new Git.GitFailed({ operation: "--version", code: 127, stderr: "spawn git ENOENT" }))
+      assert.include((yield* Effect.flip(Git.usable(missing))).message, "spawn git ENOENT")
+      for (const old of ["git version 2.29.9", "git version 1.99.0", "nonsense"]) {
+        assert.include((yield* Effect.flip(Git.usable(Effect.succeed(old)))).message, old)
+      }
+      for (const enough of ["git version 2.30.0", "git version 2.39.5 (Apple Git-154)", "git version 3.0.1"]) {
+        yield* Git.usable(Effect.succeed(enough))
+      }
+    })
+  )
+
+  it.live("has directories that go with their scope, and those of dead processes go with a sweep", () =>
+    Effect.gen(function* () {
+      const dead = join(tmpdir(), "castellan-git-999999999-dead")
+      const other = join(tmpdir(), `castellan-git-${process.ppid}-alive`)
+      for (const directory of [dead, other]) mkdirSync(directory)
+      const own = yield* Effect.scoped(
+        Effect.gen(function* () {
+          const own = yield* Git.workspace
+          yield* Git.sweep
+          assert.isTrue(existsSync(own))
+          return own
+        })
+      )
+      assert.deepStrictEqual([dead, own, other].map(existsSync), [false, false, true])
+      rmSync(other, { recursive: true })
+    })
+  )
+
+  it.live("keeps a stream in a file, to the byte, and leaves a broken one to its error", () =>
+    Effect.gen(function* () {
+      const directory = yield* Git.workspace
+      const bytes = Uint8Array.from({ length: 300_000 }, (_, n) => (n * 7919) % 256)
+      const file = join(directory, "file")
+      yield* Git.save(file, Stream.make(bytes.subarray(0, 10), bytes.subarray(10, 10), bytes.subarray(10)))
+      assert.isTrue(Buffer.concat(yield* Stream.runCollect(Git.load(file))).equals(bytes))
+      const broken = Git.save(join(directory, "broken"), Stream.concat(Stream.make(bytes), Stream.fail("broken off")))
+      assert.deepStrictEqual(yield* Effect.exit(broken), Exit.fail("broken off"))
+    }).pipe(Effect.scoped)
+  )
+})
