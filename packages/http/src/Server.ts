@@ -7,6 +7,7 @@ import * as Authenticate from "./Authenticate.ts"
 import * as Envelope from "./Envelope.ts"
 import { AccountsHandlers } from "./handlers/Accounts.ts"
 import { AccountSandboxesHandlers } from "./handlers/AccountSandboxes.ts"
+import { AdminsHandlers } from "./handlers/Admins.ts"
 import { ApiKeysHandlers } from "./handlers/ApiKeys.ts"
 import { OrganizationsHandlers } from "./handlers/Organizations.ts"
 import { SystemHandlers } from "./handlers/System.ts"
@@ -22,7 +23,7 @@ export interface ServerOptions {
 const routes = (options: ServerOptions) =>
   Layer.mergeAll(
     HttpApiBuilder.layer(Api).pipe(
-      Layer.provide([SystemHandlers, AccountsHandlers, ApiKeysHandlers, OrganizationsHandlers]),
+      Layer.provide([SystemHandlers, AccountsHandlers, ApiKeysHandlers, OrganizationsHandlers, AdminsHandlers]),
       Layer.provide([AccountSandboxesHandlers, TaskRunsHandlers]),
       Layer.provide([Authenticate.layer, Idempotency.layer(options)])
     ),

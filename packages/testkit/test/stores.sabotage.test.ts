@@ -221,6 +221,9 @@ sabotage(AccountStore, World.layer, AccountPromises.promises, {
         names.map((name) => ({ ...seen, name }))
       )
     })
+  }),
+  "totals are told of all accounts, the newest sandbox first, in pages that lose and repeat none": (real) => ({
+    totals: (proof, page) => real.totals(proof, { ...page, cursor: null })
   })
 })
 

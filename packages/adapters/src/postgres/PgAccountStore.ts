@@ -145,7 +145,43 @@ export const layer = Layer.effect(
                 .where("account_id", "=", scope.account)
                 .where("removed_at", "is", null)
                 .execute()
-            ).pipe(Effect.asVoid)
+            ).pipe(Effect.asVoid),
+      totals: (_, page) =>
+        Effect.map(
+          query(() =>
+            kysely
+              .selectFrom((from) =>
+                from
+                  .selectFrom("account_sandboxes")
+                  .innerJoin("accounts", "accounts.id", "account_sandboxes.account_id")
+                  .select([
+                    sql<string>`account_sandboxes.account_id::text`.as("id"),
+                    "accounts.email",
+                    sql<number>`count(*)::int`.as("sandboxes"),
+                    sql<Date>`max(account_sandboxes.created_at)`.as("created_at")
+                  ])
+                  .groupBy(["account_sandboxes.account_id", "accounts.email"])
+                  .as("totals")
+              )
+              .selectAll()
+              .where(after(page, "id"))
+              .orderBy("created_at", "desc")
+              .orderBy("id", "desc")
+              .limit(page.limit + 1)
+              .execute()
+          ),
+          (rows) =>
+            toPage(
+              rows.map((row) => ({
+                account: AccountId.make(row.id),
+                email: row.email,
+                sandboxes: row.sandboxes,
+                lastCreatedAt: DateTime.makeUnsafe(row.created_at)
+              })),
+              page,
+              (total) => ({ at: total.lastCreatedAt.epochMilliseconds, id: total.account })
+            )
+        )
     })
   })
 )

@@ -2,9 +2,11 @@
 import { Context, type DateTime, type Effect, type Option, Schema } from "effect"
 import { AccountId } from "../identity/Account.ts"
 import type { AccountScope } from "../identity/AccountScope.ts"
+import type { PlatformAdmin } from "../identity/PlatformAdmin.ts"
 import type { Page, PageOf } from "../Page.ts"
 import type { SandboxName } from "../sandbox/SandboxName.ts"
 import type { AccountSandbox } from "./AccountSandbox.ts"
+import type { AccountTotal } from "./AccountTotal.ts"
 
 /** What a look at the provider may change of a row. */
 export type Sighting = Pick<AccountSandbox, "name" | "status" | "expiresAt" | "reason">
@@ -54,5 +56,7 @@ export class AccountStore extends Context.Service<
       at: DateTime.Utc,
       reason: string
     ) => Effect.Effect<void>
+    /** Of all accounts that ever had a sandbox: how many, the account with the newest sandbox first. */
+    readonly totals: (proof: PlatformAdmin, page: Page) => Effect.Effect<PageOf<AccountTotal>>
   }
 >()("domain/account/AccountStore") {}

@@ -2,6 +2,7 @@ import { HttpApi, OpenApi } from "effect/http-api"
 import { AccountsApi } from "./Accounts.ts"
 import { AccountSandboxesApi } from "./AccountSandboxes.ts"
 import { ApiKeysApi } from "./ApiKeys.ts"
+import { AdminsApi } from "./Admins.ts"
 import { complete } from "./document.ts"
 import { OrganizationsApi } from "./Organizations.ts"
 import { SystemApi } from "./System.ts"
@@ -13,6 +14,7 @@ export class Api extends HttpApi.make("castellan")
   .add(AccountsApi)
   .add(ApiKeysApi)
   .add(OrganizationsApi)
+  .add(AdminsApi)
   .add(AccountSandboxesApi)
   .add(TaskRunsApi)
   // All issues of a request are looked for, so that an answer can name every field that is missing.

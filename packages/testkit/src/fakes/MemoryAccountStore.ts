@@ -1,7 +1,10 @@
 import { AccountSandbox } from "@castellan/domain/account/AccountSandbox.ts"
 import { AccountStore, SandboxQuotaReached } from "@castellan/domain/account/AccountStore.ts"
+import type { AccountTotal } from "@castellan/domain/account/AccountTotal.ts"
+import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { type DateTime, Effect, Layer, Option } from "effect"
+import * as MemoryIdentityStore from "./MemoryIdentityStore.ts"
 import { pageOf } from "./pageOf.ts"
 
 const isLive = ({ expiresAt, status }: AccountSandbox, now: DateTime.Utc) =>
@@ -11,8 +14,7 @@ const isLive = ({ expiresAt, status }: AccountSandbox, now: DateTime.Utc) =>
 /** When it was over: it expired, or, if it was never made, it was written. */
 const endOf = ({ createdAt, expiresAt }: AccountSandbox) => (expiresAt ?? createdAt).epochMilliseconds
 
-/** Rows of accounts' sandboxes in memory. */
-export const layer = Layer.sync(AccountStore, () => {
+const make = (identities: IdentityStore["Service"]) => {
   const rows = new Map<SandboxName, AccountSandbox>()
 
   const own = (scope: { readonly account: string }, name: SandboxName) =>
@@ -69,6 +71,25 @@ export const layer = Layer.sync(AccountStore, () => {
           const status = row.status === "failed" ? "failed" : "stopped"
           rows.set(row.name, new AccountSandbox({ ...row, status, removedAt: at, reason }))
         }
-      })
+      }),
+    totals: Effect.fnUntraced(function* (_, page) {
+      const totals: Array<AccountTotal> = []
+      for (const account of new Set([...rows.values()].map((row) => row.account))) {
+        const owner = yield* identities.findAccount(account)
+        const own = of({ account }).toSorted((a, b) => b.createdAt.epochMilliseconds - a.createdAt.epochMilliseconds)
+        totals.push({
+          account,
+          email: Option.isSome(owner) ? owner.value.email : null,
+          sandboxes: own.length,
+          lastCreatedAt: own[0]!.createdAt
+        })
+      }
+      return pageOf(totals, page, (total) => ({ at: total.lastCreatedAt.epochMilliseconds, id: total.account }))
+    })
   })
-})
+}
+
+/** Rows of accounts' sandboxes in memory. */
+export const layer = Layer.effect(AccountStore, Effect.map(IdentityStore, make)).pipe(
+  Layer.provide(MemoryIdentityStore.layer)
+)
