@@ -124,6 +124,8 @@ layer(WebApi.layer)("The command line", (it) => {
       yield* castellan(["sandboxes", "create"], { key })
       const listed = yield* castellan(["sandboxes", "list", "--account", id], admin)
       assert.match(listed.stdout, /^sbx_\w+ +running +30 min /m)
+      const totals = yield* castellan(["accounts", "list", "--all"], admin)
+      assert.match(totals.stdout, new RegExp(`^${id} +- +1 +\\d{4}-\\S+$`, "m"))
       const refused = yield* castellan(["accounts", "create"], { key })
       assert.deepStrictEqual([refused.exit, refused.stderr], [3, "castellan: Forbidden\n"])
     })

@@ -3,6 +3,7 @@ import type { Schema } from "effect"
 import type { HttpApiEndpoint, HttpApiGroup } from "effect/http-api"
 import type { AccountsApi } from "../api/Accounts.ts"
 import type { AccountSandboxesApi } from "../api/AccountSandboxes.ts"
+import type { AdminsApi } from "../api/Admins.ts"
 import type { ApiKeysApi } from "../api/ApiKeys.ts"
 import type { OrganizationsApi } from "../api/Organizations.ts"
 import type { SystemApi } from "../api/System.ts"
@@ -17,6 +18,8 @@ type AnswerOf<Group, Endpoint extends string> =
   SuccessOf<Group, Endpoint> extends Schema.toCodecJson<infer Answer> ? Answer["Encoded"] : never
 
 export type Ready = AnswerOf<typeof SystemApi, "ready">
+
+export type AccountTotals = AnswerOf<typeof AdminsApi, "sandboxes">
 
 export type NewAccount = AnswerOf<typeof AccountsApi, "create">
 
@@ -34,16 +37,6 @@ export type Sandbox = Sandboxes["sandboxes"][number]
 export type Runs = AnswerOf<typeof TaskRunsApi, "list">
 export type Run = Runs["runs"][number]
 export type CanceledRun = AnswerOf<typeof TaskRunsApi, "cancel">
-
-export interface AccountTotals {
-  readonly accounts: ReadonlyArray<{
-    readonly account_id: string
-    readonly account_email: string | null
-    readonly total_sandboxes: number
-    readonly last_created_at: string | null
-  }>
-  readonly next_cursor?: string
-}
 
 export interface StartedRun {
   readonly runId: string

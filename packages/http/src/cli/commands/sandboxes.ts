@@ -18,7 +18,7 @@ const listed = (sandboxes: ReadonlyArray<Sandbox>): string =>
     sandboxes.map((one) => [one.sandboxId, one.sandboxStatus, span(one.timeout), one.createdAt])
   )
 
-const shown = ({ sandbox }: OneSandbox): string =>
+const shown = ({ sandbox }: Pick<OneSandbox, "sandbox">): string =>
   fields({
     sandbox: sandbox.sandboxId,
     status: sandbox.sandboxStatus,
@@ -183,7 +183,7 @@ const stop = Command.make(
     yield* Output.present(answer, () => `${id} is stopped`)
   })
 ).pipe(
-  Command.withDescription("Stop a sandbox"),
+  Command.withDescription("Stop a sandbox and forget its files"),
   Command.withExamples([{ command: "castellan sandboxes stop sbx_przh8wmwvnj7s0h78nq1" }])
 )
 
