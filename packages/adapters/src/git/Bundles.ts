@@ -1,7 +1,7 @@
 /** Commits as bundles: one file that any git reads, so that they cross into a sandbox without a network or a credential. */
 import type { Fetched } from "@castellan/domain/repo/RepoHost.ts"
 import { BranchName, CommitId } from "@castellan/domain/repo/Repo.ts"
-import { Effect, Option, Schema, type Scope, type Stream } from "effect"
+import { Effect, Option, Result, Schema, type Scope, Stream } from "effect"
 import { readdir, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import * as Git from "./Git.ts"
@@ -27,9 +27,9 @@ const made = (repository: string) =>
 
 const newRepository = Effect.flatMap(Git.workspace, (directory) => made(join(directory, "repository.git")))
 
-/** Where each branch of a repository on this disk stands, as lines of git's own. */
-const heads = (repository: string) =>
-  Git.text(["for-each-ref", "--format=%(objectname) %(refname)", "refs/heads/"], { repository })
+/** Where the branches of a repository on this disk stand, as lines of git's own: all, or those from one on. */
+const heads = (repository: string, from = "refs/heads/") =>
+  Git.text(["for-each-ref", "--format=%(objectname) %(refname)", from], { repository })
 
 /** The commit that one of such lines gives for exactly this reference. */
 const commitIn = (lines: string, ref: string): Option.Option<CommitId> =>
@@ -45,7 +45,8 @@ export const defaultBranchOf = (repository: string): Effect.Effect<BranchName, G
 /** A branch of a repository on this disk: the default one if none is named, none where it has no commit. */
 export const branchOf = Effect.fnUntraced(function* (repository: string, named: BranchName | null) {
   const branch = named ?? (yield* defaultBranchOf(repository))
-  return Option.map(commitIn(yield* heads(repository), refOf(branch)), (commit) => ({ branch, commit }))
+  const ref = refOf(branch)
+  return Option.map(commitIn(yield* heads(repository, ref), ref), (commit) => ({ branch, commit }))
 })
 
 /** A branch of a repository on this disk as a bundle, without what `have` brings along. */
@@ -56,12 +57,10 @@ export const fetched = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Option.Option<Fetched>, Git.GitFailed, Scope.Scope> {
   const head = yield* branchOf(repository, branch)
   if (Option.isNone(head)) return Option.none()
-  const known: Array<string> = []
-  for (const commit of have) {
-    const type = yield* Effect.option(Git.text(["cat-file", "-t", commit], { repository }))
-    if (Option.isSome(type) && type.value === "commit") known.push(`^${commit}`)
-  }
   const ref = refOf(head.value.branch)
+  const asked = ["rev-list", "--no-walk", "--ignore-missing", ref, ...have, "--"]
+  const there = new Set((yield* Git.text(asked, { repository })).split("\n"))
+  const known = have.filter((commit) => there.has(commit)).map((commit) => `^${commit}`)
   const news = yield* Git.text(["rev-list", "--max-count=1", ref, ...known, "--"], { repository })
   if (news === "") return Option.some({ ...head.value, bundle: Option.none() })
   const file = join(yield* Git.workspace, "bundle")
@@ -177,6 +176,24 @@ const forward = Effect.fnUntraced(function* (
 const contains = (repository: string, commit: string, older: string) =>
   Git.holds(["merge-base", "--is-ancestor", older, commit], { repository })
 
+/** Bytes of a bundle that its header may have. */
+const headerRead = 1024 * 1024
+
+/** The commits that a bundle builds on, as its header says. */
+const needs = Effect.fnUntraced(function* (bundle: string) {
+  const pieces = yield* Git.load(bundle).pipe(Stream.take(headerRead / Git.piece), Stream.runCollect)
+  const [header = ""] = Buffer.concat(pieces).toString("latin1").split("\n\n", 1)
+  return Array.from(header.matchAll(/^-([0-9a-f]{40,64})\b/gm), (match) => match[1]!)
+})
+
+const has = (repository: string, commits: ReadonlyArray<string>) =>
+  commits.length === 0
+    ? Effect.succeed(true)
+    : Effect.map(
+        Effect.result(Git.text(["rev-list", "--no-walk", "--quiet", ...commits, "--"], { repository })),
+        Result.isSuccess
+      )
+
 /** Moves a branch of a remote forward to where the bundle has it. */
 export const pushTo = Effect.fnUntraced(function* <E>(
   remote: Remote,
@@ -187,14 +204,10 @@ export const pushTo = Effect.fnUntraced(function* <E>(
   yield* Git.save(file, bundle)
   const repository = yield* newRepository
   const ref = refOf(branch)
-  const isThere = Option.isSome(yield* found(remote, branch))
-  if (isThere) yield* copied(remote, repository, `+${ref}:${ref}`)
-  // What the bundle builds on has to be there before it can be read; mostly that is the branch.
-  yield* taken(repository, branch, file).pipe(
-    Effect.catchTag("BundleUnreadable", () =>
-      Effect.andThen(copied(remote, repository, "+refs/heads/*:refs/heads/*"), taken(repository, branch, file))
-    )
-  )
+  if (Option.isSome(yield* found(remote, branch))) yield* copied(remote, repository, `+${ref}:${ref}`)
+  // What the bundle builds on has to be there before it can be read; mostly that is in the branch.
+  if (!(yield* has(repository, yield* needs(file)))) yield* copied(remote, repository, "+refs/heads/*:refs/heads/*")
+  yield* taken(repository, branch, file)
   yield* Git.text(["push", "--quiet", "--", remote.url, `${ref}:${ref}`], {
     repository,
     authorization: remote.authorization

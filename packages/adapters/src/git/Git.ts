@@ -198,6 +198,9 @@ export const save = <E>(file: string, content: Stream.Stream<Uint8Array, E>): Ef
     })
   )
 
+/** Bytes of a file that are read at once. */
+export const piece = 64 * 1024
+
 /** The bytes of a file that exists. */
 export const load = (file: string): Stream.Stream<Uint8Array> =>
   Stream.unwrap(
@@ -207,7 +210,7 @@ export const load = (file: string): Stream.Stream<Uint8Array> =>
         (handle) => Effect.promise(() => handle.close())
       ),
       (handle) => {
-        const next = Effect.promise(() => handle.read(Buffer.allocUnsafe(64 * 1024)))
+        const next = Effect.promise(() => handle.read(Buffer.allocUnsafe(piece)))
         return Stream.fromEffectRepeat(next).pipe(
           Stream.takeWhile(({ bytesRead }) => bytesRead > 0),
           Stream.map(({ buffer, bytesRead }) => new Uint8Array(buffer.buffer, buffer.byteOffset, bytesRead))

@@ -1,0 +1,113 @@
+import * as Bundles from "@castellan/adapters/git/Bundles.ts"
+import * as Git from "@castellan/adapters/git/Git.ts"
+import { BranchName, CommitId } from "@castellan/domain/repo/Repo.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Option, Stream } from "effect"
+import { mkdirSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
+import { pathToFileURL } from "node:url"
+import { author, git } from "./author.ts"
+
+const main = BranchName.make("main")
+const nobodys = CommitId.make("0123456789".repeat(4))
+
+/** A repository that is reached by its URL, as one of another host is. */
+const remote = Effect.gen(function* () {
+  const path = join(yield* Git.workspace, "remote.git")
+  yield* Git.text(["init", "--bare", "--quiet", "--initial-branch=main", path])
+  const standing = (branch: string) =>
+    git(path, ["for-each-ref", "--format=%(objectname)", `refs/heads/${branch}`])
+      .toString()
+      .trim()
+  return { path, url: pathToFileURL(path).href, standing }
+})
+
+const bytesOf = (found: Effect.Success<ReturnType<typeof Bundles.fetchedFrom>>) =>
+  Effect.map(Stream.runCollect(Option.getOrThrow(Option.getOrThrow(found).bundle)), (pieces) => Buffer.concat(pieces))
+
+describe("A branch of a remote", () => {
+  it.live("is fetched as a bundle, whole or from what is there on", () =>
+    Effect.gen(function* () {
+      const { url } = yield* remote
+      const [writer, reader] = [yield* author, yield* author]
+      assert.isTrue(Option.isNone(yield* Bundles.fetchedFrom({ url }, null, [])))
+      const first = yield* writer.commit({ file: "1" })
+      yield* Bundles.pushTo({ url }, main, Stream.make(yield* writer.bundle({ main: first })))
+      const whole = yield* Bundles.fetchedFrom({ url }, null, [nobodys])
+      assert.deepStrictEqual(yield* reader.take(yield* bytesOf(whole)), { main: first })
+      const second = yield* writer.commit({ file: "2" }, [first])
+      yield* Bundles.pushTo({ url }, main, Stream.make(yield* writer.bundle({ main: second }, [first])))
+      const rest = yield* Bundles.fetchedFrom({ url }, main, [first])
+      assert.deepStrictEqual(yield* reader.take(yield* bytesOf(rest)), { main: second })
+      const nothing = Option.getOrThrow(yield* Bundles.fetchedFrom({ url }, main, [second]))
+      assert.deepStrictEqual([nothing.commit, nothing.bundle], [second, Option.none()])
+      assert.isTrue(Option.isNone(yield* Bundles.fetchedFrom({ url }, BranchName.make("heads/main"), [])))
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("is made by a bundle that builds on another branch", () =>
+    Effect.gen(function* () {
+      const { standing, url } = yield* remote
+      const writer = yield* author
+      const first = yield* writer.commit({ file: "1" })
+      yield* Bundles.pushTo({ url }, main, Stream.make(yield* writer.bundle({ main: first })))
+      const second = yield* writer.commit({ file: "2" }, [first])
+      const bundle = yield* writer.bundle({ other: second }, [first])
+      yield* Bundles.pushTo({ url }, BranchName.make("other"), Stream.make(bundle))
+      assert.strictEqual(standing("other"), second)
+      assert.strictEqual(standing("main"), first)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("stays where it is if the bundle does not go on from there, or is none", () =>
+    Effect.gen(function* () {
+      const { standing, url } = yield* remote
+      const writer = yield* author
+      const first = yield* writer.commit({ file: "1" })
+      const second = yield* writer.commit({ file: "2" }, [first])
+      const aside = yield* writer.commit({ file: "3" }, [first])
+      yield* Bundles.pushTo({ url }, main, Stream.make(yield* writer.bundle({ main: second })))
+      const told = Effect.fnUntraced(function* (bundle: Uint8Array) {
+        return (yield* Effect.flip(Bundles.pushTo({ url }, main, Stream.make(bundle))))._tag
+      })
+      assert.strictEqual(yield* told(yield* writer.bundle({ main: aside })), "NotForward")
+      assert.strictEqual(yield* told(yield* writer.bundle({ main: first })), "NotForward")
+      assert.strictEqual(yield* told(yield* writer.bundle({ other: aside })), "BundleUnreadable")
+      assert.strictEqual(yield* told(Buffer.from("no bundle")), "BundleUnreadable")
+      yield* Bundles.pushTo({ url }, main, Stream.make(yield* writer.bundle({ main: second })))
+      assert.strictEqual(standing("main"), second)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("that somebody else moves at the same moment is not overwritten", () =>
+    Effect.gen(function* () {
+      const { path, standing, url } = yield* remote
+      const writer = yield* author
+      const first = yield* writer.commit({ file: "1" })
+      yield* Bundles.pushTo({ url }, main, Stream.make(yield* writer.bundle({ main: first })))
+      const [ours, theirs] = [
+        yield* writer.commit({ file: "2" }, [first]),
+        yield* writer.commit({ file: "3" }, [first])
+      ]
+      yield* Bundles.pushTo({ url }, BranchName.make("theirs"), Stream.make(yield* writer.bundle({ theirs })))
+      // Their push comes in when ours has looked already.
+      const hook = `#!/bin/sh\n[ -e moved ] || { touch moved; env -u GIT_QUARANTINE_PATH git update-ref refs/heads/main ${theirs}; }\n`
+      mkdirSync(join(path, "hooks"), { recursive: true })
+      writeFileSync(join(path, "hooks/pre-receive"), hook, { mode: 0o755 })
+      const bundle = yield* writer.bundle({ main: ours })
+      const told = yield* Effect.flip(Bundles.pushTo({ url }, main, Stream.make(bundle)))
+      assert.strictEqual(told._tag, "NotForward")
+      assert.strictEqual(standing("main"), theirs)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("is said to be unreachable by git's own failure", () =>
+    Effect.gen(function* () {
+      const url = "file:///nowhere/at/all.git"
+      const writer = yield* author
+      const bundle = yield* writer.bundle({ main: yield* writer.commit({ file: "1" }) })
+      assert.strictEqual((yield* Effect.flip(Bundles.fetchedFrom({ url }, null, [])))._tag, "GitFailed")
+      assert.strictEqual((yield* Effect.flip(Bundles.pushTo({ url }, main, Stream.make(bundle))))._tag, "GitFailed")
+    }).pipe(Effect.scoped)
+  )
+})
