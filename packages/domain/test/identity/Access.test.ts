@@ -1,0 +1,113 @@
+import { Access } from "@castellan/domain/identity/Access.ts"
+import type { Account } from "@castellan/domain/identity/Account.ts"
+import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
+import { CurrentActor } from "@castellan/domain/identity/CurrentActor.ts"
+import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
+import { Organizations } from "@castellan/domain/identity/Organizations.ts"
+import * as Faults from "@castellan/testkit/Faults.ts"
+import * as given from "@castellan/testkit/given.ts"
+import * as World from "@castellan/testkit/World.ts"
+import { assert, layer } from "@effect/vitest"
+import { Effect, Fiber, Layer, Option } from "effect"
+import { TestClock } from "effect/testing"
+
+const services = Organizations.layer.pipe(
+  Layer.provideMerge(Access.layer({ policy: "peers" })),
+  Layer.provideMerge(Faults.around(IdentityStore, "IdentityStore")),
+  Layer.provideMerge(Layer.mergeAll(World.layer, World.crypto, Faults.Faults.layer))
+)
+
+const as =
+  (actor: Account) =>
+  <A, E, R>(effect: Effect.Effect<A, E, R | CurrentActor>) =>
+    Effect.provideService(effect, CurrentActor, actor)
+
+/** An owner, a member, and the organization they are in. */
+const peers = Effect.gen(function* () {
+  const organizations = yield* Organizations
+  const [owner, member] = [yield* given.account(), yield* given.account()]
+  const organization = yield* as(owner)(organizations.create({ name: "o", nonce: Option.none() }))
+  yield* as(owner)(organizations.invite(organization.id, { account: member.id, role: null }))
+  yield* as(member)(organizations.accept(organization.id))
+  return { owner, member, organization }
+})
+
+/** What the store was asked meanwhile. */
+const asked = Effect.fnUntraced(function* <A, E, R>(effect: Effect.Effect<A, E, R>) {
+  const { calls } = yield* Faults.Faults
+  const before = calls.length
+  yield* effect
+  return calls.slice(before)
+})
+
+layer(services)("Access to an account", (it) => {
+  it.effect("costs one question to the store, and none for one's own", () =>
+    Effect.gen(function* () {
+      const access = yield* Access
+      const { member, organization, owner } = yield* peers
+      for (const target of [null, undefined, member.id]) {
+        assert.deepStrictEqual(yield* asked(as(member)(access.scopeOf(target))), [])
+      }
+      for (const target of [owner.id, organization.id]) {
+        const question = yield* asked(as(member)(access.scopeOf(target)))
+        assert.deepStrictEqual(question, ["IdentityStore.tiesBetween"])
+      }
+    })
+  )
+
+  it.effect("of a peer is not what is the peer's own, unless a platform admin asks", () =>
+    Effect.gen(function* () {
+      const access = yield* Access
+      const { member, owner } = yield* peers
+      const admin = yield* given.account({ platformAdmin: true })
+      assert.strictEqual((yield* Effect.flip(as(member)(access.scopeOfOwn(owner.id))))._tag, "AccountHidden")
+      assert.strictEqual((yield* as(member)(access.scopeOfOwn(null))).account, member.id)
+      assert.strictEqual((yield* as(admin)(access.scopeOfOwn(owner.id))).account, owner.id)
+    })
+  )
+
+  it.effect("is lost when either of two peers leaves, and by nobody else's leaving", () =>
+    Effect.gen(function* () {
+      const access = yield* Access
+      const organizations = yield* Organizations
+      for (const leaves of ["actor", "target"] as const) {
+        const { member, organization, owner } = yield* peers
+        const second = yield* given.account()
+        const bystander = yield* given.account()
+        for (const account of [second, bystander]) {
+          yield* as(owner)(organizations.invite(organization.id, { account: account.id, role: null }))
+          yield* as(account)(organizations.accept(organization.id))
+        }
+        const scope = yield* as(member)(access.scopeOf(second.id))
+        const lost = yield* Effect.forkChild(as(member)(access.untilLost(scope)))
+        yield* as(bystander)(organizations.remove(organization.id, bystander.id))
+        yield* TestClock.adjust("1 minute")
+        assert.isUndefined(lost.pollUnsafe())
+        const leaver = leaves === "actor" ? member : second
+        yield* as(leaver)(organizations.remove(organization.id, leaver.id))
+        yield* Fiber.join(lost)
+      }
+    })
+  )
+
+  it.effect("of one's own is never lost", () =>
+    Effect.gen(function* () {
+      const access = yield* Access
+      const { member, organization } = yield* peers
+      const own = yield* Effect.forkChild(as(member)(access.untilLost(yield* as(member)(AccountScope.own))))
+      yield* as(member)((yield* Organizations).remove(organization.id, member.id))
+      assert.deepStrictEqual(yield* asked(TestClock.adjust("1 hour")), [])
+      assert.isUndefined(own.pollUnsafe())
+    })
+  )
+
+  it.effect("that was lost before anybody waited is lost at once", () =>
+    Effect.gen(function* () {
+      const access = yield* Access
+      const { member, organization, owner } = yield* peers
+      const scope = yield* as(member)(access.scopeOf(owner.id))
+      yield* as(owner)((yield* Organizations).remove(organization.id, member.id))
+      yield* as(member)(access.untilLost(scope))
+    })
+  )
+})
