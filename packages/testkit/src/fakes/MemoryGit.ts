@@ -1,4 +1,4 @@
-/** Commits without git: values whose ids are git's, and bundles that are JSON. What remembers them is whoever holds the map. */
+/** Commits without git, their files with git's ids, and bundles that are JSON. Whoever holds the map remembers them. */
 import { TreeEntry } from "@castellan/domain/repo/FileTree.ts"
 import { CommitId } from "@castellan/domain/repo/Repo.ts"
 import { Option, Schema } from "effect"
