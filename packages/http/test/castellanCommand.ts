@@ -1,8 +1,9 @@
 /** The command line in this process: its arguments in; what it printed, and the code it ended with, out. */
 import { run } from "@castellan/http/cli/Cli.ts"
 import * as NodeServices from "@effect/platform-node/NodeServices"
-import { ConfigProvider, Effect, Layer, Sink, Stdio, Stream } from "effect"
+import { ConfigProvider, Effect, Fiber, Layer, Sink, Stdio, Stream } from "effect"
 import { FetchHttpClient } from "effect/http"
+import { TestClock } from "effect/testing"
 import { WebApi } from "./WebApi.ts"
 
 export interface Said {
@@ -66,3 +67,13 @@ export const castellan = (
   { fetch, ...around }: Surroundings & { readonly fetch?: typeof globalThis.fetch } = {}
 ) =>
   Effect.flatMap(fetch === undefined ? fetchOfApi : Effect.succeed(fetch), (over) => castellanOver(over, args, around))
+
+/** Lets the time go on until the command line has come to its end. */
+export const untilDone = <A, E>(fiber: Fiber.Fiber<A, E>) =>
+  Effect.gen(function* () {
+    while (fiber.pollUnsafe() === undefined) {
+      yield* TestClock.adjust("250 millis")
+      yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
+    }
+    return yield* Fiber.join(fiber)
+  })

@@ -2,20 +2,10 @@ import { asSteps, Step } from "@castellan/testkit/Program.ts"
 import { assert, layer } from "@effect/vitest"
 import { Effect, Fiber } from "effect"
 import { TestClock } from "effect/testing"
-import { castellan, fetchOfApi } from "./castellanCommand.ts"
+import { castellan, fetchOfApi, untilDone } from "./castellanCommand.ts"
 import { WebApi } from "./WebApi.ts"
 
 const print = (text: string) => Step.Print({ text, to: "stdout" })
-
-/** Lets the time go on until the command line has come to its end. */
-const untilDone = <A, E>(fiber: Fiber.Fiber<A, E>) =>
-  Effect.gen(function* () {
-    while (fiber.pollUnsafe() === undefined) {
-      yield* TestClock.adjust("250 millis")
-      yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
-    }
-    return yield* Fiber.join(fiber)
-  })
 
 const json = (status: number, body: unknown, headers: Record<string, string> = {}) =>
   new Response(JSON.stringify(body), { status, headers: { "content-type": "application/json", ...headers } })

@@ -13,8 +13,14 @@ const http = FetchHttpClient.layer.pipe(
   Layer.provide(Layer.succeed(FetchHttpClient.RequestInit, { redirect: "manual" }))
 )
 
-// Whoever reads us may have enough before we are done, as `head` does.
-for (const pipe of [process.stdout, process.stderr]) pipe.on("error", () => process.exit(ExitCode.ok))
+// Whoever reads us may have enough before we are done, as `head` does; a full disk is another matter.
+for (const pipe of [process.stdout, process.stderr]) {
+  pipe.on("error", ({ code }: NodeJS.ErrnoException) => {
+    if (code === "EPIPE") process.exit(ExitCode.ok)
+    console.error(`castellan: what was to be printed can't be written (${code})`)
+    process.exit(ExitCode.failed)
+  })
+}
 
 NodeRuntime.runMain(Effect.suspend(() => run(process.argv.slice(2))).pipe(Effect.provide([NodeServices.layer, http])), {
   disableErrorReporting: true,
