@@ -5,6 +5,7 @@ import { Effect, Layer, Redacted } from "effect"
 import { type Headers, HttpServerRequest } from "effect/http"
 import { Authenticated } from "./api/Authenticated.ts"
 import { CredentialsUnclear } from "./api/Statuses.ts"
+import { Limits } from "./Limits.ts"
 import { Tokens } from "./Tokens.ts"
 
 /** What stands for the caller: an API key, or a token of the identity provider. */
@@ -31,10 +32,12 @@ export const layer = Layer.effect(
   Effect.gen(function* () {
     const keys = yield* ApiKeys
     const tokens = yield* Tokens
+    const limits = yield* Limits
     return Authenticated.of((endpoint) =>
       HttpServerRequest.HttpServerRequest.pipe(
         Effect.flatMap((request) => credentialIn(request.headers)),
         Effect.flatMap(({ kind, secret }) => (kind === "key" ? keys : tokens).authenticate(secret)),
+        Effect.tap((actor) => limits.request(actor.id)),
         Effect.flatMap((actor) => Effect.provideService(endpoint, CurrentActor, actor))
       )
     )

@@ -1,6 +1,12 @@
 /** The whole control plane over whatever ports it is given: use cases, workers, housekeeping and the API. */
 import { AccountSandboxes } from "@castellan/domain/account/AccountSandboxes.ts"
 import type { AccountStore } from "@castellan/domain/account/AccountStore.ts"
+import { Environments } from "@castellan/domain/account/Environments.ts"
+import type { EnvironmentStore } from "@castellan/domain/account/EnvironmentStore.ts"
+import { HeldSandboxes } from "@castellan/domain/account/HeldSandboxes.ts"
+import * as SetupRuns from "@castellan/domain/account/SetupRuns.ts"
+import { Setups } from "@castellan/domain/account/Setups.ts"
+import { Snapshots } from "@castellan/domain/account/Snapshots.ts"
 import { Access } from "@castellan/domain/identity/Access.ts"
 import type { AccessPolicy } from "@castellan/domain/identity/AccessRule.ts"
 import { Accounts } from "@castellan/domain/identity/Accounts.ts"
@@ -8,6 +14,9 @@ import { ApiKeys } from "@castellan/domain/identity/ApiKeys.ts"
 import { answersKept, IdempotencyStore } from "@castellan/domain/identity/IdempotencyStore.ts"
 import type { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
 import { Organizations } from "@castellan/domain/identity/Organizations.ts"
+import { Checkouts } from "@castellan/domain/repo/Checkouts.ts"
+import { FileTrees } from "@castellan/domain/repo/FileTrees.ts"
+import type { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
 import { Sandboxes } from "@castellan/domain/sandbox/Sandboxes.ts"
 import type { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import * as CommandRuns from "@castellan/domain/task/CommandRuns.ts"
@@ -19,7 +28,15 @@ import { Aead, Digest, Mac, SecureRandom } from "effect/crypto"
 import { type TokenOptions, Tokens } from "./Tokens.ts"
 
 /** What an embedder gives: one layer for each of these. */
-export type Ports = IdentityStore | IdempotencyStore | AccountStore | TaskRunStore | TaskRunner | SandboxProvider
+export type Ports =
+  | IdentityStore
+  | IdempotencyStore
+  | AccountStore
+  | EnvironmentStore
+  | TaskRunStore
+  | TaskRunner
+  | SandboxProvider
+  | RepoHost
 
 export interface CastellanOptions {
   /** 32 random bytes that key the digests of API keys and seal kept answers; the same for all servers on one store. */
@@ -34,10 +51,22 @@ export interface CastellanOptions {
   readonly lifetime?: Duration.Duration
   /** Commands that this process follows at once. */
   readonly concurrency?: number
+  /** Setups that this process works on at once. */
+  readonly setupsAtOnce?: number
+  /** Sandboxes of an account that may live at once. */
+  readonly liveAtMost?: number
+  /** How long the files of a stopped sandbox are kept. */
+  readonly keepStopped?: Duration.Duration
 }
 
 /** OpenCode, which takes a prompt as one argument. */
 export const defaultAgent = ["opencode", "run"] as const
+
+/** Sandboxes of an account that may live at once, if nobody says otherwise. */
+export const defaultLiveAtMost = 1000
+
+/** Hours that the files of a stopped sandbox are kept, if nobody says otherwise: a week. */
+export const defaultKeepStoppedHours = 7 * 24
 
 const crypto = Layer.mergeAll(Aead.layerWebCrypto, Mac.layerWebCrypto, Digest.layerWebCrypto).pipe(
   Layer.provideMerge(SecureRandom.layerWebCrypto)
@@ -50,29 +79,41 @@ const repeatedly = (what: string, every: Duration.Input, pass: Effect.Effect<unk
     Effect.forkScoped
   )
 
-/** What nobody asks for and has to be done: creates that were cut off are settled, old answers forgotten. */
+/** What nobody asks for and has to be done: creates that were cut off are settled, what is of no use any more goes. */
 const housekeeping = Layer.effectDiscard(
   Effect.gen(function* () {
     const sandboxes = yield* AccountSandboxes
+    const snapshots = yield* Snapshots
     const answers = yield* IdempotencyStore
     const sweep = Effect.flatMap(DateTime.now, (now) => answers.sweep(DateTime.subtractDuration(now, answersKept)))
     yield* repeatedly("settling unfinished creates", "30 seconds", sandboxes.reconcile)
+    yield* repeatedly("removing old sandboxes", "5 minutes", sandboxes.tidy)
+    yield* repeatedly("removing snapshots nobody needs", "5 minutes", snapshots.collect)
     yield* repeatedly("forgetting old answers", "1 hour", sweep)
   })
 )
 
 /** All use cases over the ports, with the workers that finish what requests begin. The ports stay visible. */
-export const layer = (options: CastellanOptions) =>
-  Layer.mergeAll(CommandRuns.layer({ concurrency: options.concurrency ?? 1000 }), housekeeping).pipe(
-    Layer.provideMerge(
-      AccountSandboxes.layer({
-        agent: options.agent ?? defaultAgent,
-        lifetime: options.lifetime ?? Duration.minutes(30)
-      })
-    ),
-    Layer.provideMerge(TaskRuns.layer),
-    Layer.provideMerge(Layer.mergeAll(Sandboxes.layer, Accounts.layer, ApiKeys.layer({ secret: options.secret }))),
-    Layer.provideMerge(Organizations.layer),
+export const layer = (options: CastellanOptions) => {
+  const lifetime = options.lifetime ?? Duration.minutes(30)
+  const sandboxes = AccountSandboxes.layer({
+    agent: options.agent ?? defaultAgent,
+    lifetime,
+    liveAtMost: options.liveAtMost ?? defaultLiveAtMost,
+    keepStopped: options.keepStopped ?? Duration.hours(defaultKeepStoppedHours)
+  })
+  const workers = Layer.mergeAll(
+    CommandRuns.layer({ concurrency: options.concurrency ?? 1000 }),
+    SetupRuns.layer({ concurrency: options.setupsAtOnce ?? 10, lifetime }),
+    housekeeping
+  )
+  return workers.pipe(
+    Layer.provideMerge(Layer.mergeAll(HeldSandboxes.layer({ lifetime }), Environments.layer, Setups.layer)),
+    Layer.provideMerge(sandboxes),
+    Layer.provideMerge(Layer.mergeAll(TaskRuns.layer, Snapshots.layer, Checkouts.layer)),
+    Layer.provideMerge(Layer.mergeAll(Sandboxes.layer, FileTrees.layer)),
+    Layer.provideMerge(Layer.mergeAll(Accounts.layer, ApiKeys.layer({ secret: options.secret }), Organizations.layer)),
     Layer.provideMerge(Layer.merge(Access.layer({ policy: options.access ?? "peers" }), Tokens.layer(options.tokens))),
     Layer.provideMerge(crypto)
   )
+}

@@ -5,11 +5,16 @@ import { SecureRandom } from "effect/crypto"
 import { HttpIncomingMessage, HttpServerError, HttpServerRequest, HttpServerResponse } from "effect/http"
 import { HttpApiError } from "effect/http-api"
 import { type ErrorBody, errorBody } from "./api/ErrorBody.ts"
+import { fileLimit } from "./api/HeldSandboxes.ts"
 import { methodsAt } from "./Routes.ts"
 import { describe } from "./Validation.ts"
 
 /** Bytes of a request's body. */
 export const bodyLimit = ByteSize.mebibytes(1)
+
+/** Whether the request brings a file, as it is; then it is for its endpoint to say how much. */
+const bringsFile = (request: HttpServerRequest.HttpServerRequest) =>
+  request.method === "PUT" && /^\/api\/sandboxes\/[^/?]+\/file\/?(\?|$)/.test(request.url)
 
 /** The body is not JSON. A defect, since no handler can do anything about it. */
 class BodyNotJson {
@@ -35,6 +40,7 @@ const answer = (status: number, body: ErrorBody, headers: Record<string, string>
   HttpServerResponse.jsonUnsafe(body, { status, headers })
 
 const tooLarge = errorBody("body_too_large", "Request body must be at most 1 MiB")
+const fileTooLarge = errorBody("body_too_large", `Request body must be at most ${fileLimit / 1024 / 1024} MiB`)
 const notJson = errorBody("invalid_json", "Request body must be valid JSON")
 const notFound = errorBody("not_found", "Not found")
 const notAllowed = errorBody("method_not_allowed", "Method not allowed")
@@ -115,9 +121,10 @@ export const around = <E, R>(
       return HttpServerResponse.empty({ status: 204, headers: { ...preflight, "x-request-id": id } })
     }
     const declared = Number(request.headers["content-length"] ?? 0)
+    const isFile = bringsFile(request)
     const response =
-      declared > ByteSize.toNumberUnsafe(bodyLimit)
-        ? answer(413, tooLarge, { connection: "close" })
+      declared > (isFile ? fileLimit : ByteSize.toNumberUnsafe(bodyLimit))
+        ? answer(413, isFile ? fileTooLarge : tooLarge, { connection: "close" })
         : yield* app.pipe(
             Effect.provideService(HttpServerRequest.HttpServerRequest, yield* readable(request)),
             Effect.provideService(HttpIncomingMessage.MaxBodySize, bodyLimit),

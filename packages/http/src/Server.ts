@@ -9,23 +9,28 @@ import { AccountsHandlers } from "./handlers/Accounts.ts"
 import { AccountSandboxesHandlers } from "./handlers/AccountSandboxes.ts"
 import { AdminsHandlers } from "./handlers/Admins.ts"
 import { ApiKeysHandlers } from "./handlers/ApiKeys.ts"
+import { HeldSandboxesHandlers } from "./handlers/HeldSandboxes.ts"
 import { OrganizationsHandlers } from "./handlers/Organizations.ts"
 import { SystemHandlers } from "./handlers/System.ts"
 import { TaskRunsHandlers } from "./handlers/TaskRuns.ts"
 import * as Idempotency from "./Idempotency.ts"
+import { defaultLimits, type LimitOptions, Limits } from "./Limits.ts"
 import { document } from "./openapi.ts"
 
 export interface ServerOptions {
   /** Seals what must not lie open in the store; the same for all servers on one store. */
   readonly secret: Redacted.Redacted<Uint8Array>
+  /** How often an account may ask. */
+  readonly limits?: LimitOptions
 }
 
 const routes = (options: ServerOptions) =>
   Layer.mergeAll(
     HttpApiBuilder.layer(Api).pipe(
       Layer.provide([SystemHandlers, AccountsHandlers, ApiKeysHandlers, OrganizationsHandlers, AdminsHandlers]),
-      Layer.provide([AccountSandboxesHandlers, TaskRunsHandlers]),
-      Layer.provide([Authenticate.layer, Idempotency.layer(options)])
+      Layer.provide([AccountSandboxesHandlers, HeldSandboxesHandlers, TaskRunsHandlers]),
+      Layer.provide([Authenticate.layer, Idempotency.layer(options)]),
+      Layer.provide(Limits.layer(options.limits ?? defaultLimits))
     ),
     HttpRouter.add("GET", "/openapi.json", Effect.succeed(HttpServerResponse.jsonUnsafe(document))),
     HttpApiScalar.layer(Api, { path: "/docs" })

@@ -1,6 +1,7 @@
 /** What the server is told by its environment; each wrong value stops the start with a sentence that names it. */
 import { Config, Effect, Option, Redacted, Schema } from "effect"
 import * as Castellan from "./Castellan.ts"
+import * as Limits from "./Limits.ts"
 
 /** A setting can't be used; the message says which, what it was, and what it may be. */
 export class SettingRefused extends Schema.TaggedError<SettingRefused>()("SettingRefused", {
@@ -101,6 +102,11 @@ const tokens = Effect.gen(function* () {
   }
 })
 
+/** Where repositories are kept: at GitHub once one of its settings is there, else in the data directory. */
+const repositories = Effect.map(Effect.all([text("GITHUB_TOKEN"), text("GITHUB_ORG")]), (given): "github" | "local" =>
+  given.some(Option.isSome) ? "github" : "local"
+)
+
 /** Every setting of the server itself; its adapters read their own. */
 export const settings = Effect.all({
   port: wholeNumber("PORT", [0, 65535], 3000),
@@ -112,7 +118,12 @@ export const settings = Effect.all({
   adminKey,
   secret,
   provider: oneOf("CASTELLAN_PROVIDER", ["local"], "local"),
+  repositories,
   tokens,
+  requestsPerMinute: wholeNumber("CASTELLAN_REQUESTS_PER_MINUTE", [1, 1_000_000], Limits.defaultLimits.requests),
+  createsPerMinute: wholeNumber("CASTELLAN_CREATES_PER_MINUTE", [1, 1_000_000], Limits.defaultLimits.creates),
+  liveSandboxes: wholeNumber("CASTELLAN_LIVE_SANDBOXES", [1, 1_000_000], Castellan.defaultLiveAtMost),
+  keepStoppedHours: wholeNumber("CASTELLAN_KEEP_STOPPED_HOURS", [1, 24 * 365], Castellan.defaultKeepStoppedHours),
   access: oneOf("CASTELLAN_ORG_ACCESS", ["peers", "admins"], "peers"),
   agent
 })

@@ -1,13 +1,17 @@
 /** The server: the adapters that the environment asks for, put together. */
+import type { GitMissing } from "@castellan/adapters/git/Git.ts"
+import type { LocalReposUnavailable } from "@castellan/adapters/git-local/LocalRepos.ts"
+import type { GitHubUnavailable } from "@castellan/adapters/github/Options.ts"
 import * as LocalSandbox from "@castellan/adapters/local/LocalSandbox.ts"
 import * as Db from "@castellan/adapters/postgres/Db.ts"
 import * as Stores from "@castellan/adapters/postgres/stores.ts"
 import * as PgBossTaskRunner from "@castellan/adapters/tasks/PgBossTaskRunner.ts"
 import { ApiKeys } from "@castellan/domain/identity/ApiKeys.ts"
+import type { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
-import { Cause, Console, Effect, Layer, Option, Redacted } from "effect"
+import { Cause, Console, Duration, Effect, Layer, Option, Redacted } from "effect"
 import { HttpServer } from "effect/http"
 import { createServer } from "node:http"
 import { flushCompileCache } from "node:module"
@@ -24,8 +28,32 @@ const isolations = {
   none: "local, as plain processes: NOT isolated from this host"
 }
 
+/** Only the adapter that is used is loaded: the other's SDK would cost every start. */
+const repoHost = (where: "github" | "local", dataDirectory: string) =>
+  Effect.promise(async (): Promise<Layer.Layer<RepoHost, GitHubUnavailable | GitMissing | LocalReposUnavailable>> =>
+    where === "github"
+      ? (await import("@castellan/adapters/github/GitHubRepos.ts")).layerConfig
+      : (await import("@castellan/adapters/git-local/LocalRepos.ts")).layerConfig({
+          directory: join(dataDirectory, "repositories")
+        })
+  )
+
 const serve = Effect.gen(function* () {
-  const { access, adminKey, agent, dataDirectory: given, host, port, secret: configured, tokens } = yield* settings
+  const {
+    access,
+    adminKey,
+    agent,
+    createsPerMinute,
+    dataDirectory: given,
+    host,
+    keepStoppedHours,
+    liveSandboxes,
+    port,
+    repositories,
+    requestsPerMinute,
+    secret: configured,
+    tokens
+  } = yield* settings
   const dataDirectory = resolve(given)
   const secret = Option.isSome(configured)
     ? configured.value
@@ -36,11 +64,22 @@ const serve = Effect.gen(function* () {
 
   const ports = Layer.merge(Stores.layer, PgBossTaskRunner.layer).pipe(
     Layer.provideMerge(Db.layerConfig({ dataDirectory })),
-    Layer.merge(LocalSandbox.layerConfig({ directory: join(dataDirectory, "local") }))
+    Layer.merge(LocalSandbox.layerConfig({ directory: join(dataDirectory, "local") })),
+    Layer.merge(yield* repoHost(repositories, dataDirectory))
   )
-  const options = { access, secret, agent, ...(tokens === undefined ? {} : { tokens }) }
+  const options = {
+    access,
+    secret,
+    agent,
+    liveAtMost: liveSandboxes,
+    keepStopped: Duration.hours(keepStoppedHours),
+    ...(tokens === undefined ? {} : { tokens })
+  }
   const services = yield* Layer.build(Castellan.layer(options).pipe(Layer.provideMerge(ports)))
-  const app = yield* Effect.provide(Server.make({ secret }), services)
+  const app = yield* Effect.provide(
+    Server.make({ secret, limits: { requests: requestsPerMinute, creates: createsPerMinute } }),
+    services
+  )
   const listening = HttpServer.serve(Effect.provide(app, services)).pipe(
     Layer.provideMerge(NodeHttpServer.layer(createServer, { host, port, gracefulShutdownTimeout: "2 seconds" }))
   )
@@ -85,7 +124,10 @@ const explained = serve.pipe(
   Effect.catchTags({
     SettingRefused: (refused) => sayAndFail(refused.message),
     DatabaseUnavailable: (unavailable) => sayAndFail(unavailable.message),
-    LocalUnavailable: (unavailable) => sayAndFail(unavailable.message)
+    LocalUnavailable: (unavailable) => sayAndFail(unavailable.message),
+    GitMissing: (missing) => sayAndFail(missing.message),
+    LocalReposUnavailable: (unavailable) => sayAndFail(unavailable.message),
+    GitHubUnavailable: (unavailable) => sayAndFail(unavailable.message)
   })
 )
 

@@ -35,8 +35,15 @@ export class WebApi extends Context.Service<
   }
 >()("http/test/WebApi") {
   /** Over a World of its own, with options that are not the usual ones. */
-  static readonly layerWith = (more: Partial<Castellan.CastellanOptions>) => {
-    const options: Castellan.CastellanOptions = { ...usual, ...more }
+  static readonly layerWith = (more: Partial<Castellan.CastellanOptions & Server.ServerOptions>) =>
+    WebApi.over(Layer.empty, more)
+
+  /** Over a World with something in the place of some of its ports. */
+  static readonly over = <P extends Castellan.Ports>(
+    instead: Layer.Layer<P, never, Layer.Success<typeof World.layer>> | Layer.Layer<never>,
+    more: Partial<Castellan.CastellanOptions & Server.ServerOptions> = {}
+  ) => {
+    const options: Castellan.CastellanOptions & Server.ServerOptions = { ...usual, ...more }
     return Layer.effect(
       WebApi,
       Effect.gen(function* () {
@@ -78,7 +85,7 @@ export class WebApi extends Context.Service<
             }).pipe(Effect.provide(context))
         })
       })
-    ).pipe(Layer.provideMerge(Castellan.layer(options)), Layer.provideMerge(World.layer))
+    ).pipe(Layer.provideMerge(Castellan.layer(options)), Layer.provideMerge(instead), Layer.provideMerge(World.layer))
   }
 
   static readonly layer = WebApi.layerWith({})

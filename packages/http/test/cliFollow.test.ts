@@ -59,6 +59,30 @@ layer(WebApi.layer)("The command line, following and trying again,", (it) => {
     })
   )
 
+  it.effect("stays with a command that is quiet for long, though each connection is cut", () =>
+    Effect.gen(function* () {
+      const { key } = yield* join
+      const run = yield* started(key, Step.Sleep({ millis: 1_200_000 }), print("at last\n"))
+      const real = yield* fetchOfApi
+      const fetch: typeof globalThis.fetch = async (input, init) => {
+        const { body, headers } = await real(input, init)
+        const cut = new AbortController()
+        let beats = 0
+        const heard = new TransformStream<Uint8Array, Uint8Array>({
+          transform: (chunk, controller) => {
+            controller.enqueue(chunk)
+            if (++beats === 2) cut.abort()
+          }
+        })
+        body!.pipeTo(heard.writable, { signal: cut.signal }).catch(() => {})
+        return new Response(heard.readable, { headers })
+      }
+      const following = yield* Effect.forkChild(castellan(["runs", "logs", "-f", run], { key, fetch }))
+      const said = yield* untilDone(following)
+      assert.deepStrictEqual([said.exit, said.stdout, said.stderr], [0, "at last\n", ""])
+    })
+  )
+
   it.effect("gives up in the end, with a word on how to go on", () =>
     Effect.gen(function* () {
       const { key } = yield* join

@@ -166,7 +166,7 @@ layer(WebApi.layer)("Every request", (it) => {
       assert.deepStrictEqual([nowhere.status, nowhere.json], [404, errorBody("not_found", "Not found")])
       const wrong = yield* ask("PUT", "/api/sandboxes")
       assert.deepStrictEqual([wrong.status, wrong.json], [405, errorBody("method_not_allowed", "Method not allowed")])
-      assert.strictEqual(wrong.headers.get("allow"), "GET, POST, HEAD, OPTIONS")
+      assert.strictEqual(wrong.headers.get("allow"), "DELETE, GET, PATCH, POST, HEAD, OPTIONS")
       assert.strictEqual((yield* ask("GET", "/api/tasks/runs/run_1/cancel")).headers.get("allow"), "POST, OPTIONS")
     })
   )

@@ -11,8 +11,11 @@ import { defaultTimeout, encodeInput } from "../task/CommandRun.ts"
 import { RunId } from "../task/TaskRun.ts"
 import { TaskRuns } from "../task/TaskRuns.ts"
 import { Withheld } from "../Withheld.ts"
+import type { SnapshotId } from "../sandbox/Snapshot.ts"
 import { AccountSandbox } from "./AccountSandbox.ts"
-import { AccountStore, type Sighting } from "./AccountStore.ts"
+import { AccountStore, type SandboxQuotaReached, type Sighting } from "./AccountStore.ts"
+import { bootable } from "./Environment.ts"
+import { EnvironmentStore } from "./EnvironmentStore.ts"
 
 /** The provider made no sandbox; its row says so. */
 export class SandboxNotCreated extends Schema.TaggedError<SandboxNotCreated>()("SandboxNotCreated", {
@@ -31,6 +34,8 @@ export interface NewSandbox {
   readonly work: Option.Option<Work>
   /** Makes asking repeatable: the same nonce gives the same sandbox and the same run. */
   readonly nonce: Option.Option<string>
+  /** The snapshot it boots from; the account's saved one if none is named. */
+  readonly from?: SnapshotId
 }
 
 export interface CreatedSandbox {
@@ -42,14 +47,23 @@ export interface CreatedSandbox {
 /** How old a `pending` row must be before it counts as left behind, in milliseconds: longer than any create takes. */
 const leftBehindAfter = 60_000
 
-/** Rows one pass of the reconciler takes; the next pass takes the rest. */
+/** Rows one pass of the housekeeping takes; the next pass takes the rest. */
 const rowsAPass = 100
+
+/** Sandboxes of an account that are looked at again before it is told that it has too many. */
+const lookedAtAgain = 1000
 
 export class AccountSandboxes extends Context.Service<
   AccountSandboxes,
   {
-    /** A new running sandbox, with its command queued if there is one. Its row is written before it is asked for. */
-    readonly create: (scope: AccountScope, wanted: NewSandbox) => Effect.Effect<CreatedSandbox, SandboxNotCreated>
+    /**
+     * A new running sandbox, booted from the account's saved snapshot while that is good, with its command queued if
+     * there is one. Its row is written before it is asked for.
+     */
+    readonly create: (
+      scope: AccountScope,
+      wanted: NewSandbox
+    ) => Effect.Effect<CreatedSandbox, SandboxNotCreated | SandboxQuotaReached>
     /**
      * The account's sandboxes, newest first, each as it is now: one question to the provider for the whole page, and
      * what was last known where the provider does not answer. Wakes none.
@@ -62,6 +76,8 @@ export class AccountSandboxes extends Context.Service<
      * says of the others why they did not. Gives the number of rows it settled.
      */
     readonly reconcile: Effect.Effect<number, SandboxUnavailable>
+    /** Removes the files of sandboxes that stopped long ago, of all accounts; gives their number. */
+    readonly tidy: Effect.Effect<number, SandboxUnavailable>
   }
 >()("domain/account/AccountSandboxes") {
   static readonly layer = (options: {
@@ -69,11 +85,16 @@ export class AccountSandboxes extends Context.Service<
     readonly lifetime: Duration.Duration
     /** The program and first arguments that a prompt is appended to. */
     readonly agent: readonly [string, ...ReadonlyArray<string>]
+    /** Sandboxes of an account that may live at once. */
+    readonly liveAtMost: number
+    /** How long the files of a stopped sandbox are kept. */
+    readonly keepStopped: Duration.Duration
   }) =>
     Layer.effect(
       AccountSandboxes,
       Effect.gen(function* () {
         const store = yield* AccountStore
+        const environments = yield* EnvironmentStore
         const provider = yield* SandboxProvider
         const runs = yield* TaskRuns
         const random = yield* SecureRandom
@@ -100,8 +121,26 @@ export class AccountSandboxes extends Context.Service<
             .remove(name)
             .pipe(Effect.ignore, Effect.andThen(store.see(scope, [failed(name, "Its command could not be queued")])))
 
-        const boot = Effect.fnUntraced(function* (scope: AccountScope, row: AccountSandbox) {
-          const made = yield* provider.create({ name: row.name, from: Option.none(), lifetime: options.lifetime }).pipe(
+        const ask = (name: SandboxName, from: Option.Option<SnapshotId>) =>
+          provider.create({ name, from, lifetime: options.lifetime })
+
+        /** A saved snapshot that the provider no longer has is forgotten, and does not stand in the way. */
+        const askFor = Effect.fnUntraced(function* (scope: AccountScope, name: SandboxName, from?: SnapshotId) {
+          if (from !== undefined) return yield* ask(name, Option.some(from))
+          const now = yield* DateTime.now
+          const saved = Option.flatMap(yield* environments.get(scope), (environment) => bootable(environment, now))
+          return yield* ask(name, saved).pipe(
+            Effect.catchTag("SnapshotGone", ({ id }) =>
+              Effect.logWarning("a saved snapshot is gone; the sandbox is a fresh one", { snapshot: id }).pipe(
+                Effect.andThen(environments.forget(scope, id)),
+                Effect.andThen(ask(name, Option.none()))
+              )
+            )
+          )
+        })
+
+        const boot = Effect.fnUntraced(function* (scope: AccountScope, row: AccountSandbox, from?: SnapshotId) {
+          const made = yield* askFor(scope, row.name, from).pipe(
             Effect.catch((failure) =>
               Effect.gen(function* () {
                 yield* Effect.logWarning("no sandbox was made", failure)
@@ -115,6 +154,17 @@ export class AccountSandboxes extends Context.Service<
           return seenAs(row, made)
         })
 
+        /** Before an account is told that it has too many, those that stopped unnoticed are found. */
+        const add = (scope: AccountScope, intent: AccountSandbox) =>
+          store.add(scope, intent, options.liveAtMost).pipe(
+            Effect.catchTag("SandboxQuotaReached", () =>
+              Effect.gen(function* () {
+                yield* refresh(scope, yield* store.listKept(scope, lookedAtAgain))
+                return yield* store.add(scope, intent, options.liveAtMost)
+              })
+            )
+          )
+
         const create = Effect.fn("AccountSandboxes.create")(function* (scope: AccountScope, wanted: NewSandbox) {
           const nonce = Option.isSome(wanted.nonce) ? wanted.nonce.value : yield* newNonce(random)
           const intent = new AccountSandbox({
@@ -123,11 +173,13 @@ export class AccountSandboxes extends Context.Service<
             status: "pending",
             createdAt: yield* DateTime.now,
             expiresAt: null,
-            reason: null
+            reason: null,
+            removedAt: null
           })
-          const row = yield* store.add(scope, intent)
+          const row = yield* add(scope, intent)
           if (Option.isNone(row)) return yield* Effect.die(new Error("a new sandbox's name is another account's"))
-          const sandbox = yield* boot(scope, row.value)
+          if (row.value.removedAt !== null) return yield* new SandboxNotCreated({ name: intent.name, retryable: false })
+          const sandbox = yield* boot(scope, row.value, wanted.from)
           if (Option.isNone(wanted.work)) return { sandbox, run: Option.none<RunId>() }
           const run = yield* queue(scope, sandbox.name, nonce, wanted.work.value).pipe(
             Effect.tapCause(() => takeBack(scope, sandbox.name))
@@ -136,8 +188,9 @@ export class AccountSandboxes extends Context.Service<
         }, Effect.uninterruptible)
 
         const refresh = Effect.fnUntraced(function* (scope: AccountScope, rows: ReadonlyArray<AccountSandbox>) {
-          if (rows.length === 0) return rows
-          const seen = yield* provider.findMany(rows.map((row) => row.name)).pipe(
+          const asked = rows.filter((row) => row.removedAt === null)
+          if (asked.length === 0) return rows
+          const seen = yield* provider.findMany(asked.map((row) => row.name)).pipe(
             Effect.asSome,
             Effect.catch((failure) =>
               Effect.as(Effect.logWarning("sandboxes are shown as last known", failure), Option.none())
@@ -175,7 +228,28 @@ export class AccountSandboxes extends Context.Service<
           return rows.length
         }).pipe(Effect.withSpan("AccountSandboxes.reconcile"))
 
-        return AccountSandboxes.of({ create, list, find, reconcile })
+        const tidy = Effect.gen(function* () {
+          const now = yield* DateTime.now
+          const rows = yield* store.listExpired(DateTime.subtractDuration(now, options.keepStopped), rowsAPass)
+          if (rows.length === 0) return 0
+          const seen = yield* provider.findMany(rows.map((row) => row.name))
+          const running = new Map(
+            seen.flatMap((sandbox) => (sandbox.status === "running" ? [[sandbox.name, sandbox]] : []))
+          )
+          for (const row of rows) {
+            const scope = AccountScope.ofOwner(row)
+            const alive = running.get(row.name)
+            if (alive !== undefined) {
+              yield* store.see(scope, [alive])
+              continue
+            }
+            yield* provider.remove(row.name)
+            yield* store.removed(scope, [row.name], now, "Its files were removed some time after it stopped")
+          }
+          return rows.length
+        }).pipe(Effect.withSpan("AccountSandboxes.tidy"))
+
+        return AccountSandboxes.of({ create, list, find, reconcile, tidy })
       })
     )
 }

@@ -2,8 +2,10 @@ import { Schema } from "effect"
 
 /** A path in a repository: relative, with `/` between its parts, none of them empty, `.` or `..`. */
 export const RepoPath = Schema.String.check(
-  Schema.isPattern(/^(?!\/)(?:(?!\.{1,2}(?:\/|$))[^/\0]+(?:\/(?=.)|$))+$/),
-  Schema.isMaxLength(4096)
+  Schema.isPattern(/^(?!\/)(?:(?!\.{1,2}(?:\/|$))[^/\0]+(?:\/(?=.)|$))+$/, {
+    message: "must be a path in the repository"
+  }),
+  Schema.isMaxLength(4096, { message: "must be at most 4096 characters" })
 ).pipe(Schema.brand("RepoPath"))
 export type RepoPath = typeof RepoPath.Type
 

@@ -11,7 +11,8 @@ const withoutNul = Schema.isPattern(/^[^\0]*$/, { message: "must not contain a N
 /** An argument of a program: any text without NUL. */
 export const Argument = Schema.String.check(withoutNul)
 
-const EnvironmentName = Schema.String.check(Schema.isPattern(/^[A-Za-z_][A-Za-z0-9_]*$/))
+/** The name of an environment variable. */
+export const EnvironmentName = Schema.String.check(Schema.isPattern(/^[A-Za-z_][A-Za-z0-9_]*$/))
 
 /** A program and its arguments, run as a vector and never through a shell. */
 export class Command extends Schema.Class<Command>("Command")({

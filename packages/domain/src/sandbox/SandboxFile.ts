@@ -1,9 +1,10 @@
 import { Schema } from "effect"
 
 /** A path inside a sandbox: absolute, or relative to its home directory. */
-export const SandboxPath = Schema.NonEmptyString.check(
+export const SandboxPath = Schema.String.check(
+  Schema.isMinLength(1, { message: "must not be empty" }),
   Schema.isPattern(/^[^\0]*$/, { message: "must not contain a NUL character" }),
-  Schema.isMaxLength(4096)
+  Schema.isMaxLength(4096, { message: "must be at most 4096 characters" })
 ).pipe(Schema.brand("SandboxPath"))
 export type SandboxPath = typeof SandboxPath.Type
 

@@ -6,11 +6,14 @@ import { SandboxName } from "../sandbox/SandboxName.ts"
 import { decode, encode } from "../utf8.ts"
 import type { RunId, RunStatus, TaskRun } from "./TaskRun.ts"
 
+/** The longest time a command may be given. */
+export const longestTimeout = Duration.hours(24)
+
 /** What a `run-sandbox-command` is given. */
 export const CommandRunInput = Schema.Struct({
   sandbox: SandboxName,
   command: Command,
-  timeoutMs: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 24 * 60 * 60 * 1000 }))
+  timeoutMs: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: Duration.toMillis(longestTimeout) }))
 })
 export type CommandRunInput = typeof CommandRunInput.Type
 

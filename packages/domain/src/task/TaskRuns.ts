@@ -53,6 +53,12 @@ export class TaskRuns extends Context.Service<
       id: RunId,
       from: OutputPosition
     ) => Stream.Stream<RunEvent, TaskRunNotFound | SandboxUnavailable>
+    /** The run once it has ended, or as it stands when `atMost` is over. */
+    readonly awaitEnd: (
+      scope: AccountScope,
+      id: RunId,
+      atMost: Duration.Duration
+    ) => Effect.Effect<TaskRun, TaskRunNotFound>
     /** Ends the run and every process of its command, and gives it as it stands then. May be repeated. */
     readonly cancel: (scope: AccountScope, id: RunId) => Effect.Effect<TaskRun, TaskRunNotFound | SandboxUnavailable>
     /** For those who work on a run: writes its next status, or gives none if that is no longer a legal step. */
@@ -105,11 +111,11 @@ export class TaskRuns extends Context.Service<
       })
 
       /** Completes when the run is one that `enough` takes: looks at once, at every announcement, and now and then. */
-      const awaitRun = Effect.fnUntraced(function* (
+      const awaitRun = Effect.fnUntraced(function* <E>(
         scope: AccountScope,
         id: RunId,
         changes: PubSub.Subscription<RunId>,
-        enough: (run: TaskRun) => Effect.Effect<boolean, SandboxUnavailable>
+        enough: (run: TaskRun) => Effect.Effect<boolean, E>
       ) {
         const announced = Effect.repeat(PubSub.take(changes), { until: (other) => other === id })
         while (true) {
@@ -151,6 +157,19 @@ export class TaskRuns extends Context.Service<
         )
       })
 
+      const awaitEnd = Effect.fn("TaskRuns.awaitEnd")(function* (
+        scope: AccountScope,
+        id: RunId,
+        atMost: Duration.Duration
+      ) {
+        const changes = yield* PubSub.subscribe(changed)
+        const ended = yield* Effect.timeoutOption(
+          awaitRun(scope, id, changes, (run) => Effect.succeed(hasEnded(run))),
+          atMost
+        )
+        return Option.isSome(ended) ? ended.value : yield* get(scope, id)
+      }, Effect.scoped)
+
       const cancel = Effect.fn("TaskRuns.cancel")(function* (scope: AccountScope, id: RunId) {
         const run = yield* get(scope, id)
         const now = Option.getOrElse(yield* write(run, "CANCELED"), () => run)
@@ -167,6 +186,7 @@ export class TaskRuns extends Context.Service<
         get,
         list: store.list,
         log: (scope, id, from) => Stream.unwrap(follow(scope, id, from)),
+        awaitEnd,
         cancel,
         advance: write,
         announce

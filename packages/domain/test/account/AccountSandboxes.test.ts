@@ -18,7 +18,14 @@ import { Duration, Effect, Exit, Layer, Option, Stream } from "effect"
 import { TestClock } from "effect/testing"
 
 const useCases = CommandRuns.layer({ concurrency: 10 }).pipe(
-  Layer.provideMerge(AccountSandboxes.layer({ agent: ["echo", "prompted:"], lifetime: Duration.minutes(30) })),
+  Layer.provideMerge(
+    AccountSandboxes.layer({
+      agent: ["echo", "prompted:"],
+      lifetime: Duration.minutes(30),
+      liveAtMost: 100,
+      keepStopped: Duration.days(7)
+    })
+  ),
   Layer.provideMerge(TaskRuns.layer),
   Layer.provideMerge(Sandboxes.layer),
   Layer.provideMerge(World.crypto)

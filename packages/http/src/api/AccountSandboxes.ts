@@ -1,31 +1,33 @@
 import type { AccountSandbox } from "@castellan/domain/account/AccountSandbox.ts"
+import type { Environment } from "@castellan/domain/account/Environment.ts"
+import type { EnvironmentView } from "@castellan/domain/account/Environments.ts"
 import { AccountId } from "@castellan/domain/identity/Account.ts"
-import { Cursor, type PageOf } from "@castellan/domain/Page.ts"
+import { Cursor } from "@castellan/domain/Page.ts"
+import { RepoPath } from "@castellan/domain/repo/FileTree.ts"
 import { Argument } from "@castellan/domain/sandbox/Command.ts"
 import { remaining, SandboxStatus } from "@castellan/domain/sandbox/Sandbox.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
+import { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
 import { RunId } from "@castellan/domain/task/TaskRun.ts"
 import { type DateTime, Option, Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "effect/http-api"
 import { Authenticated } from "./Authenticated.ts"
-import { absent, forAccount, page, Text, Time } from "./Fields.ts"
+import { absent, forAccount, page, RepositoryUrl, TextWithoutNul, Time } from "./Fields.ts"
 import { Idempotent } from "./Idempotent.ts"
 import { Statuses } from "./Statuses.ts"
 
-const withoutNul = Schema.isPattern(/^[^\0]*$/, { message: "must not contain a NUL character" })
-
 export const NewSandbox = Schema.Struct({
   /** The program to run; nothing is run if it and `prompt` are left out. */
-  command: absent(Text.check(withoutNul)),
+  command: absent(TextWithoutNul),
   args: absent(Schema.Array(Argument)),
   /** Where to run it; the sandbox's home if left out. */
-  cwd: absent(Text.check(withoutNul)),
+  cwd: absent(TextWithoutNul),
   /** Given to the agent in place of a command. */
-  prompt: absent(Text.check(withoutNul)),
+  prompt: absent(TextWithoutNul),
   account_id: absent(AccountId)
 })
 
-const Sandbox = Schema.Struct({
+export const SandboxBody = Schema.Struct({
   sandboxId: SandboxName,
   sandboxStatus: SandboxStatus,
   /** Milliseconds until it stops by itself. */
@@ -44,7 +46,7 @@ const FileTreeEntry = Schema.Struct({
 
 export const SandboxesResponse = Schema.Struct({
   status: Schema.Literal("success"),
-  sandboxes: Schema.Array(Sandbox),
+  sandboxes: Schema.Array(SandboxBody),
   snapshot_id: Schema.NullOr(Schema.String),
   github_repo: Schema.NullOr(Schema.String),
   filetree: Schema.NullOr(Schema.Array(FileTreeEntry)),
@@ -52,25 +54,62 @@ export const SandboxesResponse = Schema.Struct({
   next_cursor: Schema.optionalKey(Cursor)
 }).annotate({ identifier: "SandboxesResponse" })
 
-/** The page's own envelope around a list of sandboxes, each with the time it has left. */
-export const respond = (
-  list: PageOf<AccountSandbox>,
+/** A sandbox with the time it has left. */
+export const presentSandbox = (
+  sandbox: AccountSandbox,
   now: DateTime.Utc,
   run: Option.Option<RunId> = Option.none()
+): typeof SandboxBody.Type => ({
+  sandboxId: sandbox.name,
+  sandboxStatus: sandbox.status,
+  timeout: remaining(sandbox, now),
+  createdAt: sandbox.createdAt,
+  ...(Option.isSome(run) ? { runId: run.value } : {})
+})
+
+/** The page's own envelope around a list of sandboxes. */
+export const respond = (
+  sandboxes: ReadonlyArray<typeof SandboxBody.Type>,
+  { environment, tree }: EnvironmentView,
+  next: Cursor | null
 ): typeof SandboxesResponse.Type => ({
   status: "success",
-  sandboxes: list.rows.map((sandbox) => ({
-    sandboxId: sandbox.name,
-    sandboxStatus: sandbox.status,
-    timeout: remaining(sandbox, now),
-    createdAt: sandbox.createdAt,
-    ...(Option.isSome(run) ? { runId: run.value } : {})
-  })),
-  snapshot_id: null,
-  github_repo: null,
-  filetree: null,
-  ...(list.next === null ? {} : { next_cursor: list.next })
+  sandboxes,
+  snapshot_id: Option.getOrNull(environment)?.snapshot ?? null,
+  github_repo: Option.getOrNull(environment)?.repo ?? null,
+  filetree: Option.getOrNull(tree),
+  ...(next === null ? {} : { next_cursor: next })
 })
+
+const EnvironmentBody = Schema.Struct({
+  account_id: AccountId,
+  snapshot_id: Schema.NullOr(Schema.String),
+  expires_at: Schema.NullOr(Time),
+  github_repo: Schema.NullOr(Schema.String),
+  created_at: Time
+}).annotate({ identifier: "AccountSnapshot" })
+
+export const presentEnvironment = (environment: Option.Option<Environment>): typeof EnvironmentBody.Type | null =>
+  Option.match(environment, {
+    onNone: () => null,
+    onSome: ({ account, createdAt, expiresAt, repo, snapshot }) => ({
+      account_id: account,
+      snapshot_id: snapshot,
+      expires_at: expiresAt,
+      github_repo: repo,
+      created_at: createdAt
+    })
+  })
+
+const EnvironmentChange = Schema.Struct({
+  /** A snapshot of the account; its next sandbox boots from it. */
+  snapshotId: absent(SnapshotId),
+  /** The account's repository. */
+  github_repo: absent(RepositoryUrl),
+  account_id: absent(AccountId)
+})
+
+const ForAccountInBody = Schema.Struct({ account_id: absent(AccountId) })
 
 /** The sandboxes of an account. */
 export class AccountSandboxesApi extends HttpApiGroup.make("sandboxes")
@@ -78,7 +117,7 @@ export class AccountSandboxesApi extends HttpApiGroup.make("sandboxes")
     HttpApiEndpoint.post("create", "/", {
       payload: NewSandbox,
       success: SandboxesResponse,
-      error: [Statuses.RequestRefused, Statuses.AccountHidden, Statuses.SandboxNotCreated]
+      error: [Statuses.RequestRefused, Statuses.AccountHidden, Statuses.SandboxNotCreated, Statuses.SandboxQuotaReached]
     })
       .middleware(Idempotent)
       .annotate(OpenApi.Summary, "Create a sandbox, and run a command or a prompt in it"),
@@ -86,7 +125,41 @@ export class AccountSandboxesApi extends HttpApiGroup.make("sandboxes")
       query: { ...forAccount, ...page, sandbox_id: Schema.optionalKey(Schema.String) },
       success: SandboxesResponse,
       error: [Statuses.AccountHidden]
-    }).annotate(OpenApi.Summary, "List sandboxes, newest first")
+    }).annotate(OpenApi.Summary, "List sandboxes, newest first"),
+    HttpApiEndpoint.patch("change", "/", {
+      payload: EnvironmentChange,
+      success: Schema.NullOr(EnvironmentBody),
+      error: [Statuses.AccountHidden, Statuses.SnapshotNotFound]
+    }).annotate(OpenApi.Summary, "Save the snapshot that the next sandbox boots from, or name the repository"),
+    HttpApiEndpoint.delete("clear", "/", {
+      query: forAccount,
+      payload: ForAccountInBody,
+      success: Schema.Struct({ status: Schema.Literal("success"), deleted_snapshot: Schema.NullOr(EnvironmentBody) }),
+      error: [Statuses.AccountHidden, Statuses.RequestRefused, Statuses.RepoNotDeleted, Statuses.SandboxUnavailable]
+    }).annotate(OpenApi.Summary, "End all sandboxes, and delete the snapshot and the repository"),
+    HttpApiEndpoint.post("setup", "/setup", {
+      payload: ForAccountInBody,
+      success: Schema.Struct({ status: Schema.Literal("success"), runId: RunId }),
+      error: [Statuses.AccountHidden]
+    })
+      .middleware(Idempotent)
+      .annotate(OpenApi.Summary, "Set up the account: a sandbox, a private repository, and a snapshot of both"),
+    HttpApiEndpoint.get("file", "/file", {
+      query: { ...forAccount, path: RepoPath },
+      success: Schema.Struct({
+        status: Schema.Literal("success"),
+        content: Schema.String,
+        /** There where the file is not text. */
+        encoding: Schema.optionalKey(Schema.Literal("base64"))
+      }),
+      error: [
+        Statuses.AccountHidden,
+        Statuses.NoRepository,
+        Statuses.RepoFileNotFound,
+        Statuses.RepoFileTooLarge,
+        Statuses.RepoUnavailable
+      ]
+    }).annotate(OpenApi.Summary, "Read a file of the account's repository")
   )
   .middleware(Authenticated)
   .prefix("/api/sandboxes")

@@ -4,6 +4,7 @@ import { AccountSandboxesApi } from "./AccountSandboxes.ts"
 import { ApiKeysApi } from "./ApiKeys.ts"
 import { AdminsApi } from "./Admins.ts"
 import { complete } from "./document.ts"
+import { HeldSandboxesApi } from "./HeldSandboxes.ts"
 import { OrganizationsApi } from "./Organizations.ts"
 import { SystemApi } from "./System.ts"
 import { TaskRunsApi } from "./TaskRuns.ts"
@@ -16,6 +17,7 @@ export class Api extends HttpApi.make("castellan")
   .add(OrganizationsApi)
   .add(AdminsApi)
   .add(AccountSandboxesApi)
+  .add(HeldSandboxesApi)
   .add(TaskRunsApi)
   // All issues of a request are looked for, so that an answer can name every field that is missing.
   .annotate(HttpApi.ParseOptions, { errors: "all" })

@@ -9,6 +9,20 @@ export const absent = <S extends Schema.Top>(schema: S) => Schema.optionalKey(Sc
 /** Text of at least one character. */
 export const Text = Schema.String.check(Schema.isMinLength(1, { message: "must not be empty" }))
 
+/** Text of at least one character, without NUL. */
+export const TextWithoutNul = Text.check(Schema.isPattern(/^[^\0]*$/, { message: "must not contain a NUL character" }))
+
+const isRepositoryUrl = (text: string): boolean => {
+  const url = URL.parse(text)
+  return url !== null && url.username === "" && url.password === ""
+}
+
+/** Where a repository is; credentials have no place in it. */
+export const RepositoryUrl = Schema.String.check(
+  Schema.isMaxLength(2000, { message: "must be a valid URL" }),
+  Schema.makeFilter(isRepositoryUrl, { message: "must be a valid URL" })
+)
+
 /** An instant as ISO 8601, in milliseconds and UTC. */
 export const Time = Schema.DateTimeUtcFromString
 

@@ -10,7 +10,12 @@ import {
 } from "@castellan/domain/identity/Organizations.ts"
 import { NotPlatformAdmin } from "@castellan/domain/identity/PlatformAdmin.ts"
 import { SandboxNotCreated } from "@castellan/domain/account/AccountSandboxes.ts"
-import { SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { SandboxQuotaReached } from "@castellan/domain/account/AccountStore.ts"
+import { NoRepository, RepoNotDeleted, SnapshotNotFound } from "@castellan/domain/account/Environments.ts"
+import { SandboxNotFound } from "@castellan/domain/account/HeldSandboxes.ts"
+import { SnapshotInProgress } from "@castellan/domain/account/Snapshots.ts"
+import { fileRead, RepoFileNotFound, RepoFileTooLarge, RepoUnavailable } from "@castellan/domain/repo/RepoHost.ts"
+import { FileNotFound, SandboxNotRunning, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { TaskRunNotFound } from "@castellan/domain/task/TaskRuns.ts"
 import { Schema, SchemaGetter } from "effect"
 import { HttpApiSchema } from "effect/http-api"
@@ -36,6 +41,17 @@ export class IdentityProviderUnavailable extends Schema.TaggedError<IdentityProv
   "IdentityProviderUnavailable",
   {}
 ) {}
+
+/** The account asked more often than it may; after `retryAfterMs` it may again. */
+export class RateLimited extends Schema.TaggedError<RateLimited>()("RateLimited", { retryAfterMs: Schema.Int }) {}
+
+/** The body is longer than this endpoint takes, in bytes. */
+export class BodyTooLarge extends Schema.TaggedError<BodyTooLarge>()("BodyTooLarge", { limit: Schema.Int }) {}
+
+/** How long to wait where only somebody's stopping a sandbox helps, in milliseconds. */
+const quotaRetryMs = 60_000
+
+const mebibytes = (bytes: number) => `${bytes / 1024 / 1024} MiB`
 
 const retryAfterMs = (retryable: boolean) => (retryable ? { retryAfterMs: 1000 } : {})
 
@@ -67,6 +83,40 @@ export const Statuses = {
   TaskRunNotFound: onWire(TaskRunNotFound, 404, () => errorBody("task_run_not_found", "Task run not found")),
   SandboxNotCreated: onWire(SandboxNotCreated, 502, ({ retryable }) =>
     errorBody("sandbox_not_created", "Failed to create sandbox", retryAfterMs(retryable))
+  ),
+  SandboxQuotaReached: onWire(SandboxQuotaReached, 429, ({ limit }) =>
+    errorBody("quota_exceeded", `The account has ${limit} live sandboxes, which is as many as it may have`, {
+      retryAfterMs: quotaRetryMs
+    })
+  ),
+  RateLimited: onWire(RateLimited, 429, ({ retryAfterMs }) =>
+    errorBody("rate_limited", "Too many requests", { retryAfterMs })
+  ),
+  SandboxNotFound: onWire(SandboxNotFound, 404, () => errorBody("sandbox_not_found", "Sandbox not found")),
+  SandboxNotRunning: onWire(SandboxNotRunning, 409, () => errorBody("sandbox_not_running", "Sandbox is not running")),
+  FileNotFound: onWire(FileNotFound, 404, () => errorBody("file_not_found", "File not found")),
+  BodyTooLarge: onWire(BodyTooLarge, 413, ({ limit }) =>
+    errorBody("body_too_large", `Request body must be at most ${mebibytes(limit)}`)
+  ),
+  SnapshotNotFound: onWire(SnapshotNotFound, 404, () => errorBody("snapshot_not_found", "Snapshot not found")),
+  SnapshotInProgress: onWire(SnapshotInProgress, 409, () =>
+    errorBody("snapshot_in_progress", "Another snapshot of the sandbox is being taken", { retryAfterMs: 1000 })
+  ),
+  NoRepository: onWire(NoRepository, 404, () =>
+    errorBody("repository_not_found", "No GitHub repository found for this account")
+  ),
+  RepoFileNotFound: onWire(RepoFileNotFound, 404, () => errorBody("file_not_found", "File not found in repository")),
+  RepoFileTooLarge: onWire(RepoFileTooLarge, 413, () =>
+    errorBody("file_too_large", `The file is larger than ${mebibytes(fileRead)}`)
+  ),
+  RepoUnavailable: onWire(RepoUnavailable, 502, (failure) =>
+    errorBody("repository_host_unavailable", "The repository host could not be reached", {
+      ...retryAfterMs(failure.retryable),
+      ...(failure.retryAfterMs === null ? {} : { retryAfterMs: failure.retryAfterMs })
+    })
+  ),
+  RepoNotDeleted: onWire(RepoNotDeleted, 502, ({ retryable }) =>
+    errorBody("repository_not_deleted", "Failed to delete GitHub repository", retryAfterMs(retryable))
   ),
   SandboxUnavailable: onWire(SandboxUnavailable, 502, ({ retryable }) =>
     errorBody("provider_unavailable", "The sandbox provider could not be reached", retryAfterMs(retryable))

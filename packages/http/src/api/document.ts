@@ -14,6 +14,10 @@ const idempotencyKey = {
 
 const creates = new Set([
   "sandboxes.create",
+  "sandboxes.setup",
+  "sandbox.run",
+  "sandbox.snapshot",
+  "sandbox.fork",
   "keys.issue",
   "accounts.create",
   "organizations.create",

@@ -1,8 +1,9 @@
 /** The log of a run, read over however many connections it takes, nothing twice and nothing left out. */
+import type { RunStatus } from "@castellan/domain/task/TaskRun.ts"
+import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Sse from "effect/encoding/Sse"
 import * as Stream from "effect/Stream"
-import type { RunStatus } from "@castellan/domain/task/TaskRun.ts"
 import { brokenOff, open, path } from "./Client.ts"
 import { type Failure, isPassing, Unreachable } from "./Failure.ts"
 
@@ -32,8 +33,11 @@ const longestSilence = "60 seconds"
 /** A command that prints nothing for so long has printed all it has so far. */
 const quiet = "500 millis"
 
-/** Milliseconds before the log is asked for again, each time it breaks off without having told anything new. */
+/** Milliseconds before the log is asked for again, each time it breaks off without having told or lasted anything. */
 const afterBreaks = [250, 500, 1000, 2000, 4000, 5000, 5000, 5000, 5000, 5000]
+
+/** A connection that lasted so many milliseconds was a good one, though the command had nothing to say. */
+const lasting = 10_000
 
 const toLogEvent = (url: string, { data, event }: Sse.Event): Effect.Effect<LogEvent | undefined, Unreachable> => {
   switch (event) {
@@ -77,6 +81,7 @@ export const follow = <E, R>(which: WhichLog, tell: (event: LogEvent) => Effect.
     let ended: Ended | undefined
     let breaks = 0
     while (true) {
+      const begun = yield* Clock.currentTimeMillis
       const result = yield* connection(which, after, longestSilence).pipe(
         Stream.takeUntil(({ logEvent }) => logEvent?._tag === "Ended"),
         Stream.runForEach(({ id, logEvent }) =>
@@ -91,6 +96,7 @@ export const follow = <E, R>(which: WhichLog, tell: (event: LogEvent) => Effect.
         Effect.result
       )
       if (ended !== undefined) return ended
+      if ((yield* Clock.currentTimeMillis) - begun >= lasting) breaks = 0
       const wait = afterBreaks[breaks++]
       if (result._tag === "Failure") {
         if (wait === undefined || !isPassing(result.failure as Failure)) return yield* Effect.fail(result.failure)

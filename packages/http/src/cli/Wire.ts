@@ -5,6 +5,7 @@ import type { AccountsApi } from "../api/Accounts.ts"
 import type { AccountSandboxesApi } from "../api/AccountSandboxes.ts"
 import type { AdminsApi } from "../api/Admins.ts"
 import type { ApiKeysApi } from "../api/ApiKeys.ts"
+import type { HeldSandboxesApi } from "../api/HeldSandboxes.ts"
 import type { OrganizationsApi } from "../api/Organizations.ts"
 import type { SystemApi } from "../api/System.ts"
 import type { TaskRunsApi } from "../api/TaskRuns.ts"
@@ -38,39 +39,11 @@ export type Runs = AnswerOf<typeof TaskRunsApi, "list">
 export type Run = Runs["runs"][number]
 export type CanceledRun = AnswerOf<typeof TaskRunsApi, "cancel">
 
-export interface StartedRun {
-  readonly runId: string
-}
+export type StartedRun = AnswerOf<typeof AccountSandboxesApi, "setup">
+export type RepositoryFile = AnswerOf<typeof AccountSandboxesApi, "file">
+export type Cleared = AnswerOf<typeof AccountSandboxesApi, "clear">
 
-export interface OneSandbox {
-  readonly sandbox: Sandbox
-}
-
-export interface Files {
-  readonly files: ReadonlyArray<{
-    readonly path: string
-    readonly type: string
-    readonly size: number | null
-    readonly modifiedAt: string | number | null
-  }>
-}
-
-export interface WrittenFile {
-  readonly path: string
-  readonly size: number
-}
-
-export interface NewSnapshot {
-  readonly snapshotId: string
-  readonly expiresAt: string | number | null
-  readonly stopped: boolean
-}
-
-export interface RepositoryFile {
-  readonly content: string
-  readonly encoding?: "base64"
-}
-
-export interface Cleared {
-  readonly deleted_snapshot: { readonly snapshot_id?: string | null; readonly github_repo?: string | null } | null
-}
+export type OneSandbox = AnswerOf<typeof HeldSandboxesApi, "get">
+export type Files = AnswerOf<typeof HeldSandboxesApi, "files">
+export type WrittenFile = AnswerOf<typeof HeldSandboxesApi, "writeFile">
+export type NewSnapshot = AnswerOf<typeof HeldSandboxesApi, "snapshot">

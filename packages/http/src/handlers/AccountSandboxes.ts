@@ -1,13 +1,17 @@
 import { AccountSandboxes, type Work } from "@castellan/domain/account/AccountSandboxes.ts"
+import { Environments } from "@castellan/domain/account/Environments.ts"
+import { Setups } from "@castellan/domain/account/Setups.ts"
 import { Access } from "@castellan/domain/identity/Access.ts"
 import { Command } from "@castellan/domain/sandbox/Command.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { DateTime, Effect, Option, Schema } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
 import { Api } from "../api/Api.ts"
-import { type NewSandbox, respond } from "../api/AccountSandboxes.ts"
+import { type NewSandbox, presentEnvironment, presentSandbox, respond } from "../api/AccountSandboxes.ts"
 import { RequestNonce } from "../api/Idempotent.ts"
 import { RequestRefused } from "../api/Statuses.ts"
+import { contentOf } from "../FileContent.ts"
+import { Limits } from "../Limits.ts"
 
 const isSandboxName = Schema.is(SandboxName)
 
@@ -24,24 +28,59 @@ export const AccountSandboxesHandlers = HttpApiBuilder.group(
   "sandboxes",
   Effect.fn(function* (handlers) {
     const sandboxes = yield* AccountSandboxes
+    const environments = yield* Environments
+    const setups = yield* Setups
+    const limits = yield* Limits
     const { scopeOf } = yield* Access
 
     return handlers.handleAll({
       create: Effect.fnUntraced(function* ({ payload }) {
         const work = yield* workOf(payload)
         const scope = yield* scopeOf(payload.account_id)
-        const { run, sandbox } = yield* sandboxes.create(scope, { work, nonce: yield* RequestNonce })
-        return respond({ rows: [sandbox], next: null }, yield* DateTime.now, run)
+        yield* limits.create(scope)
+        const [{ run, sandbox }, view] = yield* Effect.all(
+          [sandboxes.create(scope, { work, nonce: yield* RequestNonce }), environments.view(scope)],
+          { concurrency: 2 }
+        )
+        return respond([presentSandbox(sandbox, yield* DateTime.now, run)], view, null)
       }),
       list: Effect.fnUntraced(function* ({ query: { account_id, cursor = null, limit = 100, sandbox_id } }) {
         const scope = yield* scopeOf(account_id)
-        const list =
+        const rows =
           sandbox_id === undefined
-            ? yield* sandboxes.list(scope, { limit, cursor })
+            ? sandboxes.list(scope, { limit, cursor })
             : isSandboxName(sandbox_id)
-              ? { rows: Option.toArray(yield* sandboxes.find(scope, sandbox_id)), next: null }
-              : { rows: [], next: null }
-        return respond(list, yield* DateTime.now)
+              ? Effect.map(sandboxes.find(scope, sandbox_id), (found) => ({ rows: Option.toArray(found), next: null }))
+              : Effect.succeed({ rows: [], next: null })
+        const [list, view] = yield* Effect.all([rows, environments.view(scope)], { concurrency: 2 })
+        const now = yield* DateTime.now
+        return respond(
+          list.rows.map((sandbox) => presentSandbox(sandbox, now)),
+          view,
+          list.next
+        )
+      }),
+      change: Effect.fnUntraced(function* ({ payload: { account_id, github_repo = null, snapshotId = null } }) {
+        const scope = yield* scopeOf(account_id)
+        return presentEnvironment(yield* environments.change(scope, { snapshot: snapshotId, repo: github_repo }))
+      }),
+      clear: Effect.fnUntraced(function* ({ payload, query }) {
+        const named = payload.account_id ?? query.account_id
+        if (query.account_id !== undefined && named !== query.account_id) {
+          return yield* new RequestRefused({ say: "account_id must be the same in the query and in the body" })
+        }
+        const cleared = yield* environments.clear(yield* scopeOf(named))
+        return { status: "success" as const, deleted_snapshot: presentEnvironment(cleared) }
+      }),
+      setup: Effect.fnUntraced(function* ({ payload }) {
+        const scope = yield* scopeOf(payload.account_id)
+        yield* limits.create(scope)
+        const { id } = yield* setups.start(scope, yield* RequestNonce)
+        return { status: "success" as const, runId: id }
+      }),
+      file: Effect.fnUntraced(function* ({ query: { account_id, path } }) {
+        const bytes = yield* environments.readFile(yield* scopeOf(account_id), path)
+        return { status: "success" as const, ...contentOf(bytes) }
       })
     })
   })

@@ -1,0 +1,176 @@
+import { Context, DateTime, Duration, Effect, Layer, Option, Schema } from "effect"
+import type { AccountScope } from "../identity/AccountScope.ts"
+import { CurrentActor } from "../identity/CurrentActor.ts"
+import type { RepoPath, TreeEntry } from "../repo/FileTree.ts"
+import { FileTrees } from "../repo/FileTrees.ts"
+import type { Repo } from "../repo/Repo.ts"
+import { type RepoFileNotFound, type RepoFileTooLarge, RepoHost, type RepoUnavailable } from "../repo/RepoHost.ts"
+import * as RepoUrl from "../repo/RepoUrl.ts"
+import { SnapshotId } from "../sandbox/Snapshot.ts"
+import { SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
+import { TaskRuns } from "../task/TaskRuns.ts"
+import { Withheld } from "../Withheld.ts"
+import { AccountStore } from "./AccountStore.ts"
+import { type Environment, isOwn, usable } from "./Environment.ts"
+import { EnvironmentStore } from "./EnvironmentStore.ts"
+import { Snapshots } from "./Snapshots.ts"
+
+/** The account has no such snapshot: there is none, it is another's, or it has expired. */
+export class SnapshotNotFound extends Schema.TaggedError<SnapshotNotFound>()("SnapshotNotFound", { id: SnapshotId }) {}
+
+/** The account has no repository that it may read. */
+export class NoRepository extends Schema.TaggedError<NoRepository>()("NoRepository", {}) {}
+
+/** The repository could not be deleted; the account's environment stands as it was. */
+export class RepoNotDeleted extends Schema.TaggedError<RepoNotDeleted>()("RepoNotDeleted", {
+  retryable: Schema.Boolean,
+  cause: Withheld
+}) {}
+
+/** An environment, with what its repository holds. */
+export interface EnvironmentView {
+  readonly environment: Option.Option<Environment>
+  /** None where there is no repository, or it could not be read in time. */
+  readonly tree: Option.Option<ReadonlyArray<TreeEntry>>
+}
+
+/** How long a view waits for the repository's tree: a sick host must not hold a list of sandboxes. */
+const treeWaits = Duration.seconds(4)
+
+/** Sandboxes that are removed side by side. */
+const removedAtOnce = 10
+
+/** Sandboxes of one pass of a clearing. */
+const rowsAPass = 500
+
+/** What accounts keep between sandboxes: the snapshot the next one begins with, and the repository. */
+export class Environments extends Context.Service<
+  Environments,
+  {
+    /** The account's environment with its repository's files. Never fails for the repository's sake. */
+    readonly view: (scope: AccountScope) => Effect.Effect<EnvironmentView>
+    /**
+     * Saves a snapshot of the account, or the URL of its repository, and gives what stands then. The service's own
+     * credentials are used for a repository only if it was made for the account or a platform admin set it.
+     */
+    readonly change: (
+      scope: AccountScope,
+      wanted: { readonly snapshot: SnapshotId | null; readonly repo: string | null }
+    ) => Effect.Effect<Option.Option<Environment>, SnapshotNotFound, CurrentActor>
+    /** The bytes of a file in the account's repository. */
+    readonly readFile: (
+      scope: AccountScope,
+      path: RepoPath
+    ) => Effect.Effect<Uint8Array, NoRepository | RepoFileNotFound | RepoFileTooLarge | RepoUnavailable>
+    /**
+     * Ends what the account has: its setup under way, its sandboxes with their files, its repository if it was made for
+     * it, its snapshots. Gives the environment that was there. May be repeated, also after it was cut off anywhere.
+     */
+    readonly clear: (
+      scope: AccountScope
+    ) => Effect.Effect<Option.Option<Environment>, RepoNotDeleted | SandboxUnavailable>
+  }
+>()("domain/account/Environments") {
+  static readonly layer = Layer.effect(
+    Environments,
+    Effect.gen(function* () {
+      const store = yield* EnvironmentStore
+      const sandboxes = yield* AccountStore
+      const provider = yield* SandboxProvider
+      const snapshots = yield* Snapshots
+      const host = yield* RepoHost
+      const trees = yield* FileTrees
+      const runs = yield* TaskRuns
+
+      const treeOf = (repo: Repo) =>
+        trees.tree(repo).pipe(
+          Effect.timeout(treeWaits),
+          Effect.map(({ entries }) => Option.some(entries)),
+          Effect.catch((failure) =>
+            Effect.as(Effect.logWarning("a repository's files are not shown", failure), Option.none())
+          )
+        )
+
+      const view = Effect.fn("Environments.view")(function* (scope: AccountScope) {
+        const environment = yield* store.get(scope)
+        const repo = Option.flatMap(environment, (one) => usable(host.supports, one))
+        return { environment, tree: Option.isSome(repo) ? yield* treeOf(repo.value) : Option.none() }
+      })
+
+      const savable = Effect.fnUntraced(function* (scope: AccountScope, id: SnapshotId, now: DateTime.Utc) {
+        const found = yield* store.findSnapshot(scope, id)
+        if (Option.isNone(found) || DateTime.isLessThanOrEqualTo(found.value.expiresAt, now)) {
+          return yield* new SnapshotNotFound({ id })
+        }
+        return { id, expiresAt: found.value.expiresAt }
+      })
+
+      const change = Effect.fn("Environments.change")(function* (
+        scope: AccountScope,
+        { repo, snapshot }: { readonly snapshot: SnapshotId | null; readonly repo: string | null }
+      ) {
+        if (snapshot === null && repo === null) return yield* store.get(scope)
+        const { platformAdmin } = yield* CurrentActor
+        const now = yield* DateTime.now
+        const named = repo === null ? Option.none() : RepoUrl.parse(host.supports.url, repo)
+        const own = Option.exists(named, (one) => isOwn(host.supports, scope.account, one))
+        const saved = yield* store.save(
+          scope,
+          {
+            ...(snapshot === null ? {} : { snapshot: yield* savable(scope, snapshot, now) }),
+            ...(repo === null ? {} : { repo: { url: repo, granted: platformAdmin && !own } })
+          },
+          now
+        )
+        return Option.some(saved)
+      })
+
+      const readFile = Effect.fn("Environments.readFile")(function* (scope: AccountScope, path: RepoPath) {
+        const environment = yield* store.get(scope)
+        const repo = Option.flatMap(environment, (one) => usable(host.supports, one))
+        if (Option.isNone(repo)) return yield* new NoRepository()
+        return yield* trees.file(repo.value, path).pipe(Effect.catchTag("RepoNotFound", () => new NoRepository()))
+      })
+
+      const removeSandboxes = Effect.fnUntraced(function* (scope: AccountScope) {
+        while (true) {
+          const rows = yield* sandboxes.listKept(scope, rowsAPass)
+          if (rows.length === 0) return
+          yield* Effect.forEach(rows, ({ name }) => provider.remove(name), {
+            concurrency: removedAtOnce,
+            discard: true
+          })
+          const names = rows.map(({ name }) => name)
+          yield* sandboxes.removed(scope, names, yield* DateTime.now, "It was deleted")
+        }
+      })
+
+      const removeRepo = (environment: Environment) =>
+        Option.match(RepoUrl.parse(host.supports.url, environment.repo ?? ""), {
+          onNone: () => Effect.void,
+          onSome: (repo) =>
+            isOwn(host.supports, environment.account, repo)
+              ? host.remove(repo).pipe(
+                  Effect.catch((cause) => new RepoNotDeleted({ retryable: cause.retryable, cause })),
+                  Effect.andThen(trees.forget(repo))
+                )
+              : Effect.void
+        })
+
+      const clear = Effect.fn("Environments.clear")(function* (scope: AccountScope) {
+        const environment = yield* store.get(scope)
+        if (Option.isSome(environment) && environment.value.setup !== null) {
+          yield* Effect.ignore(runs.cancel(scope, environment.value.setup))
+        }
+        yield* removeSandboxes(scope)
+        if (Option.isSome(environment)) yield* removeRepo(environment.value)
+        for (const snapshot of yield* store.listSnapshots(scope, null)) yield* snapshots.remove(scope, snapshot)
+        const removed = yield* store.remove(scope)
+        // The snapshot is told as it was, though it has been forgotten on the way.
+        return Option.isSome(removed) ? environment : removed
+      })
+
+      return Environments.of({ view, change, readFile, clear })
+    })
+  )
+}

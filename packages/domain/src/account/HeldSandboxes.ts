@@ -1,0 +1,244 @@
+import { Context, DateTime, Duration, Effect, Layer, Option, Schema, Stream } from "effect"
+import { SecureRandom } from "effect/crypto/SecureRandom"
+import type { AccountScope } from "../identity/AccountScope.ts"
+import { newNonce } from "../newNonce.ts"
+import type { Command } from "../sandbox/Command.ts"
+import type { SandboxFile, SandboxPath } from "../sandbox/SandboxFile.ts"
+import { SandboxName } from "../sandbox/SandboxName.ts"
+import {
+  type FileNotFound,
+  SandboxGone,
+  SandboxNotRunning,
+  SandboxProvider,
+  type SandboxUnavailable
+} from "../sandbox/SandboxProvider.ts"
+import { encodeInput } from "../task/CommandRun.ts"
+import { RunId, type TaskRun } from "../task/TaskRun.ts"
+import { TaskRuns } from "../task/TaskRuns.ts"
+import type { AccountSandbox } from "./AccountSandbox.ts"
+import { AccountSandboxes, type SandboxNotCreated } from "./AccountSandboxes.ts"
+import { AccountStore, type SandboxQuotaReached } from "./AccountStore.ts"
+import { SnapshotKey } from "./KeptSnapshot.ts"
+import { type SnapshotInProgress, Snapshots, type TakenSnapshot } from "./Snapshots.ts"
+
+/** The account has no sandbox of that name: there is none, or it is another's. */
+export class SandboxNotFound extends Schema.TaggedError<SandboxNotFound>()("SandboxNotFound", {
+  name: Schema.String
+}) {}
+
+/** Where something is asked of a running sandbox. */
+type Idle = SandboxNotFound | SandboxNotRunning | SandboxUnavailable
+
+/** To its owner a sandbox that the provider does not have is one that does not run. */
+const notRunning = ({ name }: SandboxGone) => new SandboxNotRunning({ name, reason: null })
+
+const isGone = Schema.is(SandboxGone)
+
+/** How long the copy that a fork is made from may live, should it be forgotten. */
+const forkKept = Duration.hours(1)
+
+/** What whoever holds a sandbox of an account does with it, by its name. */
+export class HeldSandboxes extends Context.Service<
+  HeldSandboxes,
+  {
+    /** The sandbox as it is now. Never wakes it. */
+    readonly get: (scope: AccountScope, name: SandboxName) => Effect.Effect<AccountSandbox, SandboxNotFound>
+    /** Queues a command in it. The same nonce gives the same run. */
+    readonly run: (
+      scope: AccountScope,
+      name: SandboxName,
+      wanted: {
+        readonly command: Command
+        readonly timeout: Duration.Duration
+        readonly nonce: Option.Option<string>
+      }
+    ) => Effect.Effect<TaskRun, Idle>
+    readonly readFile: (
+      scope: AccountScope,
+      name: SandboxName,
+      path: SandboxPath
+    ) => Stream.Stream<Uint8Array, FileNotFound | Idle>
+    /** Writes a file whole or not at all; gives the bytes written. */
+    readonly writeFile: <E>(
+      scope: AccountScope,
+      name: SandboxName,
+      path: SandboxPath,
+      content: Stream.Stream<Uint8Array, E>
+    ) => Effect.Effect<number, E | FileNotFound | Idle>
+    readonly listFiles: (
+      scope: AccountScope,
+      name: SandboxName,
+      path: SandboxPath,
+      options: { readonly recursive: boolean }
+    ) => Effect.Effect<ReadonlyArray<SandboxFile>, FileNotFound | Idle>
+    /** Keeps its files as they are now. Stops it where the provider can't do otherwise. */
+    readonly snapshot: (
+      scope: AccountScope,
+      name: SandboxName,
+      wanted: { readonly keptFor: Duration.Duration; readonly nonce: Option.Option<string> }
+    ) => Effect.Effect<TakenSnapshot, SandboxNotFound | SandboxUnavailable | SnapshotInProgress>
+    /**
+     * Another running sandbox with the same files. Where the provider stops a sandbox to copy it, the first runs again
+     * afterwards, without the processes it had.
+     */
+    readonly fork: (
+      scope: AccountScope,
+      name: SandboxName,
+      nonce: Option.Option<string>
+    ) => Effect.Effect<
+      AccountSandbox,
+      SandboxNotCreated | SandboxNotFound | SandboxQuotaReached | SandboxUnavailable | SnapshotInProgress
+    >
+    /** Moves the moment at which it stops by itself further away. */
+    readonly extend: (
+      scope: AccountScope,
+      name: SandboxName,
+      by: Duration.Duration
+    ) => Effect.Effect<AccountSandbox, Idle>
+    /** Ends its processes and forgets its files; that it was there is remembered. May be repeated. */
+    readonly remove: (
+      scope: AccountScope,
+      name: SandboxName
+    ) => Effect.Effect<void, SandboxNotFound | SandboxUnavailable>
+  }
+>()("domain/account/HeldSandboxes") {
+  static readonly layer = (options: { readonly lifetime: Duration.Duration }) =>
+    Layer.effect(
+      HeldSandboxes,
+      Effect.gen(function* () {
+        const store = yield* AccountStore
+        const sandboxes = yield* AccountSandboxes
+        const snapshots = yield* Snapshots
+        const provider = yield* SandboxProvider
+        const runs = yield* TaskRuns
+        const random = yield* SecureRandom
+
+        /** What the row alone tells: enough before the provider is asked, which knows the rest. */
+        const own = Effect.fnUntraced(function* (scope: AccountScope, name: SandboxName) {
+          const row = yield* store.get(scope, name)
+          return Option.isSome(row) ? row.value : yield* new SandboxNotFound({ name })
+        })
+
+        const kept = Effect.fnUntraced(function* (scope: AccountScope, name: SandboxName) {
+          const row = yield* own(scope, name)
+          if (row.removedAt !== null) return yield* new SandboxNotRunning({ name, reason: row.reason })
+          return row
+        })
+
+        const nonceOf = (nonce: Option.Option<string>) =>
+          Option.isSome(nonce) ? Effect.succeed(nonce.value) : newNonce(random)
+
+        const get = Effect.fn("HeldSandboxes.get")(function* (scope: AccountScope, name: SandboxName) {
+          const found = yield* sandboxes.find(scope, name)
+          return Option.isSome(found) ? found.value : yield* new SandboxNotFound({ name })
+        })
+
+        const run = Effect.fn("HeldSandboxes.run")(function* (
+          scope: AccountScope,
+          name: SandboxName,
+          wanted: {
+            readonly command: Command
+            readonly timeout: Duration.Duration
+            readonly nonce: Option.Option<string>
+          }
+        ) {
+          yield* kept(scope, name)
+          const found = yield* provider.find(name)
+          if (!Option.exists(found, ({ status }) => status === "running")) {
+            return yield* new SandboxNotRunning({ name, reason: Option.getOrNull(found)?.reason ?? null })
+          }
+          const { command, timeout } = wanted
+          const input = encodeInput({ sandbox: name, command, timeoutMs: Duration.toMillis(timeout) })
+          const id = RunId.make(`run_${yield* nonceOf(wanted.nonce)}`)
+          return yield* runs.start(scope, { task: "run-sandbox-command", input, id })
+        })
+
+        const snapshot = Effect.fn("HeldSandboxes.snapshot")(function* (
+          scope: AccountScope,
+          name: SandboxName,
+          wanted: { readonly keptFor: Duration.Duration; readonly nonce: Option.Option<string> }
+        ) {
+          yield* own(scope, name)
+          const key = SnapshotKey.make(`snp_${yield* nonceOf(wanted.nonce)}`)
+          const taken = yield* snapshots
+            .take(scope, name, { key, purpose: "manual", keptFor: wanted.keptFor })
+            .pipe(Effect.catchTag("SandboxGone", () => new SandboxNotFound({ name })))
+          if (provider.supports.snapshotStops) yield* sandboxes.find(scope, name)
+          return taken
+        })
+
+        const copyOf = Effect.fnUntraced(function* (scope: AccountScope, name: SandboxName, nonce: string) {
+          const key = SnapshotKey.make(`snp_${nonce}`)
+          const ran = Option.exists(yield* provider.find(name), ({ status }) => status === "running")
+          const copy = yield* snapshots
+            .take(scope, name, { key, purpose: "fork", keptFor: forkKept })
+            .pipe(Effect.catchTag("SandboxGone", () => new SandboxNotFound({ name })))
+          if (ran && provider.supports.snapshotStops) {
+            const again = yield* provider
+              .resume(name, options.lifetime)
+              .pipe(Effect.catchTag("SandboxGone", () => new SandboxNotFound({ name })))
+            yield* store.see(scope, [again])
+          }
+          return copy
+        })
+
+        const fork = Effect.fn("HeldSandboxes.fork")(function* (
+          scope: AccountScope,
+          name: SandboxName,
+          asked: Option.Option<string>
+        ) {
+          yield* own(scope, name)
+          const nonce = yield* nonceOf(asked)
+          const copy = yield* copyOf(scope, name, nonce)
+          const { sandbox } = yield* sandboxes.create(scope, {
+            work: Option.none(),
+            nonce: Option.some(nonce),
+            from: copy.id
+          })
+          // What stands in the way of this is not worth failing for: the collector comes by later.
+          yield* Effect.ignore(snapshots.remove(scope, copy))
+          return sandbox
+        }, Effect.uninterruptible)
+
+        const extend = Effect.fn("HeldSandboxes.extend")(function* (
+          scope: AccountScope,
+          name: SandboxName,
+          by: Duration.Duration
+        ) {
+          yield* kept(scope, name)
+          yield* store.see(scope, [yield* provider.extend(name, by).pipe(Effect.catchTag("SandboxGone", notRunning))])
+          return yield* own(scope, name)
+        })
+
+        const remove = Effect.fn("HeldSandboxes.remove")(function* (scope: AccountScope, name: SandboxName) {
+          const row = yield* own(scope, name)
+          if (row.removedAt !== null) return
+          yield* provider.remove(name)
+          yield* store.removed(scope, [name], yield* DateTime.now, "It was deleted")
+        })
+
+        return HeldSandboxes.of({
+          get,
+          run,
+          readFile: (scope, name, path) =>
+            Stream.unwrap(Effect.as(kept(scope, name), provider.readFile(name, path))).pipe(
+              Stream.catchTag("SandboxGone", (gone) => Stream.fail(notRunning(gone)))
+            ),
+          writeFile: (scope, name, path, content) =>
+            Effect.andThen(
+              kept(scope, name),
+              // The content's own failures pass by: only the provider fails with this tag.
+              Effect.catchIf(provider.writeFile(name, path, content), isGone, notRunning)
+            ),
+          listFiles: (scope, name, path, listing) =>
+            Effect.andThen(kept(scope, name), provider.listFiles(name, path, listing)).pipe(
+              Effect.catchTag("SandboxGone", notRunning)
+            ),
+          snapshot,
+          fork,
+          extend,
+          remove
+        })
+      })
+    )
+}

@@ -1,0 +1,50 @@
+import { Context, DateTime, Effect, Layer, Option, Schema } from "effect"
+import { SecureRandom } from "effect/crypto/SecureRandom"
+import type { AccountScope } from "../identity/AccountScope.ts"
+import { newNonce } from "../newNonce.ts"
+import { SnapshotId } from "../sandbox/Snapshot.ts"
+import { hasEnded, RunId, type TaskRun } from "../task/TaskRun.ts"
+import { TaskRuns } from "../task/TaskRuns.ts"
+import { EnvironmentStore } from "./EnvironmentStore.ts"
+
+/** What a `setup-sandbox` leaves behind. */
+export const SetupOutput = Schema.Struct({ githubRepo: Schema.String, snapshotId: SnapshotId })
+
+/** Setting up an account's environment: a repository and a snapshot to begin with. */
+export class Setups extends Context.Service<
+  Setups,
+  {
+    /** Queues a setup of the scope's account, or gives the one that is under way. The same nonce gives the same run. */
+    readonly start: (scope: AccountScope, nonce: Option.Option<string>) => Effect.Effect<TaskRun>
+  }
+>()("domain/account/Setups") {
+  static readonly layer = Layer.effect(
+    Setups,
+    Effect.gen(function* () {
+      const store = yield* EnvironmentStore
+      const runs = yield* TaskRuns
+      const random = yield* SecureRandom
+
+      /** The run that holds the claim, queued if whoever claimed it was cut off before; none once it has ended. */
+      const underWay = Effect.fnUntraced(function* (scope: AccountScope, id: RunId) {
+        const known = yield* Effect.option(runs.get(scope, id))
+        if (Option.isNone(known))
+          return Option.some(yield* runs.start(scope, { task: "setup-sandbox", input: null, id }))
+        return Option.filter(known, (run) => !hasEnded(run))
+      })
+
+      const start = Effect.fn("Setups.start")(function* (scope: AccountScope, nonce: Option.Option<string>) {
+        const id = RunId.make(`run_${Option.isSome(nonce) ? nonce.value : yield* newNonce(random)}`)
+        let held = Option.getOrNull(yield* store.get(scope))?.setup ?? null
+        while (true) {
+          if (held === id) return yield* runs.start(scope, { task: "setup-sandbox", input: null, id })
+          const current: Option.Option<TaskRun> = held === null ? Option.none() : yield* underWay(scope, held)
+          if (Option.isSome(current)) return current.value
+          held = yield* store.claimSetup(scope, id, held, yield* DateTime.now)
+        }
+      })
+
+      return Setups.of({ start })
+    })
+  )
+}

@@ -1,0 +1,136 @@
+import { Argument, EnvironmentName } from "@castellan/domain/sandbox/Command.ts"
+import { SandboxFile, SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
+import { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
+import { longestTimeout } from "@castellan/domain/task/CommandRun.ts"
+import { RunId } from "@castellan/domain/task/TaskRun.ts"
+import { Duration, Schema } from "effect"
+import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/http-api"
+import { SandboxBody } from "./AccountSandboxes.ts"
+import { Authenticated } from "./Authenticated.ts"
+import { absent, forAccount, TextWithoutNul, Time } from "./Fields.ts"
+import { Idempotent } from "./Idempotent.ts"
+import { Statuses } from "./Statuses.ts"
+import { Run } from "./TaskRuns.ts"
+
+/** Bytes of a file that is written through the API. */
+export const fileLimit = 50 * 1024 * 1024
+
+const success = { status: Schema.Literal("success") }
+
+/** Milliseconds from 1 to `most`. */
+const milliseconds = (most: Duration.Duration) => {
+  const maximum = Duration.toMillis(most)
+  const message = `must be an integer between 1 and ${maximum}`
+  return Schema.Number.annotate({ message }).check(
+    Schema.isInt({ message }),
+    Schema.isBetween({ minimum: 1, maximum }, { message })
+  )
+}
+
+const NewCommand = Schema.Struct({
+  /** The program to run; its arguments are passed on as they are, never through a shell. */
+  command: TextWithoutNul,
+  args: absent(Schema.Array(Argument)),
+  /** Where to run it; the sandbox's home if left out. */
+  cwd: absent(TextWithoutNul),
+  /** Added to the sandbox's environment. */
+  env: absent(Schema.Record(EnvironmentName, Argument)),
+  /** When it is killed; 15 minutes if left out. */
+  timeoutMs: absent(milliseconds(longestTimeout)),
+  /** Whether to answer only once it has ended, or `timeoutMs` has passed. */
+  wait: absent(Schema.Boolean)
+})
+
+const errors = [Statuses.AccountHidden, Statuses.SandboxNotFound] as const
+const idle = [...errors, Statuses.SandboxNotRunning, Statuses.SandboxUnavailable] as const
+
+const one = { params: { sandboxId: Schema.String }, query: forAccount }
+
+const Sandbox = Schema.Struct({ ...success, sandbox: SandboxBody })
+
+/** What whoever holds a sandbox does with it. */
+export class HeldSandboxesApi extends HttpApiGroup.make("sandbox")
+  .add(
+    HttpApiEndpoint.get("get", "/:sandboxId", { ...one, success: Sandbox, error: errors }).annotate(
+      OpenApi.Summary,
+      "One sandbox as it is now"
+    ),
+    HttpApiEndpoint.post("run", "/:sandboxId/commands", {
+      ...one,
+      payload: NewCommand,
+      success: [
+        Schema.Struct({ ...success, runId: RunId }).pipe(HttpApiSchema.status(202)),
+        Schema.Struct({ ...success, run: Run })
+      ],
+      error: idle
+    })
+      .middleware(Idempotent)
+      .annotate(OpenApi.Summary, "Run a command in a sandbox"),
+    HttpApiEndpoint.get("files", "/:sandboxId/files", {
+      params: one.params,
+      query: {
+        ...forAccount,
+        path: Schema.optionalKey(SandboxPath),
+        recursive: Schema.optionalKey(Schema.Literals(["true", "false", "1", "0"]))
+      },
+      success: Schema.Struct({
+        ...success,
+        files: Schema.Array(Schema.Struct({ ...SandboxFile.fields, modifiedAt: Time }))
+      }),
+      error: [...idle, Statuses.FileNotFound]
+    }).annotate(OpenApi.Summary, "List a directory of a sandbox"),
+    HttpApiEndpoint.get("readFile", "/:sandboxId/file", {
+      params: one.params,
+      query: { ...forAccount, path: SandboxPath },
+      success: HttpApiSchema.StreamUint8Array(),
+      error: [...idle, Statuses.FileNotFound]
+    }).annotate(OpenApi.Summary, "Read a file of a sandbox"),
+    HttpApiEndpoint.put("writeFile", "/:sandboxId/file", {
+      params: one.params,
+      query: { ...forAccount, path: SandboxPath },
+      payload: HttpApiSchema.StreamUint8Array({ maxBytes: fileLimit }),
+      success: Schema.Struct({ ...success, path: SandboxPath, size: Schema.Int }),
+      error: [...idle, Statuses.FileNotFound, Statuses.BodyTooLarge]
+    }).annotate(OpenApi.Summary, "Write a file of a sandbox, whole or not at all"),
+    HttpApiEndpoint.post("snapshot", "/:sandboxId/snapshot", {
+      ...one,
+      payload: Schema.Struct({ expiresInMs: absent(milliseconds(Duration.days(365))) }),
+      success: Schema.Struct({
+        ...success,
+        snapshotId: SnapshotId,
+        expiresAt: Time,
+        /** Whether taking it has stopped the sandbox. */
+        stopped: Schema.Boolean
+      }),
+      error: [...errors, Statuses.SandboxUnavailable, Statuses.SnapshotInProgress]
+    })
+      .middleware(Idempotent)
+      .annotate(OpenApi.Summary, "Keep a sandbox's files as they are now"),
+    HttpApiEndpoint.post("fork", "/:sandboxId/fork", {
+      ...one,
+      success: Sandbox,
+      error: [
+        ...errors,
+        Statuses.SandboxNotCreated,
+        Statuses.SandboxQuotaReached,
+        Statuses.SandboxUnavailable,
+        Statuses.SnapshotInProgress
+      ]
+    })
+      .middleware(Idempotent)
+      .annotate(OpenApi.Summary, "Another running sandbox with the same files"),
+    HttpApiEndpoint.post("extend", "/:sandboxId/extend", {
+      ...one,
+      payload: Schema.Struct({ ms: milliseconds(Duration.hours(24)) }),
+      success: Sandbox,
+      error: idle
+    }).annotate(OpenApi.Summary, "Let a sandbox run longer"),
+    HttpApiEndpoint.delete("remove", "/:sandboxId", {
+      ...one,
+      success: Schema.Struct(success),
+      error: [...errors, Statuses.SandboxUnavailable]
+    }).annotate(OpenApi.Summary, "Stop a sandbox and forget its files")
+  )
+  .middleware(Authenticated)
+  .prefix("/api/sandboxes")
+  .annotate(OpenApi.Title, "One sandbox") {}

@@ -1,0 +1,112 @@
+import { HeldSandboxes, SandboxNotFound } from "@castellan/domain/account/HeldSandboxes.ts"
+import { Access } from "@castellan/domain/identity/Access.ts"
+import { Command } from "@castellan/domain/sandbox/Command.ts"
+import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
+import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
+import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { defaultTimeout } from "@castellan/domain/task/CommandRun.ts"
+import { TaskRuns } from "@castellan/domain/task/TaskRuns.ts"
+import type { AccountId } from "@castellan/domain/identity/Account.ts"
+import { DateTime, Duration, Effect, Schema } from "effect"
+import { HttpApiBuilder, HttpApiError } from "effect/http-api"
+import { presentSandbox } from "../api/AccountSandboxes.ts"
+import { Api } from "../api/Api.ts"
+import { fileLimit } from "../api/HeldSandboxes.ts"
+import { RequestNonce } from "../api/Idempotent.ts"
+import { BodyTooLarge } from "../api/Statuses.ts"
+import { present } from "../api/TaskRuns.ts"
+import * as FileStream from "../FileStream.ts"
+import { Limits } from "../Limits.ts"
+
+const isSandboxName = Schema.is(SandboxName)
+
+const status = "success" as const
+
+/** How long the files of a snapshot are kept that nobody says more about. */
+const keptByDefault = Duration.days(7)
+
+const home = SandboxPath.make(".")
+
+interface Asked {
+  readonly params: { readonly sandboxId: string }
+  readonly query: { readonly account_id?: AccountId }
+}
+
+export const HeldSandboxesHandlers = HttpApiBuilder.group(
+  Api,
+  "sandbox",
+  Effect.fn(function* (handlers) {
+    const held = yield* HeldSandboxes
+    const runs = yield* TaskRuns
+    const limits = yield* Limits
+    const { scopeOf } = yield* Access
+    const { snapshotStops } = (yield* SandboxProvider).supports
+
+    /** Whose sandbox is meant, and which. What is no name of a sandbox names none. */
+    const meant = Effect.fnUntraced(function* ({ params: { sandboxId }, query: { account_id } }: Asked) {
+      const scope = yield* scopeOf(account_id)
+      if (!isSandboxName(sandboxId)) return yield* new SandboxNotFound({ name: sandboxId })
+      return { scope, name: sandboxId }
+    })
+
+    return handlers.handleAll({
+      get: Effect.fnUntraced(function* (asked) {
+        const { name, scope } = yield* meant(asked)
+        return { status, sandbox: presentSandbox(yield* held.get(scope, name), yield* DateTime.now) }
+      }),
+      run: Effect.fnUntraced(function* (asked) {
+        const { args, command, cwd, env, timeoutMs, wait } = asked.payload
+        const { name, scope } = yield* meant(asked)
+        const timeout = timeoutMs ? Duration.millis(timeoutMs) : defaultTimeout
+        const vector = new Command({ command, args: args ?? [], cwd: cwd ?? null, env: env ?? {} })
+        const run = yield* held.run(scope, name, { command: vector, timeout, nonce: yield* RequestNonce })
+        if (wait !== true) return { status, runId: run.id }
+        const ended = yield* Effect.orDie(runs.awaitEnd(scope, run.id, timeout))
+        return { status, run: present(ended, yield* DateTime.now) }
+      }),
+      files: Effect.fnUntraced(function* (asked) {
+        const { name, scope } = yield* meant(asked)
+        const { path = home, recursive = "false" } = asked.query
+        return {
+          status,
+          files: yield* held.listFiles(scope, name, path, { recursive: recursive === "true" || recursive === "1" })
+        }
+      }),
+      readFile: Effect.fnUntraced(function* (asked) {
+        const { name, scope } = yield* meant(asked)
+        return yield* FileStream.begun(held.readFile(scope, name, asked.query.path))
+      }),
+      writeFile: Effect.fnUntraced(function* (asked) {
+        const { name, scope } = yield* meant(asked)
+        const size = yield* held
+          .writeFile(scope, name, asked.query.path, asked.payload)
+          .pipe(Effect.catchIf(HttpApiError.HttpApiPayloadTooLarge.is, () => new BodyTooLarge({ limit: fileLimit })))
+        return { status, path: asked.query.path, size }
+      }),
+      snapshot: Effect.fnUntraced(function* (asked) {
+        const { name, scope } = yield* meant(asked)
+        yield* limits.create(scope)
+        const { expiresInMs } = asked.payload
+        const keptFor = expiresInMs ? Duration.millis(expiresInMs) : keptByDefault
+        const { expiresAt, id } = yield* held.snapshot(scope, name, { keptFor, nonce: yield* RequestNonce })
+        return { status, snapshotId: id, expiresAt, stopped: snapshotStops }
+      }),
+      fork: Effect.fnUntraced(function* (asked) {
+        const { name, scope } = yield* meant(asked)
+        yield* limits.create(scope)
+        const sandbox = yield* held.fork(scope, name, yield* RequestNonce)
+        return { status, sandbox: presentSandbox(sandbox, yield* DateTime.now) }
+      }),
+      extend: Effect.fnUntraced(function* (asked) {
+        const { name, scope } = yield* meant(asked)
+        const sandbox = yield* held.extend(scope, name, Duration.millis(asked.payload.ms))
+        return { status, sandbox: presentSandbox(sandbox, yield* DateTime.now) }
+      }),
+      remove: Effect.fnUntraced(function* (asked) {
+        const { name, scope } = yield* meant(asked)
+        yield* held.remove(scope, name)
+        return { status }
+      })
+    })
+  })
+)
