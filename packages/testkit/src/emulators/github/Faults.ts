@@ -1,0 +1,50 @@
+/** What goes wrong between a client and GitHub, on demand. */
+
+export type Fault =
+  /** The hour's requests are used up. */
+  | { readonly kind: "rateLimited"; readonly status: 403 | 429; readonly resetInSeconds: number }
+  /** Too much at once; without a number of seconds the answer names none, as happens. */
+  | { readonly kind: "secondaryRateLimited"; readonly retryAfterSeconds: number | null }
+  | { readonly kind: "status"; readonly status: number; readonly message?: string }
+  /** The connection goes before anything is done. */
+  | { readonly kind: "droppedBefore" }
+  /** All is done, and the connection goes instead of an answer. */
+  | { readonly kind: "droppedAfter" }
+  /** The connection goes in the middle of the answer's body. */
+  | { readonly kind: "cutOff" }
+  | { readonly kind: "slow"; readonly ms: number }
+
+export interface Which {
+  /** How many requests it befalls; 1 if not said. */
+  readonly times?: number
+  readonly method?: string
+  /** What the path has to match, with its query and without `/api/v3`. */
+  readonly path?: RegExp
+}
+
+export interface Faults {
+  /** Befalls the next requests that it fits; what was planned first comes first. */
+  readonly plan: (fault: Fault, which?: Which) => void
+  readonly clear: () => void
+}
+
+export const make = () => {
+  let planned: Array<{ readonly fault: Fault; readonly which: Which; left: number }> = []
+  return {
+    plan: (fault: Fault, which: Which = {}) => {
+      planned.push({ fault, which, left: which.times ?? 1 })
+    },
+    clear: () => {
+      planned = []
+    },
+    /** The fault of this request, used up by asking. */
+    take: (method: string, path: string): Fault | undefined => {
+      const fits = planned.find(
+        ({ left, which }) =>
+          left > 0 && (which.method ?? method) === method && (which.path === undefined || which.path.test(path))
+      )
+      if (fits !== undefined) fits.left--
+      return fits?.fault
+    }
+  }
+}
