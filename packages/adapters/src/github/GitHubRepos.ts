@@ -1,0 +1,171 @@
+/** Repositories on GitHub, or on an Enterprise Server: its REST API for what they are, git for what is in them. */
+import { BranchName, type Repo, Repository } from "@castellan/domain/repo/Repo.ts"
+import {
+  BundleRefused,
+  PushRejected,
+  RepoFileNotFound,
+  RepoFileTooLarge,
+  RepoHost,
+  RepoNotFound,
+  RepoUnavailable
+} from "@castellan/domain/repo/RepoHost.ts"
+import { Effect, Layer, Option, Schema } from "effect"
+import * as Bundles from "../git/Bundles.ts"
+import * as Git from "../git/Git.ts"
+import * as Contents from "./Contents.ts"
+import * as Credential from "./Credential.ts"
+import { apiOf, fromConfig, type GitHubOptions, github, type GitHubUnavailable } from "./Options.ts"
+import { Refusal, unavailable } from "./Refusal.ts"
+import * as Requests from "./Requests.ts"
+import * as Trees from "./Trees.ts"
+
+const Described = Schema.Struct({
+  default_branch: BranchName,
+  private: Schema.Boolean,
+  permissions: Schema.optionalKey(Schema.Struct({ push: Schema.Boolean }))
+})
+
+const User = Schema.Struct({ login: Schema.String })
+
+/** What GitHub says of a name that another repository has. */
+const taken = "name custom"
+
+const make = (options: GitHubOptions) => {
+  const { owner, timeout = "30 seconds", url = github } = options
+  const credential = Credential.of(options.token)
+  const ask = Requests.make({ credential, apiUrl: options.apiUrl ?? apiOf(url), timeout })
+  const trees = Trees.make(ask)
+  const contents = Contents.make(ask)
+  const authorization = { url: `${url}/`, header: credential.header }
+  const remoteOf = (repo: Repo) => ({ url: `${url}/${repo.owner}/${repo.name}.git`, authorization })
+  const named = (repo: Repo) => ({ owner: repo.owner, repo: repo.name })
+  const toRepository = (repo: Repo, described: typeof Described.Type) =>
+    new Repository({ repo, defaultBranch: described.default_branch, isPrivate: described.private })
+
+  const look = (repo: Repo) =>
+    ask("GET /repos/{owner}/{repo}", named(repo), Requests.json(Described)).pipe(
+      Effect.map(Option.some),
+      Effect.catchIf(
+        (refusal) => refusal.isAbsent,
+        () => Effect.succeed(Option.none<typeof Described.Type>())
+      )
+    )
+
+  /** The same answer means that there is no repository and that it has nothing there: another question tells. */
+  const orNothing = <A, B>(repo: Repo, asked: Effect.Effect<A, Refusal>, otherwise: () => B) =>
+    asked.pipe(
+      Effect.catchIf(
+        (refusal) => refusal.isAbsent,
+        () =>
+          Effect.flatMap(
+            look(repo),
+            Option.match({
+              onNone: () => Effect.fail(new RepoNotFound({ repo })),
+              onSome: () => Effect.succeed(otherwise())
+            })
+          )
+      )
+    )
+
+  const createBy = (route: string, repo: Repo) =>
+    ask(route, { org: repo.owner, name: repo.name, private: true }, Requests.json(Described))
+
+  /** Users' own repositories are made by another request than organizations'. */
+  const create = (repo: Repo) =>
+    createBy("POST /orgs/{org}/repos", repo).pipe(
+      Effect.catchIf(
+        (refusal) => refusal.isAbsent,
+        (refusal) =>
+          Effect.flatMap(ask("GET /user", {}, Requests.json(User)), ({ login }) =>
+            login.toLowerCase() === repo.owner.toLowerCase() ? createBy("POST /user/repos", repo) : Effect.fail(refusal)
+          )
+      )
+    )
+
+  const ensure = Effect.fnUntraced(function* (repo: Repo): Effect.fn.Return<Repository, Refusal> {
+    const standing = yield* look(repo)
+    if (Option.isSome(standing)) return toRepository(repo, standing.value)
+    const made = yield* create(repo).pipe(
+      // Somebody else was quicker; it may take a moment until it is shown.
+      Effect.catchIf(
+        (refusal) => refusal.codes.includes(taken),
+        ({ cause, ...refusal }) =>
+          Effect.flatMap(look(repo), (theirs) =>
+            Effect.mapError(Effect.fromOption(theirs), () => new Refusal({ ...refusal, cause, retryable: true }))
+          )
+      )
+    )
+    return toRepository(repo, made)
+  })
+
+  /** Why git failed: GitHub itself is asked, for what git says is for people. */
+  const explained = Effect.fnUntraced(function* (
+    operation: string,
+    repo: Repo,
+    failed: Git.GitFailed
+  ): Effect.fn.Return<never, RepoNotFound | RepoUnavailable> {
+    const standing = yield* Effect.mapError(look(repo), unavailable(operation))
+    if (Option.isNone(standing)) return yield* new RepoNotFound({ repo })
+    // 127: there is no git. 1 of a push: the other side understood it, and said no.
+    const isNo =
+      failed.code === 127 ||
+      (failed.operation === "push" && (failed.code === 1 || standing.value.permissions?.push === false))
+    const cause = new Git.GitFailed({
+      operation: failed.operation,
+      code: failed.code,
+      stderr: credential.scrub(failed.stderr)
+    })
+    return yield* new RepoUnavailable({ operation, retryable: !isNo, retryAfterMs: null, cause })
+  })
+
+  return RepoHost.of({
+    supports: { name: "github", url, owner },
+    ensure: (repo) => Effect.mapError(ensure(repo), unavailable("ensure")),
+    find: (repo) =>
+      look(repo).pipe(Effect.map(Option.map((seen) => toRepository(repo, seen))), Effect.mapError(unavailable("find"))),
+    remove: (repo) =>
+      ask("DELETE /repos/{owner}/{repo}", named(repo), Requests.nothing).pipe(
+        Effect.catchIf(
+          (refusal) => refusal.isAbsent,
+          () => Effect.void
+        ),
+        Effect.mapError(unavailable("remove"))
+      ),
+    tree: (repo, known) =>
+      orNothing(repo, trees(repo, known), () => Trees.nothingOn(known)).pipe(
+        Effect.catchTag("Refusal", unavailable("tree"))
+      ),
+    readFile: Effect.fnUntraced(function* (repo, path) {
+      const content = yield* orNothing(repo, contents(repo, path), (): Contents.Content => "notAFile").pipe(
+        Effect.catchTag("Refusal", unavailable("readFile"))
+      )
+      if (content === "notAFile") return yield* new RepoFileNotFound({ path })
+      if (content === "tooLarge") return yield* new RepoFileTooLarge({ path })
+      return content
+    }),
+    fetch: (repo, branch, have) =>
+      Effect.catch(Bundles.fetchedFrom(remoteOf(repo), branch, have), (failed) => explained("fetch", repo, failed)),
+    push: <E>(repo: Repo, branch: BranchName, bundle: Parameters<typeof Bundles.pushTo<E>>[2]) =>
+      Effect.catch(
+        Effect.scoped(Bundles.pushTo(remoteOf(repo), branch, bundle)),
+        (failed): Effect.Effect<never, BundleRefused | E | PushRejected | RepoNotFound | RepoUnavailable> => {
+          if (failed instanceof Git.GitFailed) return explained("push", repo, failed)
+          if (failed instanceof Bundles.NotForward) return Effect.fail(new PushRejected({ repo, branch }))
+          if (failed instanceof Bundles.BundleUnreadable) return Effect.fail(new BundleRefused({ cause: failed }))
+          return Effect.fail(failed)
+        }
+      )
+  })
+}
+
+export const layer = (options: GitHubOptions): Layer.Layer<RepoHost> =>
+  Layer.effect(
+    RepoHost,
+    Effect.andThen(
+      Git.sweep,
+      Effect.sync(() => make(options))
+    )
+  )
+
+/** As the environment says: GITHUB_TOKEN, GITHUB_ORG, GITHUB_URL and GITHUB_API_URL. */
+export const layerConfig: Layer.Layer<RepoHost, GitHubUnavailable> = Layer.unwrap(Effect.map(fromConfig, layer))

@@ -1,0 +1,114 @@
+/** Requests to GitHub's REST API: one try each, with a deadline, and nothing of the credential in what they fail with. */
+import { Octokit } from "@octokit/rest"
+import { Clock, Duration, Effect, Redacted, Schema } from "effect"
+import type { Credential } from "./Credential.ts"
+import { judge, Refusal, type Refused } from "./Refusal.ts"
+
+export interface Answer {
+  readonly headers: Readonly<Record<string, string | number | undefined>>
+  readonly body: ReadableStream<Uint8Array>
+}
+
+export interface RequestOptions {
+  readonly credential: Credential
+  readonly apiUrl: string
+  readonly timeout: Duration.Input
+}
+
+/** Reads JSON of a shape. */
+export const json =
+  <S extends Schema.ConstraintDecoder<unknown>>(schema: S) =>
+  async ({ body }: Answer): Promise<S["Type"]> =>
+    Schema.decodeUnknownSync(schema)(JSON.parse(await new Response(body).text()))
+
+export const nothing = async ({ body }: Answer): Promise<void> => {
+  if (body instanceof ReadableStream) await body.cancel()
+}
+
+const silent = () => undefined
+const log = { debug: silent, info: silent, warn: silent, error: silent }
+
+/** The repository or whatever it was is somewhere else: to follow would be to act on another name than was asked for. */
+class Moved extends Error {
+  readonly status: number
+  constructor(status: number) {
+    super("Moved")
+    this.status = status
+  }
+}
+
+/** The facts of what a request threw. The objects that Octokit throws carry the request with its headers. */
+const factsOf = (thrown: unknown): { readonly refused: Refused | undefined; readonly message: string } => {
+  const { cause, message, response } = thrown as {
+    readonly cause?: { readonly cause?: { readonly code?: unknown } }
+    readonly message?: unknown
+    readonly response?: Refused
+  }
+  const code = cause?.cause?.code
+  return { refused: response, message: [message, code].filter((one) => typeof one === "string").join(" ") }
+}
+
+export const make = ({ apiUrl, credential, timeout }: RequestOptions) => {
+  const octokit = new Octokit({
+    auth: Redacted.value(credential.token),
+    baseUrl: apiUrl,
+    userAgent: "castellan",
+    log,
+    // Octokit would read bytes as text, and a body that was cut off as an empty one.
+    request: { log, parseSuccessResponseBody: false, redirect: "manual" }
+  })
+  const refusalOf = (route: string, thrown: unknown, now: number): Refusal => {
+    const { message, refused } = factsOf(thrown)
+    const cause = (what: string) => new Error(credential.scrub(`${route}: ${what}`))
+    if (refused !== undefined) {
+      const id = refused.headers["x-github-request-id"] ?? "none"
+      return new Refusal({
+        ...judge(refused, now),
+        cause: cause(`${refused.status} ${message} (request ${id})`)
+      })
+    }
+    const none = { codes: [], retryAfterMs: null }
+    if (thrown instanceof Moved) {
+      return new Refusal({ ...none, status: thrown.status, retryable: false, cause: cause(`${thrown.status} moved`) })
+    }
+    // An answer of another shape comes again; all else is the connection's.
+    const isShape = Schema.isSchemaError(thrown)
+    return new Refusal({ ...none, status: null, retryable: !isShape, cause: cause(message) })
+  }
+
+  /** Asks once and reads the answer. An interruption ends the request. */
+  return <A>(
+    route: string,
+    parameters: Record<string, unknown>,
+    read: (answer: Answer) => Promise<A>
+  ): Effect.Effect<A, Refusal> =>
+    Effect.tryPromise({
+      try: async (signal) => {
+        const { data, headers, status } = await octokit.request(route, { ...parameters, request: { signal } })
+        const answer = { headers, body: data as ReadableStream<Uint8Array> }
+        if (status < 300) return read(answer)
+        await nothing(answer)
+        throw new Moved(status)
+      },
+      catch: (thrown) => thrown
+    }).pipe(
+      Effect.catch((thrown) =>
+        Effect.flatMap(Clock.currentTimeMillis, (now) => Effect.fail(refusalOf(route, thrown, now)))
+      ),
+      Effect.timeoutOrElse({
+        duration: timeout,
+        orElse: () =>
+          Effect.fail(
+            new Refusal({
+              status: null,
+              codes: [],
+              retryable: true,
+              retryAfterMs: null,
+              cause: new Error(`${route}: no answer in ${Duration.format(Duration.fromInputUnsafe(timeout))}`)
+            })
+          )
+      })
+    )
+}
+
+export type Ask = ReturnType<typeof make>

@@ -1,0 +1,28 @@
+/** The adapter over GitHub's emulator. */
+import * as GitHubRepos from "@castellan/adapters/github/GitHubRepos.ts"
+import { RepoOwner } from "@castellan/domain/repo/Repo.ts"
+import type { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
+import * as GitHubEmulator from "@castellan/testkit/emulators/github/GitHubEmulator.ts"
+import { type Duration, Effect, Layer, Redacted } from "effect"
+
+export interface Emulated extends GitHubEmulator.EmulatorOptions {
+  readonly timeout?: Duration.Input
+  /** Whose repositories: the organization's if not said. */
+  readonly owner?: "organization" | "user"
+}
+
+/** The adapter, and the emulator it speaks to. */
+export const emulated = ({ owner = "organization", timeout = "30 seconds", ...options }: Emulated = {}): Layer.Layer<
+  GitHubEmulator.GitHubEmulator | RepoHost
+> =>
+  Layer.unwrap(
+    Effect.map(GitHubEmulator.GitHubEmulator, (github) =>
+      GitHubRepos.layer({
+        token: Redacted.make(github.token),
+        owner: RepoOwner.make(github[owner]),
+        url: github.url,
+        apiUrl: github.apiUrl,
+        timeout
+      })
+    )
+  ).pipe(Layer.provideMerge(GitHubEmulator.layer(options)))

@@ -1,0 +1,103 @@
+import * as GitHubRepos from "@castellan/adapters/github/GitHubRepos.ts"
+import { RepoOwner } from "@castellan/domain/repo/Repo.ts"
+import { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
+import { GitHubEmulator } from "@castellan/testkit/emulators/github/GitHubEmulator.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Option, Redacted } from "effect"
+import { emulated } from "./emulated.ts"
+import { pushed, repoOf, requestsOf, unavailable } from "./given.ts"
+
+const paths = ["a/b/c/1", "a/b/c/2", "a/b/c/3", "a/b/d", "a/e", "f/1", "f/2", "g", "h/i/j/k/l"]
+const files = Object.fromEntries(paths.map((path) => [path, path]))
+
+describe("The tree of a repository on GitHub", () => {
+  for (const treeLimit of [1, 2, 3, 5, 9, 1000]) {
+    it.live(`is whole and in git's order where GitHub gives ${treeLimit} entries at once`, () =>
+      Effect.gen(function* () {
+        const host = yield* RepoHost
+        const repo = yield* repoOf("one")
+        yield* pushed(repo, files)
+        const { entries } = Option.getOrThrow(yield* host.tree(repo, null))
+        assert.deepStrictEqual(
+          entries.map(({ path }) => path),
+          ["a", "a/b", "a/b/c", "a/b/c/1", "a/b/c/2", "a/b/c/3", "a/b/d", "a/e", "f", "f/1", "f/2", "g", "h"].concat([
+            "h/i",
+            "h/i/j",
+            "h/i/j/k",
+            "h/i/j/k/l"
+          ])
+        )
+        for (const { path, size, type } of entries) assert.strictEqual(size, type === "blob" ? path.length : undefined)
+      }).pipe(Effect.provide(emulated({ treeLimit })))
+    )
+  }
+
+  it.live("is never given in part: a directory that can't be listed is a refusal", () =>
+    Effect.gen(function* () {
+      const host = yield* RepoHost
+      const repo = yield* repoOf("one")
+      yield* pushed(repo, files)
+      assert.isFalse((yield* unavailable(host.tree(repo, null))).retryable)
+    }).pipe(Effect.provide(emulated({ treeLimit: 2, directoryLimit: 2 })))
+  )
+
+  for (const status of [404, 409, 500]) {
+    it.live(`is whole or not at all when a part is refused with ${status}, as when the repository goes meanwhile`, () =>
+      Effect.gen(function* () {
+        const github = yield* GitHubEmulator
+        const host = yield* RepoHost
+        const repo = yield* repoOf("one")
+        yield* pushed(repo, files)
+        github.faults.plan({ kind: "status", status }, { path: /trees\/[0-9a-f]{40}\?recursive/ })
+        assert.isTrue((yield* unavailable(host.tree(repo, null))).retryable)
+      }).pipe(Effect.provide(emulated({ treeLimit: 2 })))
+    )
+  }
+
+  for (const treeLimit of [2, 1000]) {
+    it.live(`is asked for again in one request that is answered without it (${treeLimit} entries at once)`, () =>
+      Effect.gen(function* () {
+        const host = yield* RepoHost
+        const repo = yield* repoOf("one")
+        yield* pushed(repo, files)
+        const { revision } = Option.getOrThrow(yield* host.tree(repo, null))
+        const at = `GET /repos/${repo.owner}/one/git/trees/HEAD?recursive=1`
+        assert.deepStrictEqual(yield* requestsOf(host.tree(repo, revision)), [`${at} 304`])
+        assert.isTrue(Option.isNone(yield* host.tree(repo, revision)))
+      }).pipe(Effect.provide(emulated({ treeLimit })))
+    )
+  }
+
+  it.live("is known again after a change of credentials, which changes GitHub's tags", () =>
+    Effect.gen(function* () {
+      const github = yield* GitHubEmulator
+      const repo = yield* repoOf("one")
+      yield* pushed(repo, files)
+      const { revision } = Option.getOrThrow(yield* (yield* RepoHost).tree(repo, null))
+      github.addToken("token-of-tomorrow", "admin")
+      const tomorrow = GitHubRepos.layer({
+        token: Redacted.make("token-of-tomorrow"),
+        owner: RepoOwner.make(github.organization),
+        url: github.url,
+        apiUrl: github.apiUrl
+      })
+      const again = yield* Effect.provide(
+        Effect.flatMap(RepoHost, (host) => host.tree(repo, revision)),
+        tomorrow
+      )
+      assert.isTrue(Option.isNone(again))
+      assert.strictEqual(github.requests.at(-1)?.status, 200)
+    }).pipe(Effect.provide(emulated()))
+  )
+
+  it.live("takes a revision that it never gave for none", () =>
+    Effect.gen(function* () {
+      const host = yield* RepoHost
+      const repo = yield* repoOf("one")
+      yield* pushed(repo, files)
+      for (const known of ["", "empty", 'x\r\nx-header: "1"', `${"0".repeat(40)} "\r\nx: y"`, "\ud800"]) {
+        assert.isTrue(Option.isSome(yield* host.tree(repo, known)), JSON.stringify(known))
+      }
+    }).pipe(Effect.provide(emulated()))
+  )
+})
