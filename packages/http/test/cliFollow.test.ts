@@ -62,7 +62,7 @@ layer(WebApi.layer)("The command line, following and trying again,", (it) => {
   it.effect("stays with a command that is quiet for long, though each connection is cut", () =>
     Effect.gen(function* () {
       const { key } = yield* join
-      const run = yield* started(key, Step.Sleep({ millis: 1_200_000 }), print("at last\n"))
+      const run = yield* started(key, Step.Sleep({ millis: 800_000 }), print("at last\n"))
       const real = yield* fetchOfApi
       const fetch: typeof globalThis.fetch = async (input, init) => {
         const { body, headers } = await real(input, init)
