@@ -149,6 +149,8 @@ const taken = Effect.fnUntraced(function* (
   const { aside, commit } = yield* unbundled(repository, branch, bundle)
   // Looked at beside the repository, so that what is refused leaves nothing in it.
   yield* sound(aside)
+  const before = yield* branchOf(repository, branch)
+  if (Option.isSome(before) && !(yield* contains(aside, commit, before.value.commit))) return yield* new NotForward()
   yield* copied({ url: aside }, repository, incoming)
   yield* forward(repository, branch, commit)
 })

@@ -43,6 +43,13 @@ const given = Effect.gen(function* () {
   return { at, host, path: pathOf(at), author: somebody, first }
 })
 
+/** The files that a repository's objects lie in. */
+const objectsOf = (path: string) =>
+  readdirSync(join(path, "objects"), { recursive: true, withFileTypes: true })
+    .filter((entry) => entry.isFile())
+    .map(({ name }) => name)
+    .toSorted()
+
 describe("Repositories on this host", () => {
   it.live("are not disturbed by what killed processes left, and it goes in time", () =>
     Effect.gen(function* () {
@@ -65,6 +72,18 @@ describe("Repositories on this host", () => {
       assert.strictEqual(yield* standing(host), second)
       yield* Effect.sleep("200 millis")
       assert.deepStrictEqual(readdirSync(join(at, ".trash")), [])
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("keep nothing of a push that was rejected", () =>
+    Effect.gen(function* () {
+      const { author, host, path } = yield* given
+      const before = objectsOf(path)
+      const unrelated = yield* author.commit({ file: "unrelated" })
+      const bundle = yield* author.bundle({ main: unrelated })
+      const rejected = yield* Effect.flip(host.push(repo, firstBranch, Stream.make(bundle)))
+      assert.strictEqual(rejected._tag, "PushRejected")
+      assert.deepStrictEqual(objectsOf(path), before)
     }).pipe(Effect.scoped)
   )
 
@@ -225,11 +244,7 @@ describe("A hostile push", () => {
         const refused = yield* Effect.flip(host.push(repo, firstBranch, Stream.make(bundle)))
         assert.strictEqual(refused._tag, "BundleRefused")
         assert.isUndefined(yield* standing(host))
-        const objects = readdirSync(join(path, "objects"), { recursive: true, withFileTypes: true })
-        assert.deepStrictEqual(
-          objects.filter((entry) => entry.isFile()).map(({ name }) => name),
-          []
-        )
+        assert.deepStrictEqual(objectsOf(path), [])
       }).pipe(Effect.scoped)
     )
   }
@@ -260,6 +275,26 @@ describe("A hostile push", () => {
       const refs = git(pathOf(at), ["for-each-ref", "--format=%(refname)"]).toString()
       assert.strictEqual(refs, "refs/heads/main\n")
       assert.isFalse(existsSync(join(at, "escaped")))
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("is refused with commits that do not say what they build on", () =>
+    Effect.gen(function* () {
+      const { author, first, host, path } = yield* given
+      const before = objectsOf(path)
+      const missing = yield* author.commit({ file: "2" }, [first])
+      const second = yield* author.commit({ file: "3" }, [missing])
+      const bundle = Buffer.from(yield* author.bundle({ main: second }, [missing]))
+      const pack = bundle.indexOf("PACK")
+      const header = bundle
+        .subarray(0, pack)
+        .toString()
+        .replace(/^-.*\n/m, "")
+      const refused = yield* Effect.flip(
+        host.push(repo, firstBranch, Stream.make(Buffer.from(header), bundle.subarray(pack)))
+      )
+      assert.strictEqual(refused._tag, "BundleRefused")
+      assert.deepStrictEqual(objectsOf(path), before)
     }).pipe(Effect.scoped)
   )
 
