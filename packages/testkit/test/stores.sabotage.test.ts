@@ -179,6 +179,10 @@ sabotage(AccountStore, World.layer, AccountPromises.promises, {
   "what was seen is recorded, of the scope's account only": (real) => ({
     see: (scope, sightings) => real.see(scope, sightings.slice(0, 1))
   }),
+  "a row whose files were removed stays as it is, whatever is seen": (real) => ({
+    see: (scope, sightings) =>
+      Effect.as(real.see(scope, sightings), new Set(sightings.map(({ name }) => name)))
+  }),
   "unfinished are the old pending rows of all accounts, oldest first, as many as asked for": (real) => ({
     listUnfinished: (before) => real.listUnfinished(before, 100)
   }),

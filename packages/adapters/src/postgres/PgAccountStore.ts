@@ -73,18 +73,19 @@ export const layer = Layer.effect(
           (rows) => toPage(rows.map(toSandbox), page, (row) => ({ at: row.createdAt.epochMilliseconds, id: row.name }))
         ),
       see: (scope, sightings) => {
-        if (sightings.length === 0) return Effect.void
+        if (sightings.length === 0) return Effect.succeed(new Set<SandboxName>())
         const seen = sightings.map(
           ({ expiresAt, name, reason, status }) =>
             sql`(${name}::text, ${status}::text, ${reason}::text, ${toDateOrNull(expiresAt)}::timestamptz)`
         )
         return query(() =>
-          sql`
+          sql<{ name: string }>`
             update account_sandboxes as known
             set status = seen.status, reason = seen.reason, expires_at = seen.expires_at
             from (values ${sql.join(seen)}) as seen (name, status, reason, expires_at)
-            where known.name = seen.name and known.account_id = ${scope.account}`.execute(kysely)
-        ).pipe(Effect.asVoid)
+            where known.name = seen.name and known.account_id = ${scope.account} and known.removed_at is null
+            returning known.name`.execute(kysely)
+        ).pipe(Effect.map(({ rows }) => new Set(rows.map(({ name }) => SandboxName.make(name)))))
       },
       listUnfinished: (before, limit) =>
         Effect.map(

@@ -150,7 +150,11 @@ export class AccountSandboxes extends Context.Service<
               })
             )
           )
-          yield* store.see(scope, [made])
+          // It was deleted while it was being made: then nobody would ever end it.
+          if (!(yield* store.see(scope, [made])).has(row.name)) {
+            yield* Effect.ignore(provider.remove(row.name))
+            return yield* new SandboxNotCreated({ name: row.name, retryable: false })
+          }
           return seenAs(row, made)
         })
 

@@ -35,8 +35,14 @@ export class AccountStore extends Context.Service<
     readonly get: (scope: AccountScope, name: SandboxName) => Effect.Effect<Option.Option<AccountSandbox>>
     /** The sandboxes of the scope's account, newest first. */
     readonly list: (scope: AccountScope, page: Page) => Effect.Effect<PageOf<AccountSandbox>>
-    /** Records how sandboxes of the scope's account were seen, in one write; other accounts' rows stay. */
-    readonly see: (scope: AccountScope, sightings: ReadonlyArray<Sighting>) => Effect.Effect<void>
+    /**
+     * Records how sandboxes of the scope's account were seen, in one write, and gives the names of those it recorded;
+     * other accounts' rows, and rows whose files were removed, stay as they are.
+     */
+    readonly see: (
+      scope: AccountScope,
+      sightings: ReadonlyArray<Sighting>
+    ) => Effect.Effect<ReadonlySet<SandboxName>>
     /** Of all accounts: rows that were `pending` before `before`, oldest first, `limit` at most. */
     readonly listUnfinished: (before: DateTime.Utc, limit: number) => Effect.Effect<ReadonlyArray<AccountSandbox>>
     /** Those of the scope's account whose files were not removed, oldest first, `limit` at most. */

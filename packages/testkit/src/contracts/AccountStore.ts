@@ -187,13 +187,14 @@ export const promises: Promises<AccountStore | IdentityStore> = {
       yield* store.add(two, foreign, many)
       const running = { status: "running", expiresAt: at(99), reason: null } as const
       const failed = { status: "failed", expiresAt: null, reason: "it's over" } as const
-      yield* store.see(one, [
+      const recorded = yield* store.see(one, [
         { name: first.name, ...running },
         { name: second.name, ...failed },
         { name: foreign.name, ...failed },
         { name: SandboxName.make("sbx_none"), ...failed }
       ])
-      yield* store.see(one, [])
+      assert.deepStrictEqual(recorded, new Set([first.name, second.name]))
+      assert.deepStrictEqual(yield* store.see(one, []), new Set())
       assert.deepStrictEqual(
         yield* store.get(one, first.name),
         Option.some(new AccountSandbox({ ...first, ...running }))
@@ -203,6 +204,19 @@ export const promises: Promises<AccountStore | IdentityStore> = {
         Option.some(new AccountSandbox({ ...second, ...failed }))
       )
       assert.deepStrictEqual(yield* store.get(two, foreign.name), Option.some(foreign))
+    }),
+
+  "a row whose files were removed stays as it is, whatever is seen": () =>
+    Effect.gen(function* () {
+      const store = yield* AccountStore
+      const scope = yield* given.scope
+      const sandbox = sandboxOf(scope)
+      yield* store.add(scope, sandbox, many)
+      yield* store.removed(scope, [sandbox.name], at(50), "deleted")
+      const row = yield* store.get(scope, sandbox.name)
+      const late = { name: sandbox.name, status: "running", expiresAt: at(99), reason: null } as const
+      assert.deepStrictEqual(yield* store.see(scope, [late]), new Set())
+      assert.deepStrictEqual(yield* store.get(scope, sandbox.name), row)
     }),
 
   "unfinished are the old pending rows of all accounts, oldest first, as many as asked for": () =>

@@ -38,10 +38,14 @@ const make = (identities: IdentityStore["Service"]) => {
       Effect.sync(() => pageOf(of(scope), page, (row) => ({ at: row.createdAt.epochMilliseconds, id: row.name }))),
     see: (scope, sightings) =>
       Effect.sync(() => {
+        const recorded = new Set<SandboxName>()
         for (const { expiresAt, name, reason, status } of sightings) {
-          const row = own(scope, name)
-          if (Option.isSome(row)) rows.set(name, new AccountSandbox({ ...row.value, status, expiresAt, reason }))
+          const row = Option.filter(own(scope, name), ({ removedAt }) => removedAt === null)
+          if (Option.isNone(row)) continue
+          rows.set(name, new AccountSandbox({ ...row.value, status, expiresAt, reason }))
+          recorded.add(name)
         }
+        return recorded
       }),
     listUnfinished: (before, limit) =>
       Effect.sync(() =>
