@@ -35,6 +35,12 @@ export interface LocalReposOptions {
 /** Milliseconds after which what is being made belongs to nobody any more, and after which a lock does. */
 const abandoned = { making: 10 * 60_000, lock: 60_000 }
 
+/** Objects that lie about singly before git is to put them together. */
+const tidied: ReadonlyArray<readonly [string, string]> = [
+  ["gc.auto", "2000"],
+  ["gc.autoDetach", "false"]
+]
+
 /** Links that are followed in a row, and the bytes that one may have. */
 const links = 5
 const longest = 4096
@@ -97,6 +103,8 @@ const fileAt = Effect.fnUntraced(function* (repository: string, commit: string, 
 const make = Effect.fnUntraced(function* (root: string, owner: RepoOwner) {
   const making = join(root, ".making")
   const trash = join(root, ".trash")
+
+  const scope = yield* Effect.scope
 
   // No owner's name begins with a dot.
   const pathOf = (repo: Repo) => join(root, repo.owner.toLowerCase(), `${repo.name.toLowerCase()}.git`)
@@ -181,6 +189,10 @@ const make = Effect.fnUntraced(function* (root: string, owner: RepoOwner) {
     }
   })
 
+  /** Lets git tidy up, when it finds that worth its while. Nobody waits for it. */
+  const tidy = (path: string) =>
+    Effect.forkIn(Effect.ignore(Git.text(["gc", "--auto", "--quiet"], { repository: path, settings: tidied })), scope)
+
   yield* attempt("open", async () => {
     for (const directory of [root, making, trash]) await mkdir(directory, { recursive: true, mode: 0o700 })
   })
@@ -226,7 +238,9 @@ const make = Effect.fnUntraced(function* (root: string, owner: RepoOwner) {
     fetch: (repo, branch, have) => within("fetch", repo, (path) => Bundles.fetched(path, branch, have)),
     push: <E>(repo: Repo, branch: BranchName, bundle: Stream.Stream<Uint8Array, E>) =>
       within("push", repo, (path) =>
-        Effect.andThen(unlock(path, branch), Effect.scoped(Bundles.push(path, branch, bundle))).pipe(
+        unlock(path, branch).pipe(
+          Effect.andThen(Effect.scoped(Bundles.push(path, branch, bundle))),
+          Effect.tap(tidy(path)),
           Effect.mapError((error) => {
             if (error instanceof Bundles.BundleUnreadable) return new BundleRefused({ cause: error })
             return error instanceof Bundles.NotForward ? new PushRejected({ repo, branch }) : error

@@ -8,7 +8,7 @@ import { join } from "node:path"
 
 /** The program ended with another code than 0, or could not be started (127). */
 export class GitFailed extends Schema.TaggedError<GitFailed>()("GitFailed", {
-  /** What it was asked for: its first argument. */
+  /** What it was asked for: its first argument that is no option. */
   operation: Schema.String,
   code: Schema.Int,
   /** What it said, for the log; never for a caller. */
@@ -20,6 +20,8 @@ export interface GitOptions {
   readonly repository?: string
   /** Sent with each request to a server that begins with `url`; it stands in no argument and no file. */
   readonly authorization?: { readonly url: string; readonly header: Redacted.Redacted<string> } | undefined
+  /** What holds for this call beside `settings`, or in their place. */
+  readonly settings?: ReadonlyArray<readonly [string, string]>
 }
 
 /** Blemishes of old commits that hurt nobody, and that many repositories have. */
@@ -49,14 +51,10 @@ const settings: ReadonlyArray<readonly [string, string]> = [
 const asParameters = (all: ReadonlyArray<readonly [string, string]>): string =>
   all.map(([key, value]) => `'${`${key}=${value}`.replace(/['!]/g, (special) => `'\\${special}'`)}'`).join(" ")
 
-const environment = ({ authorization }: GitOptions): Record<string, string> => {
-  const all =
-    authorization === undefined
-      ? settings
-      : [
-          ...settings,
-          [`http.${authorization.url}.extraHeader`, `Authorization: ${Redacted.value(authorization.header)}`] as const
-        ]
+const environment = ({ authorization, settings: more = [] }: GitOptions): Record<string, string> => {
+  const header = authorization && Redacted.value(authorization.header)
+  const secret = header && ([`http.${authorization.url}.extraHeader`, `Authorization: ${header}`] as const)
+  const all = [...settings, ...more, ...(secret ? [secret] : [])]
   return {
     PATH: "/usr/local/bin:/usr/bin:/bin:/opt/homebrew/bin",
     HOME: "/nonexistent",
@@ -87,10 +85,11 @@ export const bytes = (args: ReadonlyArray<string>, options: GitOptions = {}): Ef
     child.stderr.setEncoding("utf8").on("data", (chunk: string) => {
       said = (said + chunk).slice(-saidKept)
     })
+    const operation = args.find((arg) => !arg.startsWith("-")) ?? vector.join(" ")
     let hasEnded = false
     const failed = (code: number, stderr: string) => {
       hasEnded = true
-      resume(Effect.fail(new GitFailed({ operation: args[0]!, code, stderr })))
+      resume(Effect.fail(new GitFailed({ operation, code, stderr })))
     }
     child.on("error", (cause) => failed(127, cause.message))
     child.on("close", (code) => {

@@ -4,7 +4,8 @@ import { BranchName, CommitId, firstBranch, Repo, RepoName, RepoOwner } from "@c
 import { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
 import type { NewAuthor } from "@castellan/testkit/contracts/RepoHost.ts"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Fiber, Option, Stream } from "effect"
+import { Context, Effect, Fiber, Layer, Option, Stream } from "effect"
+import { createHash } from "node:crypto"
 import { chmodSync, existsSync, mkdirSync, readdirSync, utimesSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { author, git } from "../git/author.ts"
@@ -17,7 +18,7 @@ const repo = new Repo({ owner, name: RepoName.make("thing") })
 
 /** Opens a directory's repositories, as a process that starts would. */
 const opened = (directory: string) =>
-  Effect.map(Effect.provide(Effect.service(RepoHost), LocalRepos.layer({ directory })), (host) => host)
+  Effect.map(Layer.build(LocalRepos.layer({ directory })), (context) => Context.get(context, RepoHost))
 
 const pathOf = (directory: string) => join(directory, "castellan", "thing.git")
 
@@ -84,6 +85,24 @@ describe("Repositories on this host", () => {
       const rejected = yield* Effect.flip(host.push(repo, firstBranch, Stream.make(bundle)))
       assert.strictEqual(rejected._tag, "PushRejected")
       assert.deepStrictEqual(objectsOf(path), before)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("are tidied when much lies about in them", () =>
+    Effect.gen(function* () {
+      const { author, first, host, path } = yield* given
+      // Git looks into one directory of 256 to tell how many objects there are.
+      for (let n = 0, found = 0; found < 12; n++) {
+        const id = createHash("sha1")
+          .update(`blob 5\0${10_000 + n}`)
+          .digest("hex")
+        if (!id.startsWith("17")) continue
+        found++
+        git(path, ["hash-object", "-w", "--stdin"], Buffer.from(`${10_000 + n}`))
+      }
+      const second = yield* pushed(host, author, "2", first)
+      while (!objectsOf(path).some((name) => name.endsWith(".pack"))) yield* Effect.sleep("20 millis")
+      assert.strictEqual(yield* standing(host), second)
     }).pipe(Effect.scoped)
   )
 
