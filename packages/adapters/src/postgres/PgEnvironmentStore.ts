@@ -199,7 +199,7 @@ export const layer = Layer.effect(
                   order by started_at, key limit ${limit})
                 union all
                 (select key from kept_snapshots as passing
-                  where purpose <> 'manual' and started_at < ${toDate(before)}
+                  where purpose <> 'manual' and not saved and started_at < ${toDate(before)}
                     and not exists (select from environments where environments.snapshot = passing.snapshot)
                   order by started_at, key limit ${limit})
               )

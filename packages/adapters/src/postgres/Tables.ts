@@ -64,6 +64,8 @@ export interface Tables {
     purpose: string
     started_at: Time
     expires_at: Time
+    /** Kept by the database: whether an environment's snapshot is surely this one. */
+    saved: ColumnType<boolean, never, never>
   }
   task_runs: {
     id: string

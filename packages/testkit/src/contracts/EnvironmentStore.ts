@@ -324,7 +324,7 @@ export const promises: Promises<EnvironmentStore | IdentityStore> = {
   "unneeded are what expired, what was not taken in time, and passing ones that no environment refers to": () =>
     Effect.gen(function* () {
       const store = yield* EnvironmentStore
-      const [one, two] = [yield* given.scope, yield* given.scope]
+      const [one, two, three] = [yield* given.scope, yield* given.scope, yield* given.scope]
       // Long before what other promises write, so that theirs don't count.
       const [now, before] = [-10_000, -20_000]
       const good = { expiresAt: at(now) }
@@ -347,18 +347,25 @@ export const promises: Promises<EnvironmentStore | IdentityStore> = {
       const untaken = yield* keep(two, false, before - 3, {})
       const several = yield* keep(two, false, before - 2, { purpose: "fork", expiresAt: at(now - 1) })
       const saved = yield* keep(one, true, before - 9, { purpose: "setup" })
-      const shared = yield* keep(one, true, before - 9, { purpose: "fork" })
+      const shared = yield* keep(one, true, before - 8, { purpose: "fork" })
       yield* keep(one, true, before - 9, {})
       for (const purpose of ["manual", "setup", "fork"] as const) yield* keep(one, false, before, { purpose })
       for (const purpose of ["setup", "fork"] as const) yield* keep(two, true, before, { purpose })
-      yield* store.save(one, { snapshot: { id: saved.id!, expiresAt: at(now) } }, at(0))
-      yield* store.save(two, { snapshot: { id: shared.id!, expiresAt: at(now) } }, at(0))
+      const save = (scope: AccountScope, { id }: KeptSnapshot) =>
+        store.save(scope, { snapshot: { id: id!, expiresAt: at(now) } }, at(0))
+      yield* save(one, saved)
+      yield* save(two, shared)
+      yield* save(three, shared)
 
       const all = [setup, untaken, several, forked, expired]
       assert.deepStrictEqual(yield* store.listUnneeded(at(now), at(before), 100), all)
       assert.deepStrictEqual(yield* store.listUnneeded(at(now), at(before), 2), all.slice(0, 2))
-      yield* store.forget(one, saved.id!)
+      yield* store.forget(three, shared.id!)
+      assert.deepStrictEqual(yield* store.listUnneeded(at(now), at(before), 100), all)
+      yield* store.save(one, snapshotChange(), at(0))
       assert.deepStrictEqual(yield* store.listUnneeded(at(now), at(before), 1), [saved])
+      yield* store.remove(two)
+      assert.deepStrictEqual(yield* store.listUnneeded(at(now), at(before), 100), [saved, shared, ...all])
     }),
 
   "a NUL in a text breaks nothing": () =>

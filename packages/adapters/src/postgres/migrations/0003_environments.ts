@@ -22,7 +22,23 @@ export const up = async (db: Kysely<unknown>): Promise<void> => {
     .addColumn("purpose", "text", (column) => column.notNull())
     .addColumn("started_at", "timestamptz", (column) => column.notNull())
     .addColumn("expires_at", "timestamptz", (column) => column.notNull())
+    .addColumn("saved", "boolean", (column) => column.notNull().defaultTo(false))
     .execute()
+  // What is marked as saved is an environment's, so that a look for what is nobody's need not look at it. What is not
+  // marked may be one's all the same: it may be shared, or have been taken after it was saved.
+  await sql`
+    create function mark_saved_snapshots() returns trigger language plpgsql as $$
+    begin
+      if old.snapshot is distinct from new.snapshot then
+        update kept_snapshots set saved = false where snapshot = old.snapshot;
+        update kept_snapshots set saved = true where snapshot = new.snapshot;
+      end if;
+      return null;
+    end
+    $$`.execute(db)
+  await sql`
+    create trigger environments_saved after insert or delete or update of snapshot on environments
+    for each row execute function mark_saved_snapshots()`.execute(db)
   await db.schema
     .createIndex("kept_snapshots_wanted")
     .unique()
@@ -51,8 +67,9 @@ export const up = async (db: Kysely<unknown>): Promise<void> => {
   await db.schema
     .createIndex("kept_snapshots_passing")
     .on("kept_snapshots")
-    .columns(["started_at", "snapshot"])
+    .column("started_at")
     .where(sql.ref("purpose"), "<>", "manual")
+    .where(sql.ref("saved"), "=", false)
     .execute()
 
   await db.schema.alterTable("account_sandboxes").addColumn("removed_at", "timestamptz").execute()
@@ -89,5 +106,6 @@ export const down = async (db: Kysely<unknown>): Promise<void> => {
     await db.schema.dropIndex(index).execute()
   }
   await db.schema.alterTable("account_sandboxes").dropColumn("removed_at").execute()
-  for (const table of ["kept_snapshots", "environments"]) await db.schema.dropTable(table).execute()
+  for (const table of ["environments", "kept_snapshots"]) await db.schema.dropTable(table).execute()
+  await sql`drop function mark_saved_snapshots`.execute(db)
 }
