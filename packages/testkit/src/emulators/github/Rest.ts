@@ -1,4 +1,5 @@
 /** GitHub's REST API, as far as repositories and what is in them go. */
+import { type Answer, json } from "./Answers.ts"
 import * as Bodies from "./Bodies.ts"
 import * as Objects from "./Objects.ts"
 import { type Identity, type Kept, may, type Owner, type Repositories } from "./Repositories.ts"
@@ -14,13 +15,6 @@ export interface Asked {
   readonly bases: Bodies.Bases
 }
 
-export interface Answer {
-  readonly status: number
-  readonly type: string
-  readonly body: Buffer
-  readonly headers: Record<string, string>
-}
-
 export interface Site {
   readonly repositories: Repositories
   readonly owners: ReadonlyArray<Owner>
@@ -33,20 +27,13 @@ export interface Site {
   readonly branch: string
 }
 
-export const json = (status: number, body: unknown, headers: Record<string, string> = {}): Answer => ({
-  status,
-  type: "application/json; charset=utf-8",
-  body: Buffer.from(JSON.stringify(body)),
-  headers
-})
-
 const nothing: Answer = { status: 204, type: "", body: Buffer.alloc(0), headers: {} }
 
 const raw = (body: Buffer): Answer => ({
   status: 200,
   type: "application/vnd.github.raw+json; charset=utf-8",
   body,
-  headers: {}
+  headers: { "x-github-media-type": "github.v3; param=raw; format=json" }
 })
 
 const error = (status: number, message: string, at?: string) => json(status, Bodies.error(status, message, at))

@@ -1,5 +1,4 @@
 /** The server before REST and git: who asks, what goes wrong, how an answer is sent, and a record of it all. */
-import { createHash } from "node:crypto"
 import {
   createServer,
   type IncomingHttpHeaders,
@@ -7,8 +6,8 @@ import {
   type Server,
   type ServerResponse
 } from "node:http"
-import { gzipSync } from "node:zlib"
-import type * as Faults from "./Faults.ts"
+import { type Answer, json, plain, send } from "./Answers.ts"
+import * as Faults from "./Faults.ts"
 import { type Identity, may } from "./Repositories.ts"
 import * as Rest from "./Rest.ts"
 import * as SmartHttp from "./SmartHttp.ts"
@@ -51,94 +50,11 @@ const tokenOf = (authorization: string | undefined): string | undefined => {
   }
 }
 
-/** Answers that a fault gives instead of GitHub's own. */
-const faulty = (fault: Faults.Fault): Rest.Answer | undefined => {
-  const limits = "https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api"
-  switch (fault.kind) {
-    case "rateLimited":
-      return Rest.json(
-        fault.status,
-        { message: "API rate limit exceeded for user ID 1001.", documentation_url: limits, status: `${fault.status}` },
-        {
-          "x-ratelimit-remaining": "0",
-          "x-ratelimit-reset": String(Math.ceil(Date.now() / 1000) + fault.resetInSeconds)
-        }
-      )
-    case "secondaryRateLimited":
-      return Rest.json(
-        403,
-        {
-          message: "You have exceeded a secondary rate limit. Please wait a few minutes before you try again.",
-          documentation_url: `${limits}#about-secondary-rate-limits`,
-          status: "403"
-        },
-        fault.retryAfterSeconds === null ? {} : { "retry-after": String(fault.retryAfterSeconds) }
-      )
-    case "status":
-      return Rest.json(fault.status, { message: fault.message ?? "Server Error", status: String(fault.status) })
-    default:
-      return undefined
-  }
-}
-
 const read = async (request: IncomingMessage): Promise<Buffer> => {
   const chunks: Array<Buffer> = []
   for await (const chunk of request as AsyncIterable<Buffer>) chunks.push(chunk)
   return Buffer.concat(chunks)
 }
-
-const compressedFrom = 1024
-
-/** Sends an answer with the headers that GitHub gives all of them; half of it if it is to be cut off. */
-const send = (
-  request: IncomingMessage,
-  response: ServerResponse,
-  { body, headers, status, type }: Rest.Answer,
-  limits: Record<string, string>,
-  cut: boolean
-) => {
-  const all: Record<string, string> = {
-    "x-github-request-id": createHash("sha256").update(`${Math.random()}`).digest("hex").slice(0, 16).toUpperCase(),
-    "x-github-media-type": "github.v3; format=json",
-    "x-github-api-version-selected": "2022-11-28",
-    ...limits
-  }
-  let sent = body
-  let code = status
-  if (request.method === "GET" && status === 200) {
-    // Another credential, another tag: the answer may depend on it.
-    const hash = createHash("sha256")
-      .update(body)
-      .update(request.headers.authorization ?? "")
-    const tag = `"${hash.digest("hex")}"`
-    all["etag"] = `W/${tag}`
-    all["cache-control"] = "private, max-age=60, s-maxage=60"
-    all["vary"] = "Accept, Authorization, Cookie, X-GitHub-OTP,Accept-Encoding, Accept, X-Requested-With"
-    if (request.headers["if-none-match"]?.includes(tag) === true) {
-      code = 304
-      sent = Buffer.alloc(0)
-    }
-  }
-  if (sent.length > 0) {
-    all["content-type"] = type
-    if (sent.length > compressedFrom && /\bgzip\b/.test(String(request.headers["accept-encoding"] ?? ""))) {
-      sent = gzipSync(sent)
-      all["content-encoding"] = "gzip"
-    } else {
-      all["content-length"] = String(sent.length)
-    }
-  }
-  response.writeHead(code, { ...all, ...headers })
-  if (!cut) return void response.end(sent)
-  response.write(sent.subarray(0, Math.floor(sent.length / 2)), () => request.socket.destroy())
-}
-
-const plain = (status: number, text: string, headers: Record<string, string> = {}): Rest.Answer => ({
-  status,
-  type: "text/plain; charset=utf-8",
-  body: Buffer.from(text),
-  headers
-})
 
 const pause = (ms: number, response: ServerResponse) =>
   new Promise<void>((resolve) => {
@@ -171,7 +87,7 @@ export const listen = async ({ faults, identities, requests, site }: Parts): Pro
     query: string,
     fault: Faults.Fault | undefined
   ) => {
-    const answer = (one: Rest.Answer) => {
+    const answer = (one: Answer) => {
       request.resume()
       send(request, response, one, {}, false)
     }
@@ -196,9 +112,11 @@ export const listen = async ({ faults, identities, requests, site }: Parts): Pro
       what: wanted.what,
       query,
       user: identity?.user.login ?? "",
-      swallow: fault?.kind === "droppedAfter"
+      swallow: fault?.kind === "droppedAfter",
+      done: async () => {
+        if (wanted.what === "git-receive-pack") await site.repositories.pushed(one)
+      }
     })
-    if (wanted.what === "git-receive-pack") await site.repositories.pushed(one)
   }
 
   const rest = async (
@@ -227,7 +145,7 @@ export const listen = async ({ faults, identities, requests, site }: Parts): Pro
     const answer = isAnonymous
       ? plain(403, "Request forbidden by administrative rules. Please make sure your request has a User-Agent header.")
       : isRefused
-        ? Rest.json(401, {
+        ? json(401, {
             message: "Bad credentials",
             documentation_url: "https://docs.github.com/rest",
             status: "401"
@@ -244,7 +162,7 @@ export const listen = async ({ faults, identities, requests, site }: Parts): Pro
     if (fault?.kind === "droppedBefore") return void request.socket.destroy()
     if (fault?.kind === "slow") await pause(fault.ms, response)
     if (recorded.aborted) return
-    const instead = fault === undefined ? undefined : faulty(fault)
+    const instead = fault === undefined ? undefined : Faults.answerOf(fault)
     if (instead !== undefined) {
       request.resume()
       return send(request, response, instead, limitsOf("", false), false)

@@ -54,8 +54,11 @@ const relay = async (child: ChildProcess, response: ServerResponse, swallow: boo
     }
     if (!response.write(rest) && !response.destroyed) {
       await new Promise<void>((resolve) => {
-        response.once("drain", resolve)
-        response.once("close", resolve)
+        const go = () => {
+          response.off("drain", go).off("close", go)
+          resolve()
+        }
+        response.on("drain", go).on("close", go)
       })
     }
   }
@@ -72,6 +75,8 @@ export const serve = async (
     readonly query: string
     readonly user: string
     readonly swallow: boolean
+    /** What is still to be done before the answer ends. */
+    readonly done: () => Promise<void>
   }
 ): Promise<void> => {
   const header = (name: string) => String(request.headers[name] ?? "")
@@ -104,6 +109,7 @@ export const serve = async (
     if (child.exitCode === null) child.kill("SIGKILL")
   })
   const isAnswered = (await isStarted) && (await relay(child, response, options.swallow))
+  await options.done()
   if (options.swallow) return void request.socket.destroy()
   if (!isAnswered) response.statusCode = 500
   response.end()
