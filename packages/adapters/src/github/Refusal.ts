@@ -2,11 +2,9 @@
 import { RepoUnavailable } from "@castellan/domain/repo/RepoHost.ts"
 import { Data } from "effect"
 
-const absent: ReadonlySet<number | null> = new Set([301, 302, 307, 308, 404])
-
 /** What GitHub answered instead, or that it could not be asked. */
 export class Refusal extends Data.TaggedError("Refusal")<{
-  /** Null where there was no answer. */
+  /** Null where there was no answer to take. */
   readonly status: number | null
   /** What it says is wrong with which field, as `name custom`. */
   readonly codes: ReadonlyArray<string>
@@ -17,7 +15,7 @@ export class Refusal extends Data.TaggedError("Refusal")<{
 }> {
   /** Nothing goes by the name: it is gone, never was, is not shown, or is called otherwise by now. */
   get isAbsent(): boolean {
-    return absent.has(this.status)
+    return this.status === 404
   }
 }
 

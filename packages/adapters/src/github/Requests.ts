@@ -28,12 +28,13 @@ export const nothing = async ({ body }: Answer): Promise<void> => {
 const silent = () => undefined
 const log = { debug: silent, info: silent, warn: silent, error: silent }
 
-/** The repository or whatever it was is somewhere else: to follow would be to act on another name than was asked for. */
+/** It is to be asked for elsewhere. To follow would be to act on another name than was asked for. */
 class Moved extends Error {
-  readonly status: number
-  constructor(status: number) {
-    super("Moved")
-    this.status = status
+  /** Whether it is a repository that was given another name: GitHub sends on to its number. */
+  readonly isRepository: boolean
+  constructor(status: number, location: string) {
+    super(`${status} to ${location}`)
+    this.isRepository = /\/repositories\/\d+(?:[/?]|$)/.test(location)
   }
 }
 
@@ -69,7 +70,8 @@ export const make = ({ apiUrl, credential, timeout }: RequestOptions) => {
     }
     const none = { codes: [], retryAfterMs: null }
     if (thrown instanceof Moved) {
-      return new Refusal({ ...none, status: thrown.status, retryable: false, cause: cause(`${thrown.status} moved`) })
+      const status = thrown.isRepository ? 404 : null
+      return new Refusal({ ...none, status, retryable: false, cause: cause(message) })
     }
     // An answer of another shape comes again; all else is the connection's.
     const isShape = Schema.isSchemaError(thrown)
@@ -88,7 +90,7 @@ export const make = ({ apiUrl, credential, timeout }: RequestOptions) => {
         const answer = { headers, body: data as ReadableStream<Uint8Array> }
         if (status < 300) return read(answer)
         await nothing(answer)
-        throw new Moved(status)
+        throw new Moved(status, String(headers.location))
       },
       catch: (thrown) => thrown
     }).pipe(

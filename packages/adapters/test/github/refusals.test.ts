@@ -247,6 +247,18 @@ describe("What GitHub refuses", () => {
     }).pipe(Effect.scoped, Effect.provide(emulated()))
   )
 
+  it.live("to be sent on to another place does not mean that there is no repository", () =>
+    Effect.gen(function* () {
+      const github = yield* GitHubEmulator
+      const host = yield* RepoHost
+      const repo = yield* repoOf("one")
+      for (const asked of [host.find(repo), host.ensure(repo), host.remove(repo), host.tree(repo, null)]) {
+        github.faults.plan({ kind: "redirected", to: "https://github.example.com/login" })
+        assert.isFalse((yield* unavailable<unknown, unknown, never>(asked)).retryable)
+      }
+    }).pipe(Effect.provide(emulated()))
+  )
+
   it.live("nothing is made for an owner who is neither an organization nor the token's user", () =>
     Effect.gen(function* () {
       const github = yield* GitHubEmulator
