@@ -4,7 +4,8 @@ import { RepoHost, RepoUnavailable } from "@castellan/domain/repo/RepoHost.ts"
 import { GitHubEmulator } from "@castellan/testkit/emulators/github/GitHubEmulator.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Effect, Exit, Formatter, Logger, Schema } from "effect"
-import { readdirSync, readFileSync } from "node:fs"
+import { execFileSync } from "node:child_process"
+import { existsSync, readdirSync, readFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { inspect } from "node:util"
@@ -43,9 +44,11 @@ const ifThere = <A>(read: () => ReadonlyArray<A>): ReadonlyArray<A> => {
 
 /** The arguments of every process of this machine. */
 const processes = () =>
-  readdirSync("/proc")
-    .filter((name) => /^\d+$/.test(name))
-    .flatMap((pid) => ifThere(() => [readFileSync(`/proc/${pid}/cmdline`, "latin1").replaceAll("\0", " ")]))
+  existsSync("/proc/self")
+    ? readdirSync("/proc")
+        .filter((name) => /^\d+$/.test(name))
+        .flatMap((pid) => ifThere(() => [readFileSync(`/proc/${pid}/cmdline`, "latin1").replaceAll("\0", " ")]))
+    : execFileSync("ps", ["-axo", "args"], { encoding: "utf8" }).split("\n")
 
 /** What stands in the files that this process has git write, by their name. */
 const workspaces = () =>
