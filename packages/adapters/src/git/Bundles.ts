@@ -125,7 +125,7 @@ const sound = Effect.fnUntraced(function* (aside: string) {
   const packs = join(aside, "objects/pack")
   for (const name of yield* Effect.promise(() => readdir(packs))) {
     if (!name.endsWith(".pack")) continue
-    const args = ["index-pack", strictly, "-o", join(aside, "checked"), join(packs, name)]
+    const args = ["index-pack", strictly, "-o", join(aside, "checked.idx"), join(packs, name)]
     yield* Effect.mapError(Git.text(args, { repository: aside }), unreadable)
   }
 })
