@@ -39,8 +39,8 @@ export class WebApi extends Context.Service<
     WebApi.over(Layer.empty, more)
 
   /** Over a World with something in the place of some of its ports. */
-  static readonly over = <P extends Castellan.Ports>(
-    instead: Layer.Layer<P, never, Layer.Success<typeof World.layer>> | Layer.Layer<never>,
+  static readonly over = <P>(
+    instead: Layer.Layer<P, never, Layer.Success<typeof World.layer>>,
     more: Partial<Castellan.CastellanOptions & Server.ServerOptions> = {}
   ) => {
     const options: Castellan.CastellanOptions & Server.ServerOptions = { ...usual, ...more }

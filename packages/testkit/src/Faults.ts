@@ -1,5 +1,5 @@
-/** Breaks ports from outside: a decorator counts their calls and, at the chosen one, lets the process "die". */
-import { Context, Effect, Layer, Stream } from "effect"
+/** Breaks ports from outside: a decorator counts their calls and, at the chosen one, lets the process "die", or holds it. */
+import { Context, Deferred, Effect, Layer, Stream } from "effect"
 
 /** When the process dies: before the port did what it was asked, or after, with the answer lost. */
 export type Moment = "before" | "after"
@@ -13,6 +13,18 @@ export class Crashed {
   }
 }
 
+/** A call that waits at its port's door until it is let go on. */
+export interface Held {
+  /** Completes when the call has come to the door. */
+  readonly reached: Effect.Effect<void>
+  readonly release: Effect.Effect<void>
+}
+
+interface Gate {
+  readonly reached: Deferred.Deferred<void>
+  readonly open: Deferred.Deferred<void>
+}
+
 export class Faults extends Context.Service<
   Faults,
   {
@@ -20,10 +32,12 @@ export class Faults extends Context.Service<
     readonly calls: ReadonlyArray<string>
     /** Dies at the call of that number, counted from 0. */
     readonly crashAt: (call: number, moment: Moment) => void
+    /** Holds the call of that number, counted from 0, before its port has heard of it. */
+    readonly holdAt: (call: number) => Held
     /** Lets calls through again, as a new process would. */
     readonly heal: () => void
     /** For decorators: what to do at the next call. */
-    readonly next: (name: string) => Moment | "dead" | "pass"
+    readonly next: (name: string) => Moment | "dead" | "pass" | Effect.Effect<void>
     readonly die: () => void
   }
 >()("testkit/Faults") {
@@ -31,19 +45,28 @@ export class Faults extends Context.Service<
     const calls: Array<string> = []
     let plan: { readonly call: number; readonly moment: Moment } | undefined
     let dead = false
+    let hold: { readonly call: number; readonly gate: Gate } | undefined
+    const pass = (gate: Gate) => Effect.andThen(Deferred.succeed(gate.reached, undefined), Deferred.await(gate.open))
     return Faults.of({
       calls,
       crashAt: (call, moment) => {
         plan = { call, moment }
       },
+      holdAt: (call) => {
+        const gate = { reached: Deferred.makeUnsafe<void>(), open: Deferred.makeUnsafe<void>() }
+        hold = { call, gate }
+        return { reached: Deferred.await(gate.reached), release: Effect.asVoid(Deferred.succeed(gate.open, undefined)) }
+      },
       heal: () => {
         plan = undefined
+        hold = undefined
         dead = false
       },
       next: (name) => {
         if (dead) return "dead"
         calls.push(name)
-        return plan !== undefined && plan.call === calls.length - 1 ? plan.moment : "pass"
+        if (plan?.call === calls.length - 1) return plan.moment
+        return hold?.call === calls.length - 1 ? pass(hold.gate) : "pass"
       },
       die: () => {
         dead = true
@@ -61,20 +84,16 @@ const breakable = (faults: Faults["Service"], name: string, call: Call): Call =>
   })
   return (...args) => {
     const result = call(...args)
-    if (Stream.isStream(result)) {
-      return Stream.unwrap(Effect.suspend(() => (faults.next(name) === "pass" ? Effect.succeed(result) : crash)))
-    }
-    if (!Effect.isEffect(result)) return result
-    return Effect.suspend(() => {
-      switch (faults.next(name)) {
-        case "pass":
-          return result
-        case "after":
-          return Effect.andThen(result, crash)
-        default:
-          return crash
-      }
+    const isStream = Stream.isStream(result)
+    if (!isStream && !Effect.isEffect(result)) return result
+    const met = Effect.suspend((): Effect.Effect<unknown> => {
+      const now = faults.next(name)
+      const whole = isStream ? Effect.succeed(result) : (result as Effect.Effect<unknown>)
+      if (Effect.isEffect(now)) return Effect.andThen(now, whole)
+      if (now === "pass") return whole
+      return now === "after" && !isStream ? Effect.andThen(whole, crash) : crash
     })
+    return isStream ? Stream.unwrap(met as Effect.Effect<Stream.Stream<unknown>>) : met
   }
 }
 

@@ -180,8 +180,7 @@ sabotage(AccountStore, World.layer, AccountPromises.promises, {
     see: (scope, sightings) => real.see(scope, sightings.slice(0, 1))
   }),
   "a row whose files were removed stays as it is, whatever is seen": (real) => ({
-    see: (scope, sightings) =>
-      Effect.as(real.see(scope, sightings), new Set(sightings.map(({ name }) => name)))
+    see: (scope, sightings) => Effect.as(real.see(scope, sightings), new Set(sightings.map(({ name }) => name)))
   }),
   "unfinished are the old pending rows of all accounts, oldest first, as many as asked for": (real) => ({
     listUnfinished: (before) => real.listUnfinished(before, 100)
@@ -217,14 +216,7 @@ sabotage(AccountStore, World.layer, AccountPromises.promises, {
       Effect.map(real.listExpired(before, limit), (rows) => rows.filter(({ expiresAt }) => expiresAt !== null))
   }),
   "that files were removed is recorded once, of the scope's account only": (real) => ({
-    removed: Effect.fnUntraced(function* (scope, names, at, reason) {
-      yield* real.removed(scope, names, at, reason)
-      const seen = { status: "stopped", expiresAt: null, reason } as const
-      yield* real.see(
-        scope,
-        names.map((name) => ({ ...seen, name }))
-      )
-    })
+    removed: (scope, names, at, reason) => real.removed(scope, names.slice(0, 1), at, reason)
   }),
   "totals are told of all accounts, the newest sandbox first, in pages that lose and repeat none": (real) => ({
     totals: (proof, page) => real.totals(proof, { ...page, cursor: null })

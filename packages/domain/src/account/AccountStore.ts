@@ -39,10 +39,7 @@ export class AccountStore extends Context.Service<
      * Records how sandboxes of the scope's account were seen, in one write, and gives the names of those it recorded;
      * other accounts' rows, and rows whose files were removed, stay as they are.
      */
-    readonly see: (
-      scope: AccountScope,
-      sightings: ReadonlyArray<Sighting>
-    ) => Effect.Effect<ReadonlySet<SandboxName>>
+    readonly see: (scope: AccountScope, sightings: ReadonlyArray<Sighting>) => Effect.Effect<ReadonlySet<SandboxName>>
     /** Of all accounts: rows that were `pending` before `before`, oldest first, `limit` at most. */
     readonly listUnfinished: (before: DateTime.Utc, limit: number) => Effect.Effect<ReadonlyArray<AccountSandbox>>
     /** Those of the scope's account whose files were not removed, oldest first, `limit` at most. */

@@ -19,6 +19,7 @@ import { AccountSandboxes, type SandboxNotCreated } from "./AccountSandboxes.ts"
 import type { SandboxQuotaReached } from "./AccountStore.ts"
 import { isOwn, repoFor, usable } from "./Environment.ts"
 import { EnvironmentStore } from "./EnvironmentStore.ts"
+import { HeldSandboxes } from "./HeldSandboxes.ts"
 import { SnapshotKey } from "./KeptSnapshot.ts"
 import { SetupOutput } from "./Setups.ts"
 import { type SnapshotInProgress, Snapshots } from "./Snapshots.ts"
@@ -103,6 +104,7 @@ export const layer = (options: { readonly concurrency: number; readonly lifetime
     Effect.gen(function* () {
       const identities = yield* IdentityStore
       const sandboxes = yield* AccountSandboxes
+      const held = yield* HeldSandboxes
       const environments = yield* EnvironmentStore
       const snapshots = yield* Snapshots
       const provider = yield* SandboxProvider
@@ -191,6 +193,7 @@ export const layer = (options: { readonly concurrency: number; readonly lifetime
         const scope = AccountScope.ofOwner(run)
         yield* Effect.ignore(stop(run))
         if (Option.isNone(yield* environments.get(scope))) {
+          yield* Effect.ignore(held.remove(scope, sandboxOf(run)))
           const account = yield* identities.findAccount(scope.account)
           if (Option.isSome(account)) yield* Effect.ignore(host.remove(repoFor(host.supports, account.value)))
         }

@@ -1,9 +1,7 @@
 import { AccountSandboxes } from "@castellan/domain/account/AccountSandboxes.ts"
 import { Environments } from "@castellan/domain/account/Environments.ts"
-import { EnvironmentStore } from "@castellan/domain/account/EnvironmentStore.ts"
 import { Setups } from "@castellan/domain/account/Setups.ts"
 import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
-import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import type { RunId } from "@castellan/domain/task/TaskRun.ts"
 import { TaskRuns } from "@castellan/domain/task/TaskRuns.ts"
 import { MemorySandboxes } from "@castellan/testkit/fakes/MemorySandbox.ts"
@@ -11,12 +9,9 @@ import * as given from "@castellan/testkit/given.ts"
 import * as World from "@castellan/testkit/World.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Layer, Option } from "effect"
-import { TestClock } from "effect/testing"
 import { useCases } from "./useCases.ts"
 
 const world = Layer.fresh(useCases().pipe(Layer.provideMerge(World.layer)))
-
-const nothing = { work: Option.none(), nonce: Option.none() }
 
 const ended = Effect.fnUntraced(function* (scope: AccountScope, id: RunId) {
   return yield* (yield* TaskRuns).awaitEnd(scope, id, Duration.minutes(10))
@@ -35,7 +30,7 @@ describe("A setup", () => {
       assert.deepStrictEqual([run.status, run.error], ["COMPLETED", null])
       const { environment, tree } = yield* (yield* Environments).view(scope)
       const { repo, snapshot } = Option.getOrThrow(environment)
-      assert.deepStrictEqual(run.output, { githubRepo: repo, snapshotId: snapshot })
+      assert.deepStrictEqual(run.output, { githubRepo: repo, snapshotId: snapshot! })
       assert.deepStrictEqual(
         Option.getOrThrow(tree).map(({ path }) => path),
         ["README.md"]
@@ -45,7 +40,7 @@ describe("A setup", () => {
         rows.map(({ status }) => status),
         ["stopped"]
       )
-      assert.deepStrictEqual((yield* MemorySandboxes).snapshots(), [snapshot])
+      assert.deepStrictEqual((yield* MemorySandboxes).snapshots(), [snapshot!])
     }).pipe(Effect.provide(world))
   )
 })
