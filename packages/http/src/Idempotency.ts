@@ -1,3 +1,5 @@
+import { Access, ActingFor } from "@castellan/domain/identity/Access.ts"
+import type { AccountId } from "@castellan/domain/identity/Account.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { IdempotencyKey, IdempotencyStore, SavedAnswer } from "@castellan/domain/identity/IdempotencyStore.ts"
 import { newNonce } from "@castellan/domain/newNonce.ts"
@@ -12,6 +14,13 @@ const isKey = Schema.is(IdempotencyKey)
 
 const utf8 = new TextEncoder()
 
+/** An answer, with whom it was given for and what was made was named after. */
+interface Kept {
+  readonly account: AccountId | null
+  readonly nonce: string
+  readonly body: string
+}
+
 /** Answers can hold what is shown once, such as an API key: they are kept sealed under the server's secret. */
 const makeSeal = Effect.fnUntraced(function* (secret: Redacted.Redacted<Uint8Array>) {
   const aead = yield* Aead.Aead
@@ -20,9 +29,9 @@ const makeSeal = Effect.fnUntraced(function* (secret: Redacted.Redacted<Uint8Arr
   const root = yield* Mac.key(Mac.hmacSha256, Redacted.value(secret))
   const key = yield* Aead.key(Aead.aes256Gcm, yield* mac.sign(root, utf8.encode("idempotent answers")))
 
-  const seal = Effect.fnUntraced(function* (text: string) {
+  const seal = Effect.fnUntraced(function* (kept: Kept) {
     const nonce = yield* random.randomBytes(Aead.aes256Gcm.nonceLength)
-    const sealed = yield* aead.encrypt(key, utf8.encode(text), { nonce })
+    const sealed = yield* aead.encrypt(key, utf8.encode(JSON.stringify(kept)), { nonce })
     return Base64.encode(new Uint8Array([...nonce, ...sealed]))
   }, Effect.orDie)
 
@@ -30,7 +39,7 @@ const makeSeal = Effect.fnUntraced(function* (secret: Redacted.Redacted<Uint8Arr
     const bytes = yield* Effect.fromResult(Base64.decode(text))
     const nonce = bytes.subarray(0, Aead.aes256Gcm.nonceLength)
     const opened = yield* aead.decrypt(key, bytes.subarray(Aead.aes256Gcm.nonceLength), { nonce })
-    return new TextDecoder().decode(opened)
+    return JSON.parse(new TextDecoder().decode(opened)) as Kept
   }, Effect.orDie)
 
   return { seal, open }
@@ -41,7 +50,8 @@ const bodyOf = (response: HttpServerResponse.HttpServerResponse): string =>
 
 /**
  * Runs a keyed request to its end even if its caller hangs up, and keeps the answer. A request that fails with an error
- * of the API is forgotten, so that it can be asked again; one that breaks off keeps its nonce for the next attempt.
+ * of the API is forgotten, so that it can be asked again; one that breaks off keeps its nonce for the next attempt. A kept
+ * answer is for who may still act for the account it was given for; anybody else is refused by the endpoint, as always.
  */
 export const layer = (options: { readonly secret: Redacted.Redacted<Uint8Array> }) =>
   Layer.effect(
@@ -50,6 +60,7 @@ export const layer = (options: { readonly secret: Redacted.Redacted<Uint8Array> 
       const store = yield* IdempotencyStore
       const random = yield* SecureRandom.SecureRandom
       const digest = yield* Digest.Digest
+      const access = yield* Access
       const { open, seal } = yield* Effect.orDie(makeSeal(options.secret))
 
       return Idempotent.of((endpoint) =>
@@ -72,23 +83,32 @@ export const layer = (options: { readonly secret: Redacted.Redacted<Uint8Array> 
               return yield* new IdempotencyKeyReused()
             case "InFlight":
               return yield* new IdempotencyInFlight()
-            case "Answered":
-              return HttpServerResponse.text(yield* open(asked.answer.body), {
+            case "Answered": {
+              const { account, body, nonce } = yield* open(asked.answer.body)
+              if (account !== null && Option.isNone(yield* Effect.option(access.scopeOf(account)))) {
+                return yield* Effect.provideService(endpoint, RequestNonce, Option.some(nonce))
+              }
+              return HttpServerResponse.text(body, {
                 status: asked.answer.status,
                 contentType: "application/json",
                 headers: { "idempotency-replayed": "true" }
               })
-            case "First":
+            }
+            case "First": {
+              const { nonce } = asked
+              let account: AccountId | null = null
               return yield* endpoint.pipe(
-                Effect.provideService(RequestNonce, Option.some(asked.nonce)),
+                Effect.provideService(RequestNonce, Option.some(nonce)),
+                Effect.provideService(ActingFor, (id: AccountId) => void (account = id)),
                 Effect.tap((response) =>
-                  Effect.flatMap(seal(bodyOf(response)), (body) =>
+                  Effect.flatMap(seal({ account, nonce, body: bodyOf(response) }), (body) =>
                     store.answer(scope, key, new SavedAnswer({ status: response.status, body }))
                   )
                 ),
                 Effect.tapError(() => store.forget(scope, key)),
                 Effect.uninterruptible
               )
+            }
           }
         })
       )

@@ -11,6 +11,13 @@ const lookAgainAfter = Duration.seconds(5)
 /** Nobody's peer. */
 const noTies = ({ targetExists }: Ties): Ties => ({ targetExists, shared: [] })
 
+/** Told of the account that a request is let act for, where somebody must know it later. */
+export const ActingFor = Context.Reference<(account: AccountId) => void>("domain/identity/ActingFor", {
+  defaultValue: () => () => {}
+})
+
+const tell = ({ account }: AccountScope) => Effect.map(ActingFor, (told) => told(account))
+
 export class Access extends Context.Service<
   Access,
   {
@@ -50,11 +57,11 @@ export class Access extends Context.Service<
         )
 
         const scopeOf = Effect.fn("Access.scopeOf")(function* (target: AccountId | null | undefined) {
-          return yield* check(yield* CurrentActor, target ?? (yield* CurrentActor).id)
+          return yield* Effect.tap(check(yield* CurrentActor, target ?? (yield* CurrentActor).id), tell)
         })
 
         const scopeOfOwn = Effect.fn("Access.scopeOfOwn")(function* (target: AccountId | null | undefined) {
-          return yield* checkOwn(yield* CurrentActor, target ?? (yield* CurrentActor).id)
+          return yield* Effect.tap(checkOwn(yield* CurrentActor, target ?? (yield* CurrentActor).id), tell)
         })
 
         const untilLost = Effect.fnUntraced(function* ({ account }: AccountScope) {

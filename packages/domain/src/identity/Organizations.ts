@@ -2,7 +2,7 @@ import { Context, DateTime, Effect, Layer, Option, Schema } from "effect"
 import { Digest } from "effect/crypto/Digest"
 import { SecureRandom } from "effect/crypto/SecureRandom"
 import { newNonce } from "../newNonce.ts"
-import { Access } from "./Access.ts"
+import { Access, ActingFor } from "./Access.ts"
 import { Account, AccountId, inLowerCase } from "./Account.ts"
 import { accountIdOf } from "./accountIdOf.ts"
 import { AccountScope } from "./AccountScope.ts"
@@ -130,6 +130,7 @@ export class Organizations extends Context.Service<
           })
           .pipe(Effect.mapError(refuse(organization)))
         yield* access.changed(member)
+        ;(yield* ActingFor)(organization)
         return Option.getOrThrow(stands)
       })
 

@@ -1,0 +1,271 @@
+/** Two organizations, everybody who may come by, and what the first one's member and the organization itself have. */
+import type { AccessPolicy } from "@castellan/domain/identity/AccessRule.ts"
+import { MemoryRepos } from "@castellan/testkit/fakes/MemoryRepoHost.ts"
+import { MemorySandboxes } from "@castellan/testkit/fakes/MemorySandbox.ts"
+import { assert } from "@effect/vitest"
+import { Context, Effect, Layer, Logger } from "effect"
+import { SecureRandom } from "effect/crypto"
+import { type Answer, WebApi } from "../WebApi.ts"
+import {
+  type Caller,
+  callers,
+  credentialsUnclear,
+  type Refusal,
+  type Target,
+  type Thing,
+  unauthorized
+} from "./expectations.ts"
+import { urlOf, type Wanted } from "./operations.ts"
+
+export type Things = Readonly<Record<Thing, string>>
+
+export interface Person {
+  readonly id: string
+  readonly key: string
+}
+
+/** Nobody's credentials, and what is said of them. */
+export interface Anonymous {
+  readonly name: string
+  readonly headers: Readonly<Record<string, string>>
+  readonly told: Refusal
+}
+
+/** What an error's body may have. */
+const errorFields = ["status", "success", "error", "code", "missing_fields", "retryAfterMs"]
+
+/** What no error's body may say. */
+const insides = /node_modules|\.ts\b|\bat .+:\d+|\/(home|work|tmp|var|usr)\/|Error:/
+
+const never = (): string => SecureRandom.uuidV4Unsafe()
+const random20 = () => never().replaceAll("-", "").slice(0, 20)
+
+/** Ids that look like any and are nothing's. */
+export const unknownThings = (): Things & { readonly account: string } => ({
+  account: never(),
+  organization: never(),
+  newcomer: never(),
+  sandbox: `sbx_${random20()}`,
+  run: `run_${random20()}`,
+  liveRun: `run_${random20()}`,
+  apiKey: `key_${random20()}`,
+  snapshot: `snap_${random20()}`
+})
+
+/** An answer without what is every answer's own. */
+export const comparable = ({ headers, status, text }: Answer) => ({
+  status,
+  text,
+  headers: [...headers].filter(([name]) => name !== "x-request-id" && name !== "date")
+})
+
+const make = Effect.gen(function* () {
+  const api = yield* WebApi
+  const sandboxes = yield* MemorySandboxes
+  const repos = yield* MemoryRepos
+
+  /** Ids and keys that no error may tell, and no answer to who has no part in them. */
+  const hidden = new Set<string>()
+
+  const ask = Effect.fnUntraced(function* (key: string, method: string, path: string, body?: unknown) {
+    const answer = yield* api.ask(method, path, { key, body })
+    assert.isBelow(answer.status, 300, `${method} ${path}: ${answer.text}`)
+    return answer.json
+  })
+
+  const join = (platformAdmin = false) =>
+    Effect.map(api.join({ platformAdmin }), ({ account, key }): Person => {
+      hidden.add(account.id).add(key)
+      return { id: account.id, key }
+    })
+
+  const people = {} as Record<Caller, Person>
+  for (const name of callers) people[name] = yield* join(name === "platformAdmin")
+  const { admin, invited, member, otherMember, otherOwner, owner, platformAdmin, removed, victim } = people
+
+  const found = Effect.fnUntraced(function* (by: Person, name: string) {
+    const { organization } = yield* ask(by.key, "POST", "/api/organizations", { name })
+    hidden.add(organization.id)
+    return organization.id as string
+  })
+
+  const invite = (organization: string, by: Person, who: Person, role = "member") =>
+    ask(by.key, "POST", `/api/organizations/${organization}/members`, { accountId: who.id, role })
+
+  const enroll = Effect.fnUntraced(function* (organization: string, by: Person, who: Person, role = "member") {
+    yield* invite(organization, by, who, role)
+    yield* ask(who.key, "POST", `/api/organizations/${organization}/members/accept`)
+  })
+
+  const dismiss = (organization: string, by: Person, who: Person) =>
+    ask(by.key, "DELETE", `/api/organizations/${organization}/members/${who.id}`)
+
+  const organization = yield* found(owner, "Analytical Engines")
+  const other = yield* found(otherOwner, "Difference Engines")
+  yield* enroll(other, otherOwner, otherMember)
+  yield* enroll(organization, owner, admin, "admin")
+  yield* enroll(organization, admin, member)
+  yield* enroll(organization, admin, victim)
+  yield* enroll(organization, admin, removed, "admin")
+  yield* dismiss(organization, owner, removed)
+  yield* invite(organization, admin, invited)
+
+  /** The invited one is so again, whatever it has accepted. */
+  const inviteAgain = Effect.andThen(dismiss(organization, owner, invited), invite(organization, owner, invited))
+
+  const accounts: Record<Target, string> = { victim: victim.id, organization }
+  /** Who sees all that the account has: itself, or for an organization a platform admin. */
+  const keeper = (account: string) => (account === victim.id ? victim : platformAdmin)
+
+  const statusOf = (by: Person, account: string, run: string) =>
+    Effect.map(
+      ask(by.key, "GET", `/api/tasks/runs?runId=${run}&account_id=${account}`),
+      ({ runs }) => runs[0].status as string
+    )
+
+  const until = Effect.fnUntraced(function* (by: Person, account: string, run: string, status: string) {
+    while ((yield* statusOf(by, account, run)) !== status) yield* Effect.yieldNow
+  })
+
+  /** A repository and a snapshot for the account, where it has none. */
+  const setUp = Effect.fnUntraced(function* (account: string) {
+    const by = keeper(account)
+    const { github_repo } = yield* ask(by.key, "GET", `/api/sandboxes?limit=1&account_id=${account}`)
+    if (github_repo !== null) return
+    const { runId } = yield* ask(by.key, "POST", "/api/sandboxes/setup", { account_id: account })
+    yield* until(by, account, runId, "COMPLETED")
+  })
+
+  /** One of each thing, for the account, in the state in which everything can be asked of it. */
+  const thingsOf = Effect.fnUntraced(function* (account: string) {
+    const by = keeper(account)
+    const at = `account_id=${account}`
+    yield* setUp(account)
+    const { sandboxes } = yield* ask(by.key, "POST", "/api/sandboxes", {
+      account_id: account,
+      command: "echo",
+      args: ["printed"]
+    })
+    const { runId: run, sandboxId: sandbox } = sandboxes[0]
+    const inside = `/api/sandboxes/${sandbox}`
+    yield* api.ask("PUT", `${inside}/file?path=notes.txt&${at}`, {
+      key: by.key,
+      body: "notes",
+      headers: { "content-type": "application/octet-stream" }
+    })
+    const { runId: liveRun } = yield* ask(by.key, "POST", `${inside}/commands?${at}`, {
+      command: "sleep",
+      args: ["1000"]
+    })
+    const { snapshotId: snapshot } = yield* ask(by.key, "POST", `${inside}/snapshot?${at}`)
+    const { id: apiKey, key } = yield* ask(by.key, "POST", "/api/keys", { account_id: account, name: "a key" })
+    const newcomer = (yield* join()).id
+    yield* until(by, account, run, "COMPLETED")
+    yield* until(by, account, liveRun, "EXECUTING")
+    for (const secret of [sandbox, run, liveRun, snapshot, apiKey, key]) hidden.add(secret)
+    const things: Things = { sandbox, run, liveRun, snapshot, apiKey, organization, newcomer }
+    return things
+  })
+
+  const things = { victim: yield* thingsOf(accounts.victim), organization: yield* thingsOf(accounts.organization) }
+
+  /** Everything the targets have, as far as anyone can see. */
+  const state = Effect.gen(function* () {
+    const seen: Array<unknown> = [
+      sandboxes.names(),
+      sandboxes.snapshots(),
+      repos.repos().map((repo) => [repo.name, repos.commit(repo)?.id]),
+      yield* ask(platformAdmin.key, "GET", `/api/organizations/${organization}/members`),
+      yield* ask(victim.key, "GET", "/api/organizations")
+    ]
+    for (const target of ["victim", "organization"] as const) {
+      const account = accounts[target]
+      const { key } = keeper(account)
+      const { sandbox } = things[target]
+      seen.push(
+        yield* ask(key, "GET", `/api/sandboxes?account_id=${account}`),
+        yield* ask(key, "GET", `/api/tasks/runs?limit=100&account_id=${account}`),
+        yield* ask(key, "GET", `/api/keys?account_id=${account}`),
+        yield* ask(key, "GET", `/api/sandboxes/${sandbox}/files?recursive=1&account_id=${account}`)
+      )
+    }
+    return seen
+  })
+
+  const send = Effect.fnUntraced(function* (headers: Readonly<Record<string, string>>, wanted: Wanted) {
+    const answer = yield* api.ask(wanted.method, urlOf(wanted), {
+      body: wanted.body,
+      headers: { ...headers, ...wanted.headers }
+    })
+    if (answer.status < 400) return answer
+    const about = `${wanted.method} ${wanted.path}: ${answer.text}`
+    assert.include(answer.headers.get("content-type"), "application/json", about)
+    const { code, error, status, success, ...more } = answer.json
+    assert.deepStrictEqual([status, success, typeof error, typeof code], ["error", false, "string", "string"], about)
+    assert.isTrue(
+      Object.keys(more).every((name) => errorFields.includes(name)),
+      about
+    )
+    assert.notMatch(answer.text, insides, about)
+    for (const secret of hidden) assert.notInclude(answer.text, secret, about)
+    return answer
+  })
+
+  const calls = () => sandboxes.calls() + repos.calls()
+
+  /** Asks, and sees to it that nobody behind the server was asked for it. */
+  const sendInVain = Effect.fnUntraced(function* (headers: Readonly<Record<string, string>>, wanted: Wanted) {
+    const before = calls()
+    const answer = yield* send(headers, wanted)
+    assert.strictEqual(calls(), before, `${wanted.method} ${wanted.path} asked a provider`)
+    return answer
+  })
+
+  const issued = (more: object) => ask(victim.key, "POST", "/api/keys", { name: "no longer good", ...more })
+  const revoked = yield* issued({})
+  yield* ask(victim.key, "DELETE", `/api/keys/${revoked.id}`)
+  const expired = yield* issued({ expiresAt: "1970-01-01T00:00:00.000Z" })
+  hidden.add(revoked.key).add(expired.key)
+  const unknown = victim.key.replace(/.{4}$/, "0000")
+
+  const anonymous: ReadonlyArray<Anonymous> = [
+    { name: "nobody", headers: {}, told: credentialsUnclear },
+    {
+      name: "who brings two credentials",
+      headers: { "x-api-key": victim.key, authorization: `Bearer ${victim.key}` },
+      told: credentialsUnclear
+    },
+    { name: "an unknown key", headers: { "x-api-key": unknown }, told: unauthorized },
+    { name: "an unknown key as a token", headers: { authorization: `Bearer ${unknown}` }, told: unauthorized },
+    { name: "a token of no provider", headers: { authorization: "Bearer aaa.bbb.ccc" }, told: unauthorized },
+    { name: "a revoked key", headers: { "x-api-key": revoked.key }, told: unauthorized },
+    { name: "an expired key", headers: { "x-api-key": expired.key }, told: unauthorized }
+  ]
+
+  return {
+    people,
+    accounts,
+    things,
+    anonymous,
+    other: { account: otherMember.id, organization: other },
+    as: (caller: Caller) => ({ "x-api-key": people[caller].key }),
+    join,
+    enroll: (who: Person, role?: string) => enroll(organization, owner, who, role),
+    dismiss: (who: Person) => dismiss(organization, owner, who),
+    inviteAgain,
+    thingsOf,
+    state,
+    send,
+    sendInVain,
+    /** Of the targets, what somebody without a part in the organization must not read anywhere. */
+    secrets: () => [...hidden]
+  }
+})
+
+export class Cast extends Context.Service<Cast, Effect.Success<typeof make>>()("http/test/tenancy/Cast") {
+  static readonly layer = (access: AccessPolicy) =>
+    Layer.effect(Cast, make).pipe(
+      Layer.provideMerge(WebApi.layerWith({ access, limits: { requests: 1_000_000, creates: 1_000_000 } })),
+      Layer.provideMerge(Logger.layer([]))
+    )
+}

@@ -1,0 +1,159 @@
+/** The operations of the API's document, and requests for them as the expectations describe them. */
+import { document } from "@castellan/http/openapi.ts"
+import { type Expectation, expectations, type Thing } from "./expectations.ts"
+
+interface FieldSchema {
+  readonly type?: string
+  readonly pattern?: string
+  readonly enum?: ReadonlyArray<string>
+  readonly anyOf?: ReadonlyArray<FieldSchema>
+}
+
+interface Parameter {
+  readonly name: string
+  readonly in: "path" | "query" | "header"
+  readonly required: boolean
+  readonly schema: FieldSchema
+}
+
+interface Declared {
+  readonly operationId: string
+  readonly parameters: ReadonlyArray<Parameter>
+  readonly requestBody?: { readonly content: Record<string, { readonly schema: unknown }> }
+}
+
+export interface Operation {
+  readonly id: string
+  readonly method: string
+  readonly path: string
+  readonly parameters: ReadonlyArray<Parameter>
+  /** The fields of its body; undefined where it takes no JSON. */
+  readonly fields: Readonly<Record<string, FieldSchema>> | undefined
+  /** It takes bytes. */
+  readonly takesBytes: boolean
+  readonly expected: Expectation
+}
+
+export const operations: ReadonlyArray<Operation> = Object.entries(document.paths).flatMap(([path, methods]) =>
+  Object.entries(methods).flatMap(([method, operation]) => {
+    const { operationId: id, parameters, requestBody } = operation as unknown as Declared
+    const expected = expectations[id]
+    const json = requestBody?.content["application/json"]?.schema as
+      { readonly properties?: Record<string, FieldSchema> } | undefined
+    const takesBytes = requestBody?.content["application/octet-stream"] !== undefined
+    const fields = json && (json.properties ?? {})
+    return expected === undefined
+      ? []
+      : [{ id, method: method.toUpperCase(), path, parameters, fields, takesBytes, expected }]
+  })
+)
+
+/** What the document has; each needs an expectation. */
+export const declaredIds: ReadonlyArray<string> = Object.values(document.paths).flatMap((methods) =>
+  Object.values(methods).map((operation) => (operation as unknown as Declared).operationId)
+)
+
+/** A request, still in parts that can be put wrong. */
+export interface Wanted {
+  readonly method: string
+  readonly path: string
+  readonly params: Readonly<Record<string, string>>
+  readonly query: Readonly<Record<string, string>>
+  /** A text is sent as it is. */
+  readonly body: Readonly<Record<string, unknown>> | string | undefined
+  readonly headers: Readonly<Record<string, string>>
+}
+
+export const urlOf = ({ params, path, query }: Wanted): string => {
+  const search = new URLSearchParams(query).toString()
+  const filled = path.replace(/\{(\w+)\}/g, (_, name: string) => encodeURIComponent(params[name] ?? name))
+  return search === "" ? filled : `${filled}?${search}`
+}
+
+/** Where a request says it; the document knows. */
+export const placesOf = (
+  { fields, parameters }: Operation,
+  name: string
+): ReadonlyArray<"params" | "query" | "body"> => [
+  ...parameters.flatMap((parameter) =>
+    parameter.name !== name || parameter.in === "header"
+      ? []
+      : [parameter.in === "path" ? ("params" as const) : ("query" as const)]
+  ),
+  ...(fields !== undefined && name in fields ? (["body"] as const) : [])
+]
+
+const put = (wanted: Wanted, place: "params" | "query" | "body", name: string, value: unknown): Wanted => ({
+  ...wanted,
+  [place]: { ...(wanted[place] as object | undefined), [name]: value }
+})
+
+/** The request for the caller's own account. */
+export const direct = (operation: Operation, things: Readonly<Record<Thing, string>>): Wanted => {
+  const { expected, fields, method, path, takesBytes } = operation
+  const bare: Wanted = {
+    method,
+    path,
+    params: {},
+    query: expected.query ?? {},
+    body: takesBytes ? "other notes" : (expected.body ?? (fields === undefined ? undefined : {})),
+    headers: takesBytes ? { "content-type": "application/octet-stream" } : {}
+  }
+  return Object.entries(expected.names ?? {}).reduce((wanted, [name, thing]) => {
+    const [place] = placesOf(operation, name)
+    if (place === undefined) throw new Error(`${operation.id} has no ${name}`)
+    return put(wanted, place, name, things[thing])
+  }, bare)
+}
+
+/** The request for the account of that id, once for each place where the operation takes it; itself where it takes none. */
+export const through = (
+  operation: Operation,
+  things: Readonly<Record<Thing, string>>,
+  account: string
+): ReadonlyArray<Wanted> => {
+  const wanted = direct(operation, things)
+  const places = placesOf(operation, "account_id")
+  return places.length === 0 ? [wanted] : places.map((place) => put(wanted, place, "account_id", account))
+}
+
+export const takesAccount = (operation: Operation): boolean => placesOf(operation, "account_id").length > 0
+
+export const takesIdempotencyKey = ({ parameters }: Operation): boolean =>
+  parameters.some(({ name }) => name === "idempotency-key")
+
+const isUuid = (schema: FieldSchema | undefined): boolean =>
+  schema !== undefined && (schema.pattern?.includes("[0-9a-fA-F]{8}") === true || isUuid(schema.anyOf?.[0]))
+
+const kindOf = (schema: FieldSchema): string | undefined => schema.type ?? schema.anyOf?.[0]?.type
+
+/** The request put wrong in every way that the document rules out, with what is wrong. */
+export const malformed = (operation: Operation, wanted: Wanted): ReadonlyArray<readonly [string, Wanted]> => {
+  const parameters = operation.parameters.flatMap(({ in: where, name, required, schema }) => {
+    if (where === "header") return []
+    const place = where === "path" ? ("params" as const) : ("query" as const)
+    const { [name]: _, ...rest } = wanted[place]
+    return [
+      ...(isUuid(schema) ? [[`${name} is no UUID`, put(wanted, place, name, "mine")] as const] : []),
+      ...(schema.enum === undefined ? [] : [[`${name} is none of those`, put(wanted, place, name, "maybe")] as const]),
+      ...(name === "limit" ? [["limit is 0", put(wanted, place, name, "0")] as const] : []),
+      ...(name === "cursor" ? [["cursor is none", put(wanted, place, name, "../")] as const] : []),
+      ...(place === "query" && required ? [[`${name} is left out`, { ...wanted, query: rest }] as const] : [])
+    ]
+  })
+  const fields = Object.entries(operation.fields ?? {}).flatMap(([name, schema]) => [
+    [`${name} is of another kind`, put(wanted, "body", name, kindOf(schema) === "object" ? 7 : {})] as const,
+    ...(isUuid(schema) ? [[`${name} is no UUID`, put(wanted, "body", name, "mine")] as const] : [])
+  ])
+  const whole =
+    operation.fields === undefined
+      ? []
+      : [
+          ["the body is no JSON", { ...wanted, body: "{not json" }] as const,
+          ["the body is a list", { ...wanted, body: "[1]" }] as const
+        ]
+  const headers = takesIdempotencyKey(operation)
+    ? [["the idempotency key is too long", { ...wanted, headers: { "idempotency-key": "x".repeat(256) } }] as const]
+    : []
+  return [...parameters, ...fields, ...whole, ...headers]
+}

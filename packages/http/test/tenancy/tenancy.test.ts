@@ -1,0 +1,241 @@
+import type { AccessPolicy } from "@castellan/domain/identity/AccessRule.ts"
+import { assert, describe, it, layer } from "@effect/vitest"
+import { Effect } from "effect"
+import type { Answer } from "../WebApi.ts"
+import { Cast, comparable, unknownThings } from "./Cast.ts"
+import { type Caller, callers, expectations, forbidden, type Refusal, type Target, targets } from "./expectations.ts"
+import { declaredIds, direct, malformed, operations, takesAccount, takesIdempotencyKey, through } from "./operations.ts"
+import type { Operation, Wanted } from "./operations.ts"
+
+describe("Every operation", () => {
+  it("of the document has its expectation, and every expectation its operation", () => {
+    assert.deepStrictEqual(Object.keys(expectations).toSorted(), declaredIds.toSorted())
+  })
+})
+
+/** Whose things an operation can be asked for; the things of one will do where no account is named. */
+const targetsOf = (operation: Operation): ReadonlyArray<Target> => (takesAccount(operation) ? targets : ["victim"])
+
+/** An id as somebody may write it who likes capitals; only UUIDs are the same then. */
+const inCapitals = (wanted: Wanted): Wanted => {
+  const shout = <A>(record: A): A =>
+    Object.fromEntries(
+      Object.entries(record as object).map(([name, value]) => [
+        name,
+        typeof value === "string" && /^[0-9a-f]{8}-/.test(value) ? value.toUpperCase() : value
+      ])
+    ) as A
+  const { body, params, query } = wanted
+  return { ...wanted, params: shout(params), query: shout(query), body: typeof body === "object" ? shout(body) : body }
+}
+
+const assertTold = ({ json, status }: Answer, { body, status: expected }: Refusal, about: string) => {
+  // What a list says besides is the caller's own.
+  const told = expected < 400 ? { status: json.status, sandboxes: json.sandboxes } : json
+  assert.deepStrictEqual([status, told], [expected, body], about)
+}
+
+const sweep = (policy: AccessPolicy) => (it: Parameters<Parameters<ReturnType<typeof layer<Cast, never>>>[1]>[0]) => {
+  const isLet = ({ expected }: Operation, target: Target, caller: Caller) =>
+    expected.who.lets(policy, target).includes(caller)
+  const denied = (operation: Operation, target: Target) => callers.filter((caller) => !isLet(operation, target, caller))
+
+  it.effect("is refused to who may not ask it, and nothing happens", () =>
+    Effect.gen(function* () {
+      const { accounts, anonymous, as, sendInVain, state, things } = yield* Cast
+      let before = yield* state
+      for (const operation of operations) {
+        const { expected, id } = operation
+        const { hides, who } = expected
+        for (const target of targetsOf(operation)) {
+          for (const wanted of through(operation, things[target], accounts[target])) {
+            for (const { headers, name, told } of who.open ? [] : anonymous) {
+              assertTold(yield* sendInVain(headers, wanted), told, `${id} by ${name}`)
+            }
+            for (const caller of denied(operation, target)) {
+              const spelled = caller === "stranger" ? inCapitals(wanted) : wanted
+              assertTold(yield* sendInVain(as(caller), spelled), who.tells(caller), `${id} by ${caller}`)
+            }
+          }
+          if (hides === undefined) continue
+          for (const caller of callers.filter((caller) => caller !== target)) {
+            const answer = yield* sendInVain(as(caller), direct(operation, things[target]))
+            assertTold(answer, hides, `${id} by ${caller} for its own account`)
+          }
+        }
+        const after = yield* state
+        assert.deepStrictEqual(after, before, id)
+        before = after
+      }
+    })
+  )
+
+  it.effect("that lists, lists the caller's own", () =>
+    Effect.gen(function* () {
+      const { as, people, secrets, send } = yield* Cast
+      for (const { id, method, path } of operations.filter(({ expected, id }) => {
+        return id.endsWith(".list") && expected.who.open === undefined
+      })) {
+        const answer = yield* send(as("stranger"), {
+          method,
+          path,
+          params: {},
+          query: {},
+          body: undefined,
+          headers: {}
+        })
+        assert.strictEqual(answer.status, 200, id)
+        for (const secret of secrets()) if (secret !== people.stranger.id) assert.notInclude(answer.text, secret, id)
+      }
+    })
+  )
+
+  it.effect("answers to another's id as to one that never was", () =>
+    Effect.gen(function* () {
+      const { accounts, as, other, send, things, thingsOf } = yield* Cast
+      const foreign = yield* thingsOf(other.account)
+      const same = Effect.fnUntraced(function* (
+        caller: Caller,
+        some: ReadonlyArray<Wanted>,
+        others: ReadonlyArray<Wanted>,
+        about: string
+      ) {
+        for (const [index, wanted] of some.entries()) {
+          const [one, two] = [yield* send(as(caller), wanted), yield* send(as(caller), others[index]!)]
+          assert.deepStrictEqual(comparable(one), comparable(two), `${about} by ${caller}`)
+        }
+      })
+      for (const operation of operations) {
+        const { expected, id } = operation
+        const names = [...new Set(Object.values(expected.names ?? {}))]
+        for (const target of targetsOf(operation)) {
+          const [known, account, unknown] = [things[target], accounts[target], unknownThings()]
+          const asked = through(operation, known, account)
+          for (const caller of denied(operation, target)) {
+            if (takesAccount(operation)) {
+              yield* same(caller, asked, through(operation, known, unknown.account), `${id} for an account`)
+            }
+            for (const name of names) {
+              // A member knows of its organization.
+              if (name === "organization" && expected.who.tells(caller) === forbidden) continue
+              const others = through(operation, { ...known, [name]: unknown[name] }, account)
+              yield* same(caller, asked, others, `${id} of a ${name}`)
+            }
+          }
+          if (expected.hides === undefined) continue
+          const none = { ...known, ...unknown }
+          for (const caller of callers.filter((caller) => caller !== target)) {
+            yield* same(caller, [direct(operation, known)], [direct(operation, none)], `${id} for its own account`)
+          }
+          // Who acts for one account does not reach another's things through it.
+          for (const caller of expected.who.lets(policy, target)) {
+            const reaching = through(operation, foreign, account)
+            yield* same(caller, reaching, through(operation, none, account), `${id} through an account`)
+            const answer = yield* send(as(caller), reaching[0]!)
+            assertTold(answer, expected.hides, `${id} through an account by ${caller}`)
+          }
+        }
+      }
+    })
+  )
+
+  it.effect("looks at who asks, then at the form, then at whose it is", () =>
+    Effect.gen(function* () {
+      const { accounts, anonymous, as, sendInVain, things } = yield* Cast
+      for (const operation of operations.filter(({ expected }) => expected.who.open === undefined)) {
+        const [wanted] = through(operation, things.victim, accounts.victim)
+        for (const [wrong, request] of malformed(operation, wanted!)) {
+          const about = `${operation.id}, ${wrong}`
+          for (const { headers, told } of [anonymous[0]!, anonymous[2]!]) {
+            assertTold(yield* sendInVain(headers, request), told, about)
+          }
+          const answer = yield* sendInVain(as("stranger"), request)
+          assert.strictEqual(answer.status, 400, `${about}: ${answer.text}`)
+          assert.include(["invalid_request", "invalid_json"], answer.json.code, about)
+          if (wrong === "account_id is no UUID") {
+            assert.strictEqual(answer.json.error, "account_id must be a valid UUID", about)
+          }
+        }
+      }
+    })
+  )
+
+  it.effect("answers nobody else under an idempotency key", () =>
+    Effect.gen(function* () {
+      const { accounts, as, send, thingsOf } = yield* Cast
+      const things = yield* thingsOf(accounts.victim)
+      for (const operation of operations.filter(takesIdempotencyKey)) {
+        const { expected, id } = operation
+        const [first] = expected.who.lets(policy, "victim")
+        const [plain] = through(operation, things, accounts.victim)
+        const wanted = { ...plain!, headers: { "idempotency-key": `key of ${id}` } }
+        const answered = yield* send(as(first!), wanted)
+        assert.isBelow(answered.status, 300, id)
+        for (const caller of callers.filter((caller) => caller !== first)) {
+          const answer = yield* send(as(caller), wanted)
+          assert.isNull(answer.headers.get("idempotency-replayed"), `${id} by ${caller}`)
+          if (isLet(operation, "victim", caller)) continue
+          const other = { ...wanted, body: { ...(wanted.body as object | undefined), more: caller } }
+          const another = yield* send(as(caller), other)
+          assert.deepStrictEqual(comparable(another), comparable(answer), `${id} by ${caller}`)
+        }
+        const again = yield* send(as(first!), wanted)
+        assert.deepStrictEqual([again.status, again.text], [answered.status, answered.text], id)
+        assert.strictEqual(again.headers.get("idempotency-replayed"), "true", id)
+      }
+    })
+  )
+
+  it.effect("is done for who may ask it", () =>
+    Effect.gen(function* () {
+      const { accounts, anonymous, as, inviteAgain, send, things: all, thingsOf } = yield* Cast
+      for (const target of targets) {
+        let things = all[target]
+        for (const operation of operations.filter((operation) => targetsOf(operation).includes(target))) {
+          const { expected, id } = operation
+          for (const caller of expected.who.lets(policy, target)) {
+            for (const wanted of through(operation, things, accounts[target])) {
+              const answer = yield* send(as(caller), caller === "admin" ? inCapitals(wanted) : wanted)
+              assert.include([200, 201, 202, 204], answer.status, `${id} by ${caller}: ${answer.text}`)
+              if (expected.ends) things = yield* thingsOf(accounts[target])
+            }
+          }
+          for (const { headers, name } of expected.who.open ? anonymous : []) {
+            const [wanted] = through(operation, things, accounts[target])
+            assert.strictEqual((yield* send(headers, wanted!)).status, 200, `${id} by ${name}`)
+          }
+          if (id === "organizations.accept") yield* inviteAgain
+        }
+      }
+    })
+  )
+
+  it.effect("is refused to who is removed, the moment after it was done", () =>
+    Effect.gen(function* () {
+      const { accounts, dismiss, enroll, join, send, thingsOf } = yield* Cast
+      let things = yield* thingsOf(accounts.victim)
+      const leaver = yield* join()
+      const headers = { "x-api-key": leaver.key }
+      yield* enroll(leaver, "admin")
+      for (const operation of operations) {
+        const { expected, id } = operation
+        if (!isLet(operation, "victim", "admin") || isLet(operation, "victim", "stranger")) continue
+        for (const plain of through(operation, things, accounts.victim)) {
+          const wanted = takesIdempotencyKey(operation)
+            ? { ...plain, headers: { "idempotency-key": `leaver's key of ${id}` } }
+            : plain
+          const done = yield* send(headers, wanted)
+          assert.isBelow(done.status, 300, `${id}: ${done.text}`)
+          yield* dismiss(leaver)
+          assertTold(yield* send(headers, wanted), expected.who.tells("removed"), id)
+          yield* enroll(leaver, "admin")
+          if (expected.ends) things = yield* thingsOf(accounts.victim)
+        }
+      }
+    })
+  )
+}
+
+for (const policy of ["peers", "admins"] as const) {
+  layer(Cast.layer(policy))(`Every operation, where ${policy} may act for others,`, sweep(policy))
+}
