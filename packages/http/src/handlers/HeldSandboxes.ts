@@ -1,5 +1,7 @@
 import { HeldSandboxes, SandboxNotFound } from "@castellan/domain/account/HeldSandboxes.ts"
 import { Access } from "@castellan/domain/identity/Access.ts"
+import { AccountHidden, type AccountScope } from "@castellan/domain/identity/AccountScope.ts"
+import { CurrentActor } from "@castellan/domain/identity/CurrentActor.ts"
 import { Command } from "@castellan/domain/sandbox/Command.ts"
 import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
@@ -7,7 +9,7 @@ import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { defaultTimeout } from "@castellan/domain/task/CommandRun.ts"
 import { TaskRuns } from "@castellan/domain/task/TaskRuns.ts"
 import type { AccountId } from "@castellan/domain/identity/Account.ts"
-import { DateTime, Duration, Effect, Schema } from "effect"
+import { DateTime, Duration, Effect, Schema, Stream } from "effect"
 import { HttpApiBuilder, HttpApiError } from "effect/http-api"
 import { presentSandbox } from "../api/AccountSandboxes.ts"
 import { Api } from "../api/Api.ts"
@@ -39,7 +41,7 @@ export const HeldSandboxesHandlers = HttpApiBuilder.group(
     const held = yield* HeldSandboxes
     const runs = yield* TaskRuns
     const limits = yield* Limits
-    const { scopeOf } = yield* Access
+    const { scopeOf, untilLost } = yield* Access
     const { snapshotStops } = (yield* SandboxProvider).supports
 
     /** Whose sandbox is meant, and which. What is no name of a sandbox names none. */
@@ -47,6 +49,14 @@ export const HeldSandboxesHandlers = HttpApiBuilder.group(
       const scope = yield* scopeOf(account_id)
       if (!isSandboxName(sandboxId)) return yield* new SandboxNotFound({ name: sandboxId })
       return { scope, name: sandboxId }
+    })
+
+    /** Fails once the actor may no longer act for the account: for what takes its time. */
+    const lost = Effect.fnUntraced(function* (
+      scope: AccountScope
+    ): Effect.fn.Return<never, AccountHidden, CurrentActor> {
+      yield* untilLost(scope)
+      return yield* new AccountHidden({ account: scope.account })
     })
 
     return handlers.handleAll({
@@ -61,7 +71,7 @@ export const HeldSandboxesHandlers = HttpApiBuilder.group(
         const vector = new Command({ command, args: args ?? [], cwd: cwd ?? null, env: env ?? {} })
         const run = yield* held.run(scope, name, { command: vector, timeout, nonce: yield* RequestNonce })
         if (wait !== true) return { status, runId: run.id }
-        const ended = yield* Effect.orDie(runs.awaitEnd(scope, run.id, timeout))
+        const ended = yield* Effect.raceFirst(Effect.orDie(runs.awaitEnd(scope, run.id, timeout)), lost(scope))
         return { status, run: present(ended, yield* DateTime.now) }
       }),
       files: Effect.fnUntraced(function* (asked) {
@@ -74,13 +84,15 @@ export const HeldSandboxesHandlers = HttpApiBuilder.group(
       }),
       readFile: Effect.fnUntraced(function* (asked) {
         const { name, scope } = yield* meant(asked)
-        return yield* FileStream.begun(held.readFile(scope, name, asked.query.path))
+        const gone = Effect.provideService(lost(scope), CurrentActor, yield* CurrentActor)
+        return yield* FileStream.begun(Stream.interruptWhen(held.readFile(scope, name, asked.query.path), gone))
       }),
       writeFile: Effect.fnUntraced(function* (asked) {
         const { name, scope } = yield* meant(asked)
-        const size = yield* held
-          .writeFile(scope, name, asked.query.path, asked.payload)
-          .pipe(Effect.catchIf(HttpApiError.HttpApiPayloadTooLarge.is, () => new BodyTooLarge({ limit: fileLimit })))
+        const size = yield* held.writeFile(scope, name, asked.query.path, asked.payload).pipe(
+          Effect.catchIf(HttpApiError.HttpApiPayloadTooLarge.is, () => new BodyTooLarge({ limit: fileLimit })),
+          Effect.raceFirst(lost(scope))
+        )
         return { status, path: asked.query.path, size }
       }),
       snapshot: Effect.fnUntraced(function* (asked) {

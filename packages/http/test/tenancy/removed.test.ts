@@ -1,0 +1,96 @@
+import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { assert, layer } from "@effect/vitest"
+import { Deferred, Effect, Exit, Fiber, Layer, Logger, Stream } from "effect"
+import { TestClock } from "effect/testing"
+import { WebApi } from "../WebApi.ts"
+import { accessDenied } from "./expectations.ts"
+
+/** Files are read a piece a second, without end. */
+const slowFiles = Layer.effect(
+  SandboxProvider,
+  Effect.map(SandboxProvider, (real) => ({
+    ...real,
+    readFile: () => Stream.tick("1 second").pipe(Stream.map(() => new Uint8Array([46])))
+  }))
+)
+
+const api = WebApi.over(slowFiles).pipe(Layer.provideMerge(Logger.layer([])))
+
+const bytes = { "content-type": "application/octet-stream" }
+
+/** A member of an organization, at a sandbox of the owner's, and how it is removed. */
+const peers = Effect.gen(function* () {
+  const { ask, join } = yield* WebApi
+  const [owner, member] = [yield* join(), yield* join()]
+  const made = yield* ask("POST", "/api/organizations", { key: owner.key, body: { name: "Analytical Engines" } })
+  const members = `/api/organizations/${made.json.organization.id}/members`
+  yield* ask("POST", members, { key: owner.key, body: { accountId: member.account.id } })
+  yield* ask("POST", `${members}/accept`, { key: member.key })
+  const { json } = yield* ask("POST", "/api/sandboxes", { key: owner.key })
+  const inside = `/api/sandboxes/${json.sandboxes[0].sandboxId}`
+  const remove = Effect.gen(function* () {
+    yield* TestClock.adjust("3 seconds")
+    const { status } = yield* ask("DELETE", `${members}/${member.account.id}`, { key: owner.key })
+    assert.strictEqual(status, 204)
+  })
+  return { owner, member, remove, at: (rest: string) => `${inside}${rest}account_id=${owner.account.id}` }
+})
+
+layer(api)("A member who is removed", (it) => {
+  it.effect("waits no longer for a command, with an idempotency key or without", () =>
+    Effect.gen(function* () {
+      const { ask } = yield* WebApi
+      const { at, member, remove } = yield* peers
+      const body = { command: "sleep", args: ["600"], wait: true }
+      const waiting = yield* Effect.forEach([{}, { "idempotency-key": "k" }], (headers) =>
+        Effect.forkChild(ask("POST", at("/commands?"), { key: member.key, body, headers }))
+      )
+      yield* remove
+      for (const fiber of waiting) {
+        const { json, status } = yield* Fiber.join(fiber)
+        assert.deepStrictEqual([status, json], [accessDenied.status, accessDenied.body])
+      }
+    })
+  )
+
+  it.effect("gets no more of a file that it reads, and can't take the beginning for the whole", () =>
+    Effect.gen(function* () {
+      const { fetch } = yield* WebApi
+      const { at, member, remove } = yield* peers
+      const request = new Request(`http://castellan.test${at("/file?path=large&")}`, {
+        headers: { "x-api-key": member.key }
+      })
+      const asked = yield* Effect.forkChild(fetch(request))
+      yield* TestClock.adjust("1 second")
+      const response = yield* Fiber.join(asked)
+      assert.strictEqual(response.status, 200)
+      const read = yield* Effect.forkChild(Effect.tryPromise(() => response.text()))
+      yield* remove
+      assert.isTrue(Exit.isFailure(yield* Fiber.await(read)))
+    })
+  )
+
+  it.effect("writes no file that it had begun to send", () =>
+    Effect.gen(function* () {
+      const { ask, fetch } = yield* WebApi
+      const { at, member, owner, remove } = yield* peers
+      const rest = yield* Deferred.make<void>()
+      const body = Stream.toReadableStream(
+        Stream.concat(
+          Stream.make(new Uint8Array([1])),
+          Stream.fromEffect(Effect.as(Deferred.await(rest), new Uint8Array([2])))
+        )
+      )
+      const init = { method: "PUT", headers: { ...bytes, "x-api-key": member.key }, body, duplex: "half" }
+      const request = new Request(`http://castellan.test${at("/file?path=late.txt&")}`, init as RequestInit)
+      const sent = yield* Effect.forkChild(fetch(request))
+      yield* remove
+      const response = yield* Fiber.join(sent)
+      const told = yield* Effect.promise(() => response.json())
+      assert.deepStrictEqual([response.status, told], [accessDenied.status, accessDenied.body])
+      yield* Deferred.succeed(rest, undefined)
+      const { json } = yield* ask("GET", at("/files?"), { key: owner.key })
+      assert.deepStrictEqual(json.files, [])
+    })
+  )
+})
