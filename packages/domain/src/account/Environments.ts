@@ -1,4 +1,4 @@
-import { Context, DateTime, Duration, Effect, Layer, Option, Schema } from "effect"
+import { Context, DateTime, Effect, Layer, Option, Schema } from "effect"
 import type { AccountScope } from "../identity/AccountScope.ts"
 import { CurrentActor } from "../identity/CurrentActor.ts"
 import type { RepoPath, TreeEntry } from "../repo/FileTree.ts"
@@ -33,9 +33,6 @@ export interface EnvironmentView {
   /** None where there is no repository, or it could not be read in time. */
   readonly tree: Option.Option<ReadonlyArray<TreeEntry>>
 }
-
-/** How long a view waits for the repository's tree: a sick host must not hold a list of sandboxes. */
-const treeWaits = Duration.seconds(4)
 
 /** Sandboxes that are removed side by side. */
 const removedAtOnce = 10
@@ -84,7 +81,6 @@ export class Environments extends Context.Service<
 
       const treeOf = (repo: Repo) =>
         trees.tree(repo).pipe(
-          Effect.timeout(treeWaits),
           Effect.map(({ entries }) => Option.some(entries)),
           Effect.catch((failure) =>
             Effect.as(Effect.logWarning("a repository's files are not shown", failure), Option.none())

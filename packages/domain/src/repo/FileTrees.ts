@@ -1,4 +1,4 @@
-import { Clock, Context, Effect, Layer, Option, Semaphore } from "effect"
+import { Clock, Context, Deferred, Effect, Exit, Layer, Option } from "effect"
 import type { FileTree, RepoPath } from "./FileTree.ts"
 import type { Repo } from "./Repo.ts"
 import {
@@ -6,18 +6,34 @@ import {
   type RepoFileTooLarge,
   RepoHost,
   type RepoNotFound,
-  type RepoUnavailable
+  RepoUnavailable
 } from "./RepoHost.ts"
 
 /** How long a tree is shown without asking whether it is still the one, in milliseconds. */
 export const freshFor = 15_000
 
-/** Entries of all trees that are kept in memory. */
+/** How long an answer is waited for, from the moment the host was asked, in milliseconds. */
+export const patience = 4_000
+
+/** How long a host that failed is not asked for the same tree again, in milliseconds: at the least, and at the most. */
+export const quietFor = { least: 5_000, most: 3_600_000 }
+
+/** Trees and their entries that are kept in memory. */
 const entriesKept = 500_000
 
 interface Known {
   readonly tree: FileTree
   readonly askedAt: number
+}
+
+interface Question {
+  readonly askedAt: number
+  readonly answer: Deferred.Deferred<FileTree, RepoNotFound | RepoUnavailable>
+}
+
+interface Quiet {
+  readonly until: number
+  readonly failure: RepoUnavailable
 }
 
 /** What is in repositories, on their default branches. */
@@ -26,7 +42,8 @@ export class FileTrees extends Context.Service<
   {
     /**
      * The repository's tree, at most `freshFor` old. One question to the host at most, however many ask at once, and
-     * none while it is fresh.
+     * none while it is fresh. A host that is slow is waited for once, for `patience`; one that failed is left alone for
+     * a while, and one that said for how long is left alone with every tree.
      */
     readonly tree: (repo: Repo) => Effect.Effect<FileTree, RepoNotFound | RepoUnavailable>
     /** The bytes of a file. */
@@ -42,63 +59,113 @@ export class FileTrees extends Context.Service<
     FileTrees,
     Effect.gen(function* () {
       const host = yield* RepoHost
+      const scope = yield* Effect.scope
       /** In the order of their use, so that the first is the one to go. */
       const known = new Map<string, Known>()
-      const asking = new Map<string, { readonly turn: Semaphore.Semaphore; users: number }>()
+      /** What the host has not answered yet. */
+      const asked = new Map<string, Question>()
+      /** Of single repositories, in the order they end; and of the host as a whole. */
+      const quiet = new Map<string, Quiet>()
+      let hostQuiet: Quiet | undefined
       let entries = 0
 
       const keyOf = (repo: Repo) => `${repo.owner}/${repo.name}`.toLowerCase()
 
+      const weight = (one: Known | undefined) => (one === undefined ? 0 : one.tree.entries.length + 1)
+
       const drop = (key: string) => {
-        entries -= known.get(key)?.tree.entries.length ?? 0
+        entries -= weight(known.get(key))
         known.delete(key)
       }
 
       const keep = (key: string, one: Known) => {
         drop(key)
         known.set(key, one)
-        entries += one.tree.entries.length
+        entries += weight(one)
         for (const oldest of known.keys()) {
           if (entries <= entriesKept || oldest === key) break
           drop(oldest)
         }
       }
 
-      const look = Effect.fnUntraced(function* (repo: Repo, key: string) {
-        const before = known.get(key)
-        const now = yield* Clock.currentTimeMillis
-        if (before !== undefined && now < before.askedAt + freshFor) return before.tree
-        const news = yield* host.tree(repo, before?.tree.revision ?? null)
-        const tree = Option.isSome(news) ? news.value : before?.tree
-        if (tree === undefined) return yield* Effect.die(new Error("a tree nobody has seen is said to be the same"))
-        keep(key, { tree, askedAt: now })
-        return tree
-      })
+      const leaveAlone = (key: string, failure: RepoUnavailable, now: number) => {
+        const wait = Math.min(quietFor.most, Math.max(quietFor.least, failure.retryAfterMs ?? 0))
+        const one = { until: now + wait, failure }
+        if (failure.retryAfterMs === null) {
+          quiet.delete(key)
+          quiet.set(key, one)
+        } else if (hostQuiet === undefined || hostQuiet.until < one.until) hostQuiet = one
+        for (const [other, { until }] of quiet) {
+          if (until > now) break
+          quiet.delete(other)
+        }
+      }
 
-      const inTurn = <A, E>(key: string, effect: Effect.Effect<A, E>): Effect.Effect<A, E> =>
-        Effect.acquireUseRelease(
-          Effect.sync(() => {
-            const entry = asking.get(key) ?? { turn: Semaphore.makeUnsafe(1), users: 0 }
-            entry.users++
-            asking.set(key, entry)
-            return entry
-          }),
-          ({ turn }) => turn.withPermits(1)(effect),
-          (entry) =>
-            Effect.sync(() => {
-              if (--entry.users === 0) asking.delete(key)
+      /** What was forgotten while the host was asked may have changed since: that answer is for those who wait alone. */
+      const settle = (
+        key: string,
+        question: Question,
+        exit: Exit.Exit<FileTree, RepoNotFound | RepoUnavailable>,
+        now: number
+      ) => {
+        if (asked.get(key) !== question) return
+        asked.delete(key)
+        if (Exit.isSuccess(exit)) return keep(key, { tree: exit.value, askedAt: question.askedAt })
+        const failure = Option.getOrUndefined(Exit.findErrorOption(exit))
+        if (failure?._tag === "RepoNotFound") drop(key)
+        if (failure?._tag === "RepoUnavailable") leaveAlone(key, failure, now)
+      }
+
+      /** The host is asked on behalf of all who wait, so that none of them breaks it off for the others. */
+      const ask = Effect.fnUntraced(function* (repo: Repo, key: string, now: number) {
+        const question: Question = {
+          askedAt: now,
+          answer: yield* Deferred.make<FileTree, RepoNotFound | RepoUnavailable>()
+        }
+        const before = known.get(key)?.tree
+        asked.set(key, question)
+        yield* Effect.interruptible(host.tree(repo, before?.revision ?? null)).pipe(
+          Effect.flatMap(
+            Option.match({
+              onSome: Effect.succeed,
+              onNone: () =>
+                before === undefined
+                  ? Effect.die(new Error("a tree nobody has seen is said to be the same"))
+                  : Effect.succeed(before)
             })
+          ),
+          Effect.exit,
+          Effect.tap((exit) => Effect.map(Clock.currentTimeMillis, (at) => settle(key, question, exit, at))),
+          Effect.flatMap((exit) => Deferred.done(question.answer, exit)),
+          Effect.forkIn(scope)
         )
+        return question
+      }, Effect.uninterruptible)
 
       return FileTrees.of({
         tree: Effect.fn("FileTrees.tree")(function* (repo: Repo) {
           const key = keyOf(repo)
-          return yield* inTurn(key, look(repo, key))
+          const now = yield* Clock.currentTimeMillis
+          const one = known.get(key)
+          if (one !== undefined && now < one.askedAt + freshFor) return one.tree
+          const left = [hostQuiet, quiet.get(key)].find((quiet) => quiet !== undefined && now < quiet.until)
+          if (left !== undefined) return yield* left.failure
+          const { answer, askedAt } = asked.get(key) ?? (yield* ask(repo, key, now))
+          const late = Effect.suspend(
+            () =>
+              new RepoUnavailable({ operation: "tree", retryable: true, retryAfterMs: null, cause: "no answer yet" })
+          )
+          if (now >= askedAt + patience) return yield* late
+          return yield* Deferred.await(answer).pipe(
+            Effect.timeoutOrElse({ duration: askedAt + patience - now, orElse: () => late })
+          )
         }),
         file: host.readFile,
         forget: (repo) =>
           Effect.sync(() => {
             const key = keyOf(repo)
+            asked.delete(key)
+            quiet.delete(key)
             const one = known.get(key)
             if (one !== undefined) known.set(key, { ...one, askedAt: -freshFor })
           })

@@ -1,0 +1,211 @@
+import type { FileTree, TreeEntry } from "@castellan/domain/repo/FileTree.ts"
+import { FileTrees, freshFor, patience, quietFor } from "@castellan/domain/repo/FileTrees.ts"
+import { Repo, RepoName, RepoOwner } from "@castellan/domain/repo/Repo.ts"
+import { RepoHost, RepoNotFound, RepoUnavailable } from "@castellan/domain/repo/RepoHost.ts"
+import * as World from "@castellan/testkit/World.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { Context, Deferred, Effect, Exit, Fiber, Layer, Option } from "effect"
+import { TestClock } from "effect/testing"
+
+const repo = (name: string) => new Repo({ owner: RepoOwner.make("castellan"), name: RepoName.make(name) })
+const one = repo("one")
+
+type Answer = Effect.Effect<Option.Option<FileTree>, RepoNotFound | RepoUnavailable>
+
+/** A host that answers as the test says, and the questions it was asked: the repository and the revision known. */
+class Host extends Context.Service<
+  Host,
+  { readonly asked: Array<readonly [string, string | null]>; answer: (repo: Repo, known: string | null) => Answer }
+>()("Host") {}
+
+const tree = (revision: string, size = 0): FileTree => ({
+  revision,
+  entries: Array.from({ length: size }, () => ({}) as TreeEntry)
+})
+
+const world = Layer.fresh(
+  FileTrees.layer.pipe(
+    Layer.provide(
+      Layer.effect(
+        RepoHost,
+        Effect.gen(function* () {
+          const real = yield* RepoHost
+          const steered = yield* Host
+          return {
+            ...real,
+            tree: (repo: Repo, known: string | null) =>
+              Effect.suspend(() => {
+                steered.asked.push([repo.name, known])
+                return steered.answer(repo, known)
+              })
+          }
+        })
+      ).pipe(Layer.provide(World.layer))
+    ),
+    Layer.provideMerge(Layer.sync(Host, () => ({ asked: [], answer: () => Effect.succeedSome(tree("first")) })))
+  )
+)
+
+const look = (repo: Repo) => Effect.flatMap(FileTrees, (trees) => trees.tree(repo))
+
+const unavailable = (retryAfterMs: number | null = null) =>
+  new RepoUnavailable({ operation: "tree", retryable: true, retryAfterMs })
+
+describe("The trees of repositories", () => {
+  it.effect("are asked for once, however many ask at once, whatever the case of the name", () =>
+    Effect.gen(function* () {
+      const host = yield* Host
+      const gate = yield* Deferred.make<void>()
+      host.answer = () => Effect.as(Deferred.await(gate), Option.some(tree("first")))
+      const all = Array.from({ length: 100 }, (_, n) => look(repo(n % 2 === 0 ? "one" : "ONE")))
+      const fiber = yield* Effect.forkChild(Effect.all(all, { concurrency: "unbounded" }))
+      yield* TestClock.adjust("1 second")
+      yield* Deferred.succeed(gate, undefined)
+      const seen = yield* Fiber.join(fiber)
+      assert.deepStrictEqual(new Set(seen.map(({ revision }) => revision)), new Set(["first"]))
+      assert.strictEqual(host.asked.length, 1)
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("are not asked for while they are fresh, then by the revision that is known", () =>
+    Effect.gen(function* () {
+      const host = yield* Host
+      yield* look(one)
+      yield* TestClock.adjust(freshFor - 1)
+      yield* look(one)
+      assert.deepStrictEqual(host.asked, [["one", null]])
+      host.answer = () => Effect.succeedNone
+      yield* TestClock.adjust(1)
+      assert.strictEqual((yield* look(one)).revision, "first")
+      assert.deepStrictEqual(host.asked.slice(1), [["one", "first"]])
+      yield* TestClock.adjust(freshFor - 1)
+      yield* look(one)
+      assert.strictEqual(host.asked.length, 2)
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("that were forgotten are asked for again, even if the answer was on its way", () =>
+    Effect.gen(function* () {
+      const host = yield* Host
+      const gate = yield* Deferred.make<void>()
+      host.answer = () => Effect.as(Deferred.await(gate), Option.some(tree("before")))
+      const early = yield* Effect.forkChild(look(one), { startImmediately: true })
+      yield* TestClock.adjust("1 second")
+      yield* (yield* FileTrees).forget(one)
+      host.answer = () => Effect.succeedSome(tree("after"))
+      assert.strictEqual((yield* look(one)).revision, "after")
+      yield* Deferred.succeed(gate, undefined)
+      assert.strictEqual((yield* Fiber.join(early)).revision, "before")
+      assert.strictEqual((yield* look(one)).revision, "after")
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("of a host that failed are not asked for again for a while, and every look fails at once", () =>
+    Effect.gen(function* () {
+      const host = yield* Host
+      host.answer = () => Effect.fail(unavailable())
+      for (let n = 0; n < 20; n++) assert.strictEqual((yield* Effect.flip(look(one)))._tag, "RepoUnavailable")
+      assert.strictEqual(host.asked.length, 1)
+      host.answer = () => Effect.succeedSome(tree("well"))
+      assert.strictEqual((yield* look(repo("other"))).revision, "well")
+      yield* TestClock.adjust(quietFor.least - 1)
+      yield* Effect.flip(look(one))
+      yield* TestClock.adjust(1)
+      assert.strictEqual((yield* look(one)).revision, "well")
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("are asked for after a failure once the repository was changed", () =>
+    Effect.gen(function* () {
+      const host = yield* Host
+      host.answer = () => Effect.fail(unavailable())
+      yield* Effect.flip(look(one))
+      host.answer = () => Effect.succeedSome(tree("well"))
+      yield* (yield* FileTrees).forget(one)
+      assert.strictEqual((yield* look(one)).revision, "well")
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("are none of them asked for as long as the host wants to be left alone, an hour at most", () =>
+    Effect.gen(function* () {
+      const host = yield* Host
+      yield* look(repo("fresh"))
+      host.answer = () => Effect.fail(unavailable(60_000))
+      yield* Effect.flip(look(one))
+      host.answer = () => Effect.fail(unavailable(10 * quietFor.most))
+      yield* Effect.flip(look(repo("other")))
+      assert.strictEqual((yield* look(repo("fresh"))).revision, "first")
+      assert.strictEqual(host.asked.length, 2)
+      yield* TestClock.adjust(60_000)
+      yield* Effect.flip(look(repo("other")))
+      yield* TestClock.adjust(quietFor.most)
+      assert.strictEqual(host.asked.length, 3)
+      host.answer = () => Effect.succeedSome(tree("well"))
+      assert.strictEqual((yield* look(repo("other"))).revision, "well")
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("of a host that does not answer are waited for once, and shown when they come after all", () =>
+    Effect.gen(function* () {
+      const host = yield* Host
+      const gate = yield* Deferred.make<void>()
+      host.answer = () => Effect.as(Deferred.await(gate), Option.some(tree("late")))
+      const first = yield* Effect.forkChild(Effect.exit(look(one)), { startImmediately: true })
+      yield* TestClock.adjust(patience / 2)
+      const second = yield* Effect.forkChild(Effect.exit(look(one)), { startImmediately: true })
+      yield* TestClock.adjust(patience / 2)
+      assert.isTrue(Exit.isFailure(yield* Fiber.join(first)))
+      assert.isTrue(Exit.isFailure(yield* Fiber.join(second)))
+      for (let n = 0; n < 10; n++) yield* Effect.flip(look(one))
+      assert.strictEqual(host.asked.length, 1)
+      yield* Deferred.succeed(gate, undefined)
+      yield* TestClock.adjust(1)
+      assert.strictEqual((yield* look(one)).revision, "late")
+      assert.strictEqual(host.asked.length, 1)
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("come to all who wait though the first of them goes away", () =>
+    Effect.gen(function* () {
+      const host = yield* Host
+      const gate = yield* Deferred.make<void>()
+      host.answer = () => Effect.as(Deferred.await(gate), Option.some(tree("first")))
+      const first = yield* Effect.forkChild(look(one), { startImmediately: true })
+      const second = yield* Effect.forkChild(look(one), { startImmediately: true })
+      yield* Fiber.interrupt(first)
+      yield* Deferred.succeed(gate, undefined)
+      assert.strictEqual((yield* Fiber.join(second)).revision, "first")
+      assert.strictEqual(host.asked.length, 1)
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("of a repository that is gone are forgotten", () =>
+    Effect.gen(function* () {
+      const host = yield* Host
+      yield* look(one)
+      yield* TestClock.adjust(freshFor)
+      host.answer = () => Effect.fail(new RepoNotFound({ repo: one }))
+      assert.strictEqual((yield* Effect.flip(look(one)))._tag, "RepoNotFound")
+      host.answer = () => Effect.succeedSome(tree("another"))
+      assert.strictEqual((yield* look(one)).revision, "another")
+      assert.deepStrictEqual(
+        host.asked.map(([, known]) => known),
+        [null, "first", null]
+      )
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("that were looked at longest ago are dropped where there is too much of them", () =>
+    Effect.gen(function* () {
+      const host = yield* Host
+      host.answer = () => Effect.succeedSome(tree("large", 200_000))
+      for (const name of ["a", "b", "c"]) yield* look(repo(name))
+      host.answer = () => Effect.succeedSome(tree("again", 1))
+      yield* look(repo("b"))
+      yield* look(repo("c"))
+      assert.strictEqual(host.asked.length, 3)
+      yield* look(repo("a"))
+      assert.deepStrictEqual(host.asked[3], ["a", null])
+    }).pipe(Effect.provide(world))
+  )
+})
