@@ -35,8 +35,9 @@ const nameTaken = 40
 /** The repository that is made for an account: its name, for people, and its id, for uniqueness. */
 export const repoFor = (host: HostSupport, account: { readonly id: AccountId; readonly name: string | null }): Repo => {
   const readable = (account.name ?? "")
-    .toLowerCase()
     .normalize("NFKD")
+    .replaceAll(/\p{M}+/gu, "")
+    .toLowerCase()
     .replaceAll(/[^a-z0-9]+/g, "-")
     .slice(0, nameTaken)
     .replaceAll(/^-+|-+$/g, "")

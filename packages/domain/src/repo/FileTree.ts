@@ -2,7 +2,7 @@ import { Schema } from "effect"
 
 /** A path in a repository: relative, with `/` between its parts, none of them empty, `.` or `..`. */
 export const RepoPath = Schema.String.check(
-  Schema.isPattern(/^(?!\/)(?:(?!\.{1,2}(?:\/|$))[^/\0]+(?:\/(?=.)|$))+$/, {
+  Schema.isPattern(/^(?!\/)(?:(?!\.{1,2}(?:\/|$))[^/\0]+(?:\/(?=.)|$))+$/s, {
     message: "must be a path in the repository"
   }),
   Schema.isMaxLength(4096, { message: "must be at most 4096 characters" })
