@@ -278,6 +278,11 @@ describe("Deleting what an account has", () => {
       assert.strictEqual(both.status, 400)
       const inQuery = yield* ask("DELETE", `/api/sandboxes?account_id=${one.account.id}`, { key: admin.key })
       assert.strictEqual(inQuery.json.deleted_snapshot.account_id, one.account.id)
+      const spelledTwice = yield* ask("DELETE", `/api/sandboxes?account_id=${one.account.id}`, {
+        key: admin.key,
+        body: { account_id: one.account.id.toUpperCase() }
+      })
+      assert.strictEqual(spelledTwice.status, 200)
       const refused = yield* ask("DELETE", "/api/sandboxes", { key: one.key, body: { account_id: two.account.id } })
       assert.deepStrictEqual([refused.status, refused.json.error], [403, "Access denied to specified account_id"])
     }).pipe(Effect.provide(api))

@@ -66,7 +66,7 @@ export const AccountSandboxesHandlers = HttpApiBuilder.group(
       }),
       clear: Effect.fnUntraced(function* ({ payload, query }) {
         const named = payload.account_id ?? query.account_id
-        if (query.account_id !== undefined && named !== query.account_id) {
+        if (query.account_id !== undefined && named?.toLowerCase() !== query.account_id.toLowerCase()) {
           return yield* new RequestRefused({ say: "account_id must be the same in the query and in the body" })
         }
         const cleared = yield* environments.clear(yield* scopeOf(named))

@@ -116,6 +116,8 @@ export interface Expectation {
   /** What else belongs to a request that succeeds. */
   readonly query?: Readonly<Record<string, string>>
   readonly body?: Readonly<Record<string, unknown>>
+  /** A body that no schema rules out, and that is refused as if one did. */
+  readonly refuses?: Readonly<Record<string, unknown>>
   /** It can't be asked again of the same things. */
   readonly ends?: true
 }
@@ -140,7 +142,7 @@ export const expectations: Readonly<Record<string, Expectation>> = {
   "organizations.accept": { who: invitees, names: { id: "organization" } },
   "organizations.remove": { who: leaders, names: { id: "organization", accountId: "newcomer" } },
 
-  "sandboxes.create": { who: peers, body: { command: "true" } },
+  "sandboxes.create": { who: peers, body: { command: "true" }, refuses: { command: "true", prompt: "both" } },
   "sandboxes.list": { who: peers, names: { sandbox_id: "sandbox" }, hides: emptyList },
   "sandboxes.change": { who: peers, names: { snapshotId: "snapshot" }, hides: snapshotNotFound },
   "sandboxes.clear": { who: peers, ends: true },

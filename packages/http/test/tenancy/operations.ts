@@ -150,10 +150,14 @@ export const malformed = (operation: Operation, wanted: Wanted): ReadonlyArray<r
       ? []
       : [
           ["the body is no JSON", { ...wanted, body: "{not json" }] as const,
-          ["the body is a list", { ...wanted, body: "[1]" }] as const
+          ["the body is a list", { ...wanted, body: "[1]" }] as const,
+          ["the body is text", { ...wanted, body: "{}", headers: { "content-type": "text/plain" } }] as const
         ]
   const headers = takesIdempotencyKey(operation)
     ? [["the idempotency key is too long", { ...wanted, headers: { "idempotency-key": "x".repeat(256) } }] as const]
     : []
-  return [...parameters, ...fields, ...whole, ...headers]
+  const { refuses } = operation.expected
+  const refused =
+    refuses === undefined ? [] : [["the fields exclude each other", { ...wanted, body: refuses }] as const]
+  return [...parameters, ...fields, ...whole, ...headers, ...refused]
 }

@@ -3,7 +3,16 @@ import { assert, describe, it, layer } from "@effect/vitest"
 import { Effect } from "effect"
 import type { Answer } from "../WebApi.ts"
 import { Cast, comparable, unknownThings } from "./Cast.ts"
-import { type Caller, callers, expectations, forbidden, type Refusal, type Target, targets } from "./expectations.ts"
+import {
+  accessDenied,
+  type Caller,
+  callers,
+  expectations,
+  forbidden,
+  type Refusal,
+  type Target,
+  targets
+} from "./expectations.ts"
 import { declaredIds, direct, malformed, operations, takesAccount, takesIdempotencyKey, through } from "./operations.ts"
 import type { Operation, Wanted } from "./operations.ts"
 
@@ -139,6 +148,23 @@ const sweep = (policy: AccessPolicy) => (it: Parameters<Parameters<ReturnType<ty
     })
   )
 
+  it.effect("is nobody's who may act for one account, for another", () =>
+    Effect.gen(function* () {
+      const { as, other, people, sendInVain, things } = yield* Cast
+      const { invited, removed, stranger } = people
+      const others = [other.account, other.organization, invited.id, removed.id, stranger.id]
+      for (const operation of operations.filter(takesAccount)) {
+        for (const caller of operation.expected.who.lets(policy, "victim")) {
+          for (const account of [unknownThings().account, ...(caller === "platformAdmin" ? [] : others)]) {
+            for (const wanted of through(operation, things.victim, account)) {
+              assertTold(yield* sendInVain(as(caller), wanted), accessDenied, `${operation.id} by ${caller}`)
+            }
+          }
+        }
+      }
+    })
+  )
+
   it.effect("looks at who asks, then at the form, then at whose it is", () =>
     Effect.gen(function* () {
       const { accounts, anonymous, as, sendInVain, things } = yield* Cast
@@ -150,8 +176,8 @@ const sweep = (policy: AccessPolicy) => (it: Parameters<Parameters<ReturnType<ty
             assertTold(yield* sendInVain(headers, request), told, about)
           }
           const answer = yield* sendInVain(as("stranger"), request)
-          assert.strictEqual(answer.status, 400, `${about}: ${answer.text}`)
-          assert.include(["invalid_request", "invalid_json"], answer.json.code, about)
+          assert.strictEqual(answer.status, wrong === "the body is text" ? 415 : 400, `${about}: ${answer.text}`)
+          assert.include(["invalid_request", "invalid_json", "unsupported_media_type"], answer.json.code, about)
           if (wrong === "account_id is no UUID") {
             assert.strictEqual(answer.json.error, "account_id must be a valid UUID", about)
           }
