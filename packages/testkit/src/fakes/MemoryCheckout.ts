@@ -87,7 +87,7 @@ class Work {
     if (other === undefined) return
     const mine = this.head
     if (mine !== undefined && Git.isAncestor(this.commits, other, mine)) return
-    if (mine === undefined) {
+    if (mine === undefined || Git.isAncestor(this.commits, mine, other)) {
       this.write(branchOf(this.branch), other)
       return this.checkout(this.commits.get(other)!.files)
     }
