@@ -53,6 +53,30 @@ layer(api)("A member who is removed", (it) => {
     })
   )
 
+  it.effect("sees and ends no run any more, its own included", () =>
+    Effect.gen(function* () {
+      const { ask } = yield* WebApi
+      const { at, member, owner, remove } = yield* peers
+      const { key } = member
+      const started = yield* ask("POST", at("/commands?"), { key, body: { command: "sleep", args: ["600"] } })
+      const { runId } = started.json
+      const requests = [
+        ["GET", `/api/tasks/runs?runId=${runId}&`],
+        ["GET", `/api/tasks/runs/${runId}/logs?`],
+        ["POST", `/api/tasks/runs/${runId}/cancel?`]
+      ] as const
+      yield* remove
+      for (const [method, path] of requests) {
+        const through = yield* ask(method, `${path}account_id=${owner.account.id}`, { key })
+        assert.deepStrictEqual([through.status, through.json], [accessDenied.status, accessDenied.body], path)
+        const direct = yield* ask(method, path, { key })
+        assert.deepStrictEqual([direct.status, direct.json.error], [404, "Task run not found"], path)
+      }
+      const { json } = yield* ask("GET", requests[0][1], { key: owner.key })
+      assert.strictEqual(json.runs[0].status, "EXECUTING")
+    })
+  )
+
   it.effect("gets no more of a file that it reads, and can't take the beginning for the whole", () =>
     Effect.gen(function* () {
       const { fetch } = yield* WebApi
