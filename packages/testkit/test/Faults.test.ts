@@ -12,6 +12,7 @@ import * as RepoPromises from "@castellan/testkit/contracts/RepoHost.ts"
 import * as ProviderPromises from "@castellan/testkit/contracts/SandboxProvider.ts"
 import * as TaskPromises from "@castellan/testkit/contracts/TaskRuns.ts"
 import { author } from "@castellan/testkit/fakes/MemoryAuthor.ts"
+import { MemoryRepos } from "@castellan/testkit/fakes/MemoryRepoHost.ts"
 import * as Faults from "@castellan/testkit/Faults.ts"
 import * as given from "@castellan/testkit/given.ts"
 import { asSteps } from "@castellan/testkit/Program.ts"
@@ -37,7 +38,9 @@ AccountPromises.contract("memory, behind Faults", ports)
 EnvironmentPromises.contract("memory, behind Faults", ports)
 TaskPromises.contract("memory, behind Faults", ports)
 ProviderPromises.contract("memory, behind Faults", ports, asSteps)
-RepoPromises.contract("memory, behind Faults", ports, author)
+RepoPromises.contract("memory, behind Faults", ports, author, (repo, bundle) =>
+  Effect.flatMap(MemoryRepos, (repos) => repos.publish(repo, bundle))
+)
 
 describe("A planned fault", () => {
   const everything = { limit: 10, cursor: null }

@@ -51,12 +51,14 @@ const obliging = (...tags: ReadonlyArray<string>): Breaking<Host> => {
     push: ((repo, branch, bundle) => obliged(real.push(repo, branch, bundle as never))) as Push,
     readFile: (repo, path) => obliged(real.readFile(repo, path)),
     tree: (repo, known) => obliged(real.tree(repo, known)),
-    fetch: (repo, branch, have) => obliged(real.fetch(repo, branch, have))
+    fetch: (repo, branch, have, right) => obliged(real.fetch(repo, branch, have, right))
   })
 }
 
 /** Fetches without looking at what is there. */
-const fetchingAll: Breaking<Host> = (real) => ({ fetch: (repo, branch) => real.fetch(repo, branch, []) })
+const fetchingAll: Breaking<Host> = (real) => ({
+  fetch: (repo, branch, _, right) => real.fetch(repo, branch, [], right)
+})
 
 /** Whatever a branch had, it has the pushed commits now. */
 const overwriting: Breaking<Host> = (real) => {
@@ -68,9 +70,9 @@ const overwriting: Breaking<Host> = (real) => {
         heads.set(branch, Option.getOrThrow(MemoryGit.decode(bytes)).branches[branch]!)
         yield* Effect.ignore(real.push(repo, branch, Stream.make(bytes)))
       })) as Push,
-    fetch: (repo, branch, have) =>
+    fetch: (repo, branch, have, right) =>
       Effect.map(
-        real.fetch(repo, branch, have),
+        real.fetch(repo, branch, have, right),
         Option.map((found) => ({ ...found, commit: heads.get(found.branch) ?? found.commit }))
       )
   }
@@ -82,7 +84,10 @@ const remaking: Breaking<Host> = (real) => ({
 
 const none = () => Effect.succeed(Option.none())
 
-sabotage(RepoHost, MemoryRepoHost.layer, promises(author), {
+const publish = (repo: Repo, bundle: Uint8Array) =>
+  Effect.flatMap(MemoryRepoHost.MemoryRepos, (repos) => repos.publish(repo, bundle))
+
+sabotage(RepoHost, MemoryRepoHost.layer, promises(author, publish), {
   "a host's URL is one, and leads to each of its repositories": (real) => ({
     supports: { ...real.supports, url: `${real.supports.url}/` }
   }),
@@ -134,27 +139,33 @@ sabotage(RepoHost, MemoryRepoHost.layer, promises(author), {
   }),
   "a file is read up to the size that is said, and refused beyond": reading((bytes) => bytes.subarray(0, fileRead - 1)),
   "a branch is fetched with all its commits, the default one if none is named": (real) => ({
-    fetch: (repo, _, have) => real.fetch(repo, null, have)
+    fetch: (repo, _, have, right) => real.fetch(repo, null, have, right)
   }),
   "there is nothing to fetch of an empty repository, or of a branch that nobody made": (real) => ({
-    fetch: (repo, branch, have) =>
-      Effect.flatMap(real.fetch(repo, branch, have), (found) =>
-        Option.isSome(found) ? Effect.succeed(found) : real.fetch(repo, null, have)
+    fetch: (repo, branch, have, right) =>
+      Effect.flatMap(real.fetch(repo, branch, have, right), (found) =>
+        Option.isSome(found) ? Effect.succeed(found) : real.fetch(repo, null, have, right)
       )
   }),
   "a bundle leaves out what is there already, and ids nobody knows don't matter": fetchingAll,
   "there is no bundle when everything is there": fetchingAll,
   "a bundle can be read until the scope closes, whatever becomes of the branch": (real) => ({
-    fetch: (repo, branch, have) =>
+    fetch: (repo, branch, have, right) =>
       Effect.map(
-        real.fetch(repo, branch, have),
+        real.fetch(repo, branch, have, right),
         Option.map((found) => {
-          const later = Effect.map(real.fetch(repo, branch, have), (again) =>
+          const later = Effect.map(real.fetch(repo, branch, have, right), (again) =>
             Option.getOrThrow(Option.getOrThrow(again).bundle)
           )
           return { ...found, bundle: Option.some(Stream.unwrap(Effect.orDie(later))) }
         })
       )
+  }),
+  "a repository that is public is fetched in the right of anyone, as the service fetches its own": (real) => ({
+    fetch: (repo, branch, have) => real.fetch(repo, branch, have, "service")
+  }),
+  "a repository that is private, or not there, is not found in the right of anyone": (real) => ({
+    fetch: (repo, branch, have) => real.fetch(repo, branch, have, "service")
   }),
   "a push makes a branch, and moves it forward": () => ({ push: () => Effect.void }),
   "a push that the branch's commits are not in is rejected, and changes nothing": overwriting,

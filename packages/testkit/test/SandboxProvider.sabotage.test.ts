@@ -86,6 +86,22 @@ const breakings: Record<keyof typeof promises & string, Breaking<Provider>> = {
   "resume leaves a running sandbox as it is": (real) => ({
     resume: (name, lifetime) => Effect.andThen(real.stop(name), real.resume(name, lifetime))
   }),
+  "each run of a sandbox is an incarnation of its own, and all who tell of it tell the same": (real) => ({
+    resume: (name, lifetime) =>
+      Effect.map(real.resume(name, lifetime), (sandbox) => new Sandbox({ ...sandbox, incarnation: "the same" }))
+  }),
+  "a stop that is meant for one run stops no other, however late it arrives": (real) => ({
+    stop: (name) => real.stop(name)
+  }),
+  // Looks first and stops then, as two steps.
+  "a stop that is meant for the run before never stops the one that begins meanwhile": (real) => ({
+    stop: (name, only) =>
+      Effect.flatMap(real.find(name), (found) =>
+        Option.exists(found, ({ incarnation }) => only === undefined || incarnation === only)
+          ? Effect.andThen(Effect.sleep("1 millis"), real.stop(name))
+          : Effect.void
+      )
+  }),
   "stop succeeds for a sandbox that is stopped or gone": (real) => ({
     stop: (name) =>
       Effect.flatMap(real.find(name), (found) => (Option.isNone(found) ? Effect.die("gone") : real.stop(name)))

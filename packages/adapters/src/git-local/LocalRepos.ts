@@ -30,6 +30,8 @@ export interface LocalReposOptions {
   readonly directory: string
   /** Whom the repositories belong to that are made for accounts. */
   readonly owner?: RepoOwner
+  /** What the URLs of repositories begin with that anyone may read; https://github.com if not said. */
+  readonly publicUrl?: string
 }
 
 /** Milliseconds after which what is being made belongs to nobody any more, and after which a lock does. */
@@ -100,7 +102,7 @@ const fileAt = Effect.fnUntraced(function* (repository: string, commit: string, 
   return Option.none()
 })
 
-const make = Effect.fnUntraced(function* (root: string, owner: RepoOwner) {
+const make = Effect.fnUntraced(function* (root: string, owner: RepoOwner, publicUrl: string) {
   const making = join(root, ".making")
   const trash = join(root, ".trash")
 
@@ -209,7 +211,7 @@ const make = Effect.fnUntraced(function* (root: string, owner: RepoOwner) {
   )
 
   return RepoHost.of({
-    supports: { name: "local", url: pathToFileURL(root).href.replace(/\/$/, ""), owner },
+    supports: { name: "local", url: pathToFileURL(root).href.replace(/\/$/, ""), owner, publicUrl },
     ensure,
     find,
     remove,
@@ -263,7 +265,11 @@ export const layer = (options: LocalReposOptions): Layer.Layer<RepoHost, Git.Git
       yield* Git.installed
       yield* Git.sweep
       const root = resolve(options.directory)
-      return yield* make(root, options.owner ?? RepoOwner.make("castellan")).pipe(
+      return yield* make(
+        root,
+        options.owner ?? RepoOwner.make("castellan"),
+        options.publicUrl ?? "https://github.com"
+      ).pipe(
         Effect.mapError(
           ({ cause }) =>
             new LocalReposUnavailable({ message: `${root} can't be used for repositories: ${String(cause)}` })

@@ -119,7 +119,7 @@ const make = (options: GitHubOptions) => {
   })
 
   return RepoHost.of({
-    supports: { name: "github", url, owner },
+    supports: { name: "github", url, owner, publicUrl: url },
     ensure: (repo) => Effect.mapError(ensure(repo), unavailable("ensure")),
     find: (repo) =>
       look(repo).pipe(Effect.map(Option.map((seen) => toRepository(repo, seen))), Effect.mapError(unavailable("find"))),

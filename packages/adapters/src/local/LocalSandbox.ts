@@ -9,7 +9,7 @@ import * as Files from "./Files.ts"
 import * as Images from "./Images.ts"
 import { type Isolation, LocalUnavailable } from "./Isolation.ts"
 import { attempt } from "./Host.ts"
-import { emptyDirectory, type Layout } from "./Layout.ts"
+import { emptyDirectory, fresh, type Layout } from "./Layout.ts"
 import * as Locks from "./Locks.ts"
 import * as Machines from "./Machines.ts"
 import { open } from "./Open.ts"
@@ -33,11 +33,12 @@ const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, 
       FiberMap.run(deadlines, key, Effect.ignore(Effect.andThen(Effect.sleep(Math.max(0, moment - now)), then)))
     )
 
-  const stopAs = (name: SandboxName, status: "stopped" | "failed", reason: string | null) =>
+  const stopAs = (name: SandboxName, status: "stopped" | "failed", reason: string | null, only?: string) =>
     locked(name)(
       Effect.gen(function* () {
         const spec = yield* machines.load(name)
-        if (spec !== undefined) yield* machines.stop(spec, status, reason)
+        if (spec === undefined || (only !== undefined && Machines.incarnationOf(spec) !== only)) return
+        yield* machines.stop(spec, status, reason)
       })
     )
 
@@ -69,6 +70,7 @@ const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, 
         createdAt: now,
         expiresAt: now + Duration.toMillis(wanted.lifetime),
         status: "pending",
+        incarnation: fresh(),
         reason: null,
         chain,
         bootId: "",
@@ -86,7 +88,7 @@ const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, 
     if (known.status === "running") return known
     const { spec } = yield* images.finish(known)
     const expiresAt = (yield* Clock.currentTimeMillis) + Duration.toMillis(lifetime)
-    const booted = yield* machines.boot({ ...spec, expiresAt })
+    const booted = yield* machines.boot({ ...spec, expiresAt, incarnation: fresh() })
     yield* expireAt(booted)
     return booted
   })
@@ -163,7 +165,7 @@ const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, 
     findMany: (names) => Effect.map(Effect.forEach(names, find), (found) => found.flatMap(Option.toArray)),
     create: (wanted) => sandbox(locked(wanted.name)(create(wanted))),
     resume: (name, lifetime) => sandbox(locked(name)(resume(name, lifetime))),
-    stop: (name) => stopAs(name, "stopped", null),
+    stop: (name, only) => stopAs(name, "stopped", null, only),
     remove: (name) =>
       locked(name)(machines.remove(name).pipe(Effect.andThen(FiberMap.remove(deadlines, `sandbox ${name}`)))).pipe(
         Effect.andThen(images.collect)

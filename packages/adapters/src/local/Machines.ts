@@ -17,6 +17,8 @@ export interface Spec {
   readonly createdAt: number
   readonly expiresAt: number
   readonly status: "pending" | "running" | "stopped" | "failed"
+  /** Which run of it this is. Not there before runs were told apart. */
+  readonly incarnation?: string
   readonly reason: string | null
   /** Its layers, the newest first. */
   readonly chain: ReadonlyArray<string>
@@ -36,11 +38,15 @@ const isSandboxName = Schema.is(SandboxName)
 
 export const expired = "Its time was up"
 
+/** Which run of it a sandbox is, or was last. */
+export const incarnationOf = (spec: Spec): string => spec.incarnation ?? "first"
+
 export const toSandbox = (spec: Spec): Sandbox =>
   new Sandbox({
     name: spec.name,
     status: spec.status,
     createdAt: DateTime.makeUnsafe(spec.createdAt),
+    incarnation: incarnationOf(spec),
     expiresAt: DateTime.makeUnsafe(spec.expiresAt),
     reason: spec.reason
   })

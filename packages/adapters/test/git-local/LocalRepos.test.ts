@@ -30,7 +30,7 @@ const pushed = Effect.fnUntraced(function* (host: RepoHost["Service"], author: A
 })
 
 const standing = (host: RepoHost["Service"]) =>
-  Effect.scoped(Effect.map(host.fetch(repo, null, []), (found) => Option.getOrUndefined(found)?.commit))
+  Effect.scoped(Effect.map(host.fetch(repo, null, [], "service"), (found) => Option.getOrUndefined(found)?.commit))
 
 const longAgo = (path: string) => utimesSync(path, 1_000_000_000, 1_000_000_000)
 
@@ -341,7 +341,7 @@ describe("A hostile push", () => {
       )
       yield* host.push(repo, firstBranch, Stream.make(bundle))
       assert.strictEqual(Option.getOrThrow(yield* host.tree(repo, null)).entries.length, 2)
-      assert.isTrue(Option.isNone(yield* Effect.scoped(host.fetch(repo, BranchName.make("mai"), []))))
+      assert.isTrue(Option.isNone(yield* Effect.scoped(host.fetch(repo, BranchName.make("mai"), [], "service"))))
     }).pipe(Effect.scoped)
   )
 })

@@ -97,7 +97,11 @@ describe("What GitHub refuses", () => {
       yield* pushed(repo, { file: "1" })
       yield* Effect.gen(function* () {
         const host = yield* RepoHost
-        for (const asked of [host.find(repo), host.tree(repo, null), Effect.scoped(host.fetch(repo, null, []))]) {
+        for (const asked of [
+          host.find(repo),
+          host.tree(repo, null),
+          Effect.scoped(host.fetch(repo, null, [], "service"))
+        ]) {
           const error = yield* unavailable<unknown, unknown, never>(asked)
           assert.deepInclude(error, { retryable: false, retryAfterMs: null })
         }
@@ -119,7 +123,7 @@ describe("What GitHub refuses", () => {
       })
       yield* Effect.gen(function* () {
         const host = yield* RepoHost
-        const found = yield* Effect.scoped(host.fetch(repo, null, []))
+        const found = yield* Effect.scoped(host.fetch(repo, null, [], "service"))
         assert.strictEqual(Option.getOrThrow(found).commit, commit)
         const other = new Repo({ owner: repo.owner, name: RepoName.make("other") })
         for (const asked of [host.remove(repo), host.ensure(other), pushed(repo, { file: "2" }, other.name as never)]) {
@@ -147,7 +151,7 @@ describe("What GitHub refuses", () => {
       const host = yield* RepoHost
       const repo = yield* repoOf("one")
       yield* pushed(repo, { file: "1" })
-      const fetch = Effect.scoped(host.fetch(repo, null, []))
+      const fetch = Effect.scoped(host.fetch(repo, null, [], "service"))
       const git = /\/info\/refs/
       github.faults.plan({ kind: "status", status: 503 }, { path: git })
       assert.deepInclude(yield* unavailable(fetch), { operation: "fetch", retryable: true, retryAfterMs: null })
@@ -172,7 +176,7 @@ describe("What GitHub refuses", () => {
       // The adapter finds out by itself that the branch is where it should be.
       yield* host.push(repo, firstBranch, Stream.make(bundle))
       yield* host.push(repo, firstBranch, Stream.make(bundle))
-      assert.strictEqual(Option.getOrThrow(yield* host.fetch(repo, null, [])).commit, commit)
+      assert.strictEqual(Option.getOrThrow(yield* host.fetch(repo, null, [], "service")).commit, commit)
     }).pipe(Effect.scoped, Effect.provide(emulated()))
   )
 
@@ -236,13 +240,17 @@ describe("What GitHub refuses", () => {
       const commit = yield* pushed(old, { file: "1" })
       github.rename(old.owner, "old", "new")
       assert.isTrue(Option.isNone(yield* host.find(old)))
-      for (const asked of [host.tree(old, null), host.readFile(old, file), Effect.scoped(host.fetch(old, null, []))]) {
+      for (const asked of [
+        host.tree(old, null),
+        host.readFile(old, file),
+        Effect.scoped(host.fetch(old, null, [], "service"))
+      ]) {
         assert.strictEqual((yield* Effect.flip<unknown, { readonly _tag: string }, never>(asked))._tag, "RepoNotFound")
       }
       yield* host.remove(old)
-      assert.strictEqual(Option.getOrThrow(yield* host.fetch(other, null, [])).commit, commit)
+      assert.strictEqual(Option.getOrThrow(yield* host.fetch(other, null, [], "service")).commit, commit)
       yield* host.ensure(old)
-      assert.isTrue(Option.isNone(yield* host.fetch(old, null, [])))
+      assert.isTrue(Option.isNone(yield* host.fetch(old, null, [], "service")))
       assert.strictEqual(github.repositories().length, 2)
     }).pipe(Effect.scoped, Effect.provide(emulated()))
   )

@@ -80,7 +80,7 @@ describe("The token for GitHub", () => {
         [host.remove(repo), /./],
         [host.tree(repo, null), /./],
         [host.readFile(repo, RepoPath.make("file")), /./],
-        [Effect.scoped(host.fetch(repo, null, [])), /info\/refs/],
+        [Effect.scoped(host.fetch(repo, null, [], "service")), /info\/refs/],
         [Effect.provideService(pushed(repo, { file: "2" }), RepoHost, host), /info\/refs/]
       ] as ReadonlyArray<readonly [Effect.Effect<unknown, unknown>, RegExp]>) {
         for (const fault of [
@@ -119,7 +119,10 @@ describe("The token for GitHub", () => {
       // Slow enough to be watched.
       github.faults.plan({ kind: "slow", ms: 100 }, { times: 1000 })
       const pushes = pushed(repo, { file: "2" }, BranchName.make("other"))
-      for (const asked of [Effect.asVoid(Effect.scoped(host.fetch(repo, firstBranch, []))), Effect.asVoid(pushes)]) {
+      for (const asked of [
+        Effect.asVoid(Effect.scoped(host.fetch(repo, firstBranch, [], "service"))),
+        Effect.asVoid(pushes)
+      ]) {
         const running = new Set<string>()
         const files = new Map<string, string>()
         const watch = Effect.sync(() => {

@@ -63,7 +63,7 @@ describe("The settings for GitHub", () => {
         assert.strictEqual(host.supports.url, github.url)
         const repo = yield* repoOf("one")
         const commit = yield* pushed(repo, { file: "1" })
-        assert.strictEqual(Option.getOrThrow(yield* host.fetch(repo, null, [])).commit, commit)
+        assert.strictEqual(Option.getOrThrow(yield* host.fetch(repo, null, [], "service")).commit, commit)
         assert.isTrue(Option.isSome(yield* host.tree(repo, null)))
         const rest = github.requests.filter(({ path }) => path.includes("/repos"))
         assert.isTrue(rest.length > 0 && rest.every(({ path }) => path.startsWith("/api/v3/")))

@@ -57,7 +57,7 @@ export class Checkouts extends Context.Service<
         options: CheckoutOptions,
         known: CommitId | null
       ) {
-        const fetched = yield* host.fetch(repo, options.branch, known === null ? [] : [known])
+        const fetched = yield* host.fetch(repo, options.branch, known === null ? [] : [known], "service")
         if (Option.isNone(fetched)) return null
         const { bundle, commit } = fetched.value
         if (Option.isSome(bundle)) yield* sandboxes.writeFile(sandbox, incoming, bundle.value)

@@ -43,7 +43,12 @@ export interface HostSupport {
   readonly url: string
   /** Whom the repositories belong to that the service makes for accounts. */
   readonly owner: RepoOwner
+  /** What the URLs of repositories begin with that anyone may read, such as `https://github.com`. */
+  readonly publicUrl: string
 }
+
+/** In whose right a repository is read: the service's own, or that of anyone who has no credentials. */
+export type Right = "service" | "anyone"
 
 /** The commits of a branch on their way into a sandbox. */
 export interface Fetched {
@@ -90,11 +95,13 @@ export class RepoHost extends Context.Service<
      * A branch with all its commits, but those that `have` says are there already; ids it does not know are ignored.
      * The default branch if none is named; none if there is no such branch yet. The bundle can be read until the scope
      * closes, whatever becomes of the branch.
+     * In the right of `anyone` it is the repository below `publicUrl`, and no credential is sent.
      */
     readonly fetch: (
       repo: Repo,
       branch: BranchName | null,
-      have: ReadonlyArray<CommitId>
+      have: ReadonlyArray<CommitId>,
+      right: Right
     ) => Effect.Effect<Option.Option<Fetched>, RepoNotFound | RepoUnavailable, Scope.Scope>
     /**
      * Moves a branch, and no other, forward to where the bundle has it, making the branch if need be. Never overwrites:

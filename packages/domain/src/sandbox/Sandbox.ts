@@ -12,6 +12,8 @@ export class Sandbox extends Schema.Class<Sandbox>("Sandbox")({
   name: SandboxName,
   status: SandboxStatus,
   createdAt: Schema.DateTimeUtc,
+  /** Which run of it this is, or the last was: another each time it begins to run. */
+  incarnation: Schema.String,
   /** When its provider stops it by itself. */
   expiresAt: Schema.DateTimeUtc,
   /** Why it stopped or failed, in words for its owner; null while it runs or where nobody knows. */

@@ -7,7 +7,7 @@ import { type SandboxFile, SandboxPath } from "./SandboxFile.ts"
 import { SandboxName } from "./SandboxName.ts"
 import { type Snapshot, SnapshotId } from "./Snapshot.ts"
 
-/** No sandbox bears the name: it never existed, or it was removed. */
+/** No sandbox bears the name: it never existed, it was removed, or its files are lost. */
 export class SandboxGone extends Schema.TaggedError<SandboxGone>()("SandboxGone", { name: SandboxName }) {}
 
 /** The sandbox exists and does not run, so it can't do this. */
@@ -73,10 +73,16 @@ export class SandboxProvider extends Context.Service<
     readonly findMany: (names: ReadonlyArray<SandboxName>) => Effect.Effect<ReadonlyArray<Sandbox>, SandboxUnavailable>
     /** A running sandbox. Idempotent on `name`: a second call gives the first sandbox back, whatever its state. */
     readonly create: (spec: SandboxSpec) => Effect.Effect<Sandbox, SnapshotGone | SandboxUnavailable>
-    /** Runs a stopped sandbox again with its files, for `lifetime` from now; a running one is given back unchanged. */
+    /**
+     * Runs a stopped sandbox again with its files, for `lifetime` from now; a running one is given back unchanged.
+     * `SandboxGone` also where its files are lost: `create` makes it anew then.
+     */
     readonly resume: (name: SandboxName, lifetime: Duration.Duration) => Effect.Effect<Sandbox, Absent>
-    /** Ends every process and keeps the files. Succeeds when the sandbox is already stopped or gone. */
-    readonly stop: (name: SandboxName) => Effect.Effect<void, SandboxUnavailable>
+    /**
+     * Ends every process and keeps the files. Succeeds when the sandbox is already stopped or gone. With `only`, it does
+     * nothing to a sandbox that runs as another incarnation, however late the call arrives.
+     */
+    readonly stop: (name: SandboxName, only?: string) => Effect.Effect<void, SandboxUnavailable>
     /** Ends every process and forgets files and output. Succeeds when the sandbox is already gone. */
     readonly remove: (name: SandboxName) => Effect.Effect<void, SandboxUnavailable>
     /** Moves the moment at which a running sandbox stops by itself, further away by `by`. */

@@ -1,7 +1,7 @@
 /** What every host of repositories promises, as data: run over each of them, and over broken ones to see that it bites. */
 import { type FileTree, RepoPath } from "@castellan/domain/repo/FileTree.ts"
-import { BranchName, CommitId, firstBranch, Repo, RepoName } from "@castellan/domain/repo/Repo.ts"
-import { fileRead, RepoHost } from "@castellan/domain/repo/RepoHost.ts"
+import { BranchName, CommitId, firstBranch, Repo, RepoName, RepoOwner } from "@castellan/domain/repo/Repo.ts"
+import { fileRead, RepoHost, type Right } from "@castellan/domain/repo/RepoHost.ts"
 import * as RepoUrl from "@castellan/domain/repo/RepoUrl.ts"
 import { assert } from "@effect/vitest"
 import { Effect, type Layer, Option, Result, type Scope, Stream } from "effect"
@@ -29,6 +29,9 @@ export interface Author {
   /** The files of a commit that is there, as text. */
   readonly files: (commit: CommitId) => Effect.Effect<Readonly<Record<string, string>>>
 }
+
+/** Puts the branches of a bundle into a repository below the host's `publicUrl`, for anyone to read. */
+export type Publish<R = never> = (repo: Repo, bundle: Uint8Array) => Effect.Effect<void, unknown, R>
 
 /** An author without any commits. */
 export type NewAuthor = Effect.Effect<Author, never, Scope.Scope>
@@ -94,9 +97,10 @@ const fileText = Effect.fnUntraced(function* (repo: Repo, file: string) {
 const fetched = Effect.fnUntraced(function* (
   repo: Repo,
   branch: BranchName | null,
-  have: ReadonlyArray<CommitId> = []
+  have: ReadonlyArray<CommitId> = [],
+  right: Right = "service"
 ) {
-  const found = Option.getOrThrow(yield* (yield* RepoHost).fetch(repo, branch, have))
+  const found = Option.getOrThrow(yield* (yield* RepoHost).fetch(repo, branch, have, right))
   const pieces = Option.isSome(found.bundle) ? yield* Stream.runCollect(found.bundle.value) : undefined
   return { branch: found.branch, commit: found.commit, bundle: pieces && Uint8Array.from(Buffer.concat(pieces)) }
 })
@@ -104,18 +108,32 @@ const fetched = Effect.fnUntraced(function* (
 /** Where a branch stands. */
 const standing = (repo: Repo, branch: BranchName | null) =>
   Effect.flatMap(RepoHost, (host) =>
-    Effect.map(host.fetch(repo, branch, []), (found) => Option.getOrUndefined(found)?.commit)
+    Effect.map(host.fetch(repo, branch, [], "service"), (found) => Option.getOrUndefined(found)?.commit)
   )
 
-/** The promises, with authors who speak the host's bundles. */
-export const promises = (newAuthor: NewAuthor): Promises<RepoHost> => ({
+/** A repository that anyone may read, with these files on its default branch; empty if there are none. */
+const published = Effect.fnUntraced(function* <R>(
+  author: Author,
+  publish: Publish<R>,
+  branches: Readonly<Record<string, CommitId>>
+) {
+  const name = RepoName.make(`t-${SecureRandom.uuidV4Unsafe()}`)
+  const repo = new Repo({ owner: RepoOwner.make("somebody"), name })
+  yield* publish(repo, yield* author.bundle(branches))
+  return repo
+})
+
+/** The promises, with authors who speak the host's bundles, and a way to repositories that anyone may read. */
+export const promises = <R = never>(newAuthor: NewAuthor, publish: Publish<R>): Promises<R | RepoHost> => ({
   "a host's URL is one, and leads to each of its repositories": () =>
     Effect.gen(function* () {
-      const { owner, url } = (yield* RepoHost).supports
-      assert.isFalse(url.endsWith("/"))
+      const { owner, publicUrl, url } = (yield* RepoHost).supports
       const repo = new Repo({ owner, name: RepoName.make("a.Name_") })
-      const whole = new URL(RepoUrl.urlOf(url, repo)).href
-      assert.deepStrictEqual(RepoUrl.parse(url, whole), Option.some(repo))
+      for (const base of [url, publicUrl]) {
+        assert.isFalse(base.endsWith("/"))
+        const whole = new URL(RepoUrl.urlOf(base, repo)).href
+        assert.deepStrictEqual(RepoUrl.parse(base, whole), Option.some(repo))
+      }
     }),
 
   "a new repository is private and empty, and begins with the branch main": () =>
@@ -204,8 +222,8 @@ export const promises = (newAuthor: NewAuthor): Promises<RepoHost> => ({
         assert.strictEqual(yield* tagOf(host.tree(repo, null)), "RepoNotFound")
         assert.strictEqual(yield* tagOf(host.tree(repo, "whatever")), "RepoNotFound")
         assert.strictEqual(yield* tagOf(host.readFile(repo, path("file"))), "RepoNotFound")
-        assert.strictEqual(yield* tagOf(host.fetch(repo, null, [])), "RepoNotFound")
-        assert.strictEqual(yield* tagOf(host.fetch(repo, main, [])), "RepoNotFound")
+        assert.strictEqual(yield* tagOf(host.fetch(repo, null, [], "service")), "RepoNotFound")
+        assert.strictEqual(yield* tagOf(host.fetch(repo, main, [], "service")), "RepoNotFound")
         assert.strictEqual(yield* tagOf(push(repo, main, bundle)), "RepoNotFound")
         assert.isTrue(Option.isNone(yield* host.find(repo)))
       })
@@ -402,12 +420,12 @@ export const promises = (newAuthor: NewAuthor): Promises<RepoHost> => ({
       Effect.fnUntraced(function* (repo) {
         const host = yield* RepoHost
         const author = yield* newAuthor
-        for (const branch of [null, main]) assert.isTrue(Option.isNone(yield* host.fetch(repo, branch, [])))
+        for (const branch of [null, main]) assert.isTrue(Option.isNone(yield* host.fetch(repo, branch, [], "service")))
         const commit = yield* pushed(author, repo, { a: "1" })
         yield* pushed(author, repo, { a: "2" }, { branch: other, parents: [commit] })
         // Neither the beginning of a branch's name is a branch, nor its end.
         for (const branch of ["none", "other", "branch", "mai", "heads/main"].map((name) => BranchName.make(name))) {
-          assert.isTrue(Option.isNone(yield* host.fetch(repo, branch, [commit])), branch)
+          assert.isTrue(Option.isNone(yield* host.fetch(repo, branch, [commit], "service")), branch)
         }
       })
     ),
@@ -446,11 +464,48 @@ export const promises = (newAuthor: NewAuthor): Promises<RepoHost> => ({
         const host = yield* RepoHost
         const author = yield* newAuthor
         const first = yield* pushed(author, repo, { a: "1" })
-        const found = Option.getOrThrow(yield* host.fetch(repo, null, []))
+        const found = Option.getOrThrow(yield* host.fetch(repo, null, [], "service"))
         yield* pushed(author, repo, { a: "2" }, { parents: [first] })
         yield* host.remove(repo)
         const bundle = Buffer.concat(yield* Stream.runCollect(Option.getOrThrow(found.bundle)))
         assert.deepStrictEqual(yield* (yield* newAuthor).take(bundle), { [main]: first })
+      })
+    ),
+
+  "a repository that is public is fetched in the right of anyone, as the service fetches its own": () =>
+    Effect.scoped(
+      Effect.gen(function* () {
+        const author = yield* newAuthor
+        const first = yield* author.commit({ a: "1" })
+        const second = yield* author.commit({ a: "2" }, [first])
+        const aside = yield* author.commit({ a: "aside" }, [first])
+        const repo = yield* published(author, publish, { [main]: second, [other]: aside })
+        const reader = yield* newAuthor
+        const whole = yield* fetched(repo, null, [], "anyone")
+        assert.deepStrictEqual([whole.branch, whole.commit], [main, second])
+        assert.deepStrictEqual(yield* reader.take(whole.bundle!), { [main]: second })
+        assert.deepStrictEqual(yield* reader.files(second), { a: "2" })
+        const rest = yield* fetched(repo, other, [unknownCommit, second], "anyone")
+        assert.deepStrictEqual([rest.branch, rest.commit], [other, aside])
+        assert.isTrue(Result.isFailure(yield* Effect.result((yield* newAuthor).take(rest.bundle!))))
+        assert.deepStrictEqual(yield* reader.take(rest.bundle!), { [other]: aside })
+        assert.isUndefined((yield* fetched(repo, main, [second], "anyone")).bundle)
+        const host = yield* RepoHost
+        assert.isTrue(Option.isNone(yield* host.fetch(repo, BranchName.make("none"), [], "anyone")))
+      })
+    ),
+
+  "a repository that is private, or not there, is not found in the right of anyone": () =>
+    made(
+      Effect.fnUntraced(function* (repo) {
+        const host = yield* RepoHost
+        const commit = yield* pushed(yield* newAuthor, repo, { secret: "1" })
+        const nowhere = new Repo({ owner: repo.owner, name: RepoName.make(`${repo.name}-not`) })
+        for (const one of [repo, nowhere]) {
+          for (const branch of [null, main]) {
+            assert.strictEqual(yield* tagOf(host.fetch(one, branch, [commit], "anyone")), "RepoNotFound")
+          }
+        }
       })
     ),
 
@@ -575,5 +630,9 @@ export const promises = (newAuthor: NewAuthor): Promises<RepoHost> => ({
 })
 
 /** Holds a host to its promises. */
-export const contract = <E>(subject: string, layer: Layer.Layer<RepoHost, E>, author: NewAuthor) =>
-  holds("RepoHost", subject, layer, promises(author))
+export const contract = <R, E>(
+  subject: string,
+  layer: Layer.Layer<R | RepoHost, E>,
+  author: NewAuthor,
+  publish: Publish<R>
+) => holds("RepoHost", subject, layer, promises(author, publish))

@@ -183,6 +183,66 @@ export const promises: Record<string, Promise> = {
       })
     ),
 
+  "each run of a sandbox is an incarnation of its own, and all who tell of it tell the same": () =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const provider = yield* SandboxProvider
+        const told = Effect.fnUntraced(function* () {
+          const { incarnation } = Option.getOrThrow(yield* provider.find(name))
+          const [one] = yield* provider.findMany([name])
+          const made = yield* provider.create(specOf(name))
+          for (const other of [one!, made]) assert.strictEqual(other.incarnation, incarnation)
+          return incarnation
+        })
+        const first = yield* told()
+        assert.notStrictEqual(first, "")
+        assert.strictEqual((yield* provider.extend(name, Duration.minutes(1))).incarnation, first)
+        assert.strictEqual((yield* provider.resume(name, Duration.minutes(1))).incarnation, first)
+        yield* provider.stop(name)
+        assert.strictEqual(yield* told(), first)
+        const second = (yield* provider.resume(name, Duration.minutes(5))).incarnation
+        assert.strictEqual(yield* told(), second)
+        yield* provider.remove(name)
+        const third = (yield* provider.create(specOf(name))).incarnation
+        assert.strictEqual(yield* told(), third)
+        assert.strictEqual(new Set([first, second, third]).size, 3)
+      })
+    ),
+
+  "a stop that is meant for one run stops no other, however late it arrives": () =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const provider = yield* SandboxProvider
+        const first = Option.getOrThrow(yield* provider.find(name)).incarnation
+        yield* provider.stop(name, first)
+        yield* provider.stop(name, first)
+        yield* provider.stop(unknown, first)
+        assert.strictEqual(Option.getOrThrow(yield* provider.find(name)).status, "stopped")
+        const second = yield* provider.resume(name, Duration.minutes(5))
+        yield* provider.stop(name, first)
+        assert.deepStrictEqual(Option.getOrThrow(yield* provider.find(name)), second)
+        yield* provider.stop(name, second.incarnation)
+        assert.strictEqual(Option.getOrThrow(yield* provider.find(name)).status, "stopped")
+      })
+    ),
+
+  "a stop that is meant for the run before never stops the one that begins meanwhile": () =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const provider = yield* SandboxProvider
+        for (let round = 0; round < 3; round++) {
+          const { incarnation } = Option.getOrThrow(yield* provider.find(name))
+          yield* provider.stop(name)
+          const stop = provider.stop(name, incarnation)
+          const [, resumed] = yield* Effect.all([stop, provider.resume(name, Duration.minutes(5)), stop, stop], {
+            concurrency: "unbounded"
+          })
+          assert.deepStrictEqual(Option.getOrThrow(yield* provider.find(name)), resumed)
+          assert.strictEqual(resumed.status, "running")
+        }
+      })
+    ),
+
   "stop succeeds for a sandbox that is stopped or gone": () =>
     created(
       Effect.fnUntraced(function* (name) {

@@ -14,7 +14,8 @@ import {
   RepoFileNotFound,
   RepoFileTooLarge,
   RepoHost,
-  RepoNotFound
+  RepoNotFound,
+  type Right
 } from "@castellan/domain/repo/RepoHost.ts"
 import { Context, Effect, Layer, Option, Stream } from "effect"
 import * as MemoryGit from "./MemoryGit.ts"
@@ -33,6 +34,8 @@ export class MemoryRepos extends Context.Service<
     readonly repos: () => ReadonlyArray<Repo>
     /** Where a branch stands, the default one if none is named; undefined where there is no commit. */
     readonly commit: (repo: Repo, branch?: BranchName) => MemoryGit.MemoryCommit | undefined
+    /** Puts the branches of a bundle into a repository that anyone may read, made if need be. */
+    readonly publish: (repo: Repo, bundle: Uint8Array) => Effect.Effect<void>
     /** How often the host was asked. */
     readonly calls: () => number
   }
@@ -59,6 +62,7 @@ const fileAt = (files: MemoryGit.Files, path: string, follow = links): MemoryGit
 export const layer = Layer.effectContext(
   Effect.sync(() => {
     const all = new Map<string, Kept>()
+    const published = new Map<string, Kept>()
     let calls = 0
 
     const counted = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
@@ -69,9 +73,9 @@ export const layer = Layer.effectContext(
 
     const keyOf = ({ name, owner }: Repo) => `${owner}/${name}`.toLowerCase()
 
-    const get = (repo: Repo) =>
+    const get = (repo: Repo, right: Right = "service") =>
       Effect.suspend(() => {
-        const kept = all.get(keyOf(repo))
+        const kept = (right === "service" ? all : published).get(keyOf(repo))
         return kept === undefined ? Effect.fail(new RepoNotFound({ repo })) : Effect.succeed(kept)
       })
 
@@ -88,7 +92,12 @@ export const layer = Layer.effectContext(
     }
 
     const host = RepoHost.of({
-      supports: { name: "memory", url: "https://repositories.memory.test", owner: RepoOwner.make("castellan") },
+      supports: {
+        name: "memory",
+        url: "https://repositories.memory.test",
+        owner: RepoOwner.make("castellan"),
+        publicUrl: "https://public.memory.test"
+      },
       ensure: (repo) => counted(Effect.sync(() => ensured(repo).repository)),
       find: (repo) =>
         counted(
@@ -109,8 +118,8 @@ export const layer = Layer.effectContext(
         if (file === undefined) return yield* new RepoFileNotFound({ path })
         return file.bytes.length > fileRead ? yield* new RepoFileTooLarge({ path }) : file.bytes
       }, counted),
-      fetch: Effect.fnUntraced(function* (repo, named, have) {
-        const kept = yield* get(repo)
+      fetch: Effect.fnUntraced(function* (repo, named, have, right) {
+        const kept = yield* get(repo, right)
         const branch = named ?? kept.repository.defaultBranch
         const head = headOf(kept, branch)
         if (head === undefined) return Option.none()
@@ -147,6 +156,18 @@ export const layer = Layer.effectContext(
         const kept = all.get(keyOf(repo))
         return kept && headOf(kept, branch)
       },
+      publish: (repo, bytes) =>
+        Effect.sync(() => {
+          const bundle = Option.getOrThrow(MemoryGit.decode(bytes))
+          const kept = published.get(keyOf(repo)) ?? {
+            repository: new Repository({ repo, defaultBranch: firstBranch, isPrivate: false }),
+            branches: new Map(),
+            commits: new Map()
+          }
+          kept.commits = Option.getOrThrow(MemoryGit.unbundled(kept.commits, bundle))
+          for (const [branch, commit] of Object.entries(bundle.branches)) kept.branches.set(branch, commit)
+          published.set(keyOf(repo), kept)
+        }),
       calls: () => calls
     })
     return Context.make(RepoHost, host).pipe(Context.add(MemoryRepos, handle))

@@ -22,8 +22,10 @@ interface Machine {
   readonly createdAt: number
   expiresAt: number
   status: SandboxStatus
+  incarnation: string
   reason: string | null
   readonly files: MemoryFiles
+  hasFiles: boolean
   readonly commands: Map<CommandId, MemoryCommand>
 }
 
@@ -35,6 +37,8 @@ export class MemorySandboxes extends Context.Service<
     readonly names: () => ReadonlyArray<SandboxName>
     /** The snapshots there are. */
     readonly snapshots: () => ReadonlyArray<SnapshotId>
+    /** Loses the files of a sandbox, which stops: who resumes it finds it gone. */
+    readonly lose: (name: SandboxName) => Effect.Effect<void>
     /** How often the provider was asked. */
     readonly calls: () => number
   }
@@ -46,6 +50,7 @@ export const layer = Layer.effectContext(
     const machines = new Map<SandboxName, Machine>()
     const snapshots = new Map<SnapshotId, { readonly snapshot: Snapshot; readonly files: MemoryFiles }>()
     let taken = 0
+    let runs = 0
     const expiries = yield* FiberMap.make<SandboxName>()
     const scope = yield* Effect.scope
     let calls = 0
@@ -61,12 +66,13 @@ export const layer = Layer.effectContext(
         name: machine.name,
         status: machine.status,
         createdAt: DateTime.makeUnsafe(machine.createdAt),
+        incarnation: machine.incarnation,
         expiresAt: DateTime.makeUnsafe(machine.expiresAt),
         reason: machine.reason
       })
 
-    const halt = Effect.fnUntraced(function* (machine: Machine, reason: string | null) {
-      if (machine.status !== "running") return
+    const halt = Effect.fnUntraced(function* (machine: Machine, reason: string | null, only = machine.incarnation) {
+      if (machine.status !== "running" || machine.incarnation !== only) return
       machine.status = "stopped"
       machine.reason = reason
       const now = yield* Clock.currentTimeMillis
@@ -111,11 +117,11 @@ export const layer = Layer.effectContext(
           )
         ),
       create: Effect.fnUntraced(function* ({ from, lifetime, name }) {
+        const now = yield* Clock.currentTimeMillis
         const known = machines.get(name)
         if (known !== undefined) return toSandbox(known)
         const image = Option.isSome(from) ? snapshots.get(from.value)?.files : new MemoryFiles()
         if (image === undefined) return yield* new SnapshotGone({ id: Option.getOrThrow(from) })
-        const now = yield* Clock.currentTimeMillis
         const files = image.copy()
         const expiresAt = now + Duration.toMillis(lifetime)
         const machine: Machine = {
@@ -123,8 +129,10 @@ export const layer = Layer.effectContext(
           createdAt: now,
           expiresAt,
           status: "running",
+          incarnation: `run-${runs++}`,
           reason: null,
           files,
+          hasFiles: true,
           commands: new Map()
         }
         machines.set(name, machine)
@@ -132,17 +140,23 @@ export const layer = Layer.effectContext(
         return toSandbox(machine)
       }, counted),
       resume: Effect.fnUntraced(function* (name, lifetime) {
+        const now = yield* Clock.currentTimeMillis
         const machine = yield* get(name)
         if (machine.status === "running") return toSandbox(machine)
-        machine.expiresAt = (yield* Clock.currentTimeMillis) + Duration.toMillis(lifetime)
+        if (!machine.hasFiles) {
+          machines.delete(name)
+          return yield* new SandboxGone({ name })
+        }
+        machine.expiresAt = now + Duration.toMillis(lifetime)
         machine.status = "running"
+        machine.incarnation = `run-${runs++}`
         machine.reason = null
         yield* expire(machine)
         return toSandbox(machine)
       }, counted),
-      stop: Effect.fnUntraced(function* (name) {
+      stop: Effect.fnUntraced(function* (name, only) {
         const machine = machines.get(name)
-        if (machine !== undefined) yield* halt(machine, null)
+        if (machine !== undefined) yield* halt(machine, null, only)
       }, counted),
       remove: Effect.fnUntraced(function* (name) {
         const machine = machines.get(name)
@@ -233,6 +247,12 @@ export const layer = Layer.effectContext(
     const handle = MemorySandboxes.of({
       names: () => [...machines.keys()],
       snapshots: () => [...snapshots.keys()],
+      lose: Effect.fnUntraced(function* (name) {
+        const machine = machines.get(name)
+        if (machine === undefined) return
+        machine.hasFiles = false
+        yield* halt(machine, "Its files are lost")
+      }),
       calls: () => calls
     })
     return Context.make(SandboxProvider, provider).pipe(Context.add(MemorySandboxes, handle))
