@@ -6,8 +6,13 @@ import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import type { IdempotencyStore } from "@castellan/domain/identity/IdempotencyStore.ts"
 import type { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
 import type { PlatformAdmin } from "@castellan/domain/identity/PlatformAdmin.ts"
+import type { BaseImageStore } from "@castellan/domain/sandbox/BaseImageStore.ts"
+import type { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import type { SnapshotKey } from "@castellan/domain/account/KeptSnapshot.ts"
+import type { Step } from "@castellan/domain/session/Lifecycle.ts"
+import type { SessionId } from "@castellan/domain/session/Session.ts"
+import type { SessionStore } from "@castellan/domain/session/SessionStore.ts"
 import type { RunId } from "@castellan/domain/task/TaskRun.ts"
 import type { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
 import { assert, it } from "@effect/vitest"
@@ -18,12 +23,15 @@ import { fileURLToPath } from "node:url"
 /** The stores, each with its members that take no proof of access: they are of the server's own, not a request's. */
 interface Unscoped {
   AccountStore: [AccountStore["Service"], "listUnfinished" | "listExpired"]
+  BaseImageStore: [BaseImageStore["Service"], keyof BaseImageStore["Service"]]
   EnvironmentStore: [EnvironmentStore["Service"], "listUnneeded"]
+  EventStore: [EventStore["Service"], "sweep"]
   IdempotencyStore: [IdempotencyStore["Service"], "sweep"]
   IdentityStore: [
     IdentityStore["Service"],
     "addAccount" | "findAccount" | "findPlatformAdmin" | "findKey" | "recordUse" | "tiesBetween"
   ]
+  SessionStore: [SessionStore["Service"], "claimDue" | "ownerOf"]
   TaskRunStore: [TaskRunStore["Service"], never]
 }
 
@@ -44,9 +52,12 @@ type AsSaid = { readonly [Name in keyof Unscoped]: Same<UnscopedOf<Unscoped[Name
 
 const asSaid: AsSaid = {
   AccountStore: true,
+  BaseImageStore: true,
   EnvironmentStore: true,
+  EventStore: true,
   IdempotencyStore: true,
   IdentityStore: true,
+  SessionStore: true,
   TaskRunStore: true
 }
 
@@ -55,10 +66,13 @@ export const withoutScope = (
   accounts: AccountStore["Service"],
   environments: EnvironmentStore["Service"],
   runs: TaskRunStore["Service"],
+  sessions: SessionStore["Service"],
+  events: EventStore["Service"],
   lookalike: { readonly account: AccountId },
   name: SandboxName,
   run: RunId,
-  key: SnapshotKey
+  key: SnapshotKey,
+  session: SessionId
 ) => [
   // @ts-expect-error a row is not read by its name alone
   accounts.get(name),
@@ -71,7 +85,22 @@ export const withoutScope = (
   // @ts-expect-error a snapshot is not dropped by its key alone
   environments.drop(key),
   // @ts-expect-error a run is not read by its id alone
-  runs.get(run)
+  runs.get(run),
+  // @ts-expect-error a session is not read by its id alone
+  sessions.get(session),
+  // @ts-expect-error nor are events read without saying whose
+  events.read(null, 1)
+]
+
+/** Never called: of what becomes of a session nothing is written that was not found to be a legal step. */
+export const withoutStep = (sessions: SessionStore["Service"], scope: AccountScope, step: Step) => [
+  sessions.take(scope, step),
+  // @ts-expect-error a session is not a step
+  sessions.take(scope, step.session),
+  // @ts-expect-error what looks like a step is not one
+  sessions.take(scope, { session: step.session, event: step.event, isStep: true }),
+  // @ts-expect-error nor is a copy of one
+  sessions.take(scope, { ...step })
 ]
 
 it("every store is looked at", () => {

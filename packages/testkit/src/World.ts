@@ -2,11 +2,14 @@
 import { Aead, Digest, Mac, SecureRandom } from "effect/crypto"
 import { Layer } from "effect"
 import * as MemoryAccountStore from "./fakes/MemoryAccountStore.ts"
+import * as MemoryBaseImageStore from "./fakes/MemoryBaseImageStore.ts"
 import * as MemoryEnvironmentStore from "./fakes/MemoryEnvironmentStore.ts"
+import * as MemoryEventStore from "./fakes/MemoryEventStore.ts"
 import * as MemoryIdempotencyStore from "./fakes/MemoryIdempotencyStore.ts"
 import * as MemoryIdentityStore from "./fakes/MemoryIdentityStore.ts"
 import * as MemoryRepoHost from "./fakes/MemoryRepoHost.ts"
 import * as MemorySandbox from "./fakes/MemorySandbox.ts"
+import * as MemorySessionStore from "./fakes/MemorySessionStore.ts"
 import * as MemoryTaskRuns from "./fakes/MemoryTaskRuns.ts"
 
 /** The ports, with the fakes' own handles visible beside them. */
@@ -16,6 +19,9 @@ export const layer = Layer.mergeAll(
   MemoryAccountStore.layer,
   MemoryEnvironmentStore.layer,
   MemoryTaskRuns.layer,
+  MemoryEventStore.layer,
+  MemorySessionStore.layer,
+  MemoryBaseImageStore.layer,
   MemorySandbox.layer,
   MemoryRepoHost.layer
 )

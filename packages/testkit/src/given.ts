@@ -4,6 +4,7 @@ import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { CurrentActor } from "@castellan/domain/identity/CurrentActor.ts"
 import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
 import { PlatformAdmin } from "@castellan/domain/identity/PlatformAdmin.ts"
+import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { queued, RunId, type TaskName, type TaskRun } from "@castellan/domain/task/TaskRun.ts"
 import { DateTime, Effect, type Schema } from "effect"
 import { SecureRandom } from "effect/crypto"
@@ -34,12 +35,18 @@ export const platformAdmin = Effect.flatMap(account({ platformAdmin: true }), (a
 /** A run of the scope's account that nobody else has; of a task that nothing works on, unless it says otherwise. */
 export const run = (
   scope: AccountScope,
-  more: { readonly task?: TaskName; readonly input?: Schema.Json; readonly at?: DateTime.Utc } = {}
+  more: {
+    readonly task?: TaskName
+    readonly input?: Schema.Json
+    readonly sandbox?: SandboxName
+    readonly at?: DateTime.Utc
+  } = {}
 ): TaskRun =>
   queued({
     id: RunId.make(`run_${SecureRandom.uuidV4Unsafe().replaceAll("-", "")}`),
     account: scope.account,
     task: more.task ?? "session-lifecycle",
     input: more.input ?? null,
+    sandbox: more.sandbox ?? null,
     at: more.at ?? DateTime.makeUnsafe(1_700_000_000_123)
   })

@@ -111,7 +111,12 @@ export class AccountSandboxes extends Context.Service<
             command: commandFor(work),
             timeoutMs: Duration.toMillis(defaultTimeout)
           })
-          const run = yield* runs.start(scope, { task: "run-sandbox-command", input, id: RunId.make(`run_${nonce}`) })
+          const run = yield* runs.start(scope, {
+            task: "run-sandbox-command",
+            input,
+            sandbox: name,
+            id: RunId.make(`run_${nonce}`)
+          })
           return run.id
         })
 

@@ -24,7 +24,7 @@ export class AccountStore extends Context.Service<
      * Writes a row of the scope's account. Idempotent on the name: gives back the row that stands, the first one
      * written. A name of another account gives none and changes nothing. Fails if the account has `limit` live ones
      * already, however many ask at once: rows that are pending, running or stopping and, at the new one's `createdAt`,
-     * not expired.
+     * not expired. With a row an event of its status is written, at its `createdAt`.
      */
     readonly add: (
       scope: AccountScope,
@@ -37,7 +37,8 @@ export class AccountStore extends Context.Service<
     readonly list: (scope: AccountScope, page: Page) => Effect.Effect<PageOf<AccountSandbox>>
     /**
      * Records how sandboxes of the scope's account were seen, in one write, and gives the names of those it recorded;
-     * other accounts' rows, and rows whose files were removed, stay as they are.
+     * other accounts' rows, and rows whose files were removed, stay as they are. Where the status changed, an event is
+     * written with it, with the sighting's reason.
      */
     readonly see: (scope: AccountScope, sightings: ReadonlyArray<Sighting>) => Effect.Effect<ReadonlySet<SandboxName>>
     /** Of all accounts: rows that were `pending` before `before`, oldest first, `limit` at most. */
@@ -51,7 +52,8 @@ export class AccountStore extends Context.Service<
     readonly listExpired: (before: DateTime.Utc, limit: number) => Effect.Effect<ReadonlyArray<AccountSandbox>>
     /**
      * Records that the files of sandboxes of the scope's account were removed at `at`, with the reason; they are
-     * stopped then, or stay failed. Those that were removed before stay as they are.
+     * stopped then, or stay failed. Those that were removed before stay as they are. With each an event is written that
+     * it was removed.
      */
     readonly removed: (
       scope: AccountScope,

@@ -150,7 +150,7 @@ export class HeldSandboxes extends Context.Service<
           const { command, timeout } = wanted
           const input = encodeInput({ sandbox: name, command, timeoutMs: Duration.toMillis(timeout) })
           const id = RunId.make(`run_${yield* nonceOf(wanted.nonce)}`)
-          return yield* runs.start(scope, { task: "run-sandbox-command", input, id })
+          return yield* runs.start(scope, { task: "run-sandbox-command", input, sandbox: name, id })
         })
 
         const snapshot = Effect.fn("HeldSandboxes.snapshot")(function* (

@@ -1,5 +1,6 @@
-import { DateTime, Option, Schema } from "effect"
+import { DateTime, Duration, Option, Schema } from "effect"
 import { AccountId } from "../identity/Account.ts"
+import { SandboxName } from "../sandbox/SandboxName.ts"
 
 export const RunId = Schema.String.check(Schema.isPattern(/^run_[A-Za-z0-9]{1,60}$/)).pipe(Schema.brand("RunId"))
 export type RunId = typeof RunId.Type
@@ -34,6 +35,8 @@ export class TaskRun extends Schema.Class<TaskRun>("TaskRun")({
   id: RunId,
   account: AccountId,
   task: TaskName,
+  /** The sandbox it works in, if that is one; while it is live that sandbox is not put to sleep. */
+  sandbox: Schema.NullOr(SandboxName),
   /** What the task was given; each task knows its own shape. */
   input: Schema.Json,
   status: RunStatus,
@@ -54,12 +57,16 @@ export class TaskRun extends Schema.Class<TaskRun>("TaskRun")({
 
 /** A run as it is when it is asked for. */
 export const queued = (
-  asked: Pick<TaskRun, "id" | "account" | "task" | "input"> & { readonly at: DateTime.Utc }
+  asked: Pick<TaskRun, "id" | "account" | "task" | "input"> & {
+    readonly at: DateTime.Utc
+    readonly sandbox?: SandboxName | null
+  }
 ): TaskRun =>
   new TaskRun({
     id: asked.id,
     account: asked.account,
     task: asked.task,
+    sandbox: asked.sandbox ?? null,
     input: asked.input,
     status: "QUEUED",
     attempt: 0,
@@ -122,6 +129,13 @@ export const advance = (
     })
   )
 }
+
+/** How long a run may wait and work before it no longer keeps its sandbox awake: longer than any command may take. */
+const holdsAtMost = Duration.hours(25)
+
+/** Whether a run keeps its sandbox awake: it is live, and not so old that something must have gone wrong with it. */
+export const isHolding = (run: TaskRun, now: DateTime.Utc): boolean =>
+  !hasEnded(run) && run.createdAt.epochMilliseconds + Duration.toMillis(holdsAtMost) > now.epochMilliseconds
 
 /** Milliseconds from its start to its end, or to `now` while it runs; 0 before it starts. */
 export const duration = (run: TaskRun, now: DateTime.Utc): number =>

@@ -4,6 +4,7 @@ import { AccountScope } from "../identity/AccountScope.ts"
 import { newNonce } from "../newNonce.ts"
 import type { Page, PageOf } from "../Page.ts"
 import type { OutputPosition } from "../sandbox/Command.ts"
+import type { SandboxName } from "../sandbox/SandboxName.ts"
 import { type OutputText, toText } from "../sandbox/OutputText.ts"
 import { SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
 import { commandOf, decodeInput, storedOutput } from "./CommandRun.ts"
@@ -33,6 +34,8 @@ export type RunEvent =
 export interface NewRun {
   readonly task: TaskName
   readonly input: Schema.Json
+  /** The sandbox it works in, if that is one. */
+  readonly sandbox?: SandboxName
   readonly id?: RunId
 }
 
@@ -84,6 +87,7 @@ export class TaskRuns extends Context.Service<
           account: scope.account,
           task: wanted.task,
           input: wanted.input,
+          sandbox: wanted.sandbox ?? null,
           at: yield* DateTime.now
         })
         yield* runner.enqueue(run)

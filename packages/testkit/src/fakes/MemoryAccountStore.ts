@@ -1,9 +1,12 @@
 import { AccountSandbox } from "@castellan/domain/account/AccountSandbox.ts"
 import { AccountStore, SandboxQuotaReached } from "@castellan/domain/account/AccountStore.ts"
 import type { AccountTotal } from "@castellan/domain/account/AccountTotal.ts"
+import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
+import { SandboxEvent } from "@castellan/domain/sandbox/SandboxEvent.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
-import { type DateTime, Effect, Layer, Option } from "effect"
+import { DateTime, Effect, Layer, Option } from "effect"
+import * as MemoryEventStore from "./MemoryEventStore.ts"
 import * as MemoryIdentityStore from "./MemoryIdentityStore.ts"
 import { pageOf } from "./pageOf.ts"
 
@@ -14,13 +17,21 @@ const isLive = ({ expiresAt, status }: AccountSandbox, now: DateTime.Utc) =>
 /** When it was over: it expired, or, if it was never made, it was written. */
 const endOf = ({ createdAt, expiresAt }: AccountSandbox) => (expiresAt ?? createdAt).epochMilliseconds
 
-const make = (identities: IdentityStore["Service"]) => {
+const make = (identities: IdentityStore["Service"], events: MemoryEventStore.MemoryEvents["Service"]) => {
   const rows = new Map<SandboxName, AccountSandbox>()
 
   const own = (scope: { readonly account: string }, name: SandboxName) =>
     Option.filter(Option.fromUndefinedOr(rows.get(name)), (row) => row.account === scope.account)
 
   const of = (scope: { readonly account: string }) => [...rows.values()].filter((row) => row.account === scope.account)
+
+  const tell = (
+    scope: AccountScope,
+    { account, name, reason }: AccountSandbox,
+    now: AccountSandbox["status"] | "removed",
+    at: DateTime.Utc
+  ) =>
+    events.write(scope, new SandboxEvent({ account, type: `sandbox.${now}`, sandbox: name, session: null, reason, at }))
 
   return AccountStore.of({
     add: (scope, sandbox, limit) =>
@@ -30,6 +41,7 @@ const make = (identities: IdentityStore["Service"]) => {
             return Effect.fail(new SandboxQuotaReached({ account: scope.account, limit }))
           }
           rows.set(sandbox.name, new AccountSandbox({ ...sandbox, account: scope.account }))
+          tell(scope, sandbox, sandbox.status, sandbox.createdAt)
         }
         return Effect.succeed(own(scope, sandbox.name))
       }),
@@ -37,12 +49,14 @@ const make = (identities: IdentityStore["Service"]) => {
     list: (scope, page) =>
       Effect.sync(() => pageOf(of(scope), page, (row) => ({ at: row.createdAt.epochMilliseconds, id: row.name }))),
     see: (scope, sightings) =>
-      Effect.sync(() => {
+      Effect.map(DateTime.now, (now) => {
         const recorded = new Set<SandboxName>()
         for (const { expiresAt, name, reason, status } of sightings) {
           const row = Option.filter(own(scope, name), ({ removedAt }) => removedAt === null)
           if (Option.isNone(row)) continue
-          rows.set(name, new AccountSandbox({ ...row.value, status, expiresAt, reason }))
+          const seen = new AccountSandbox({ ...row.value, status, expiresAt, reason })
+          rows.set(name, seen)
+          if (status !== row.value.status) tell(scope, seen, status, now)
           recorded.add(name)
         }
         return recorded
@@ -73,7 +87,9 @@ const make = (identities: IdentityStore["Service"]) => {
         for (const row of of(scope)) {
           if (row.removedAt !== null || !names.includes(row.name)) continue
           const status = row.status === "failed" ? "failed" : "stopped"
-          rows.set(row.name, new AccountSandbox({ ...row, status, removedAt: at, reason }))
+          const removed = new AccountSandbox({ ...row, status, removedAt: at, reason })
+          rows.set(row.name, removed)
+          tell(scope, removed, "removed", at)
         }
       }),
     totals: Effect.fnUntraced(function* (_, page) {
@@ -94,6 +110,9 @@ const make = (identities: IdentityStore["Service"]) => {
 }
 
 /** Rows of accounts' sandboxes in memory. */
-export const layer = Layer.effect(AccountStore, Effect.map(IdentityStore, make)).pipe(
-  Layer.provide(MemoryIdentityStore.layer)
-)
+export const layer = Layer.effect(
+  AccountStore,
+  Effect.gen(function* () {
+    return make(yield* IdentityStore, yield* MemoryEventStore.MemoryEvents)
+  })
+).pipe(Layer.provide([MemoryIdentityStore.layer, MemoryEventStore.layer]))

@@ -1,5 +1,5 @@
 import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
-import { type RunId, TaskRun } from "@castellan/domain/task/TaskRun.ts"
+import { hasEnded, type RunId, TaskRun } from "@castellan/domain/task/TaskRun.ts"
 import { TaskRunner, type TryAgain } from "@castellan/domain/task/TaskRunner.ts"
 import { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
 import { Context, Duration, Effect, Exit, FiberSet, Layer, Option, Queue } from "effect"
@@ -37,6 +37,12 @@ export const layer = Layer.effectContext(
           }))
           return { rows: found.map((run) => new TaskRun({ ...run, output: null })), next }
         }),
+      liveIn: (scope, sandbox) =>
+        Effect.sync(() =>
+          [...rows.values()]
+            .filter((run) => run.account === scope.account && run.sandbox === sandbox && !hasEnded(run))
+            .map((run) => new TaskRun({ ...run, logs: [] }))
+        ),
       save: (scope, run) =>
         Effect.sync(() => {
           const known = own(scope, run.id)

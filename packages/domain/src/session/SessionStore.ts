@@ -1,0 +1,62 @@
+/** Where sessions are kept. A NUL in a text may come back as U+FFFD. */
+import { Context, type DateTime, type Effect, type Option } from "effect"
+import type { AccountId } from "../identity/Account.ts"
+import type { AccountScope } from "../identity/AccountScope.ts"
+import type { Page, PageOf } from "../Page.ts"
+import type { Step } from "./Lifecycle.ts"
+import type { Session, SessionId, SessionStatus } from "./Session.ts"
+
+/** What of a session is not its lifecycle; what is left out stays. */
+export interface SessionChange {
+  readonly title?: string
+  readonly status?: Exclude<SessionStatus, "archived">
+  /** Only where it has none yet: a session keeps its repository. */
+  readonly repo?: string
+}
+
+export class SessionStore extends Context.Service<
+  SessionStore,
+  {
+    /**
+     * Writes a session of the scope's account, with the event that it was created. Idempotent on its id: gives back the
+     * row that stands, the first one written. An id of another account gives none and changes nothing.
+     */
+    readonly add: (scope: AccountScope, session: Session) => Effect.Effect<Option.Option<Session>>
+    /** The session of that id, if it belongs to the scope's account. */
+    readonly get: (scope: AccountScope, id: SessionId) => Effect.Effect<Option.Option<Session>>
+    /** Whose session it is: all that may be told of one that is not one's own. */
+    readonly ownerOf: (id: SessionId) => Effect.Effect<Option.Option<AccountId>>
+    /** The sessions of the scope's account, newest first, without those that are ephemeral. */
+    readonly list: (scope: AccountScope, page: Page) => Effect.Effect<PageOf<Session>>
+    /**
+     * Changes what is not the lifecycle at `now`, and gives the session as it is then; its version stays. An archived one
+     * keeps its status, and one that has a repository keeps that.
+     */
+    readonly change: (
+      scope: AccountScope,
+      id: SessionId,
+      change: SessionChange,
+      now: DateTime.Utc
+    ) => Effect.Effect<Option.Option<Session>>
+    /**
+     * Writes a step's lifecycle, and its event with it, if it has one, if the stored version is the one before; tells
+     * whether it did. Of many that write at once one does. What is not the lifecycle stays as it is stored; of the status
+     * only that it is `archived` is the step's to say, and that it no longer is.
+     */
+    readonly take: (scope: AccountScope, step: Step) => Effect.Effect<boolean>
+    /** Moves `lookAt` of a session that is still at `version`, and tells whether it is; all else stays. */
+    readonly postpone: (
+      scope: AccountScope,
+      id: SessionId,
+      version: number,
+      lookAt: DateTime.Utc
+    ) => Effect.Effect<boolean>
+    /**
+     * Of all accounts: sessions whose `lookAt` has come at `now`, the longest waiting first, `limit` at most. Each is
+     * given to one caller: its `lookAt` is `until` then, so that others don't get it before; all else stays.
+     */
+    readonly claimDue: (now: DateTime.Utc, until: DateTime.Utc, limit: number) => Effect.Effect<ReadonlyArray<Session>>
+    /** Forgets a session that is still at the version given, with the event that it was removed; tells whether it did. */
+    readonly remove: (scope: AccountScope, session: Session, now: DateTime.Utc) => Effect.Effect<boolean>
+  }
+>()("domain/session/SessionStore") {}
