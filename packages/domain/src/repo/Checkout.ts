@@ -29,7 +29,10 @@ const excluded = [
   "node_modules/"
 ]
 
-/** `$1` is the branch, `$2` the message, `$3` and `$4` who commits. One at a time; what was killed left its lock. */
+/**
+ * `$1` is the branch, `$2` the message, `$3` and `$4` who commits. One at a time. What was killed left its locks: where
+ * no git runs they are nobody's.
+ */
 const begin = `
 set -eu
 export GIT_AUTHOR_NAME="$3" GIT_AUTHOR_EMAIL="$4" GIT_COMMITTER_NAME="$3" GIT_COMMITTER_EMAIL="$4"
@@ -39,22 +42,42 @@ command -v git > /dev/null || exit 127
 [ -e .git ] || git init -q .
 exec 9> .git/castellan.lock
 if command -v flock > /dev/null; then flock 9; fi
-rm -f .git/index.lock
+if [ -e /proc/self/comm ]; then
+  cat /proc/[0-9]*/comm 2> /dev/null | grep -q '^git' ||
+    find .git -path .git/objects -prune -o -name '*.lock' ! -name castellan.lock -exec rm -f {} +
+else
+  rm -f .git/index.lock
+fi
 has() { git rev-parse -q --verify "$1^{commit}" > /dev/null; }
 commit_all() {
   git add -A --ignore-errors . || echo "some files could not be added" >&2
-  git diff --cached --quiet || git commit -q --no-verify -m "$1"
+  if [ -e .git/MERGE_HEAD ] || ! git diff --cached --quiet; then git commit -q --no-verify -m "$1"; fi
+}
+join() {
+  for again in 1 2 3; do
+    git merge -q --no-edit --allow-unrelated-histories -X ours -m "$2" "$1" > /dev/null && return
+    commit_all "$2"
+    git merge-base --is-ancestor "$1" HEAD && return
+  done
+  return 1
 }
 `
 
-/** Commits what there is. Prints the commit that the host was last known to have. */
+/**
+ * Commits what there is, on the branch: whatever other one the sandbox is at, its files stay as they are, and what the
+ * branch had besides comes to them. Prints the commit that the host was last known to have.
+ */
 const record = `${begin}
 mkdir -p .git/info
 printf '%s\\n' ${excluded.map((line) => `'${line}'`).join(" ")} > .git/info/exclude
 has HEAD || git symbolic-ref HEAD "refs/heads/$1"
 commit_all "$2"
 if [ "$(git symbolic-ref -q --short HEAD || true)" != "$1" ]; then
-  if has "refs/heads/$1"; then git checkout -q "$1" --; else git checkout -q -b "$1"; fi
+  if has "refs/heads/$1"; then
+    git checkout -q --detach
+    join "refs/heads/$1" "Merge what is on $1"
+  fi
+  git checkout -q -B "$1"
 fi
 if has refs/castellan/theirs; then echo "known $(git rev-parse refs/castellan/theirs)"; fi
 `
@@ -73,8 +96,7 @@ if has refs/castellan/theirs; then
   if ! has HEAD; then
     git reset -q --hard refs/castellan/theirs
   elif ! git merge-base --is-ancestor refs/castellan/theirs HEAD; then
-    git merge -q --no-edit --allow-unrelated-histories -X ours -m "Merge what is in the repository" \\
-      refs/castellan/theirs > /dev/null || { git add -A .; git commit -q --no-verify -m "Merge what is in the repository"; }
+    join refs/castellan/theirs "Merge what is in the repository"
   fi
 fi
 if ! has HEAD; then

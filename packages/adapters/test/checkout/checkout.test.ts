@@ -1,0 +1,271 @@
+/** Real git in real sandboxes, and repositories on this disk: what is found in a home directory, and what comes out. */
+import { Checkouts } from "@castellan/domain/repo/Checkouts.ts"
+import { RepoPath } from "@castellan/domain/repo/FileTree.ts"
+import { firstBranch, Repo, RepoName } from "@castellan/domain/repo/Repo.ts"
+import { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
+import * as RepoUrl from "@castellan/domain/repo/RepoUrl.ts"
+import { Command } from "@castellan/domain/sandbox/Command.ts"
+import { Sandboxes } from "@castellan/domain/sandbox/Sandboxes.ts"
+import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
+import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { Duration, Effect, Layer, Option } from "effect"
+import { SecureRandom } from "effect/crypto"
+import { execFileSync } from "node:child_process"
+import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { local as repositories } from "../git-local/temporary.ts"
+import { local as provider } from "../local/temporary.ts"
+
+const world = Checkouts.layer.pipe(
+  Layer.provideMerge(Sandboxes.layer),
+  Layer.provideMerge(Layer.mergeAll(provider(), repositories)),
+  Layer.provide(SecureRandom.layerWebCrypto)
+)
+
+const author = { name: "Castellan", email: "castellan@noreply.invalid" }
+const options = { branch: firstBranch, message: "Update sandbox files", author, title: "one" }
+
+/** A sandbox that runs, and a repository without commits. */
+const begun = Effect.gen(function* () {
+  const sandbox = SandboxName.make(`sbx_${SecureRandom.uuidV4Unsafe().replaceAll("-", "")}`)
+  const lifetime = Duration.minutes(5)
+  yield* (yield* SandboxProvider).create({ name: sandbox, from: Option.none(), lifetime })
+  const host = yield* RepoHost
+  const repo = new Repo({ owner: host.supports.owner, name: RepoName.make(sandbox) })
+  yield* host.ensure(repo)
+  const checkouts = yield* Checkouts
+  return { sandbox, repo, sync: checkouts.sync(sandbox, repo, options), host }
+})
+
+/** What a shell prints in the sandbox. */
+const inside = Effect.fnUntraced(function* (sandbox: SandboxName, script: string) {
+  const command = new Command({ command: "sh", args: ["-ec", script], cwd: null, env: {} })
+  const { end, stderr, stdout } = yield* (yield* Sandboxes).run(sandbox, command, Duration.minutes(1))
+  assert.strictEqual(end.exitCode, 0, `${script}\n${stderr}`)
+  return stdout
+})
+
+const environment = { PATH: "/usr/local/bin:/usr/bin:/bin", HOME: "/nonexistent", GIT_CONFIG_NOSYSTEM: "1" }
+const somebody = ["-c", "user.name=Somebody", "-c", "user.email=somebody@example.com"]
+
+/** A clone that somebody has outside, gone when the scope closes. */
+const outside = (repo: Repo) =>
+  Effect.gen(function* () {
+    const { supports } = yield* RepoHost
+    const directory = yield* Effect.acquireRelease(
+      Effect.sync(() => mkdtempSync(join(tmpdir(), "castellan-clone-"))),
+      (directory) => Effect.sync(() => rmSync(directory, { recursive: true, force: true }))
+    )
+    const git = (...args: ReadonlyArray<string>) =>
+      execFileSync("git", [...somebody, "-C", directory, ...args], { env: environment, encoding: "utf8" })
+    git("clone", "--quiet", RepoUrl.urlOf(supports.url, repo), ".")
+    return {
+      directory,
+      git,
+      text: (path: string) => readFileSync(join(directory, path), "utf8"),
+      /** Commits and pushes what a file is to be. */
+      push: (path: string, text: string) => {
+        git("pull", "--quiet", "--no-rebase")
+        writeFileSync(join(directory, path), text)
+        git("add", "-A")
+        git("commit", "--quiet", "-m", `somebody's ${path}`)
+        git("push", "--quiet")
+      },
+      pull: () => git("pull", "--quiet", "--no-rebase")
+    }
+  })
+
+describe("A sandbox's files", () => {
+  it.live("come out as they are: odd names, links, what can be run, a repository within, thousands of them", () =>
+    Effect.gen(function* () {
+      const { repo, sandbox, sync } = yield* begun
+      yield* inside(
+        sandbox,
+        `printf one > 'with space'; printf two > 'grüße 字'; printf three > "$(printf 'line\\nbreak')"
+         printf four > -dash; printf '#!/bin/sh\\n' > run; chmod +x run; ln -s 'with space' link; ln -s /etc/passwd far
+         mkdir nested && git init -q nested && printf five > nested/file
+         mkdir many && cd many && for n in $(seq 5000); do echo "$n" > "f$n"; done
+         cd .. && mkdir -p .ssh .cache node_modules/x && echo key > .ssh/id && echo c > .cache/c && echo m > node_modules/x/m
+         mkfifo pipe && : > empty && mkdir nothing`
+      )
+      yield* sync
+      const clone = yield* outside(repo)
+      const lines = clone.git("ls-tree", "-r", "-z", "HEAD").split("\0").filter(Boolean)
+      const modes = new Map(lines.map((line) => [line.slice(line.indexOf("\t") + 1), line.slice(0, 6)]))
+      assert.strictEqual([...modes.keys()].filter((path) => path.startsWith("many/")).length, 5000)
+      const others = [...modes.keys()].filter((path) => !path.startsWith("many/")).toSorted()
+      const wanted = ["-dash", "empty", "far", "grüße 字", "line\nbreak", "link", "run", "with space"]
+      assert.deepStrictEqual(others, wanted.toSorted())
+      assert.deepStrictEqual([modes.get("run"), modes.get("link"), modes.get("empty")], ["100755", "120000", "100644"])
+      assert.deepStrictEqual([clone.text("line\nbreak"), clone.text("many/f4999")], ["three", "4999\n"])
+    }).pipe(Effect.scoped, Effect.provide(world))
+  )
+
+  it.live("are met by what others push in between, and by what they did to the same line", () =>
+    Effect.gen(function* () {
+      const { repo, sandbox, sync } = yield* begun
+      yield* inside(sandbox, "printf 'a\\nb\\nc\\n' > file; echo gone > gone; echo edited > edited")
+      yield* sync
+      const clone = yield* outside(repo)
+      clone.push("theirs", "theirs\n")
+      clone.push("file", "a\ntheirs\nc\n")
+      clone.push("edited", "edited by somebody\n")
+      yield* inside(sandbox, "printf 'a\\nours\\nc\\n' > file; rm edited gone; echo ours > ours; git init -q empty")
+      yield* sync
+      clone.pull()
+      assert.strictEqual(clone.text("file"), "a\nours\nc\n")
+      assert.strictEqual(
+        yield* inside(sandbox, "cat file theirs ours edited"),
+        "a\nours\nc\ntheirs\nours\nedited by somebody\n"
+      )
+      const history = clone.git("log", "--format=%s")
+      for (const subject of ["somebody's theirs", "somebody's file", "Update sandbox files"]) {
+        assert.include(history, subject)
+      }
+      assert.notInclude(readdirSync(clone.directory), "gone")
+      const head = clone.git("rev-parse", "HEAD").trim()
+      assert.strictEqual(yield* sync, head)
+      assert.strictEqual((yield* inside(sandbox, "git rev-parse HEAD; git status --porcelain -uno")).trim(), head)
+    }).pipe(Effect.scoped, Effect.provide(world))
+  )
+
+  it.live("come out whatever branch, merge or rebase the sandbox is at, and stay in the sandbox", () =>
+    Effect.gen(function* () {
+      const { repo, sandbox, sync } = yield* begun
+      const git = "git -c user.name=me -c user.email=me@example.com"
+      yield* inside(sandbox, "echo 1 > base")
+      yield* sync
+      yield* inside(
+        sandbox,
+        `git checkout -q -b feature; echo 2 > feature; git add -A; ${git} commit -q -m mine; echo 3 > loose`
+      )
+      yield* sync
+      const clone = yield* outside(repo)
+      assert.deepStrictEqual([clone.text("feature"), clone.text("loose")], ["2\n", "3\n"])
+      assert.strictEqual(yield* inside(sandbox, "cat base feature loose"), "1\n2\n3\n")
+      yield* inside(sandbox, `git checkout -q --detach; echo 4 > detached; git add -A; ${git} commit -q -m far`)
+      yield* sync
+      clone.pull()
+      assert.strictEqual(clone.text("detached"), "4\n")
+      assert.strictEqual(yield* inside(sandbox, "cat detached"), "4\n")
+      yield* inside(
+        sandbox,
+        `git checkout -q -b one; echo one > base; ${git} commit -q -a -m one
+         git checkout -q -b two HEAD~1; echo two > base; ${git} commit -q -a -m two; ${git} merge one || true`
+      )
+      yield* sync
+      clone.pull()
+      assert.include(clone.text("base"), "two")
+      yield* inside(
+        sandbox,
+        `git checkout -q -b three HEAD; echo three > base; ${git} commit -q -a -m three
+         git checkout -q -b four HEAD~1; echo four > base; ${git} commit -q -a -m four; ${git} rebase three || true; echo kept > kept`
+      )
+      yield* sync
+      clone.pull()
+      assert.strictEqual(clone.text("kept"), "kept\n")
+    }).pipe(Effect.scoped, Effect.provide(world))
+  )
+
+  it.live("that git can't take are told of in its own words, and the next try works once they are gone", () =>
+    Effect.gen(function* () {
+      const { sandbox, sync } = yield* begun
+      yield* inside(sandbox, "echo nonsense > .git; echo 1 > file")
+      const failure = yield* Effect.flip(sync)
+      assert.strictEqual(failure._tag, "CheckoutFailed")
+      assert.match("reason" in failure ? String(failure.reason) : "", /^Git failed in the sandbox/)
+      yield* inside(sandbox, "rm .git")
+      yield* sync
+      // What was killed in the middle leaves locks and half a bundle.
+      yield* inside(
+        sandbox,
+        "echo 2 > file; : > .git/index.lock; echo half > .git/castellan-in.bundle; : > .git/HEAD.lock; : > .git/refs/heads/main.lock"
+      )
+      yield* sync
+      assert.strictEqual(yield* inside(sandbox, "git status --porcelain"), "")
+    }).pipe(Effect.scoped, Effect.provide(world))
+  )
+
+  it.live("boot with the snapshot that is taken of them, and go on from there", () =>
+    Effect.gen(function* () {
+      const { host, repo, sandbox, sync } = yield* begun
+      yield* inside(sandbox, "echo 1 > file")
+      yield* sync
+      const provider = yield* SandboxProvider
+      const { id } = yield* provider.snapshot(sandbox)
+      const copy = SandboxName.make(`${sandbox}copy`)
+      yield* provider.create({ name: copy, from: Option.some(id), lifetime: Duration.minutes(5) })
+      assert.strictEqual(yield* inside(copy, "cat file; echo 2 > second"), "1\n")
+      yield* (yield* Checkouts).sync(copy, repo, options)
+      const { entries } = Option.getOrThrow(yield* host.tree(repo, null))
+      assert.deepStrictEqual(
+        entries.map(({ path }) => path),
+        ["file", "second"]
+      )
+    }).pipe(Effect.scoped, Effect.provide(world))
+  )
+})
+
+describe("What a sandbox plants for git", () => {
+  it.live("runs nowhere on the host: no filter, no driver, no hook, no helper, no other remote", () =>
+    Effect.gen(function* () {
+      const { host, repo, sandbox, sync } = yield* begun
+      const traps = yield* Effect.acquireRelease(
+        Effect.sync(() => mkdtempSync(join(tmpdir(), "castellan-trap-"))),
+        (directory) => Effect.sync(() => rmSync(directory, { recursive: true, force: true }))
+      )
+      chmodSync(traps, 0o777)
+      const trap = (name: string) => `sh -c 'echo caught > ${traps}/${name}; cat'`
+      const settings = [
+        `filter.evil.clean ${trap("clean")}`,
+        `filter.evil.smudge ${trap("smudge")}`,
+        `filter.evil.required false`,
+        `diff.evil.textconv ${trap("textconv")}`,
+        `diff.external ${trap("diff")}`,
+        `merge.evil.driver ${trap("merge")}`,
+        `core.fsmonitor ${trap("fsmonitor")}`,
+        `core.sshCommand ${trap("ssh")}`,
+        `core.gitProxy ${trap("proxy")}`,
+        `core.pager ${trap("pager")}`,
+        `credential.helper !${trap("credential")}`,
+        `uploadpack.packObjectsHook ${trap("pack")}`,
+        `receive.procReceiveRefs refs/`,
+        `protocol.ext.allow always`,
+        `gpg.program ${trap("gpg")}`
+      ]
+      yield* inside(
+        sandbox,
+        `mkdir -p '${traps}'; git init -q .
+         cat > /tmp/settings <<'END'\n${settings.join("\n")}\nEND
+         printf '[url "ext::sh -c echo%% caught%%>${traps}/url"]\\n\\tinsteadOf = /\\n' >> .git/config
+         while read -r key value; do git config "$key" "$value"; done < /tmp/settings
+         printf '* filter=evil diff=evil merge=evil\\n' | tee .gitattributes .git/info/attributes
+         printf '[submodule "sub"]\\n\\tpath = sub\\n\\turl = https://example.com/sub\\n' > .gitmodules
+         mkdir -p .git/hooks hooks
+         for hook in pre-commit post-commit pre-receive post-receive update reference-transaction post-index-change \\
+           post-checkout pre-push post-merge push-to-checkout proc-receive pre-auto-gc; do
+           printf '#!/bin/sh\\necho caught > ${traps}/%s\\n' "$hook" > ".git/hooks/$hook"
+           chmod +x ".git/hooks/$hook"; cp ".git/hooks/$hook" hooks/
+         done
+         cp .git/config config; mkdir -p objects refs; echo 'ref: refs/heads/main' > HEAD; : > objects/x; : > refs/x
+         printf text > file`
+      )
+      yield* sync
+      const { entries } = Option.getOrThrow(yield* host.tree(repo, null))
+      assert.includeMembers(
+        entries.map(({ path }) => path),
+        [".gitattributes", ".gitmodules", "HEAD", "config", "file", "hooks/pre-receive", "objects/x", "refs/x"]
+      )
+      assert.strictEqual(Buffer.from(yield* host.readFile(repo, RepoPath.make("file"))).toString(), "text")
+      yield* inside(sandbox, "rm -f .git/hooks/*; printf more > file")
+      yield* sync
+      yield* Effect.scoped(host.fetch(repo, null, []))
+      assert.deepStrictEqual(readdirSync(traps), [])
+      // Inside it did what it was told, or else all this shows nothing.
+      assert.include(yield* inside(sandbox, `ls '${traps}'`), "clean")
+    }).pipe(Effect.scoped, Effect.provide(world))
+  )
+})
