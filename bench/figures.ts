@@ -5,6 +5,12 @@ import { release } from "node:process"
 const quantile = (sorted: ReadonlyArray<number>, part: number) =>
   sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))] ?? NaN
 
+/** Median and 95th percentile. */
+export const quantiles = (times: ReadonlyArray<number>): ReadonlyArray<number> => {
+  const sorted = times.toSorted((a, b) => a - b)
+  return [0.5, 0.95].map((part) => quantile(sorted, part))
+}
+
 export const machine = (): string => {
   const all = cpus()
   const memory = `${(totalmem() / 2 ** 30).toFixed(0)} GiB`

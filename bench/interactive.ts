@@ -15,7 +15,12 @@ interface Server {
 
 const serve = async (directory: string): Promise<Server> => {
   const main = fileURLToPath(new URL("../packages/http/src/main.ts", import.meta.url))
-  const env = { PATH: "/usr/local/bin:/usr/bin:/bin", PORT: "0", CASTELLAN_DATA_DIR: directory }
+  const env = {
+    PATH: "/usr/local/bin:/usr/bin:/bin",
+    PORT: "0",
+    CASTELLAN_DATA_DIR: directory,
+    CASTELLAN_LIVE_SANDBOXES: "1000000"
+  }
   const child = spawn(process.execPath, [main], { env, stdio: ["ignore", "pipe", "inherit"] })
   let said = ""
   for await (const chunk of child.stdout.setEncoding("utf8")) {

@@ -12,6 +12,7 @@ import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { TaskRunner } from "@castellan/domain/task/TaskRunner.ts"
 import * as Castellan from "@castellan/http/Castellan.ts"
 import * as Server from "@castellan/http/Server.ts"
+import * as MemoryRepoHost from "@castellan/testkit/fakes/MemoryRepoHost.ts"
 import * as MemorySandbox from "@castellan/testkit/fakes/MemorySandbox.ts"
 import * as given from "@castellan/testkit/given.ts"
 import { Context, DateTime, Duration, Effect, Layer, Logger, Option, Redacted } from "effect"
@@ -54,7 +55,7 @@ const measured = <I, S extends object>(port: Context.Key<I, S>, name: string) =>
     })
   )
 
-const options = { secret: Redacted.make(new Uint8Array(32).fill(1)) }
+const options = { secret: Redacted.make(new Uint8Array(32).fill(1)), liveAtMost: 1_000_000 }
 
 const world = (directory: string) => {
   const stores = Layer.merge(Stores.layer, PgBossTaskRunner.layer).pipe(Layer.provide(Db.layerPglite({ directory })))
@@ -63,7 +64,7 @@ const world = (directory: string) => {
     measured(AccountStore, "store"),
     measured(TaskRunner, "queue"),
     measured(SandboxProvider, "provider")
-  ).pipe(Layer.provideMerge(Layer.merge(stores, MemorySandbox.layer)))
+  ).pipe(Layer.provideMerge(Layer.mergeAll(stores, MemorySandbox.layer, MemoryRepoHost.layer)))
   return Castellan.layer(options).pipe(Layer.provideMerge(ports), Layer.provideMerge(Logger.layer([])))
 }
 

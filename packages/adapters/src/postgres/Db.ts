@@ -26,6 +26,12 @@ export class Db extends Context.Service<
   }
 >()("adapters/postgres/Db") {}
 
+/** A statement as the database gets it. */
+export interface Statement {
+  readonly sql: string
+  readonly parameters: ReadonlyArray<unknown>
+}
+
 /** A statement as an effect. What it fails with nobody can act on: it is a defect, with its cause. */
 export const query = <A>(run: () => Promise<A>): Effect.Effect<A> => Effect.orDie(Effect.tryPromise(run))
 
@@ -92,6 +98,8 @@ export const layerPostgres = (options: {
   readonly url: Redacted.Redacted<string>
   /** Connections at most. */
   readonly connections?: number
+  /** Told of every statement, with its parameters. */
+  readonly onStatement?: (statement: Statement) => void
 }): Layer.Layer<Db, DatabaseUnavailable> =>
   Layer.effect(
     Db,
@@ -106,7 +114,11 @@ export const layerPostgres = (options: {
         }),
         (pool) => Effect.ignore(Effect.tryPromise(() => pool.end()))
       )
-      const kysely = new Kysely<Tables>({ dialect: new PostgresDialect({ pool }), plugins: [textWithoutNul] })
+      const kysely = new Kysely<Tables>({
+        dialect: new PostgresDialect({ pool }),
+        plugins: [textWithoutNul],
+        log: ({ query }) => options.onStatement?.(query)
+      })
       return yield* migrated({ _tag: "Postgres", pool }, kysely, "DATABASE_URL names a database that can't be used")
     })
   )

@@ -85,8 +85,9 @@ export const up = async (db: Kysely<unknown>): Promise<void> => {
   await sql`
     create index account_sandboxes_live on account_sandboxes (account_id, (coalesce(expires_at, 'infinity')))
     where status in ('pending', 'running', 'stopping')`.execute(db)
-  // Counts under a lock that lasts as long as the transaction. It has to be plpgsql: there each statement sees what was
-  // committed before it began, so the count sees what the lock was waited for. In plain SQL both would see the same.
+  // Counts under a lock that lasts as long as the transaction. Each statement of a volatile function sees what was
+  // committed before it began, so the count sees what the lock was waited for; in one statement with the lock it would
+  // not. It is a function so that counting and inserting take one round trip.
   await sql`
     create function live_sandboxes(account uuid, at timestamptz) returns bigint language plpgsql as $$
     begin

@@ -1,0 +1,85 @@
+/** A database as it is after a while: filled in SQL, with ids that are spread as real ones are. */
+import { AccountId } from "@castellan/domain/identity/Account.ts"
+import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
+
+/** Members of an organization; every hundredth account is one. */
+const members = 100
+
+/** What a pool and a client of it have in common. */
+export interface Database {
+  readonly query: (sql: string, parameters?: Array<unknown>) => Promise<{ readonly rows: ReadonlyArray<never> }>
+}
+
+const idOf = (number: string) =>
+  `overlay(overlay(md5('account ' || ${number}) placing '4' from 13) placing '8' from 17)::uuid`
+const nameOf = (number: string) => `'sbx_' || md5('sandbox ' || ${number})`
+
+/**
+ * `sandboxes` rows of a tenth as many accounts over the last 90 days, every tenth of the first account. What is older than 30 days has no files.
+ * Of the others most have stopped; a fifth was last seen running, though its time is up; few run.
+ */
+const statements = (sandboxes: number, accounts: number, organizations = accounts / 100): Record<string, string> => ({
+  accounts: `
+    insert into accounts (id, name, platform_admin, created_at)
+    select ${idOf("n")}, 'account ' || n, false, now() - interval '90 days' from generate_series(0, ${accounts - 1}) n`,
+  "API keys": `
+    insert into api_keys (id, account_id, name, digest, created_at)
+    select 'key_' || n, ${idOf("n")}, 'key', md5('digest ' || n) || md5('tsegid ' || n), now()
+    from generate_series(0, ${accounts - 1}) n`,
+  memberships: `
+    insert into memberships (organization_id, account_id, role, status, created_at)
+    select ${idOf("o")}, ${idOf(`${organizations} + ((o * ${members / 2} + m) % ${accounts - organizations})`)},
+      case m when 0 then 'owner' else 'member' end, 'active', now()
+    from generate_series(0, ${organizations - 1}) o, generate_series(0, ${members - 1}) m`,
+  sandboxes: `
+    insert into account_sandboxes (name, account_id, status, reason, created_at, expires_at, removed_at)
+    select ${nameOf("n")}, ${idOf(`(case n % 10 when 0 then 0 else 1 + (n - n / 10) % ${accounts - 1} end)`)}, status,
+      case when status = 'stopped' then 'Its time was up' end, created_at,
+      case when status in ('pending', 'failed') then null else created_at + interval '30 minutes' end,
+      case when status <> 'pending' and created_at < now() - interval '30 days' then created_at + interval '30 days' end
+    from (
+      select n, now() - interval '90 days' * (${sandboxes} - n) / ${sandboxes} as created_at,
+        case when luck % 5000 = 1 then 'pending' when luck % 50 = 2 then 'failed'
+          when luck % 5 = 3 or n > ${sandboxes} - 500 then 'running' else 'stopped' end as status
+      from (select n, hashint4(n) & 1048575 as luck from generate_series(1, ${sandboxes}) n) as numbered
+    ) as made`,
+  // Of each account a saved one and a manual one; few are unneeded.
+  snapshots: `
+    insert into kept_snapshots (key, account_id, source, snapshot, purpose, started_at, expires_at)
+    select 'snp_' || purpose || n, ${idOf("n")}, ${nameOf(`(purpose || n)`)}, purpose || n, purpose, started_at,
+      started_at + interval '30 days' * (case when n % 300 = 0 then 0.1 else 1 end)
+    from (
+      select *, now() - interval '20 days' * (${accounts} - n) / ${accounts} as started_at
+      from generate_series(0, ${accounts - 1}) n, (values ('setup'), ('manual')) as purposes (purpose)
+    ) as kept`,
+  environments: `
+    insert into environments (account_id, snapshot, expires_at, repo, granted, setup, created_at)
+    select ${idOf("n")}, 'setup' || n, now() + interval '1 day' + n * interval '1 second',
+      'https://git.example.com/castellan/account-' || n, false, 'run_' || n, now()
+    from generate_series(0, ${accounts - 1}) n`
+})
+
+/** Fills the tables and says how long it took. */
+export const fill = async (database: Database, sandboxes: number, say: (line: string) => void): Promise<void> => {
+  for (const [what, statement] of Object.entries(statements(sandboxes, sandboxes / 10))) {
+    const start = performance.now()
+    await database.query(statement)
+    say(`${what}: ${((performance.now() - start) / 1000).toFixed(1)} s`)
+  }
+  await database.query("vacuum (analyze)")
+}
+
+const only = async (database: Database, sql: string): Promise<string> => {
+  const [row] = (await database.query(`select ${sql} as only`)).rows as ReadonlyArray<{ only: string }>
+  return row!.only
+}
+
+/** The account of that number; 0 is the big one, and every one of the first hundredth is an organization. */
+export const accountOf = async (database: Database, number: number) =>
+  AccountId.make(await only(database, idOf(String(number))))
+
+export const digestOf = (database: Database, number: number) =>
+  only(database, `md5('digest ' || ${number}) || md5('tsegid ' || ${number})`)
+
+export const sandboxOf = async (database: Database, number: number) =>
+  SandboxName.make(await only(database, nameOf(String(number))))
