@@ -150,25 +150,29 @@ export const layer = Layer.effect(
       totals: (_, page) =>
         Effect.map(
           query(() =>
+            // Counted first, so that only accounts of the page are looked up.
             kysely
-              .selectFrom((from) =>
+              .with("totals", (from) =>
                 from
                   .selectFrom("account_sandboxes")
-                  .innerJoin("accounts", "accounts.id", "account_sandboxes.account_id")
-                  .select([
-                    sql<string>`account_sandboxes.account_id::text`.as("id"),
-                    "accounts.email",
-                    sql<number>`count(*)::int`.as("sandboxes"),
-                    sql<Date>`max(account_sandboxes.created_at)`.as("created_at")
-                  ])
-                  .groupBy(["account_sandboxes.account_id", "accounts.email"])
-                  .as("totals")
+                  .select(["account_id", sql<string>`account_id::text`.as("id")])
+                  .select([sql<number>`count(*)::int`.as("sandboxes"), sql<Date>`max(created_at)`.as("created_at")])
+                  .groupBy("account_id")
               )
-              .selectAll()
-              .where(after(page, "id"))
-              .orderBy("created_at", "desc")
-              .orderBy("id", "desc")
-              .limit(page.limit + 1)
+              .with("page", (from) =>
+                from
+                  .selectFrom("totals")
+                  .selectAll()
+                  .where(after(page, "id"))
+                  .orderBy("created_at", "desc")
+                  .orderBy("id", "desc")
+                  .limit(page.limit + 1)
+              )
+              .selectFrom("page")
+              .innerJoin("accounts", "accounts.id", "page.account_id")
+              .select(["page.id", "accounts.email", "page.sandboxes", "page.created_at"])
+              .orderBy("page.created_at", "desc")
+              .orderBy("page.id", "desc")
               .execute()
           ),
           (rows) =>
