@@ -116,7 +116,7 @@ export interface Expectation {
   /** What else belongs to a request that succeeds. */
   readonly query?: Readonly<Record<string, string>>
   readonly body?: Readonly<Record<string, unknown>>
-  /** A body that no schema rules out, and that is refused as if one did. */
+  /** Fields that no schema rules out together, and that are refused as if one did. */
   readonly refuses?: Readonly<Record<string, unknown>>
   /** It can't be asked again of the same things. */
   readonly ends?: true

@@ -157,7 +157,7 @@ export const malformed = (operation: Operation, wanted: Wanted): ReadonlyArray<r
     ? [["the idempotency key is too long", { ...wanted, headers: { "idempotency-key": "x".repeat(256) } }] as const]
     : []
   const { refuses } = operation.expected
-  const refused =
-    refuses === undefined ? [] : [["the fields exclude each other", { ...wanted, body: refuses }] as const]
-  return [...parameters, ...fields, ...whole, ...headers, ...refused]
+  const both = Object.entries(refuses ?? {}).reduce((one, [name, value]) => put(one, "body", name, value), wanted)
+  const excluded = refuses === undefined ? [] : [["the fields exclude each other", both] as const]
+  return [...parameters, ...fields, ...whole, ...headers, ...excluded]
 }
