@@ -17,8 +17,10 @@ import { existsSync } from "node:fs"
 import { mkdir, readdir, rename, rm, stat } from "node:fs/promises"
 import { dirname, join, posix, resolve } from "node:path"
 import { pathToFileURL } from "node:url"
+import * as Anyone from "../git/Anyone.ts"
 import * as Bundles from "../git/Bundles.ts"
 import * as Git from "../git/Git.ts"
+import * as Settings from "../git/Settings.ts"
 
 /** The directory can't hold repositories; the message says why. */
 export class LocalReposUnavailable extends Schema.TaggedError<LocalReposUnavailable>()("LocalReposUnavailable", {
@@ -237,7 +239,10 @@ const make = Effect.fnUntraced(function* (root: string, owner: RepoOwner, public
           return yield* Git.bytes(["cat-file", "blob", found.value.sha], { repository: path })
         })
       ),
-    fetch: (repo, branch, have) => within("fetch", repo, (path) => Bundles.fetched(path, branch, have)),
+    fetch: (repo, branch, have, right) =>
+      right === "anyone"
+        ? Anyone.fetched(publicUrl, repo, branch, have)
+        : within("fetch", repo, (path) => Bundles.fetched(path, branch, have)),
     push: <E>(repo: Repo, branch: BranchName, bundle: Stream.Stream<Uint8Array, E>) =>
       within("push", repo, (path) =>
         unlock(path, branch).pipe(
@@ -265,11 +270,7 @@ export const layer = (options: LocalReposOptions): Layer.Layer<RepoHost, Git.Git
       yield* Git.installed
       yield* Git.sweep
       const root = resolve(options.directory)
-      return yield* make(
-        root,
-        options.owner ?? RepoOwner.make("castellan"),
-        options.publicUrl ?? "https://github.com"
-      ).pipe(
+      return yield* make(root, options.owner ?? RepoOwner.make("castellan"), options.publicUrl ?? Settings.github).pipe(
         Effect.mapError(
           ({ cause }) =>
             new LocalReposUnavailable({ message: `${root} can't be used for repositories: ${String(cause)}` })
@@ -278,5 +279,11 @@ export const layer = (options: LocalReposOptions): Layer.Layer<RepoHost, Git.Git
     })
   )
 
-/** The environment has no say in it. */
-export const layerConfig = (options: Pick<LocalReposOptions, "directory">) => layer(options)
+/** As the environment says: GITHUB_URL is where the repositories are that anyone may read. */
+export const layerConfig = (options: Pick<LocalReposOptions, "directory">) =>
+  Layer.unwrap(
+    Settings.url("GITHUB_URL", Settings.github).pipe(
+      Effect.mapError((message) => new LocalReposUnavailable({ message })),
+      Effect.map((publicUrl) => layer({ ...options, publicUrl }))
+    )
+  )

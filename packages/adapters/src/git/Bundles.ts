@@ -95,6 +95,12 @@ export const fetchedFrom = Effect.fnUntraced(function* (
   if (Option.isNone(name)) return Option.none()
   const repository = yield* newRepository
   yield* copied(remote, repository, `+${refOf(name.value)}:${refOf(name.value)}`)
+  // What another branch has is not in this one; who does not give it makes the bundle larger, and no worse.
+  for (const commit of have) {
+    if (!(yield* has(repository, [commit]))) {
+      yield* Effect.ignore(copied(remote, repository, `${commit}:refs/have/${commit}`))
+    }
+  }
   return yield* fetched(repository, name.value, have)
 })
 

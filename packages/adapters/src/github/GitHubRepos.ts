@@ -10,11 +10,13 @@ import {
   RepoUnavailable
 } from "@castellan/domain/repo/RepoHost.ts"
 import { Effect, Layer, Option, Schema } from "effect"
+import * as Anyone from "../git/Anyone.ts"
 import * as Bundles from "../git/Bundles.ts"
 import * as Git from "../git/Git.ts"
+import { github } from "../git/Settings.ts"
 import * as Contents from "./Contents.ts"
 import * as Credential from "./Credential.ts"
-import { apiOf, fromConfig, type GitHubOptions, github, type GitHubUnavailable } from "./Options.ts"
+import { apiOf, fromConfig, type GitHubOptions, type GitHubUnavailable } from "./Options.ts"
 import { Refusal, unavailable } from "./Refusal.ts"
 import * as Requests from "./Requests.ts"
 import * as Trees from "./Trees.ts"
@@ -143,8 +145,10 @@ const make = (options: GitHubOptions) => {
       if (content === "tooLarge") return yield* new RepoFileTooLarge({ path })
       return content
     }),
-    fetch: (repo, branch, have) =>
-      Effect.catch(Bundles.fetchedFrom(remoteOf(repo), branch, have), (failed) => explained("fetch", repo, failed)),
+    fetch: (repo, branch, have, right) =>
+      right === "anyone"
+        ? Anyone.fetched(url, repo, branch, have)
+        : Effect.catch(Bundles.fetchedFrom(remoteOf(repo), branch, have), (failed) => explained("fetch", repo, failed)),
     push: <E>(repo: Repo, branch: BranchName, bundle: Parameters<typeof Bundles.pushTo<E>>[2]) =>
       Effect.catch(
         Effect.scoped(Bundles.pushTo(remoteOf(repo), branch, bundle)),

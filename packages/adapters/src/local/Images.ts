@@ -2,7 +2,7 @@
 import { Snapshot, SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
 import { SandboxUnavailable, SnapshotGone } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { DateTime, Effect, Semaphore } from "effect"
-import { existsSync } from "node:fs"
+import { existsSync, statSync } from "node:fs"
 import { chown, mkdir, readdir, rename, rm } from "node:fs/promises"
 import { join } from "node:path"
 import { attempt, attemptNow } from "./Host.ts"
@@ -79,6 +79,16 @@ export const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isol
     return { spec: next, snapshot: moving }
   })
 
+  /** Whether something that the stopped sandbox stands on is not there any more: its own files, or a layer below them. */
+  const isLost = (spec: Spec) =>
+    attemptNow("resume", () => {
+      const files = layout.sandbox(spec.name)
+      const moved = readJson<StoredSnapshot>(files.moving)?.chain.slice(0, 1) ?? []
+      const below = isolation.kind === "none" ? [] : spec.chain
+      const isOwnLost = [files.upper, ...moved.map(layout.layer)].every(isMissing)
+      return isOwnLost || below.map(layout.layer).some(isMissing)
+    })
+
   const take = Effect.fnUntraced(function* (spec: Spec, now: number) {
     const files = layout.sandbox(spec.name)
     const chain = isolation.kind === "none" ? [] : yield* flat(spec.chain)
@@ -126,5 +136,15 @@ export const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isol
 
   const forget = (id: SnapshotId) => attempt("snapshot", () => rm(layout.snapshot(id), { force: true }))
 
-  return { chainOf, take, finish, of, forget, collect, chains }
+  return { chainOf, take, finish, isLost, of, forget, collect, chains }
 })
+
+/** Nothing is there. What can't be looked at may be there. */
+const isMissing = (path: string): boolean => {
+  try {
+    statSync(path)
+    return false
+  } catch (cause) {
+    return (cause as NodeJS.ErrnoException).code === "ENOENT"
+  }
+}

@@ -2,7 +2,12 @@
 import type { CommandId } from "@castellan/domain/sandbox/Command.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import type { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
-import { SandboxProvider, type SandboxSpec, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import {
+  SandboxGone,
+  SandboxProvider,
+  type SandboxSpec,
+  SandboxUnavailable
+} from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Clock, Config, Duration, Effect, FiberMap, Layer, Option, Schedule, Stream } from "effect"
 import * as Commands from "./Commands.ts"
 import * as Files from "./Files.ts"
@@ -86,6 +91,10 @@ const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, 
   const resume = Effect.fnUntraced(function* (name: SandboxName, lifetime: Duration.Duration) {
     const known = yield* machines.get(name)
     if (known.status === "running") return known
+    if (yield* images.isLost(known)) {
+      yield* machines.remove(name)
+      return yield* new SandboxGone({ name })
+    }
     const { spec } = yield* images.finish(known)
     const expiresAt = (yield* Clock.currentTimeMillis) + Duration.toMillis(lifetime)
     const booted = yield* machines.boot({ ...spec, expiresAt, incarnation: fresh() })
@@ -119,7 +128,7 @@ const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, 
         for (const { deadline, id } of unfinished) yield* timeOutAt(name, id, deadline)
       } else if (spec.status !== "pending") {
         yield* machines.end(layout.sandbox(name), name)
-        yield* images.finish(spec)
+        if (!(yield* images.isLost(spec))) yield* images.finish(spec)
       }
     }
     yield* images.collect

@@ -262,7 +262,7 @@ describe("What a sandbox plants for git", () => {
       assert.strictEqual(Buffer.from(yield* host.readFile(repo, RepoPath.make("file"))).toString(), "text")
       yield* inside(sandbox, "rm -f .git/hooks/*; printf more > file")
       yield* sync
-      yield* Effect.scoped(host.fetch(repo, null, []))
+      yield* Effect.scoped(host.fetch(repo, null, [], "service"))
       assert.deepStrictEqual(readdirSync(traps), [])
       // Inside it did what it was told, or else all this shows nothing.
       assert.include(yield* inside(sandbox, `ls '${traps}'`), "clean")

@@ -1,5 +1,6 @@
 import { contract } from "@castellan/testkit/contracts/RepoHost.ts"
 import { author } from "../git/author.ts"
-import { local } from "./temporary.ts"
+import { publish } from "../git/publish.ts"
+import { besideOthers } from "./temporary.ts"
 
-contract("local", local, author)
+contract("local", besideOthers, author, publish)

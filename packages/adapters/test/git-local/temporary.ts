@@ -1,4 +1,5 @@
 import * as LocalRepos from "@castellan/adapters/git-local/LocalRepos.ts"
+import * as GitHubEmulator from "@castellan/testkit/emulators/github/GitHubEmulator.ts"
 import { Effect, Layer } from "effect"
 import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
@@ -11,3 +12,11 @@ export const directory = Effect.acquireRelease(
 
 /** Repositories in a directory of their own. */
 export const local = Layer.unwrap(Effect.map(directory, (directory) => LocalRepos.layer({ directory })))
+
+/** The same, and a host beside it with repositories that anyone may read. */
+export const besideOthers = Layer.unwrap(
+  Effect.gen(function* () {
+    const { url } = yield* GitHubEmulator.GitHubEmulator
+    return LocalRepos.layer({ directory: yield* directory, publicUrl: url })
+  })
+).pipe(Layer.provideMerge(GitHubEmulator.layer()))

@@ -1,4 +1,5 @@
 import * as GitHubRepos from "@castellan/adapters/github/GitHubRepos.ts"
+import { RepoOwner } from "@castellan/domain/repo/Repo.ts"
 import { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
 import * as GitHubEmulator from "@castellan/testkit/emulators/github/GitHubEmulator.ts"
 import { assert, describe, it } from "@effect/vitest"
@@ -16,7 +17,8 @@ describe("The settings for GitHub", () => {
       assert.deepStrictEqual((yield* RepoHost).supports, {
         name: "github",
         url: "https://github.com",
-        owner: "castellan-repos"
+        owner: RepoOwner.make("castellan-repos"),
+        publicUrl: "https://github.com"
       })
     }).pipe(Effect.provide(given({ ...enough, GITHUB_URL: "", GITHUB_API_URL: " " })))
   )

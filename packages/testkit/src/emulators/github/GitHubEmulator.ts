@@ -50,6 +50,8 @@ export interface Emulator {
   readonly repositoryDirectory: (owner: string, name: string) => string | undefined
   /** Gives a repository another name, as its owner may do at any time. */
   readonly rename: (owner: string, name: string, to: string) => void
+  /** A repository that anyone may read, made if need be, of an owner that is made if need be; gives its directory. */
+  readonly publish: (owner: string, name: string) => Promise<string>
   /** Lets nobody push to a branch. */
   readonly protect: (owner: string, name: string, branch: string) => Promise<void>
 }
@@ -96,6 +98,12 @@ export const start = (options: EmulatorOptions = {}): Effect.Effect<Emulator, ne
       return found
     }
 
+    const addUser = (login: string) => {
+      const owner = { id: 1000 + owners.length, login, type: "User" as const }
+      owners.push(owner)
+      return owner
+    }
+
     return {
       url,
       apiUrl: url,
@@ -103,9 +111,7 @@ export const start = (options: EmulatorOptions = {}): Effect.Effect<Emulator, ne
       user: user.login,
       token,
       addToken: (token, right) => {
-        const owner = { id: 1000 + owners.length, login: `user-${owners.length}`, type: "User" as const }
-        owners.push(owner)
-        identities.set(token, { user: owner, right })
+        identities.set(token, { user: addUser(`user-${owners.length}`), right })
       },
       faults,
       requests,
@@ -113,6 +119,11 @@ export const start = (options: EmulatorOptions = {}): Effect.Effect<Emulator, ne
         repositories.all().map((one) => ({ owner: one.owner.login, name: one.name, private: one.private })),
       repositoryDirectory: (owner, name) => repositories.find(owner, name)?.directory,
       rename: (owner, name, to) => repositories.rename(find(owner, name), to),
+      publish: async (owner, name) => {
+        const known = owners.find(({ login }) => login.toLowerCase() === owner.toLowerCase())
+        await repositories.create(known ?? addUser(owner), name, false, site.branch)
+        return find(owner, name).directory
+      },
       protect: (owner, name, branch) => repositories.protect(find(owner, name), branch)
     }
   })
