@@ -17,8 +17,18 @@ import { Organizations } from "@castellan/domain/identity/Organizations.ts"
 import { Checkouts } from "@castellan/domain/repo/Checkouts.ts"
 import { FileTrees } from "@castellan/domain/repo/FileTrees.ts"
 import type { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
+import { BaseImages } from "@castellan/domain/sandbox/BaseImages.ts"
+import type { BaseImageStore } from "@castellan/domain/sandbox/BaseImageStore.ts"
+import { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
 import { Sandboxes } from "@castellan/domain/sandbox/Sandboxes.ts"
 import type { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { type SessionTimes, usualTimes } from "@castellan/domain/session/decide.ts"
+import { ImageBuilds, worker } from "@castellan/domain/session/ImageBuilds.ts"
+import { Reconciler } from "@castellan/domain/session/Reconciler.ts"
+import type { RepoAccess } from "@castellan/domain/session/SessionRepo.ts"
+import { Sessions } from "@castellan/domain/session/Sessions.ts"
+import { SessionSandboxes } from "@castellan/domain/session/SessionSandboxes.ts"
+import type { SessionStore } from "@castellan/domain/session/SessionStore.ts"
 import * as CommandRuns from "@castellan/domain/task/CommandRuns.ts"
 import type { TaskRunner } from "@castellan/domain/task/TaskRunner.ts"
 import { TaskRuns } from "@castellan/domain/task/TaskRuns.ts"
@@ -36,6 +46,9 @@ export type Ports =
   | TaskRunStore
   | TaskRunner
   | SandboxProvider
+  | SessionStore
+  | BaseImageStore
+  | EventStore
   | RepoHost
 
 export interface CastellanOptions {
@@ -55,6 +68,12 @@ export interface CastellanOptions {
   readonly setupsAtOnce?: number
   /** Sandboxes of an account that may live at once. */
   readonly liveAtMost?: number
+  /** The times that sessions live by; those that are left out are the usual ones. */
+  readonly sessionTimes?: Partial<SessionTimes>
+  /** Which repositories of the service's owner a session may read with the service's right. */
+  readonly repoAccess?: RepoAccess
+  /** Base images that this process builds at once. */
+  readonly imagesAtOnce?: number
   /** How long the files of a stopped sandbox are kept. */
   readonly keepStopped?: Duration.Duration
 }
@@ -67,6 +86,9 @@ export const defaultLiveAtMost = 1000
 
 /** Hours that the files of a stopped sandbox are kept, if nobody says otherwise: a week. */
 export const defaultKeepStoppedHours = 7 * 24
+
+/** How long it can be read what happened. */
+const eventsKept = Duration.days(7)
 
 const crypto = Layer.mergeAll(Aead.layerWebCrypto, Mac.layerWebCrypto, Digest.layerWebCrypto).pipe(
   Layer.provideMerge(SecureRandom.layerWebCrypto)
@@ -84,12 +106,19 @@ const housekeeping = Layer.effectDiscard(
   Effect.gen(function* () {
     const sandboxes = yield* AccountSandboxes
     const snapshots = yield* Snapshots
+    const images = yield* BaseImages
+    const reconciler = yield* Reconciler
+    const events = yield* EventStore
     const answers = yield* IdempotencyStore
+    const forget = Effect.flatMap(DateTime.now, (now) => events.sweep(DateTime.subtractDuration(now, eventsKept)))
     const sweep = Effect.flatMap(DateTime.now, (now) => answers.sweep(DateTime.subtractDuration(now, answersKept)))
     yield* repeatedly("settling unfinished creates", "30 seconds", sandboxes.reconcile)
     yield* repeatedly("removing old sandboxes", "5 minutes", sandboxes.tidy)
     yield* repeatedly("removing snapshots nobody needs", "5 minutes", snapshots.collect)
+    yield* repeatedly("removing base images nobody needs", "5 minutes", images.collect)
     yield* repeatedly("forgetting old answers", "1 hour", sweep)
+    yield* repeatedly("forgetting old events", "1 hour", forget)
+    yield* Effect.forkScoped(reconciler.run)
   })
 )
 
@@ -102,14 +131,22 @@ export const layer = (options: CastellanOptions) => {
     liveAtMost: options.liveAtMost ?? defaultLiveAtMost,
     keepStopped: options.keepStopped ?? Duration.hours(defaultKeepStoppedHours)
   })
+  const times: SessionTimes = { ...usualTimes, lifetime, ...options.sessionTimes }
+  const repoAccess = options.repoAccess ?? "owner"
+  const sessions = Layer.mergeAll(Sessions.layer({ times, repoAccess }), Reconciler.layer({ times })).pipe(
+    Layer.provideMerge(ImageBuilds.layer),
+    Layer.provideMerge(SessionSandboxes.layer({ times, repoAccess })),
+    Layer.provideMerge(BaseImages.layer)
+  )
   const workers = Layer.mergeAll(
     CommandRuns.layer({ concurrency: options.concurrency ?? 1000 }),
     SetupRuns.layer({ concurrency: options.setupsAtOnce ?? 10, lifetime }),
+    worker({ concurrency: options.imagesAtOnce ?? 2 }),
     housekeeping
   )
   return workers.pipe(
     Layer.provideMerge(Layer.mergeAll(HeldSandboxes.layer({ lifetime }), Environments.layer, Setups.layer)),
-    Layer.provideMerge(sandboxes),
+    Layer.provideMerge(Layer.mergeAll(sandboxes, sessions)),
     Layer.provideMerge(Layer.mergeAll(TaskRuns.layer, Snapshots.layer, Checkouts.layer)),
     Layer.provideMerge(Layer.mergeAll(Sandboxes.layer, FileTrees.layer)),
     Layer.provideMerge(Layer.mergeAll(Accounts.layer, ApiKeys.layer({ secret: options.secret }), Organizations.layer)),

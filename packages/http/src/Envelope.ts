@@ -1,11 +1,12 @@
 /** What every answer has, whatever gave it: one form of error, a request id, CORS, and no word too many. */
 import { newNonce } from "@castellan/domain/newNonce.ts"
-import { ByteSize, Cause, Effect } from "effect"
+import { ByteSize, Cause, Clock, Effect } from "effect"
 import { SecureRandom } from "effect/crypto"
 import { HttpIncomingMessage, HttpServerError, HttpServerRequest, HttpServerResponse } from "effect/http"
 import { HttpApiError } from "effect/http-api"
 import { type ErrorBody, errorBody } from "./api/ErrorBody.ts"
 import { fileLimit } from "./api/HeldSandboxes.ts"
+import { RequestArrival } from "./RequestArrival.ts"
 import { methodsAt } from "./Routes.ts"
 import { describe } from "./Validation.ts"
 
@@ -116,6 +117,7 @@ export const around = <E, R>(
   Effect.gen(function* () {
     const request = yield* HttpServerRequest.HttpServerRequest
     const given = request.headers["x-request-id"]
+    const arrivedAt = yield* Clock.currentTimeMillis
     const id = isRequestId(given) ? given : `req_${yield* newNonce(yield* SecureRandom.SecureRandom)}`
     if (request.method === "OPTIONS") {
       return HttpServerResponse.empty({ status: 204, headers: { ...preflight, "x-request-id": id } })
@@ -128,6 +130,7 @@ export const around = <E, R>(
         : yield* app.pipe(
             Effect.provideService(HttpServerRequest.HttpServerRequest, yield* readable(request)),
             Effect.provideService(HttpIncomingMessage.MaxBodySize, bodyLimit),
+            Effect.provideService(RequestArrival, arrivedAt),
             Effect.catchCause((cause) =>
               Cause.hasInterruptsOnly(cause) ? Effect.failCause(cause) : explain(request, cause)
             ),

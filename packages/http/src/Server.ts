@@ -9,8 +9,11 @@ import { AccountsHandlers } from "./handlers/Accounts.ts"
 import { AccountSandboxesHandlers } from "./handlers/AccountSandboxes.ts"
 import { AdminsHandlers } from "./handlers/Admins.ts"
 import { ApiKeysHandlers } from "./handlers/ApiKeys.ts"
+import { EventsHandlers } from "./handlers/Events.ts"
 import { HeldSandboxesHandlers } from "./handlers/HeldSandboxes.ts"
 import { OrganizationsHandlers } from "./handlers/Organizations.ts"
+import { SessionsHandlers } from "./handlers/Sessions.ts"
+import { SessionSandboxHandlers } from "./handlers/SessionSandbox.ts"
 import { SystemHandlers } from "./handlers/System.ts"
 import { TaskRunsHandlers } from "./handlers/TaskRuns.ts"
 import * as Idempotency from "./Idempotency.ts"
@@ -29,6 +32,7 @@ const routes = (options: ServerOptions) =>
     HttpApiBuilder.layer(Api).pipe(
       Layer.provide([SystemHandlers, AccountsHandlers, ApiKeysHandlers, OrganizationsHandlers, AdminsHandlers]),
       Layer.provide([AccountSandboxesHandlers, HeldSandboxesHandlers, TaskRunsHandlers]),
+      Layer.provide([SessionsHandlers, SessionSandboxHandlers, EventsHandlers]),
       Layer.provide([Authenticate.layer, Idempotency.layer(options)]),
       Layer.provide(Limits.layer(options.limits ?? defaultLimits))
     ),

@@ -1,5 +1,6 @@
 /** What the server is told by its environment; each wrong value stops the start with a sentence that names it. */
-import { Config, Effect, Option, Redacted, Schema } from "effect"
+import { usualTimes } from "@castellan/domain/session/decide.ts"
+import { Config, Duration, Effect, Option, Redacted, Schema } from "effect"
 import * as Castellan from "./Castellan.ts"
 import * as Limits from "./Limits.ts"
 
@@ -107,6 +108,9 @@ const repositories = Effect.map(Effect.all([text("GITHUB_TOKEN"), text("GITHUB_O
   given.some(Option.isSome) ? "github" : "local"
 )
 
+/** Seconds after which a session that nobody uses is put to sleep. */
+const defaultIdleSeconds = Duration.toSeconds(usualTimes.idle)
+
 /** Every setting of the server itself; its adapters read their own. */
 export const settings = Effect.all({
   port: wholeNumber("PORT", [0, 65535], 3000),
@@ -124,6 +128,8 @@ export const settings = Effect.all({
   createsPerMinute: wholeNumber("CASTELLAN_CREATES_PER_MINUTE", [1, 1_000_000], Limits.defaultLimits.creates),
   liveSandboxes: wholeNumber("CASTELLAN_LIVE_SANDBOXES", [1, 1_000_000], Castellan.defaultLiveAtMost),
   keepStoppedHours: wholeNumber("CASTELLAN_KEEP_STOPPED_HOURS", [1, 24 * 365], Castellan.defaultKeepStoppedHours),
+  sessionIdleSeconds: wholeNumber("CASTELLAN_SESSION_IDLE_SECONDS", [10, 24 * 60 * 60], defaultIdleSeconds),
+  repoAccess: oneOf("CASTELLAN_REPO_ACCESS", ["owner", "own"], "owner"),
   access: oneOf("CASTELLAN_ORG_ACCESS", ["peers", "admins"], "peers"),
   agent
 })

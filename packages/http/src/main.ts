@@ -49,8 +49,10 @@ const serve = Effect.gen(function* () {
     keepStoppedHours,
     liveSandboxes,
     port,
+    repoAccess,
     repositories,
     requestsPerMinute,
+    sessionIdleSeconds,
     secret: configured,
     tokens
   } = yield* settings
@@ -73,6 +75,8 @@ const serve = Effect.gen(function* () {
     agent,
     liveAtMost: liveSandboxes,
     keepStopped: Duration.hours(keepStoppedHours),
+    sessionTimes: { idle: Duration.seconds(sessionIdleSeconds) },
+    repoAccess,
     ...(tokens === undefined ? {} : { tokens })
   }
   const services = yield* Layer.build(Castellan.layer(options).pipe(Layer.provideMerge(ports)))

@@ -2,7 +2,7 @@
 import { Schema } from "effect"
 import { Command } from "../sandbox/Command.ts"
 import { SandboxPath } from "../sandbox/SandboxFile.ts"
-import { type BranchName, CommitId } from "./Repo.ts"
+import { type BranchName, CommitId, firstBranch } from "./Repo.ts"
 
 /** What the scripts call themselves. */
 export const scriptName = "castellan-checkout"
@@ -122,6 +122,30 @@ git update-ref refs/castellan/theirs "$5"
 rm -f "${outgoing}"
 `
 
+/** Prints the commit that the sandbox has of the repository already, where it was made from an image of it. */
+const look = `${begin}
+if has refs/castellan/theirs; then echo "known $(git rev-parse refs/castellan/theirs)"; fi
+`
+
+/**
+ * Brings branch `$1` in at commit `$5` from the repository at `$6`; without a commit the branch is there and empty. What
+ * lies in the way and is no file of the repository's is left alone: then it fails.
+ */
+const clone = `${begin}
+if git remote get-url origin > /dev/null 2>&1; then git remote set-url origin "$6"; else git remote add origin "$6"; fi
+git config "branch.$1.remote" origin
+git config "branch.$1.merge" "refs/heads/$1"
+if [ -n "$5" ]; then
+  if ! has "$5"; then git fetch -q --no-tags "${incoming}" "+refs/heads/$1:refs/castellan/theirs"; fi
+  git update-ref refs/castellan/theirs "$5"
+  git update-ref "refs/remotes/origin/$1" "$5"
+  git checkout -q -B "$1" "$5" --
+elif ! has HEAD; then
+  git symbolic-ref HEAD "refs/heads/$1"
+fi
+rm -f "${incoming}"
+`
+
 export interface CheckoutOptions {
   readonly branch: BranchName
   /** What a commit of the sandbox's files says. */
@@ -139,15 +163,25 @@ const script = (text: string, { author, branch, message }: CheckoutOptions, ...m
     env: {}
   })
 
+/** Where nothing is committed it is nobody who commits. */
+const nobody = (branch: BranchName): CheckoutOptions => ({
+  branch,
+  message: "",
+  author: { name: "", email: "" },
+  title: ""
+})
+
 /** The stages of bringing a sandbox's files and a repository together, as commands. */
 export const stages = {
   record: (options: CheckoutOptions) => script(record, options),
   merge: (options: CheckoutOptions, theirs: CommitId | null) => script(merge, options, theirs ?? "", options.title),
-  settle: (options: CheckoutOptions, commit: CommitId) => script(settle, options, commit)
+  settle: (options: CheckoutOptions, commit: CommitId) => script(settle, options, commit),
+  look: script(look, nobody(firstBranch)),
+  clone: (branch: BranchName, commit: CommitId | null, url: string) => script(clone, nobody(branch), commit ?? "", url)
 }
 
 /** The scripts by their names, for whoever has no shell to run them with. */
-export const scripts = { record, merge, settle }
+export const scripts = { record, merge, settle, look, clone }
 
 const toCommit = Schema.decodeUnknownSync(CommitId)
 

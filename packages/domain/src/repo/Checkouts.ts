@@ -4,8 +4,8 @@ import type { Command } from "../sandbox/Command.ts"
 import type { SandboxName } from "../sandbox/SandboxName.ts"
 import type { SandboxGone, SandboxNotRunning, SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
 import { type CheckoutOptions, incoming, outgoing, said, stages } from "./Checkout.ts"
-import type { CommitId, Repo } from "./Repo.ts"
-import { RepoHost, type RepoNotFound, type RepoUnavailable } from "./RepoHost.ts"
+import { type BranchName, type CommitId, firstBranch, type Repo } from "./Repo.ts"
+import { RepoHost, type RepoNotFound, type RepoUnavailable, type Right } from "./RepoHost.ts"
 
 /** Git could not do it in the sandbox; `reason` is for the sandbox's owner. */
 export class CheckoutFailed extends Schema.TaggedError<CheckoutFailed>()("CheckoutFailed", {
@@ -37,6 +37,17 @@ export class Checkouts extends Context.Service<
      * are overwritten. Gives the commit that both have then. May be repeated, also after it was cut off anywhere.
      */
     readonly sync: (sandbox: SandboxName, repo: Repo, options: CheckoutOptions) => Effect.Effect<CommitId, SyncFailure>
+    /**
+     * Brings a branch of a repository, the default one if none is named, into a fresh sandbox's home directory, at its
+     * head. Where the sandbox was made from an image with older commits of the repository, only the newer ones are
+     * sent. An empty repository gives its default branch, without a commit. May be repeated, also after it was cut off
+     * anywhere.
+     */
+    readonly clone: (
+      sandbox: SandboxName,
+      repo: Repo,
+      options: { readonly branch: BranchName | null; readonly right: Right; readonly url: string }
+    ) => Effect.Effect<{ readonly branch: BranchName; readonly commit: CommitId | null }, SyncFailure>
   }
 >()("domain/repo/Checkouts") {
   static readonly layer = Layer.effect(
@@ -93,7 +104,35 @@ export class Checkouts extends Context.Service<
         })
       )
 
-      return Checkouts.of({ sync })
+      const clone = Effect.fn("Checkouts.clone")(
+        function* (
+          sandbox: SandboxName,
+          repo: Repo,
+          { branch, right, url }: { readonly branch: BranchName | null; readonly right: Right; readonly url: string }
+        ) {
+          const known = said(yield* run(sandbox, stages.look), "known")
+          const fetched = yield* host.fetch(repo, branch, known === null ? [] : [known], right)
+          if (Option.isNone(fetched)) {
+            // An empty repository has every branch, in a way; any other has none that it does not name.
+            if (branch !== null && Option.isSome(yield* host.fetch(repo, null, [], right))) {
+              return yield* new CheckoutFailed({ reason: "The repository has no such branch" })
+            }
+            yield* run(sandbox, stages.clone(branch ?? firstBranch, null, url))
+            return { branch: branch ?? firstBranch, commit: null }
+          }
+          const { bundle, commit } = fetched.value
+          if (Option.isSome(bundle)) yield* sandboxes.writeFile(sandbox, incoming, bundle.value)
+          yield* run(sandbox, stages.clone(fetched.value.branch, commit, url))
+          return { branch: fetched.value.branch, commit }
+        },
+        Effect.scoped,
+        Effect.catchTags({
+          CommandNotFound: () => new CheckoutFailed({ reason: "The sandbox lost git's command" }),
+          FileNotFound: () => new CheckoutFailed({ reason: "The repository's commits could not be written" })
+        })
+      )
+
+      return Checkouts.of({ sync, clone })
     })
   )
 }

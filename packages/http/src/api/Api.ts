@@ -6,6 +6,9 @@ import { AdminsApi } from "./Admins.ts"
 import { complete } from "./document.ts"
 import { HeldSandboxesApi } from "./HeldSandboxes.ts"
 import { OrganizationsApi } from "./Organizations.ts"
+import { EventsApi } from "./Events.ts"
+import { SessionsApi } from "./Sessions.ts"
+import { SessionSandboxApi } from "./SessionSandbox.ts"
 import { SystemApi } from "./System.ts"
 import { TaskRunsApi } from "./TaskRuns.ts"
 
@@ -19,6 +22,9 @@ export class Api extends HttpApi.make("castellan")
   .add(AccountSandboxesApi)
   .add(HeldSandboxesApi)
   .add(TaskRunsApi)
+  .add(SessionsApi)
+  .add(SessionSandboxApi)
+  .add(EventsApi)
   // All issues of a request are looked for, so that an answer can name every field that is missing.
   .annotate(HttpApi.ParseOptions, { errors: "all" })
   .annotateMerge(

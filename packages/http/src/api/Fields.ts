@@ -1,7 +1,7 @@
 /** The forms that fields take on the wire, and what is said of those that don't have it. */
 import { AccountId } from "@castellan/domain/identity/Account.ts"
 import { Cursor } from "@castellan/domain/Page.ts"
-import { Schema } from "effect"
+import { Duration, Schema } from "effect"
 
 /** A body's field that may be left out; null is the same as absent. */
 export const absent = <S extends Schema.Top>(schema: S) => Schema.optionalKey(Schema.NullOr(schema))
@@ -25,6 +25,16 @@ export const RepositoryUrl = Schema.String.check(
 
 /** An instant as ISO 8601, in milliseconds and UTC. */
 export const Time = Schema.DateTimeUtcFromString
+
+/** Milliseconds from 1 to `most`. */
+export const milliseconds = (most: Duration.Duration) => {
+  const maximum = Duration.toMillis(most)
+  const message = `must be an integer between 1 and ${maximum}`
+  return Schema.Number.annotate({ message }).check(
+    Schema.isInt({ message }),
+    Schema.isBetween({ minimum: 1, maximum }, { message })
+  )
+}
 
 /** The account a request is for: the caller's own if it is left out. */
 export const forAccount = { account_id: Schema.optionalKey(AccountId) }

@@ -7,7 +7,7 @@ import { Duration, Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/http-api"
 import { SandboxBody } from "./AccountSandboxes.ts"
 import { Authenticated } from "./Authenticated.ts"
-import { absent, forAccount, TextWithoutNul, Time } from "./Fields.ts"
+import { absent, forAccount, milliseconds, TextWithoutNul, Time } from "./Fields.ts"
 import { Idempotent } from "./Idempotent.ts"
 import { Statuses } from "./Statuses.ts"
 import { Run } from "./TaskRuns.ts"
@@ -16,16 +16,6 @@ import { Run } from "./TaskRuns.ts"
 export const fileLimit = 50 * 1024 * 1024
 
 const success = { status: Schema.Literal("success") }
-
-/** Milliseconds from 1 to `most`. */
-const milliseconds = (most: Duration.Duration) => {
-  const maximum = Duration.toMillis(most)
-  const message = `must be an integer between 1 and ${maximum}`
-  return Schema.Number.annotate({ message }).check(
-    Schema.isInt({ message }),
-    Schema.isBetween({ minimum: 1, maximum }, { message })
-  )
-}
 
 const NewCommand = Schema.Struct({
   /** The program to run; its arguments are passed on as they are, never through a shell. */

@@ -16,6 +16,14 @@ import { SandboxNotFound } from "@castellan/domain/account/HeldSandboxes.ts"
 import { SnapshotInProgress } from "@castellan/domain/account/Snapshots.ts"
 import { fileRead, RepoFileNotFound, RepoFileTooLarge, RepoUnavailable } from "@castellan/domain/repo/RepoHost.ts"
 import { FileNotFound, SandboxNotRunning, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import {
+  RepoDiffers,
+  RepoRefused,
+  SessionArchived,
+  SessionForbidden,
+  SessionNotFound
+} from "@castellan/domain/session/Sessions.ts"
+import { SessionNotProvisioned } from "@castellan/domain/session/SessionSandboxes.ts"
 import { TaskRunNotFound } from "@castellan/domain/task/TaskRuns.ts"
 import { Schema, SchemaGetter } from "effect"
 import { HttpApiSchema } from "effect/http-api"
@@ -63,6 +71,9 @@ const onWire = <E extends Schema.Top>(error: E, status: number, toBody: (error: 
     }),
     HttpApiSchema.status(status)
   )
+
+/** The organization is not one the caller is a member of, or there is none. */
+export class OrganizationHidden extends Schema.TaggedError<OrganizationHidden>()("OrganizationHidden", {}) {}
 
 export const Statuses = {
   CredentialsUnclear: onWire(CredentialsUnclear, 401, () =>
@@ -117,6 +128,21 @@ export const Statuses = {
   ),
   RepoNotDeleted: onWire(RepoNotDeleted, 502, ({ retryable }) =>
     errorBody("repository_not_deleted", "Failed to delete GitHub repository", retryAfterMs(retryable))
+  ),
+  OrganizationHidden: onWire(OrganizationHidden, 403, () =>
+    errorBody("access_denied", "Access denied to specified organization_id")
+  ),
+  SessionNotFound: onWire(SessionNotFound, 404, () => errorBody("session_not_found", "Session not found")),
+  SessionForbidden: onWire(SessionForbidden, 403, () => errorBody("forbidden", "Forbidden")),
+  SessionArchived: onWire(SessionArchived, 409, () => errorBody("session_archived", "Session is archived")),
+  SessionNotProvisioned: onWire(SessionNotProvisioned, 502, ({ retryable }) =>
+    errorBody("sandbox_not_provisioned", "Failed to provision sandbox", retryAfterMs(retryable))
+  ),
+  RepoRefused: onWire(RepoRefused, 400, () =>
+    errorBody("invalid_request", "repoUrl must be a valid GitHub repository URL")
+  ),
+  RepoDiffers: onWire(RepoDiffers, 400, () =>
+    errorBody("invalid_request", "repoUrl must be the repository of the session")
   ),
   SandboxUnavailable: onWire(SandboxUnavailable, 502, ({ retryable }) =>
     errorBody("provider_unavailable", "The sandbox provider could not be reached", retryAfterMs(retryable))

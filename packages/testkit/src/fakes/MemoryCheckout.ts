@@ -82,6 +82,14 @@ class Work {
     for (const [path, { bytes }] of files) this.write(path, bytes)
   }
 
+  /** Goes to a commit; files that are in none stay. */
+  moveTo(id: CommitId, before: Git.Files): void {
+    const { files } = this.commits.get(id)!
+    for (const path of before.keys()) if (!files.has(path)) this.files.remove(at(path))
+    for (const [path, { bytes }] of files) this.write(path, bytes)
+    this.write(branchOf(this.branch), id)
+  }
+
   takeIn(): void {
     const other = this.theirs
     if (other === undefined) return
@@ -129,6 +137,26 @@ const merge = (work: Work, files: MemoryFiles, branch: string, message: string, 
   return `ahead ${head}\n`
 }
 
+const look = (work: Work): string => (work.theirs === undefined ? "" : `known ${work.theirs}\n`)
+
+const clone = (work: Work, files: MemoryFiles, commit: string): string | undefined => {
+  if (commit === "") return ""
+  const id = CommitId.make(commit)
+  const before = work.theirs === undefined ? new Map() : work.commits.get(work.theirs)!.files
+  if (!work.commits.has(id)) {
+    const bytes = files.read(at(incoming))
+    const bundle = bytes === undefined ? Option.none() : Git.decode(bytes)
+    const all = Option.flatMap(bundle, (one) => Git.unbundled(work.commits, one))
+    if (Option.isNone(all)) return undefined
+    work.commits = all.value
+    work.store()
+  }
+  work.write(theirs, id)
+  work.moveTo(id, before)
+  files.remove(at(incoming))
+  return ""
+}
+
 /** What a script prints; none if it is no script of a checkout, or failed. */
 export const runCheckout = (files: MemoryFiles, args: ReadonlyArray<string>, now: number): string | undefined => {
   const [, text, name, branch = "", message = "", , , commit = "", title = ""] = args
@@ -136,6 +164,8 @@ export const runCheckout = (files: MemoryFiles, args: ReadonlyArray<string>, now
   const work = new Work(files, branch, now)
   if (text === scripts.record) return record(work, message)
   if (text === scripts.merge) return merge(work, files, branch, message, commit, title)
+  if (text === scripts.look) return look(work)
+  if (text === scripts.clone) return clone(work, files, commit)
   if (text !== scripts.settle) return undefined
   work.write(theirs, commit)
   files.remove(at(outgoing))

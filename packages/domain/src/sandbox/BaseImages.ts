@@ -1,0 +1,153 @@
+import { Context, DateTime, Duration, Effect, Layer, Option, Schema } from "effect"
+import { SecureRandom } from "effect/crypto/SecureRandom"
+import type { AccountId } from "../identity/Account.ts"
+import { newNonce } from "../newNonce.ts"
+import { type BaseImage, type ImageKey, pauseAfter, rebuiltAfter, unusedKept } from "./BaseImage.ts"
+import { BaseImageStore } from "./BaseImageStore.ts"
+import { SandboxName } from "./SandboxName.ts"
+import { SandboxProvider, type SandboxUnavailable } from "./SandboxProvider.ts"
+import type { SnapshotId } from "./Snapshot.ts"
+
+/** How long a builder may be silent before another takes over. */
+const lease = Duration.minutes(2)
+
+/** How long a builder's sandbox lives at most. */
+const buildTime = Duration.minutes(20)
+
+const rowsAPass = 100
+
+/** An image could not be prepared; `reason` is for those who boot from it. */
+export class ImageNotBuilt extends Schema.TaggedError<ImageNotBuilt>()("ImageNotBuilt", { reason: Schema.String }) {}
+
+export interface ImageToBuild<E, R> {
+  readonly key: ImageKey
+  /** Whose sandboxes boot from it. */
+  readonly account: AccountId
+  /** Brings everything into a fresh sandbox that the image is to have. */
+  readonly prepare: (builder: SandboxName) => Effect.Effect<void, E, R>
+  /** What to say of a failure of `prepare`, to those who boot from the image. */
+  readonly explain: (failure: E) => string
+}
+
+/** Prepared snapshots that many sandboxes boot from: built once, kept while they are good, and replaced without a gap. */
+export class BaseImages extends Context.Service<
+  BaseImages,
+  {
+    /** The image as it is known; none if nobody ever began one. */
+    readonly find: (key: ImageKey) => Effect.Effect<Option.Option<BaseImage>>
+    /** Records that a sandbox boots from it. */
+    readonly used: (key: ImageKey) => Effect.Effect<void>
+    /** The provider no longer has the image's snapshot: the next one who asks builds it anew. */
+    readonly lost: (key: ImageKey, snapshot: SnapshotId) => Effect.Effect<void>
+    /**
+     * Builds the image, unless somebody does already or it is good. The last good one serves until then, and for good
+     * if the build fails. Gives the new snapshot; none where there was nothing to do.
+     */
+    readonly build: <E, R>(
+      wanted: ImageToBuild<E, R>
+    ) => Effect.Effect<Option.Option<SnapshotId>, ImageNotBuilt | SandboxUnavailable, R>
+    /** Removes what builders left behind, what was replaced, and what nobody boots from; gives the number of images. */
+    readonly collect: Effect.Effect<number, SandboxUnavailable>
+  }
+>()("domain/sandbox/BaseImages") {
+  static readonly layer = Layer.effect(
+    BaseImages,
+    Effect.gen(function* () {
+      const store = yield* BaseImageStore
+      const provider = yield* SandboxProvider
+      const random = yield* SecureRandom
+
+      /** Ends a builder and forgets the snapshots of it that nobody boots from. */
+      const clear = Effect.fnUntraced(function* (builder: SandboxName, except: SnapshotId | null) {
+        yield* provider.remove(builder)
+        for (const { id } of yield* provider.snapshots(builder)) {
+          if (id !== except) yield* provider.removeSnapshot(id)
+        }
+      })
+
+      const removeReplaced = Effect.fnUntraced(function* (image: BaseImage) {
+        for (const snapshot of image.replaced) {
+          yield* provider.removeSnapshot(snapshot)
+          yield* store.dropReplaced(image.key, snapshot)
+        }
+      })
+
+      /** Keeps the claim, and fails once it is another's. */
+      const keepClaim = Effect.fnUntraced(function* (key: ImageKey, builder: SandboxName) {
+        do yield* Effect.sleep(Duration.divideUnsafe(lease, 4))
+        while (yield* store.renew(key, builder, DateTime.addDuration(yield* DateTime.now, lease)))
+        return yield* new ImageNotBuilt({ reason: "Another build took its place" })
+      })
+
+      const prepared = Effect.fnUntraced(function* <E, R>(wanted: ImageToBuild<E, R>, builder: SandboxName) {
+        yield* provider
+          .create({ name: builder, from: Option.none(), lifetime: buildTime })
+          .pipe(Effect.catchTag("SnapshotGone", Effect.die))
+        yield* wanted
+          .prepare(builder)
+          .pipe(Effect.mapError((failure) => new ImageNotBuilt({ reason: wanted.explain(failure) })))
+        const { id } = yield* provider
+          .snapshot(builder)
+          .pipe(Effect.catchTag("SandboxGone", () => new ImageNotBuilt({ reason: "The sandbox stopped too early" })))
+        return id
+      })
+
+      const build = Effect.fn("BaseImages.build")(function* <E, R>(wanted: ImageToBuild<E, R>) {
+        const now = yield* DateTime.now
+        const builder = SandboxName.make(`img_${yield* newNonce(random)}`)
+        const until = DateTime.addDuration(now, lease)
+        const staleBefore = DateTime.subtractDuration(now, rebuiltAfter)
+        const { account, key } = wanted
+        const before = yield* store.claim({ key, account, builder, until, staleBefore }, now)
+        if (Option.isNone(before)) return Option.none<SnapshotId>()
+        if (before.value.builder !== null) yield* Effect.ignore(clear(before.value.builder, before.value.current))
+        const snapshot = yield* prepared(wanted, builder).pipe(
+          Effect.raceFirst(keepClaim(key, builder)),
+          Effect.tapError((failure) =>
+            Effect.gen(function* () {
+              const reason =
+                failure._tag === "ImageNotBuilt" ? failure.reason : "The sandbox's provider could not be reached"
+              const retryAfter = DateTime.addDuration(yield* DateTime.now, pauseAfter(before.value.failures + 1))
+              yield* Effect.ignore(clear(builder, null))
+              yield* store.failed(key, builder, reason, retryAfter)
+            })
+          )
+        )
+        // The sandbox goes first: a row that names a snapshot no longer knows of its builder.
+        yield* provider.remove(builder)
+        if (!(yield* store.built(key, builder, snapshot, yield* DateTime.now))) {
+          yield* provider.removeSnapshot(snapshot)
+          return Option.none<SnapshotId>()
+        }
+        const image = yield* store.find(key)
+        if (Option.isSome(image)) yield* Effect.ignore(removeReplaced(image.value))
+        return Option.some(snapshot)
+      })
+
+      const collect = Effect.gen(function* () {
+        const now = yield* DateTime.now
+        const unusedSince = DateTime.subtractDuration(now, unusedKept)
+        const images = yield* store.listUnneeded(now, unusedSince, rowsAPass)
+        for (const image of images) {
+          const { builder, builderUntil, current, key } = image
+          if (builder !== null && builderUntil !== null && DateTime.isLessThan(builderUntil, now)) {
+            yield* clear(builder, current)
+            yield* store.dropBuilder(key, builder, now)
+          }
+          yield* store.retire(key, unusedSince)
+          const retired = yield* store.find(key)
+          if (Option.isSome(retired)) yield* removeReplaced(retired.value)
+        }
+        return images.length
+      }).pipe(Effect.withSpan("BaseImages.collect"))
+
+      return BaseImages.of({
+        find: store.find,
+        used: (key) => Effect.flatMap(DateTime.now, (now) => store.used(key, now)),
+        lost: store.lost,
+        build,
+        collect
+      })
+    })
+  )
+}

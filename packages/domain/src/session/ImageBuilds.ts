@@ -1,0 +1,129 @@
+import { Context, DateTime, Duration, Effect, Layer, Option, Schema } from "effect"
+import { AccountScope } from "../identity/AccountScope.ts"
+import { Checkouts, type SyncFailure } from "../repo/Checkouts.ts"
+import { Repo } from "../repo/Repo.ts"
+import { ImageKey, pauseAfter, wantsBuild } from "../sandbox/BaseImage.ts"
+import { BaseImages, type ImageNotBuilt } from "../sandbox/BaseImages.ts"
+import { SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
+import { SnapshotId } from "../sandbox/Snapshot.ts"
+import { hasEnded, type TaskRun } from "../task/TaskRun.ts"
+import { TaskRunner, TryAgain } from "../task/TaskRunner.ts"
+import { TaskRuns } from "../task/TaskRuns.ts"
+import { AccountId } from "../identity/Account.ts"
+import type { Session } from "./Session.ts"
+import { imageKeyOf, SessionSandboxes } from "./SessionSandboxes.ts"
+
+/** What a `build-org-snapshot` is given. */
+const BuildInput = Schema.Struct({
+  key: ImageKey,
+  /** Whose sandboxes boot from it. */
+  account: AccountId,
+  repo: Repo,
+  right: Schema.Literals(["service", "anyone"]),
+  url: Schema.String
+})
+
+/** What a `build-org-snapshot` leaves behind; no snapshot where another had built one meanwhile. */
+const BuildOutput = Schema.Struct({ snapshotId: Schema.NullOr(SnapshotId) })
+
+/** Attempts of one run at an image that can't be built. */
+const attempts = 5
+
+/** Base images of repositories, built in the background when a session would have liked to boot from one. */
+export class ImageBuilds extends Context.Service<
+  ImageBuilds,
+  {
+    /** Sees to it that somebody builds the image of the session's repository, if it is missing or old. */
+    readonly requestFor: (session: Session) => Effect.Effect<void>
+  }
+>()("domain/session/ImageBuilds") {
+  static readonly layer = Layer.effect(
+    ImageBuilds,
+    Effect.gen(function* () {
+      const images = yield* BaseImages
+      const held = yield* SessionSandboxes
+      const runs = yield* TaskRuns
+
+      const requestFor = Effect.fn("ImageBuilds.requestFor")(function* (session: Session) {
+        const repo = held.repoOf(session)
+        if (session.ephemeral || Option.isNone(repo)) return
+        const key = imageKeyOf(session, repo.value)
+        if (!wantsBuild(yield* images.find(key), yield* DateTime.now)) return
+        const input = Schema.encodeSync(BuildInput)({
+          key,
+          account: session.organization ?? session.account,
+          repo: repo.value.repo,
+          right: repo.value.right,
+          url: repo.value.url
+        })
+        yield* runs.start(AccountScope.ofOwner(session), { task: "build-org-snapshot", input })
+      })
+
+      return ImageBuilds.of({ requestFor })
+    })
+  )
+}
+
+/** Works on `build-org-snapshot`. */
+export const worker = (options: { readonly concurrency: number }) =>
+  Layer.effectDiscard(
+    Effect.gen(function* () {
+      const images = yield* BaseImages
+      const checkouts = yield* Checkouts
+      const provider = yield* SandboxProvider
+      const runs = yield* TaskRuns
+      const runner = yield* TaskRunner
+
+      const giveUpOrTryAgain = Effect.fnUntraced(function* (run: TaskRun, failure: ImageNotBuilt | SandboxUnavailable) {
+        yield* Effect.logWarning("a base image was not built", failure)
+        const error = failure._tag === "ImageNotBuilt" ? failure.reason : "The sandbox's provider could not be reached"
+        if (run.attempt < attempts) {
+          yield* runs.advance(run, "REATTEMPTING", { log: `${error}; trying again` })
+          return yield* new TryAgain({ after: Duration.sum(pauseAfter(run.attempt), Duration.seconds(1)) })
+        }
+        yield* runs.advance(run, "FAILED", { error })
+      })
+
+      const build = Effect.fnUntraced(function* (run: TaskRun) {
+        const { account, key, repo, right, url } = Schema.decodeUnknownSync(BuildInput)(run.input)
+        const snapshot = yield* images.build({
+          key,
+          account,
+          prepare: (builder) =>
+            Effect.andThen(
+              checkouts.clone(builder, repo, { branch: null, right, url }),
+              provider.find(builder).pipe(Effect.asVoid)
+            ),
+          explain
+        })
+        const output = Schema.encodeSync(BuildOutput)({ snapshotId: Option.getOrNull(snapshot) })
+        yield* runs.advance(run, "COMPLETED", { output })
+      })
+
+      const work = Effect.fn("ImageBuilds.work")(function* (queued: TaskRun) {
+        if (hasEnded(queued)) return
+        const executing = yield* runs.advance(queued, "EXECUTING")
+        if (Option.isNone(executing)) return
+        const run = executing.value
+        yield* Effect.catch(build(run), (failure) => giveUpOrTryAgain(run, failure))
+      })
+
+      yield* runner.process("build-org-snapshot", options, work)
+    })
+  )
+
+const explain = (failure: SyncFailure): string => {
+  switch (failure._tag) {
+    case "CheckoutFailed":
+      return failure.reason
+    case "RepoNotFound":
+      return "The repository does not exist, or may not be read"
+    case "RepoUnavailable":
+      return "The repository host could not be reached, or refused"
+    case "SandboxGone":
+    case "SandboxNotRunning":
+      return "The sandbox stopped too early"
+    case "SandboxUnavailable":
+      return "The sandbox's provider could not be reached"
+  }
+}

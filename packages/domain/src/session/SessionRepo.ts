@@ -1,0 +1,57 @@
+import { Option } from "effect"
+import type { AccountId } from "../identity/Account.ts"
+import type { HostSupport, Right } from "../repo/RepoHost.ts"
+import { Repo } from "../repo/Repo.ts"
+import * as RepoUrl from "../repo/RepoUrl.ts"
+
+/** A repository that a session may work on, and in whose right it is read. */
+export interface SessionRepo {
+  readonly repo: Repo
+  readonly right: Right
+  /** Where it is, without credentials. */
+  readonly url: string
+}
+
+/** Which repositories of the service's owner a session may read with the service's right. */
+export type RepoAccess =
+  /** Those that were made for its account or organization, and those that were made for nobody. */
+  | "owner"
+  /** Only those that were made for its account or organization. */
+  | "own"
+
+const madeFor =
+  /-([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})$|^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})$/i
+
+/** The account that the repository's name says it was made for. */
+const accountIn = (repo: Repo): string | undefined => {
+  const match = madeFor.exec(repo.name)
+  return (match?.[1] ?? match?.[2])?.toLowerCase()
+}
+
+/**
+ * The repository a URL names. With the service's right only what is the service's own to read, and nobody else's; every
+ * other one as anyone reads it.
+ */
+export const resolve = (
+  host: HostSupport,
+  access: RepoAccess,
+  url: string,
+  mine: ReadonlyArray<AccountId>
+): Option.Option<SessionRepo> => {
+  const atHost = RepoUrl.parse(host.url, url)
+  const atPublic = RepoUrl.parse(host.publicUrl, url)
+  if (Option.isNone(atHost)) {
+    return Option.map(atPublic, (repo) => ({
+      repo,
+      right: "anyone" as const,
+      url: RepoUrl.urlOf(host.publicUrl, repo)
+    }))
+  }
+  const repo = atHost.value
+  const isOwners = repo.owner.toLowerCase() === host.owner.toLowerCase()
+  const account = accountIn(repo)
+  const isMine = account !== undefined && mine.some((id) => id.toLowerCase() === account)
+  const mayServe = isOwners && (isMine || (account === undefined && access === "owner"))
+  if (!mayServe && Option.isNone(atPublic)) return Option.none()
+  return Option.some({ repo, right: mayServe ? "service" : "anyone", url: RepoUrl.urlOf(host.url, repo) })
+}

@@ -1,0 +1,264 @@
+import { Clock, Context, DateTime, Duration, Effect, Layer, Option, PubSub, Ref, Schema } from "effect"
+import { AccountScope } from "../identity/AccountScope.ts"
+import { Checkouts, type SyncFailure } from "../repo/Checkouts.ts"
+import { RepoHost } from "../repo/RepoHost.ts"
+import type { BranchName } from "../repo/Repo.ts"
+import { ImageKey } from "../sandbox/BaseImage.ts"
+import { BaseImages } from "../sandbox/BaseImages.ts"
+import type { Sandbox } from "../sandbox/Sandbox.ts"
+import type { SandboxName } from "../sandbox/SandboxName.ts"
+import { SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
+import { Withheld } from "../Withheld.ts"
+import { lookAtFor, type SessionTimes } from "./decide.ts"
+import { lostReason, Move, stageOf, Step } from "./Lifecycle.ts"
+import type { Session, SessionId } from "./Session.ts"
+import { type RepoAccess, resolve, type SessionRepo } from "./SessionRepo.ts"
+import { SessionStore } from "./SessionStore.ts"
+
+/** Its sandbox could not be brought up; the session says so. */
+export class SessionNotProvisioned extends Schema.TaggedError<SessionNotProvisioned>()("SessionNotProvisioned", {
+  retryable: Schema.Boolean,
+  cause: Withheld
+}) {}
+
+/** Somebody else went on with the session, or put it away: what was begun here no longer counts. */
+export class Superseded extends Schema.TaggedError<Superseded>()("Superseded", {}) {}
+
+/** A session with its sandbox, which runs. */
+export interface Up {
+  readonly session: Session
+  readonly sandbox: Sandbox
+}
+
+/** The image that sandboxes of a session boot from: one for each repository of its organization, or of its account. */
+export const imageKeyOf = (session: Session, { repo }: SessionRepo): ImageKey =>
+  ImageKey.make(`${session.organization ?? session.account}/${repo.owner}/${repo.name}`.toLowerCase())
+
+/**
+ * What is done with a session's sandbox by whoever has claimed it: a client that opens it, or the reconciler. Every
+ * write is a step from the version that was read; every stop names the incarnation it means.
+ */
+export class SessionSandboxes extends Context.Service<
+  SessionSandboxes,
+  {
+    /** Writes a move; none where it is not legal, or where the session is no longer the one that was read. */
+    readonly move: (session: Session, move: Move) => Effect.Effect<Option.Option<Session>>
+    /** Completes when the session was changed in this process, or after a moment. */
+    readonly awaitChange: (id: SessionId) => Effect.Effect<void>
+    /** The repository of a session, where it has one. */
+    readonly repoOf: (session: Session) => Option.Option<SessionRepo>
+    /** Brings up the sandbox of a session that the caller has just begun to provision or restore. */
+    readonly bringUp: (session: Session) => Effect.Effect<Up, SessionNotProvisioned | Superseded>
+    /** Stops the sandbox of a session that the caller has just begun to put to sleep. */
+    readonly putToSleep: (
+      session: Session,
+      reason: string | null
+    ) => Effect.Effect<Session, SandboxUnavailable | Superseded>
+    /** Until when a claim that is made now is taken to be alive. */
+    readonly until: Effect.Effect<DateTime.Utc>
+    /** Writes that the session is used now; none where it is no longer the one that was read. */
+    readonly use: (session: Session, expiresAt: DateTime.Utc, byOwner: boolean) => Effect.Effect<Option.Option<Session>>
+  }
+>()("domain/session/SessionSandboxes") {
+  static readonly layer = (options: { readonly times: SessionTimes; readonly repoAccess: RepoAccess }) =>
+    Layer.effect(SessionSandboxes, make(options.times, options.repoAccess))
+}
+
+/** How long a waiter waits before it looks at a session that another process may have changed. */
+const lookAgainAfter = Duration.millis(250)
+
+const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoAccess) {
+  const store = yield* SessionStore
+  const provider = yield* SandboxProvider
+  const images = yield* BaseImages
+  const checkouts = yield* Checkouts
+  const host = yield* RepoHost
+  const changes = yield* PubSub.unbounded<SessionId>()
+
+  const until = Effect.map(DateTime.now, (now) => DateTime.addDuration(now, times.lease))
+
+  const move = Effect.fn("SessionSandboxes.move")(function* (session: Session, wanted: Move) {
+    const step = Step.of(session, wanted, yield* DateTime.now)
+    if (Option.isNone(step)) return Option.none<Session>()
+    const taken = yield* store.take(AccountScope.ofOwner(session), step.value)
+    if (!taken) return Option.none<Session>()
+    yield* PubSub.publish(changes, session.id)
+    return Option.some(step.value.session)
+  })
+
+  const taken = (session: Session, wanted: Move) =>
+    Effect.flatMap(move(session, wanted), (next) =>
+      Option.isSome(next) ? Effect.succeed(next.value) : Effect.fail(new Superseded())
+    )
+
+  const awaitChange = Effect.fnUntraced(function* (id: SessionId) {
+    const subscription: PubSub.Subscription<SessionId> = yield* PubSub.subscribe(changes)
+    yield* Effect.repeat(PubSub.take(subscription), { until: (changed) => changed === id }).pipe(
+      Effect.timeoutOption(lookAgainAfter)
+    )
+  }, Effect.scoped)
+
+  const repoOf = (session: Session) =>
+    session.repo === null
+      ? Option.none<SessionRepo>()
+      : resolve(host.supports, repoAccess, session.repo, [
+          session.account,
+          ...(session.organization === null ? [] : [session.organization])
+        ])
+
+  const created = Effect.fnUntraced(function* (session: Session, name: SandboxName) {
+    const lifetime = times.lifetime
+    const bare = provider
+      .create({ name, from: Option.none(), lifetime })
+      .pipe(Effect.catchTag("SnapshotGone", Effect.die))
+    const repo = repoOf(session)
+    if (Option.isNone(repo)) return yield* bare
+    const key = imageKeyOf(session, repo.value)
+    const current = Option.getOrNull(yield* images.find(key))?.current ?? null
+    if (current === null) return yield* bare
+    yield* images.used(key)
+    return yield* provider
+      .create({ name, from: Option.some(current), lifetime })
+      .pipe(
+        Effect.catchTag("SnapshotGone", ({ id }) =>
+          Effect.logWarning("a base image is gone; the sandbox is a bare one", { key, snapshot: id }).pipe(
+            Effect.andThen(images.lost(key, id)),
+            Effect.andThen(bare)
+          )
+        )
+      )
+  })
+
+  const resumed = (name: SandboxName) =>
+    provider.resume(name, times.lifetime).pipe(
+      Effect.map(Option.some),
+      Effect.catchTag("SandboxGone", () => Effect.succeed(Option.none<Sandbox>()))
+    )
+
+  /** A running sandbox under the session's name: the one there is, woken if need be, or a new one. */
+  const boot = Effect.fnUntraced(function* (claimed: Ref.Ref<Session>, name: SandboxName) {
+    const found = yield* provider.find(name)
+    if (Option.isSome(found) && found.value.status === "running") return found.value
+    const session = yield* Ref.get(claimed)
+    const woken = Option.isSome(found) ? yield* resumed(name) : Option.none<Sandbox>()
+    if (Option.isSome(woken)) return woken.value
+    if (!session.lifecycle.fresh) {
+      yield* Effect.logWarning("a session's sandbox is lost; it gets a new one", { session: session.id, sandbox: name })
+      yield* Ref.set(claimed, yield* taken(session, Move.Lose({ reason: lostReason })))
+    }
+    const made = yield* created(session, name)
+    // What was asked for before, and is there now, may have stopped in between.
+    if (made.status === "running") return made
+    const up = yield* resumed(name)
+    return Option.isSome(up) ? up.value : yield* new SessionNotProvisioned({ retryable: true })
+  })
+
+  const brought = Effect.fnUntraced(function* (session: Session, name: SandboxName) {
+    const repo = session.lifecycle.fresh ? repoOf(session) : Option.none<SessionRepo>()
+    if (Option.isNone(repo)) return session.lifecycle.branch
+    const { right, url } = repo.value
+    const { branch } = yield* checkouts.clone(name, repo.value.repo, { branch: session.lifecycle.branch, right, url })
+    return branch
+  })
+
+  /** Says every now and then that whoever claimed the session is alive. */
+  const keepClaim = (claimed: Ref.Ref<Session>): Effect.Effect<never, Superseded> =>
+    Effect.gen(function* () {
+      const { id, lifecycle, ...session } = yield* Ref.get(claimed)
+      const kept = yield* store.postpone(AccountScope.ofOwner(session), id, lifecycle.version, yield* until)
+      // Between reading and writing it may have moved on by our own hand.
+      if (!kept && (yield* Ref.get(claimed)).lifecycle.version === lifecycle.version) return yield* new Superseded()
+    }).pipe(Effect.delay(Duration.divideUnsafe(times.lease, 3)), Effect.forever)
+
+  const atRest: ReadonlyArray<string> = ["none", "hibernated", "archived", "failed"]
+
+  /** What was started for a session that meanwhile is at rest must not go on; another's work is left alone. */
+  const withdraw = Effect.fnUntraced(function* (session: Session, sandbox: Sandbox) {
+    const now = yield* store.get(AccountScope.ofOwner(session), session.id)
+    if (Option.isNone(now) || atRest.includes(stageOf(now.value))) {
+      yield* Effect.ignore(provider.stop(sandbox.name, sandbox.incarnation))
+    }
+  })
+
+  const work = Effect.fnUntraced(function* (
+    claimed: Ref.Ref<Session>,
+    name: SandboxName,
+    started: Ref.Ref<Sandbox | null>
+  ) {
+    const sandbox = yield* boot(claimed, name)
+    yield* Ref.set(started, sandbox)
+    const branch: BranchName | null = yield* brought(yield* Ref.get(claimed), name)
+    const now = yield* DateTime.now
+    const idleAt = DateTime.addDuration(now, times.idle)
+    const { expiresAt, incarnation } = sandbox
+    const lookAt = lookAtFor(times, idleAt, expiresAt, now)
+    const session = yield* taken(yield* Ref.get(claimed), Move.Run({ incarnation, expiresAt, idleAt, lookAt, branch }))
+    return { session, sandbox }
+  })
+
+  const fail = Effect.fnUntraced(function* (session: Session, started: Sandbox | null, failure: Failure) {
+    yield* Effect.logWarning("a session could not be brought up", { session: session.id }, failure)
+    const failed = yield* move(session, Move.Fail({ error: reasonOf(failure) }))
+    if (Option.isNone(failed)) return yield* new Superseded()
+    if (started !== null) yield* Effect.ignore(provider.stop(started.name, started.incarnation))
+    return yield* new SessionNotProvisioned({ retryable: "retryable" in failure && failure.retryable, cause: failure })
+  })
+
+  const bringUp = Effect.fn("SessionSandboxes.bringUp")(function* (session: Session) {
+    const name = session.lifecycle.sandbox
+    if (name === null) return yield* Effect.die(new Error("a session is brought up that has no name for its sandbox"))
+    const claimed = yield* Ref.make(session)
+    const started = yield* Ref.make<Sandbox | null>(null)
+    return yield* work(claimed, name, started).pipe(
+      // What is begun is brought to its end; only the watch over it may be broken off.
+      Effect.raceFirst(Effect.interruptible(keepClaim(claimed))),
+      Effect.catchTag("Superseded", (superseded) =>
+        Effect.gen(function* () {
+          const sandbox = yield* Ref.get(started)
+          if (sandbox !== null) yield* withdraw(session, sandbox)
+          return yield* superseded
+        })
+      ),
+      Effect.catchIf(isFailure, (failure) =>
+        Effect.flatMap(Effect.all([Ref.get(claimed), Ref.get(started)]), ([at, sandbox]) => fail(at, sandbox, failure))
+      )
+    )
+  }, Effect.uninterruptible)
+
+  const putToSleep = Effect.fn("SessionSandboxes.putToSleep")(function* (session: Session, reason: string | null) {
+    const { incarnation, sandbox } = session.lifecycle
+    if (sandbox !== null) yield* provider.stop(sandbox, incarnation ?? undefined)
+    return yield* taken(session, Move.Sleep({ reason }))
+  }, Effect.uninterruptible)
+
+  const use = Effect.fnUntraced(function* (session: Session, expiresAt: DateTime.Utc, byOwner: boolean) {
+    const now = DateTime.makeUnsafe(yield* Clock.currentTimeMillis)
+    const idleAt = DateTime.addDuration(now, times.idle)
+    const lookAt = lookAtFor(times, idleAt, expiresAt, now)
+    return yield* move(session, Move.Use({ expiresAt, idleAt, lookAt, byOwner }))
+  })
+
+  return SessionSandboxes.of({ move, awaitChange, repoOf, bringUp, putToSleep, until, use })
+})
+
+type Failure = SyncFailure | SandboxUnavailable | SessionNotProvisioned
+
+const isFailure = (failure: Failure | Superseded): failure is Failure => failure._tag !== "Superseded"
+
+/** Why a session could not be brought up, in words for its owner. */
+const reasonOf = (failure: Failure): string => {
+  switch (failure._tag) {
+    case "CheckoutFailed":
+      return failure.reason
+    case "RepoNotFound":
+      return "The repository does not exist, or may not be read"
+    case "RepoUnavailable":
+      return "The repository host could not be reached, or refused"
+    case "SandboxGone":
+    case "SandboxNotRunning":
+    case "SessionNotProvisioned":
+      return "The sandbox stopped while it was brought up"
+    case "SandboxUnavailable":
+      return "The sandbox's provider could not be reached, or refused"
+  }
+}

@@ -1,0 +1,467 @@
+import { Context, DateTime, Duration, Effect, Layer, Option, Schema } from "effect"
+import { Digest } from "effect/crypto/Digest"
+import { SecureRandom } from "effect/crypto/SecureRandom"
+import { AccountId } from "../identity/Account.ts"
+import type { AccountScope } from "../identity/AccountScope.ts"
+import { newNonce } from "../newNonce.ts"
+import type { Page, PageOf } from "../Page.ts"
+import { RepoHost } from "../repo/RepoHost.ts"
+import type { Command } from "../sandbox/Command.ts"
+import { SandboxName } from "../sandbox/SandboxName.ts"
+import { SandboxNotRunning, SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
+import { encodeInput } from "../task/CommandRun.ts"
+import { RunId, type TaskRun } from "../task/TaskRun.ts"
+import { TaskRuns } from "../task/TaskRuns.ts"
+import type { SessionTimes } from "./decide.ts"
+import { uuidOf } from "../uuidOf.ts"
+import { ImageBuilds } from "./ImageBuilds.ts"
+import { lostReason, Move, stageOf } from "./Lifecycle.ts"
+import { Session, SessionId, type SessionStatus, unopened } from "./Session.ts"
+import { type RepoAccess, resolve } from "./SessionRepo.ts"
+import { SessionNotProvisioned, SessionSandboxes, type Up } from "./SessionSandboxes.ts"
+import { type SessionChange, SessionStore } from "./SessionStore.ts"
+
+/** There is no session of that id. */
+export class SessionNotFound extends Schema.TaggedError<SessionNotFound>()("SessionNotFound", { id: Schema.String }) {}
+
+/** The session is another account's. */
+export class SessionForbidden extends Schema.TaggedError<SessionForbidden>()("SessionForbidden", {
+  id: SessionId,
+  owner: AccountId
+}) {}
+
+/** The session was put away; taken out again it can be opened. */
+export class SessionArchived extends Schema.TaggedError<SessionArchived>()("SessionArchived", { id: SessionId }) {}
+
+/** The URL names no repository that a session may have. */
+export class RepoRefused extends Schema.TaggedError<RepoRefused>()("RepoRefused", {}) {}
+
+/** The session works on another repository. */
+export class RepoDiffers extends Schema.TaggedError<RepoDiffers>()("RepoDiffers", { id: SessionId }) {}
+
+type Hidden = SessionForbidden | SessionNotFound
+
+/** A session to be. */
+export interface NewSession {
+  readonly title: string | null
+  readonly repo: string | null
+  readonly organization: AccountId | null
+  /** Makes asking repeatable: the same nonce gives the same session. */
+  readonly nonce: Option.Option<string>
+}
+
+/** How a session's sandbox was found by whoever asked whether it is there. */
+export interface Reconnected {
+  readonly session: Session
+  readonly status: "connected" | "expired" | "no_sandbox"
+}
+
+/** What a session is called that nobody named. */
+const untitled = "New session"
+
+/** How long a look at the provider may take when somebody wants to reconnect. */
+const probe = Duration.seconds(15)
+
+/** Whether the session's sandbox can be used now, as far as is known. */
+export const isUp = ({ lifecycle }: Session, now: DateTime.Utc): boolean =>
+  lifecycle.state === "active" &&
+  lifecycle.sandboxExpiresAt !== null &&
+  DateTime.isGreaterThan(lifecycle.sandboxExpiresAt, now)
+
+/** Whether there are files that the next open brings back. */
+export const hasSnapshot = (session: Session, now: DateTime.Utc): boolean =>
+  session.lifecycle.sandbox !== null && !session.lifecycle.fresh && !isUp(session, now)
+
+/** Sessions of accounts: one sandbox each, that sleeps, wakes, and keeps its name. */
+export class Sessions extends Context.Service<
+  Sessions,
+  {
+    readonly create: (scope: AccountScope, wanted: NewSession) => Effect.Effect<Session, RepoRefused>
+    readonly get: (scope: AccountScope, id: SessionId) => Effect.Effect<Session, Hidden>
+    /** The sessions of the scope's account, newest first. */
+    readonly list: (scope: AccountScope, page: Page) => Effect.Effect<PageOf<Session>>
+    /** Changes title and status. Putting it away stops its sandbox and keeps its files; taking it out wakes nothing. */
+    readonly change: (
+      scope: AccountScope,
+      id: SessionId,
+      change: { readonly title?: string; readonly status?: SessionStatus }
+    ) => Effect.Effect<Session, Hidden>
+    /**
+     * The session's sandbox, running: the one there is, or woken with its files, or made anew. However many ask at
+     * once, there is one, and all get it. `repo` binds a session that has none.
+     */
+    readonly open: (
+      scope: AccountScope,
+      id: SessionId,
+      repo: string | null
+    ) => Effect.Effect<
+      Up,
+      Hidden | RepoDiffers | RepoRefused | SandboxUnavailable | SessionArchived | SessionNotProvisioned
+    >
+    /** A sandbox for once, with a repository: nobody can come back to it, and it goes for good when it is idle. */
+    readonly openOnce: (
+      scope: AccountScope,
+      repo: string,
+      nonce: Option.Option<string>
+    ) => Effect.Effect<Up, RepoRefused | SandboxUnavailable | SessionNotProvisioned>
+    /** Whether its sandbox is still there. Wakes nothing; what it finds out for certain is written. */
+    readonly reconnect: (scope: AccountScope, id: SessionId) => Effect.Effect<Reconnected, Hidden>
+    /** Moves the moment at which the session is idle. */
+    readonly recordActivity: (scope: AccountScope, id: SessionId) => Effect.Effect<Session, Hidden | SandboxNotRunning>
+    /** Gives its sandbox more time. */
+    readonly extend: (
+      scope: AccountScope,
+      id: SessionId,
+      by: Duration.Duration
+    ) => Effect.Effect<Session, Hidden | SandboxNotRunning | SandboxUnavailable>
+    /** Puts its sandbox to sleep now; tells whether there was anything to stop. */
+    readonly hibernate: (
+      scope: AccountScope,
+      id: SessionId
+    ) => Effect.Effect<{ readonly session: Session; readonly stopped: boolean }, Hidden | SandboxUnavailable>
+    /** Queues a command in its sandbox, which stays awake for it. The same nonce gives the same run. */
+    readonly run: (
+      scope: AccountScope,
+      id: SessionId,
+      wanted: {
+        readonly command: Command
+        readonly timeout: Duration.Duration
+        readonly nonce: Option.Option<string>
+      }
+    ) => Effect.Effect<TaskRun, Hidden | SandboxNotRunning>
+  }
+>()("domain/session/Sessions") {
+  static readonly layer = (options: { readonly times: SessionTimes; readonly repoAccess: RepoAccess }) =>
+    Layer.effect(Sessions, make(options.times, options.repoAccess))
+}
+
+/** The name of a session's sandbox, made once and then written down. */
+const nameFor = (id: SessionId): SandboxName => SandboxName.make(`ses_${id.replaceAll("-", "")}`)
+
+const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoAccess) {
+  const store = yield* SessionStore
+  const held = yield* SessionSandboxes
+  const builds = yield* ImageBuilds
+  const provider = yield* SandboxProvider
+  const host = yield* RepoHost
+  const runs = yield* TaskRuns
+  const random = yield* SecureRandom
+  const digest = yield* Digest
+
+  const get = Effect.fn("Sessions.get")(function* (scope: AccountScope, id: SessionId) {
+    const own = yield* store.get(scope, id)
+    if (Option.isSome(own)) return own.value
+    const owner = yield* store.ownerOf(id)
+    return Option.isSome(owner)
+      ? yield* new SessionForbidden({ id, owner: owner.value })
+      : yield* new SessionNotFound({ id })
+  })
+
+  const checked = (scope: AccountScope, organization: AccountId | null, url: string) => {
+    const mine = [scope.account, ...(organization === null ? [] : [organization])]
+    return Option.isSome(resolve(host.supports, repoAccess, url, mine)) ? Effect.void : Effect.fail(new RepoRefused())
+  }
+
+  const add = Effect.fnUntraced(function* (scope: AccountScope, wanted: NewSession, ephemeral: boolean) {
+    if (wanted.repo !== null) yield* checked(scope, wanted.organization, wanted.repo)
+    const now = yield* DateTime.now
+    const session = new Session({
+      id: SessionId.make(
+        Option.isSome(wanted.nonce) ? yield* uuidOf(digest, `session ${wanted.nonce.value}`) : yield* random.uuidV4()
+      ),
+      account: scope.account,
+      title: wanted.title ?? untitled,
+      status: "running",
+      organization: wanted.organization,
+      repo: wanted.repo,
+      ephemeral,
+      createdAt: now,
+      updatedAt: now,
+      lifecycle: unopened
+    })
+    const row = yield* store.add(scope, session)
+    return Option.isSome(row) ? row.value : yield* Effect.die(new Error("a new session's id is another account's"))
+  })
+
+  /** The session with the repository it is opened with. */
+  const bound = Effect.fnUntraced(function* (scope: AccountScope, session: Session, url: string | null) {
+    if (url === null) return session
+    yield* checked(scope, session.organization, url)
+    if (session.repo === null) {
+      const changed = yield* store.change(scope, session.id, { repo: url }, yield* DateTime.now)
+      if (Option.isNone(changed)) return yield* new SessionNotFound({ id: session.id })
+      session = changed.value
+    }
+    return sameRepo(session.repo, url) ? session : yield* new RepoDiffers({ id: session.id })
+  })
+
+  /** Uses the sandbox of an active session if it runs, or begins to bring it back. None if somebody was faster. */
+  const useOrRestore = Effect.fnUntraced(function* (session: Session, name: SandboxName) {
+    const found = yield* provider.find(name)
+    if (Option.isSome(found) && found.value.status === "running") {
+      const sandbox = yield* lastsAWhile(found.value)
+      const used = yield* held.use(session, sandbox.expiresAt, true)
+      return Option.map(used, (session): Up => ({ session, sandbox }))
+    }
+    const begun = yield* held.move(session, Move.Restore({ until: yield* held.until, lost: Option.isNone(found) }))
+    return Option.isSome(begun) ? yield* brought(begun.value) : Option.none<Up>()
+  })
+
+  /** Whoever opens a session can work for as long as it would take to be idle. */
+  const lastsAWhile = Effect.fnUntraced(function* (sandbox: { readonly expiresAt: DateTime.Utc } & Up["sandbox"]) {
+    const wanted = DateTime.addDuration(yield* DateTime.now, Duration.sum(times.idle, times.margin))
+    if (DateTime.isGreaterThan(sandbox.expiresAt, wanted)) return sandbox
+    return yield* provider.extend(sandbox.name, times.extension).pipe(
+      Effect.catchTags({
+        SandboxGone: () => Effect.succeed(sandbox),
+        SandboxNotRunning: () => Effect.succeed(sandbox)
+      })
+    )
+  })
+
+  const brought = Effect.fnUntraced(function* (session: Session) {
+    return yield* held.bringUp(session).pipe(
+      Effect.tap((up) => builds.requestFor(up.session)),
+      Effect.map(Option.some),
+      Effect.catchTag("Superseded", () => Effect.succeed(Option.none<Up>()))
+    )
+  })
+
+  const begin = Effect.fnUntraced(function* (session: Session, move: Move) {
+    const begun = yield* held.move(session, move)
+    return Option.isSome(begun) ? yield* brought(begun.value) : Option.none<Up>()
+  })
+
+  /** Goes on with what was begun and left, or waits for whoever is at it. */
+  const goOnOrWait = Effect.fnUntraced(function* (session: Session) {
+    const { lookAt } = session.lifecycle
+    if (lookAt !== null && DateTime.isGreaterThan(lookAt, yield* DateTime.now)) {
+      yield* held.awaitChange(session.id)
+      return Option.none<Up>()
+    }
+    const mine = yield* held.move(session, Move.TakeOver({ until: yield* held.until }))
+    if (Option.isNone(mine)) return Option.none<Up>()
+    if (stageOf(mine.value) !== "hibernating") return yield* brought(mine.value)
+    yield* held.putToSleep(mine.value, null).pipe(Effect.catchTag("Superseded", () => Effect.void))
+    return Option.none<Up>()
+  })
+
+  const attempt = Effect.fnUntraced(function* (session: Session) {
+    const { sandbox } = session.lifecycle
+    const stage = stageOf(session)
+    switch (stage) {
+      case "none":
+        return yield* begin(session, Move.Provision({ sandbox: nameFor(session.id), until: yield* held.until }))
+      case "hibernated":
+      case "failed":
+        return yield* begin(session, Move.Restore({ until: yield* held.until, lost: false }))
+      case "active":
+        return yield* useOrRestore(session, sandbox!)
+      case "provisioning":
+      case "restoring":
+      case "hibernating":
+        return yield* goOnOrWait(session)
+      case "archived":
+        return yield* new SessionArchived({ id: session.id })
+    }
+  })
+
+  const isBusy = (session: Session) => ["provisioning", "restoring"].includes(stageOf(session))
+
+  const bringUp = Effect.fnUntraced(function* (scope: AccountScope, first: Session) {
+    let session = first
+    while (true) {
+      if (session.status === "archived") return yield* new SessionArchived({ id: session.id })
+      const up: Option.Option<Up> = yield* attempt(session)
+      if (Option.isSome(up)) return up.value
+      const before: Session = session
+      session = yield* get(scope, session.id)
+      // Who waited for another's attempt shares its end, and does not begin the next.
+      if (isBusy(before) && stageOf(session) === "failed") return yield* new SessionNotProvisioned({ retryable: true })
+    }
+  })
+
+  const open = Effect.fn("Sessions.open")(function* (scope: AccountScope, id: SessionId, repo: string | null) {
+    const session = yield* get(scope, id)
+    if (session.status === "archived") return yield* new SessionArchived({ id })
+    return yield* bringUp(scope, yield* bound(scope, session, repo))
+  })
+
+  const openOnce = Effect.fn("Sessions.openOnce")(function* (
+    scope: AccountScope,
+    repo: string,
+    nonce: Option.Option<string>
+  ) {
+    const wanted = { title: null, repo, organization: null, nonce }
+    const session = yield* add(scope, wanted, true)
+    return yield* bringUp(scope, session).pipe(
+      Effect.catchTags({
+        SessionArchived: () => new SessionNotProvisioned({ retryable: false }),
+        SessionForbidden: () => new SessionNotProvisioned({ retryable: false }),
+        SessionNotFound: () => new SessionNotProvisioned({ retryable: false })
+      })
+    )
+  })
+
+  const reconnect = Effect.fn("Sessions.reconnect")(function* (scope: AccountScope, id: SessionId) {
+    const session = yield* get(scope, id)
+    const name = session.lifecycle.sandbox
+    if (name === null) return { session, status: "no_sandbox" as const }
+    const seen = yield* provider.find(name).pipe(Effect.timeout(probe), Effect.option)
+    // Whoever could not be asked has said nothing.
+    if (Option.isNone(seen)) {
+      return { session, status: isUp(session, yield* DateTime.now) ? ("connected" as const) : ("expired" as const) }
+    }
+    const found = seen.value
+    if (Option.isSome(found) && found.value.status === "running") {
+      return { session, status: stageOf(session) === "active" ? ("connected" as const) : ("expired" as const) }
+    }
+    const known = Option.isNone(found)
+      ? session.lifecycle.fresh
+        ? Option.none<Session>()
+        : yield* held.move(session, Move.Lose({ reason: lostReason }))
+      : stageOf(session) === "active"
+        ? yield* held.move(session, Move.Sleep({ reason: found.value.reason }))
+        : Option.none<Session>()
+    return { session: Option.getOrElse(known, () => session), status: "expired" as const }
+  })
+
+  /** Does something with an active session, anew if it was changed meanwhile. */
+  const whileActive = <A, E>(
+    scope: AccountScope,
+    id: SessionId,
+    doing: (session: Session, name: SandboxName, expiresAt: DateTime.Utc) => Effect.Effect<Option.Option<A>, E>
+  ) =>
+    Effect.gen(function* () {
+      while (true) {
+        const session = yield* get(scope, id)
+        const { sandbox, sandboxExpiresAt, state } = session.lifecycle
+        if (state !== "active" || sandbox === null || sandboxExpiresAt === null) {
+          return yield* new SandboxNotRunning({ name: sandbox ?? nameFor(id), reason: session.lifecycle.error })
+        }
+        const done: Option.Option<A> = yield* doing(session, sandbox, sandboxExpiresAt)
+        if (Option.isSome(done)) return done.value
+      }
+    })
+
+  const recordActivity = Effect.fn("Sessions.recordActivity")((scope: AccountScope, id: SessionId) =>
+    whileActive(scope, id, (session, _, expiresAt) => held.use(session, expiresAt, true))
+  )
+
+  const extend = Effect.fn("Sessions.extend")((scope: AccountScope, id: SessionId, by: Duration.Duration) =>
+    whileActive(scope, id, (session, name) =>
+      provider.extend(name, by).pipe(
+        Effect.catchTag("SandboxGone", () => new SandboxNotRunning({ name, reason: null })),
+        Effect.flatMap(({ expiresAt }) => usedAnyhow(scope, session, expiresAt))
+      )
+    )
+  )
+
+  /** The provider was asked already: it must not be asked again because somebody else wrote first. */
+  const usedAnyhow = Effect.fnUntraced(function* (scope: AccountScope, first: Session, expiresAt: DateTime.Utc) {
+    let session = first
+    while (stageOf(session) === "active") {
+      const used = yield* held.use(session, expiresAt, true)
+      if (Option.isSome(used)) return used
+      const now: Option.Option<Session> = yield* store.get(scope, session.id)
+      if (Option.isNone(now)) return now
+      session = now.value
+    }
+    return Option.none<Session>()
+  })
+
+  const hibernate = Effect.fn("Sessions.hibernate")(function* (scope: AccountScope, id: SessionId) {
+    while (true) {
+      const session = yield* get(scope, id)
+      const stage = stageOf(session)
+      switch (stage) {
+        case "none":
+        case "hibernated":
+        case "archived":
+        case "failed":
+          return { session, stopped: false }
+        case "active": {
+          const begun = yield* held.move(
+            session,
+            Move.Hibernate({ until: yield* held.until, reason: "Its owner put it to sleep" })
+          )
+          if (Option.isNone(begun)) break
+          const asleep = yield* held.putToSleep(begun.value, null).pipe(
+            Effect.map(Option.some),
+            Effect.catchTag("Superseded", () => Effect.succeed(Option.none<Session>()))
+          )
+          if (Option.isSome(asleep)) return { session: asleep.value, stopped: true }
+          break
+        }
+        case "provisioning":
+        case "restoring":
+        case "hibernating":
+          yield* Effect.ignore(goOnOrWait(session))
+      }
+    }
+  })
+
+  const archive = Effect.fnUntraced(function* (session: Session) {
+    // It may be taken over at once: by us, or by the reconciler if the provider does not answer.
+    const put = yield* held.move(session, Move.Archive({ until: yield* held.until }))
+    if (Option.isSome(put) && stageOf(put.value) === "hibernating") {
+      yield* Effect.ignore(held.putToSleep(put.value, "It was put away"))
+    }
+    return put
+  })
+
+  const withStatus = Effect.fnUntraced(function* (scope: AccountScope, id: SessionId, status: SessionStatus) {
+    while (true) {
+      const session = yield* get(scope, id)
+      if (status === session.status) return session
+      if (status === "archived") yield* archive(session)
+      else if (session.status === "archived") yield* held.move(session, Move.Unarchive())
+      else yield* store.change(scope, id, { status }, yield* DateTime.now)
+    }
+  })
+
+  const change = Effect.fn("Sessions.change")(function* (
+    scope: AccountScope,
+    id: SessionId,
+    { status, title }: { readonly title?: string; readonly status?: SessionStatus }
+  ) {
+    yield* get(scope, id)
+    const described: SessionChange = title === undefined ? {} : { title }
+    if (title !== undefined) yield* store.change(scope, id, described, yield* DateTime.now)
+    return status === undefined ? yield* get(scope, id) : yield* withStatus(scope, id, status)
+  })
+
+  const run = Effect.fn("Sessions.run")(function* (
+    scope: AccountScope,
+    id: SessionId,
+    wanted: { readonly command: Command; readonly timeout: Duration.Duration; readonly nonce: Option.Option<string> }
+  ) {
+    // First the deadline moves, then the run is queued: who would put the sandbox to sleep sees one or the other.
+    const { lifecycle } = yield* recordActivity(scope, id)
+    const sandbox = lifecycle.sandbox!
+    const { command, timeout } = wanted
+    const input = encodeInput({ sandbox, command, timeoutMs: Duration.toMillis(timeout) })
+    const nonce = Option.isSome(wanted.nonce) ? wanted.nonce.value : yield* newNonce(random)
+    return yield* runs.start(scope, { task: "run-sandbox-command", input, sandbox, id: RunId.make(`run_${nonce}`) })
+  })
+
+  return Sessions.of({
+    create: (scope, wanted) => add(scope, wanted, false),
+    get,
+    list: store.list,
+    change,
+    open,
+    openOnce,
+    reconnect,
+    recordActivity,
+    extend,
+    hibernate,
+    run
+  })
+})
+
+/** Whether two URLs name one repository. */
+const sameRepo = (known: string | null, url: string): boolean => {
+  const bare = (text: string) => text.toLowerCase().replace(/\.git$/, "")
+  return known !== null && bare(known) === bare(url)
+}

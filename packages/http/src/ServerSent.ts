@@ -1,0 +1,45 @@
+/** Answers that go on: server-sent events, with what keeps them alive and what ends them. */
+import { Effect, Stream } from "effect"
+import { HttpServerResponse } from "effect/http"
+
+/** How long a stream may be quiet before a comment keeps proxies from closing it. */
+const heartbeat = "15 seconds"
+
+/** An event as it stands on the wire. */
+export const write = (event: string, data: unknown, id?: string): string =>
+  `${id === undefined ? "" : `id: ${id}\n`}event: ${event}\ndata: ${JSON.stringify(data)}\n\n`
+
+const accessLost = write("error", { error: "Access denied to specified account_id", code: "access_denied" })
+
+export interface ServerSentOptions {
+  /** What is streamed, in a word or two. */
+  readonly what: string
+  /** The error event where it can't be read any further. */
+  readonly broken: { readonly error: string; readonly code: string }
+  /** Completes when the reader may no longer read. */
+  readonly lost: Effect.Effect<void>
+}
+
+/** The answer that carries events. It begins at once, so that a reader knows that it is listening. */
+export const respond = <E>(events: Stream.Stream<string, E>, { broken, lost, what }: ServerSentOptions) =>
+  HttpServerResponse.stream(
+    Stream.make(`: ${what}\n\n`).pipe(
+      Stream.concat(
+        events.pipe(
+          Stream.catchCause((cause) =>
+            Stream.fromEffect(Effect.as(Effect.logError(`${what} broke off`, cause), write("error", broken)))
+          ),
+          Stream.merge(Stream.fromEffect(Effect.as(lost, accessLost)), { haltStrategy: "either" })
+        )
+      ),
+      Stream.merge(
+        Stream.map(Stream.drop(Stream.tick(heartbeat), 1), () => ": still here\n\n"),
+        { haltStrategy: "left" }
+      ),
+      Stream.encodeText
+    ),
+    {
+      contentType: "text/event-stream",
+      headers: { "cache-control": "no-cache, no-transform", "x-accel-buffering": "no" }
+    }
+  )

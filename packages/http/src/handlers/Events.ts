@@ -1,0 +1,26 @@
+import { Access } from "@castellan/domain/identity/Access.ts"
+import { CurrentActor } from "@castellan/domain/identity/CurrentActor.ts"
+import { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
+import { Effect } from "effect"
+import { HttpApiBuilder } from "effect/http-api"
+import { Api } from "../api/Api.ts"
+import * as EventStream from "../EventStream.ts"
+
+export const EventsHandlers = HttpApiBuilder.group(
+  Api,
+  "events",
+  Effect.fn(function* (handlers) {
+    const store = yield* EventStore
+    const { scopeOf, untilLost } = yield* Access
+
+    return handlers.handleAll({
+      follow: Effect.fnUntraced(function* ({ headers, query: { account_id, from = "now" } }) {
+        const scope = yield* scopeOf(account_id)
+        const given = EventStream.cursorAfter(headers["last-event-id"])
+        const after = given ?? (from === "start" ? null : yield* store.latest(scope))
+        const lost = Effect.provideService(untilLost(scope), CurrentActor, yield* CurrentActor)
+        return EventStream.respond(store, scope, after, lost)
+      })
+    })
+  })
+)

@@ -1,0 +1,85 @@
+import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
+import type { AccountId } from "@castellan/domain/identity/Account.ts"
+import { Organizations } from "@castellan/domain/identity/Organizations.ts"
+import { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
+import * as RepoUrl from "@castellan/domain/repo/RepoUrl.ts"
+import { Command } from "@castellan/domain/sandbox/Command.ts"
+import { SessionId } from "@castellan/domain/session/Session.ts"
+import { RepoRefused, SessionNotFound, Sessions } from "@castellan/domain/session/Sessions.ts"
+import { defaultTimeout } from "@castellan/domain/task/CommandRun.ts"
+import { TaskRuns } from "@castellan/domain/task/TaskRuns.ts"
+import { DateTime, Duration, Effect, Option, Schema } from "effect"
+import { HttpApiBuilder } from "effect/http-api"
+import { Api } from "../api/Api.ts"
+import { RequestNonce } from "../api/Idempotent.ts"
+import { presentSession } from "../api/Sessions.ts"
+import { OrganizationHidden } from "../api/Statuses.ts"
+import { present } from "../api/TaskRuns.ts"
+
+const isSessionId = Schema.is(SessionId)
+
+/** What is no id of a session names no session. */
+export const sessionId = (text: string) =>
+  isSessionId(text) ? Effect.succeed(text) : new SessionNotFound({ id: text })
+
+/** Whether the text could be a repository's URL, whoever may read that repository. */
+export const repoUrlChecked = Effect.map(
+  RepoHost,
+  ({ supports: { publicUrl, url } }) =>
+    (text: string) =>
+      Option.isSome(RepoUrl.parse(url, text)) || Option.isSome(RepoUrl.parse(publicUrl, text))
+        ? Effect.void
+        : Effect.fail(new RepoRefused())
+)
+
+export const SessionsHandlers = HttpApiBuilder.group(
+  Api,
+  "sessions",
+  Effect.fn(function* (handlers) {
+    const sessions = yield* Sessions
+    const organizations = yield* Organizations
+    const runs = yield* TaskRuns
+    const checkRepoUrl = yield* repoUrlChecked
+
+    const member = Effect.fnUntraced(function* (organization: AccountId | null) {
+      if (organization === null) return
+      const mine = yield* organizations.list
+      if (
+        !mine.some((joined) => joined.membership.organization === organization && joined.membership.status === "active")
+      )
+        return yield* new OrganizationHidden()
+    })
+
+    return handlers.handleAll({
+      create: Effect.fnUntraced(function* ({ payload: { organizationId = null, repoUrl = null, title = null } }) {
+        if (repoUrl !== null) yield* checkRepoUrl(repoUrl)
+        yield* member(organizationId)
+        const nonce = yield* RequestNonce
+        const wanted = { title, repo: repoUrl, organization: organizationId, nonce }
+        return { session: presentSession(yield* sessions.create(yield* AccountScope.own, wanted)) }
+      }),
+      list: Effect.fnUntraced(function* ({ query: { cursor = null, limit = 20 } }) {
+        const { next, rows } = yield* sessions.list(yield* AccountScope.own, { limit, cursor })
+        return { sessions: rows.map(presentSession), ...(next === null ? {} : { next_cursor: next }) }
+      }),
+      get: Effect.fnUntraced(function* ({ params }) {
+        return { session: presentSession(yield* sessions.get(yield* AccountScope.own, yield* sessionId(params.id))) }
+      }),
+      change: Effect.fnUntraced(function* ({ params, payload: { status, title } }) {
+        const wanted = { ...(title ? { title } : {}), ...(status ? { status } : {}) }
+        const id = yield* sessionId(params.id)
+        return { session: presentSession(yield* sessions.change(yield* AccountScope.own, id, wanted)) }
+      }),
+      run: Effect.fnUntraced(function* ({ params, payload: { args, command, cwd, env, timeoutMs, wait } }) {
+        const scope = yield* AccountScope.own
+        const timeout = timeoutMs ? Duration.millis(timeoutMs) : defaultTimeout
+        const vector = new Command({ command, args: args ?? [], cwd: cwd ?? null, env: env ?? {} })
+        const wanted = { command: vector, timeout, nonce: yield* RequestNonce }
+        const run = yield* sessions.run(scope, yield* sessionId(params.id), wanted)
+        if (wait !== true) return { status: "success" as const, runId: run.id }
+        const ended = yield* Effect.orDie(runs.awaitEnd(scope, run.id, timeout))
+        return { status: "success" as const, run: present(ended, yield* DateTime.now) }
+      })
+    })
+  })
+)
