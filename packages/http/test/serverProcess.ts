@@ -14,7 +14,13 @@ const endSandboxes = async (directory: string) => {
   const sandboxes = join(directory, "local", "sandboxes")
   for (const name of await readdir(sandboxes).catch(() => [])) {
     const init = await readFile(join(sandboxes, name, "init"), "utf8").catch(() => "0")
-    if (Number.parseInt(init, 10) > 1) process.kill(Number.parseInt(init, 10), "SIGKILL")
+    const pid = Number.parseInt(init, 10)
+    try {
+      if (pid > 1) process.kill(pid, "SIGKILL")
+    } catch (cause) {
+      // It has ended by itself.
+      if ((cause as NodeJS.ErrnoException).code !== "ESRCH") throw cause
+    }
   }
 }
 
