@@ -166,12 +166,16 @@ export const workspace: Effect.Effect<string, never, Scope.Scope> = Effect.acqui
   (directory) => Effect.sync(() => rmSync(directory, { recursive: true, force: true }))
 )
 
-/** Removes what processes left that were killed. */
+/** Removes what processes left that were killed; what is somebody else's, or still written to, stays. */
 export const sweep: Effect.Effect<void> = Effect.sync(() => {
   for (const name of readdirSync(tmpdir())) {
     const pid = name.startsWith(prefix) ? /^\d+/.exec(name.slice(prefix.length))?.[0] : undefined
     if (pid === undefined || isAlive(Number(pid))) continue
-    rmSync(join(tmpdir(), name), { recursive: true, force: true })
+    try {
+      rmSync(join(tmpdir(), name), { recursive: true, force: true, maxRetries: 3 })
+    } catch {
+      continue
+    }
   }
 })
 
