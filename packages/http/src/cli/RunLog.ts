@@ -1,11 +1,10 @@
-/** The log of a run, read over however many connections it takes, nothing twice and nothing left out. */
+/** The log of a run, as it comes and as it is so far. */
 import type { RunStatus } from "@castellan/domain/task/TaskRun.ts"
-import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
-import * as Sse from "effect/encoding/Sse"
+import type * as Sse from "effect/encoding/Sse"
 import * as Stream from "effect/Stream"
-import { brokenOff, open, path } from "./Client.ts"
-import { type Failure, isPassing, Unreachable } from "./Failure.ts"
+import { path } from "./Client.ts"
+import * as ServerEvents from "./ServerEvents.ts"
 
 /** How a run ended; the code is null where no command came to its end. */
 export interface Ended {
@@ -27,89 +26,40 @@ export interface WhichLog {
   readonly account: string | undefined
 }
 
-/** The server says something every 15 seconds; after this silence the connection is taken for dead. */
-const longestSilence = "60 seconds"
-
 /** A command that prints nothing for so long has printed all it has so far. */
 const quiet = "500 millis"
 
-/** Milliseconds before the log is asked for again, each time it breaks off without having told or lasted anything. */
-const afterBreaks = [250, 500, 1000, 2000, 4000, 5000, 5000, 5000, 5000, 5000]
-
-/** A connection that lasted so many milliseconds was a good one, though the command had nothing to say. */
-const lasting = 10_000
-
-const toLogEvent = (url: string, { data, event }: Sse.Event): Effect.Effect<LogEvent | undefined, Unreachable> => {
+const read = ({ data, event }: Sse.Event): LogEvent | undefined => {
   switch (event) {
     case "output":
-      return Effect.sync(() => ({ _tag: "Printed", printed: JSON.parse(data) as Printed, data }))
+      return { _tag: "Printed", printed: JSON.parse(data) as Printed, data }
     case "exit":
-      return Effect.sync(() => ({ _tag: "Ended", ended: JSON.parse(data) as Ended, data }))
-    case "error":
-      return Effect.fail(new Unreachable({ url, why: "the server can't read the log any further" }))
-    default:
-      return Effect.succeed(undefined)
+      return { _tag: "Ended", ended: JSON.parse(data) as Ended, data }
   }
 }
 
-/** One connection's worth of events, from after the event of that id. */
-const connection = (which: WhichLog, after: string | undefined, silence: typeof longestSilence | typeof quiet) =>
-  open(path`/api/tasks/runs/${which.run}/logs`, {
-    query: { account_id: which.account },
-    headers: { accept: "text/event-stream", ...(after === undefined ? {} : { "last-event-id": after }) }
-  }).pipe(
-    Effect.map(({ response, url }) =>
-      response.stream.pipe(
-        Stream.mapError(brokenOff(url)),
-        Stream.timeout(silence),
-        Stream.decodeText,
-        Stream.pipeThroughChannelOrFail(Sse.decode()),
-        Stream.catchTags({
-          Retry: () => Stream.empty,
-          SseError: ({ message }) => Stream.fail(new Unreachable({ url, why: message }))
-        }),
-        Stream.mapEffect((event) => Effect.map(toLogEvent(url, event), (logEvent) => ({ logEvent, id: event.id })))
-      )
-    ),
-    Stream.unwrap
-  )
+const isLast = (event: LogEvent) => event._tag === "Ended"
+
+const logOf = ({ account, run }: WhichLog): ServerEvents.EventSource<LogEvent> => ({
+  at: path`/api/tasks/runs/${run}/logs`,
+  query: { account_id: account },
+  read,
+  isLast,
+  broken: "the server can't read the log any further"
+})
 
 /** Gives each event to `tell` as it appears, until the run has ended. */
-export const follow = <E, R>(which: WhichLog, tell: (event: LogEvent) => Effect.Effect<void, E, R>) =>
-  Effect.gen(function* () {
-    let after: string | undefined
-    let ended: Ended | undefined
-    let breaks = 0
-    while (true) {
-      const begun = yield* Clock.currentTimeMillis
-      const result = yield* connection(which, after, longestSilence).pipe(
-        Stream.takeUntil(({ logEvent }) => logEvent?._tag === "Ended"),
-        Stream.runForEach(({ id, logEvent }) =>
-          Effect.gen(function* () {
-            if (logEvent === undefined) return
-            yield* tell(logEvent)
-            breaks = 0
-            after = id ?? after
-            if (logEvent._tag === "Ended") ended = logEvent.ended
-          })
-        ),
-        Effect.result
-      )
-      if (ended !== undefined) return ended
-      if ((yield* Clock.currentTimeMillis) - begun >= lasting) breaks = 0
-      const wait = afterBreaks[breaks++]
-      if (result._tag === "Failure") {
-        if (wait === undefined || !isPassing(result.failure as Failure)) return yield* Effect.fail(result.failure)
-      } else if (wait === undefined) {
-        return yield* new Unreachable({ url: which.run, why: "its log breaks off" })
-      }
-      yield* Effect.sleep(wait ?? 0)
-    }
-  })
+export const follow = Effect.fnUntraced(function* <E, R>(
+  which: WhichLog,
+  tell: (event: LogEvent) => Effect.Effect<void, E, R>
+) {
+  const last = yield* ServerEvents.follow(logOf(which), tell)
+  return last._tag === "Ended" ? last.ended : yield* Effect.die(new Error("a log went on behind its end"))
+})
 
 /** Gives `tell` what the run has printed so far, and does not wait for more. */
 export const soFar = <E, R>(which: WhichLog, tell: (event: LogEvent) => Effect.Effect<void, E, R>) =>
-  connection(which, undefined, quiet).pipe(
-    Stream.takeUntil(({ logEvent }) => logEvent?._tag === "Ended"),
-    Stream.runForEach(({ logEvent }) => (logEvent === undefined ? Effect.void : tell(logEvent)))
+  ServerEvents.connection(logOf(which), undefined, quiet).pipe(
+    Stream.takeUntil(({ told }) => told !== undefined && isLast(told)),
+    Stream.runForEach(({ told }) => (told === undefined ? Effect.void : tell(told)))
   )
