@@ -190,7 +190,8 @@ const changeOf = (session: Session, move: Move, now: DateTime.Utc): Change => {
         state: "restoring",
         lookAt: move.until,
         attempt: attempt + 1,
-        error: move.lost ? lostReason : null
+        // What was lost is told until it has been brought back with everything.
+        error: move.lost ? lostReason : fresh && state !== "failed" ? error : null
       }
     case "TakeOver":
       return { lookAt: move.until, attempt: attempt + 1 }
