@@ -53,7 +53,7 @@ const inRepository = Effect.map(MemoryRepos, (repos) =>
 
 /** The branch as a bundle, without what `have` brings along. */
 const bundleOf = Effect.fnUntraced(function* (have: ReadonlyArray<CommitId>) {
-  const fetched = yield* (yield* RepoHost).fetch(repo, firstBranch, have)
+  const fetched = yield* (yield* RepoHost).fetch(repo, firstBranch, have, "service")
   const bundle = Option.flatMap(fetched, ({ bundle }) => bundle)
   return Option.isNone(bundle) ? Buffer.of() : Buffer.concat(yield* Stream.runCollect(bundle.value))
 }, Effect.scoped)

@@ -11,6 +11,7 @@ const run = (status: RunStatus) =>
     id: RunId.make("run_1"),
     account: AccountId.make("00000000-0000-4000-8000-000000000001"),
     task: "run-sandbox-command",
+    sandbox: null,
     input: null,
     status,
     attempt: 0,
