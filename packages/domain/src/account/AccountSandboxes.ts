@@ -163,13 +163,23 @@ export class AccountSandboxes extends Context.Service<
           return seenAs(row, made)
         })
 
-        /** Before an account is told that it has too many, those that stopped unnoticed are found. */
+        /** Before an account is told that it has too many, those that stopped unnoticed are found, the newest first. */
         const add = (scope: AccountScope, intent: AccountSandbox) =>
           store.add(scope, intent, options.liveAtMost).pipe(
-            Effect.catchTag("SandboxQuotaReached", () =>
+            Effect.catchTag("SandboxQuotaReached", (reached) =>
               Effect.gen(function* () {
-                yield* refresh(scope, yield* store.listKept(scope, lookedAtAgain))
-                return yield* store.add(scope, intent, options.liveAtMost)
+                let cursor: Page["cursor"] = null
+                for (let looked = 0; looked < lookedAtAgain; looked += rowsAPass) {
+                  const { next, rows }: PageOf<AccountSandbox> = yield* store.list(scope, { limit: rowsAPass, cursor })
+                  const fresh = yield* refresh(scope, rows)
+                  if (fresh.some((row, index) => row !== rows[index])) {
+                    const added = yield* Effect.option(store.add(scope, intent, options.liveAtMost))
+                    if (Option.isSome(added)) return added.value
+                  }
+                  if (next === null) break
+                  cursor = next
+                }
+                return yield* reached
               })
             )
           )
@@ -245,6 +255,7 @@ export class AccountSandboxes extends Context.Service<
           const running = new Map(
             seen.flatMap((sandbox) => (sandbox.status === "running" ? [[sandbox.name, sandbox]] : []))
           )
+          let removed = 0
           for (const row of rows) {
             const scope = AccountScope.ofOwner(row)
             const alive = running.get(row.name)
@@ -252,10 +263,14 @@ export class AccountSandboxes extends Context.Service<
               yield* store.see(scope, [alive])
               continue
             }
-            yield* provider.remove(row.name)
-            yield* store.removed(scope, [row.name], now, "Its files were removed some time after it stopped")
+            const gone = store.removed(scope, [row.name], now, "Its files were removed some time after it stopped")
+            yield* Effect.andThen(provider.remove(row.name), gone).pipe(
+              Effect.andThen(Effect.sync(() => void removed++)),
+              // One that can't be removed does not keep the others.
+              Effect.catch((failure) => Effect.logWarning("a stopped sandbox's files could not be removed", failure))
+            )
           }
-          return rows.length
+          return removed
         }).pipe(Effect.withSpan("AccountSandboxes.tidy"))
 
         return AccountSandboxes.of({ create, list, find, reconcile, tidy })

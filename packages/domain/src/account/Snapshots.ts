@@ -43,7 +43,7 @@ export class Snapshots extends Context.Service<
     /** Removes a snapshot of the scope's account, or what was left of one that never was finished. */
     readonly remove: (scope: AccountScope, snapshot: KeptSnapshot) => Effect.Effect<void, SandboxUnavailable>
     /** Removes what nobody can use any more, of all accounts; gives the number of rows that are gone. */
-    readonly collect: Effect.Effect<number, SandboxUnavailable>
+    readonly collect: Effect.Effect<number>
   }
 >()("domain/account/Snapshots") {
   static readonly layer = Layer.effect(
@@ -103,8 +103,15 @@ export class Snapshots extends Context.Service<
       const collect = Effect.gen(function* () {
         const now = yield* DateTime.now
         const unneeded = yield* store.listUnneeded(now, DateTime.subtractDuration(now, leftBehindAfter), rowsAPass)
-        for (const snapshot of unneeded) yield* remove(AccountScope.ofOwner(snapshot), snapshot)
-        return unneeded.length
+        let gone = 0
+        for (const snapshot of unneeded) {
+          yield* remove(AccountScope.ofOwner(snapshot), snapshot).pipe(
+            Effect.andThen(Effect.sync(() => void gone++)),
+            // One that can't be removed does not keep the others.
+            Effect.catch((failure) => Effect.logWarning("a snapshot could not be removed", failure))
+          )
+        }
+        return gone
       }).pipe(Effect.withSpan("Snapshots.collect"))
 
       return Snapshots.of({ take, remove, collect })

@@ -1,0 +1,200 @@
+import { AccountSandboxes } from "@castellan/domain/account/AccountSandboxes.ts"
+import { AccountStore } from "@castellan/domain/account/AccountStore.ts"
+import { Environments } from "@castellan/domain/account/Environments.ts"
+import { EnvironmentStore } from "@castellan/domain/account/EnvironmentStore.ts"
+import { HeldSandboxes } from "@castellan/domain/account/HeldSandboxes.ts"
+import { Snapshots } from "@castellan/domain/account/Snapshots.ts"
+import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
+import { SandboxProvider, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { MemorySandboxes } from "@castellan/testkit/fakes/MemorySandbox.ts"
+import * as given from "@castellan/testkit/given.ts"
+import * as World from "@castellan/testkit/World.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { Duration, Effect, Layer, Logger, Option } from "effect"
+import { TestClock } from "effect/testing"
+import { useCases } from "./useCases.ts"
+
+const quiet = Logger.layer([])
+const world = (more: { readonly liveAtMost?: number } = {}) =>
+  Layer.fresh(useCases(more).pipe(Layer.provideMerge(World.layer), Layer.provide(quiet)))
+
+/** A provider that can't do one thing to one sandbox or snapshot. */
+const unable = (member: "remove" | "removeSnapshot", what: string) =>
+  Layer.effect(
+    SandboxProvider,
+    Effect.map(SandboxProvider, (real) => ({
+      ...real,
+      [member]: (name: never) =>
+        name === what
+          ? Effect.fail(new SandboxUnavailable({ operation: member, retryable: true }))
+          : (real[member] as (name: never) => Effect.Effect<void, SandboxUnavailable>)(name)
+    }))
+  )
+
+const create = (scope: AccountScope) =>
+  Effect.flatMap(AccountSandboxes, (sandboxes) =>
+    Effect.map(sandboxes.create(scope, { work: Option.none(), nonce: Option.none() }), ({ sandbox }) => sandbox.name)
+  )
+
+const everything = { limit: 100, cursor: null }
+const week = Duration.days(7)
+
+describe("Sandboxes that stopped long ago", () => {
+  it.effect("lose their files once their time to be kept is over, and stay in the list", () =>
+    Effect.gen(function* () {
+      const scope = yield* given.scope
+      const name = yield* create(scope)
+      const sandboxes = yield* AccountSandboxes
+      yield* TestClock.adjust("30 minutes")
+      yield* TestClock.adjust(week)
+      assert.strictEqual(yield* sandboxes.tidy, 0)
+      assert.deepStrictEqual((yield* MemorySandboxes).names(), [name])
+      yield* TestClock.adjust(1)
+      assert.strictEqual(yield* sandboxes.tidy, 1)
+      assert.strictEqual(yield* sandboxes.tidy, 0)
+      assert.deepStrictEqual((yield* MemorySandboxes).names(), [])
+      const [row] = (yield* sandboxes.list(scope, everything)).rows
+      assert.strictEqual(row?.status, "stopped")
+      assert.strictEqual(row?.reason, "Its files were removed some time after it stopped")
+      assert.isNotNull(row?.removedAt)
+    }).pipe(Effect.provide(world()))
+  )
+
+  it.effect("are left alone if they run after all: nobody had looked since they were extended", () =>
+    Effect.gen(function* () {
+      const scope = yield* given.scope
+      const name = yield* create(scope)
+      const provider = yield* SandboxProvider
+      yield* provider.extend(name, Duration.days(30))
+      yield* TestClock.adjust(Duration.days(8))
+      const sandboxes = yield* AccountSandboxes
+      yield* sandboxes.tidy
+      assert.deepStrictEqual((yield* MemorySandboxes).names(), [name])
+      assert.strictEqual(yield* sandboxes.tidy, 0)
+      const row = Option.getOrThrow(yield* sandboxes.find(scope, name))
+      assert.deepStrictEqual([row.status, row.removedAt], ["running", null])
+    }).pipe(Effect.provide(world()))
+  )
+
+  it.effect("lose their files though one before them can't be removed", () =>
+    Effect.gen(function* () {
+      const scope = yield* given.scope
+      const stuck = yield* create(scope)
+      yield* TestClock.adjust("1 second")
+      for (let n = 0; n < 3; n++) yield* create(scope)
+      yield* TestClock.adjust(Duration.days(8))
+      const tidy = Effect.flatMap(AccountSandboxes, (sandboxes) => sandboxes.tidy)
+      const broken = Layer.fresh(useCases().pipe(Layer.provide(unable("remove", stuck)), Layer.provide(quiet)))
+      assert.strictEqual(yield* Effect.provide(tidy, broken), 3)
+      assert.deepStrictEqual((yield* MemorySandboxes).names(), [stuck])
+      assert.strictEqual(yield* tidy, 1)
+      assert.deepStrictEqual((yield* MemorySandboxes).names(), [])
+    }).pipe(Effect.provide(world()))
+  )
+})
+
+describe("An account at its limit of live sandboxes", () => {
+  it.effect("gets another for each that stopped unnoticed, and is refused while all of them run", () =>
+    Effect.gen(function* () {
+      const scope = yield* given.scope
+      const first = yield* create(scope)
+      yield* create(scope)
+      assert.strictEqual((yield* Effect.flip(create(scope)))._tag, "SandboxQuotaReached")
+      yield* (yield* SandboxProvider).stop(first)
+      yield* create(scope)
+      assert.strictEqual((yield* Effect.flip(create(scope)))._tag, "SandboxQuotaReached")
+    }).pipe(Effect.provide(world({ liveAtMost: 2 })))
+  )
+
+  it.effect("gets another though it has kept more stopped ones than are looked at", () =>
+    Effect.gen(function* () {
+      const scope = yield* given.scope
+      const provider = yield* SandboxProvider
+      const sandboxes = yield* AccountSandboxes
+      for (let n = 0; n < 1010; n++) {
+        yield* provider.stop(yield* create(scope))
+        yield* sandboxes.list(scope, { limit: 1, cursor: null })
+        yield* TestClock.adjust(1)
+      }
+      const live = yield* create(scope)
+      assert.strictEqual((yield* Effect.flip(create(scope)))._tag, "SandboxQuotaReached")
+      yield* provider.stop(live)
+      yield* create(scope)
+    }).pipe(Effect.provide(world({ liveAtMost: 1 })))
+  )
+
+  it.effect("is refused without a row, and gets one as soon as one is deleted", () =>
+    Effect.gen(function* () {
+      const scope = yield* given.scope
+      const first = yield* create(scope)
+      yield* Effect.flip(create(scope))
+      assert.strictEqual((yield* (yield* AccountStore).list(scope, everything)).rows.length, 1)
+      yield* (yield* HeldSandboxes).remove(scope, first)
+      yield* create(scope)
+    }).pipe(Effect.provide(world({ liveAtMost: 1 })))
+  )
+
+  it.effect("takes nothing from others", () =>
+    Effect.gen(function* () {
+      yield* create(yield* given.scope)
+      yield* create(yield* given.scope)
+    }).pipe(Effect.provide(world({ liveAtMost: 1 })))
+  )
+})
+
+describe("Kept snapshots", () => {
+  const snapshotOf = (scope: AccountScope, keptFor: Duration.Duration) =>
+    Effect.gen(function* () {
+      const name = yield* create(scope)
+      return yield* (yield* HeldSandboxes).snapshot(scope, name, { keptFor, nonce: Option.none() })
+    })
+
+  it.effect("are removed when they have expired, and not before", () =>
+    Effect.gen(function* () {
+      const scope = yield* given.scope
+      const brief = yield* snapshotOf(scope, Duration.hours(1))
+      const long = yield* snapshotOf(scope, Duration.hours(2))
+      const snapshots = yield* Snapshots
+      yield* TestClock.adjust("1 hour")
+      assert.strictEqual(yield* snapshots.collect, 0)
+      yield* TestClock.adjust(1)
+      assert.strictEqual(yield* snapshots.collect, 1)
+      assert.deepStrictEqual((yield* MemorySandboxes).snapshots(), [long.id])
+      assert.isTrue(Option.isNone(yield* (yield* EnvironmentStore).findSnapshot(scope, brief.id)))
+    }).pipe(Effect.provide(world()))
+  )
+
+  it.effect("that expire while they are the saved one are forgotten, and the next sandbox is a fresh one", () =>
+    Effect.gen(function* () {
+      const scope = yield* given.scope
+      const { id } = yield* snapshotOf(scope, Duration.hours(1))
+      const environments = yield* EnvironmentStore
+      const expiresAt = Option.getOrThrow(yield* environments.findSnapshot(scope, id)).expiresAt
+      yield* environments.save(scope, { snapshot: { id, expiresAt } }, expiresAt)
+      yield* TestClock.adjust("61 minutes")
+      assert.strictEqual(yield* (yield* Snapshots).collect, 1)
+      const { environment } = yield* (yield* Environments).view(scope)
+      assert.isNull(Option.getOrThrow(environment).snapshot)
+      yield* create(scope)
+    }).pipe(Effect.provide(world()))
+  )
+
+  it.effect("are removed though one before them can't be", () =>
+    Effect.gen(function* () {
+      const scope = yield* given.scope
+      const stuck = yield* snapshotOf(scope, Duration.hours(1))
+      yield* TestClock.adjust("1 second")
+      for (let n = 0; n < 3; n++) yield* snapshotOf(scope, Duration.hours(1))
+      yield* TestClock.adjust("2 hours")
+      const collect = Effect.flatMap(Snapshots, (snapshots) => snapshots.collect)
+      const broken = Layer.fresh(
+        useCases().pipe(Layer.provide(unable("removeSnapshot", stuck.id)), Layer.provide(quiet))
+      )
+      assert.strictEqual(yield* Effect.provide(collect, broken), 3)
+      assert.deepStrictEqual((yield* MemorySandboxes).snapshots(), [stuck.id])
+      // Its row knows of it still.
+      assert.strictEqual(yield* collect, 1)
+      assert.deepStrictEqual((yield* MemorySandboxes).snapshots(), [])
+    }).pipe(Effect.provide(world()))
+  )
+})
