@@ -103,6 +103,7 @@ describe("Setups whose server is killed", () => {
         const pushed = () => place.repositories().filter((name) => place.hasMain(name)).length
         /** From the first to the last; a moment is over once a later one has come. */
         const moments: ReadonlyArray<(run: Json) => boolean> = [
+          (run) => run.status !== "QUEUED",
           () => place.sandboxes().length > 0,
           () => place.repositories().length > 0,
           () => place.workspaces().length > 0,
