@@ -3,8 +3,14 @@ import { machine } from "./figures.ts"
 import * as images from "./images.ts"
 import * as interactive from "./interactive.ts"
 import * as overhead from "./overhead.ts"
+import * as sessions from "./sessions.ts"
 
-const benchmarks: Record<string, { readonly run: () => Promise<void> }> = { interactive, overhead, images }
+const benchmarks: Record<string, { readonly run: () => Promise<void> }> = {
+  interactive,
+  overhead,
+  images,
+  sessions
+}
 
 const wanted = process.argv.slice(2)
 const unknown = wanted.filter((name) => !Object.hasOwn(benchmarks, name))

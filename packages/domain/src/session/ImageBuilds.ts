@@ -1,4 +1,4 @@
-import { Context, DateTime, Duration, Effect, Layer, Option, Schema } from "effect"
+import { Clock, Context, DateTime, Duration, Effect, Layer, Option, Schema } from "effect"
 import { AccountScope } from "../identity/AccountScope.ts"
 import { Checkouts, type SyncFailure } from "../repo/Checkouts.ts"
 import { Repo } from "../repo/Repo.ts"
@@ -29,6 +29,9 @@ const BuildOutput = Schema.Struct({ snapshotId: Schema.NullOr(SnapshotId) })
 /** Attempts of one run at an image that can't be built. */
 const attempts = 5
 
+/** How long after a build was asked for this process asks for it again. */
+const askedAgainAfter = Duration.minutes(1)
+
 /** Base images of repositories, built in the background when a session would have liked to boot from one. */
 export class ImageBuilds extends Context.Service<
   ImageBuilds,
@@ -44,11 +47,23 @@ export class ImageBuilds extends Context.Service<
       const held = yield* SessionSandboxes
       const runs = yield* TaskRuns
 
+      const asked = new Map<ImageKey, number>()
+
+      /** Many sessions may open before the first build has begun: one of them asks for it. */
+      const firstToAsk = (key: ImageKey) =>
+        Effect.map(Clock.currentTimeMillis, (now) => {
+          for (const [known, at] of asked) if (at + Duration.toMillis(askedAgainAfter) <= now) asked.delete(known)
+          if (asked.has(key)) return false
+          asked.set(key, now)
+          return true
+        })
+
       const requestFor = Effect.fn("ImageBuilds.requestFor")(function* (session: Session) {
         const repo = held.repoOf(session)
         if (session.ephemeral || Option.isNone(repo)) return
         const key = imageKeyOf(session, repo.value)
         if (!wantsBuild(yield* images.find(key), yield* DateTime.now)) return
+        if (!(yield* firstToAsk(key))) return
         const input = Schema.encodeSync(BuildInput)({
           key,
           account: session.organization ?? session.account,

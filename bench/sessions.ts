@@ -1,0 +1,137 @@
+/** Opening sessions: many at once on the control plane alone, and one by one with real sandboxes, repositories and files. */
+import * as LocalRepos from "@castellan/adapters/git-local/LocalRepos.ts"
+import * as LocalSandbox from "@castellan/adapters/local/LocalSandbox.ts"
+import * as Db from "@castellan/adapters/postgres/Db.ts"
+import * as Stores from "@castellan/adapters/postgres/stores.ts"
+import * as PgBossTaskRunner from "@castellan/adapters/tasks/PgBossTaskRunner.ts"
+import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
+import { Repo, RepoName } from "@castellan/domain/repo/Repo.ts"
+import { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
+import * as RepoUrl from "@castellan/domain/repo/RepoUrl.ts"
+import { Command } from "@castellan/domain/sandbox/Command.ts"
+import { Sandboxes } from "@castellan/domain/sandbox/Sandboxes.ts"
+import type { SessionId } from "@castellan/domain/session/Session.ts"
+import { Sessions } from "@castellan/domain/session/Sessions.ts"
+import * as Castellan from "@castellan/http/Castellan.ts"
+import * as MemoryRepoHost from "@castellan/testkit/fakes/MemoryRepoHost.ts"
+import * as MemorySandbox from "@castellan/testkit/fakes/MemorySandbox.ts"
+import * as given from "@castellan/testkit/given.ts"
+import { Duration, Effect, Layer, Logger, Option, Redacted } from "effect"
+import { mkdtemp, rm } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { columns, heading, row } from "./figures.ts"
+
+const rounds = 15
+const atOnce = 200
+
+const timed = <A, E, R>(times: Array<number>, effect: Effect.Effect<A, E, R>) =>
+  Effect.suspend(() => {
+    const start = performance.now()
+    return Effect.tap(effect, () => Effect.sync(() => times.push(performance.now() - start)))
+  })
+
+const stores = (directory: string) =>
+  Layer.merge(Stores.layer, PgBossTaskRunner.layer).pipe(
+    Layer.provideMerge(Db.layerConfig({ dataDirectory: directory }))
+  )
+
+const secret = Redacted.make(new Uint8Array(32).fill(1))
+
+const onTheControlPlane = (directory: string) =>
+  Castellan.layer({ secret }).pipe(
+    Layer.provideMerge(Layer.mergeAll(MemorySandbox.layer, MemoryRepoHost.layer)),
+    Layer.provideMerge(stores(directory))
+  )
+
+const onThisMachine = (directory: string) =>
+  Castellan.layer({ secret }).pipe(
+    Layer.provideMerge(LocalSandbox.layer({ directory: join(directory, "local") })),
+    Layer.provideMerge(LocalRepos.layer({ directory: join(directory, "repositories") })),
+    Layer.provideMerge(stores(directory))
+  )
+
+/** An empty repository of the service's, and its URL. */
+const repository = Effect.gen(function* () {
+  const host = yield* RepoHost
+  const repo = new Repo({ owner: host.supports.owner, name: RepoName.make("bench") })
+  yield* host.ensure(repo)
+  return RepoUrl.urlOf(host.supports.url, repo)
+})
+
+const created = (scope: AccountScope) =>
+  Effect.flatMap(Sessions, (sessions) =>
+    sessions.create(scope, { title: null, repo: null, organization: null, nonce: Option.none() })
+  )
+
+const many = Effect.gen(function* () {
+  const sessions = yield* Sessions
+  const scope = AccountScope.ofOwner({ account: (yield* given.account()).id })
+  const repo = yield* repository
+  const all = yield* Effect.all(Array.from({ length: atOnce }, () => created(scope)))
+  const times: Array<number> = []
+  const again: Array<number> = []
+  const open = (into: Array<number>) => (session: { readonly id: SessionId }) =>
+    timed(into, sessions.open(scope, session.id, repo))
+  yield* Effect.forEach(all, open(times), { concurrency: "unbounded" })
+  yield* Effect.forEach(all, open(again), { concurrency: "unbounded" })
+  row(`${atOnce} at once, memory provider: first open`, times)
+  row(`${atOnce} at once, memory provider: open again`, again)
+})
+
+const script = (files: number) => `
+  const { mkdirSync, writeFileSync } = require("node:fs")
+  const content = Buffer.alloc(1000, 7)
+  for (let i = 0; i < ${files}; i++) {
+    const directory = "tree/" + (i % 200)
+    mkdirSync(directory, { recursive: true })
+    writeFileSync(directory + "/" + i, content)
+  }`
+
+const resumed = Effect.fnUntraced(function* (files: number) {
+  const sessions = yield* Sessions
+  const sandboxes = yield* Sandboxes
+  const scope = AccountScope.ofOwner({ account: (yield* given.account()).id })
+  const repo = yield* repository
+  const { id } = yield* created(scope)
+  const { sandbox } = yield* sessions.open(scope, id, repo)
+  const fill = new Command({ command: "node", args: ["-e", script(files)], cwd: null, env: {} })
+  yield* sandboxes.run(sandbox.name, fill, Duration.minutes(5))
+  const times: Array<number> = []
+  const running: Array<number> = []
+  for (let i = 0; i < rounds; i++) {
+    yield* sessions.hibernate(scope, id)
+    yield* timed(times, sessions.open(scope, id, repo))
+    yield* timed(running, sessions.open(scope, id, repo))
+  }
+  row(`local, ${files.toLocaleString("en")} files: wake`, times)
+  row(`local, ${files.toLocaleString("en")} files: open while it runs`, running)
+})
+
+const cold = Effect.gen(function* () {
+  const sessions = yield* Sessions
+  const scope = AccountScope.ofOwner({ account: (yield* given.account()).id })
+  const repo = yield* repository
+  const times: Array<number> = []
+  for (let i = 0; i < rounds; i++) {
+    const { id } = yield* created(scope)
+    yield* timed(times, sessions.open(scope, id, repo))
+    yield* sessions.hibernate(scope, id)
+  }
+  row("local, empty repository: first open", times)
+})
+
+export const run = async () => {
+  heading("Sessions (open answers when the sandbox runs with its repository)")
+  const directory = await mkdtemp(join(tmpdir(), "castellan-bench-"))
+  columns()
+  const quiet = Logger.layer([])
+  await Effect.runPromise(
+    Effect.scoped(Effect.provide(many, Layer.mergeAll(onTheControlPlane(join(directory, "plane")), quiet)))
+  )
+  const real = Effect.all([cold, resumed(10), resumed(20_000)])
+  await Effect.runPromise(
+    Effect.scoped(Effect.provide(real, Layer.mergeAll(onThisMachine(join(directory, "machine")), quiet)))
+  )
+  await rm(directory, { recursive: true, force: true })
+}
