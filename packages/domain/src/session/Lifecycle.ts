@@ -1,5 +1,5 @@
 /** What may become of a session's sandbox, step by step. Nothing else can be written: stores take nothing but steps. */
-import { Data, DateTime, Option } from "effect"
+import { Data, DateTime, Duration, Option } from "effect"
 import { SandboxEvent, type SandboxEventType } from "../sandbox/SandboxEvent.ts"
 import type { SandboxName } from "../sandbox/SandboxName.ts"
 import type { BranchName } from "../repo/Repo.ts"
@@ -36,6 +36,8 @@ export type Move = Data.TaggedEnum<{
   Lose: { readonly reason: string }
   /** It could not be brought up. */
   Fail: { readonly error: string }
+  /** It was looked at where it rests, and nothing runs. */
+  Settle: {}
   /** Put it away; whoever comes by at `until` at the latest stops what may still run. */
   Archive: { readonly until: DateTime.Utc }
   /** Take it out again. */
@@ -59,6 +61,7 @@ export const legal: Record<Move["_tag"], ReadonlyArray<Stage>> = {
   Sleep: ["active", "hibernating"],
   Lose: ["active", "hibernating", "hibernated", "restoring"],
   Fail: ["provisioning", "restoring"],
+  Settle: ["hibernated", "archived", "failed"],
   Archive: ["none", "provisioning", "active", "hibernating", "hibernated", "restoring", "failed"],
   Unarchive: ["archived", "hibernating"]
 }
@@ -105,7 +108,7 @@ export class Step {
 }
 
 /** What may still happen to a session that was put away. */
-const staysArchived: ReadonlyArray<Move["_tag"]> = ["TakeOver", "Sleep", "Lose", "Unarchive"]
+const staysArchived: ReadonlyArray<Move["_tag"]> = ["TakeOver", "Sleep", "Lose", "Settle", "Unarchive"]
 
 /** The events of a session's states. */
 const types: Record<LifecycleState, SandboxEventType> = {
@@ -139,6 +142,7 @@ const reasonOf = (move: Move): string | null => {
     case "Archive":
     case "Provision":
     case "Run":
+    case "Settle":
     case "TakeOver":
     case "Unarchive":
     case "Use":
@@ -161,10 +165,20 @@ const after = (session: Session, move: Move, now: DateTime.Utc): Session => {
 
 type Change = Partial<Omit<Lifecycle, "version">>
 
-/** Nothing runs, and nothing is to be done but to forget what was not meant to stay. */
+/**
+ * How long after an end one looks whether something runs after all, where nobody saw it begin: longer than whoever was
+ * at it can have been silent.
+ */
+const settledAfter = Duration.minutes(2)
+
+/** Whether somebody may have been bringing its sandbox up, and have been cut off before it was known that it runs. */
+const isDoubtful = ({ lifecycle: { incarnation, state } }: Session): boolean =>
+  incarnation === null && (state === "provisioning" || state === "restoring" || state === "hibernating")
+
+/** Nothing runs; what was not meant to stay is to be forgotten, and what is doubtful to be looked at again. */
 const restOf = (session: Session, now: DateTime.Utc) => ({
   ...nothingRuns,
-  lookAt: session.ephemeral ? now : null
+  lookAt: session.ephemeral ? now : isDoubtful(session) ? DateTime.addDuration(now, settledAfter) : null
 })
 
 const nothingRuns = { hibernateAfter: null, sandboxExpiresAt: null, incarnation: null, attempt: 0 } as const
@@ -173,7 +187,7 @@ const nothingRuns = { hibernateAfter: null, sandboxExpiresAt: null, incarnation:
 const resting = (session: Session): LifecycleState => (session.status === "archived" ? "archived" : "hibernated")
 
 const changeOf = (session: Session, move: Move, now: DateTime.Utc): Change => {
-  const { attempt, error, fresh, sandbox, state } = session.lifecycle
+  const { attempt, error, fresh, lookAt, sandbox, state } = session.lifecycle
   switch (move._tag) {
     case "Provision":
       return {
@@ -225,13 +239,15 @@ const changeOf = (session: Session, move: Move, now: DateTime.Utc): Change => {
     }
     case "Fail":
       return { ...restOf(session, now), state: "failed", error: move.error }
+    case "Settle":
+      return { lookAt: null }
     case "Archive":
       // A failed one may have a sandbox that runs, and so may one that is on its way.
-      return state === null || state === "hibernated"
-        ? { ...restOf(session, now), state: "archived" }
-        : { state: "hibernating", hibernateAfter: null, lookAt: move.until }
+      if (state !== null && state !== "hibernated") {
+        return { state: "hibernating", hibernateAfter: null, lookAt: move.until }
+      }
+      return { state: "archived", lookAt: session.ephemeral ? now : lookAt }
     case "Unarchive":
-      if (state === "hibernating") return {}
-      return { ...restOf(session, now), state: sandbox === null ? null : "hibernated" }
+      return state === "hibernating" ? {} : { state: sandbox === null ? null : "hibernated" }
   }
 }

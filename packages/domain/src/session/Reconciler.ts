@@ -79,6 +79,11 @@ const make = Effect.fnUntraced(function* (times: SessionTimes) {
     if (Option.isSome(mine)) yield* held.bringUp(mine.value)
   })
 
+  const halt = Effect.fnUntraced(function* (session: Session, incarnation: string) {
+    yield* provider.stop(session.lifecycle.sandbox!, incarnation)
+    yield* held.move(session, Move.Settle())
+  })
+
   const remove = Effect.fnUntraced(function* (session: Session) {
     const name = session.lifecycle.sandbox
     if (name !== null) yield* provider.remove(name)
@@ -99,12 +104,20 @@ const make = Effect.fnUntraced(function* (times: SessionTimes) {
         return held.move(session, Move.Sleep({ reason: need.reason }))
       case "Lose":
         return held.move(session, Move.Lose({ reason: lostReason }))
+      case "Stay":
+        return held.use(session, need.expiresAt, false)
       case "Extend":
         return extend(session)
       case "BringUp":
         return Effect.ignore(goOn(session))
       case "GiveUp":
         return held.move(session, Move.Fail({ error: "It could not be brought up, however often it was tried" }))
+      case "Halt":
+        return halt(session, need.incarnation)
+      case "Settle":
+        return held.move(session, Move.Settle())
+      case "PutAway":
+        return Effect.flatMap(held.until, (until) => held.move(session, Move.Archive({ until })))
       case "Remove":
         return remove(session)
     }

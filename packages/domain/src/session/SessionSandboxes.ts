@@ -54,6 +54,8 @@ export class SessionSandboxes extends Context.Service<
       session: Session,
       reason: string | null
     ) => Effect.Effect<Session, SandboxUnavailable | Superseded>
+    /** The sandbox, with more time if it would stop before whoever opens its session can have been idle. */
+    readonly lastsAWhile: (sandbox: Sandbox) => Effect.Effect<Sandbox, SandboxUnavailable>
     /** Until when a claim that is made now is taken to be alive. */
     readonly until: Effect.Effect<DateTime.Utc>
     /** Writes that the session is used now; none where it is no longer the one that was read. */
@@ -129,6 +131,17 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
       )
   })
 
+  const lastsAWhile = Effect.fnUntraced(function* (sandbox: Sandbox) {
+    const wanted = DateTime.addDuration(yield* DateTime.now, Duration.sum(times.idle, times.margin))
+    if (DateTime.isGreaterThan(sandbox.expiresAt, wanted)) return sandbox
+    return yield* provider.extend(sandbox.name, times.extension).pipe(
+      Effect.catchTags({
+        SandboxGone: () => Effect.succeed(sandbox),
+        SandboxNotRunning: () => Effect.succeed(sandbox)
+      })
+    )
+  })
+
   const resumed = (name: SandboxName) =>
     provider.resume(name, times.lifetime).pipe(
       Effect.map(Option.some),
@@ -137,9 +150,13 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
 
   /** A running sandbox under the session's name: the one there is, woken if need be, or a new one. */
   const boot = Effect.fnUntraced(function* (claimed: Ref.Ref<Session>, name: SandboxName) {
-    const found = yield* provider.find(name)
-    if (Option.isSome(found) && found.value.status === "running") return found.value
     const session = yield* Ref.get(claimed)
+    const found = yield* provider.find(name)
+    if (Option.isSome(found) && found.value.status === "running") {
+      if (session.lifecycle.attempt > 1) return yield* lastsAWhile(found.value)
+      // The session was at rest: whoever started this run may be about to stop it, and so it must not be the next one's.
+      yield* provider.stop(name, found.value.incarnation)
+    }
     const woken = Option.isSome(found) ? yield* resumed(name) : Option.none<Sandbox>()
     if (Option.isSome(woken)) return woken.value
     if (!session.lifecycle.fresh) {
@@ -170,12 +187,14 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
       if (!kept && (yield* Ref.get(claimed)).lifecycle.version === lifecycle.version) return yield* new Superseded()
     }).pipe(Effect.delay(Duration.divideUnsafe(times.lease, 3)), Effect.forever)
 
-  const atRest: ReadonlyArray<string> = ["none", "hibernated", "archived", "failed"]
+  /** The stages in which another may use what was started here. */
+  const isUsed: ReadonlyArray<string> = ["provisioning", "restoring", "active"]
 
   /** What was started for a session that meanwhile is at rest must not go on; another's work is left alone. */
   const withdraw = Effect.fnUntraced(function* (session: Session, sandbox: Sandbox) {
     const now = yield* store.get(AccountScope.ofOwner(session), session.id)
-    if (Option.isNone(now) || atRest.includes(stageOf(now.value))) {
+    if (Option.isNone(now)) yield* Effect.ignore(provider.remove(sandbox.name))
+    else if (!isUsed.includes(stageOf(now.value))) {
       yield* Effect.ignore(provider.stop(sandbox.name, sandbox.incarnation))
     }
   })
@@ -238,7 +257,7 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
     return yield* move(session, Move.Use({ expiresAt, idleAt, lookAt, byOwner }))
   })
 
-  return SessionSandboxes.of({ move, awaitChange, repoOf, bringUp, putToSleep, until, use })
+  return SessionSandboxes.of({ move, awaitChange, repoOf, bringUp, putToSleep, until, use, lastsAWhile })
 })
 
 type Failure = SyncFailure | SandboxUnavailable | SessionNotProvisioned

@@ -12,7 +12,6 @@ import { SandboxNotRunning, SandboxProvider, type SandboxUnavailable } from "../
 import { encodeInput } from "../task/CommandRun.ts"
 import { RunId, type TaskRun } from "../task/TaskRun.ts"
 import { TaskRuns } from "../task/TaskRuns.ts"
-import type { SessionTimes } from "./decide.ts"
 import { uuidOf } from "../uuidOf.ts"
 import { ImageBuilds } from "./ImageBuilds.ts"
 import { lostReason, Move, stageOf } from "./Lifecycle.ts"
@@ -131,14 +130,14 @@ export class Sessions extends Context.Service<
     ) => Effect.Effect<TaskRun, Hidden | SandboxNotRunning>
   }
 >()("domain/session/Sessions") {
-  static readonly layer = (options: { readonly times: SessionTimes; readonly repoAccess: RepoAccess }) =>
-    Layer.effect(Sessions, make(options.times, options.repoAccess))
+  static readonly layer = (options: { readonly repoAccess: RepoAccess }) =>
+    Layer.effect(Sessions, make(options.repoAccess))
 }
 
 /** The name of a session's sandbox, made once and then written down. */
 const nameFor = (id: SessionId): SandboxName => SandboxName.make(`ses_${id.replaceAll("-", "")}`)
 
-const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoAccess) {
+const make = Effect.fnUntraced(function* (repoAccess: RepoAccess) {
   const store = yield* SessionStore
   const held = yield* SessionSandboxes
   const builds = yield* ImageBuilds
@@ -199,24 +198,12 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
   const useOrRestore = Effect.fnUntraced(function* (session: Session, name: SandboxName) {
     const found = yield* provider.find(name)
     if (Option.isSome(found) && found.value.status === "running") {
-      const sandbox = yield* lastsAWhile(found.value)
+      const sandbox = yield* held.lastsAWhile(found.value)
       const used = yield* held.use(session, sandbox.expiresAt, true)
       return Option.map(used, (session): Up => ({ session, sandbox }))
     }
     const begun = yield* held.move(session, Move.Restore({ until: yield* held.until, lost: Option.isNone(found) }))
     return Option.isSome(begun) ? yield* brought(begun.value) : Option.none<Up>()
-  })
-
-  /** Whoever opens a session can work for as long as it would take to be idle. */
-  const lastsAWhile = Effect.fnUntraced(function* (sandbox: { readonly expiresAt: DateTime.Utc } & Up["sandbox"]) {
-    const wanted = DateTime.addDuration(yield* DateTime.now, Duration.sum(times.idle, times.margin))
-    if (DateTime.isGreaterThan(sandbox.expiresAt, wanted)) return sandbox
-    return yield* provider.extend(sandbox.name, times.extension).pipe(
-      Effect.catchTags({
-        SandboxGone: () => Effect.succeed(sandbox),
-        SandboxNotRunning: () => Effect.succeed(sandbox)
-      })
-    )
   })
 
   const brought = Effect.fnUntraced(function* (session: Session) {

@@ -29,13 +29,21 @@ export type Need = Data.TaggedEnum<{
   Sleep: { readonly reason: string }
   /** It is gone: only that is to be written. */
   Lose: {}
+  /** To be left awake, for a run that is live. */
+  Stay: { readonly expiresAt: DateTime.Utc }
   /** More time, for a run that is live. */
   Extend: {}
   /** To be brought up, as somebody began to. */
   BringUp: {}
   /** It was begun too often: it has failed. */
   GiveUp: {}
-  /** Not meant to stay: to be removed with everything it has. */
+  /** It rests, and runs all the same: that run is to be stopped. */
+  Halt: { readonly incarnation: string }
+  /** It rests, and nothing runs: only that is to be written. */
+  Settle: {}
+  /** Not meant to stay: to be put away first, so that nobody brings it up any more. */
+  PutAway: {}
+  /** Not meant to stay, and put away: to be removed with everything it has. */
   Remove: {}
 }>
 export const Need = Data.taggedEnum<Need>()
@@ -94,11 +102,12 @@ export const decide = (seen: Seen, times: SessionTimes): Need => {
   const stage = stageOf(session)
   switch (stage) {
     case "none":
-      return Need.Nothing()
+      return session.ephemeral ? Need.PutAway() : Need.Nothing()
     case "hibernated":
     case "failed":
+      return session.ephemeral ? Need.PutAway() : whileAtRest(seen, times)
     case "archived":
-      return session.ephemeral ? Need.Remove() : Need.Nothing()
+      return session.ephemeral ? Need.Remove() : whileAtRest(seen, times)
     case "provisioning":
     case "restoring":
       return session.lifecycle.attempt >= attempts ? Need.GiveUp() : Need.BringUp()
@@ -106,6 +115,19 @@ export const decide = (seen: Seen, times: SessionTimes): Need => {
       return whileHibernating(seen, times)
     case "active":
       return whileActive(seen, times)
+  }
+}
+
+const whileAtRest = ({ now, session, sight }: Seen, times: SessionTimes): Need => {
+  if (session.lifecycle.lookAt === null) return Need.Nothing()
+  switch (sight._tag) {
+    case "Unknown":
+      return Need.Wait({ until: DateTime.addDuration(now, times.lease) })
+    case "Gone":
+    case "Stopped":
+      return Need.Settle()
+    case "Running":
+      return Need.Halt({ incarnation: sight.incarnation })
   }
 }
 
@@ -136,7 +158,7 @@ const whileActive = ({ live, now, session, sight }: Seen, times: SessionTimes): 
       const endsAt = DateTime.subtractDuration(sight.expiresAt, times.margin)
       const isEnding = DateTime.isLessThanOrEqualTo(endsAt, now)
       if (!isIdle && !isEnding) return Need.Wait({ until: lookAtFor(times, idleAt, sight.expiresAt, now) })
-      if (live) return Need.Extend()
+      if (live) return isEnding ? Need.Extend() : Need.Stay({ expiresAt: sight.expiresAt })
       return Need.Hibernate({ reason: isIdle ? "Nobody used it for a while" : "Its time was nearly up" })
     }
   }

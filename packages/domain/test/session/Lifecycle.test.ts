@@ -1,0 +1,306 @@
+import { BranchName } from "@castellan/domain/repo/Repo.ts"
+import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
+import { lostReason, Move, type Stage, stageOf, Step } from "@castellan/domain/session/Lifecycle.ts"
+import type { Session } from "@castellan/domain/session/Session.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { Option } from "effect"
+import { at, sandboxOf, sessionIn, stages } from "./lifecycles.ts"
+
+const now = at(1_700_000_000_000)
+const until = at(1_700_000_060_000)
+const idleAt = at(1_700_000_300_000)
+const expiresAt = at(1_700_001_800_000)
+const lookAt = at(1_700_000_060_000)
+const inTwoMinutes = at(1_700_000_120_000)
+
+const branch = BranchName.make("main")
+
+const moves = {
+  Provision: Move.Provision({ sandbox: SandboxName.make("ses_new"), until }),
+  Restore: Move.Restore({ until, lost: false }),
+  RestoreLost: Move.Restore({ until, lost: true }),
+  TakeOver: Move.TakeOver({ until }),
+  Run: Move.Run({ incarnation: "run-2", expiresAt, idleAt, lookAt, branch }),
+  Use: Move.Use({ expiresAt, idleAt, lookAt, byOwner: true }),
+  Stay: Move.Use({ expiresAt, idleAt, lookAt, byOwner: false }),
+  Hibernate: Move.Hibernate({ until, reason: "why" }),
+  Sleep: Move.Sleep({ reason: "why" }),
+  Lose: Move.Lose({ reason: lostReason }),
+  Fail: Move.Fail({ error: "it broke" }),
+  Settle: Move.Settle(),
+  Archive: Move.Archive({ until }),
+  Unarchive: Move.Unarchive()
+}
+type Name = keyof typeof moves
+const names = Object.keys(moves) as Array<Name>
+
+/** Where each move leads from each stage, and the event that is told of it; what is not here is refused. */
+const table: Record<Name, Partial<Record<Stage, readonly [Stage, event: string | null]>>> = {
+  Provision: { none: ["provisioning", "session.provisioning"], failed: ["provisioning", "session.provisioning"] },
+  Restore: {
+    active: ["restoring", "session.restoring"],
+    hibernated: ["restoring", "session.restoring"],
+    failed: ["restoring", "session.restoring"]
+  },
+  RestoreLost: {
+    active: ["restoring", "session.lost"],
+    hibernated: ["restoring", "session.lost"],
+    failed: ["restoring", "session.lost"]
+  },
+  TakeOver: {
+    provisioning: ["provisioning", null],
+    restoring: ["restoring", null],
+    hibernating: ["hibernating", null]
+  },
+  Run: { provisioning: ["active", "session.active"], restoring: ["active", "session.active"] },
+  Use: { active: ["active", null] },
+  Stay: { active: ["active", null] },
+  Hibernate: { active: ["hibernating", "session.hibernating"] },
+  Sleep: { active: ["hibernated", "session.hibernated"], hibernating: ["hibernated", "session.hibernated"] },
+  Lose: {
+    active: ["hibernated", "session.lost"],
+    hibernating: ["hibernated", "session.lost"],
+    hibernated: ["hibernated", "session.lost"],
+    restoring: ["restoring", "session.lost"]
+  },
+  Fail: { provisioning: ["failed", "session.failed"], restoring: ["failed", "session.failed"] },
+  Settle: { hibernated: ["hibernated", null], archived: ["archived", null], failed: ["failed", null] },
+  Archive: {
+    none: ["archived", "session.archived"],
+    provisioning: ["hibernating", "session.hibernating"],
+    active: ["hibernating", "session.hibernating"],
+    hibernating: ["hibernating", null],
+    hibernated: ["archived", "session.archived"],
+    restoring: ["hibernating", "session.hibernating"],
+    failed: ["hibernating", "session.hibernating"]
+  },
+  Unarchive: { archived: ["hibernated", "session.hibernated"], hibernating: ["hibernating", null] }
+}
+
+/** What may still happen to a session that was put away while its sandbox was being stopped. */
+const archivedTable: typeof table = {
+  Provision: {},
+  Restore: {},
+  RestoreLost: {},
+  TakeOver: { hibernating: ["hibernating", null] },
+  Run: {},
+  Use: {},
+  Stay: {},
+  Hibernate: {},
+  Sleep: { hibernating: ["archived", "session.archived"] },
+  Lose: { hibernating: ["archived", "session.lost"] },
+  Fail: {},
+  Settle: { archived: ["archived", null] },
+  Archive: {},
+  Unarchive: { archived: ["hibernated", "session.hibernated"], hibernating: ["hibernating", null] }
+}
+
+const stepOf = (session: Session, name: Name) => Step.of(session, moves[name], now)
+
+const led = (step: Option.Option<Step>) =>
+  Option.getOrUndefined(
+    Option.map(step, ({ event, session }) => [stageOf(session), event === null ? null : event.type] as const)
+  )
+
+const taken = (session: Session, ...names: ReadonlyArray<Name>): Step =>
+  names.reduce(
+    (step, name) => Option.getOrThrow(stepOf(step?.session ?? session, name)),
+    undefined as Step | undefined
+  )!
+
+const lifecycleOf = (session: Session, ...names: ReadonlyArray<Name>) => taken(session, ...names).session.lifecycle
+
+describe("A step of a session", () => {
+  it("is legal where the table says so, leads where it says, and tells what it says", () => {
+    for (const stage of stages)
+      for (const name of names) {
+        const session = sessionIn(stage)
+        const wanted = (stage === "archived" ? archivedTable : table)[name][stage]
+        assert.deepStrictEqual(led(stepOf(session, name)), wanted, `${name} from ${stage}`)
+      }
+  })
+
+  it("of a session that was put away is one that stops it, or takes it out again", () => {
+    for (const stage of ["hibernating", "archived"] as const)
+      for (const name of names) {
+        const session = sessionIn(stage, { status: "archived" })
+        assert.deepStrictEqual(led(stepOf(session, name)), archivedTable[name][stage], `${name} from ${stage}`)
+      }
+  })
+
+  it("makes the version one more, says when, and leaves alone what is not the lifecycle", () => {
+    for (const stage of stages)
+      for (const name of names) {
+        const session = sessionIn(stage)
+        const step = stepOf(session, name)
+        if (Option.isNone(step)) continue
+        const { lifecycle, status, updatedAt, ...rest } = step.value.session
+        assert.strictEqual(lifecycle.version, 8)
+        assert.deepStrictEqual(updatedAt, now)
+        const { lifecycle: _, status: before, updatedAt: __, ...restBefore } = session
+        assert.deepStrictEqual(rest, restBefore)
+        const wanted = name === "Archive" ? "archived" : name === "Unarchive" ? "running" : before
+        assert.strictEqual(status, wanted)
+      }
+  })
+
+  it("never changes the name of the sandbox, once it has one", () => {
+    for (const stage of stages)
+      for (const name of names) {
+        const session = sessionIn(stage)
+        const step = stepOf(session, name)
+        if (Option.isNone(step)) continue
+        const wanted = session.lifecycle.sandbox ?? (name === "Provision" ? "ses_new" : null)
+        assert.strictEqual(step.value.session.lifecycle.sandbox, wanted)
+      }
+  })
+
+  it("tells of the session, its account and its sandbox, with the reason where nobody asked for it", () => {
+    const event = taken(sessionIn("active"), "Hibernate").event!
+    const { id, account } = sessionIn("active")
+    assert.deepStrictEqual(
+      { ...event },
+      { account, type: "session.hibernating", sandbox: sandboxOf, session: id, reason: "why", at: now }
+    )
+    assert.strictEqual(taken(sessionIn("restoring"), "Fail").event!.reason, "it broke")
+    assert.strictEqual(taken(sessionIn("active"), "RestoreLost").event!.reason, lostReason)
+    assert.strictEqual(taken(sessionIn("hibernated"), "Lose").event!.reason, lostReason)
+    assert.isNull(taken(sessionIn("provisioning"), "Run").event!.reason)
+    assert.isNull(taken(sessionIn("active"), "Restore").event!.reason)
+  })
+
+  it("does not tell of a loss where nothing had been brought in yet", () => {
+    const fresh = { lifecycle: { fresh: true } }
+    assert.strictEqual(taken(sessionIn("hibernating", fresh), "Lose").event!.type, "session.hibernated")
+    assert.strictEqual(taken(sessionIn("failed", fresh), "RestoreLost").event!.type, "session.restoring")
+    assert.isNull(taken(sessionIn("hibernated", fresh), "Lose").event)
+    assert.isNull(taken(sessionIn("restoring", fresh), "Lose").event)
+  })
+
+  it("gives whoever works on it until the time said, and the reconciler from then on", () => {
+    assert.deepStrictEqual(lifecycleOf(sessionIn("none"), "Provision").lookAt, until)
+    assert.deepStrictEqual(lifecycleOf(sessionIn("hibernated"), "Restore").lookAt, until)
+    assert.deepStrictEqual(lifecycleOf(sessionIn("restoring"), "TakeOver").lookAt, until)
+    assert.deepStrictEqual(lifecycleOf(sessionIn("active"), "Hibernate").lookAt, until)
+    for (const stage of ["provisioning", "active", "hibernating", "restoring", "failed"] as const)
+      assert.deepStrictEqual(lifecycleOf(sessionIn(stage), "Archive").lookAt, until)
+  })
+
+  it("counts how often bringing it up was begun in a row", () => {
+    assert.strictEqual(lifecycleOf(sessionIn("none"), "Provision").attempt, 1)
+    assert.strictEqual(lifecycleOf(sessionIn("none"), "Provision", "TakeOver", "TakeOver").attempt, 3)
+    assert.strictEqual(lifecycleOf(sessionIn("hibernated"), "Restore", "TakeOver").attempt, 2)
+    for (const name of ["Run", "Fail"] as const)
+      assert.strictEqual(lifecycleOf(sessionIn("none"), "Provision", "TakeOver", name).attempt, 0)
+  })
+})
+
+describe("A session", () => {
+  it("that runs is known by its run, its deadlines, and the branch it is at", () => {
+    const { attempt, error, version, ...run } = lifecycleOf(sessionIn("restoring"), "Run")
+    assert.deepStrictEqual(run, {
+      state: "active",
+      sandbox: sandboxOf,
+      incarnation: "run-2",
+      lastActivityAt: now,
+      hibernateAfter: idleAt,
+      sandboxExpiresAt: expiresAt,
+      lookAt,
+      fresh: false,
+      branch
+    })
+  })
+
+  it("that a run keeps awake was not used by its owner", () => {
+    assert.deepStrictEqual(lifecycleOf(sessionIn("active"), "Use").lastActivityAt, now)
+    assert.isNull(lifecycleOf(sessionIn("active"), "Stay").lastActivityAt)
+    assert.deepStrictEqual(lifecycleOf(sessionIn("active"), "Stay").hibernateAfter, idleAt)
+  })
+
+  it("that does not run has no deadlines, and none of a run's", () => {
+    const ways: ReadonlyArray<Session> = [
+      taken(sessionIn("active"), "Sleep").session,
+      taken(sessionIn("active"), "Lose").session,
+      taken(sessionIn("active"), "Hibernate", "Sleep").session,
+      taken(sessionIn("active"), "Archive", "Sleep").session,
+      taken(sessionIn("active"), "Restore").session,
+      taken(sessionIn("active"), "Restore", "Fail").session
+    ]
+    for (const { lifecycle } of ways) {
+      const { hibernateAfter, incarnation, sandboxExpiresAt } = lifecycle
+      assert.deepStrictEqual([hibernateAfter, incarnation, sandboxExpiresAt], [null, null, null])
+    }
+  })
+
+  it("that is being put to sleep still knows which run is to be stopped", () => {
+    assert.strictEqual(lifecycleOf(sessionIn("active"), "Hibernate").incarnation, "run-1")
+    assert.strictEqual(lifecycleOf(sessionIn("active"), "Archive").incarnation, "run-1")
+    assert.strictEqual(lifecycleOf(sessionIn("active"), "Hibernate", "TakeOver").incarnation, "run-1")
+  })
+
+  it("that rests is left alone, and looked at once more if something may have begun to run unseen", () => {
+    assert.isNull(lifecycleOf(sessionIn("active"), "Hibernate", "Sleep").lookAt)
+    assert.isNull(lifecycleOf(sessionIn("active"), "Archive", "Sleep").lookAt)
+    assert.isNull(lifecycleOf(sessionIn("active"), "Lose").lookAt)
+    assert.isNull(lifecycleOf(sessionIn("none"), "Archive").lookAt)
+    const doubtful: ReadonlyArray<Session> = [
+      taken(sessionIn("provisioning"), "Fail").session,
+      taken(sessionIn("restoring"), "Fail").session,
+      taken(sessionIn("provisioning"), "Archive", "Sleep").session,
+      taken(sessionIn("restoring"), "Archive", "Lose").session,
+      taken(sessionIn("failed"), "Archive", "Sleep").session,
+      taken(sessionIn("restoring"), "Archive", "Unarchive", "Sleep").session
+    ]
+    for (const session of doubtful) {
+      assert.deepStrictEqual(session.lifecycle.lookAt, inTwoMinutes)
+      const settled = taken(session, "Settle").session
+      assert.deepStrictEqual([stageOf(settled), settled.lifecycle.lookAt], [stageOf(session), null])
+    }
+    const rests = taken(sessionIn("restoring"), "Archive", "Sleep").session
+    assert.deepStrictEqual(lifecycleOf(rests, "Unarchive").lookAt, inTwoMinutes)
+    assert.deepStrictEqual(lifecycleOf(rests, "Unarchive", "Archive").lookAt, inTwoMinutes)
+  })
+
+  it("that is not meant to stay is due as soon as it rests", () => {
+    const once = { ephemeral: true }
+    assert.deepStrictEqual(lifecycleOf(sessionIn("active", once), "Hibernate", "Sleep").lookAt, now)
+    assert.deepStrictEqual(lifecycleOf(sessionIn("provisioning", once), "Fail").lookAt, now)
+    assert.deepStrictEqual(lifecycleOf(sessionIn("hibernated", once), "Archive").lookAt, now)
+    assert.deepStrictEqual(lifecycleOf(sessionIn("none", once), "Archive").lookAt, now)
+  })
+
+  it("that lost its sandbox says so until everything is back, and gets its repository anew", () => {
+    const lost = taken(sessionIn("active"), "Lose").session
+    assert.deepStrictEqual([lost.lifecycle.fresh, lost.lifecycle.error], [true, lostReason])
+    const back = lifecycleOf(lost, "Restore")
+    assert.deepStrictEqual([back.fresh, back.error], [true, lostReason])
+    assert.strictEqual(lifecycleOf(sessionIn("active"), "RestoreLost").error, lostReason)
+    assert.isFalse(lifecycleOf(lost, "Restore", "Run").fresh)
+  })
+
+  it("that failed says why, until it is tried again", () => {
+    assert.strictEqual(lifecycleOf(sessionIn("restoring"), "Fail").error, "it broke")
+    assert.isNull(lifecycleOf(sessionIn("restoring"), "Fail", "Restore").error)
+    assert.isNull(lifecycleOf(sessionIn("provisioning"), "Fail", "Provision").error)
+  })
+
+  it("that was never opened is as it was when it is put away and taken out again", () => {
+    assert.strictEqual(stageOf(taken(sessionIn("none"), "Archive", "Unarchive").session), "none")
+  })
+})
+
+describe("A step", () => {
+  it("is made by finding it legal, and in no other way", () => {
+    const step = taken(sessionIn("active"), "Use")
+    assert.isTrue(step.isStep)
+    const { event, session } = step
+    // @ts-expect-error its constructor is its own
+    const made: () => Step = () => new Step(session, event)
+    // @ts-expect-error what looks like one is none
+    const lookalike: Step = { session, event, isStep: true }
+    // @ts-expect-error nor is a copy
+    const copy: Step = { ...step }
+    assert.isFunction(made)
+    assert.isFalse(lookalike instanceof Step || copy instanceof Step)
+  })
+})

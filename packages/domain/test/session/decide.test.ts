@@ -1,0 +1,189 @@
+import {
+  attempts,
+  decide,
+  lookAtFor,
+  Need,
+  type Seen,
+  type SessionTimes,
+  Sight,
+  usualTimes
+} from "@castellan/domain/session/decide.ts"
+import type { Stage } from "@castellan/domain/session/Lifecycle.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { Duration } from "effect"
+import { at, sessionIn, stages } from "./lifecycles.ts"
+
+const now = 10_000_000
+
+const minute = 60_000
+
+/** When an active session is idle, and when its sandbox ends, with the margin of 10 s at its edges. */
+const deadlines = {
+  early: { idleAt: now + 3 * minute, expiresAt: now + 20 * minute },
+  idle: { idleAt: now, expiresAt: now + 20 * minute },
+  almostIdle: { idleAt: now + 1, expiresAt: now + 20 * minute },
+  ending: { idleAt: now + 3 * minute, expiresAt: now + 10_000 },
+  almostEnding: { idleAt: now + 3 * minute, expiresAt: now + 10_001 },
+  both: { idleAt: now - minute, expiresAt: now - 1 }
+}
+type Deadline = keyof typeof deadlines
+
+const sights = {
+  Unknown: () => Sight.Unknown(),
+  Gone: () => Sight.Gone(),
+  Stopped: () => Sight.Stopped({ reason: "Its time was up" }),
+  StoppedSilently: () => Sight.Stopped({ reason: null }),
+  Running: (deadline: Deadline) => Sight.Running({ incarnation: "run-1", expiresAt: at(deadlines[deadline].expiresAt) })
+}
+type Seeing = keyof typeof sights
+
+interface Situation {
+  readonly stage: Stage
+  readonly seeing: Seeing
+  readonly deadline: Deadline
+  readonly live: boolean
+  readonly attempt: number
+  readonly ephemeral: boolean
+  readonly archived: boolean
+  /** Whether somebody asked for the session to be looked at. */
+  readonly due: boolean
+}
+
+const booleans = [false, true]
+
+/** Every one there is, however unlikely. */
+const situations: ReadonlyArray<Situation> = stages.flatMap((stage) =>
+  (Object.keys(sights) as Array<Seeing>).flatMap((seeing) =>
+    (Object.keys(deadlines) as Array<Deadline>).flatMap((deadline) =>
+      booleans.flatMap((live) =>
+        [0, 1, attempts - 1, attempts, attempts + 1].flatMap((attempt) =>
+          booleans.flatMap((ephemeral) =>
+            booleans.flatMap((archived) =>
+              booleans.map((due) => ({ stage, seeing, deadline, live, attempt, ephemeral, archived, due }))
+            )
+          )
+        )
+      )
+    )
+  )
+)
+
+const seen = ({ archived, attempt, deadline, due, ephemeral, live, seeing, stage }: Situation): Seen => ({
+  session: sessionIn(stage, {
+    ephemeral,
+    status: archived ? "archived" : "running",
+    lifecycle: { attempt, lookAt: due ? at(now) : null, hibernateAfter: at(deadlines[deadline].idleAt) }
+  }),
+  sight: sights[seeing](deadline),
+  live,
+  now: at(now)
+})
+
+const inALease = Need.Wait({ until: at(now + minute) })
+
+/** What an active session needs whose sandbox runs: when nothing is live in it, and when something is. */
+const whileRunning: Record<Deadline, { readonly still: Need; readonly live: Need }> = {
+  early: { still: Need.Wait({ until: at(now + minute) }), live: Need.Wait({ until: at(now + minute) }) },
+  almostIdle: { still: Need.Wait({ until: at(now + 1) }), live: Need.Wait({ until: at(now + 1) }) },
+  almostEnding: { still: Need.Wait({ until: at(now + 1) }), live: Need.Wait({ until: at(now + 1) }) },
+  idle: {
+    still: Need.Hibernate({ reason: "Nobody used it for a while" }),
+    live: Need.Stay({ expiresAt: at(now + 20 * minute) })
+  },
+  ending: { still: Need.Hibernate({ reason: "Its time was nearly up" }), live: Need.Extend() },
+  both: { still: Need.Hibernate({ reason: "Nobody used it for a while" }), live: Need.Extend() }
+}
+
+type Expected = (situation: Situation) => Need
+
+const stopped: Pick<Record<Seeing, Expected>, "Gone" | "Stopped" | "StoppedSilently" | "Unknown"> = {
+  Unknown: () => inALease,
+  Gone: () => Need.Lose(),
+  Stopped: () => Need.Sleep({ reason: "Its time was up" }),
+  StoppedSilently: () => Need.Sleep({ reason: "Its provider stopped it" })
+}
+
+const resting: Record<Seeing, Expected> = {
+  Unknown: ({ due }) => (due ? inALease : Need.Nothing()),
+  Gone: ({ due }) => (due ? Need.Settle() : Need.Nothing()),
+  Stopped: ({ due }) => (due ? Need.Settle() : Need.Nothing()),
+  StoppedSilently: ({ due }) => (due ? Need.Settle() : Need.Nothing()),
+  Running: ({ due }) => (due ? Need.Halt({ incarnation: "run-1" }) : Need.Nothing())
+}
+
+const whatever = (expected: Expected): Record<Seeing, Expected> => ({
+  Unknown: expected,
+  Gone: expected,
+  Stopped: expected,
+  StoppedSilently: expected,
+  Running: expected
+})
+
+const onItsWay = whatever(({ attempt }) => (attempt >= 5 ? Need.GiveUp() : Need.BringUp()))
+
+/** What is to be done: in which stage, and how the sandbox was found. Nothing here stands for what was left out. */
+const expected: Record<"forOnce" | "toStay", Record<Stage, Record<Seeing, Expected>>> = {
+  toStay: {
+    none: whatever(() => Need.Nothing()),
+    provisioning: onItsWay,
+    restoring: onItsWay,
+    active: {
+      ...stopped,
+      Running: ({ deadline, live }) => whileRunning[deadline][live ? "live" : "still"]
+    },
+    hibernating: { ...stopped, Running: () => Need.Stop() },
+    hibernated: resting,
+    failed: resting,
+    archived: resting
+  },
+  forOnce: {
+    none: whatever(() => Need.PutAway()),
+    provisioning: onItsWay,
+    restoring: onItsWay,
+    active: {
+      ...stopped,
+      Running: ({ deadline, live }) => whileRunning[deadline][live ? "live" : "still"]
+    },
+    hibernating: { ...stopped, Running: () => Need.Stop() },
+    hibernated: whatever(() => Need.PutAway()),
+    failed: whatever(() => Need.PutAway()),
+    archived: whatever(() => Need.Remove())
+  }
+}
+
+describe("What a session needs", () => {
+  it("is decided for every state, every sight of its sandbox, and every deadline", () => {
+    assert.isAbove(situations.length, 15_000)
+    for (const situation of situations) {
+      const { ephemeral, seeing, stage } = situation
+      const wanted = expected[ephemeral ? "forOnce" : "toStay"][stage][seeing](situation)
+      assert.deepStrictEqual(decide(seen(situation), usualTimes), wanted, JSON.stringify(situation))
+    }
+  })
+
+  it("is never that its sandbox is stopped while something runs in it that is live", () => {
+    for (const situation of situations) {
+      if (situation.stage !== "active" || !situation.live) continue
+      assert.notInclude(["Hibernate", "Stop", "Halt"], decide(seen(situation), usualTimes)._tag)
+    }
+  })
+
+  it("is never decided from a provider that could not be asked, but for what is asked of it anew", () => {
+    for (const situation of situations) {
+      if (situation.seeing !== "Unknown") continue
+      const tags = ["Nothing", "Wait", "BringUp", "GiveUp", "PutAway", "Remove"]
+      assert.include(tags, decide(seen(situation), usualTimes)._tag, JSON.stringify(situation))
+    }
+  })
+})
+
+describe("An active session", () => {
+  const times: SessionTimes = { ...usualTimes, checkEvery: Duration.minutes(1), margin: Duration.seconds(10) }
+
+  it("is looked at when it is idle, or nearly over, or has not been looked at for a while, whatever comes first", () => {
+    const look = (idle: number, expires: number) => lookAtFor(times, at(now + idle), at(now + expires), at(now))
+    assert.deepStrictEqual(look(1000, 100_000), at(now + 1000))
+    assert.deepStrictEqual(look(30_000, 15_000), at(now + 5000))
+    assert.deepStrictEqual(look(300_000, 100_000), at(now + 60_000))
+  })
+})
