@@ -133,7 +133,7 @@ export const layer = (options: CastellanOptions) => {
   })
   const times: SessionTimes = { ...usualTimes, lifetime, ...options.sessionTimes }
   const repoAccess = options.repoAccess ?? "owner"
-  const sessions = Layer.mergeAll(Sessions.layer({ times, repoAccess }), Reconciler.layer({ times })).pipe(
+  const sessions = Layer.mergeAll(Sessions.layer({ repoAccess }), Reconciler.layer({ times })).pipe(
     Layer.provideMerge(ImageBuilds.layer),
     Layer.provideMerge(SessionSandboxes.layer({ times, repoAccess })),
     Layer.provideMerge(BaseImages.layer)
