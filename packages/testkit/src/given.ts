@@ -6,7 +6,9 @@ import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
 import { PlatformAdmin } from "@castellan/domain/identity/PlatformAdmin.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { queued, RunId, type TaskName, type TaskRun } from "@castellan/domain/task/TaskRun.ts"
-import { DateTime, Effect, type Schema } from "effect"
+import { type Move, Step } from "@castellan/domain/session/Lifecycle.ts"
+import { Lifecycle, Session, SessionId, unopened } from "@castellan/domain/session/Session.ts"
+import { DateTime, Effect, Option, type Schema } from "effect"
 import { SecureRandom } from "effect/crypto"
 
 /** An account that nobody else in the test has. */
@@ -50,3 +52,26 @@ export const run = (
     sandbox: more.sandbox ?? null,
     at: more.at ?? DateTime.makeUnsafe(1_700_000_000_123)
   })
+
+/** Where the sandbox of a session stands that was not opened yet, but for what is said. */
+export const lifecycle = (more: Partial<Lifecycle> = {}): Lifecycle => new Lifecycle({ ...unopened, ...more })
+
+/** A session of the scope's account that nobody else has; not opened yet, unless it says otherwise. */
+export const session = (scope: AccountScope, more: Partial<Session> = {}): Session =>
+  new Session({
+    id: SessionId.make(SecureRandom.uuidV4Unsafe()),
+    account: scope.account,
+    title: "some work",
+    status: "running",
+    organization: null,
+    repo: null,
+    ephemeral: false,
+    createdAt: DateTime.makeUnsafe(1_700_000_000_123),
+    updatedAt: DateTime.makeUnsafe(1_700_000_000_123),
+    lifecycle: unopened,
+    ...more
+  })
+
+/** The step that a move is for a session; the test is wrong where it is not legal. */
+export const step = (session: Session, move: Move, at = DateTime.makeUnsafe(1_700_000_001_456)): Step =>
+  Option.getOrThrow(Step.of(session, move, at))

@@ -2,14 +2,20 @@ import { AccountStore } from "@castellan/domain/account/AccountStore.ts"
 import { EnvironmentStore } from "@castellan/domain/account/EnvironmentStore.ts"
 import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
 import { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
+import { BaseImageStore } from "@castellan/domain/sandbox/BaseImageStore.ts"
+import { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { SessionStore } from "@castellan/domain/session/SessionStore.ts"
 import { TaskRunner } from "@castellan/domain/task/TaskRunner.ts"
 import { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
 import * as AccountPromises from "@castellan/testkit/contracts/AccountStore.ts"
+import * as BaseImagePromises from "@castellan/testkit/contracts/BaseImageStore.ts"
 import * as EnvironmentPromises from "@castellan/testkit/contracts/EnvironmentStore.ts"
+import * as EventPromises from "@castellan/testkit/contracts/EventStore.ts"
 import * as IdentityPromises from "@castellan/testkit/contracts/IdentityStore.ts"
 import * as RepoPromises from "@castellan/testkit/contracts/RepoHost.ts"
 import * as ProviderPromises from "@castellan/testkit/contracts/SandboxProvider.ts"
+import * as SessionPromises from "@castellan/testkit/contracts/SessionStore.ts"
 import * as TaskPromises from "@castellan/testkit/contracts/TaskRuns.ts"
 import { author } from "@castellan/testkit/fakes/MemoryAuthor.ts"
 import { MemoryRepos } from "@castellan/testkit/fakes/MemoryRepoHost.ts"
@@ -23,6 +29,9 @@ import { Effect, Exit, Layer } from "effect"
 const ports = Layer.mergeAll(
   Faults.around(AccountStore, "AccountStore"),
   Faults.around(EnvironmentStore, "EnvironmentStore"),
+  Faults.around(SessionStore, "SessionStore"),
+  Faults.around(EventStore, "EventStore"),
+  Faults.around(BaseImageStore, "BaseImageStore"),
   Faults.around(SandboxProvider, "SandboxProvider"),
   Faults.around(RepoHost, "RepoHost"),
   Faults.around(TaskRunner, "TaskRunner"),
@@ -36,6 +45,9 @@ IdentityPromises.contract(
 )
 AccountPromises.contract("memory, behind Faults", ports)
 EnvironmentPromises.contract("memory, behind Faults", ports)
+SessionPromises.contract("memory, behind Faults", ports)
+EventPromises.contract("memory, behind Faults", ports)
+BaseImagePromises.contract("memory, behind Faults", ports)
 TaskPromises.contract("memory, behind Faults", ports)
 ProviderPromises.contract("memory, behind Faults", ports, asSteps)
 RepoPromises.contract("memory, behind Faults", ports, author, (repo, bundle) =>

@@ -6,13 +6,21 @@ import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { Asked, IdempotencyStore } from "@castellan/domain/identity/IdempotencyStore.ts"
 import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
 import type { Page } from "@castellan/domain/Page.ts"
+import { BaseImageStore } from "@castellan/domain/sandbox/BaseImageStore.ts"
+import { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
+import { EventCursor } from "@castellan/domain/sandbox/SandboxEvent.ts"
+import { Session, type SessionId } from "@castellan/domain/session/Session.ts"
+import { SessionStore } from "@castellan/domain/session/SessionStore.ts"
 import { TaskRunner, type TryAgain } from "@castellan/domain/task/TaskRunner.ts"
 import { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
 import { hasEnded, type TaskRun } from "@castellan/domain/task/TaskRun.ts"
 import * as AccountPromises from "@castellan/testkit/contracts/AccountStore.ts"
+import * as BaseImagePromises from "@castellan/testkit/contracts/BaseImageStore.ts"
 import * as EnvironmentPromises from "@castellan/testkit/contracts/EnvironmentStore.ts"
+import * as EventPromises from "@castellan/testkit/contracts/EventStore.ts"
 import * as IdempotencyPromises from "@castellan/testkit/contracts/IdempotencyStore.ts"
 import * as IdentityPromises from "@castellan/testkit/contracts/IdentityStore.ts"
+import * as SessionPromises from "@castellan/testkit/contracts/SessionStore.ts"
 import * as TaskPromises from "@castellan/testkit/contracts/TaskRuns.ts"
 import { sabotage } from "@castellan/testkit/sabotage.ts"
 import * as World from "@castellan/testkit/World.ts"
@@ -218,6 +226,19 @@ sabotage(AccountStore, World.layer, AccountPromises.promises, {
   "that files were removed is recorded once, of the scope's account only": (real) => ({
     removed: (scope, names, at, reason) => real.removed(scope, names.slice(0, 1), at, reason)
   }),
+  "a new row, a change of its status and that its files were removed are told once, and nothing else is": (real) => ({
+    see: (scope, sightings) =>
+      Effect.andThen(
+        real.see(
+          scope,
+          sightings.map((sighting) => ({ ...sighting, status: "stopping" as const }))
+        ),
+        real.see(scope, sightings)
+      )
+  }),
+  "of changes of many sandboxes at once each is told": (real) => ({
+    removed: (scope, names, at, reason) => real.removed(scope, names.slice(0, 1), at, reason)
+  }),
   "totals are told of all accounts, the newest sandbox first, in pages that lose and repeat none": (real) => ({
     totals: (proof, page) => real.totals(proof, { ...page, cursor: null })
   })
@@ -319,10 +340,182 @@ sabotage(EnvironmentStore, World.layer, EnvironmentPromises.promises, {
   })
 })
 
+const ownerOf = (store: SessionStore["Service"], id: SessionId, scope: AccountScope) =>
+  Effect.map(store.ownerOf(id), (owner) =>
+    Option.isSome(owner) ? AccountScope.ofOwner({ account: owner.value }) : scope
+  )
+
+/** Puts a session in place of another, whatever the versions. */
+const replace = (store: SessionStore["Service"], scope: AccountScope, before: Session, after: Session) =>
+  Effect.andThen(store.remove(scope, before, after.updatedAt), store.add(scope, after))
+
+sabotage(SessionStore, World.layer, SessionPromises.promises, {
+  "a session is found as it was written, by its account only": () => ({ get: none }),
+  "writing an id twice gives back the row that stands": () => ({
+    add: (_, session) => Effect.succeed(Option.some(session))
+  }),
+  "an id of another account is not given, and stays": (real) => ({
+    add: (scope, session) => Effect.flatMap(ownerOf(real, session.id, scope), (owner) => real.add(owner, session))
+  }),
+  "a session is written for the scope's account, whatever it says of itself": (real) => ({
+    add: (_, session) => real.add(AccountScope.ofOwner(session), session)
+  }),
+  "it is told whose a session is": () => ({ ownerOf: none }),
+  "sessions are listed newest first without those that are ephemeral, in pages that lose and repeat none": (real) => ({
+    list: (scope, page) => real.list(scope, { ...page, cursor: null, limit: 100 })
+  }),
+  "a cursor that no list gave is taken for the beginning": (real) => ({
+    list: (scope, page) => Effect.andThen(knownCursor(page), real.list(scope, page))
+  }),
+  "what is named of a session is changed, by its account only, and its version stays": (real) => ({
+    change: (scope, id, change, now) =>
+      Effect.flatMap(ownerOf(real, id, scope), (owner) => real.change(owner, id, change, now))
+  }),
+  "an archived session keeps its status, and one that has a repository keeps that": (real) => ({
+    change: Effect.fnUntraced(function* (scope, id, change, now) {
+      const known = yield* real.get(scope, id)
+      if (Option.isNone(known)) return known
+      return yield* replace(real, scope, known.value, new Session({ ...known.value, ...change, updatedAt: now }))
+    })
+  }),
+  "a step is written if the stored version is the one before, by its account only": (real) => ({
+    take: (scope, step) => Effect.as(real.take(scope, step), true)
+  }),
+  "of many that take the same version at once one does, and that is told": (real) => ({
+    take: (scope, { session }) =>
+      late(
+        Effect.map(real.get(scope, session.id), (known) =>
+          Option.isSome(known) && known.value.lifecycle.version === session.lifecycle.version - 1
+            ? Effect.as(replace(real, scope, known.value, session), true)
+            : Effect.succeed(false)
+        )
+      )
+  }),
+  "a step leaves what is not the lifecycle as it is stored, and the status unless it archives or takes out again": (
+    real
+  ) => ({
+    take: (scope, step) => {
+      const { id, title, updatedAt } = step.session
+      return Effect.tap(real.take(scope, step), real.change(scope, id, { title }, updatedAt))
+    }
+  }),
+  "a look is postponed while the version stands, by its account only, and all else stays": (real) => ({
+    postpone: (scope, id, version, lookAt) => Effect.as(real.postpone(scope, id, version, lookAt), true)
+  }),
+  "due are the sessions of all accounts whose look has come, the longest waiting first, as many as asked for": (
+    real
+  ) => ({
+    claimDue: (now, until) => real.claimDue(now, until, 100)
+  }),
+  "each due session is given to one of many that claim at once": (real) => ({
+    claimDue: (now, until, limit) => Effect.map(real.claimDue(now, until, limit), (due) => [...due, ...due])
+  }),
+  "a session is forgotten at its version, once, by its account only": (real) => ({
+    remove: (scope, session, now) => Effect.as(real.remove(scope, session, now), true)
+  }),
+  "that a session was created, each of its steps that says so, and that it was removed are told once": (real) => ({
+    add: (scope, session) =>
+      Effect.flatMap(real.add(scope, session), (added) =>
+        Option.isSome(added) ? replace(real, scope, session, session) : Effect.succeed(added)
+      )
+  }),
+  "a NUL in a text breaks nothing": (real) => ({
+    change: (scope, id, change, now) => Effect.andThen(withoutNul(change), real.change(scope, id, change, now))
+  })
+})
+
+sabotage(EventStore, World.layer, EventPromises.promises, {
+  "events are read in the order they happened, in pages that lose and repeat none, by their account only": (real) => ({
+    read: (scope, after, limit) =>
+      real.read(scope, after === null ? null : EventCursor.make(`${Number(after) + 2}`), limit)
+  }),
+  "who reads on from the last cursor gets what happened since, and nothing where nothing did": (real) => ({
+    read: (scope, after, limit) => (after === null ? real.read(scope, after, limit) : Effect.succeed([]))
+  }),
+  "who begins at the latest gets all that happens from then on, and nothing else": () => ({
+    latest: () => Effect.succeed(EventCursor.make("0"))
+  }),
+  "of events that many write at once a reader that goes on meanwhile misses none, and each story is in its order": (
+    real
+  ) => ({
+    read: Effect.fnUntraced(function* (scope, after, limit) {
+      const page = yield* real.read(scope, after, limit)
+      const cursor = yield* real.latest(scope)
+      return page.map(({ event }) => ({ event, cursor }))
+    })
+  }),
+  "events from before a moment are forgotten, of all accounts, and a reader goes on where it was": () => ({
+    sweep: () => Effect.void
+  }),
+  "a NUL in a text breaks nothing": (real) => ({
+    read: (scope, after, limit) => Effect.tap(real.read(scope, after, limit), withoutNul)
+  })
+})
+
+const endOfTime = DateTime.makeUnsafe(8.64e15)
+
+sabotage(BaseImageStore, World.layer, BaseImagePromises.promises, {
+  "an image is found by its key as it was begun, used at that hour": () => ({ find: none }),
+  "a claim gives the image as it was, with the builder that was given up": (real) => ({
+    claim: (claim, now) =>
+      Effect.flatMap(real.claim(claim, now), (before) =>
+        Option.isSome(before) ? real.find(claim.key) : Effect.succeed(before)
+      )
+  }),
+  "a claim is refused while somebody builds, while a failure forbids it, and while the image is not stale": (real) => ({
+    claim: (claim, now) => real.claim({ ...claim, staleBefore: endOfTime }, now)
+  }),
+  "of many that claim at once one gets it": (real) => ({
+    claim: (claim, now) =>
+      late(
+        Effect.map(real.find(claim.key), (known) =>
+          Option.isNone(known) || known.value.builderUntil!.epochMilliseconds <= now.epochMilliseconds
+            ? Effect.flatMap(real.claim(claim, now), () => real.find(claim.key))
+            : Effect.succeed(Option.none())
+        )
+      )
+  }),
+  "a builder's time is set while it is the one": (real) => ({
+    renew: (key, builder, until) => Effect.as(real.renew(key, builder, until), true)
+  }),
+  "what was built is current, if its builder still is the one, and what was before is replaced": (real) => ({
+    built: (key, builder, snapshot, at) => Effect.as(real.built(key, builder, snapshot, at), true)
+  }),
+  "a failed build is recorded, if its builder still is the one, and the last good snapshot stays": (real) => ({
+    failed: (key, builder, error, retryAfter) =>
+      Effect.flatMap(real.find(key), (known) =>
+        real.failed(key, Option.getOrNull(known)?.builder ?? builder, error, retryAfter)
+      )
+  }),
+  "a snapshot that was lost is current no more, if it was, and is not replaced": (real) => ({
+    lost: (key, snapshot) =>
+      Effect.flatMap(real.find(key), (known) => real.lost(key, Option.getOrNull(known)?.current ?? snapshot))
+  }),
+  "use is recorded to the hour, and no earlier one after it": () => ({ used: () => Effect.void }),
+  "unneeded are what was replaced, builders whose time is over and current snapshots long unused": (real) => ({
+    listUnneeded: (now, unusedSince) => real.listUnneeded(now, unusedSince, 100)
+  }),
+  "a replaced snapshot is forgotten, and no other": () => ({ dropReplaced: () => Effect.void }),
+  "a builder is forgotten when its time is over, if it still is the one": (real) => ({
+    dropBuilder: (key, builder) => real.dropBuilder(key, builder, endOfTime)
+  }),
+  "an image that is long unused is retired, its snapshot replaced": (real) => ({
+    retire: (key) => real.retire(key, endOfTime)
+  }),
+  "a NUL in a text breaks nothing": (real) => ({
+    failed: (key, builder, error, retryAfter) =>
+      Effect.andThen(withoutNul(error), real.failed(key, builder, error, retryAfter))
+  })
+})
+
 sabotage(TaskRunStore, World.layer, TaskPromises.storePromises, {
   "a run is found as it was written, by its account only": () => ({ get: none }),
   "a run is saved with all that became of it": () => ({ save: () => Effect.succeed(true) }),
   "of two writes that know the same version one is refused": () => ({ save: () => Effect.succeed(true) }),
+  "live in a sandbox are the account's runs that work there and have not ended, told without their logs": (real) => ({
+    liveIn: (scope, sandbox) =>
+      Effect.map(real.liveIn(scope, sandbox), (runs) => runs.filter(({ status }) => status === "EXECUTING"))
+  }),
   "a run of another account is not saved": (real) => ({ save: (_, run) => real.save(AccountScope.ofOwner(run), run) }),
   "runs are listed newest first without their output, in pages that lose and repeat none": (real) => ({
     list: (scope, page) => Effect.map(real.list(scope, page), ({ next, rows }) => ({ rows: rows.toReversed(), next }))

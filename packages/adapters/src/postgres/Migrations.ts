@@ -4,11 +4,13 @@ import { type Migration, Migrator } from "kysely/migration"
 import * as firstTables from "./migrations/0001_first_tables.ts"
 import * as memberships from "./migrations/0002_memberships.ts"
 import * as environments from "./migrations/0003_environments.ts"
+import * as sessions from "./migrations/0004_sessions.ts"
 
 const migrations: Record<string, Migration> = {
   "0001_first_tables": firstTables,
   "0002_memberships": memberships,
-  "0003_environments": environments
+  "0003_environments": environments,
+  "0004_sessions": sessions
 }
 
 export const migrate = async (db: Kysely<never>): Promise<void> => {

@@ -9,6 +9,7 @@ import { Db, query } from "./Db.ts"
 import { after, toPage } from "./keyset.ts"
 import type { Tables } from "./Tables.ts"
 import { timeOrNull, toDate, toDateOrNull } from "./times.ts"
+import { turnOf } from "./turnOf.ts"
 
 const toStatus = Schema.decodeUnknownSync(SandboxStatus)
 
@@ -37,16 +38,23 @@ export const layer = Layer.effect(
 
     return AccountStore.of({
       add: Effect.fnUntraced(function* (scope, sandbox, limit) {
-        // Count and insert are one statement: one round trip, and a second if nothing was inserted.
+        // Count, insert and event are one statement: one round trip, and a second if nothing was inserted. Who counts has
+        // the account's turn.
         const added = yield* query(() =>
           sql<Row>`
-            insert into account_sandboxes (name, account_id, status, reason, created_at, expires_at, removed_at)
-            select ${sandbox.name}, ${scope.account}::uuid, ${sandbox.status}, ${sandbox.reason},
-              ${toDate(sandbox.createdAt)}::timestamptz, ${toDateOrNull(sandbox.expiresAt)}::timestamptz,
-              ${toDateOrNull(sandbox.removedAt)}::timestamptz
-            where live_sandboxes(${scope.account}, ${toDate(sandbox.createdAt)}) < ${limit}
-            on conflict (name) do nothing
-            returning *`.execute(kysely)
+            with added as (
+              insert into account_sandboxes (name, account_id, status, reason, created_at, expires_at, removed_at)
+              select ${sandbox.name}, ${scope.account}::uuid, ${sandbox.status}, ${sandbox.reason},
+                ${toDate(sandbox.createdAt)}::timestamptz, ${toDateOrNull(sandbox.expiresAt)}::timestamptz,
+                ${toDateOrNull(sandbox.removedAt)}::timestamptz
+              where live_sandboxes(${scope.account}, ${toDate(sandbox.createdAt)}) < ${limit}
+              on conflict (name) do nothing
+              returning *
+            ), told as (
+              insert into events (account_id, type, sandbox, reason, at)
+              select account_id, 'sandbox.' || status, name, reason, created_at from added
+            )
+            select * from added`.execute(kysely)
         )
         const row = added.rows[0] ?? (yield* query(() => named(sandbox.name).executeTakeFirst()))
         if (row === undefined) return yield* new SandboxQuotaReached({ account: scope.account, limit })
@@ -72,21 +80,37 @@ export const layer = Layer.effect(
           ),
           (rows) => toPage(rows.map(toSandbox), page, (row) => ({ at: row.createdAt.epochMilliseconds, id: row.name }))
         ),
-      see: (scope, sightings) => {
-        if (sightings.length === 0) return Effect.succeed(new Set<SandboxName>())
+      see: Effect.fnUntraced(function* (scope, sightings) {
+        if (sightings.length === 0) return new Set<SandboxName>()
         const seen = sightings.map(
           ({ expiresAt, name, reason, status }) =>
             sql`(${name}::text, ${status}::text, ${reason}::text, ${toDateOrNull(expiresAt)}::timestamptz)`
         )
-        return query(() =>
+        const now = toDate(yield* DateTime.now)
+        // Rows are locked before they are compared, so that of two that see the same change one tells it.
+        const { rows } = yield* query(() =>
           sql<{ name: string }>`
-            update account_sandboxes as known
-            set status = seen.status, reason = seen.reason, expires_at = seen.expires_at
-            from (values ${sql.join(seen)}) as seen (name, status, reason, expires_at)
-            where known.name = seen.name and known.account_id = ${scope.account} and known.removed_at is null
-            returning known.name`.execute(kysely)
-        ).pipe(Effect.map(({ rows }) => new Set(rows.map(({ name }) => SandboxName.make(name)))))
-      },
+            with turn as materialized (${turnOf(scope)}),
+            seen as materialized (
+              select known.name, known.status as was, seen.status, seen.reason, seen.expires_at
+              from turn, account_sandboxes as known
+                join (values ${sql.join(seen)}) as seen (name, status, reason, expires_at) on seen.name = known.name
+              where known.account_id = ${scope.account} and known.removed_at is null
+              for update of known
+            ), changed as (
+              update account_sandboxes as known
+              set status = seen.status, reason = seen.reason, expires_at = seen.expires_at
+              from seen where known.name = seen.name
+              returning known.name
+            ), told as (
+              insert into events (account_id, type, sandbox, reason, at)
+              select ${scope.account}::uuid, 'sandbox.' || status, name, reason, ${now}::timestamptz
+              from seen where status <> was
+            )
+            select name from changed`.execute(kysely)
+        )
+        return new Set(rows.map(({ name }) => SandboxName.make(name)))
+      }),
       listUnfinished: (before, limit) =>
         Effect.map(
           query(() =>
@@ -135,17 +159,18 @@ export const layer = Layer.effect(
         names.length === 0
           ? Effect.void
           : query(() =>
-              kysely
-                .updateTable("account_sandboxes")
-                .set({
-                  status: sql`case status when 'failed' then status else 'stopped' end`,
-                  removed_at: toDate(at),
-                  reason
-                })
-                .where("name", "in", names)
-                .where("account_id", "=", scope.account)
-                .where("removed_at", "is", null)
-                .execute()
+              sql`
+                with turn as materialized (${turnOf(scope)}),
+                changed as (
+                  update account_sandboxes
+                  set status = case status when 'failed' then status else 'stopped' end,
+                    removed_at = ${toDate(at)}, reason = ${reason}
+                  from turn
+                  where name in (${sql.join(names)}) and account_id = ${scope.account} and removed_at is null
+                  returning name, reason, removed_at
+                )
+                insert into events (account_id, type, sandbox, reason, at)
+                select ${scope.account}::uuid, 'sandbox.removed', name, reason, removed_at from changed`.execute(kysely)
             ).pipe(Effect.asVoid),
       totals: (_, page) =>
         Effect.map(

@@ -1,4 +1,5 @@
 import { AccountId } from "@castellan/domain/identity/Account.ts"
+import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { RunId, RunLog, RunStatus, TaskName, TaskRun } from "@castellan/domain/task/TaskRun.ts"
 import { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
 import { DateTime, Effect, Layer, Option, Schema } from "effect"
@@ -19,6 +20,7 @@ export const toRun = (row: Selectable<Tables["task_runs"]>): TaskRun =>
     id: RunId.make(row.id),
     account: AccountId.make(row.account_id),
     task: toTask(row.task),
+    sandbox: row.sandbox === null ? null : SandboxName.make(row.sandbox),
     input: JSON.parse(row.input) as Schema.Json,
     status: toStatus(row.status),
     attempt: row.attempt,
@@ -37,6 +39,7 @@ export const toRow = (run: TaskRun): Insertable<Tables["task_runs"]> => ({
   id: run.id,
   account_id: run.account,
   task: run.task,
+  sandbox: run.sandbox,
   input: JSON.stringify(run.input),
   status: run.status,
   attempt: run.attempt,
@@ -74,7 +77,18 @@ export const layer = Layer.effect(
           query(() =>
             kysely
               .selectFrom("task_runs")
-              .select(["id", "account_id", "task", "input", "status", "attempt", "current_step", "logs", "error"])
+              .select([
+                "id",
+                "account_id",
+                "task",
+                "sandbox",
+                "input",
+                "status",
+                "attempt",
+                "current_step",
+                "logs",
+                "error"
+              ])
               .select(["created_at", "updated_at", "started_at", "finished_at", "version"])
               .select(sql<null>`null`.as("output"))
               .where("account_id", "=", scope.account)
@@ -86,8 +100,31 @@ export const layer = Layer.effect(
           ),
           (rows) => toPage(rows.map(toRun), page, (run) => ({ at: run.createdAt.epochMilliseconds, id: run.id }))
         ),
+      liveIn: (scope, sandbox) =>
+        Effect.map(
+          query(() =>
+            kysely
+              .selectFrom("task_runs")
+              .select(["id", "account_id", "task", "sandbox", "input", "status", "attempt", "current_step", "output"])
+              .select(["error", "created_at", "updated_at", "started_at", "finished_at", "version"])
+              .select(sql<string>`'[]'`.as("logs"))
+              .where("sandbox", "=", sandbox)
+              .where("finished_at", "is", null)
+              .where("account_id", "=", scope.account)
+              .execute()
+          ),
+          (rows) => rows.map(toRun)
+        ),
       save: (scope, run) => {
-        const { account_id: _, created_at: __, id: ___, input: ____, task: _____, ...change } = toRow(run)
+        const {
+          account_id: _,
+          created_at: __,
+          id: ___,
+          input: ____,
+          sandbox: _____,
+          task: ______,
+          ...change
+        } = toRow(run)
         return Effect.map(
           query(() =>
             kysely

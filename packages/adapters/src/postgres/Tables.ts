@@ -67,10 +67,57 @@ export interface Tables {
     /** Kept by the database: whether an environment's snapshot is surely this one. */
     saved: ColumnType<boolean, never, never>
   }
+  sessions: {
+    id: string
+    account_id: string
+    title: string
+    status: string
+    organization_id: string | null
+    repo: string | null
+    ephemeral: boolean
+    created_at: Time
+    updated_at: Time
+    state: string | null
+    version: number
+    sandbox: string | null
+    incarnation: string | null
+    last_activity_at: TimeOrNull
+    hibernate_after: TimeOrNull
+    sandbox_expires_at: TimeOrNull
+    look_at: TimeOrNull
+    fresh: boolean
+    branch: string | null
+    attempt: number
+    error: string | null
+  }
+  events: {
+    account_id: string
+    /** Given by the database. */
+    place: ColumnType<string, never, never>
+    type: string
+    sandbox: string | null
+    session: string | null
+    reason: string | null
+    at: Time
+  }
+  base_images: {
+    key: string
+    account_id: string
+    current: string | null
+    built_at: TimeOrNull
+    builder: string | null
+    builder_until: TimeOrNull
+    failures: number
+    retry_after: TimeOrNull
+    error: string | null
+    replaced: ReadonlyArray<string>
+    used_at: Time
+  }
   task_runs: {
     id: string
     account_id: string
     task: string
+    sandbox: string | null
     input: string
     status: string
     attempt: number

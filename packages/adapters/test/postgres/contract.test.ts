@@ -1,9 +1,12 @@
 import * as Stores from "@castellan/adapters/postgres/stores.ts"
 import * as PgBossTaskRunner from "@castellan/adapters/tasks/PgBossTaskRunner.ts"
 import * as AccountStore from "@castellan/testkit/contracts/AccountStore.ts"
+import * as BaseImageStore from "@castellan/testkit/contracts/BaseImageStore.ts"
 import * as EnvironmentStore from "@castellan/testkit/contracts/EnvironmentStore.ts"
+import * as EventStore from "@castellan/testkit/contracts/EventStore.ts"
 import * as IdempotencyStore from "@castellan/testkit/contracts/IdempotencyStore.ts"
 import * as IdentityStore from "@castellan/testkit/contracts/IdentityStore.ts"
+import * as SessionStore from "@castellan/testkit/contracts/SessionStore.ts"
 import * as TaskRuns from "@castellan/testkit/contracts/TaskRuns.ts"
 import { Layer } from "effect"
 import * as databases from "./databases.ts"
@@ -14,6 +17,9 @@ for (const [subject, database] of Object.entries({ PGlite: databases.pglite, Pos
   IdempotencyStore.contract(subject, stores)
   AccountStore.contract(subject, stores)
   EnvironmentStore.contract(subject, stores)
+  SessionStore.contract(subject, stores)
+  EventStore.contract(subject, stores)
+  BaseImageStore.contract(subject, stores)
   TaskRuns.contract(
     subject,
     Layer.merge(Stores.layer, PgBossTaskRunner.layer).pipe(Layer.provide(database), Layer.fresh)

@@ -2,6 +2,7 @@
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import type { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
 import { Cursor } from "@castellan/domain/Page.ts"
+import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { advance, RunId, type RunStatus, type TaskName, TaskRun } from "@castellan/domain/task/TaskRun.ts"
 import { TaskRunner, TryAgain } from "@castellan/domain/task/TaskRunner.ts"
 import { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
@@ -16,10 +17,16 @@ const at = (millis: number) => DateTime.makeUnsafe(millis)
 
 const runOf = (
   scope: AccountScope,
-  more: { readonly task?: TaskName; readonly createdAt?: number; readonly input?: Schema.Json } = {}
+  more: {
+    readonly task?: TaskName
+    readonly createdAt?: number
+    readonly input?: Schema.Json
+    readonly sandbox?: SandboxName
+  } = {}
 ) =>
   given.run(scope, {
     task: more.task ?? "session-lifecycle",
+    ...(more.sandbox && { sandbox: more.sandbox }),
     input: more.input ?? { some: ["ünïcode \u0000 €", 1.5, null, { deep: true }] },
     at: at(more.createdAt ?? 1_700_000_000_123)
   })
@@ -53,6 +60,9 @@ export const storePromises: Promises<Ports> = {
       const run = runOf(one)
       yield* (yield* TaskRunner).enqueue(run)
       assert.deepStrictEqual(yield* store.get(one, run.id), Option.some(run))
+      const inSandbox = runOf(one, { sandbox: SandboxName.make("sbx_some") })
+      yield* (yield* TaskRunner).enqueue(inSandbox)
+      assert.deepStrictEqual(yield* store.get(one, inSandbox.id), Option.some(inSandbox))
       assert.isTrue(Option.isNone(yield* store.get(two, run.id)))
       assert.isTrue(Option.isNone(yield* store.get(one, RunId.make("run_none"))))
     }),
@@ -122,6 +132,32 @@ export const storePromises: Promises<Ports> = {
       )
       assert.strictEqual(new Set(read.map(({ id }) => id)).size, 6)
       assert.isTrue(read.every(({ output }) => output === null))
+    }),
+
+  "live in a sandbox are the account's runs that work there and have not ended, told without their logs": () =>
+    Effect.gen(function* () {
+      const store = yield* TaskRunStore
+      const runner = yield* TaskRunner
+      const [one, two] = [yield* given.scope, yield* given.scope]
+      const [sandbox, other] = ["sbx_live", "sbx_other"].map((name) => SandboxName.make(name))
+      const inSandbox = (scope: AccountScope) => runOf(scope, { sandbox: sandbox! })
+      const [waiting, working, trying] = [inSandbox(one), inSandbox(one), inSandbox(one)]
+      for (const run of [waiting, working, trying, inSandbox(two), runOf(one), runOf(one, { sandbox: other! })]) {
+        yield* runner.enqueue(run)
+      }
+      for (const status of ["COMPLETED", "FAILED", "TIMED_OUT", "CANCELED"] as const) {
+        const ended = inSandbox(one)
+        yield* runner.enqueue(ended)
+        yield* store.save(one, next(ended, "EXECUTING"))
+        yield* store.save(one, next(next(ended, "EXECUTING"), status))
+      }
+      const began = next(working, "EXECUTING", { currentStep: "first", log: "began" })
+      const again = next(next(trying, "EXECUTING"), "REATTEMPTING", { log: "once more" })
+      for (const run of [began, next(trying, "EXECUTING"), again]) assert.isTrue(yield* store.save(one, run))
+      const withoutLogs = (run: TaskRun) => new TaskRun({ ...run, logs: [] })
+      const live = yield* store.liveIn(one, sandbox!)
+      assert.sameDeepMembers([...live], [waiting, began, again].map(withoutLogs))
+      assert.deepStrictEqual(yield* store.liveIn(two, other!), [])
     }),
 
   "a cursor that no list gave is taken for the beginning": () =>

@@ -1,0 +1,161 @@
+import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
+import type { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
+import { EventStore, type PlacedEvent } from "@castellan/domain/sandbox/EventStore.ts"
+import { EventCursor } from "@castellan/domain/sandbox/SandboxEvent.ts"
+import { Move } from "@castellan/domain/session/Lifecycle.ts"
+import { SessionStore } from "@castellan/domain/session/SessionStore.ts"
+import { assert } from "@effect/vitest"
+import { DateTime, Effect, type Layer } from "effect"
+import * as given from "../given.ts"
+import { holds, type Promises } from "./holds.ts"
+
+type Ports = EventStore | SessionStore | IdentityStore
+
+const at = (millis: number) => DateTime.makeUnsafe(millis)
+
+/** Creates a session at that time, which is told; gives what the event names it by. */
+const happens = Effect.fnUntraced(function* (scope: AccountScope, millis = 1_700_000_000_123) {
+  const session = given.session(scope, { createdAt: at(millis) })
+  yield* (yield* SessionStore).add(scope, session)
+  return session.id as string
+})
+
+const sessionsOf = (events: ReadonlyArray<PlacedEvent>) => events.map(({ event }) => event.session)
+
+/** A session with as many events as are said, one after the other. */
+const longStory = Effect.fnUntraced(function* (scope: AccountScope, events: number) {
+  const store = yield* SessionStore
+  let session = given.session(scope, { lifecycle: given.lifecycle({ state: "hibernated" }) })
+  yield* store.add(scope, session)
+  for (let i = 1; i < events; i++) {
+    const move = i % 2 === 1 ? Move.Restore({ until: at(5000), lost: false }) : Move.Fail({ error: `${i}` })
+    const step = given.step(session, move)
+    yield* store.take(scope, step)
+    session = step.session
+  }
+  return session.id as string
+})
+
+/** Reads on, page by page, until nothing is left. */
+const readOn = Effect.fnUntraced(function* (scope: AccountScope, from: EventCursor | null, limit: number) {
+  const store = yield* EventStore
+  const read: Array<PlacedEvent> = []
+  for (let after = from; ; after = read.at(-1)!.cursor) {
+    const page = yield* store.read(scope, after, limit)
+    assert.isAtMost(page.length, limit)
+    if (page.length === 0) return read
+    read.push(...page)
+  }
+})
+
+export const promises: Promises<Ports> = {
+  "events are read in the order they happened, in pages that lose and repeat none, by their account only": () =>
+    Effect.gen(function* () {
+      const [scope, other] = [yield* given.scope, yield* given.scope]
+      const happened: Array<string> = []
+      // Their times say nothing: clocks of several servers differ.
+      for (const time of [5, 4, 6, 3, 7]) {
+        happened.push(yield* happens(scope, time))
+        yield* happens(other, time)
+      }
+      assert.deepStrictEqual(sessionsOf(yield* readOn(scope, null, 2)), happened)
+      assert.deepStrictEqual(sessionsOf(yield* readOn(scope, null, 100)), happened)
+      assert.deepStrictEqual(yield* readOn(yield* given.scope, null, 100), [])
+    }),
+
+  "who reads on from the last cursor gets what happened since, and nothing where nothing did": () =>
+    Effect.gen(function* () {
+      const scope = yield* given.scope
+      yield* happens(scope)
+      const [first] = yield* readOn(scope, null, 100)
+      assert.deepStrictEqual(yield* readOn(scope, first!.cursor, 100), [])
+      const since = [yield* happens(scope), yield* happens(scope)]
+      assert.deepStrictEqual(sessionsOf(yield* readOn(scope, first!.cursor, 100)), since)
+      assert.deepStrictEqual(yield* readOn(scope, EventCursor.make("9".repeat(18)), 100), [])
+    }),
+
+  "who begins at the latest gets all that happens from then on, and nothing else": () =>
+    Effect.gen(function* () {
+      const store = yield* EventStore
+      const [scope, other] = [yield* given.scope, yield* given.scope]
+      const beginning = yield* store.latest(scope)
+      const first = yield* happens(scope)
+      const now = yield* store.latest(scope)
+      yield* happens(other)
+      assert.deepStrictEqual(yield* readOn(scope, now, 100), [])
+      const second = yield* happens(scope)
+      assert.deepStrictEqual(sessionsOf(yield* readOn(scope, beginning, 100)), [first, second])
+      assert.deepStrictEqual(sessionsOf(yield* readOn(scope, now, 100)), [second])
+    }),
+
+  "of events that many write at once a reader that goes on meanwhile misses none, and each story is in its order": () =>
+    Effect.gen(function* () {
+      const store = yield* EventStore
+      const [scope, other] = [yield* given.scope, yield* given.scope]
+      const [stories, length] = [20, 8]
+      let writing = true
+      const write = Effect.all(
+        Array.from({ length: stories }, (_, i) =>
+          i % 4 === 0 ? Effect.andThen(longStory(other, length), longStory(scope, length)) : longStory(scope, length)
+        ),
+        { concurrency: "unbounded" }
+      ).pipe(Effect.ensuring(Effect.sync(() => (writing = false))))
+      const reader = Effect.fnUntraced(function* (from: EventCursor | null, limit: number) {
+        const read: Array<PlacedEvent> = []
+        const after = () => read.at(-1)?.cursor ?? from
+        while (writing) {
+          read.push(...(yield* store.read(scope, after(), limit)))
+          yield* Effect.yieldNow
+        }
+        return [...read, ...(yield* readOn(scope, after(), limit))]
+      })
+      const latecomer = Effect.gen(function* () {
+        yield* Effect.sleep("10 millis")
+        return yield* reader(yield* store.latest(scope), 100)
+      })
+      const [ids, late, slow, ...quick] = yield* Effect.all(
+        [write, latecomer, reader(null, 3), reader(null, 100), reader(null, 100)],
+        { concurrency: "unbounded" }
+      )
+      const whole = yield* readOn(scope, null, 100)
+      assert.lengthOf(whole, stories * length)
+      for (const read of [slow, ...quick]) assert.deepStrictEqual(read, whole)
+      assert.deepStrictEqual(late, whole.slice(whole.length - late.length))
+      for (const id of ids) {
+        const story = whole.filter(({ event }) => event.session === id).map(({ event }) => event.reason)
+        assert.deepStrictEqual(story, [null, null, "2", null, "4", null, "6", null])
+      }
+    }),
+
+  "events from before a moment are forgotten, of all accounts, and a reader goes on where it was": () =>
+    Effect.gen(function* () {
+      const store = yield* EventStore
+      const [one, two] = [yield* given.scope, yield* given.scope]
+      // Long before what other promises write, so that theirs stay.
+      yield* happens(one, -2000)
+      yield* happens(two, -2000)
+      const [gone] = yield* readOn(one, null, 100)
+      const kept = yield* happens(one, -1000)
+      yield* store.sweep(at(-1000))
+      assert.deepStrictEqual(sessionsOf(yield* readOn(one, null, 100)), [kept])
+      assert.deepStrictEqual(yield* readOn(two, null, 100), [])
+      assert.deepStrictEqual(sessionsOf(yield* readOn(one, gone!.cursor, 100)), [kept])
+      const latest = yield* store.latest(two)
+      const next = yield* happens(two, -500)
+      assert.deepStrictEqual(sessionsOf(yield* readOn(two, latest, 100)), [next])
+    }),
+
+  "a NUL in a text breaks nothing": () =>
+    Effect.gen(function* () {
+      const store = yield* SessionStore
+      const scope = yield* given.scope
+      const session = given.session(scope, { lifecycle: given.lifecycle({ state: "restoring" }) })
+      yield* store.add(scope, session)
+      yield* store.take(scope, given.step(session, Move.Fail({ error: "a\0b" })))
+      const [, failed] = yield* readOn(scope, null, 100)
+      assert.strictEqual(failed?.event.reason?.replaceAll("\0", "\uFFFD"), "a\uFFFDb")
+    })
+}
+
+export const contract = <E>(subject: string, layer: Layer.Layer<Ports, E>) =>
+  holds("EventStore", subject, layer, promises)
