@@ -18,16 +18,20 @@ export interface Answer {
   readonly json: any
 }
 
+/** Asks and reads the answer. A body that is not a string is sent as JSON. */
+type Ask = (
+  method: string,
+  path: string,
+  more?: { readonly key?: string; readonly body?: unknown; readonly headers?: Record<string, string> }
+) => Effect.Effect<Answer>
+
 export class WebApi extends Context.Service<
   WebApi,
   {
     readonly fetch: (request: Request) => Effect.Effect<Response>
-    /** Asks and reads the whole answer. A body that is not a string is sent as JSON. */
-    readonly ask: (
-      method: string,
-      path: string,
-      more?: { readonly key?: string; readonly body?: unknown; readonly headers?: Record<string, string> }
-    ) => Effect.Effect<Answer>
+    readonly ask: Ask
+    /** For an answer that goes on for ever: reads its first piece. */
+    readonly askEndless: Ask
     /** A new account with a key of its own. */
     readonly join: (more?: {
       readonly platformAdmin?: boolean
@@ -54,27 +58,37 @@ export class WebApi extends Context.Service<
         const app = yield* Server.make(options)
         const handler = HttpEffect.toWebHandler(Effect.provide(app, context))
         const fetch = (request: Request) => Effect.promise((signal) => handler(new Request(request, { signal })))
+        const asking =
+          (read: (response: Response) => Promise<string>): Ask =>
+          (method, path, { body, headers = {}, key } = {}) =>
+            Effect.gen(function* () {
+              const init: RequestInit = {
+                method,
+                headers: {
+                  ...(key === undefined ? {} : { "x-api-key": key }),
+                  ...(body === undefined ? {} : { "content-type": "application/json" }),
+                  ...headers
+                }
+              }
+              if (body !== undefined) init.body = typeof body === "string" ? body : JSON.stringify(body)
+              const response = yield* fetch(new Request(`http://castellan.test${path}`, init))
+              const text = yield* Effect.promise(() => read(response))
+              const isJson = response.headers.get("content-type")?.includes("json") === true
+              return {
+                status: response.status,
+                headers: response.headers,
+                text,
+                json: isJson && text !== "" ? JSON.parse(text) : undefined
+              }
+            })
         return WebApi.of({
           fetch,
-          ask: Effect.fnUntraced(function* (method, path, { body, headers = {}, key } = {}) {
-            const init: RequestInit = {
-              method,
-              headers: {
-                ...(key === undefined ? {} : { "x-api-key": key }),
-                ...(body === undefined ? {} : { "content-type": "application/json" }),
-                ...headers
-              }
-            }
-            if (body !== undefined) init.body = typeof body === "string" ? body : JSON.stringify(body)
-            const response = yield* fetch(new Request(`http://castellan.test${path}`, init))
-            const text = yield* Effect.promise(() => response.text())
-            const isJson = response.headers.get("content-type")?.includes("json") === true
-            return {
-              status: response.status,
-              headers: response.headers,
-              text,
-              json: isJson && text !== "" ? JSON.parse(text) : undefined
-            }
+          ask: asking((response) => response.text()),
+          askEndless: asking(async ({ body }) => {
+            const reader = body!.pipeThrough(new TextDecoderStream()).getReader()
+            const { value = "" } = await reader.read()
+            await reader.cancel()
+            return value
           }),
           join: (more) =>
             Effect.gen(function* () {

@@ -1,26 +1,25 @@
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
-import type { AccountId } from "@castellan/domain/identity/Account.ts"
+import { type AccountId, inLowerCase } from "@castellan/domain/identity/Account.ts"
 import { Organizations } from "@castellan/domain/identity/Organizations.ts"
 import { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
 import * as RepoUrl from "@castellan/domain/repo/RepoUrl.ts"
-import { Command } from "@castellan/domain/sandbox/Command.ts"
 import { SessionId } from "@castellan/domain/session/Session.ts"
 import { RepoRefused, SessionNotFound, Sessions } from "@castellan/domain/session/Sessions.ts"
-import { defaultTimeout } from "@castellan/domain/task/CommandRun.ts"
 import { TaskRuns } from "@castellan/domain/task/TaskRuns.ts"
-import { DateTime, Duration, Effect, Option, Schema } from "effect"
+import { DateTime, Effect, Option, Schema } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
 import { Api } from "../api/Api.ts"
 import { RequestNonce } from "../api/Idempotent.ts"
+import { commandIn } from "../api/NewCommand.ts"
 import { presentSession } from "../api/Sessions.ts"
 import { OrganizationHidden } from "../api/Statuses.ts"
 import { present } from "../api/TaskRuns.ts"
 
 const isSessionId = Schema.is(SessionId)
 
-/** What is no id of a session names no session. */
+/** The session's id, in its one spelling. What is no id of a session names no session. */
 export const sessionId = (text: string) =>
-  isSessionId(text) ? Effect.succeed(text) : new SessionNotFound({ id: text })
+  isSessionId(text) ? Effect.succeed(SessionId.make(text.toLowerCase())) : new SessionNotFound({ id: text })
 
 /** Whether the text could be a repository's URL, whoever may read that repository. */
 export const repoUrlChecked = Effect.map(
@@ -41,21 +40,22 @@ export const SessionsHandlers = HttpApiBuilder.group(
     const runs = yield* TaskRuns
     const checkRepoUrl = yield* repoUrlChecked
 
-    const member = Effect.fnUntraced(function* (organization: AccountId | null) {
-      if (organization === null) return
-      const mine = yield* organizations.list
-      if (
-        !mine.some((joined) => joined.membership.organization === organization && joined.membership.status === "active")
+    /** The organization, if the caller is a member of it. */
+    const joined = Effect.fnUntraced(function* (named: AccountId | null) {
+      if (named === null) return null
+      const organization = inLowerCase(named)
+      const isActive = (yield* organizations.list).some(
+        ({ membership }) => membership.organization === organization && membership.status === "active"
       )
-        return yield* new OrganizationHidden()
+      return isActive ? organization : yield* new OrganizationHidden()
     })
 
     return handlers.handleAll({
       create: Effect.fnUntraced(function* ({ payload: { organizationId = null, repoUrl = null, title = null } }) {
         if (repoUrl !== null) yield* checkRepoUrl(repoUrl)
-        yield* member(organizationId)
+        const organization = yield* joined(organizationId)
         const nonce = yield* RequestNonce
-        const wanted = { title, repo: repoUrl, organization: organizationId, nonce }
+        const wanted = { title, repo: repoUrl, organization, nonce }
         return { session: presentSession(yield* sessions.create(yield* AccountScope.own, wanted)) }
       }),
       list: Effect.fnUntraced(function* ({ query: { cursor = null, limit = 20 } }) {
@@ -70,14 +70,13 @@ export const SessionsHandlers = HttpApiBuilder.group(
         const id = yield* sessionId(params.id)
         return { session: presentSession(yield* sessions.change(yield* AccountScope.own, id, wanted)) }
       }),
-      run: Effect.fnUntraced(function* ({ params, payload: { args, command, cwd, env, timeoutMs, wait } }) {
+      run: Effect.fnUntraced(function* ({ params, payload }) {
         const scope = yield* AccountScope.own
-        const timeout = timeoutMs ? Duration.millis(timeoutMs) : defaultTimeout
-        const vector = new Command({ command, args: args ?? [], cwd: cwd ?? null, env: env ?? {} })
-        const wanted = { command: vector, timeout, nonce: yield* RequestNonce }
-        const run = yield* sessions.run(scope, yield* sessionId(params.id), wanted)
-        if (wait !== true) return { status: "success" as const, runId: run.id }
-        const ended = yield* Effect.orDie(runs.awaitEnd(scope, run.id, timeout))
+        const wanted = commandIn(payload)
+        const id = yield* sessionId(params.id)
+        const run = yield* sessions.run(scope, id, { ...wanted, nonce: yield* RequestNonce })
+        if (payload.wait !== true) return { status: "success" as const, runId: run.id }
+        const ended = yield* Effect.orDie(runs.awaitEnd(scope, run.id, wanted.timeout))
         return { status: "success" as const, run: present(ended, yield* DateTime.now) }
       })
     })

@@ -1,5 +1,10 @@
 /** Two organizations, everybody who may come by, and what the first one's member and the organization itself have. */
+import { AccountId } from "@castellan/domain/identity/Account.ts"
 import type { AccessPolicy } from "@castellan/domain/identity/AccessRule.ts"
+import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
+import { Repo, RepoName, RepoOwner } from "@castellan/domain/repo/Repo.ts"
+import { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
+import { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
 import { MemoryRepos } from "@castellan/testkit/fakes/MemoryRepoHost.ts"
 import { MemorySandboxes } from "@castellan/testkit/fakes/MemorySandbox.ts"
 import { assert } from "@effect/vitest"
@@ -11,6 +16,7 @@ import {
   callers,
   credentialsUnclear,
   type Refusal,
+  sharedRepo,
   type Target,
   type Thing,
   unauthorized
@@ -46,6 +52,7 @@ export const unknownThings = (): Things & { readonly account: string } => ({
   organization: never(),
   newcomer: never(),
   sandbox: `sbx_${random20()}`,
+  session: never(),
   run: `run_${random20()}`,
   liveRun: `run_${random20()}`,
   apiKey: `key_${random20()}`,
@@ -63,6 +70,9 @@ const make = Effect.gen(function* () {
   const api = yield* WebApi
   const sandboxes = yield* MemorySandboxes
   const repos = yield* MemoryRepos
+  const events = yield* EventStore
+  const { name, owner: serviceOwner } = sharedRepo
+  yield* (yield* RepoHost).ensure(new Repo({ owner: RepoOwner.make(serviceOwner), name: RepoName.make(name) }))
 
   /** Ids and keys that no error may tell, and no answer to who has no part in them. */
   const hidden = new Set<string>()
@@ -158,12 +168,14 @@ const make = Effect.gen(function* () {
       args: ["1000"]
     })
     const { snapshotId: snapshot } = yield* ask(by.key, "POST", `${inside}/snapshot?${at}`)
+    const { id: session } = (yield* ask(by.key, "POST", "/api/sessions", { repoUrl: sharedRepo.url })).session
+    yield* ask(by.key, "POST", "/api/sandbox", { repoUrl: sharedRepo.url, sessionId: session })
     const { id: apiKey, key } = yield* ask(by.key, "POST", "/api/keys", { account_id: account, name: "a key" })
     const newcomer = (yield* join()).id
     yield* until(by, account, run, "COMPLETED")
     yield* until(by, account, liveRun, "EXECUTING")
-    for (const secret of [sandbox, run, liveRun, snapshot, apiKey, key]) hidden.add(secret)
-    const things: Things = { sandbox, run, liveRun, snapshot, apiKey, organization, newcomer }
+    for (const secret of [sandbox, session, run, liveRun, snapshot, apiKey, key]) hidden.add(secret)
+    const things: Things = { sandbox, session, run, liveRun, snapshot, apiKey, organization, newcomer }
     return things
   })
 
@@ -181,19 +193,22 @@ const make = Effect.gen(function* () {
     for (const target of ["victim", "organization"] as const) {
       const account = accounts[target]
       const { key } = keeper(account)
-      const { sandbox } = things[target]
+      const { sandbox, session } = things[target]
       seen.push(
         yield* ask(key, "GET", `/api/sandboxes?account_id=${account}`),
         yield* ask(key, "GET", `/api/tasks/runs?limit=100&account_id=${account}`),
         yield* ask(key, "GET", `/api/keys?account_id=${account}`),
-        yield* ask(key, "GET", `/api/sandboxes/${sandbox}/files?recursive=1&account_id=${account}`)
+        yield* ask(key, "GET", `/api/sandboxes/${sandbox}/files?recursive=1&account_id=${account}`),
+        yield* ask(key, "GET", `/api/sessions/${session}`),
+        yield* ask(key, "GET", "/api/sessions?limit=100"),
+        yield* events.read(AccountScope.ofOwner({ account: AccountId.make(account) }), null, 10_000)
       )
     }
     return seen
   })
 
   const send = Effect.fnUntraced(function* (headers: Readonly<Record<string, string>>, wanted: Wanted) {
-    const answer = yield* api.ask(wanted.method, urlOf(wanted), {
+    const answer = yield* (wanted.endless ? api.askEndless : api.ask)(wanted.method, urlOf(wanted), {
       body: wanted.body,
       headers: { ...headers, ...wanted.headers }
     })

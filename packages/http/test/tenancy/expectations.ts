@@ -28,7 +28,7 @@ export const targets = ["victim", "organization"] as const
 export type Target = (typeof targets)[number]
 
 /** What has an id that a request can name. */
-export type Thing = "sandbox" | "run" | "liveRun" | "apiKey" | "snapshot" | "organization" | "newcomer"
+export type Thing = "sandbox" | "session" | "run" | "liveRun" | "apiKey" | "snapshot" | "organization" | "newcomer"
 
 /** An answer to who may not. */
 export interface Refusal {
@@ -54,6 +54,8 @@ const sandboxNotFound = refusal(404, "sandbox_not_found", "Sandbox not found")
 const runNotFound = refusal(404, "task_run_not_found", "Task run not found")
 const keyNotFound = refusal(404, "api_key_not_found", "API key not found")
 const snapshotNotFound = refusal(404, "snapshot_not_found", "Snapshot not found")
+const sessionNotFound = refusal(404, "session_not_found", "Session not found")
+const organizationDenied = refusal(403, "access_denied", "Access denied to specified organization_id")
 /** The rest of a list's answer is the caller's own. */
 const emptyList: Refusal = { status: 200, body: { status: "success", sandboxes: [] } }
 
@@ -90,6 +92,12 @@ const itself: Rule = {
   tells: () => accessDenied
 }
 
+/** Its account's, whoever else may act for that. */
+const holder: Rule = { lets: () => ["victim"], tells: () => forbidden }
+
+/** Members alone: a session is never for another account. */
+const workers: Rule = { lets: () => ["victim", "owner", "admin", "member"], tells: () => organizationDenied }
+
 const members: Rule = {
   lets: () => ["victim", "owner", "admin", "member", "platformAdmin"],
   tells: () => organizationNotFound
@@ -113,6 +121,8 @@ export interface Expectation {
   readonly names?: Readonly<Record<string, Thing>>
   /** What who asks for its own account is told of another account's id: the same as of an id that never was. */
   readonly hides?: Refusal
+  /** What is said of an id that never was, where it is no secret which ones there are. */
+  readonly unknown?: Refusal
   /** What else belongs to a request that succeeds. */
   readonly query?: Readonly<Record<string, string>>
   readonly body?: Readonly<Record<string, unknown>>
@@ -120,9 +130,23 @@ export interface Expectation {
   readonly refuses?: Readonly<Record<string, unknown>>
   /** It can't be asked again of the same things. */
   readonly ends?: true
+  /** What it makes is the caller's own for good, and so is the answer that is kept of it. */
+  readonly keeps?: true
+  /** Its answer goes on for ever; how it begins is enough. */
+  readonly endless?: true
+}
+
+/** A repository that every session may work on. */
+export const sharedRepo = {
+  owner: "castellan",
+  name: "shared",
+  url: "https://repositories.memory.test/castellan/shared"
 }
 
 const sandbox = { who: peers, names: { sandboxId: "sandbox" }, hides: sandboxNotFound } as const
+
+const session = { who: holder, names: { id: "session" }, unknown: sessionNotFound } as const
+const sessionSandbox = { ...session, names: { sessionId: "session" } } as const
 
 export const expectations: Readonly<Record<string, Expectation>> = {
   "system.health": { who: everyone },
@@ -161,5 +185,25 @@ export const expectations: Readonly<Record<string, Expectation>> = {
 
   "runs.list": { who: peers, names: { runId: "run" }, hides: runNotFound },
   "runs.logs": { who: peers, names: { runId: "run" }, hides: runNotFound },
-  "runs.cancel": { who: peers, names: { runId: "liveRun" }, hides: runNotFound, ends: true }
+  "runs.cancel": { who: peers, names: { runId: "liveRun" }, hides: runNotFound, ends: true },
+
+  "sessions.create": {
+    who: workers,
+    names: { organizationId: "organization" },
+    body: { title: "work" },
+    keeps: true
+  },
+  "sessions.list": { who: anyAccount },
+  "sessions.get": session,
+  "sessions.change": { ...session, body: { title: "other work" } },
+  "sessions.run": { ...session, body: { command: "true" } },
+
+  "sessionSandbox.open": { ...sessionSandbox, body: { repoUrl: sharedRepo.url } },
+  "sessionSandbox.status": sessionSandbox,
+  "sessionSandbox.reconnect": sessionSandbox,
+  "sessionSandbox.activity": sessionSandbox,
+  "sessionSandbox.extend": { ...sessionSandbox, body: { ms: 1000 } },
+  "sessionSandbox.hibernate": { ...sessionSandbox, ends: true },
+
+  "events.follow": { who: peers, endless: true }
 }

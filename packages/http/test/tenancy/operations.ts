@@ -62,6 +62,8 @@ export interface Wanted {
   /** A text is sent as it is. */
   readonly body: Readonly<Record<string, unknown>> | string | undefined
   readonly headers: Readonly<Record<string, string>>
+  /** Its answer goes on for ever. */
+  readonly endless: boolean
 }
 
 export const urlOf = ({ params, path, query }: Wanted): string => {
@@ -97,7 +99,8 @@ export const direct = (operation: Operation, things: Readonly<Record<Thing, stri
     params: {},
     query: expected.query ?? {},
     body: takesBytes ? "other notes" : (expected.body ?? (fields === undefined ? undefined : {})),
-    headers: takesBytes ? { "content-type": "application/octet-stream" } : {}
+    headers: takesBytes ? { "content-type": "application/octet-stream" } : {},
+    endless: expected.endless === true
   }
   return Object.entries(expected.names ?? {}).reduce((wanted, [name, thing]) => {
     const [place] = placesOf(operation, name)

@@ -83,7 +83,7 @@ const sweep = (policy: AccessPolicy) => (it: Vitest.MethodsNonLive<Cast>) => {
     Effect.gen(function* () {
       const { as, people, secrets, send } = yield* Cast
       for (const { id, method, path } of operations.filter(({ id }) => id.endsWith(".list"))) {
-        const all = { method, path, params: {}, query: {}, body: undefined, headers: {} }
+        const all = { method, path, params: {}, query: {}, body: undefined, headers: {}, endless: false }
         const answer = yield* send(as("stranger"), all)
         assert.strictEqual(answer.status, 200, id)
         for (const secret of secrets()) if (secret !== people.stranger.id) assert.notInclude(answer.text, secret, id)
@@ -120,6 +120,12 @@ const sweep = (policy: AccessPolicy) => (it: Vitest.MethodsNonLive<Cast>) => {
               // A member knows of its organization.
               if (name === "organization" && expected.who.tells(caller) === forbidden) continue
               const others = through(operation, { ...known, [name]: unknown[name] }, account)
+              if (expected.unknown !== undefined) {
+                for (const wanted of others) {
+                  assertTold(yield* send(as(caller), wanted), expected.unknown, `${id} of a ${name} by ${caller}`)
+                }
+                continue
+              }
               yield* same(caller, asked, others, `${id} of a ${name}`)
             }
           }
@@ -154,6 +160,28 @@ const sweep = (policy: AccessPolicy) => (it: Vitest.MethodsNonLive<Cast>) => {
           }
         }
       }
+    })
+  )
+
+  it.effect("of a session knows no account but its own, whatever account_id says", () =>
+    Effect.gen(function* () {
+      const { accounts, as, sendInVain, state, things } = yield* Cast
+      const before = yield* state
+      for (const operation of operations.filter(({ expected }) => expected.names !== undefined)) {
+        const { expected, fields, id } = operation
+        if (!Object.values(expected.names!).includes("session")) continue
+        assert.isFalse(takesAccount(operation), id)
+        const plain = direct(operation, things.victim)
+        const account_id = accounts.victim
+        const inQuery = { ...plain, query: { ...plain.query, account_id } }
+        const inBody = fields === undefined ? [] : [{ ...plain, body: { ...(plain.body as object), account_id } }]
+        for (const wanted of [inQuery, ...inBody]) {
+          for (const caller of ["platformAdmin", "owner", "member", "stranger"] as const) {
+            assertTold(yield* sendInVain(as(caller), wanted), forbidden, `${id} by ${caller}`)
+          }
+        }
+      }
+      assert.deepStrictEqual(yield* state, before)
     })
   )
 
@@ -239,9 +267,10 @@ const sweep = (policy: AccessPolicy) => (it: Vitest.MethodsNonLive<Cast>) => {
         const { expected, id } = operation
         if (!isLet(operation, "victim", "admin") || isLet(operation, "victim", "stranger")) continue
         for (const plain of through(operation, things, accounts.victim)) {
-          const wanted = takesIdempotencyKey(operation)
-            ? { ...plain, headers: { "idempotency-key": `leaver's key of ${id}` } }
-            : plain
+          const wanted =
+            takesIdempotencyKey(operation) && expected.keeps === undefined
+              ? { ...plain, headers: { "idempotency-key": `leaver's key of ${id}` } }
+              : plain
           const done = yield* send(headers, wanted)
           assert.isBelow(done.status, 300, `${id}: ${done.text}`)
           yield* dismiss(leaver)
