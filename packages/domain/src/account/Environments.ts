@@ -83,7 +83,7 @@ export class Environments extends Context.Service<
         trees.tree(repo).pipe(
           Effect.map(({ entries }) => Option.some(entries)),
           Effect.catch((failure) =>
-            Effect.as(Effect.logWarning("a repository's files are not shown", failure), Option.none())
+            Effect.as(Effect.logDebug("a repository's files are not shown", failure), Option.none())
           )
         )
 

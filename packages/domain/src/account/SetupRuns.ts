@@ -15,6 +15,7 @@ import {
 import { hasEnded, type TaskRun } from "../task/TaskRun.ts"
 import { TaskRunner, TryAgain } from "../task/TaskRunner.ts"
 import { TaskRuns } from "../task/TaskRuns.ts"
+import { Withheld } from "../Withheld.ts"
 import { AccountSandboxes, type SandboxNotCreated } from "./AccountSandboxes.ts"
 import type { SandboxQuotaReached } from "./AccountStore.ts"
 import { isOwn, repoFor, usable } from "./Environment.ts"
@@ -39,7 +40,11 @@ const author = { name: "Castellan", email: "castellan@noreply.invalid" }
 /** The account has another setup now, or none any more. */
 class Superseded extends Schema.TaggedError<Superseded>()("Superseded", {}) {}
 
+/** A fault of ours, or of what the server stands on: another attempt may meet it no more. */
+class Broken extends Schema.TaggedError<Broken>()("Broken", { cause: Withheld }) {}
+
 type Failure =
+  | Broken
   | CheckoutFailed
   | RepoNotFound
   | RepoUnavailable
@@ -58,6 +63,7 @@ const hope = (failure: Failure): Option.Option<number> => {
     case "SandboxUnavailable":
     case "SandboxNotCreated":
       return failure.retryable ? Option.some(0) : Option.none()
+    case "Broken":
     case "SandboxNotRunning":
     case "SandboxGone":
     case "SnapshotInProgress":
@@ -73,6 +79,8 @@ const hope = (failure: Failure): Option.Option<number> => {
 /** Why a setup failed, in words for its owner. */
 const reasonOf = (failure: Failure): string => {
   switch (failure._tag) {
+    case "Broken":
+      return "Something went wrong in the service"
     case "CheckoutFailed":
       return failure.reason
     case "RepoNotFound":
@@ -206,6 +214,7 @@ export const layer = (options: { readonly concurrency: number; readonly lifetime
         if (Option.isNone(executing)) return yield* Effect.ignore(stop(queued))
         const run = executing.value
         yield* carryOut(run).pipe(
+          Effect.catchDefect((cause) => new Broken({ cause })),
           Effect.catchTag("Superseded", () => callOff(run)),
           Effect.catch((failure) => giveUpOrTryAgain(run, failure))
         )

@@ -134,6 +134,11 @@ export class FileTrees extends Context.Service<
                   : Effect.succeed(before)
             })
           ),
+          Effect.tapError((failure) =>
+            failure._tag === "RepoUnavailable"
+              ? Effect.logWarning("a repository's files can't be shown", failure)
+              : Effect.void
+          ),
           Effect.exit,
           Effect.tap((exit) => Effect.map(Clock.currentTimeMillis, (at) => settle(key, question, exit, at))),
           Effect.flatMap((exit) => Deferred.done(question.answer, exit)),

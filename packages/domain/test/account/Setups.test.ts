@@ -12,7 +12,7 @@ import { MemorySandboxes } from "@castellan/testkit/fakes/MemorySandbox.ts"
 import * as given from "@castellan/testkit/given.ts"
 import * as World from "@castellan/testkit/World.ts"
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Layer, Logger, Option } from "effect"
+import { Duration, Effect, Fiber, Layer, Logger, Option } from "effect"
 import { TestClock } from "effect/testing"
 import { useCases } from "./useCases.ts"
 
@@ -147,6 +147,33 @@ describe("A setup", () => {
       assert.notStrictEqual(second.id, failed.id)
       assert.strictEqual(second.status, "COMPLETED")
     }).pipe(Effect.provide(over(failing(() => failures.shift()))))
+  })
+
+  it.effect("goes on after a fault of the service's own, and does not go on for ever", () => {
+    let faults = 1
+    const broken = Layer.effect(
+      RepoHost,
+      Effect.map(RepoHost, (real): RepoHost["Service"] => ({
+        ...real,
+        ensure: (repo) => Effect.suspend(() => (faults-- > 0 ? Effect.die(new Error("a fault")) : real.ensure(repo)))
+      }))
+    )
+    return Effect.gen(function* () {
+      const scope = yield* given.scope
+      const run = yield* setUp(scope).pipe(
+        Effect.forkChild,
+        Effect.tap(TestClock.adjust("1 minute")),
+        Effect.flatMap(Fiber.join)
+      )
+      assert.deepStrictEqual([run.status, run.attempt], ["COMPLETED", 2])
+      faults = Number.POSITIVE_INFINITY
+      const { id } = yield* (yield* Setups).start(scope, Option.none())
+      for (let minute = 0; minute < 10; minute++) yield* TestClock.adjust("1 minute")
+      const failed = yield* standing(scope, id)
+      assert.deepStrictEqual([failed.status, failed.attempt], ["FAILED", 8])
+      assert.strictEqual(failed.error, "Something went wrong in the service")
+      assert.deepStrictEqual(yield* statuses(scope), ["stopped", "stopped"])
+    }).pipe(Effect.provide(over(broken)))
   })
 
   it.effect("is one for all who ask while it is under way, and another once it has ended", () => {
