@@ -1,17 +1,12 @@
 import { Duration, Effect, Layer, Option, Schema } from "effect"
 import { AccountScope } from "../identity/AccountScope.ts"
 import { IdentityStore } from "../identity/IdentityStore.ts"
-import { type CheckoutFailed, Checkouts } from "../repo/Checkouts.ts"
+import { Checkouts, reasonFor, type SyncFailure } from "../repo/Checkouts.ts"
 import { FileTrees } from "../repo/FileTrees.ts"
-import { RepoHost, type RepoNotFound, type RepoUnavailable } from "../repo/RepoHost.ts"
+import { RepoHost } from "../repo/RepoHost.ts"
 import * as RepoUrl from "../repo/RepoUrl.ts"
 import { SandboxName } from "../sandbox/SandboxName.ts"
-import {
-  type SandboxGone,
-  type SandboxNotRunning,
-  SandboxProvider,
-  type SandboxUnavailable
-} from "../sandbox/SandboxProvider.ts"
+import { SandboxProvider } from "../sandbox/SandboxProvider.ts"
 import { hasEnded, type TaskRun } from "../task/TaskRun.ts"
 import { TaskRunner, TryAgain } from "../task/TaskRunner.ts"
 import { TaskRuns } from "../task/TaskRuns.ts"
@@ -43,17 +38,7 @@ class Superseded extends Schema.TaggedError<Superseded>()("Superseded", {}) {}
 /** A fault of ours, or of what the server stands on: another attempt may meet it no more. */
 class Broken extends Schema.TaggedError<Broken>()("Broken", { cause: Withheld }) {}
 
-type Failure =
-  | Broken
-  | CheckoutFailed
-  | RepoNotFound
-  | RepoUnavailable
-  | SandboxGone
-  | SandboxNotCreated
-  | SandboxNotRunning
-  | SandboxQuotaReached
-  | SandboxUnavailable
-  | SnapshotInProgress
+type Failure = Broken | SandboxNotCreated | SandboxQuotaReached | SnapshotInProgress | SyncFailure
 
 /** Whether another attempt may work out, and after how many milliseconds at the least. */
 const hope = (failure: Failure): Option.Option<number> => {
@@ -81,22 +66,14 @@ const reasonOf = (failure: Failure): string => {
   switch (failure._tag) {
     case "Broken":
       return "Something went wrong in the service"
-    case "CheckoutFailed":
-      return failure.reason
-    case "RepoNotFound":
-      return "The account's repository no longer exists"
-    case "RepoUnavailable":
-      return "The repository host could not be reached, or refused"
     case "SandboxNotCreated":
-    case "SandboxUnavailable":
       return "The sandbox's provider could not be reached, or refused"
     case "SandboxQuotaReached":
       return "The account has as many sandboxes as it may have"
-    case "SandboxNotRunning":
-    case "SandboxGone":
-      return "The sandbox stopped during the setup"
     case "SnapshotInProgress":
       return "Another snapshot of the sandbox was being taken"
+    default:
+      return reasonFor(failure)
   }
 }
 

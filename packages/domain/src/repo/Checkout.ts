@@ -2,7 +2,7 @@
 import { Schema } from "effect"
 import { Command } from "../sandbox/Command.ts"
 import { SandboxPath } from "../sandbox/SandboxFile.ts"
-import { type BranchName, CommitId, firstBranch } from "./Repo.ts"
+import { type BranchName, CommitId } from "./Repo.ts"
 
 /** What the scripts call themselves. */
 export const scriptName = "castellan-checkout"
@@ -28,6 +28,8 @@ const excluded = [
   "/.*_history",
   "node_modules/"
 ]
+
+const exclude = `printf '%s\\n' ${excluded.map((line) => `'${line}'`).join(" ")} > .git/info/exclude`
 
 /**
  * `$1` is the branch, `$2` the message, `$3` and `$4` who commits. One at a time. What was killed left its locks: where
@@ -69,7 +71,7 @@ join() {
  */
 const record = `${begin}
 mkdir -p .git/info
-printf '%s\\n' ${excluded.map((line) => `'${line}'`).join(" ")} > .git/info/exclude
+${exclude}
 has HEAD || git symbolic-ref HEAD "refs/heads/$1"
 commit_all "$2"
 if [ "$(git symbolic-ref -q --short HEAD || true)" != "$1" ]; then
@@ -90,6 +92,9 @@ const merge = `${begin}
 if [ -n "$5" ]; then
   if ! has "$5"; then git fetch -q --no-tags "${incoming}" "+refs/heads/$1:refs/castellan/theirs"; fi
   git update-ref refs/castellan/theirs "$5"
+else
+  # What another repository had is not there.
+  git update-ref -d refs/castellan/theirs
 fi
 rm -f "${incoming}"
 if has refs/castellan/theirs; then
@@ -122,28 +127,91 @@ git update-ref refs/castellan/theirs "$5"
 rm -f "${outgoing}"
 `
 
-/** Prints the commit that the sandbox has of the repository already, where it was made from an image of it. */
+/** Prints commits that the sandbox has already: where branch `$1` stood, where the last repository did, and its own. */
 const look = `${begin}
-if has refs/castellan/theirs; then echo "known $(git rev-parse refs/castellan/theirs)"; fi
+for ref in "refs/remotes/origin/$1" refs/castellan/theirs HEAD; do
+  if has "$ref"; then echo "known $(git rev-parse "$ref")"; fi
+done
+rm -f "${incoming}"
 `
 
+/** The code of a script that ends with a sentence for the sandbox's owner. */
+export const refusal = 65
+
 /**
- * Brings branch `$1` in at commit `$5` from the repository at `$6`; without a commit the branch is there and empty. What
- * lies in the way and is no file of the repository's is left alone: then it fails.
+ * Brings branch `$1` in at commit `$5` from the repository at `$6`; without a commit the branch is there and empty.
+ * Changes to what an older commit has give way. Other files that lie where the commit has some don't: then it fails,
+ * before it touches anything. What was cut off while it wrote is finished first: those files are its own.
  */
 const clone = `${begin}
-if git remote get-url origin > /dev/null 2>&1; then git remote set-url origin "$6"; else git remote add origin "$6"; fi
-git config "branch.$1.remote" origin
-git config "branch.$1.merge" "refs/heads/$1"
+export GIT_LFS_SKIP_SMUDGE=1
+plain() {
+  set -- -c submodule.recurse=false -c fetch.recurseSubmodules=false -c core.excludesFile=/dev/null "$@"
+  # Files that are kept elsewhere stay pointers, also where the program for them is missing.
+  command -v git-lfs > /dev/null || set -- -c filter.lfs.process= -c filter.lfs.required=false "$@"
+  git "$@"
+}
+drop() { git for-each-ref --format='option no-deref%0adelete %(refname)' "$1" | git update-ref --stdin; }
+# No branch can be where another's name is a directory.
+make_way() {
+  part=$2
+  while [ "\${part%/*}" != "$part" ]; do
+    part=\${part%/*}
+    if has "$1/$part"; then git update-ref --no-deref -d "$1/$part"; fi
+  done
+  drop "$1/$2/"
+}
+ready() {
+  ${exclude}
+  rm -f "${incoming}" .git/ORIG_HEAD .git/FETCH_HEAD
+}
+url=$(git config remote.origin.url || true)
+git config --replace-all remote.origin.fetch "+refs/heads/*:refs/remotes/origin/*"
+git config --replace-all "branch.$1.remote" origin
+git config --replace-all "branch.$1.merge" "refs/heads/$1"
 if [ -n "$5" ]; then
-  if ! has "$5"; then git fetch -q --no-tags "${incoming}" "+refs/heads/$1:refs/castellan/theirs"; fi
+  if ! has "$5"; then plain fetch -q --no-tags "${incoming}" "+refs/heads/$1:refs/castellan/theirs"; fi
   git update-ref refs/castellan/theirs "$5"
+  # Another repository's branches are none of this one's; what the bundle built on was in them.
+  [ "$url" = "$6" ] || drop refs/remotes/origin/
+  # What is nobody else's business is not worth less for it.
+  mkdir -p .git/info
+  : > .git/info/exclude
+  if has refs/castellan/cloning; then
+    plain checkout -q -f --detach refs/castellan/cloning --
+    git update-ref -d refs/castellan/cloning
+  fi
+  if has HEAD; then
+    old=HEAD
+    plain reset -q
+    plain reset -q --hard
+  else
+    old=$(git hash-object -t tree /dev/null)
+    git read-tree --empty
+  fi
+  if ! found=$(plain read-tree -n -m -u "$old" "$5" 2>&1); then
+    ready
+    path=$(printf '%s\\n' "$found" | sed -n "s/^error: [^']*'\\(.*\\)'.*/\\1/p" | head -n 1)
+    if [ -n "$path" ]; then
+      echo "A file in the sandbox stands in the way of the repository's: $path" >&2
+      exit ${refusal}
+    fi
+    printf '%s\\n' "$found" >&2
+    exit 1
+  fi
+  git update-ref refs/castellan/cloning "$5"
+  plain checkout -q --detach "$5" --
+  git update-ref -d refs/castellan/cloning
+  make_way refs/heads "$1"
+  git checkout -q -B "$1"
+  make_way refs/remotes/origin "$1"
   git update-ref "refs/remotes/origin/$1" "$5"
-  git checkout -q -B "$1" "$5" --
 elif ! has HEAD; then
   git symbolic-ref HEAD "refs/heads/$1"
 fi
-rm -f "${incoming}"
+git config --replace-all remote.origin.url "$6"
+mkdir -p .git/info
+ready
 `
 
 export interface CheckoutOptions {
@@ -155,7 +223,11 @@ export interface CheckoutOptions {
   readonly title: string
 }
 
-const script = (text: string, { author, branch, message }: CheckoutOptions, ...more: ReadonlyArray<string>): Command =>
+const script = (
+  text: string,
+  { author, branch, message }: Pick<CheckoutOptions, "author" | "message"> & { readonly branch: string },
+  ...more: ReadonlyArray<string>
+): Command =>
   new Command({
     command: "sh",
     args: ["-c", text, scriptName, branch, message, author.name, author.email, ...more],
@@ -163,21 +235,20 @@ const script = (text: string, { author, branch, message }: CheckoutOptions, ...m
     env: {}
   })
 
-/** Where nothing is committed it is nobody who commits. */
-const nobody = (branch: BranchName): CheckoutOptions => ({
-  branch,
+/** Where nothing is committed, only git's own notes say who it was. */
+const nobody = {
   message: "",
-  author: { name: "", email: "" },
-  title: ""
-})
+  author: { name: scriptName, email: `${scriptName}@noreply.invalid` }
+}
 
 /** The stages of bringing a sandbox's files and a repository together, as commands. */
 export const stages = {
   record: (options: CheckoutOptions) => script(record, options),
   merge: (options: CheckoutOptions, theirs: CommitId | null) => script(merge, options, theirs ?? "", options.title),
   settle: (options: CheckoutOptions, commit: CommitId) => script(settle, options, commit),
-  look: script(look, nobody(firstBranch)),
-  clone: (branch: BranchName, commit: CommitId | null, url: string) => script(clone, nobody(branch), commit ?? "", url)
+  look: (branch: BranchName | null) => script(look, { ...nobody, branch: branch ?? "" }),
+  clone: (branch: BranchName, commit: CommitId | null, url: string) =>
+    script(clone, { ...nobody, branch }, commit ?? "", url)
 }
 
 /** The scripts by their names, for whoever has no shell to run them with. */
@@ -185,8 +256,13 @@ export const scripts = { record, merge, settle, look, clone }
 
 const toCommit = Schema.decodeUnknownSync(CommitId)
 
-/** The commit that a stage printed after a word; none if it did not say the word. */
-export const said = (stdout: string, word: "ahead" | "known" | "same"): CommitId | null => {
-  const match = new RegExp(`^${word} ([0-9a-f]+)$`, "m").exec(stdout)
-  return match === null ? null : toCommit(match[1])
+type Word = "ahead" | "known" | "same"
+
+/** The commits that a stage printed after a word, each once. */
+export const allSaid = (stdout: string, word: Word): ReadonlyArray<CommitId> => {
+  const matches = stdout.matchAll(new RegExp(`^${word} ([0-9a-f]+)$`, "gm"))
+  return [...new Set(Array.from(matches, (match) => toCommit(match[1])))]
 }
+
+/** The first of them; none if it did not say the word. */
+export const said = (stdout: string, word: Word): CommitId | null => allSaid(stdout, word)[0] ?? null

@@ -3,9 +3,9 @@ import { Sandboxes } from "../sandbox/Sandboxes.ts"
 import type { Command } from "../sandbox/Command.ts"
 import type { SandboxName } from "../sandbox/SandboxName.ts"
 import type { SandboxGone, SandboxNotRunning, SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
-import { type CheckoutOptions, incoming, outgoing, said, stages } from "./Checkout.ts"
+import { allSaid, type CheckoutOptions, incoming, outgoing, refusal, said, stages } from "./Checkout.ts"
 import { type BranchName, type CommitId, firstBranch, type Repo } from "./Repo.ts"
-import { RepoHost, type RepoNotFound, type RepoUnavailable, type Right } from "./RepoHost.ts"
+import { RepoHost, RepoNotFound, type RepoUnavailable, type Right } from "./RepoHost.ts"
 
 /** Git could not do it in the sandbox; `reason` is for the sandbox's owner. */
 export class CheckoutFailed extends Schema.TaggedError<CheckoutFailed>()("CheckoutFailed", {
@@ -15,6 +15,23 @@ export class CheckoutFailed extends Schema.TaggedError<CheckoutFailed>()("Checko
 /** Why a sandbox's files and a repository could not be brought together. */
 export type SyncFailure =
   CheckoutFailed | RepoNotFound | RepoUnavailable | SandboxGone | SandboxNotRunning | SandboxUnavailable
+
+/** Why it was, in words for the sandbox's owner. */
+export const reasonFor = (failure: SyncFailure): string => {
+  switch (failure._tag) {
+    case "CheckoutFailed":
+      return failure.reason
+    case "RepoNotFound":
+      return "The repository does not exist, or may not be read"
+    case "RepoUnavailable":
+      return "The repository host could not be reached, or refused"
+    case "SandboxGone":
+    case "SandboxNotRunning":
+      return "The sandbox stopped while it was worked in"
+    case "SandboxUnavailable":
+      return "The sandbox's provider could not be reached, or refused"
+  }
+}
 
 /** How long one of git's stages may take in a sandbox. */
 const stageTimeout = Duration.minutes(10)
@@ -39,9 +56,10 @@ export class Checkouts extends Context.Service<
     readonly sync: (sandbox: SandboxName, repo: Repo, options: CheckoutOptions) => Effect.Effect<CommitId, SyncFailure>
     /**
      * Brings a branch of a repository, the default one if none is named, into a fresh sandbox's home directory, at its
-     * head. Where the sandbox was made from an image with older commits of the repository, only the newer ones are
-     * sent. An empty repository gives its default branch, without a commit. May be repeated, also after it was cut off
-     * anywhere.
+     * head, with `url` as its origin. Where the sandbox was made from an image with older commits of the repository,
+     * only the newer ones are sent, and what was changed of its files gives way; files that are not the repository's
+     * stay, and where they stand in the way it fails with a sentence. An empty repository gives the branch without a
+     * commit. May be repeated, also after it was cut off anywhere.
      */
     readonly clone: (
       sandbox: SandboxName,
@@ -104,21 +122,27 @@ export class Checkouts extends Context.Service<
         })
       )
 
+      const defaultBranch = Effect.fnUntraced(function* (repo: Repo) {
+        const found = yield* host.find(repo)
+        return Option.isSome(found) ? found.value.defaultBranch : yield* new RepoNotFound({ repo })
+      })
+
       const clone = Effect.fn("Checkouts.clone")(
         function* (
           sandbox: SandboxName,
           repo: Repo,
           { branch, right, url }: { readonly branch: BranchName | null; readonly right: Right; readonly url: string }
         ) {
-          const known = said(yield* run(sandbox, stages.look), "known")
-          const fetched = yield* host.fetch(repo, branch, known === null ? [] : [known], right)
+          const known = allSaid(yield* run(sandbox, stages.look(branch)), "known")
+          const fetched = yield* host.fetch(repo, branch, known, right)
           if (Option.isNone(fetched)) {
             // An empty repository has every branch, in a way; any other has none that it does not name.
-            if (branch !== null && Option.isSome(yield* host.fetch(repo, null, [], right))) {
+            if (branch !== null && Option.isSome(yield* host.fetch(repo, null, known, right))) {
               return yield* new CheckoutFailed({ reason: "The repository has no such branch" })
             }
-            yield* run(sandbox, stages.clone(branch ?? firstBranch, null, url))
-            return { branch: branch ?? firstBranch, commit: null }
+            const first = branch ?? (right === "service" ? yield* defaultBranch(repo) : firstBranch)
+            yield* run(sandbox, stages.clone(first, null, url))
+            return { branch: first, commit: null }
           }
           const { bundle, commit } = fetched.value
           if (Option.isSome(bundle)) yield* sandboxes.writeFile(sandbox, incoming, bundle.value)
@@ -142,6 +166,7 @@ const reasonOf = (end: { readonly by: string; readonly exitCode: number }, stder
   if (end.by !== "exited") return "Git took too long in the sandbox"
   if (end.exitCode === 127) return "The sandbox has no git"
   const last = stderr.trim().split("\n").at(-1)?.slice(0, 300) ?? ""
+  if (end.exitCode === refusal) return last
   return last === "" ? `Git failed in the sandbox with code ${end.exitCode}` : `Git failed in the sandbox: ${last}`
 }
 

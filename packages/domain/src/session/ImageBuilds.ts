@@ -1,6 +1,6 @@
 import { Clock, Context, DateTime, Duration, Effect, Layer, Option, Schema } from "effect"
 import { AccountScope } from "../identity/AccountScope.ts"
-import { Checkouts, type SyncFailure } from "../repo/Checkouts.ts"
+import { Checkouts, reasonFor } from "../repo/Checkouts.ts"
 import { Repo } from "../repo/Repo.ts"
 import { ImageKey, pauseAfter, wantsBuild } from "../sandbox/BaseImage.ts"
 import { BaseImages, type ImageNotBuilt } from "../sandbox/BaseImages.ts"
@@ -109,7 +109,7 @@ export const worker = (options: { readonly concurrency: number }) =>
               checkouts.clone(builder, repo, { branch: null, right, url }),
               provider.find(builder).pipe(Effect.asVoid)
             ),
-          explain
+          explain: reasonFor
         })
         const output = Schema.encodeSync(BuildOutput)({ snapshotId: Option.getOrNull(snapshot) })
         yield* runs.advance(run, "COMPLETED", { output })
@@ -126,19 +126,3 @@ export const worker = (options: { readonly concurrency: number }) =>
       yield* runner.process("build-org-snapshot", options, work)
     })
   )
-
-const explain = (failure: SyncFailure): string => {
-  switch (failure._tag) {
-    case "CheckoutFailed":
-      return failure.reason
-    case "RepoNotFound":
-      return "The repository does not exist, or may not be read"
-    case "RepoUnavailable":
-      return "The repository host could not be reached, or refused"
-    case "SandboxGone":
-    case "SandboxNotRunning":
-      return "The sandbox stopped too early"
-    case "SandboxUnavailable":
-      return "The sandbox's provider could not be reached"
-  }
-}

@@ -1,35 +1,18 @@
-import { Argument, EnvironmentName } from "@castellan/domain/sandbox/Command.ts"
 import { SandboxFile, SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
-import { longestTimeout } from "@castellan/domain/task/CommandRun.ts"
-import { RunId } from "@castellan/domain/task/TaskRun.ts"
 import { Duration, Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/http-api"
 import { SandboxBody } from "./AccountSandboxes.ts"
 import { Authenticated } from "./Authenticated.ts"
-import { absent, forAccount, milliseconds, TextWithoutNul, Time } from "./Fields.ts"
+import { absent, forAccount, milliseconds, Time } from "./Fields.ts"
 import { Idempotent } from "./Idempotent.ts"
+import { commandAnswers, NewCommand } from "./NewCommand.ts"
 import { Statuses } from "./Statuses.ts"
-import { Run } from "./TaskRuns.ts"
 
 /** Bytes of a file that is written through the API. */
 export const fileLimit = 50 * 1024 * 1024
 
 const success = { status: Schema.Literal("success") }
-
-const NewCommand = Schema.Struct({
-  /** The program to run; its arguments are passed on as they are, never through a shell. */
-  command: TextWithoutNul,
-  args: absent(Schema.Array(Argument)),
-  /** Where to run it; the sandbox's home if left out. */
-  cwd: absent(TextWithoutNul),
-  /** Added to the sandbox's environment. */
-  env: absent(Schema.Record(EnvironmentName, Argument)),
-  /** When it is killed; 15 minutes if left out. */
-  timeoutMs: absent(milliseconds(longestTimeout)),
-  /** Whether to answer only once it has ended, or `timeoutMs` has passed. */
-  wait: absent(Schema.Boolean)
-})
 
 const errors = [Statuses.AccountHidden, Statuses.SandboxNotFound] as const
 const idle = [...errors, Statuses.SandboxNotRunning, Statuses.SandboxUnavailable] as const
@@ -48,10 +31,7 @@ export class HeldSandboxesApi extends HttpApiGroup.make("sandbox")
     HttpApiEndpoint.post("run", "/:sandboxId/commands", {
       ...one,
       payload: NewCommand,
-      success: [
-        Schema.Struct({ ...success, runId: RunId }).pipe(HttpApiSchema.status(202)),
-        Schema.Struct({ ...success, run: Run })
-      ],
+      success: commandAnswers,
       error: idle
     })
       .middleware(Idempotent)

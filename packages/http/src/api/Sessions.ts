@@ -1,16 +1,13 @@
 import { AccountId } from "@castellan/domain/identity/Account.ts"
 import { Cursor } from "@castellan/domain/Page.ts"
-import { Argument, EnvironmentName } from "@castellan/domain/sandbox/Command.ts"
 import { LifecycleState, type Session, SessionId, SessionStatus } from "@castellan/domain/session/Session.ts"
-import { longestTimeout } from "@castellan/domain/task/CommandRun.ts"
-import { RunId } from "@castellan/domain/task/TaskRun.ts"
 import { Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/http-api"
 import { Authenticated } from "./Authenticated.ts"
-import { absent, milliseconds, page, Text, TextWithoutNul, Time } from "./Fields.ts"
+import { absent, page, Text, Time } from "./Fields.ts"
 import { Idempotent } from "./Idempotent.ts"
+import { commandAnswers, NewCommand } from "./NewCommand.ts"
 import { Statuses } from "./Statuses.ts"
-import { Run } from "./TaskRuns.ts"
 
 const title = Text.check(Schema.isMaxLength(500, { message: "must be at most 500 characters" }))
 
@@ -101,19 +98,8 @@ export class SessionsApi extends HttpApiGroup.make("sessions")
     }).annotate(OpenApi.Summary, "Rename a session, put it away, or take it out again"),
     HttpApiEndpoint.post("run", "/:id/commands", {
       params,
-      payload: Schema.Struct({
-        /** The program to run in the session's sandbox; its arguments are passed on as they are. */
-        command: TextWithoutNul,
-        args: absent(Schema.Array(Argument)),
-        cwd: absent(TextWithoutNul),
-        env: absent(Schema.Record(EnvironmentName, Argument)),
-        timeoutMs: absent(milliseconds(longestTimeout)),
-        wait: absent(Schema.Boolean)
-      }),
-      success: [
-        Schema.Struct({ status: Schema.Literal("success"), runId: RunId }).pipe(HttpApiSchema.status(202)),
-        Schema.Struct({ status: Schema.Literal("success"), run: Run })
-      ],
+      payload: NewCommand,
+      success: commandAnswers,
       error: [...sessionErrors, Statuses.SandboxNotRunning]
     })
       .middleware(Idempotent)

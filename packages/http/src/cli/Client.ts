@@ -9,17 +9,12 @@ import type { HttpClientError } from "effect/http/HttpClientError"
 import * as HttpClientRequest from "effect/http/HttpClientRequest"
 import type { HttpClientResponse } from "effect/http/HttpClientResponse"
 import type { ErrorBody } from "../api/ErrorBody.ts"
+import type { Answer } from "./Answer.ts"
 import { ApiRefused, type Failure, NotCastellan, Unreachable } from "./Failure.ts"
 import * as Output from "./Output.ts"
 import { waitBefore } from "./Retry.ts"
 import { castellan } from "./Root.ts"
 import { apiKey, serverUrl } from "./Settings.ts"
-
-/** An answer of the API: what it says, and its text as it came. */
-export interface Answer<A> {
-  readonly text: string
-  readonly json: A
-}
 
 type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE"
 

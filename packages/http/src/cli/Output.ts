@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
-import type { Answer } from "./Client.ts"
+import type { Answer } from "./Answer.ts"
 import { OutputClosed } from "./Failure.ts"
 import { castellan } from "./Root.ts"
 import { plain } from "./Table.ts"

@@ -1,6 +1,7 @@
 /** Lists that come in pages. */
 import * as Effect from "effect/Effect"
-import { type Answer, ask } from "./Client.ts"
+import type { Answer } from "./Answer.ts"
+import { ask } from "./Client.ts"
 import * as Output from "./Output.ts"
 
 interface Paged {

@@ -2,11 +2,9 @@ import { HeldSandboxes, SandboxNotFound } from "@castellan/domain/account/HeldSa
 import { Access } from "@castellan/domain/identity/Access.ts"
 import { AccountHidden, type AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { CurrentActor } from "@castellan/domain/identity/CurrentActor.ts"
-import { Command } from "@castellan/domain/sandbox/Command.ts"
 import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
-import { defaultTimeout } from "@castellan/domain/task/CommandRun.ts"
 import { TaskRuns } from "@castellan/domain/task/TaskRuns.ts"
 import type { AccountId } from "@castellan/domain/identity/Account.ts"
 import { DateTime, Duration, Effect, Schema, Stream } from "effect"
@@ -15,6 +13,7 @@ import { presentSandbox } from "../api/AccountSandboxes.ts"
 import { Api } from "../api/Api.ts"
 import { fileLimit } from "../api/HeldSandboxes.ts"
 import { RequestNonce } from "../api/Idempotent.ts"
+import { commandIn } from "../api/NewCommand.ts"
 import { BodyTooLarge } from "../api/Statuses.ts"
 import { present } from "../api/TaskRuns.ts"
 import * as FileStream from "../FileStream.ts"
@@ -65,13 +64,11 @@ export const HeldSandboxesHandlers = HttpApiBuilder.group(
         return { status, sandbox: presentSandbox(yield* held.get(scope, name), yield* DateTime.now) }
       }),
       run: Effect.fnUntraced(function* (asked) {
-        const { args, command, cwd, env, timeoutMs, wait } = asked.payload
         const { name, scope } = yield* meant(asked)
-        const timeout = timeoutMs ? Duration.millis(timeoutMs) : defaultTimeout
-        const vector = new Command({ command, args: args ?? [], cwd: cwd ?? null, env: env ?? {} })
-        const run = yield* held.run(scope, name, { command: vector, timeout, nonce: yield* RequestNonce })
-        if (wait !== true) return { status, runId: run.id }
-        const ended = yield* Effect.raceFirst(Effect.orDie(runs.awaitEnd(scope, run.id, timeout)), lost(scope))
+        const wanted = commandIn(asked.payload)
+        const run = yield* held.run(scope, name, { ...wanted, nonce: yield* RequestNonce })
+        if (asked.payload.wait !== true) return { status, runId: run.id }
+        const ended = yield* Effect.raceFirst(Effect.orDie(runs.awaitEnd(scope, run.id, wanted.timeout)), lost(scope))
         return { status, run: present(ended, yield* DateTime.now) }
       }),
       files: Effect.fnUntraced(function* (asked) {

@@ -1,5 +1,5 @@
 /** What `Checkout`'s scripts do, for sandboxes in memory: the same commits, without a shell and without git. */
-import { incoming, outgoing, scriptName, scripts } from "@castellan/domain/repo/Checkout.ts"
+import { incoming, outgoing, refusal, scriptName, scripts } from "@castellan/domain/repo/Checkout.ts"
 import { CommitId } from "@castellan/domain/repo/Repo.ts"
 import { Option } from "effect"
 import { home, type MemoryFiles, resolve } from "./MemoryFiles.ts"
@@ -122,6 +122,8 @@ const merge = (work: Work, files: MemoryFiles, branch: string, message: string, 
       work.store()
     }
     work.write(theirs, id)
+  } else {
+    files.remove(at(theirs))
   }
   files.remove(at(incoming))
   work.takeIn()
@@ -137,9 +139,19 @@ const merge = (work: Work, files: MemoryFiles, branch: string, message: string, 
   return `ahead ${head}\n`
 }
 
-const look = (work: Work): string => (work.theirs === undefined ? "" : `known ${work.theirs}\n`)
+const look = (work: Work, files: MemoryFiles): string => {
+  files.remove(at(incoming))
+  return work.theirs === undefined ? "" : `known ${work.theirs}\n`
+}
 
-const clone = (work: Work, files: MemoryFiles, commit: string): string | undefined => {
+/** A script's last words, with its code. */
+export interface Refused {
+  readonly code: number
+  readonly stderr: string
+}
+
+const clone = (work: Work, files: MemoryFiles, commit: string, url: string): string | Refused | undefined => {
+  work.write(".git/config", `[remote "origin"]\n\turl = ${url}\n`)
   if (commit === "") return ""
   const id = CommitId.make(commit)
   const before = work.theirs === undefined ? new Map() : work.commits.get(work.theirs)!.files
@@ -151,21 +163,29 @@ const clone = (work: Work, files: MemoryFiles, commit: string): string | undefin
     work.commits = all.value
     work.store()
   }
+  files.remove(at(incoming))
+  const obstacle = [...work.commits.get(id)!.files.keys()].find((path) => !before.has(path) && work.tree.has(path))
+  if (obstacle !== undefined) {
+    return { code: refusal, stderr: `A file in the sandbox stands in the way of the repository's: ${obstacle}\n` }
+  }
   work.write(theirs, id)
   work.moveTo(id, before)
-  files.remove(at(incoming))
   return ""
 }
 
-/** What a script prints; none if it is no script of a checkout, or failed. */
-export const runCheckout = (files: MemoryFiles, args: ReadonlyArray<string>, now: number): string | undefined => {
+/** What a script prints, or why it would not; none if it is no script of a checkout, or failed. */
+export const runCheckout = (
+  files: MemoryFiles,
+  args: ReadonlyArray<string>,
+  now: number
+): string | Refused | undefined => {
   const [, text, name, branch = "", message = "", , , commit = "", title = ""] = args
   if (name !== scriptName) return undefined
   const work = new Work(files, branch, now)
   if (text === scripts.record) return record(work, message)
   if (text === scripts.merge) return merge(work, files, branch, message, commit, title)
-  if (text === scripts.look) return look(work)
-  if (text === scripts.clone) return clone(work, files, commit)
+  if (text === scripts.look) return look(work, files)
+  if (text === scripts.clone) return clone(work, files, commit, title)
   if (text !== scripts.settle) return undefined
   work.write(theirs, commit)
   files.remove(at(outgoing))

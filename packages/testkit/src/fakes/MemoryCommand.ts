@@ -156,6 +156,10 @@ const programs: Record<string, (process: Process) => Effect.Effect<number>> = {
   sh: ({ command, files, spec }) =>
     Effect.map(Clock.currentTimeMillis, (now) => {
       const printed = runCheckout(files, spec.args, now)
+      if (typeof printed === "object") {
+        command.print("stderr", utf8.encode(printed.stderr))
+        return printed.code
+      }
       command.print(printed === undefined ? "stderr" : "stdout", utf8.encode(printed ?? "sh: no such script\n"))
       return printed === undefined ? 1 : 0
     }),

@@ -1,0 +1,36 @@
+/** A command that is asked for in a sandbox, whoever's that is, and what is answered. */
+import { Argument, Command, EnvironmentName } from "@castellan/domain/sandbox/Command.ts"
+import { defaultTimeout, longestTimeout } from "@castellan/domain/task/CommandRun.ts"
+import { RunId } from "@castellan/domain/task/TaskRun.ts"
+import { Duration, Schema } from "effect"
+import { HttpApiSchema } from "effect/http-api"
+import { absent, milliseconds, TextWithoutNul } from "./Fields.ts"
+import { Run } from "./TaskRuns.ts"
+
+export const NewCommand = Schema.Struct({
+  /** The program to run; its arguments are passed on as they are, never through a shell. */
+  command: TextWithoutNul,
+  args: absent(Schema.Array(Argument)),
+  /** Where to run it; the sandbox's home if left out. */
+  cwd: absent(TextWithoutNul),
+  /** Added to the sandbox's environment. */
+  env: absent(Schema.Record(EnvironmentName, Argument)),
+  /** When it is killed; 15 minutes if left out. */
+  timeoutMs: absent(milliseconds(longestTimeout)),
+  /** Whether to answer only once it has ended, or `timeoutMs` has passed. */
+  wait: absent(Schema.Boolean)
+})
+
+const success = { status: Schema.Literal("success") }
+
+/** At once the run's id; or, to who waits, the run as it ended. */
+export const commandAnswers = [
+  Schema.Struct({ ...success, runId: RunId }).pipe(HttpApiSchema.status(202)),
+  Schema.Struct({ ...success, run: Run })
+] as const
+
+/** The command that is meant, and how long it may take. */
+export const commandIn = ({ args, command, cwd, env, timeoutMs }: typeof NewCommand.Type) => ({
+  command: new Command({ command, args: args ?? [], cwd: cwd ?? null, env: env ?? {} }),
+  timeout: timeoutMs ? Duration.millis(timeoutMs) : defaultTimeout
+})
