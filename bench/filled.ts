@@ -1,6 +1,7 @@
 /** A database as it is after a while: filled in SQL, with ids that are spread as real ones are. */
 import { AccountId } from "@castellan/domain/identity/Account.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
+import { SessionId } from "@castellan/domain/session/Session.ts"
 
 /** Members of an organization; every hundredth account is one. */
 const members = 100
@@ -10,12 +11,15 @@ export interface Database {
   readonly query: (sql: string, parameters?: Array<unknown>) => Promise<{ readonly rows: ReadonlyArray<never> }>
 }
 
-const idOf = (number: string) =>
-  `overlay(overlay(md5('account ' || ${number}) placing '4' from 13) placing '8' from 17)::uuid`
+const uuidOf = (what: string, number: string) =>
+  `overlay(overlay(md5('${what} ' || ${number}) placing '4' from 13) placing '8' from 17)::uuid`
+const idOf = (number: string) => uuidOf("account", number)
+const sessionIdOf = (number: string) => `${uuidOf("session", number)}::text`
 const nameOf = (number: string) => `'sbx_' || md5('sandbox ' || ${number})`
 
 /**
- * `sandboxes` rows of a tenth as many accounts over the last 90 days, every tenth of the first account. What is older than 30 days has no files.
+ * `sandboxes` rows of a tenth as many accounts over the last 90 days, every tenth of the first account, and as many
+ * sessions with an event each. What is older than 30 days has no files.
  * Of the others most have stopped; a fifth was last seen running, though its time is up; few run.
  */
 const statements = (sandboxes: number, accounts: number, organizations = accounts / 100): Record<string, string> => ({
@@ -56,7 +60,19 @@ const statements = (sandboxes: number, accounts: number, organizations = account
     insert into environments (account_id, snapshot, expires_at, repo, granted, setup, created_at)
     select ${idOf("n")}, 'setup' || n, now() + interval '1 day' + n * interval '1 second',
       'https://git.example.com/castellan/account-' || n, false, 'run_' || n, now()
-    from generate_series(0, ${accounts - 1}) n`
+    from generate_series(0, ${accounts - 1}) n`,
+  // Most sleep; a hundredth is looked at within the next five minutes.
+  sessions: `
+    insert into sessions (id, account_id, title, status, ephemeral, created_at, updated_at, state, version, sandbox, look_at,
+      fresh, attempt)
+    select ${sessionIdOf("n")}, ${idOf(`(case n % 10 when 0 then 0 else 1 + (n - n / 10) % ${accounts - 1} end)`)},
+      'session ' || n, 'running', n % 20 = 7, now() - interval '90 days' * (${sandboxes} - n) / ${sandboxes}, now(),
+      case n % 100 when 3 then 'active' else 'hibernated' end, 5, 'ses_' || n,
+      case n % 100 when 3 then now() + interval '5 minutes' * (hashint4(n) & 1023) / 1024 end, false, 0
+    from generate_series(1, ${sandboxes}) n`,
+  events: `
+    insert into events (account_id, type, sandbox, session, at)
+    select account_id, 'session.' || state, sandbox, id, created_at from sessions order by created_at`
 })
 
 /** Fills the tables and says how long it took. */
@@ -83,3 +99,6 @@ export const digestOf = (database: Database, number: number) =>
 
 export const sandboxOf = async (database: Database, number: number) =>
   SandboxName.make(await only(database, nameOf(String(number))))
+
+export const sessionOf = async (database: Database, number: number) =>
+  SessionId.make(await only(database, sessionIdOf(String(number))))

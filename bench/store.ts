@@ -1,5 +1,6 @@
 /**
- * What the stores cost in a database with a million sandboxes of 100,000 accounts, one of which has a tenth of them:
+ * What the stores cost in a database with a million sandboxes, sessions and events of 100,000 accounts, one of which has
+ * a tenth of them:
  * `npm run bench:store`, with the whole plans if `-- --plans` is added, smaller with `-- --rows 10000`.
  */
 import * as Db from "@castellan/adapters/postgres/Db.ts"
@@ -13,7 +14,10 @@ import { CurrentActor } from "@castellan/domain/identity/CurrentActor.ts"
 import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
 import { PlatformAdmin } from "@castellan/domain/identity/PlatformAdmin.ts"
 import { type Cursor, cursorAfter } from "@castellan/domain/Page.ts"
+import { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
+import { EventCursor } from "@castellan/domain/sandbox/SandboxEvent.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
+import { SessionStore } from "@castellan/domain/session/SessionStore.ts"
 import * as given from "@castellan/testkit/given.ts"
 import { DateTime, Effect, Layer, Redacted } from "effect"
 import { SecureRandom } from "effect/crypto"
@@ -53,12 +57,14 @@ const measure = Effect.fnUntraced(function* () {
   )
   const ask = <A>(run: () => Promise<A>) => Effect.promise(run)
 
-  heading(`${rows} sandboxes of ${rows / 10} accounts, one of which has a tenth of them`)
+  heading(`${rows} sandboxes, sessions and events of ${rows / 10} accounts, one of which has a tenth of them`)
   yield* ask(() => filled.fill(database, rows, (line) => console.log(line)))
 
   const accounts = yield* AccountStore
   const environments = yield* EnvironmentStore
   const identities = yield* IdentityStore
+  const sessions = yield* SessionStore
+  const events = yield* EventStore
 
   const scopeOf = (number: number) =>
     Effect.map(
@@ -89,6 +95,8 @@ const measure = Effect.fnUntraced(function* () {
     return accounts.add(scope, new AccountSandbox({ ...rest, name, account: scope.account }), rows)
   }
   const name = yield* ask(() => filled.sandboxOf(database, rows - 1000))
+  const session = yield* ask(() => filled.sessionOf(database, rows - 1000))
+  const middle = EventCursor.make(String(rows / 2))
   const digest = KeyDigest.make(yield* ask(() => filled.digestOf(database, 7)))
   const few = 3
   const [smallMiddle, smallLast] = [yield* cursorAt(small, 0.5, few), yield* cursorAt(small, 1, few)]
@@ -111,6 +119,11 @@ const measure = Effect.fnUntraced(function* () {
     "list kept, big account": accounts.listKept(big, pageSize),
     "list unneeded snapshots": environments.listUnneeded(now, ago(1), pageSize),
     "totals, first page": accounts.totals(proof, { limit: pageSize, cursor: null }),
+    "list sessions, big account": sessions.list(big, { limit: pageSize, cursor: null }),
+    "get a session": sessions.get(big, session),
+    "claim due sessions": sessions.claimDue(DateTime.add(now, { minutes: 2 }), now, pageSize),
+    "read events, big account, middle": events.read(big, middle, pageSize),
+    "latest event, big account": events.latest(big),
     "record what was seen": accounts.see(big, [{ name, status: "stopped", expiresAt: null, reason: null }]),
     "live count and add, small account": Effect.suspend(() => add(small)),
     "live count and add, big account": Effect.suspend(() => add(big))
