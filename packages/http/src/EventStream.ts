@@ -3,6 +3,7 @@ import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import type { EventStore, PlacedEvent } from "@castellan/domain/sandbox/EventStore.ts"
 import { EventCursor } from "@castellan/domain/sandbox/SandboxEvent.ts"
 import { DateTime, Effect, Option, Schema, Stream } from "effect"
+import type { EventBody } from "./api/Events.ts"
 import * as ServerSent from "./ServerSent.ts"
 
 /** How long a reader waits who has read everything there is. */
@@ -17,6 +18,12 @@ const isCursor = Schema.is(EventCursor)
 export const cursorAfter = (lastEventId: string | undefined): EventCursor | null =>
   isCursor(lastEventId) ? lastEventId : null
 
+/**
+ * What is said where there is no more to tell for now. It has no data, so that browsers show it to nobody; but they keep
+ * its id, and whoever loses the connection before the first event misses none.
+ */
+const writeNow = (cursor: EventCursor | null): string => ServerSent.writeEmpty("now", cursor ?? undefined)
+
 const writeEvent = ({ cursor, event }: PlacedEvent): string =>
   ServerSent.write(
     event.type,
@@ -26,17 +33,25 @@ const writeEvent = ({ cursor, event }: PlacedEvent): string =>
       sessionId: event.session,
       reason: event.reason,
       at: DateTime.formatIso(event.at)
-    },
+    } satisfies EventBody,
     cursor
   )
 
-/** The events after a cursor, and those to come. */
+interface Place {
+  readonly cursor: EventCursor | null
+  /** Whether it was said already that there are no more for now. */
+  readonly caughtUp: boolean
+}
+
+/** The events after a cursor, a word where there are no more, and those to come. */
 const follow = (store: EventStore["Service"], scope: AccountScope, after: EventCursor | null) =>
-  Stream.paginate(after, (cursor) =>
+  Stream.paginate({ cursor: after, caughtUp: false }, ({ caughtUp, cursor }: Place) =>
     Effect.gen(function* () {
       const events = yield* store.read(scope, cursor, batch)
-      if (events.length === 0) yield* Effect.sleep(pause)
-      return [events, Option.some(events.at(-1)?.cursor ?? cursor)] as const
+      const last = events.at(-1)
+      if (last !== undefined) return [events.map(writeEvent), Option.some({ cursor: last.cursor, caughtUp })] as const
+      if (caughtUp) yield* Effect.sleep(pause)
+      return [caughtUp ? [] : [writeNow(cursor)], Option.some({ cursor, caughtUp: true })] as const
     })
   )
 
@@ -46,7 +61,7 @@ export const respond = (
   after: EventCursor | null,
   lost: Effect.Effect<void>
 ) =>
-  ServerSent.respond(Stream.map(follow(store, scope, after), writeEvent), {
+  ServerSent.respond(follow(store, scope, after), {
     what: "what happens to sandboxes",
     broken: { error: "The events can't be read any further", code: "events_broken" },
     lost

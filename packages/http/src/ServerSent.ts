@@ -9,6 +9,10 @@ const heartbeat = "15 seconds"
 export const write = (event: string, data: unknown, id?: string): string =>
   `${id === undefined ? "" : `id: ${id}\n`}event: ${event}\ndata: ${JSON.stringify(data)}\n\n`
 
+/** An event with a name and no data, which browsers don't show; they keep its id. */
+export const writeEmpty = (event: string, id?: string): string =>
+  `${id === undefined ? "" : `id: ${id}\n`}event: ${event}\n\n`
+
 const accessLost = write("error", { error: "Access denied to specified account_id", code: "access_denied" })
 
 export interface ServerSentOptions {

@@ -56,7 +56,8 @@ export class WebApi extends Context.Service<
         >()
         const keys = yield* ApiKeys
         const app = yield* Server.make(options)
-        const handler = HttpEffect.toWebHandler(Effect.provide(app, context))
+        // What is streamed goes by the same clock, too.
+        const handler = HttpEffect.toWebHandlerWith(context)(Effect.provide(app, context))
         const fetch = (request: Request) => Effect.promise((signal) => handler(new Request(request, { signal })))
         const asking =
           (read: (response: Response) => Promise<string>): Ask =>
