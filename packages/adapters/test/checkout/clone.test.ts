@@ -1,0 +1,273 @@
+/** Real git in real sandboxes: how a repository that anyone may read comes into a home directory. */
+import { Checkouts } from "@castellan/domain/repo/Checkouts.ts"
+import { BranchName, type CommitId, firstBranch, Repo, RepoName, RepoOwner } from "@castellan/domain/repo/Repo.ts"
+import { RepoHost, type Right } from "@castellan/domain/repo/RepoHost.ts"
+import * as RepoUrl from "@castellan/domain/repo/RepoUrl.ts"
+import { Command } from "@castellan/domain/sandbox/Command.ts"
+import { Sandboxes } from "@castellan/domain/sandbox/Sandboxes.ts"
+import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
+import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import type { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
+import type { Content } from "@castellan/testkit/contracts/RepoHost.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { Duration, Effect, Fiber, Layer, Option, Stream } from "effect"
+import { SecureRandom } from "effect/crypto"
+import { author as newAuthor } from "../git/author.ts"
+import { publish } from "../git/publish.ts"
+import { besideOthers } from "../git-local/temporary.ts"
+import { local as provider } from "../local/temporary.ts"
+
+/** Bytes that were sent into sandboxes, one number for each bundle. */
+const sent: Array<number> = []
+
+const counting = Layer.effect(
+  RepoHost,
+  Effect.map(RepoHost, (real) => ({
+    ...real,
+    fetch: (repo: Repo, branch: BranchName | null, have: ReadonlyArray<CommitId>, right: Right) =>
+      Effect.map(
+        real.fetch(repo, branch, have, right),
+        Option.map((found) => {
+          const at = sent.push(0) - 1
+          const counted = Stream.map((piece: Uint8Array) => {
+            sent[at]! += piece.length
+            return piece
+          })
+          return { ...found, bundle: Option.map(found.bundle, counted) }
+        })
+      )
+  }))
+)
+
+const world = Checkouts.layer.pipe(
+  Layer.provideMerge(Sandboxes.layer),
+  Layer.provideMerge(counting),
+  Layer.provideMerge(Layer.mergeAll(provider(), besideOthers)),
+  Layer.provide(SecureRandom.layerWebCrypto)
+)
+
+const begun = Effect.fnUntraced(function* (from?: SnapshotId) {
+  const sandbox = SandboxName.make(`sbx_${SecureRandom.uuidV4Unsafe().replaceAll("-", "")}`)
+  const lifetime = Duration.minutes(5)
+  yield* (yield* SandboxProvider).create({ name: sandbox, from: Option.fromUndefinedOr(from), lifetime })
+  return sandbox
+})
+
+/** What a shell prints in the sandbox. */
+const inside = Effect.fnUntraced(function* (sandbox: SandboxName, script: string) {
+  const command = new Command({ command: "sh", args: ["-ec", script], cwd: null, env: {} })
+  const { end, stderr, stdout } = yield* (yield* Sandboxes).run(sandbox, command, Duration.minutes(1))
+  assert.strictEqual(end.exitCode, 0, `${script}\n${stderr}`)
+  return stdout
+})
+
+/** A public repository without commits, and somebody who works on it. */
+const published = Effect.gen(function* () {
+  const author = yield* newAuthor
+  const name = RepoName.make(`t-${SecureRandom.uuidV4Unsafe()}`)
+  const repo = new Repo({ owner: RepoOwner.make("somebody"), name })
+  const url = RepoUrl.urlOf((yield* RepoHost).supports.publicUrl, repo)
+  const checkouts = yield* Checkouts
+  return {
+    url,
+    put: Effect.fnUntraced(function* (
+      files: Readonly<Record<string, Content>>,
+      { branch = "main", parents = [] }: { readonly branch?: string; readonly parents?: ReadonlyArray<CommitId> } = {}
+    ) {
+      const commit = yield* author.commit(files, parents)
+      yield* publish(repo, yield* author.bundle({ [branch]: commit }))
+      return commit
+    }),
+    clone: (sandbox: SandboxName, branch: string | null = null) =>
+      checkouts.clone(sandbox, repo, {
+        branch: branch === null ? null : BranchName.make(branch),
+        right: "anyone",
+        url
+      })
+  }
+})
+
+const many = (count: number, text: string) =>
+  Object.fromEntries(Array.from({ length: count }, (_, n) => [`many/${n % 50}/file-${n}`, `${text} ${n}\n`]))
+
+const clean = (branch: string) =>
+  `On branch ${branch}\nYour branch is up to date with 'origin/${branch}'.\n\nnothing to commit, working tree clean\n`
+
+describe("A clone into a new sandbox", () => {
+  it.live("has every file of the branch, and is what git takes for an ordinary clone", () =>
+    Effect.gen(function* () {
+      const { clone, put, url } = yield* published
+      const pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+      const submodule = "0123456789abcdef0123456789abcdef01234567" as CommitId
+      const files = {
+        ...many(2000, "text"),
+        "grüße 字": "odd",
+        link: { link: "grüße 字" },
+        ".gitattributes": "*.bin filter=lfs diff=lfs merge=lfs -text\n",
+        "large.bin": pointer,
+        ".gitmodules": '[submodule "sub"]\n\tpath = sub\n\turl = https://example.com/sub\n',
+        sub: { submodule }
+      }
+      const commit = yield* put(files)
+      const sandbox = yield* begun()
+      // As if a program for large files were set up, and not there; and as if git were to care for submodules.
+      yield* inside(
+        sandbox,
+        "git init -q; git config filter.lfs.required true; git config filter.lfs.process nothing-of-that-name; git config submodule.recurse true"
+      )
+      assert.deepStrictEqual(yield* clone(sandbox), { branch: firstBranch, commit })
+      const files2 =
+        "git ls-files many | wc -l; find many -type f | wc -l; cat many/49/file-1999; cat link; ls sub; cat large.bin"
+      assert.strictEqual(
+        (yield* inside(sandbox, files2)).replaceAll(" ", ""),
+        `2000\n2000\ntext1999\nodd${pointer}`.replaceAll(" ", "")
+      )
+      const lfs = "git -c filter.lfs.process= -c filter.lfs.required=false"
+      assert.strictEqual(yield* inside(sandbox, `${lfs} status`), clean("main"))
+      assert.strictEqual(
+        yield* inside(sandbox, "git remote get-url origin; git rev-parse @{upstream}"),
+        `${url}\n${commit}\n`
+      )
+      const left =
+        "ls .git | grep -v lock | grep -e castellan -e HEAD -e bundle; git for-each-ref refs/castellan/cloning"
+      assert.strictEqual(yield* inside(sandbox, left), "HEAD\n")
+      assert.deepStrictEqual(yield* clone(sandbox), { branch: firstBranch, commit })
+      assert.strictEqual(yield* inside(sandbox, `${lfs} status`), clean("main"))
+    }).pipe(Effect.scoped, Effect.provide(world))
+  )
+
+  it.live("keeps a file that stands in the way, whatever ignores it, and says which", () =>
+    Effect.gen(function* () {
+      const { clone, put } = yield* published
+      const commit = yield* put({ a: "1", ".npmrc": "theirs", "d/x": "1" })
+      for (const [path, obstacle] of [
+        ["a", "a"],
+        [".npmrc", ".npmrc"],
+        ["d", "d"]
+      ] as const) {
+        const sandbox = yield* begun()
+        yield* inside(sandbox, `printf precious > ${path}`)
+        assert.deepInclude(yield* Effect.flip(clone(sandbox)), {
+          _tag: "CheckoutFailed",
+          reason: `A file in the sandbox stands in the way of the repository's: ${obstacle}`
+        })
+        assert.strictEqual(
+          yield* inside(sandbox, `cat ${path}; ls -A | grep -vx -e .git -e ${path} || true`),
+          "precious"
+        )
+        yield* inside(sandbox, `rm ${path}`)
+        assert.strictEqual((yield* clone(sandbox)).commit, commit)
+        assert.strictEqual(yield* inside(sandbox, "git status"), clean("main"))
+      }
+    }).pipe(Effect.scoped, Effect.provide(world))
+  )
+
+  it.live("of an empty repository is a branch to begin with", () =>
+    Effect.gen(function* () {
+      const { clone, put, url } = yield* published
+      const sandbox = yield* begun()
+      const commit = yield* put({ a: "1" })
+      yield* put({ a: "1" }, { branch: "only", parents: [commit] })
+      // The end of a branch's name, or its beginning, is none.
+      for (const branch of ["onl", "nly"]) {
+        const reason = "The repository has no such branch"
+        assert.deepInclude(yield* Effect.flip(clone(sandbox, branch)), { _tag: "CheckoutFailed", reason })
+      }
+      const host = yield* RepoHost
+      const repo = new Repo({ owner: host.supports.owner, name: RepoName.make("empty") })
+      yield* host.ensure(repo)
+      const other = yield* begun()
+      const checkouts = yield* Checkouts
+      for (let again = 0; again < 2; again++) {
+        const cloned = yield* checkouts.clone(other, repo, { branch: null, right: "service", url })
+        assert.deepStrictEqual(cloned, { branch: firstBranch, commit: null })
+      }
+      assert.strictEqual(
+        yield* inside(other, "git symbolic-ref HEAD; git remote get-url origin"),
+        `refs/heads/main\n${url}\n`
+      )
+    }).pipe(Effect.scoped, Effect.provide(world))
+  )
+})
+
+describe("A clone into a sandbox made from an older one", () => {
+  const older = Effect.gen(function* () {
+    const one = yield* published
+    const root = yield* one.put(many(2000, "text"))
+    const files = { ...many(2000, "text"), edited: "1\n", gone: "1\n", ".gitignore": "/built/\n" }
+    const first = yield* one.put(files, { parents: [root] })
+    const sandbox = yield* begun()
+    yield* one.clone(sandbox)
+    yield* inside(
+      sandbox,
+      "echo 'by a setup' | tee edited > made; git branch deep; git branch other/older; mkdir built node_modules; echo x | tee built/x > node_modules/x; git add made"
+    )
+    const { id } = yield* (yield* SandboxProvider).snapshot(sandbox)
+    return { ...one, root, first, id }
+  })
+
+  it.live("goes forward to the head with what is new, and keeps what a setup made beside the files", () =>
+    Effect.gen(function* () {
+      const { clone, first, id, put } = yield* older
+      const whole = sent.at(-1)!
+      const files = { ...many(2000, "text"), edited: "2\n", new: "2\n", ".gitignore": "/built/\n" }
+      const second = yield* put(files, { parents: [first] })
+      const sandbox = yield* begun(id)
+      assert.deepStrictEqual(yield* clone(sandbox), { branch: firstBranch, commit: second })
+      assert.isBelow(sent.at(-1)!, whole / 10)
+      const seen = "cat edited new made built/x node_modules/x; [ ! -e gone ]; git status --porcelain"
+      assert.strictEqual(yield* inside(sandbox, seen), "2\n2\nby a setup\nx\nx\n?? made\n")
+    }).pipe(Effect.scoped, Effect.provide(world))
+  )
+
+  it.live("goes to another branch than the one in it, with what is new alone, and whatever its name", () =>
+    Effect.gen(function* () {
+      const { clone, id, put, root } = yield* older
+      const whole = sent.at(-1)!
+      for (const branch of ["other", "deep/er"]) {
+        const commit = yield* put({ ...many(2000, "text"), aside: `${branch}\n` }, { branch, parents: [root] })
+        const sandbox = yield* begun(id)
+        assert.deepStrictEqual(yield* clone(sandbox, branch), { branch: BranchName.make(branch), commit })
+        assert.isBelow(sent.at(-1)!, whole / 10)
+        const seen = "git status -sb; cat aside; [ ! -e edited ] && git rev-parse refs/heads/main^ main@{upstream}^"
+        const first = `## ${branch}...origin/${branch}\n?? built/\n?? made\n${branch}\n`
+        assert.strictEqual(yield* inside(sandbox, seen), `${first}${root}\n${root}\n`)
+      }
+    }).pipe(Effect.scoped, Effect.provide(world))
+  )
+})
+
+describe("A clone that is cut off", () => {
+  it.live("in the middle of writing files is made whole by the next, and costs no file that is not its own", () =>
+    Effect.gen(function* () {
+      const { clone, put } = yield* published
+      const first = yield* put({ ...many(1000, "old"), gone: "1" })
+      const sandbox = yield* begun()
+      yield* clone(sandbox)
+      yield* inside(sandbox, "echo mine > mine")
+      const second = yield* put({ ...many(2000, "new"), more: "1" }, { parents: [first] })
+      for (const delay of [20, 60, 120, 180, 250, 350, 500]) {
+        const fiber = yield* Effect.forkChild(clone(sandbox))
+        yield* Effect.sleep(delay)
+        yield* Fiber.interrupt(fiber)
+      }
+      assert.strictEqual((yield* clone(sandbox)).commit, second)
+      assert.strictEqual(
+        yield* inside(sandbox, "git status --porcelain; cat more many/30/file-1030"),
+        "?? mine\n1new 1030\n"
+      )
+      // As a kill leaves it: some written, one of them half, and git's notes of before.
+      yield* inside(
+        sandbox,
+        `git reset -q --hard ${first}; git update-ref refs/castellan/cloning ${second}
+         mkdir -p many/30; printf ha > many/30/file-1030; printf half > more; rm gone; : > .git/index.lock`
+      )
+      const third = yield* put({ ...many(2000, "new"), more: "2", most: "3" }, { parents: [second] })
+      assert.strictEqual((yield* clone(sandbox)).commit, third)
+      assert.strictEqual(
+        yield* inside(sandbox, "git status --porcelain; cat mine more most many/30/file-1030"),
+        "?? mine\nmine\n23new 1030\n"
+      )
+    }).pipe(Effect.scoped, Effect.provide(world))
+  )
+})

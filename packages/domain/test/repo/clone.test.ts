@@ -1,0 +1,217 @@
+import { Checkouts } from "@castellan/domain/repo/Checkouts.ts"
+import { BranchName, type CommitId, firstBranch, Repo, RepoName, RepoOwner } from "@castellan/domain/repo/Repo.ts"
+import { RepoHost, RepoUnavailable, type Right } from "@castellan/domain/repo/RepoHost.ts"
+import { Sandboxes } from "@castellan/domain/sandbox/Sandboxes.ts"
+import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
+import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
+import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import type { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
+import { author as newAuthor } from "@castellan/testkit/fakes/MemoryAuthor.ts"
+import { MemoryRepos } from "@castellan/testkit/fakes/MemoryRepoHost.ts"
+import * as World from "@castellan/testkit/World.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { Duration, Effect, Layer, Option, Stream } from "effect"
+
+const one = SandboxName.make("sbx_one")
+const two = SandboxName.make("sbx_two")
+const feature = BranchName.make("feature")
+const repo = new Repo({ owner: RepoOwner.make("somebody"), name: RepoName.make("thing") })
+const own = new Repo({ owner: RepoOwner.make("castellan"), name: RepoName.make("own") })
+const url = "https://public.memory.test/somebody/thing"
+
+/** What the host was told is there already, once for each time it was asked for a branch. */
+const told: Array<ReadonlyArray<CommitId>> = []
+
+const host = Layer.effect(
+  RepoHost,
+  Effect.map(RepoHost, (real) => ({
+    ...real,
+    fetch: (of: Repo, branch: BranchName | null, have: ReadonlyArray<CommitId>, right: Right) => {
+      told.push(have)
+      return real.fetch(of, branch, have, right)
+    }
+  }))
+)
+
+const world = Layer.fresh(
+  Checkouts.layer.pipe(
+    Layer.provideMerge(Sandboxes.layer),
+    Layer.provideMerge(host),
+    Layer.provideMerge(World.layer),
+    Layer.provide(World.crypto)
+  )
+)
+
+const booted = (name: SandboxName, from?: SnapshotId) =>
+  Effect.flatMap(SandboxProvider, (provider) =>
+    provider.create({ name, from: Option.fromUndefinedOr(from), lifetime: Duration.minutes(30) })
+  )
+
+const files = Effect.fnUntraced(function* (name: SandboxName) {
+  const sandboxes = yield* Sandboxes
+  const found = yield* sandboxes.listFiles(name, SandboxPath.make("."), { recursive: true })
+  const kept = found.filter(({ path, type }) => type === "file" && !path.startsWith(".git/"))
+  const texts = yield* Effect.forEach(kept, ({ path }) =>
+    sandboxes.readFile(name, SandboxPath.make(path)).pipe(Stream.decodeText(), Stream.mkString)
+  )
+  return Object.fromEntries(kept.map(({ path }, index) => [path, texts[index]]))
+})
+
+const write = (name: SandboxName, path: string, text: string) =>
+  Effect.flatMap(Sandboxes, (sandboxes) =>
+    sandboxes.writeFile(name, SandboxPath.make(path), Stream.make(new TextEncoder().encode(text)))
+  )
+
+const clone = (name: SandboxName, branch: BranchName | null = null, right: Right = "anyone", of = repo) =>
+  Effect.flatMap(Checkouts, (checkouts) => checkouts.clone(name, of, { branch, right, url }))
+
+/** A sandbox that runs, and a public repository with a commit on `main`, and one on `feature` that goes on from it. */
+const begun = Effect.gen(function* () {
+  yield* booted(one)
+  const author = yield* newAuthor
+  const main = yield* author.commit({ a: "1", b: "1" })
+  const other = yield* author.commit({ a: "1", c: "1" }, [main])
+  const publish = Effect.fnUntraced(function* (branches: Readonly<Record<string, CommitId>>) {
+    yield* (yield* MemoryRepos).publish(repo, yield* author.bundle(branches))
+  })
+  yield* publish({ main, feature: other })
+  told.length = 0
+  return { author, main, other, publish }
+}).pipe(Effect.scoped)
+
+describe("A clone", () => {
+  it.effect("brings in the default branch if none is named, and leaves nothing of its way in behind", () =>
+    Effect.gen(function* () {
+      const { main } = yield* begun
+      assert.deepStrictEqual(yield* clone(one), { branch: firstBranch, commit: main })
+      assert.deepStrictEqual(yield* files(one), { a: "1", b: "1" })
+      const found = yield* (yield* Sandboxes).listFiles(one, SandboxPath.make(".git"), { recursive: true })
+      assert.notInclude(found.map(({ path }) => path).join(), "bundle")
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("brings in the branch that is named, and may be repeated", () =>
+    Effect.gen(function* () {
+      const { other } = yield* begun
+      for (let again = 0; again < 2; again++) {
+        assert.deepStrictEqual(yield* clone(one, feature), { branch: feature, commit: other })
+        assert.deepStrictEqual(yield* files(one), { a: "1", c: "1" })
+      }
+      assert.deepStrictEqual(told, [[], [other]])
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("of a sandbox made from an older clone goes forward to the head, of another branch too", () =>
+    Effect.gen(function* () {
+      const { author, main, other, publish } = yield* begun
+      yield* clone(one)
+      yield* write(one, "a", "changed by a setup")
+      yield* write(one, "made", "by a setup")
+      const snapshot = yield* (yield* SandboxProvider).snapshot(one)
+      const next = yield* author.commit({ a: "2", new: "2" }, [main])
+      yield* publish({ main: next })
+      told.length = 0
+      yield* booted(two, snapshot.id)
+      assert.deepStrictEqual(yield* clone(two), { branch: firstBranch, commit: next })
+      assert.deepStrictEqual(yield* files(two), { a: "2", new: "2", made: "by a setup" })
+      yield* (yield* SandboxProvider).remove(two)
+      yield* booted(two, snapshot.id)
+      assert.deepStrictEqual(yield* clone(two, feature), { branch: feature, commit: other })
+      assert.deepStrictEqual(yield* files(two), { a: "1", c: "1", made: "by a setup" })
+      // The host was told both times what is there.
+      assert.deepStrictEqual(told, [[main], [main]])
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("leaves a file that is not the repository's where it is, and says that it stands in the way", () =>
+    Effect.gen(function* () {
+      const { main } = yield* begun
+      yield* write(one, "b", "precious")
+      const failure = yield* Effect.flip(clone(one))
+      assert.deepInclude(failure, {
+        _tag: "CheckoutFailed",
+        reason: "A file in the sandbox stands in the way of the repository's: b"
+      })
+      assert.deepStrictEqual(yield* files(one), { b: "precious" })
+      yield* (yield* SandboxProvider).remove(one)
+      yield* booted(one)
+      assert.deepStrictEqual(yield* clone(one), { branch: firstBranch, commit: main })
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("of a branch that is not there fails with a sentence", () =>
+    Effect.gen(function* () {
+      yield* begun
+      const failure = yield* Effect.flip(clone(one, BranchName.make("none")))
+      assert.deepInclude(failure, { _tag: "CheckoutFailed", reason: "The repository has no such branch" })
+      assert.deepStrictEqual(yield* files(one), {})
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("of an empty repository is a branch without a commit, on which the first files come out", () =>
+    Effect.gen(function* () {
+      yield* begun
+      yield* (yield* RepoHost).ensure(own)
+      assert.deepStrictEqual(yield* clone(one, null, "service", own), { branch: firstBranch, commit: null })
+      yield* write(one, "file", "1")
+      const author = { name: "Castellan", email: "castellan@noreply.invalid" }
+      const options = { branch: firstBranch, message: "Update sandbox files", author, title: "own" }
+      yield* (yield* Checkouts).sync(one, own, options)
+      const repos = yield* MemoryRepos
+      assert.deepStrictEqual([...repos.commit(own)!.files.keys()], ["file"])
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("finds what the right it is made in lets it see, and nothing else", () =>
+    Effect.gen(function* () {
+      yield* begun
+      yield* (yield* RepoHost).ensure(own)
+      for (const [of, right] of [
+        [own, "anyone"],
+        [repo, "service"]
+      ] as const) {
+        for (const branch of [null, firstBranch]) {
+          assert.strictEqual((yield* Effect.flip(clone(one, branch, right, of)))._tag, "RepoNotFound")
+        }
+      }
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("whose files go on to another repository takes all its commits along", () =>
+    Effect.gen(function* () {
+      const { main } = yield* begun
+      yield* clone(one)
+      yield* (yield* RepoHost).ensure(own)
+      const author = { name: "Castellan", email: "castellan@noreply.invalid" }
+      const options = { branch: firstBranch, message: "Update sandbox files", author, title: "own" }
+      assert.strictEqual(yield* (yield* Checkouts).sync(one, own, options), main)
+      assert.strictEqual((yield* MemoryRepos).commit(own)?.id, main)
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("that broke off on the way is made whole by the next", () =>
+    Effect.gen(function* () {
+      const { main } = yield* begun
+      const broken = new RepoUnavailable({ operation: "fetch", retryable: true, retryAfterMs: null, cause: "cut off" })
+      const once = Layer.effect(
+        RepoHost,
+        Effect.map(RepoHost, (real) => ({
+          ...real,
+          fetch: (...asked: Parameters<typeof real.fetch>) =>
+            Effect.map(
+              real.fetch(...asked),
+              Option.map((found) => ({
+                ...found,
+                bundle: Option.map(found.bundle, (bundle) => Stream.concat(Stream.take(bundle, 0), Stream.fail(broken)))
+              }))
+            )
+        }))
+      )
+      const breaking = Layer.fresh(Checkouts.layer).pipe(Layer.provide(once))
+      assert.strictEqual((yield* Effect.flip(Effect.provide(clone(one), breaking)))._tag, "RepoUnavailable")
+      assert.deepStrictEqual(yield* files(one), {})
+      assert.deepStrictEqual(yield* clone(one), { branch: firstBranch, commit: main })
+      assert.deepStrictEqual(yield* files(one), { a: "1", b: "1" })
+    }).pipe(Effect.provide(world))
+  )
+})
