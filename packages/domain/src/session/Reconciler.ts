@@ -126,13 +126,11 @@ const make = Effect.fnUntraced(function* (times: SessionTimes) {
   const seeTo = Effect.fnUntraced(
     function* (session: Session, sight: Sight) {
       const now = yield* DateTime.now
+      const whileLive = decide({ session, sight, live: true, now }, times)
+      const otherwise = decide({ session, sight, live: false, now }, times)
       // Runs are asked for only where the answer matters.
-      const first = decide({ session, sight, live: false, now }, times)
-      const need =
-        first._tag === "Hibernate" && (yield* isLive(session))
-          ? decide({ session, sight, live: true, now }, times)
-          : first
-      yield* meet(session, need)
+      const matters = whileLive._tag !== otherwise._tag
+      yield* meet(session, matters && (yield* isLive(session)) ? whileLive : otherwise)
     },
     (effect, session) =>
       effect.pipe(

@@ -55,7 +55,9 @@ export class SessionSandboxes extends Context.Service<
       reason: string | null
     ) => Effect.Effect<Session, SandboxUnavailable | Superseded>
     /** The sandbox, with more time if it would stop before whoever opens its session can have been idle. */
-    readonly lastsAWhile: (sandbox: Sandbox) => Effect.Effect<Sandbox, SandboxUnavailable>
+    readonly lastsAWhile: <A extends Pick<Sandbox, "expiresAt" | "name">>(
+      sandbox: A
+    ) => Effect.Effect<A | Sandbox, SandboxUnavailable>
     /** Until when a claim that is made now is taken to be alive. */
     readonly until: Effect.Effect<DateTime.Utc>
     /** Writes that the session is used now; none where it is no longer the one that was read. */
@@ -131,7 +133,7 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
       )
   })
 
-  const lastsAWhile = Effect.fnUntraced(function* (sandbox: Sandbox) {
+  const lastsAWhile = Effect.fnUntraced(function* <A extends Pick<Sandbox, "expiresAt" | "name">>(sandbox: A) {
     const wanted = DateTime.addDuration(yield* DateTime.now, Duration.sum(times.idle, times.margin))
     if (DateTime.isGreaterThan(sandbox.expiresAt, wanted)) return sandbox
     return yield* provider.extend(sandbox.name, times.extension).pipe(

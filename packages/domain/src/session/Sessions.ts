@@ -7,6 +7,7 @@ import { newNonce } from "../newNonce.ts"
 import type { Page, PageOf } from "../Page.ts"
 import { RepoHost } from "../repo/RepoHost.ts"
 import type { Command } from "../sandbox/Command.ts"
+import type { Sandbox } from "../sandbox/Sandbox.ts"
 import { SandboxName } from "../sandbox/SandboxName.ts"
 import { SandboxNotRunning, SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
 import { encodeInput } from "../task/CommandRun.ts"
@@ -15,7 +16,7 @@ import { TaskRuns } from "../task/TaskRuns.ts"
 import { uuidOf } from "../uuidOf.ts"
 import { ImageBuilds } from "./ImageBuilds.ts"
 import { lostReason, Move, stageOf } from "./Lifecycle.ts"
-import { Session, SessionId, type SessionStatus, unopened } from "./Session.ts"
+import { Lifecycle, Session, SessionId, type SessionStatus, unopened } from "./Session.ts"
 import { type RepoAccess, resolve } from "./SessionRepo.ts"
 import { SessionNotProvisioned, SessionSandboxes, type Up } from "./SessionSandboxes.ts"
 import { type SessionChange, SessionStore } from "./SessionStore.ts"
@@ -176,7 +177,8 @@ const make = Effect.fnUntraced(function* (repoAccess: RepoAccess) {
       ephemeral,
       createdAt: now,
       updatedAt: now,
-      lifecycle: unopened
+      // What is not meant to stay is looked at if nobody ever comes to open it.
+      lifecycle: ephemeral ? new Lifecycle({ ...unopened, lookAt: yield* held.until }) : unopened
     })
     const row = yield* store.add(scope, session)
     return Option.isSome(row) ? row.value : yield* Effect.die(new Error("a new session's id is another account's"))
@@ -290,6 +292,17 @@ const make = Effect.fnUntraced(function* (repoAccess: RepoAccess) {
     )
   })
 
+  /** What is to be written of a session whose sandbox does not run. Whoever brings it up finds out without our help. */
+  const newsOf = (session: Session, found: Option.Option<Sandbox>): Option.Option<Move> => {
+    const stage = stageOf(session)
+    if (Option.isSome(found)) {
+      return stage === "active" ? Option.some(Move.Sleep({ reason: found.value.reason })) : Option.none()
+    }
+    return session.lifecycle.fresh || stage === "restoring"
+      ? Option.none()
+      : Option.some(Move.Lose({ reason: lostReason }))
+  }
+
   const reconnect = Effect.fn("Sessions.reconnect")(function* (scope: AccountScope, id: SessionId) {
     const session = yield* get(scope, id)
     const name = session.lifecycle.sandbox
@@ -303,13 +316,8 @@ const make = Effect.fnUntraced(function* (repoAccess: RepoAccess) {
     if (Option.isSome(found) && found.value.status === "running") {
       return { session, status: stageOf(session) === "active" ? ("connected" as const) : ("expired" as const) }
     }
-    const known = Option.isNone(found)
-      ? session.lifecycle.fresh
-        ? Option.none<Session>()
-        : yield* held.move(session, Move.Lose({ reason: lostReason }))
-      : stageOf(session) === "active"
-        ? yield* held.move(session, Move.Sleep({ reason: found.value.reason }))
-        : Option.none<Session>()
+    const news = newsOf(session, found)
+    const known = Option.isNone(news) ? Option.none<Session>() : yield* held.move(session, news.value)
     return { session: Option.getOrElse(known, () => session), status: "expired" as const }
   })
 
@@ -358,9 +366,12 @@ const make = Effect.fnUntraced(function* (repoAccess: RepoAccess) {
   })
 
   const hibernate = Effect.fn("Sessions.hibernate")(function* (scope: AccountScope, id: SessionId) {
+    let begun = false
     while (true) {
-      const session = yield* get(scope, id)
+      const session: Session = yield* get(scope, id)
       const stage = stageOf(session)
+      // Whoever went on with it has stopped it, too; what was begun since then is not what we were asked to stop.
+      if (begun && stage !== "hibernating") return { session, stopped: true }
       switch (stage) {
         case "none":
         case "hibernated":
@@ -368,22 +379,17 @@ const make = Effect.fnUntraced(function* (repoAccess: RepoAccess) {
         case "failed":
           return { session, stopped: false }
         case "active": {
-          const begun = yield* held.move(
-            session,
-            Move.Hibernate({ until: yield* held.until, reason: "Its owner put it to sleep" })
-          )
-          if (Option.isNone(begun)) break
-          const asleep = yield* held.putToSleep(begun.value, null).pipe(
-            Effect.map(Option.some),
-            Effect.catchTag("Superseded", () => Effect.succeed(Option.none<Session>()))
-          )
-          if (Option.isSome(asleep)) return { session: asleep.value, stopped: true }
+          const until = yield* held.until
+          const mine = yield* held.move(session, Move.Hibernate({ until, reason: "Its owner put it to sleep" }))
+          if (Option.isNone(mine)) break
+          begun = true
+          yield* held.putToSleep(mine.value, null).pipe(Effect.catchTag("Superseded", () => Effect.void))
           break
         }
         case "provisioning":
         case "restoring":
         case "hibernating":
-          yield* Effect.ignore(goOnOrWait(session))
+          yield* goOnOrWait(session).pipe(Effect.catchTag("SessionNotProvisioned", () => Effect.void))
       }
     }
   })
@@ -401,8 +407,10 @@ const make = Effect.fnUntraced(function* (repoAccess: RepoAccess) {
     while (true) {
       const session = yield* get(scope, id)
       if (status === session.status) return session
-      if (status === "archived") yield* archive(session)
-      else if (session.status === "archived") yield* held.move(session, Move.Unarchive())
+      if (status === "archived") {
+        // Once it was put away it may be taken out again, by somebody else, before its sandbox has stopped.
+        if (Option.isSome(yield* archive(session))) return yield* get(scope, id)
+      } else if (session.status === "archived") yield* held.move(session, Move.Unarchive())
       else yield* store.change(scope, id, { status }, yield* DateTime.now)
     }
   })
@@ -423,8 +431,13 @@ const make = Effect.fnUntraced(function* (repoAccess: RepoAccess) {
     id: SessionId,
     wanted: { readonly command: Command; readonly timeout: Duration.Duration; readonly nonce: Option.Option<string> }
   ) {
-    // First the deadline moves, then the run is queued: who would put the sandbox to sleep sees one or the other.
-    const { lifecycle } = yield* recordActivity(scope, id)
+    // First the deadlines move, then the run is queued: who would put the sandbox to sleep sees one or the other.
+    const { lifecycle } = yield* whileActive(scope, id, (session, name, expiresAt) =>
+      held.lastsAWhile({ name, expiresAt }).pipe(
+        Effect.orElseSucceed(() => ({ expiresAt })),
+        Effect.flatMap((sandbox) => held.use(session, sandbox.expiresAt, true))
+      )
+    )
     const sandbox = lifecycle.sandbox!
     const { command, timeout } = wanted
     const input = encodeInput({ sandbox, command, timeoutMs: Duration.toMillis(timeout) })

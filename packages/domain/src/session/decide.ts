@@ -144,6 +144,9 @@ const whileHibernating = ({ now, sight }: Seen, times: SessionTimes): Need => {
   }
 }
 
+/** How long before the end a live run gets more time: a server may be away for so long without anything being lost. */
+const reserveOf = ({ checkEvery }: SessionTimes): Duration.Duration => Duration.times(checkEvery, 3)
+
 const whileActive = ({ live, now, session, sight }: Seen, times: SessionTimes): Need => {
   switch (sight._tag) {
     case "Unknown":
@@ -157,8 +160,10 @@ const whileActive = ({ live, now, session, sight }: Seen, times: SessionTimes): 
       const isIdle = DateTime.isLessThanOrEqualTo(idleAt, now)
       const endsAt = DateTime.subtractDuration(sight.expiresAt, times.margin)
       const isEnding = DateTime.isLessThanOrEqualTo(endsAt, now)
+      if (live && DateTime.isLessThanOrEqualTo(endsAt, DateTime.addDuration(now, reserveOf(times))))
+        return Need.Extend()
       if (!isIdle && !isEnding) return Need.Wait({ until: lookAtFor(times, idleAt, sight.expiresAt, now) })
-      if (live) return isEnding ? Need.Extend() : Need.Stay({ expiresAt: sight.expiresAt })
+      if (live) return Need.Stay({ expiresAt: sight.expiresAt })
       return Need.Hibernate({ reason: isIdle ? "Nobody used it for a while" : "Its time was nearly up" })
     }
   }

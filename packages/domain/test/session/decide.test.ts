@@ -17,13 +17,15 @@ const now = 10_000_000
 
 const minute = 60_000
 
-/** When an active session is idle, and when its sandbox ends, with the margin of 10 s at its edges. */
+/** When an active session is idle, and when its sandbox ends: on both sides of each edge. */
 const deadlines = {
   early: { idleAt: now + 3 * minute, expiresAt: now + 20 * minute },
   idle: { idleAt: now, expiresAt: now + 20 * minute },
   almostIdle: { idleAt: now + 1, expiresAt: now + 20 * minute },
   ending: { idleAt: now + 3 * minute, expiresAt: now + 10_000 },
   almostEnding: { idleAt: now + 3 * minute, expiresAt: now + 10_001 },
+  soon: { idleAt: now + 3 * minute, expiresAt: now + 3 * minute + 10_000 },
+  notSoon: { idleAt: now + 3 * minute, expiresAt: now + 3 * minute + 10_001 },
   both: { idleAt: now - minute, expiresAt: now - 1 }
 }
 type Deadline = keyof typeof deadlines
@@ -85,7 +87,9 @@ const inALease = Need.Wait({ until: at(now + minute) })
 const whileRunning: Record<Deadline, { readonly still: Need; readonly live: Need }> = {
   early: { still: Need.Wait({ until: at(now + minute) }), live: Need.Wait({ until: at(now + minute) }) },
   almostIdle: { still: Need.Wait({ until: at(now + 1) }), live: Need.Wait({ until: at(now + 1) }) },
-  almostEnding: { still: Need.Wait({ until: at(now + 1) }), live: Need.Wait({ until: at(now + 1) }) },
+  soon: { still: Need.Wait({ until: at(now + minute) }), live: Need.Extend() },
+  notSoon: { still: Need.Wait({ until: at(now + minute) }), live: Need.Wait({ until: at(now + minute) }) },
+  almostEnding: { still: Need.Wait({ until: at(now + 1) }), live: Need.Extend() },
   idle: {
     still: Need.Hibernate({ reason: "Nobody used it for a while" }),
     live: Need.Stay({ expiresAt: at(now + 20 * minute) })

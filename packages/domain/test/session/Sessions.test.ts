@@ -1,0 +1,792 @@
+import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
+import { firstBranch, Repo, RepoName, RepoOwner } from "@castellan/domain/repo/Repo.ts"
+import { Command } from "@castellan/domain/sandbox/Command.ts"
+import { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
+import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
+import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
+import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { Reconciler } from "@castellan/domain/session/Reconciler.ts"
+import type { Session, SessionId } from "@castellan/domain/session/Session.ts"
+import { Sessions } from "@castellan/domain/session/Sessions.ts"
+import { SessionStore } from "@castellan/domain/session/SessionStore.ts"
+import { TaskRunner } from "@castellan/domain/task/TaskRunner.ts"
+import { author } from "@castellan/testkit/fakes/MemoryAuthor.ts"
+import { MemoryRepos } from "@castellan/testkit/fakes/MemoryRepoHost.ts"
+import { MemorySandboxes } from "@castellan/testkit/fakes/MemorySandbox.ts"
+import * as given from "@castellan/testkit/given.ts"
+import * as World from "@castellan/testkit/World.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { DateTime, Duration, Effect, Exit, Fiber, Layer, Logger, Option, Stream } from "effect"
+import { TestClock } from "effect/testing"
+import { useCases } from "./useCases.ts"
+import { layer as weathered, Trouble, Weather } from "./Weather.ts"
+
+const world = useCases().pipe(
+  Layer.provideMerge(weathered),
+  Layer.provideMerge(World.layer),
+  Layer.provideMerge(Logger.layer([]))
+)
+
+const asked = { title: null, repo: null, organization: null, nonce: Option.none() }
+
+/** A new session of a new account. */
+const session = Effect.gen(function* () {
+  const scope = yield* given.scope
+  const { id } = yield* (yield* Sessions).create(scope, asked)
+  return { scope, id }
+})
+
+const open = (scope: AccountScope, id: SessionId) =>
+  Effect.flatMap(Sessions, (sessions) => sessions.open(scope, id, null))
+
+/** A new session that was opened. */
+const opened = Effect.gen(function* () {
+  const { id, scope } = yield* session
+  const { sandbox } = yield* open(scope, id)
+  return { scope, id, sandbox, name: sandbox.name }
+})
+
+const known = (scope: AccountScope, id: SessionId) =>
+  Effect.flatMap(SessionStore, (store) => Effect.map(store.get(scope, id), Option.getOrThrow))
+
+const stateOf = (scope: AccountScope, id: SessionId) => Effect.map(known(scope, id), ({ lifecycle }) => lifecycle.state)
+
+const path = SandboxPath.make("work.txt")
+const utf8 = new TextEncoder()
+
+const write = (name: SandboxName, text: string) =>
+  Effect.flatMap(SandboxProvider, (provider) => provider.writeFile(name, path, Stream.make(utf8.encode(text))))
+
+/** What is in a file; null where there is none. */
+const read = (name: SandboxName, at = path) =>
+  Effect.flatMap(SandboxProvider, (provider) =>
+    Stream.mkString(Stream.decodeText(provider.readFile(name, at))).pipe(
+      Effect.catchTag("FileNotFound", () => Effect.succeed(null))
+    )
+  )
+
+const statusOf = (name: SandboxName) =>
+  Effect.flatMap(SandboxProvider, (provider) =>
+    Effect.map(provider.find(name), (found) => Option.getOrUndefined(found)?.status)
+  )
+
+const eventsOf = (scope: AccountScope) =>
+  Effect.flatMap(EventStore, (store) =>
+    Effect.map(store.read(scope, null, 1000), (placed) => placed.map(({ event }) => event.type.replace("session.", "")))
+  )
+
+/** Lets what is under way go on, without time passing. */
+const aMoment = TestClock.adjust(0)
+
+/** Lets time pass, with reconcilers at work. */
+const pass = Effect.fnUntraced(function* (duration: Duration.Input, every: Duration.Input = "1 second") {
+  const reconciler = yield* Reconciler
+  const steps = Math.ceil(Duration.toMillis(duration) / Duration.toMillis(every))
+  for (let step = 0; step < steps; step++) {
+    yield* TestClock.adjust(every)
+    yield* Effect.forkChild(reconciler.pass)
+    yield* aMoment
+  }
+})
+
+const countOf = (method: string) =>
+  Effect.map(Weather, ({ calls }) => calls.filter((call) => call.method === method).length)
+
+const callsDuring = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.gen(function* () {
+    const { calls } = yield* Weather
+    const before = calls.length
+    yield* effect
+    return calls.slice(before).map(({ method }) => method)
+  })
+
+const sleep = (seconds: number) => new Command({ command: "sleep", args: [`${seconds}`], cwd: null, env: {} })
+
+const run = Effect.fnUntraced(function* (scope: AccountScope, id: SessionId, seconds: number) {
+  const wanted = { command: sleep(seconds), timeout: Duration.hours(24), nonce: Option.none() }
+  return yield* (yield* Sessions).run(scope, id, wanted)
+})
+
+const lifecycleOf = (session: Session) => {
+  const { hibernateAfter, sandboxExpiresAt } = session.lifecycle
+  return { hibernateAfter: hibernateAfter?.epochMilliseconds, sandboxExpiresAt: sandboxExpiresAt?.epochMilliseconds }
+}
+
+const minutes = (count: number) => count * 60_000
+
+/** A repository that anyone may read, with one file. */
+const repository = Effect.gen(function* () {
+  const writer = yield* author
+  const commit = yield* writer.commit({ "README.md": "hello" })
+  const repo = new Repo({ owner: RepoOwner.make("somebody"), name: RepoName.make("work") })
+  yield* (yield* MemoryRepos).publish(repo, yield* writer.bundle({ [firstBranch]: commit }))
+  return "https://public.memory.test/somebody/work"
+})
+
+const readme = SandboxPath.make("README.md")
+
+describe("Opening a session", () => {
+  it.effect("fifty times at once makes one sandbox, with one create, and all get it", () =>
+    Effect.gen(function* () {
+      const { id, scope } = yield* session
+      ;(yield* Weather).plan("create", Trouble.Slow({ before: 2000, after: 1000 }))
+      const all = yield* Effect.forkChild(
+        Effect.all(
+          Array.from({ length: 50 }, () => open(scope, id)),
+          { concurrency: "unbounded" }
+        )
+      )
+      for (let i = 0; i < 20; i++) yield* TestClock.adjust("250 millis")
+      const ups = yield* Fiber.join(all)
+      assert.strictEqual(new Set(ups.map(({ sandbox }) => `${sandbox.name} ${sandbox.incarnation}`)).size, 1)
+      assert.strictEqual(yield* countOf("create"), 1)
+      assert.deepStrictEqual((yield* MemorySandboxes).names(), [ups[0]!.sandbox.name])
+      assert.deepStrictEqual(yield* eventsOf(scope), ["created", "provisioning", "active"])
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("brings its repository in, on the default branch, and keeps it", () =>
+    Effect.gen(function* () {
+      const url = yield* repository
+      const { id, scope } = yield* session
+      const sessions = yield* Sessions
+      const { sandbox, session: up } = yield* sessions.open(scope, id, `${url}.git`)
+      assert.strictEqual(yield* read(sandbox.name, readme), "hello")
+      assert.strictEqual(up.lifecycle.branch, "main")
+      assert.strictEqual((yield* sessions.open(scope, id, url)).sandbox.incarnation, sandbox.incarnation)
+      const other = yield* Effect.flip(sessions.open(scope, id, `${url}er`))
+      assert.strictEqual(other._tag, "RepoDiffers")
+      const foreign = yield* Effect.flip(sessions.open(scope, id, "https://elsewhere.test/somebody/work"))
+      assert.strictEqual(foreign._tag, "RepoRefused")
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("that runs takes one look at its row, one at its provider, and one write", () =>
+    Effect.gen(function* () {
+      const { id, scope } = yield* opened
+      const asked: Array<string> = []
+      const real = yield* SessionStore
+      const store = Object.fromEntries(
+        Object.entries(real).map(([key, member]) => [
+          key,
+          (...args: ReadonlyArray<never>) => {
+            asked.push(key)
+            return (member as (...args: ReadonlyArray<never>) => unknown)(...args)
+          }
+        ])
+      ) as SessionStore["Service"]
+      const again = Layer.fresh(useCases()).pipe(Layer.provide(Layer.succeed(SessionStore, store)))
+      const provider = yield* callsDuring(Effect.provide(open(scope, id), again))
+      assert.deepStrictEqual([asked, provider], [["get", "take"], ["find"]])
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("while it is put to sleep waits for that, and wakes it with its files", () =>
+    Effect.gen(function* () {
+      const { id, name, sandbox, scope } = yield* opened
+      yield* write(name, "mine")
+      ;(yield* Weather).plan("stop", Trouble.Slow({ before: 3000, after: 2000 }))
+      const asleep = yield* Effect.forkChild((yield* Sessions).hibernate(scope, id))
+      yield* TestClock.adjust("1 second")
+      const reopened = yield* Effect.forkChild(open(scope, id))
+      yield* TestClock.adjust("3 seconds")
+      assert.strictEqual(yield* stateOf(scope, id), "hibernating")
+      yield* TestClock.adjust("2 seconds")
+      assert.isTrue((yield* Fiber.join(asleep)).stopped)
+      const up = yield* Fiber.join(reopened)
+      assert.notStrictEqual(up.sandbox.incarnation, sandbox.incarnation)
+      assert.deepStrictEqual([up.sandbox.name, yield* read(name)], [name, "mine"])
+      const slept = ["hibernating", "hibernated", "restoring", "active"]
+      assert.deepStrictEqual(yield* eventsOf(scope), ["created", "provisioning", "active", ...slept])
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("whose sandbox its provider has not, asleep or awake, makes a new one, and tells of the loss", () =>
+    Effect.gen(function* () {
+      const url = yield* repository
+      for (const asleep of [false, true]) {
+        const { id, scope } = yield* session
+        const sessions = yield* Sessions
+        const { sandbox } = yield* sessions.open(scope, id, url)
+        yield* write(sandbox.name, "mine")
+        if (asleep) yield* sessions.hibernate(scope, id)
+        yield* (yield* SandboxProvider).remove(sandbox.name)
+        const { sandbox: next } = yield* open(scope, id)
+        assert.strictEqual(next.name, sandbox.name)
+        assert.notStrictEqual(next.incarnation, sandbox.incarnation)
+        assert.deepStrictEqual([yield* read(next.name), yield* read(next.name, readme)], [null, "hello"])
+        assert.include(yield* eventsOf(scope), "lost")
+        assert.strictEqual((yield* eventsOf(scope)).at(-1), "active")
+      }
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("whose files are lost though its provider still shows it makes a new one, and tells of the loss once", () =>
+    Effect.gen(function* () {
+      const url = yield* repository
+      for (const asleep of [false, true]) {
+        const { id, scope } = yield* session
+        const sessions = yield* Sessions
+        const { sandbox } = yield* sessions.open(scope, id, url)
+        yield* write(sandbox.name, "mine")
+        if (asleep) yield* sessions.hibernate(scope, id)
+        yield* (yield* MemorySandboxes).lose(sandbox.name)
+        assert.strictEqual(yield* statusOf(sandbox.name), "stopped")
+        const { sandbox: next } = yield* open(scope, id)
+        assert.strictEqual(next.name, sandbox.name)
+        assert.deepStrictEqual([yield* read(next.name), yield* read(next.name, readme)], [null, "hello"])
+        assert.strictEqual((yield* eventsOf(scope)).filter((type) => type === "lost").length, 1)
+      }
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("that its provider stopped wakes it with its files, and a look before tells why it slept", () =>
+    Effect.gen(function* () {
+      const { id, name, scope } = yield* opened
+      yield* write(name, "mine")
+      yield* TestClock.adjust("40 minutes")
+      assert.strictEqual(yield* statusOf(name), "stopped")
+      yield* pass("1 second")
+      assert.strictEqual(yield* stateOf(scope, id), "hibernated")
+      const told = (yield* (yield* EventStore).read(scope, null, 100)).at(-1)!.event
+      assert.deepStrictEqual([told.type, told.reason], ["session.hibernated", "Its time was up"])
+      yield* open(scope, id)
+      assert.strictEqual(yield* read(name), "mine")
+      yield* TestClock.adjust("40 minutes")
+      yield* open(scope, id)
+      assert.deepStrictEqual([yield* read(name), yield* statusOf(name)], ["mine", "running"])
+      assert.notInclude(yield* eventsOf(scope), "lost")
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("whose sandbox has little time left gives it more, so that it lasts until it is idle", () =>
+    Effect.gen(function* () {
+      const { id, name, scope } = yield* opened
+      yield* TestClock.adjust("27 minutes")
+      const { sandbox, session } = yield* open(scope, id)
+      assert.isAtLeast(sandbox.expiresAt.epochMilliseconds, minutes(27 + 5))
+      assert.deepStrictEqual(session.lifecycle.sandboxExpiresAt, sandbox.expiresAt)
+      yield* pass("4 minutes", "10 seconds")
+      assert.strictEqual(yield* statusOf(name), "running")
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("after it failed tries again; whoever waited for the failed attempt shares its failure", () =>
+    Effect.gen(function* () {
+      const { id, scope } = yield* session
+      ;(yield* Weather).plan("create", Trouble.Refused({ after: 2000 }))
+      const waiting = yield* Effect.forkChild(
+        Effect.all(
+          Array.from({ length: 5 }, () => Effect.flip(open(scope, id))),
+          { concurrency: "unbounded" }
+        )
+      )
+      for (let i = 0; i < 20; i++) yield* TestClock.adjust("250 millis")
+      const failures = yield* Fiber.join(waiting)
+      assert.deepStrictEqual(new Set(failures.map(({ _tag }) => _tag)), new Set(["SessionNotProvisioned"]))
+      assert.strictEqual(yield* stateOf(scope, id), "failed")
+      assert.deepStrictEqual(yield* eventsOf(scope), ["created", "provisioning", "failed"])
+      yield* open(scope, id)
+      assert.deepStrictEqual((yield* eventsOf(scope)).slice(3), ["restoring", "active"])
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("that fails after its sandbox was made leaves nothing running", () =>
+    Effect.gen(function* () {
+      const { id, scope } = yield* session
+      const failure = yield* Effect.flip((yield* Sessions).open(scope, id, "https://public.memory.test/no/where"))
+      assert.strictEqual(failure._tag, "SessionNotProvisioned")
+      const { lifecycle } = yield* known(scope, id)
+      assert.deepStrictEqual(
+        [lifecycle.state, lifecycle.error, yield* statusOf(lifecycle.sandbox!)],
+        ["failed", "The repository does not exist, or may not be read", "stopped"]
+      )
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("that fails because an answer was lost leaves nothing running for long", () =>
+    Effect.gen(function* () {
+      const { id, scope } = yield* session
+      ;(yield* Weather).plan("create", Trouble.LostAnswer())
+      assert.strictEqual((yield* Effect.flip(open(scope, id)))._tag, "SessionNotProvisioned")
+      const name = (yield* known(scope, id)).lifecycle.sandbox!
+      assert.strictEqual(yield* statusOf(name), "running")
+      yield* pass("3 minutes", "10 seconds")
+      assert.deepStrictEqual([yield* stateOf(scope, id), yield* statusOf(name)], ["failed", "stopped"])
+      const { sandbox } = yield* open(scope, id)
+      assert.strictEqual(sandbox.name, name)
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("by somebody who goes away in the middle leaves a session that becomes active", () =>
+    Effect.gen(function* () {
+      const { id, scope } = yield* session
+      ;(yield* Weather).plan("create", Trouble.Slow({ before: 2000, after: 2000 }))
+      const client = yield* Effect.forkChild(open(scope, id))
+      yield* TestClock.adjust("1 second")
+      yield* Effect.forkChild(Fiber.interrupt(client))
+      yield* pass("5 seconds")
+      assert.strictEqual(yield* stateOf(scope, id), "active")
+      assert.strictEqual((yield* open(scope, id)).sandbox.status, "running")
+      assert.strictEqual(yield* countOf("create"), 1)
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("that somebody began and never finished is gone on with by the reconciler, or by the next who opens", () =>
+    Effect.gen(function* () {
+      for (const byReconciler of [true, false]) {
+        const { id, scope } = yield* session
+        const real = yield* SandboxProvider
+        const stuck = Layer.succeed(SandboxProvider, { ...real, find: () => Effect.die(new Error("killed")) })
+        yield* Effect.exit(Effect.provide(open(scope, id), Layer.fresh(useCases()).pipe(Layer.provide(stuck))))
+        assert.strictEqual(yield* stateOf(scope, id), "provisioning")
+        if (byReconciler) {
+          yield* pass("70 seconds")
+          assert.strictEqual(yield* stateOf(scope, id), "active")
+        } else {
+          yield* TestClock.adjust("61 seconds")
+          assert.strictEqual((yield* open(scope, id)).sandbox.status, "running")
+        }
+      }
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("of another account is forbidden, and of nobody not found", () =>
+    Effect.gen(function* () {
+      const { id, scope } = yield* opened
+      const other = yield* given.scope
+      const failure = yield* Effect.flip(open(other, id))
+      assert.deepStrictEqual(
+        [failure._tag, "owner" in failure ? failure.owner : null],
+        ["SessionForbidden", scope.account]
+      )
+      const nobodys = given.session(scope).id
+      assert.strictEqual((yield* Effect.flip(open(scope, nobodys)))._tag, "SessionNotFound")
+    }).pipe(Effect.provide(world))
+  )
+})
+
+describe("A session that is put away", () => {
+  it.effect("is not opened, and taken out again it is, with its files", () =>
+    Effect.gen(function* () {
+      const { id, name, scope } = yield* opened
+      const sessions = yield* Sessions
+      yield* write(name, "mine")
+      const put = yield* sessions.change(scope, id, { status: "archived" })
+      assert.deepStrictEqual(
+        [put.status, put.lifecycle.state, yield* statusOf(name)],
+        ["archived", "archived", "stopped"]
+      )
+      assert.strictEqual((yield* Effect.flip(open(scope, id)))._tag, "SessionArchived")
+      const out = yield* sessions.change(scope, id, { status: "running", title: "again" })
+      assert.deepStrictEqual([out.status, out.title, yield* statusOf(name)], ["running", "again", "stopped"])
+      yield* open(scope, id)
+      assert.strictEqual(yield* read(name), "mine")
+      const since = ["hibernating", "archived", "hibernated", "restoring", "active"]
+      assert.deepStrictEqual((yield* eventsOf(scope)).slice(3), since)
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("while it is brought up leaves nothing running, and whoever opened it hears that it was put away", () =>
+    Effect.gen(function* () {
+      for (const trouble of [Trouble.Slow({ before: 3000, after: 3000 }), Trouble.Slow({ before: 0, after: 6000 })]) {
+        const { id, scope } = yield* session
+        ;(yield* Weather).plan("create", trouble)
+        const opening = yield* Effect.forkChild(Effect.flip(open(scope, id)))
+        yield* TestClock.adjust("1 second")
+        yield* (yield* Sessions).change(scope, id, { status: "archived" })
+        assert.strictEqual(yield* stateOf(scope, id), "archived")
+        yield* TestClock.adjust("10 seconds")
+        assert.strictEqual((yield* Fiber.join(opening))._tag, "SessionArchived")
+        assert.strictEqual(yield* statusOf((yield* known(scope, id)).lifecycle.sandbox!), "stopped")
+      }
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("is stopped by the reconciler where its provider could not be reached", () =>
+    Effect.gen(function* () {
+      const { id, name, scope } = yield* opened
+      const weather = yield* Weather
+      weather.cut(true)
+      const put = yield* (yield* Sessions).change(scope, id, { status: "archived" })
+      assert.deepStrictEqual([put.status, put.lifecycle.state], ["archived", "hibernating"])
+      weather.cut(false)
+      assert.strictEqual((yield* Effect.flip(open(scope, id)))._tag, "SessionArchived")
+      yield* pass("2 minutes", "5 seconds")
+      assert.deepStrictEqual([yield* stateOf(scope, id), yield* statusOf(name)], ["archived", "stopped"])
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("and taken out again at once, while it is being stopped, sleeps and can be opened", () =>
+    Effect.gen(function* () {
+      const { id, name, scope } = yield* opened
+      const sessions = yield* Sessions
+      yield* write(name, "mine")
+      ;(yield* Weather).plan("stop", Trouble.Slow({ before: 3000, after: 3000 }))
+      yield* Effect.forkChild(sessions.change(scope, id, { status: "archived" }))
+      yield* TestClock.adjust("1 second")
+      yield* sessions.change(scope, id, { status: "completed" })
+      const opening = yield* Effect.forkChild(open(scope, id))
+      yield* pass("70 seconds")
+      const { session } = yield* Fiber.join(opening)
+      assert.deepStrictEqual([session.status, session.lifecycle.state], ["completed", "active"])
+      assert.strictEqual(yield* read(name), "mine")
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("without ever having been opened can be taken out again, and opened for the first time", () =>
+    Effect.gen(function* () {
+      const { id, scope } = yield* session
+      const sessions = yield* Sessions
+      yield* sessions.change(scope, id, { status: "archived" })
+      assert.strictEqual(yield* stateOf(scope, id), "archived")
+      yield* sessions.change(scope, id, { status: "running" })
+      assert.strictEqual(yield* stateOf(scope, id), null)
+      assert.deepStrictEqual(yield* callsDuring(pass("3 minutes", "30 seconds")), [])
+      yield* open(scope, id)
+      assert.strictEqual(yield* stateOf(scope, id), "active")
+    }).pipe(Effect.provide(world))
+  )
+})
+
+describe("Looking at a session", () => {
+  it.effect("asks its provider for nothing, and reconnecting only whether its sandbox is there", () =>
+    Effect.gen(function* () {
+      const { id, name, scope } = yield* opened
+      const sessions = yield* Sessions
+      yield* sessions.hibernate(scope, id)
+      assert.deepStrictEqual(yield* callsDuring(sessions.get(scope, id)), [])
+      assert.deepStrictEqual(yield* callsDuring(sessions.list(scope, { limit: 10, cursor: null })), [])
+      assert.deepStrictEqual(yield* callsDuring(sessions.reconnect(scope, id)), ["find"])
+      assert.deepStrictEqual([yield* stateOf(scope, id), yield* statusOf(name)], ["hibernated", "stopped"])
+      const { id: never } = yield* sessions.create(scope, asked)
+      assert.deepStrictEqual(yield* callsDuring(sessions.reconnect(scope, never)), [])
+      assert.strictEqual((yield* sessions.reconnect(scope, never)).status, "no_sandbox")
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("that runs says it is connected, and changes nothing", () =>
+    Effect.gen(function* () {
+      const { id, scope } = yield* opened
+      const before = yield* known(scope, id)
+      assert.strictEqual((yield* (yield* Sessions).reconnect(scope, id)).status, "connected")
+      assert.deepStrictEqual(yield* known(scope, id), before)
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("whose sandbox is gone writes that down, and whose provider can't be asked writes nothing", () =>
+    Effect.gen(function* () {
+      const { id, name, scope } = yield* opened
+      const sessions = yield* Sessions
+      const weather = yield* Weather
+      const before = yield* known(scope, id)
+      weather.cut(true)
+      assert.strictEqual((yield* sessions.reconnect(scope, id)).status, "connected")
+      assert.deepStrictEqual(yield* known(scope, id), before)
+      weather.cut(false)
+      yield* (yield* SandboxProvider).remove(name)
+      const gone = yield* sessions.reconnect(scope, id)
+      assert.deepStrictEqual([gone.status, gone.session.lifecycle.state], ["expired", "hibernated"])
+      assert.strictEqual((yield* eventsOf(scope)).at(-1), "lost")
+      assert.strictEqual((yield* sessions.reconnect(scope, id)).status, "expired")
+      assert.strictEqual((yield* eventsOf(scope)).filter((type) => type === "lost").length, 1)
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("gives up after fifteen seconds on a provider that does not answer", () =>
+    Effect.gen(function* () {
+      const { id, scope } = yield* opened
+      ;(yield* Weather).plan("find", Trouble.Slow({ before: minutes(5), after: 0 }))
+      const looking = yield* Effect.forkChild((yield* Sessions).reconnect(scope, id))
+      yield* TestClock.adjust("14 seconds")
+      assert.isUndefined(looking.pollUnsafe())
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual((yield* Fiber.join(looking)).status, "connected")
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("while it is brought back does not get into the way of that, whatever it finds", () =>
+    Effect.gen(function* () {
+      const { id, name, scope } = yield* opened
+      const sessions = yield* Sessions
+      yield* sessions.hibernate(scope, id)
+      yield* (yield* SandboxProvider).remove(name)
+      ;(yield* Weather).plan("find", Trouble.Slow({ before: 0, after: 2000 }))
+      const opening = yield* Effect.forkChild(open(scope, id))
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual((yield* sessions.reconnect(scope, id)).status, "expired")
+      yield* TestClock.adjust("2 seconds")
+      assert.strictEqual((yield* Fiber.join(opening)).session.lifecycle.state, "active")
+    }).pipe(Effect.provide(world))
+  )
+})
+
+describe("The deadlines of a session", () => {
+  it.effect("move with its activity, with what it runs, and each time it is opened", () =>
+    Effect.gen(function* () {
+      const { id, scope } = yield* opened
+      const sessions = yield* Sessions
+      const deadline = Effect.map(known(scope, id), (session) => lifecycleOf(session).hibernateAfter)
+      assert.strictEqual(yield* deadline, minutes(5))
+      yield* TestClock.adjust("1 minute")
+      yield* sessions.recordActivity(scope, id)
+      assert.strictEqual(yield* deadline, minutes(6))
+      yield* TestClock.adjust("1 minute")
+      yield* open(scope, id)
+      assert.strictEqual(yield* deadline, minutes(7))
+      yield* TestClock.adjust("1 minute")
+      yield* run(scope, id, 1)
+      assert.strictEqual(yield* deadline, minutes(8))
+      yield* TestClock.adjust("1 minute")
+      yield* sessions.extend(scope, id, Duration.minutes(20))
+      assert.deepStrictEqual(lifecycleOf(yield* known(scope, id)), {
+        hibernateAfter: minutes(9),
+        sandboxExpiresAt: minutes(50)
+      })
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("are kept to: five minutes after its last use it sleeps, and no second earlier", () =>
+    Effect.gen(function* () {
+      const { id, name, scope } = yield* opened
+      yield* pass("4 minutes")
+      yield* (yield* Sessions).recordActivity(scope, id)
+      yield* pass("299 seconds")
+      assert.deepStrictEqual([yield* stateOf(scope, id), yield* statusOf(name)], ["active", "running"])
+      yield* pass("2 seconds")
+      assert.deepStrictEqual([yield* stateOf(scope, id), yield* statusOf(name)], ["hibernated", "stopped"])
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("are kept to: ten seconds before its provider would stop it, it sleeps", () =>
+    Effect.gen(function* () {
+      const { id, name, scope } = yield* opened
+      for (let minute = 0; minute < 29; minute++) {
+        yield* pass("1 minute", "10 seconds")
+        yield* (yield* Sessions).recordActivity(scope, id)
+      }
+      yield* pass("49 seconds")
+      assert.deepStrictEqual([yield* stateOf(scope, id), yield* statusOf(name)], ["active", "running"])
+      yield* pass("1 second")
+      assert.deepStrictEqual([yield* stateOf(scope, id), yield* statusOf(name)], ["hibernated", "stopped"])
+      const told = (yield* (yield* EventStore).read(scope, null, 100)).at(-2)!.event
+      assert.strictEqual(told.reason, "Its time was nearly up")
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("wait for a run that is live, which gives the sandbox more time, but no more than it needs", () =>
+    Effect.gen(function* () {
+      const { id, name, scope } = yield* opened
+      yield* run(scope, id, 2 * 60 * 60)
+      yield* pass("119 minutes", "5 seconds")
+      assert.deepStrictEqual([yield* stateOf(scope, id), yield* statusOf(name)], ["active", "running"])
+      const end = lifecycleOf(yield* known(scope, id)).sandboxExpiresAt!
+      assert.isAbove(end, minutes(119))
+      assert.isBelow(end, minutes(119 + 31))
+      yield* pass("7 minutes", "5 seconds")
+      assert.deepStrictEqual([yield* stateOf(scope, id), yield* statusOf(name)], ["hibernated", "stopped"])
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("don't wait for a run that has ended", () =>
+    Effect.gen(function* () {
+      const { id, scope } = yield* opened
+      yield* run(scope, id, 30)
+      yield* pass("301 seconds")
+      assert.strictEqual(yield* stateOf(scope, id), "hibernated")
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("don't wait for ever for a run that nobody ever ended", () =>
+    Effect.gen(function* () {
+      const { id, name, scope } = yield* opened
+      // A task that nobody works on stays as it is.
+      yield* (yield* TaskRunner).enqueue(given.run(scope, { sandbox: name, at: yield* nowAt }))
+      yield* pass("24 hours", "1 minute")
+      assert.deepStrictEqual([yield* stateOf(scope, id), yield* statusOf(name)], ["active", "running"])
+      yield* pass("90 minutes", "1 minute")
+      assert.deepStrictEqual([yield* stateOf(scope, id), yield* statusOf(name)], ["hibernated", "stopped"])
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("don't stop what is queued just before its time is up", () =>
+    Effect.gen(function* () {
+      const { id, name, scope } = yield* opened
+      for (let minute = 0; minute < 29; minute++) {
+        yield* TestClock.adjust("1 minute")
+        yield* (yield* Sessions).recordActivity(scope, id)
+      }
+      yield* TestClock.adjust("55 seconds")
+      yield* run(scope, id, 30)
+      yield* pass("20 seconds")
+      assert.deepStrictEqual([yield* stateOf(scope, id), yield* statusOf(name)], ["active", "running"])
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("are of no use to a session that does not run", () =>
+    Effect.gen(function* () {
+      const { id, scope } = yield* opened
+      const sessions = yield* Sessions
+      yield* sessions.hibernate(scope, id)
+      for (const failure of [
+        yield* Effect.flip(sessions.recordActivity(scope, id)),
+        yield* Effect.flip(sessions.extend(scope, id, Duration.minutes(1))),
+        yield* Effect.flip(run(scope, id, 1))
+      ])
+        assert.strictEqual(failure._tag, "SandboxNotRunning")
+      assert.strictEqual(yield* stateOf(scope, id), "hibernated")
+    }).pipe(Effect.provide(world))
+  )
+})
+
+const nowAt = Effect.map(
+  Effect.clockWith((clock) => clock.currentTimeMillis),
+  (millis) => DateTime.makeUnsafe(millis)
+)
+
+describe("Putting a session to sleep", () => {
+  it.effect("tells whether there was anything to stop, and may be repeated", () =>
+    Effect.gen(function* () {
+      const { id, name, scope } = yield* opened
+      const sessions = yield* Sessions
+      assert.isTrue((yield* sessions.hibernate(scope, id)).stopped)
+      assert.strictEqual(yield* statusOf(name), "stopped")
+      assert.isFalse((yield* sessions.hibernate(scope, id)).stopped)
+      const { id: never } = yield* sessions.create(scope, asked)
+      assert.isFalse((yield* sessions.hibernate(scope, never)).stopped)
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("says so where its provider can't be reached, also when it is asked again", () =>
+    Effect.gen(function* () {
+      const { id, name, scope } = yield* opened
+      const sessions = yield* Sessions
+      const weather = yield* Weather
+      weather.cut(true)
+      assert.strictEqual((yield* Effect.flip(sessions.hibernate(scope, id)))._tag, "SandboxUnavailable")
+      const again = yield* Effect.forkChild(Effect.exit(sessions.hibernate(scope, id)))
+      for (let second = 0; second < 180; second++) yield* TestClock.adjust("1 second")
+      assert.isDefined(again.pollUnsafe())
+      assert.isTrue(Exit.isFailure(yield* Fiber.join(again)))
+      weather.cut(false)
+      yield* pass("2 minutes", "5 seconds")
+      assert.deepStrictEqual([yield* stateOf(scope, id), yield* statusOf(name)], ["hibernated", "stopped"])
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("does nothing to a run of its sandbox that began after it was asked for", () =>
+    Effect.gen(function* () {
+      const { id, name, scope } = yield* opened
+      ;(yield* Weather).plan("stop", Trouble.Slow({ before: 100_000, after: 0 }))
+      // Whoever asked is not heard of any more: its claim lapses while its call is still on its way.
+      const real = yield* SessionStore
+      const mute = Layer.succeed(SessionStore, { ...real, postpone: () => Effect.never })
+      yield* Effect.forkDetach(
+        Effect.flatMap(Sessions, (sessions) => sessions.hibernate(scope, id)).pipe(
+          Effect.provide(Layer.fresh(useCases()).pipe(Layer.provide(mute)))
+        )
+      )
+      yield* TestClock.adjust("1 second")
+      yield* pass("65 seconds")
+      assert.strictEqual(yield* stateOf(scope, id), "hibernated")
+      yield* open(scope, id)
+      yield* pass("60 seconds")
+      assert.deepStrictEqual([yield* stateOf(scope, id), yield* statusOf(name)], ["active", "running"])
+    }).pipe(Effect.provide(world))
+  )
+})
+
+describe("A session for once", () => {
+  const nonce = Option.some("abcdefghjkmnpqrstvwx")
+
+  it.effect("has its repository, is on no list, and goes for good when it is idle", () =>
+    Effect.gen(function* () {
+      const url = yield* repository
+      const scope = yield* given.scope
+      const sessions = yield* Sessions
+      const { sandbox, session } = yield* sessions.openOnce(scope, url, Option.none())
+      assert.strictEqual(yield* read(sandbox.name, readme), "hello")
+      assert.deepStrictEqual((yield* sessions.list(scope, { limit: 10, cursor: null })).rows, [])
+      yield* pass("10 minutes", "10 seconds")
+      assert.deepStrictEqual((yield* MemorySandboxes).names(), [])
+      assert.strictEqual((yield* Effect.flip(sessions.get(scope, session.id)))._tag, "SessionNotFound")
+      assert.strictEqual((yield* eventsOf(scope)).at(-1), "removed")
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("asked for again after its answer was lost is the same", () =>
+    Effect.gen(function* () {
+      const url = yield* repository
+      const scope = yield* given.scope
+      const sessions = yield* Sessions
+      const first = yield* sessions.openOnce(scope, url, nonce)
+      const again = yield* sessions.openOnce(scope, url, nonce)
+      assert.deepStrictEqual([again.session.id, again.sandbox], [first.session.id, first.sandbox])
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("that could not be brought up goes, too, and so does one that nobody came to open", () =>
+    Effect.gen(function* () {
+      const scope = yield* given.scope
+      const sessions = yield* Sessions
+      const failing = sessions.openOnce(scope, "https://public.memory.test/no/where", nonce)
+      assert.strictEqual((yield* Effect.flip(failing))._tag, "SessionNotProvisioned")
+      const store = yield* SessionStore
+      const killed = Layer.succeed(SessionStore, { ...store, take: () => Effect.die(new Error("killed")) })
+      const url = yield* repository
+      yield* Effect.flatMap(Sessions, (sessions) => sessions.openOnce(scope, url, Option.none())).pipe(
+        Effect.provide(Layer.fresh(useCases()).pipe(Layer.provide(killed))),
+        Effect.exit
+      )
+      yield* pass("10 minutes", "10 seconds")
+      assert.deepStrictEqual((yield* MemorySandboxes).names(), [])
+      assert.strictEqual((yield* eventsOf(scope)).filter((type) => type === "removed").length, 2)
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("that is being removed is not brought up again by whoever asks for it late", () =>
+    Effect.gen(function* () {
+      const url = yield* repository
+      const scope = yield* given.scope
+      const sessions = yield* Sessions
+      yield* sessions.openOnce(scope, url, nonce)
+      const weather = yield* Weather
+      weather.plan("remove", Trouble.Slow({ before: 10_000, after: 10_000 }))
+      yield* pass("305 seconds")
+      assert.strictEqual(yield* countOf("remove"), 1)
+      const late = yield* Effect.flip(sessions.openOnce(scope, url, nonce))
+      assert.strictEqual(late._tag, "SessionNotProvisioned")
+      yield* pass("60 seconds")
+      assert.deepStrictEqual((yield* MemorySandboxes).names(), [])
+      const { sandbox } = yield* sessions.openOnce(scope, url, nonce)
+      yield* pass("60 seconds")
+      assert.strictEqual(yield* statusOf(sandbox.name), "running")
+    }).pipe(Effect.provide(world))
+  )
+})
+
+describe("Asking for a session again after the answer was lost", () => {
+  it.effect("gives the same session, and the same run in it", () =>
+    Effect.gen(function* () {
+      const scope = yield* given.scope
+      const sessions = yield* Sessions
+      const wanted = { ...asked, nonce: Option.some("abcdefghjkmnpqrstvwx") }
+      const first = yield* sessions.create(scope, wanted)
+      assert.deepStrictEqual(yield* sessions.create(scope, { ...wanted, title: "another" }), first)
+      yield* open(scope, first.id)
+      const work = { command: sleep(1), timeout: Duration.minutes(1), nonce: Option.some("abcdefghjkmnpqrstvwz") }
+      const run = yield* sessions.run(scope, first.id, work)
+      assert.strictEqual((yield* sessions.run(scope, first.id, work)).id, run.id)
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("opens it with the sandbox that was made then", () =>
+    Effect.gen(function* () {
+      const { id, scope } = yield* session
+      ;(yield* Weather).plan("create", Trouble.LostAnswer())
+      yield* Effect.exit(open(scope, id))
+      yield* open(scope, id)
+      assert.strictEqual((yield* MemorySandboxes).names().length, 1)
+    }).pipe(Effect.provide(world))
+  )
+})

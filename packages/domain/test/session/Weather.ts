@@ -1,0 +1,116 @@
+/** What lies between a server and its provider: answers get lost, calls are late, come twice, or don't get through. */
+import { SandboxProvider, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { Context, Data, Effect, Layer } from "effect"
+
+/** What happens to one call. */
+export type Trouble = Data.TaggedEnum<{
+  /** It takes effect, and the answer is lost. */
+  LostAnswer: {}
+  /** It takes effect twice. */
+  Twice: {}
+  /** It takes effect after `before`, and is answered after `after`; both in milliseconds. */
+  Slow: { readonly before: number; readonly after: number }
+  /** The provider does not want to, and says so after `after`, in milliseconds. */
+  Refused: { readonly after: number }
+}>
+export const Trouble = Data.taggedEnum<Trouble>()
+
+export interface ProviderCall {
+  readonly method: string
+  readonly sandbox: string
+}
+
+export class Weather extends Context.Service<
+  Weather,
+  {
+    /** The calls so far, in their order. */
+    readonly calls: ReadonlyArray<ProviderCall>
+    /** The most calls that were under way at once. */
+    readonly most: () => number
+    /** What is to happen to the next call of a method that nothing is planned for yet. */
+    readonly plan: (method: string, trouble: Trouble) => void
+    /** Lets nothing through, or everything again. */
+    readonly cut: (isCut: boolean) => void
+    /** Forgets all that was planned. */
+    readonly clear: () => void
+  }
+>()("test/session/Weather") {}
+
+type Call = (...args: ReadonlyArray<unknown>) => Effect.Effect<unknown, unknown>
+
+const isAsked = (method: string) =>
+  [
+    "find",
+    "findMany",
+    "create",
+    "resume",
+    "stop",
+    "remove",
+    "extend",
+    "snapshot",
+    "snapshots",
+    "removeSnapshot"
+  ].includes(method)
+
+const make = (real: SandboxProvider["Service"]) => {
+  const calls: Array<ProviderCall> = []
+  const planned = new Map<string, Array<Trouble>>()
+  let isCut = false
+  let underWay = 0
+  let most = 0
+
+  const met = (method: string, trouble: Trouble | undefined, call: Effect.Effect<unknown, unknown>) => {
+    const unavailable = (retryable: boolean) => Effect.fail(new SandboxUnavailable({ operation: method, retryable }))
+    if (isCut) return unavailable(true)
+    switch (trouble?._tag) {
+      case undefined:
+        return call
+      case "LostAnswer":
+        return Effect.andThen(Effect.exit(call), unavailable(true))
+      case "Twice":
+        return Effect.andThen(Effect.exit(call), call)
+      case "Slow":
+        return Effect.flatMap(Effect.exit(Effect.delay(call, trouble.before)), (exit) =>
+          Effect.andThen(Effect.sleep(trouble.after), exit)
+        )
+      case "Refused":
+        return Effect.delay(unavailable(false), trouble.after)
+    }
+  }
+
+  const around =
+    (method: string, call: Call): Call =>
+    (...args) =>
+      Effect.suspend(() => {
+        const [given] = args
+        const sandbox = typeof given === "string" ? given : ((given as { name?: string }).name ?? "")
+        calls.push({ method, sandbox })
+        most = Math.max(most, ++underWay)
+        const trouble = planned.get(method)?.shift()
+        return Effect.ensuring(
+          met(method, trouble, call(...args)),
+          Effect.sync(() => void underWay--)
+        )
+      })
+
+  const provider = Object.fromEntries(
+    Object.entries(real).map(([key, member]) => [key, isAsked(key) ? around(key, member as Call) : member])
+  ) as SandboxProvider["Service"]
+
+  const weather = Weather.of({
+    calls,
+    most: () => most,
+    plan: (method, trouble) => void planned.set(method, [...(planned.get(method) ?? []), trouble]),
+    cut: (is) => {
+      isCut = is
+    },
+    clear: () => {
+      isCut = false
+      planned.clear()
+    }
+  })
+  return Context.make(SandboxProvider, provider).pipe(Context.add(Weather, weather))
+}
+
+/** The provider of the context, seen through the weather. */
+export const layer = Layer.effectContext(Effect.map(SandboxProvider, make))
