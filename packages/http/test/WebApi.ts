@@ -4,8 +4,8 @@ import type { Account } from "@castellan/domain/identity/Account.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import * as given from "@castellan/testkit/given.ts"
 import * as World from "@castellan/testkit/World.ts"
-import { Context, Effect, Layer, Redacted } from "effect"
-import { HttpEffect } from "effect/http"
+import { Context, Effect, Layer, Redacted, type Scope } from "effect"
+import { HttpEffect, type HttpServerRequest } from "effect/http"
 import * as Castellan from "@castellan/http/Castellan.ts"
 import * as Server from "@castellan/http/Server.ts"
 
@@ -57,7 +57,9 @@ export class WebApi extends Context.Service<
         const keys = yield* ApiKeys
         const app = yield* Server.make(options)
         // What is streamed goes by the same clock, too.
-        const handler = HttpEffect.toWebHandlerWith(context)(Effect.provide(app, context))
+        const handler = HttpEffect.toWebHandlerWith<never, HttpServerRequest.HttpServerRequest | Scope.Scope>(context)(
+          Effect.provide(app, context)
+        )
         const fetch = (request: Request) => Effect.promise((signal) => handler(new Request(request, { signal })))
         const asking =
           (read: (response: Response) => Promise<string>): Ask =>

@@ -7,6 +7,8 @@ import type { AdminsApi } from "../api/Admins.ts"
 import type { ApiKeysApi } from "../api/ApiKeys.ts"
 import type { HeldSandboxesApi } from "../api/HeldSandboxes.ts"
 import type { OrganizationsApi } from "../api/Organizations.ts"
+import type { SessionsApi } from "../api/Sessions.ts"
+import type { SessionSandboxApi } from "../api/SessionSandbox.ts"
 import type { SystemApi } from "../api/System.ts"
 import type { TaskRunsApi } from "../api/TaskRuns.ts"
 
@@ -47,3 +49,14 @@ export type OneSandbox = AnswerOf<typeof HeldSandboxesApi, "get">
 export type Files = AnswerOf<typeof HeldSandboxesApi, "files">
 export type WrittenFile = AnswerOf<typeof HeldSandboxesApi, "writeFile">
 export type NewSnapshot = AnswerOf<typeof HeldSandboxesApi, "snapshot">
+
+export type Sessions = AnswerOf<typeof SessionsApi, "list">
+export type OneSession = AnswerOf<typeof SessionsApi, "get">
+export type NewSession = AnswerOf<typeof SessionsApi, "create">
+export type OpenedSession = AnswerOf<typeof SessionSandboxApi, "open">
+export type SessionStatus = AnswerOf<typeof SessionSandboxApi, "status">
+export type Reconnected = AnswerOf<typeof SessionSandboxApi, "reconnect">
+export type ExtendedSession = AnswerOf<typeof SessionSandboxApi, "extend">
+export type AsleepSession = AnswerOf<typeof SessionSandboxApi, "hibernate">
+
+export type { EventBody } from "../api/Events.ts"

@@ -1,6 +1,7 @@
 /** Everything the command line can do. */
 import * as Command from "effect/cli/Command"
 import { accounts } from "./commands/accounts.ts"
+import { events } from "./commands/events.ts"
 import { health } from "./commands/health.ts"
 import { keys } from "./commands/keys.ts"
 import { orgs } from "./commands/orgs.ts"
@@ -9,6 +10,7 @@ import { runs } from "./commands/runs.ts"
 import { sandboxFiles } from "./commands/sandboxFiles.ts"
 import { wholeSandboxes } from "./commands/sandboxes.ts"
 import { serve } from "./commands/serve.ts"
+import { sessions } from "./commands/sessions.ts"
 import { exitCodesHelp } from "./ExitCode.ts"
 import { castellan } from "./Root.ts"
 
@@ -29,5 +31,5 @@ export const commands = castellan.pipe(
   ${exitCodesHelp}`
   ),
   Command.withExamples([{ command: "castellan sandboxes create -- node -p '6 * 7'" }]),
-  Command.withSubcommands([serve, accounts, orgs, keys, sandboxes, runs, health])
+  Command.withSubcommands([serve, accounts, orgs, keys, sandboxes, sessions, runs, events, health])
 )

@@ -42,3 +42,22 @@ export const noFollow = Flag.Boolean("no-follow").pipe(
   Flag.withDescription("Start it and leave it to itself"),
   Flag.withDefault(false)
 )
+
+const millisPer = { s: 1000, m: 60_000, min: 60_000, h: 3_600_000, d: 86_400_000 } as const
+
+const durationForm = "Expected a duration such as 90s, 30m or 2h"
+
+/** The milliseconds of a duration; 0 for what is none. */
+export const millisOf = (text: string): number => {
+  const match = /^(\d{1,6})\s*(s|m|min|h|d)$/.exec(text)
+  return match === null ? 0 : Number(match[1]) * millisPer[match[2] as keyof typeof millisPer]
+}
+
+/** How much longer something is to go on; `millisOf` knows how much that is. */
+export const duration = Argument.String("DURATION").pipe(
+  Argument.withDescription("How much longer, as 90s, 30m or 2h"),
+  Argument.withSchema(Schema.String.check(Schema.makeFilter((text) => millisOf(text) > 0 || durationForm)))
+)
+
+/** Where a command runs. */
+export const cwd = text("cwd", "PATH", "Where to run it; the sandbox's home if left out")

@@ -1,11 +1,20 @@
 /** Sandboxes as a whole: made, listed, shown, copied, ended. */
-import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
-import * as Schema from "effect/Schema"
 import { ask, path } from "../Client.ts"
 import { UsageRefused } from "../Failure.ts"
-import { account, commandLine, id, noFollow, page, requiredCommandLine, text } from "../flags.ts"
+import {
+  account,
+  commandLine,
+  cwd,
+  duration,
+  id,
+  millisOf,
+  noFollow,
+  page,
+  requiredCommandLine,
+  text
+} from "../flags.ts"
 import { followed } from "../follow.ts"
 import * as Output from "../Output.ts"
 import { orNone, pages } from "../pages.ts"
@@ -28,8 +37,6 @@ const shown = ({ sandbox }: Pick<OneSandbox, "sandbox">): string =>
   })
 
 const sandboxId = id("ID", "The sandbox's id")
-
-const cwd = text("cwd", "PATH", "Where to run it; the sandbox's home if left out")
 
 const create = Command.make(
   "create",
@@ -144,23 +151,11 @@ const fork = Command.make(
   Command.withExamples([{ command: "castellan sandboxes fork sbx_przh8wmwvnj7s0h78nq1" }])
 )
 
-const millisPer = { s: 1000, m: 60_000, min: 60_000, h: 3_600_000, d: 86_400_000 } as const
-
-const durationForm = "Expected a duration such as 90s, 30m or 2h"
-
-const millisOf = (text: string): number => {
-  const match = /^(\d{1,6})\s*(s|m|min|h|d)$/.exec(text)
-  return match === null ? 0 : Number(match[1]) * millisPer[match[2] as keyof typeof millisPer]
-}
-
 const extend = Command.make(
   "extend",
   {
     id: sandboxId,
-    duration: Argument.String("DURATION").pipe(
-      Argument.withDescription("How much longer, as 90s, 30m or 2h"),
-      Argument.withSchema(Schema.String.check(Schema.makeFilter((text) => millisOf(text) > 0 || durationForm)))
-    ),
+    duration,
     account
   },
   Effect.fnUntraced(function* ({ account, duration, id }) {
