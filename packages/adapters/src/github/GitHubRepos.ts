@@ -162,14 +162,15 @@ const make = (options: GitHubOptions) => {
   })
 }
 
-export const layer = (options: GitHubOptions): Layer.Layer<RepoHost> =>
+/** Repositories at GitHub, or at an Enterprise Server. */
+export const layer = (options: GitHubOptions): Layer.Layer<RepoHost, Git.GitMissing> =>
   Layer.effect(
     RepoHost,
     Effect.andThen(
-      Git.sweep,
+      Effect.andThen(Git.installed, Git.sweep),
       Effect.sync(() => make(options))
     )
   )
 
 /** As the environment says: GITHUB_TOKEN, GITHUB_ORG, GITHUB_URL and GITHUB_API_URL. */
-export const layerConfig: Layer.Layer<RepoHost, GitHubUnavailable> = Layer.unwrap(Effect.map(fromConfig, layer))
+export const layerConfig: Layer.Layer<RepoHost, Git.GitMissing | GitHubUnavailable> = Layer.unwrap(Effect.map(fromConfig, layer))
