@@ -1,4 +1,5 @@
 /** The adapter over GitHub's emulator. */
+import type { GitMissing } from "@castellan/adapters/git/Git.ts"
 import * as GitHubRepos from "@castellan/adapters/github/GitHubRepos.ts"
 import { RepoOwner } from "@castellan/domain/repo/Repo.ts"
 import type { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
@@ -13,7 +14,8 @@ export interface Emulated extends GitHubEmulator.EmulatorOptions {
 
 /** The adapter, and the emulator it speaks to. */
 export const emulated = ({ owner = "organization", timeout = "30 seconds", ...options }: Emulated = {}): Layer.Layer<
-  GitHubEmulator.GitHubEmulator | RepoHost
+  GitHubEmulator.GitHubEmulator | RepoHost,
+  GitMissing
 > =>
   Layer.unwrap(
     Effect.map(GitHubEmulator.GitHubEmulator, (github) =>
