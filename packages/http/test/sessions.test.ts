@@ -18,6 +18,14 @@ const repository = Effect.gen(function* () {
   return `${host.supports.url}/${repo.owner}/${repo.name}`
 })
 
+/** The sandboxes that there are, without those in which a base image is built. */
+const ofSessions = Effect.map(MemorySandboxes, (sandboxes) =>
+  sandboxes
+    .names()
+    .filter((name) => name.startsWith("ses_"))
+    .map(String)
+)
+
 /** An account with a session, and how to ask about it. */
 const holder = Effect.gen(function* () {
   const { ask, join } = yield* WebApi
@@ -58,7 +66,7 @@ describe("A session", () => {
       const { repoUrl: bound, sandboxId } = yield* session
       assert.strictEqual(bound, repoUrl)
       yield* open
-      assert.deepStrictEqual((yield* MemorySandboxes).names().map(String), [sandboxId])
+      assert.deepStrictEqual(yield* ofSessions, [sandboxId])
     }).pipe(Effect.provide(api))
   )
 
@@ -71,7 +79,7 @@ describe("A session", () => {
       )
       assert.deepStrictEqual(new Set(answers.map(({ status }) => status)), new Set([200]))
       assert.strictEqual(new Set(answers.map(({ json }) => json.createdAt)).size, 1)
-      assert.strictEqual((yield* MemorySandboxes).names().length, 1)
+      assert.strictEqual((yield* ofSessions).length, 1)
     }).pipe(Effect.provide(api))
   )
 
@@ -215,6 +223,32 @@ describe("A session", () => {
       const foreign = `${host.supports.url}/${host.supports.owner}/somebody-${other.account.id}`
       const { json, status } = yield* about("POST", "/api/sessions", { repoUrl: foreign })
       assert.deepStrictEqual([status, json.error], [400, "repoUrl must be a valid GitHub repository URL"])
+    }).pipe(Effect.provide(api))
+  )
+
+  it.effect("reads its organization's repositories for as long as its owner is a member", () =>
+    Effect.gen(function* () {
+      const { ask, join } = yield* WebApi
+      const [owner, member] = [yield* join(), yield* join()]
+      const made = yield* ask("POST", "/api/organizations", { key: owner.key, body: { name: "Analytical Engines" } })
+      const organizationId: string = made.json.organization.id
+      const members = `/api/organizations/${organizationId}/members`
+      yield* ask("POST", members, { key: owner.key, body: { accountId: member.account.id } })
+      yield* ask("POST", `${members}/accept`, { key: member.key })
+      const host = yield* RepoHost
+      const repo = new Repo({ owner: host.supports.owner, name: RepoName.make(`engines-${organizationId}`) })
+      yield* host.ensure(repo)
+      const repoUrl = `${host.supports.url}/${repo.owner}/${repo.name}`
+      const created = yield* ask("POST", "/api/sessions", { key: member.key, body: { repoUrl, organizationId } })
+      const sessionId: string = created.json.session.id
+      const open = ask("POST", "/api/sandbox", { key: member.key, body: { repoUrl, sessionId } })
+      assert.strictEqual((yield* open).status, 200)
+      yield* ask("DELETE", `${members}/${member.account.id}`, { key: owner.key })
+      for (const asleep of [false, true]) {
+        if (asleep) yield* ask("DELETE", `/api/sandbox?sessionId=${sessionId}`, { key: member.key })
+        const { json, status } = yield* open
+        assert.deepStrictEqual([status, json.error], [400, "repoUrl must be a valid GitHub repository URL"])
+      }
     }).pipe(Effect.provide(api))
   )
 

@@ -59,7 +59,7 @@ export class ImageBuilds extends Context.Service<
         })
 
       const requestFor = Effect.fn("ImageBuilds.requestFor")(function* (session: Session) {
-        const repo = held.repoOf(session)
+        const repo = yield* held.repoOf(session)
         if (session.ephemeral || Option.isNone(repo)) return
         const key = imageKeyOf(session, repo.value)
         if (!wantsBuild(yield* images.find(key), yield* DateTime.now)) return

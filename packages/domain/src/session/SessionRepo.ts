@@ -1,5 +1,7 @@
-import { Option } from "effect"
+import { Effect, Option } from "effect"
 import type { AccountId } from "../identity/Account.ts"
+import { AccountScope } from "../identity/AccountScope.ts"
+import type { IdentityStore } from "../identity/IdentityStore.ts"
 import type { HostSupport, Right } from "../repo/RepoHost.ts"
 import { Repo } from "../repo/Repo.ts"
 import * as RepoUrl from "../repo/RepoUrl.ts"
@@ -18,6 +20,16 @@ export type RepoAccess =
   | "owner"
   /** Only those that were made for its account or organization. */
   | "own"
+
+/** Whose repositories a session may read: its account's, and its organization's while that account is a member of it. */
+export const holdersOf = Effect.fnUntraced(function* (
+  identities: IdentityStore["Service"],
+  { account, organization }: { readonly account: AccountId; readonly organization: AccountId | null }
+) {
+  if (organization === null) return [account]
+  const membership = yield* identities.findMembership(AccountScope.ofOwner({ account }), organization)
+  return Option.exists(membership, ({ status }) => status === "active") ? [account, organization] : [account]
+})
 
 const madeFor =
   /-([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})$|^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})$/i

@@ -1,5 +1,6 @@
 import { Clock, Context, DateTime, Duration, Effect, Layer, Option, PubSub, Ref, Schema } from "effect"
 import { AccountScope } from "../identity/AccountScope.ts"
+import { IdentityStore } from "../identity/IdentityStore.ts"
 import { Checkouts, type SyncFailure } from "../repo/Checkouts.ts"
 import { RepoHost } from "../repo/RepoHost.ts"
 import type { BranchName } from "../repo/Repo.ts"
@@ -12,7 +13,7 @@ import { Withheld } from "../Withheld.ts"
 import { lookAtFor, type SessionTimes } from "./decide.ts"
 import { lostReason, Move, stageOf, Step } from "./Lifecycle.ts"
 import type { Session, SessionId } from "./Session.ts"
-import { type RepoAccess, resolve, type SessionRepo } from "./SessionRepo.ts"
+import { holdersOf, type RepoAccess, resolve, type SessionRepo } from "./SessionRepo.ts"
 import { SessionStore } from "./SessionStore.ts"
 
 /** Its sandbox could not be brought up; the session says so. */
@@ -23,6 +24,9 @@ export class SessionNotProvisioned extends Schema.TaggedError<SessionNotProvisio
 
 /** Somebody else went on with the session, or put it away: what was begun here no longer counts. */
 export class Superseded extends Schema.TaggedError<Superseded>()("Superseded", {}) {}
+
+/** The session may no longer read its repository. */
+class RepoForbidden extends Schema.TaggedError<RepoForbidden>()("RepoForbidden", {}) {}
 
 /** A session with its sandbox, which runs. */
 export interface Up {
@@ -45,8 +49,8 @@ export class SessionSandboxes extends Context.Service<
     readonly move: (session: Session, move: Move) => Effect.Effect<Option.Option<Session>>
     /** Completes when the session was changed in this process, or after a moment. */
     readonly awaitChange: (id: SessionId) => Effect.Effect<void>
-    /** The repository of a session, where it has one. */
-    readonly repoOf: (session: Session) => Option.Option<SessionRepo>
+    /** The repository of a session, where it has one that it may read. */
+    readonly repoOf: (session: Session) => Effect.Effect<Option.Option<SessionRepo>>
     /** Brings up the sandbox of a session that the caller has just begun to provision or restore. */
     readonly bringUp: (session: Session) => Effect.Effect<Up, SessionNotProvisioned | Superseded>
     /** Stops the sandbox of a session that the caller has just begun to put to sleep. */
@@ -77,6 +81,7 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
   const images = yield* BaseImages
   const checkouts = yield* Checkouts
   const host = yield* RepoHost
+  const identities = yield* IdentityStore
   const changes = yield* PubSub.unbounded<SessionId>()
 
   const until = Effect.map(DateTime.now, (now) => DateTime.addDuration(now, times.lease))
@@ -102,20 +107,17 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
     )
   }, Effect.scoped)
 
-  const repoOf = (session: Session) =>
-    session.repo === null
-      ? Option.none<SessionRepo>()
-      : resolve(host.supports, repoAccess, session.repo, [
-          session.account,
-          ...(session.organization === null ? [] : [session.organization])
-        ])
+  const repoOf = Effect.fnUntraced(function* (session: Session) {
+    if (session.repo === null) return Option.none<SessionRepo>()
+    return resolve(host.supports, repoAccess, session.repo, yield* holdersOf(identities, session))
+  })
 
   const created = Effect.fnUntraced(function* (session: Session, name: SandboxName) {
     const lifetime = times.lifetime
     const bare = provider
       .create({ name, from: Option.none(), lifetime })
       .pipe(Effect.catchTag("SnapshotGone", Effect.die))
-    const repo = repoOf(session)
+    const repo = yield* repoOf(session)
     if (Option.isNone(repo)) return yield* bare
     const key = imageKeyOf(session, repo.value)
     const current = Option.getOrNull(yield* images.find(key))?.current ?? null
@@ -173,8 +175,9 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
   })
 
   const brought = Effect.fnUntraced(function* (session: Session, name: SandboxName) {
-    const repo = session.lifecycle.fresh ? repoOf(session) : Option.none<SessionRepo>()
-    if (Option.isNone(repo)) return session.lifecycle.branch
+    if (!session.lifecycle.fresh || session.repo === null) return session.lifecycle.branch
+    const repo = yield* repoOf(session)
+    if (Option.isNone(repo)) return yield* new RepoForbidden()
     const { right, url } = repo.value
     const { branch } = yield* checkouts.clone(name, repo.value.repo, { branch: session.lifecycle.branch, right, url })
     return branch
@@ -262,7 +265,7 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
   return SessionSandboxes.of({ move, awaitChange, repoOf, bringUp, putToSleep, until, use, lastsAWhile })
 })
 
-type Failure = SyncFailure | SandboxUnavailable | SessionNotProvisioned
+type Failure = SyncFailure | SandboxUnavailable | SessionNotProvisioned | RepoForbidden
 
 const isFailure = (failure: Failure | Superseded): failure is Failure => failure._tag !== "Superseded"
 
@@ -271,6 +274,7 @@ const reasonOf = (failure: Failure): string => {
   switch (failure._tag) {
     case "CheckoutFailed":
       return failure.reason
+    case "RepoForbidden":
     case "RepoNotFound":
       return "The repository does not exist, or may not be read"
     case "RepoUnavailable":

@@ -3,6 +3,7 @@ import { Digest } from "effect/crypto/Digest"
 import { SecureRandom } from "effect/crypto/SecureRandom"
 import { AccountId } from "../identity/Account.ts"
 import type { AccountScope } from "../identity/AccountScope.ts"
+import { IdentityStore } from "../identity/IdentityStore.ts"
 import { newNonce } from "../newNonce.ts"
 import type { Page, PageOf } from "../Page.ts"
 import { RepoHost } from "../repo/RepoHost.ts"
@@ -17,7 +18,7 @@ import { uuidOf } from "../uuidOf.ts"
 import { ImageBuilds } from "./ImageBuilds.ts"
 import { lostReason, Move, stageOf } from "./Lifecycle.ts"
 import { Lifecycle, Session, SessionId, type SessionStatus, unopened } from "./Session.ts"
-import { type RepoAccess, resolve } from "./SessionRepo.ts"
+import { holdersOf, type RepoAccess, resolve } from "./SessionRepo.ts"
 import { SessionNotProvisioned, SessionSandboxes, type Up } from "./SessionSandboxes.ts"
 import { type SessionChange, SessionStore } from "./SessionStore.ts"
 
@@ -144,6 +145,7 @@ const make = Effect.fnUntraced(function* (repoAccess: RepoAccess) {
   const builds = yield* ImageBuilds
   const provider = yield* SandboxProvider
   const host = yield* RepoHost
+  const identities = yield* IdentityStore
   const runs = yield* TaskRuns
   const random = yield* SecureRandom
   const digest = yield* Digest
@@ -157,10 +159,10 @@ const make = Effect.fnUntraced(function* (repoAccess: RepoAccess) {
       : yield* new SessionNotFound({ id })
   })
 
-  const checked = (scope: AccountScope, organization: AccountId | null, url: string) => {
-    const mine = [scope.account, ...(organization === null ? [] : [organization])]
-    return Option.isSome(resolve(host.supports, repoAccess, url, mine)) ? Effect.void : Effect.fail(new RepoRefused())
-  }
+  const checked = Effect.fnUntraced(function* (scope: AccountScope, organization: AccountId | null, url: string) {
+    const mine = yield* holdersOf(identities, { account: scope.account, organization })
+    if (Option.isNone(resolve(host.supports, repoAccess, url, mine))) return yield* new RepoRefused()
+  })
 
   const add = Effect.fnUntraced(function* (scope: AccountScope, wanted: NewSession, ephemeral: boolean) {
     if (wanted.repo !== null) yield* checked(scope, wanted.organization, wanted.repo)
