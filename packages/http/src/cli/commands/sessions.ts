@@ -52,6 +52,10 @@ const shown = ({ session }: Pick<OneSession, "session">): string =>
 const until = (at: number | null | undefined, { serverTime }: Reconnected["lifecycle"]): string | undefined =>
   at === null || at === undefined ? undefined : span(Math.max(0, at - serverTime))
 
+/** Whether opening brings files back; no question while the sandbox runs. */
+const kept = (status: string, hasSnapshot: boolean): string | undefined =>
+  status === "active" || status === "connected" ? undefined : hasSnapshot ? "yes" : "no"
+
 const create = Command.make(
   "create",
   {
@@ -139,8 +143,8 @@ const status = Command.make(
       fields({
         status,
         state: lifecycle.state,
-        "files kept": hasSnapshot ? "yes" : "no",
         ...known({
+          "files kept": kept(status, hasSnapshot),
           "sleeps in": until(lifecycle.hibernateAfter, lifecycle),
           "time left": until(lifecycle.sandboxExpiresAt, lifecycle)
         }),
@@ -162,8 +166,7 @@ const reconnect = Command.make(
       fields({
         status,
         state: lifecycle.state,
-        "files kept": hasSnapshot ? "yes" : "no",
-        ...known({ "time left": until(expiresAt, lifecycle) })
+        ...known({ "files kept": kept(status, hasSnapshot), "time left": until(expiresAt, lifecycle) })
       })
     )
   })
