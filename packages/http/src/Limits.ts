@@ -8,7 +8,7 @@ import { RateLimited } from "./api/Statuses.ts"
 export interface LimitOptions {
   /** Requests of an account in a minute. */
   readonly requests: number
-  /** Sandboxes, setups and snapshots of an account that are begun in a minute. */
+  /** Sandboxes, sessions, setups and snapshots of an account that are begun in a minute, and sessions that are opened. */
   readonly creates: number
 }
 

@@ -266,6 +266,29 @@ describe("A session", () => {
     }).pipe(Effect.provide(api))
   )
 
+  it.effect("is begun and opened so often in a minute, and no more", () =>
+    Effect.gen(function* () {
+      const { about, id, open, repoUrl } = yield* holder
+      assert.strictEqual((yield* open).status, 200)
+      const requests: ReadonlyArray<readonly [string, unknown]> = [
+        ["/api/sessions", {}],
+        ["/api/sandbox", { repoUrl, sessionId: id }],
+        ["/api/sandbox", { repoUrl }]
+      ]
+      for (const [path, body] of requests) {
+        const { headers, json, status } = yield* about("POST", path, body)
+        assert.deepStrictEqual([status, json.code], [429, "rate_limited"], JSON.stringify(body))
+        assert.isNotNull(headers.get("retry-after"))
+      }
+      assert.strictEqual((yield* about("GET", "/api/sessions")).json.sessions.length, 1)
+      assert.strictEqual((yield* about("GET", `/api/sessions/${id}`)).status, 200)
+    }).pipe(
+      Effect.provide(
+        Layer.fresh(WebApi.layerWith({ limits: { requests: 100, creates: 2 } })).pipe(Layer.provideMerge(quiet))
+      )
+    )
+  )
+
   it.effect("is listed for its account, newest first, without those that were for once", () =>
     Effect.gen(function* () {
       const { about, id, repoUrl } = yield* holder

@@ -8,6 +8,7 @@ import { HttpApiBuilder } from "effect/http-api"
 import { Api } from "../api/Api.ts"
 import { RequestNonce } from "../api/Idempotent.ts"
 import { presentLifecycle } from "../api/SessionSandbox.ts"
+import { Limits } from "../Limits.ts"
 import { RequestArrival } from "../RequestArrival.ts"
 import { repoUrlChecked, sessionId } from "./Sessions.ts"
 
@@ -18,6 +19,7 @@ export const SessionSandboxHandlers = HttpApiBuilder.group(
   "sessionSandbox",
   Effect.fn(function* (handlers) {
     const sessions = yield* Sessions
+    const limits = yield* Limits
     const checkRepoUrl = yield* repoUrlChecked
     const { name: mode } = (yield* SandboxProvider).supports
 
@@ -25,6 +27,7 @@ export const SessionSandboxHandlers = HttpApiBuilder.group(
       open: Effect.fnUntraced(function* ({ payload }) {
         const scope = yield* AccountScope.own
         yield* checkRepoUrl(payload.repoUrl)
+        yield* limits.create(scope)
         const { sandbox, session } = payload.sessionId
           ? yield* sessions.open(scope, yield* sessionId(payload.sessionId), payload.repoUrl)
           : yield* sessions.openOnce(scope, payload.repoUrl, yield* RequestNonce)

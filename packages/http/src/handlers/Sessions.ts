@@ -14,6 +14,7 @@ import { commandIn } from "../api/NewCommand.ts"
 import { presentSession } from "../api/Sessions.ts"
 import { OrganizationHidden } from "../api/Statuses.ts"
 import { present } from "../api/TaskRuns.ts"
+import { Limits } from "../Limits.ts"
 
 const isSessionId = Schema.is(SessionId)
 
@@ -38,6 +39,7 @@ export const SessionsHandlers = HttpApiBuilder.group(
     const sessions = yield* Sessions
     const organizations = yield* Organizations
     const runs = yield* TaskRuns
+    const limits = yield* Limits
     const checkRepoUrl = yield* repoUrlChecked
 
     /** The organization, if the caller is a member of it. */
@@ -54,9 +56,11 @@ export const SessionsHandlers = HttpApiBuilder.group(
       create: Effect.fnUntraced(function* ({ payload: { organizationId = null, repoUrl = null, title = null } }) {
         if (repoUrl !== null) yield* checkRepoUrl(repoUrl)
         const organization = yield* joined(organizationId)
+        const scope = yield* AccountScope.own
+        yield* limits.create(scope)
         const nonce = yield* RequestNonce
         const wanted = { title, repo: repoUrl, organization, nonce }
-        return { session: presentSession(yield* sessions.create(yield* AccountScope.own, wanted)) }
+        return { session: presentSession(yield* sessions.create(scope, wanted)) }
       }),
       list: Effect.fnUntraced(function* ({ query: { cursor = null, limit = 20 } }) {
         const { next, rows } = yield* sessions.list(yield* AccountScope.own, { limit, cursor })
