@@ -65,6 +65,16 @@ export class BaseImages extends Context.Service<
         }
       })
 
+      /** Ends a builder that is no longer taken to be alive, and forgets it only then. */
+      const dismiss = Effect.fnUntraced(function* (
+        { builder, builderUntil, current, key }: BaseImage,
+        now: DateTime.Utc
+      ) {
+        if (builder === null || builderUntil === null || DateTime.isGreaterThan(builderUntil, now)) return
+        yield* clear(builder, current)
+        yield* store.dropBuilder(key, builder, now)
+      })
+
       const removeReplaced = Effect.fnUntraced(function* (image: BaseImage) {
         for (const snapshot of image.replaced) {
           yield* provider.removeSnapshot(snapshot)
@@ -98,6 +108,9 @@ export class BaseImages extends Context.Service<
         const until = DateTime.addDuration(now, lease)
         const staleBefore = DateTime.subtractDuration(now, rebuiltAfter)
         const { account, key } = wanted
+        // A claim forgets the builder before it, which must have left nothing by then.
+        const known = yield* store.find(key)
+        if (Option.isSome(known)) yield* dismiss(known.value, now)
         const before = yield* store.claim({ key, account, builder, until, staleBefore }, now)
         if (Option.isNone(before)) return Option.none<SnapshotId>()
         if (before.value.builder !== null) yield* Effect.ignore(clear(before.value.builder, before.value.current))
@@ -108,8 +121,11 @@ export class BaseImages extends Context.Service<
               const reason =
                 failure._tag === "ImageNotBuilt" ? failure.reason : "The sandbox's provider could not be reached"
               const retryAfter = DateTime.addDuration(yield* DateTime.now, pauseAfter(before.value.failures + 1))
-              yield* Effect.ignore(clear(builder, null))
-              yield* store.failed(key, builder, reason, retryAfter)
+              // What can't be removed now stays written down, until the claim has lapsed and it is removed with that.
+              yield* clear(builder, null).pipe(
+                Effect.andThen(store.failed(key, builder, reason, retryAfter)),
+                Effect.ignore
+              )
             })
           )
         )
@@ -129,13 +145,9 @@ export class BaseImages extends Context.Service<
         const unusedSince = DateTime.subtractDuration(now, unusedKept)
         const images = yield* store.listUnneeded(now, unusedSince, rowsAPass)
         for (const image of images) {
-          const { builder, builderUntil, current, key } = image
-          if (builder !== null && builderUntil !== null && DateTime.isLessThan(builderUntil, now)) {
-            yield* clear(builder, current)
-            yield* store.dropBuilder(key, builder, now)
-          }
-          yield* store.retire(key, unusedSince)
-          const retired = yield* store.find(key)
+          yield* dismiss(image, now)
+          yield* store.retire(image.key, unusedSince)
+          const retired = yield* store.find(image.key)
           if (Option.isSome(retired)) yield* removeReplaced(retired.value)
         }
         return images.length

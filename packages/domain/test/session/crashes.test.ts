@@ -1,0 +1,395 @@
+import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
+import { firstBranch, Repo, RepoName, RepoOwner } from "@castellan/domain/repo/Repo.ts"
+import { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
+import { ImageKey } from "@castellan/domain/sandbox/BaseImage.ts"
+import { BaseImages } from "@castellan/domain/sandbox/BaseImages.ts"
+import { BaseImageStore } from "@castellan/domain/sandbox/BaseImageStore.ts"
+import { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
+import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
+import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
+import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { Reconciler } from "@castellan/domain/session/Reconciler.ts"
+import type { SessionId } from "@castellan/domain/session/Session.ts"
+import { Sessions } from "@castellan/domain/session/Sessions.ts"
+import { SessionStore } from "@castellan/domain/session/SessionStore.ts"
+import { TaskRunner } from "@castellan/domain/task/TaskRunner.ts"
+import { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
+import { author } from "@castellan/testkit/fakes/MemoryAuthor.ts"
+import { MemoryRepos } from "@castellan/testkit/fakes/MemoryRepoHost.ts"
+import { MemorySandboxes } from "@castellan/testkit/fakes/MemorySandbox.ts"
+import * as Faults from "@castellan/testkit/Faults.ts"
+import * as given from "@castellan/testkit/given.ts"
+import * as World from "@castellan/testkit/World.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { DateTime, Duration, Effect, Fiber, Layer, Logger, Option, Stream } from "effect"
+import { TestClock } from "effect/testing"
+import { useCases } from "./useCases.ts"
+
+/** One life of the server over ports that outlive it, each behind a decorator that can end that life. */
+const life = Layer.fresh(
+  useCases().pipe(
+    Layer.provideMerge(
+      Layer.mergeAll(
+        Faults.around(SessionStore, "SessionStore"),
+        Faults.around(BaseImageStore, "BaseImageStore"),
+        Faults.around(SandboxProvider, "SandboxProvider"),
+        Faults.around(RepoHost, "RepoHost"),
+        Faults.around(TaskRunner, "TaskRunner"),
+        Faults.around(TaskRunStore, "TaskRunStore")
+      )
+    )
+  )
+)
+type Living = Layer.Success<typeof life | typeof world>
+
+const world = Layer.mergeAll(World.layer, Faults.Faults.layer, Logger.layer([]))
+
+const url = "https://public.memory.test/somebody/work"
+const repo = new Repo({ owner: RepoOwner.make("somebody"), name: RepoName.make("work") })
+const keyOf = ({ account }: AccountScope) => ImageKey.make(`${account}/somebody/work`)
+
+const publish = Effect.gen(function* () {
+  const writer = yield* author
+  const commit = yield* writer.commit({ "README.md": "hello" })
+  yield* (yield* MemoryRepos).publish(repo, yield* writer.bundle({ [firstBranch]: commit }))
+})
+
+/** Lets time pass, with the reconciler and the workers at work. */
+const pass = Effect.fnUntraced(function* (duration: Duration.Input, every: Duration.Input = "20 seconds") {
+  const { pass } = yield* Reconciler
+  for (let left = Duration.toMillis(duration); left > 0; left -= Duration.toMillis(every)) {
+    yield* Effect.forkChild(pass.pipe(Effect.exit, Effect.delay(1)))
+    yield* TestClock.adjust(every)
+  }
+})
+
+const create = Effect.fnUntraced(function* (scope: AccountScope) {
+  const wanted = { title: null, repo: url, organization: null, nonce: Option.none() }
+  return (yield* (yield* Sessions).create(scope, wanted)).id
+})
+
+const open = (scope: AccountScope, id: SessionId) =>
+  Effect.flatMap(Sessions, (sessions) => sessions.open(scope, id, null))
+
+const work = SandboxPath.make("work.txt")
+const readme = SandboxPath.make("README.md")
+
+const write = (name: SandboxName) =>
+  Effect.flatMap(SandboxProvider, (provider) =>
+    provider.writeFile(name, work, Stream.make(new TextEncoder().encode("mine")))
+  )
+
+interface Prepared {
+  readonly id: SessionId
+  readonly name: SandboxName
+}
+
+/** A session that is open, with a file in its sandbox. */
+const working = Effect.fnUntraced(function* (scope: AccountScope) {
+  const id = yield* create(scope)
+  const { sandbox } = yield* open(scope, id)
+  yield* write(sandbox.name)
+  return { id, name: sandbox.name }
+})
+
+const sleeping = Effect.fnUntraced(function* (scope: AccountScope) {
+  const session = yield* working(scope)
+  yield* (yield* Sessions).hibernate(scope, session.id)
+  return session
+})
+
+const textIn = (name: SandboxName, path: SandboxPath) =>
+  Effect.flatMap(SandboxProvider, (provider) =>
+    Stream.mkString(Stream.decodeText(provider.readFile(name, path))).pipe(
+      Effect.catchTag("FileNotFound", () => Effect.succeed(null))
+    )
+  )
+
+/**
+ * Kills a life of the server before and after each call of each port that `doing` makes, then lets `later` find out in
+ * another what is left. Gives the calls.
+ */
+const atEachStep = Effect.fnUntraced(function* <P, A, E, E1, E2>(options: {
+  readonly first: (scope: AccountScope) => Effect.Effect<P, E1, Living>
+  readonly doing: (scope: AccountScope, prepared: P) => Effect.Effect<A, E, Living>
+  readonly later: (scope: AccountScope, when: string, prepared: P) => Effect.Effect<void, E2, Living>
+}) {
+  const steps: Array<string> = []
+  for (let call = 0; ; call++) {
+    let reached = false
+    for (const moment of ["before", "after"] as const) {
+      yield* Effect.gen(function* () {
+        const faults = yield* Faults.Faults
+        const scope = yield* given.scope
+        yield* publish
+        const prepared = yield* Effect.provide(options.first(scope), life)
+        const before = faults.calls.length
+        faults.crashAt(before + call, moment)
+        yield* Effect.exit(Effect.provide(options.doing(scope, prepared), life))
+        reached = faults.calls.length > before + call
+        const step = faults.calls[before + call]
+        if (reached && moment === "before") steps.push(step!)
+        faults.heal()
+        const when = `killed ${moment} ${step}, call ${call}`
+        yield* TestClock.adjust("1 second")
+        yield* Effect.provide(options.later(scope, when, prepared), life)
+      }).pipe(Effect.provide(Layer.fresh(world)))
+    }
+    if (!reached) return steps
+  }
+})
+
+const isTransitional = (state: string | null) =>
+  state === "provisioning" || state === "restoring" || state === "hibernating"
+
+/** Nothing is on its way, what rests does not run, what is active does, and all there is at the provider has a row. */
+const isInOrder = Effect.fnUntraced(function* (scope: AccountScope, when: string) {
+  const provider = yield* SandboxProvider
+  const { rows } = yield* (yield* SessionStore).list(scope, { limit: 100, cursor: null })
+  const image = Option.getOrUndefined(yield* (yield* BaseImageStore).find(keyOf(scope)))
+  const names = [...rows.map(({ lifecycle }) => lifecycle.sandbox), image?.builder]
+  for (const name of (yield* MemorySandboxes).names()) assert.include(names, name, when)
+  for (const { lifecycle } of rows) {
+    assert.isFalse(isTransitional(lifecycle.state), `${when}: it is ${lifecycle.state}`)
+    if (lifecycle.sandbox === null) continue
+    const found = Option.getOrUndefined(yield* provider.find(lifecycle.sandbox))
+    const runs = found?.status === "running"
+    assert.strictEqual(runs, lifecycle.state === "active", `${when}: it is ${lifecycle.state}`)
+  }
+})
+
+/** As long as it takes those who are left to see to everything. */
+const settled = Effect.fnUntraced(function* (scope: AccountScope, when: string) {
+  yield* pass("6 minutes")
+  yield* isInOrder(scope, when)
+})
+
+const eventsOf = (scope: AccountScope) =>
+  Effect.flatMap(EventStore, (store) =>
+    Effect.map(store.read(scope, null, 1000), (placed) => placed.map(({ event }) => event.type))
+  )
+
+describe("Opening a session, when the server is killed at any step,", () => {
+  it.effect("for the first time, ends in one sandbox with its repository, at once or when it is opened again", () =>
+    Effect.gen(function* () {
+      for (const atOnce of [true, false]) {
+        const steps = yield* atEachStep({
+          first: create,
+          doing: open,
+          later: Effect.fnUntraced(function* (scope, when, id) {
+            if (!atOnce) yield* settled(scope, when)
+            const opening = yield* Effect.forkChild(open(scope, id))
+            for (let n = 0; n < 70 && opening.pollUnsafe() === undefined; n++) yield* TestClock.adjust("1 second")
+            const { sandbox } = yield* Fiber.join(opening)
+            assert.strictEqual(yield* textIn(sandbox.name, readme), "hello", when)
+            yield* isInOrder(scope, when)
+            yield* settled(scope, when)
+          })
+        })
+        assert.includeMembers(steps, [
+          "SessionStore.take",
+          "SandboxProvider.create",
+          "RepoHost.fetch",
+          "SandboxProvider.writeFile",
+          "SandboxProvider.start"
+        ])
+      }
+    })
+  )
+
+  it.effect("that sleeps, ends with its files", () =>
+    Effect.gen(function* () {
+      const steps = yield* atEachStep({
+        first: sleeping,
+        doing: (scope, { id }: Prepared) => open(scope, id),
+        later: Effect.fnUntraced(function* (scope, when, { id, name }: Prepared) {
+          yield* settled(scope, when)
+          yield* open(scope, id)
+          assert.strictEqual(yield* textIn(name, work), "mine", when)
+          assert.notInclude(yield* eventsOf(scope), "session.lost", when)
+          yield* settled(scope, when)
+        })
+      })
+      assert.includeMembers(steps, ["SessionStore.take", "SandboxProvider.find", "SandboxProvider.resume"])
+    })
+  )
+
+  it.effect("whose sandbox is lost, ends with a new one that has its repository, and tells of the loss once", () =>
+    Effect.gen(function* () {
+      const steps = yield* atEachStep({
+        first: Effect.fnUntraced(function* (scope) {
+          const session = yield* working(scope)
+          yield* (yield* SandboxProvider).remove(session.name)
+          return session
+        }),
+        doing: (scope, { id }: Prepared) => open(scope, id),
+        later: Effect.fnUntraced(function* (scope, when, { id, name }: Prepared) {
+          yield* settled(scope, when)
+          yield* open(scope, id)
+          assert.strictEqual(yield* textIn(name, readme), "hello", when)
+          assert.strictEqual((yield* eventsOf(scope)).filter((type) => type === "session.lost").length, 1, when)
+          yield* settled(scope, when)
+        })
+      })
+      assert.includeMembers(steps, ["SessionStore.take", "SandboxProvider.create", "SandboxProvider.start"])
+    })
+  )
+
+  it.effect("for once, leaves nothing in the end", () =>
+    Effect.gen(function* () {
+      const steps = yield* atEachStep({
+        first: () => Effect.void,
+        doing: Effect.fnUntraced(function* (scope) {
+          yield* (yield* Sessions).openOnce(scope, url, Option.none())
+          yield* pass("8 minutes")
+        }),
+        later: Effect.fnUntraced(function* (scope, when) {
+          yield* pass("15 minutes")
+          assert.deepStrictEqual((yield* MemorySandboxes).names(), [], when)
+          const events = yield* eventsOf(scope)
+          const ofType = (type: string) => events.filter((other) => other === type).length
+          assert.strictEqual(ofType("session.removed"), ofType("session.created"), when)
+        })
+      })
+      assert.includeMembers(steps, ["SessionStore.add", "SandboxProvider.create", "SandboxProvider.remove"])
+    })
+  )
+})
+
+describe("Putting a session to sleep or away, when the server is killed at any step,", () => {
+  it.effect("ends in one that sleeps with its files, at the latest when it is idle", () =>
+    Effect.gen(function* () {
+      const steps = yield* atEachStep({
+        first: working,
+        doing: Effect.fnUntraced(function* (scope, { id }: Prepared) {
+          yield* (yield* Sessions).hibernate(scope, id)
+        }),
+        later: Effect.fnUntraced(function* (scope, when, { id, name }: Prepared) {
+          yield* settled(scope, when)
+          const { lifecycle } = yield* (yield* Sessions).get(scope, id)
+          assert.strictEqual(lifecycle.state, "hibernated", when)
+          yield* open(scope, id)
+          assert.strictEqual(yield* textIn(name, work), "mine", when)
+        })
+      })
+      assert.includeMembers(steps, ["SessionStore.take", "SandboxProvider.stop"])
+    })
+  )
+
+  it.effect("ends in one that is away or in one that is not, and its files come back", () =>
+    Effect.gen(function* () {
+      for (const first of [working, sleeping]) {
+        const steps = yield* atEachStep({
+          first,
+          doing: Effect.fnUntraced(function* (scope, { id }: Prepared) {
+            yield* (yield* Sessions).change(scope, id, { status: "archived" })
+          }),
+          later: Effect.fnUntraced(function* (scope, when, { id, name }: Prepared) {
+            const sessions = yield* Sessions
+            yield* settled(scope, when)
+            const { lifecycle, status } = yield* sessions.get(scope, id)
+            assert.strictEqual(lifecycle.state, status === "archived" ? "archived" : "hibernated", when)
+            yield* sessions.change(scope, id, { status: "running" })
+            yield* open(scope, id)
+            assert.strictEqual(yield* textIn(name, work), "mine", when)
+          })
+        })
+        assert.include(steps, "SessionStore.take")
+      }
+    })
+  )
+
+  it.effect("by the reconciler ends in one that sleeps with its files", () =>
+    Effect.gen(function* () {
+      const steps = yield* atEachStep({
+        first: Effect.fnUntraced(function* (scope) {
+          const session = yield* working(scope)
+          yield* TestClock.adjust("5 minutes")
+          return session
+        }),
+        doing: () => pass("1 minute"),
+        later: Effect.fnUntraced(function* (scope, when, { id, name }: Prepared) {
+          yield* settled(scope, when)
+          assert.strictEqual((yield* (yield* Sessions).get(scope, id)).lifecycle.state, "hibernated", when)
+          yield* open(scope, id)
+          assert.strictEqual(yield* textIn(name, work), "mine", when)
+        })
+      })
+      assert.includeMembers(steps, ["SessionStore.claimDue", "SandboxProvider.findMany", "SandboxProvider.stop"])
+    })
+  )
+})
+
+const housekeeping = Effect.flatMap(BaseImages, ({ collect }) => collect)
+
+/** A day and more later everybody opens a session again, and housekeeping has been around. */
+const builtInTheEnd = Effect.fnUntraced(function* (scope: AccountScope, when: string) {
+  yield* pass("4 minutes")
+  yield* open(scope, yield* create(scope))
+  yield* pass("10 minutes", "1 minute")
+  yield* housekeeping
+  const image = Option.getOrThrow(yield* (yield* BaseImages).find(keyOf(scope)))
+  assert.isNull(image.builder, when)
+  assert.deepStrictEqual(image.replaced, [], when)
+  assert.deepStrictEqual((yield* MemorySandboxes).snapshots(), [image.current!], when)
+  yield* isInOrder(scope, when)
+  const { sandbox } = yield* open(scope, yield* create(scope))
+  assert.strictEqual(yield* textIn(sandbox.name, readme), "hello", when)
+  return image
+})
+
+describe("Building a base image, when the server is killed at any step,", () => {
+  it.effect("for the first time, ends in one image and nothing besides, once somebody opens a session again", () =>
+    Effect.gen(function* () {
+      const steps = yield* atEachStep({
+        first: () => Effect.void,
+        doing: Effect.fnUntraced(function* (scope) {
+          yield* open(scope, yield* create(scope))
+          yield* pass("2 minutes")
+        }),
+        later: builtInTheEnd
+      })
+      assert.includeMembers(steps, [
+        "TaskRunner.enqueue",
+        "BaseImageStore.claim",
+        "SandboxProvider.snapshot",
+        "SandboxProvider.remove",
+        "BaseImageStore.built"
+      ])
+    })
+  )
+
+  it.effect("in place of one that is old, or after a build that was killed, ends in one image, too", () =>
+    Effect.gen(function* () {
+      const old = Effect.fnUntraced(function* (scope: AccountScope) {
+        yield* open(scope, yield* create(scope))
+        yield* pass("1 minute")
+        yield* pass("10 minutes", "1 minute")
+        yield* TestClock.adjust("24 hours")
+      })
+      const abandoned = Effect.fnUntraced(function* (scope: AccountScope) {
+        yield* old(scope)
+        const now = yield* DateTime.now
+        const builder = SandboxName.make("img_abandoned")
+        const claim = { key: keyOf(scope), account: scope.account, builder, until: now, staleBefore: now }
+        assert.isTrue(Option.isSome(yield* (yield* BaseImageStore).claim(claim, now)))
+        const spec = { name: builder, from: Option.none(), lifetime: Duration.minutes(20) }
+        yield* (yield* SandboxProvider).create(spec)
+        yield* (yield* SandboxProvider).snapshot(builder)
+      })
+      for (const first of [old, abandoned]) {
+        const steps = yield* atEachStep({
+          first,
+          doing: Effect.fnUntraced(function* (scope) {
+            yield* open(scope, yield* create(scope))
+            yield* pass("2 minutes")
+          }),
+          later: Effect.fnUntraced(function* (scope, when) {
+            yield* builtInTheEnd(scope, when)
+          })
+        })
+        assert.includeMembers(steps, ["SandboxProvider.create"])
+      }
+    })
+  )
+})
