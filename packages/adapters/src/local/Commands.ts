@@ -127,9 +127,13 @@ export const make = (isolation: Isolation, outputKept: number) => {
       }
     })
 
+  const isForgotten = (directory: string) => !existsSync(join(directory, "spec.json"))
+
   const wait = Effect.fnUntraced(function* (files: SandboxLayout, id: CommandId) {
     const spec = yield* stored(files, id)
-    return toStarted(spec, yield* whenever(files.command(id), () => endOf(files.command(id))))
+    const directory = files.command(id)
+    const end = yield* whenever(directory, () => endOf(directory) ?? (isForgotten(directory) ? null : undefined))
+    return end === null ? yield* new CommandNotFound({ id }) : toStarted(spec, end)
   })
 
   const output = (files: SandboxLayout, id: CommandId, from: OutputPosition) =>
@@ -137,7 +141,7 @@ export const make = (isolation: Isolation, outputKept: number) => {
       Effect.as(
         stored(files, id),
         Stream.fromAsyncIterable(
-          follow(files.command(id), from, endOf),
+          follow(files.command(id), from, (directory) => endOf(directory) !== undefined || isForgotten(directory)),
           (cause) => new SandboxUnavailable({ operation: "output", retryable: true, cause })
         )
       )

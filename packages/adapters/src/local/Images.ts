@@ -1,13 +1,14 @@
 /** Images as chains of read-only layers: taking one and booting from one cost the same whatever lies in them. */
 import { Snapshot, SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
 import { SandboxUnavailable, SnapshotGone } from "@castellan/domain/sandbox/SandboxProvider.ts"
-import { DateTime, Effect, Semaphore } from "effect"
+import { DateTime, Effect } from "effect"
 import { existsSync, statSync } from "node:fs"
 import { chown, mkdir, readdir, rename, rm } from "node:fs/promises"
 import { join } from "node:path"
 import { attempt, attemptNow } from "./Host.ts"
 import type { Isolation } from "./Isolation.ts"
-import { fresh, type Layout, readJson, syncDirectory, writeWhole } from "./Layout.ts"
+import { emptyDirectory, fresh, type Layout, readJson, syncDirectory, writeWhole } from "./Layout.ts"
+import type { Locks } from "./Locks.ts"
 import type { Spec } from "./Machines.ts"
 import { flatten } from "./scripts.ts"
 import { sandboxUid } from "./Spawn.ts"
@@ -26,10 +27,7 @@ const longestChain = 60
 const toSnapshot = (stored: StoredSnapshot): Snapshot =>
   new Snapshot({ id: stored.id, source: stored.source, createdAt: DateTime.makeUnsafe(stored.createdAt) })
 
-export const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation) {
-  // Between reading a chain and writing it down nobody may collect its layers.
-  const chains = yield* Semaphore.make(1)
-
+export const make = (layout: Layout, isolation: Isolation, locks: Locks) => {
   const chainOf = Effect.fnUntraced(function* (id: SnapshotId) {
     const stored = yield* attemptNow("snapshot", () => readJson<StoredSnapshot>(layout.snapshot(id)))
     return stored === undefined ? yield* new SnapshotGone({ id }) : stored.chain
@@ -60,10 +58,10 @@ export const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isol
    * Makes the stopped sandbox's own files a layer. What is to be done is written first, so that whoever comes after a
    * crash can do the rest: move the files, lengthen the chain, write the snapshot.
    */
-  const finish = Effect.fnUntraced(function* (spec: Spec) {
+  const finished = Effect.fnUntraced(function* (spec: Spec) {
     const files = layout.sandbox(spec.name)
     const moving = yield* attemptNow("snapshot", () => readJson<StoredSnapshot>(files.moving))
-    if (moving === undefined) return { spec, snapshot: undefined }
+    if (moving === undefined) return spec
     const [layer] = moving.chain
     const next: Spec = { ...spec, chain: moving.chain }
     yield* attempt("snapshot", async () => {
@@ -76,8 +74,14 @@ export const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isol
     })
     yield* isolation.prepare(files, next.chain)
     yield* attempt("snapshot", () => rm(files.moving))
-    return { spec: next, snapshot: moving }
+    return next
   })
+
+  /** Finishes a snapshot of the stopped sandbox that was cut off, and gives what the sandbox is then. */
+  const finish = (spec: Spec) =>
+    Effect.suspend(() =>
+      existsSync(layout.sandbox(spec.name).moving) ? locks.layers(finished(spec)) : Effect.succeed(spec)
+    )
 
   /** Whether something that the stopped sandbox stands on is not there any more: its own files, or a layer below them. */
   const isLost = (spec: Spec) =>
@@ -89,8 +93,9 @@ export const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isol
       return isOwnLost || below.map(layout.layer).some(isMissing)
     })
 
-  const take = Effect.fnUntraced(function* (spec: Spec, now: number) {
-    const files = layout.sandbox(spec.name)
+  const take = Effect.fnUntraced(function* (stopped: Spec, now: number) {
+    const files = layout.sandbox(stopped.name)
+    const spec = yield* finished(stopped)
     const chain = isolation.kind === "none" ? [] : yield* flat(spec.chain)
     const moving: StoredSnapshot = {
       id: SnapshotId.make(`snap_${fresh()}${fresh()}`),
@@ -99,45 +104,60 @@ export const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isol
       chain: [fresh(), ...chain]
     }
     yield* attempt("snapshot", () => writeWhole(files.moving, moving, { durable: true }))
-    yield* finish(spec)
+    yield* finished(spec)
     return toSnapshot(moving)
-  })
+  }, locks.layers)
 
-  const listed = async (directory: string, file: (name: string) => string) => {
-    const names = await readdir(directory)
-    const all = names.map((name) => readJson<{ chain: ReadonlyArray<string> }>(file(name)))
+  const listed = async (directory: string, files: (names: ReadonlyArray<string>) => ReadonlyArray<string>) => {
+    const all = files(await readdir(directory)).map((file) => readJson<Pick<Spec, "chain">>(join(directory, file)))
     return all.flatMap((one) => one?.chain ?? [])
   }
 
-  /** Removes the layers that no sandbox and no snapshot stands on. */
-  const collect = attempt("collect", async () => {
+  const unused = attempt("collect", async () => {
     const used = new Set([
       "base",
-      ...(await listed(layout.sandboxes, (name) => join(layout.sandboxes, name, "spec.json"))),
-      ...(await listed(layout.sandboxes, (name) => join(layout.sandboxes, name, "moving.json"))),
-      ...(await listed(layout.snapshots, (name) => join(layout.snapshots, name)))
+      ...(await listed(layout.sandboxes, (names) => names.map((name) => join(name, "spec.json")))),
+      ...(await listed(layout.sandboxes, (names) => names.map((name) => join(name, "moving.json")))),
+      ...(await listed(layout.snapshots, (names) => names.filter(isWhole)))
     ])
+    const away: Array<string> = []
     for (const id of await readdir(layout.layers)) {
       if (used.has(id)) continue
-      const away = join(layout.trash, fresh())
-      await rename(layout.layer(id), away)
-      await rm(away, { recursive: true, force: true })
+      const target = join(layout.trash, fresh())
+      await rename(layout.layer(id), target)
+      away.push(target)
     }
-  }).pipe(chains.withPermits(1))
+    return away
+  })
+
+  /** Removes the layers that no sandbox and no snapshot stands on. What can't be removed now is when the trash is emptied. */
+  const collect = Effect.flatMap(locks.layers(unused), (away) =>
+    Effect.promise(() => Promise.allSettled(away.map((path) => rm(path, { recursive: true, force: true }))))
+  )
+
+  /** Removes what those who were killed had begun to write, and nobody goes on with. */
+  const clear = attempt("clean", async () => {
+    await emptyDirectory(join(layout.root, "flat"))
+    const names = await readdir(layout.snapshots)
+    for (const name of names) if (!isWhole(name)) await rm(join(layout.snapshots, name), { force: true })
+  }).pipe(locks.layers)
 
   /** The snapshots that were made of a sandbox. */
   const of = (source: Spec["name"]) =>
     attempt("snapshots", async () => {
       const names = await readdir(layout.snapshots)
-      const whole = names.filter((name) => name.endsWith(".json"))
+      const whole = names.filter(isWhole)
       const all = whole.flatMap((name) => readJson<StoredSnapshot>(join(layout.snapshots, name)) ?? [])
       return all.flatMap((stored) => (stored.source === source ? [toSnapshot(stored)] : []))
     })
 
   const forget = (id: SnapshotId) => attempt("snapshot", () => rm(layout.snapshot(id), { force: true }))
 
-  return { chainOf, take, finish, isLost, of, forget, collect, chains }
-})
+  return { chainOf, take, finish, isLost, of, forget, collect, clear }
+}
+
+/** Whether a file is a snapshot's, and not one that is being written. */
+const isWhole = (name: string): boolean => name.endsWith(".json")
 
 /** Nothing is there. What can't be looked at may be there. */
 const isMissing = (path: string): boolean => {

@@ -23,11 +23,15 @@ export interface Isolation {
   readonly drop: boolean
   /** Makes the directories of a new sandbox over a chain of layers, the newest first. */
   readonly prepare: (sandbox: SandboxLayout, chain: ReadonlyArray<string>) => Effect.Effect<void, SandboxUnavailable>
-  /** Starts what the sandbox's processes live in; nothing of an earlier start may be alive. */
+  /**
+   * Starts what the sandbox's processes live in, if `start` is still the one that counts by then; nothing of an earlier
+   * start may be alive.
+   */
   readonly boot: (
     sandbox: SandboxLayout,
     name: string,
-    chain: ReadonlyArray<string>
+    chain: ReadonlyArray<string>,
+    start: string
   ) => Effect.Effect<Booted, SandboxUnavailable>
   /** What goes before a program to run it inside, as the sandbox's user, with its limits. */
   readonly enter: (sandbox: SandboxLayout, booted: Booted) => ReadonlyArray<string>

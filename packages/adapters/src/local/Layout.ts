@@ -15,6 +15,8 @@ export interface Layout {
   readonly layers: string
   readonly snapshots: string
   readonly trash: string
+  /** Files that processes lock; see `Locks`. */
+  readonly locks: string
   readonly layer: (id: string) => string
   readonly snapshot: (id: SnapshotId) => string
   readonly sandbox: (name: SandboxName) => SandboxLayout
@@ -26,6 +28,8 @@ export interface SandboxLayout {
   readonly spec: string
   /** What its first process wrote of itself: a line of `/proc/PID/stat`. */
   readonly init: string
+  /** Which of its starts counts: one that finds another here ends itself. */
+  readonly start: string
   /** When it ends even if no server is there to end it, in seconds of the epoch; written in place, since it is kept open. */
   readonly deadline: string
   /** Its own files, above its layers. */
@@ -44,6 +48,7 @@ export const layout = (root: string): Layout => ({
   layers: join(root, "layers"),
   snapshots: join(root, "snapshots"),
   trash: join(root, "trash"),
+  locks: join(root, "locks"),
   layer: (id) => join(root, "layers", id),
   snapshot: (id) => join(root, "snapshots", `${id}.json`),
   sandbox: (name) => {
@@ -52,6 +57,7 @@ export const layout = (root: string): Layout => ({
       root: own,
       spec: join(own, "spec.json"),
       init: join(own, "init"),
+      start: join(own, "start"),
       deadline: join(own, "deadline"),
       upper: join(own, "upper"),
       work: join(own, "work"),

@@ -15,7 +15,7 @@ import * as Images from "./Images.ts"
 import { type Isolation, LocalUnavailable } from "./Isolation.ts"
 import { attempt } from "./Host.ts"
 import { emptyDirectory, fresh, type Layout } from "./Layout.ts"
-import * as Locks from "./Locks.ts"
+import type { Locks } from "./Locks.ts"
 import * as Machines from "./Machines.ts"
 import { open } from "./Open.ts"
 import type { LocalOptions } from "./Options.ts"
@@ -23,20 +23,30 @@ import * as Watchdog from "./Watchdog.ts"
 
 const mebibyte = 1024 * 1024
 
-const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, options: LocalOptions) {
+/** Milliseconds between two looks after the sandboxes that run, and how many others are looked at each time. */
+const lookEvery = 1000
+const othersAtOnce = 25
+
+const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, locks: Locks, options: LocalOptions) {
   const outputKept = options.outputKept ?? 128 * mebibyte
   const machines = Machines.make(layout, isolation)
-  const images = yield* Images.make(layout, isolation)
+  const images = Images.make(layout, isolation, locks)
   const commands = Commands.make(isolation, outputKept)
   const files = Files.make(isolation)
   const overfull = Watchdog.make(isolation, { disk: 10 * 1024 * mebibyte, ...options.limits })
-  const locked = Locks.make<SandboxName>()
+  const locked = locks.sandbox
   const deadlines = yield* FiberMap.make<string>()
 
-  const at = (key: string, moment: number, then: Effect.Effect<unknown, unknown>) =>
-    Effect.flatMap(Clock.currentTimeMillis, (now) =>
-      FiberMap.run(deadlines, key, Effect.ignore(Effect.andThen(Effect.sleep(Math.max(0, moment - now)), then)))
-    )
+  /** Does something at that moment, and again at the one it then gives. */
+  const at = (key: string, moment: number, then: Effect.Effect<number | void, unknown>) => {
+    const waited = (moment: number): Effect.Effect<void, unknown> =>
+      Clock.currentTimeMillis.pipe(
+        Effect.flatMap((now) => Effect.sleep(Math.max(0, moment - now))),
+        Effect.andThen(then),
+        Effect.flatMap((next) => (next === undefined ? Effect.void : waited(next)))
+      )
+    return FiberMap.run(deadlines, key, Effect.ignore(waited(moment)))
+  }
 
   const stopAs = (name: SandboxName, status: "stopped" | "failed", reason: string | null, only?: string) =>
     locked(name)(
@@ -47,12 +57,23 @@ const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, 
       })
     )
 
-  /** The sandboxes that run, or did when they were last looked at. */
-  const awake = new Set<SandboxName>()
+  /** Stops a sandbox whose time is up. Another process may have given it more: then that moment is given. */
+  const expire = (name: SandboxName) =>
+    locked(name)(
+      Effect.gen(function* () {
+        const spec = yield* machines.load(name)
+        if (spec?.status !== "running") return
+        if (spec.expiresAt > (yield* Clock.currentTimeMillis)) return spec.expiresAt
+        yield* machines.stop(spec, "stopped", Machines.expired)
+      })
+    )
+
+  /** The sandboxes that run, or did when they were last looked at, and when they were to expire then. */
+  const awake = new Map<SandboxName, number>()
 
   const expireAt = (spec: Machines.Spec) => {
-    awake.add(spec.name)
-    return at(`sandbox ${spec.name}`, spec.expiresAt, stopAs(spec.name, "stopped", Machines.expired))
+    awake.set(spec.name, spec.expiresAt)
+    return at(`sandbox ${spec.name}`, spec.expiresAt, expire(spec.name))
   }
 
   const timeOutAt = (name: SandboxName, id: CommandId, deadline: number) => {
@@ -68,9 +89,8 @@ const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, 
     const known = yield* machines.load(name)
     if (known !== undefined && known.status !== "pending") return known
     const now = yield* Clock.currentTimeMillis
-    const begun = Effect.gen(function* () {
-      const chain = Option.isSome(wanted.from) ? yield* images.chainOf(wanted.from.value) : []
-      const spec: Machines.Spec = {
+    const begin = (chain: ReadonlyArray<string>) =>
+      machines.begin({
         name,
         createdAt: now,
         expiresAt: now + Duration.toMillis(wanted.lifetime),
@@ -80,10 +100,11 @@ const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, 
         chain,
         bootId: "",
         keeper: 0
-      }
-      return yield* machines.create(spec)
-    })
-    const spec = yield* Option.isSome(wanted.from) ? images.chains.withPermits(1)(begun) : begun
+      })
+    const begun = yield* Option.isSome(wanted.from)
+      ? locks.layers(Effect.flatMap(images.chainOf(wanted.from.value), begin))
+      : begin([])
+    const spec = yield* machines.create(begun)
     yield* expireAt(spec)
     return spec
   })
@@ -95,7 +116,7 @@ const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, 
       yield* machines.remove(name)
       return yield* new SandboxGone({ name })
     }
-    const { spec } = yield* images.finish(known)
+    const spec = yield* images.finish(known)
     const expiresAt = (yield* Clock.currentTimeMillis) + Duration.toMillis(lifetime)
     const booted = yield* machines.boot({ ...spec, expiresAt, incarnation: fresh() })
     yield* expireAt(booted)
@@ -112,42 +133,66 @@ const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, 
   const snapshot = Effect.fnUntraced(function* (name: SandboxName) {
     const known = yield* machines.get(name)
     const stopped = yield* machines.stop(known, "stopped", "It was stopped to take a snapshot")
-    const { spec } = yield* images.finish(stopped)
-    return yield* images.take(spec, yield* Clock.currentTimeMillis)
+    return yield* images.take(stopped, yield* Clock.currentTimeMillis)
+  })
+
+  /** Sees to it that a running sandbox and its commands end in time, whoever started them. */
+  const lookAfter = Effect.fnUntraced(function* (spec: Machines.Spec) {
+    yield* expireAt(spec)
+    const unfinished = yield* commands.unfinished(layout.sandbox(spec.name))
+    for (const { deadline, id } of unfinished) yield* timeOutAt(spec.name, id, deadline)
+  })
+
+  const adoptOne = Effect.fnUntraced(function* (name: SandboxName) {
+    const spec = yield* machines.settle(name)
+    if (spec === undefined) {
+      yield* machines.remove(name)
+    } else if (spec.status === "running") {
+      yield* lookAfter(spec)
+    } else if (spec.status !== "pending") {
+      yield* machines.end(layout.sandbox(name), name)
+      if (!(yield* images.isLost(spec))) yield* images.finish(spec)
+    }
   })
 
   /** What earlier lives of the server left: sandboxes that still run get their deadlines back, the rest its end. */
   const adopt = Effect.gen(function* () {
-    for (const name of yield* machines.names) {
-      const spec = yield* machines.settle(name)
-      if (spec === undefined) {
-        yield* machines.remove(name)
-      } else if (spec.status === "running") {
-        yield* expireAt(spec)
-        const unfinished = yield* commands.unfinished(layout.sandbox(name))
-        for (const { deadline, id } of unfinished) yield* timeOutAt(name, id, deadline)
-      } else if (spec.status !== "pending") {
-        yield* machines.end(layout.sandbox(name), name)
-        if (!(yield* images.isLost(spec))) yield* images.finish(spec)
-      }
-    }
+    for (const name of yield* machines.names) yield* locked(name)(adoptOne(name))
     yield* images.collect
+    yield* images.clear
     yield* Effect.forkDetach(Effect.ignore(attempt("clean", () => emptyDirectory(layout.trash))))
+  })
+
+  /** The names that have still to be looked at in this round through all there are. */
+  let others: Array<SandboxName> = []
+
+  /** Looks after what other processes brought up, too, some at a time: those may be gone. */
+  const watchOthers = Effect.gen(function* () {
+    if (others.length === 0) others = yield* machines.names
+    for (const name of others.splice(0, othersAtOnce)) {
+      if (awake.has(name)) continue
+      const spec = yield* machines.load(name)
+      if (spec?.status === "running") yield* lookAfter(spec)
+    }
   })
 
   /** Looks after the sandboxes that run: writes down which ended by themselves, and ends those that take too much. */
   const watch = Effect.gen(function* () {
     const running: Array<Machines.Running> = []
-    for (const name of awake) {
+    for (const [name, expiresAt] of awake) {
       const machine = yield* Effect.option(machines.running(name))
       if (Option.isSome(machine)) {
         running.push(machine.value)
+        if (machine.value.spec.expiresAt !== expiresAt) yield* expireAt(machine.value.spec)
       } else {
-        yield* locked(name)(machines.settle(name))
         awake.delete(name)
+        yield* locked(name)(machines.settle(name))
       }
     }
-    for (const { name, reason } of yield* overfull(running)) yield* stopAs(name, "failed", reason)
+    for (const { reason, spec } of yield* overfull(running)) {
+      yield* stopAs(spec.name, "failed", reason, Machines.incarnationOf(spec))
+    }
+    yield* watchOthers
   })
 
   yield* adopt
@@ -156,7 +201,7 @@ const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, 
       Effect.catchCause(watch, (cause) =>
         Effect.logWarning("the local provider could not look after its sandboxes", cause)
       ),
-      Schedule.spaced("1 second")
+      Schedule.spaced(lookEvery)
     )
   )
 
@@ -180,7 +225,7 @@ const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, 
         Effect.andThen(images.collect)
       ),
     extend: (name, by) => sandbox(locked(name)(extend(name, by))),
-    snapshot: (name) => locked(name)(images.chains.withPermits(1)(snapshot(name))),
+    snapshot: (name) => locked(name)(snapshot(name)),
     snapshots: images.of,
     removeSnapshot: (id: SnapshotId) => Effect.andThen(images.forget(id), images.collect),
     start: Effect.fnUntraced(function* (name, spec) {
@@ -215,8 +260,8 @@ export const layer = (options: LocalOptions): Layer.Layer<SandboxProvider, Local
   Layer.effect(
     SandboxProvider,
     Effect.gen(function* () {
-      const { isolation, layout } = yield* open(options)
-      return yield* make(layout, isolation, options).pipe(
+      const { isolation, layout, locks } = yield* open(options)
+      return yield* make(layout, isolation, locks, options).pipe(
         Effect.mapError(
           (cause: SandboxUnavailable) =>
             new LocalUnavailable({

@@ -3,7 +3,7 @@ import { Sandbox } from "@castellan/domain/sandbox/Sandbox.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SandboxGone, SandboxNotRunning, type SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Clock, DateTime, Effect, Schema } from "effect"
-import { existsSync, readFileSync } from "node:fs"
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { mkdir, readdir, rename, rm } from "node:fs/promises"
 import { join } from "node:path"
 import { attempt, attemptNow, bootId, isAlive, killProcess, parseStat, type ProcessMark } from "./Host.ts"
@@ -58,6 +58,9 @@ const initOf = (files: SandboxLayout): ProcessMark | undefined => {
 
 /** Milliseconds that a server has to end a sandbox whose time is up, before the sandbox does it by itself. */
 const grace = 10_000
+
+/** How often another start is made where a late one of a process that is gone was in the way. */
+const starts = 3
 
 /** How long to look whether killed processes are gone, in milliseconds, and how often. */
 const goneWithin = 10_000
@@ -135,11 +138,18 @@ export const make = (layout: Layout, isolation: Isolation) => {
     return [init, ...marks]
   }
 
-  /** Ends whatever lives in the sandbox and waits until it is gone: one directory is never mounted twice. */
+  /**
+   * Ends whatever lives in the sandbox and waits until it is gone: one directory is never mounted twice. What a process
+   * that is gone had begun to start, and comes late, finds that it no longer counts. Gives the start that would.
+   */
   const end = Effect.fnUntraced(function* (files: SandboxLayout, name: SandboxName) {
+    const start = fresh()
+    yield* attemptNow("stop", () => {
+      if (existsSync(files.root)) writeFileSync(files.start, `${start}\n`)
+    })
     const all = yield* attempt("stop", () => holders(files))
     const [init] = all
-    if (init === undefined) return
+    if (init === undefined) return start
     const parent = isAlive(init) && init.parent > 1 ? [{ ...init, pid: init.parent }] : []
     killProcess(init)
     yield* isolation.sweep(name)
@@ -150,6 +160,7 @@ export const make = (layout: Layout, isolation: Isolation) => {
         await new Promise((resolve) => setTimeout(resolve, goneEvery))
       }
     })
+    return start
   })
 
   /** Says first why it ends, then ends it: who looks in between sees no end that nobody can explain. */
@@ -160,26 +171,31 @@ export const make = (layout: Layout, isolation: Isolation) => {
     return stopped
   })
 
-  /** Brings up the sandbox of a spec; what an attempt that was cut off may have left alive is ended first. */
+  const started = Effect.fnUntraced(function* (files: SandboxLayout, spec: Spec) {
+    const start = yield* end(files, spec.name)
+    yield* attemptNow("boot", () => rmSync(files.init, { force: true }))
+    return yield* isolation.boot(files, spec.name, spec.chain, start)
+  })
+
+  /** Brings up the sandbox of a spec. */
   const boot = Effect.fnUntraced(function* (spec: Spec) {
     const files = layout.sandbox(spec.name)
-    yield* end(files, spec.name)
     yield* isolation.prepare(files, spec.chain)
     yield* writeDeadline(spec)
-    const { keeper } = yield* isolation.boot(files, spec.name, spec.chain)
+    const { keeper } = yield* Effect.retry(started(files, spec), { times: starts, while: ({ retryable }) => retryable })
     return yield* write({ ...spec, status: "running", reason: null, bootId, keeper })
   })
 
-  const create = Effect.fnUntraced(function* (spec: Spec) {
-    const files = layout.sandbox(spec.name)
-    yield* attempt("create", async () => {
-      await mkdir(files.root, { recursive: true, mode: 0o711 })
-    })
-    yield* write(spec)
-    return yield* boot(spec).pipe(
-      Effect.tapError(() => Effect.ignore(write({ ...spec, status: "failed", reason: "It did not come up" })))
-    )
+  /** Writes down a sandbox to be: from here on its layers are in use. */
+  const begin = Effect.fnUntraced(function* (spec: Spec) {
+    yield* attempt("create", () => mkdir(layout.sandbox(spec.name).root, { recursive: true, mode: 0o711 }))
+    return yield* write(spec)
   })
+
+  const create = (begun: Spec) =>
+    boot(begun).pipe(
+      Effect.tapError(() => Effect.ignore(write({ ...begun, status: "failed", reason: "It did not come up" })))
+    )
 
   const remove = Effect.fnUntraced(function* (name: SandboxName) {
     const files = layout.sandbox(name)
@@ -197,7 +213,7 @@ export const make = (layout: Layout, isolation: Isolation) => {
 
   const names = attempt("list", async () => (await readdir(layout.sandboxes)).filter(isSandboxName))
 
-  return { load, settle, get, running, write, end, stop, boot, create, remove, names }
+  return { load, settle, get, running, write, end, stop, boot, begin, create, remove, names }
 }
 
 export type Machines = ReturnType<typeof make>

@@ -7,8 +7,8 @@ import { availableParallelism } from "node:os"
 import { join } from "node:path"
 import { attempt, attemptNow, parseStat } from "./Host.ts"
 import { type Booted, type Isolation, processCap } from "./Isolation.ts"
-import { layout, type SandboxLayout } from "./Layout.ts"
-import { home, launch } from "./scripts.ts"
+import { layout, readText, type SandboxLayout } from "./Layout.ts"
+import { home, inTheWay, launch } from "./scripts.ts"
 import { isRoot, sandboxUid } from "./Spawn.ts"
 import { spawned } from "./Spawner.ts"
 
@@ -64,17 +64,21 @@ export const makeBase = async (base: string): Promise<void> => {
     if (stat?.isSymbolicLink()) await symlink(await readlink(`/${name}`), join(base, name)).catch(() => undefined)
     else if (stat?.isDirectory()) await mkdir(join(base, name), { recursive: true })
   }
-  for (const [file, text] of Object.entries(private_)) await writeFile(join(base, file), text)
-  for (const device of devices) await writeFile(join(base, "dev", device), "")
+  // Sandboxes may stand on it already: nothing is written that is there.
+  const place = async (file: string, text: string) => {
+    if (readText(join(base, file)) !== text) await writeFile(join(base, file), text)
+  }
+  for (const [file, text] of Object.entries(private_)) await place(file, text)
+  for (const device of devices) await place(join("dev", device), "")
   const links = { fd: "/proc/self/fd", stdin: "/proc/self/fd/0", stdout: "/proc/self/fd/1", stderr: "/proc/self/fd/2" }
   for (const [link, target] of Object.entries(links)) {
     await symlink(target, join(base, "dev", link)).catch(() => undefined)
   }
-  await writeFile(join(base, "opt/castellan/bin/node"), "")
+  await place("opt/castellan/bin/node", "")
   for (const name of shared) {
     const stat = await lstat(join("/etc", name)).catch(() => undefined)
     if (stat?.isDirectory()) await mkdir(join(base, "etc", name), { recursive: true })
-    else if (stat !== undefined) await writeFile(join(base, "etc", name), "")
+    else if (stat !== undefined) await place(join("etc", name), "")
   }
 }
 
@@ -136,10 +140,10 @@ export const make = Effect.fnUntraced(function* (root: string, network: Network)
       if (drop) chownSync(sandbox.root, sandboxUid, sandboxUid)
     })
 
-  const launched = Effect.fnUntraced(function* (sandbox: SandboxLayout, name: string) {
+  const launched = Effect.fnUntraced(function* (sandbox: SandboxLayout, name: string, start: string) {
     const namespaces = ["--user", "--map-root-user", "--mount", "--pid", "--ipc", "--uts", "--cgroup", "--fork"]
     const unshare = ["unshare", ...namespaces, ...(network === "none" ? ["--net"] : [])]
-    const script = ["sh", "-c", launch, "launch", name, network === "none" ? "lo" : "host"]
+    const script = ["sh", "-c", launch, "launch", name, network === "none" ? "lo" : "host", start]
     const { code, stderr, stdout } = yield* spawned(
       "boot",
       { command: [...unshare, ...script], cwd: sandbox.root, drop },
@@ -153,12 +157,17 @@ export const make = Effect.fnUntraced(function* (root: string, network: Network)
     const keeper = /^ready (\d+)$/m.exec(stdout)?.[1]
     if (keeper !== undefined) return Number(keeper)
     const cause = new Error(`the sandbox did not come up (exit ${code}): ${stderr.trim()}`)
-    return yield* new SandboxUnavailable({ operation: "boot", retryable: false, cause })
+    return yield* new SandboxUnavailable({ operation: "boot", retryable: code === inTheWay, cause })
   })
 
-  const boot = Effect.fnUntraced(function* (sandbox: SandboxLayout, name: string, chain: ReadonlyArray<string>) {
+  const boot = Effect.fnUntraced(function* (
+    sandbox: SandboxLayout,
+    name: string,
+    chain: ReadonlyArray<string>,
+    start: string
+  ) {
     yield* attemptNow("boot", () => writeFileSync(join(sandbox.root, "fstab"), fstab(name, chain, mounts)))
-    const keeper = yield* launching.withPermits(1)(launched(sandbox, name))
+    const keeper = yield* launching.withPermits(1)(launched(sandbox, name, start))
     const init = parseStat(yield* attemptNow("boot", () => readFileSync(sandbox.init, "utf8")))
     return init === undefined
       ? yield* new SandboxUnavailable({ operation: "boot", retryable: false, cause: "no first process" })

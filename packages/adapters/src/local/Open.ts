@@ -1,12 +1,14 @@
 /** Opens the provider's directory, and finds out by doing it whether sandboxes can be isolated here. */
-import { type SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
+import type { SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Effect } from "effect"
-import { chmod, copyFile, link, mkdir, rm, stat, writeFile } from "node:fs/promises"
+import { chmod, copyFile, link, mkdir, rename, rm, stat, writeFile } from "node:fs/promises"
 import { platform } from "node:os"
 import { join, resolve } from "node:path"
 import { attempt, killProcess } from "./Host.ts"
 import { type Isolation, LocalUnavailable } from "./Isolation.ts"
 import { fresh, type Layout, layout as layoutOf } from "./Layout.ts"
+import * as Locks from "./Locks.ts"
 import * as Namespaces from "./Namespaces.ts"
 import type { LocalOptions } from "./Options.ts"
 import * as Plain from "./Plain.ts"
@@ -17,9 +19,12 @@ import { run } from "./Spawner.ts"
 const placeNode = async (target: string): Promise<void> => {
   const [source, known] = await Promise.all([stat(process.execPath), stat(target).catch(() => undefined)])
   if (known?.size === source.size && known.mtimeMs >= source.mtimeMs) return
-  await rm(target, { force: true })
-  await link(process.execPath, target).catch(() => copyFile(process.execPath, target))
-  if (((await stat(target)).mode & 0o005) !== 0o005) await chmod(target, 0o755)
+  const next = `${target}.next`
+  await rm(next, { force: true })
+  await link(process.execPath, next).catch(() => copyFile(process.execPath, next))
+  if (((await stat(next)).mode & 0o005) !== 0o005) await chmod(next, 0o755)
+  // Sandboxes of other processes may come up meanwhile: there is always one.
+  await rename(next, target)
 }
 
 const prepare = async (layout: Layout): Promise<void> => {
@@ -57,16 +62,18 @@ echo over
 const probeSeconds = 60
 
 /** Brings up a sandbox, looks whether it holds, and takes it down again. */
-const probe = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation) {
-  const name = `probe-${fresh()}`
-  const files = layout.sandbox(name as never)
+const probe = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, locks: Locks.Locks) {
+  const name = SandboxName.make(`probe-${fresh()}`)
+  const files = layout.sandbox(name)
+  const start = fresh()
   const tried = Effect.gen(function* () {
     yield* attempt("probe", async () => {
       await mkdir(files.root, { mode: 0o711 })
+      await writeFile(files.start, `${start}\n`)
       await writeFile(files.deadline, `${Math.ceil(Date.now() / 1000) + probeSeconds}\n`)
     })
     yield* isolation.prepare(files, [])
-    const booted = yield* isolation.boot(files, name, [])
+    const booted = yield* isolation.boot(files, name, [], start)
     const command = [...isolation.enter(files, booted), "sh", "-c", selfTest]
     const { stderr, stdout } = yield* run("probe", command, { cwd: "/", drop: isolation.drop })
     killProcess(booted.init)
@@ -74,6 +81,8 @@ const probe = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation)
   })
   const { said, stderr } = yield* tried.pipe(
     Effect.ensuring(Effect.ignore(attempt("probe", () => rm(files.root, { recursive: true, force: true })))),
+    // Or another process that opens the directory takes it for what is left of a sandbox.
+    locks.sandbox(name),
     Effect.mapError((failure: SandboxUnavailable) => forbidden(whyOf(failure)))
   )
   const wrong = said.filter((word) => word !== "over")
@@ -86,21 +95,29 @@ const whyOf = ({ cause }: SandboxUnavailable) =>
 
 export const open = Effect.fnUntraced(function* (options: LocalOptions) {
   const layout = layoutOf(resolve(options.directory))
+  const locks = Locks.make(layout.locks)
   const kind = options.isolation ?? "namespaces"
   const drop = kind === "namespaces" && isRoot
   // What sandboxes find they must be able to change, in layers of their own.
   const own = ["chown", "-R", "-P", "-h", `${sandboxUid}:${sandboxUid}`, layout.layer("base")]
-  yield* attempt("open", () => prepare(layout)).pipe(
-    Effect.andThen(drop ? run("open", own, { cwd: "/", drop: false }) : Effect.void),
+  const prepared = Effect.andThen(
+    attempt("open", () => prepare(layout)),
+    drop ? run("open", own, { cwd: "/", drop: false }) : Effect.void
+  )
+  yield* attempt("open", async () => {
+    await mkdir(layout.root, { recursive: true })
+    await mkdir(layout.locks, { recursive: true, mode: 0o700 })
+  }).pipe(
+    Effect.andThen(locks.directory(prepared)),
     Effect.mapError(
       (failure) => new LocalUnavailable({ message: `${layout.root} can't be used for sandboxes: ${whyOf(failure)}` })
     )
   )
-  if (kind === "none") return { layout, isolation: Plain.make(layout) }
+  if (kind === "none") return { layout, locks, isolation: Plain.make(layout) }
   if (platform() !== "linux") return yield* forbidden(`${platform()} has no namespaces`)
   const { isolation } = yield* Namespaces.make(layout.root, options.network ?? "none").pipe(
     Effect.mapError((failure) => forbidden(whyOf(failure)))
   )
-  yield* probe(layout, isolation)
-  return { layout, isolation }
+  yield* probe(layout, isolation, locks)
+  return { layout, locks, isolation }
 })

@@ -1,5 +1,5 @@
 /** What a command prints, read from its files while they grow. */
-import { type CommandEnd, type Output, OutputPosition } from "@castellan/domain/sandbox/Command.ts"
+import { type Output, OutputPosition } from "@castellan/domain/sandbox/Command.ts"
 import { existsSync, type FSWatcher, watch } from "node:fs"
 import { open } from "node:fs/promises"
 import { join } from "node:path"
@@ -49,17 +49,19 @@ export const watching = (directory: string) => {
 export async function* follow(
   directory: string,
   from: OutputPosition,
-  endOf: (directory: string) => CommandEnd | undefined
+  hasEnded: (directory: string) => boolean
 ): AsyncGenerator<Output> {
+  await using stdout = await open(join(directory, "out"), "r")
+  await using stderr = await open(join(directory, "err"), "r")
+  const files = { stdout, stderr }
   const changes = watching(directory)
-  const files = { stdout: await open(join(directory, "out"), "r"), stderr: await open(join(directory, "err"), "r") }
   const at = { stdout: from.stdout, stderr: from.stderr }
   const chunk = Buffer.allocUnsafe(chunkSize)
   let endedSince: number | undefined
   try {
     while (true) {
       // The end is looked for before the output, so that what is read after it is all there is.
-      const ended = endOf(directory) !== undefined
+      const ended = hasEnded(directory)
       const drained = ended && existsSync(join(directory, "drained"))
       for (const stream of ["stdout", "stderr"] as const) {
         while (true) {
@@ -76,7 +78,5 @@ export async function* follow(
     }
   } finally {
     changes.close()
-    await files.stdout.close()
-    await files.stderr.close()
   }
 }

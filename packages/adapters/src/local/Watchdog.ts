@@ -45,7 +45,7 @@ export const make = (isolation: Isolation, limits: Limits) => {
     const sizes = yield* diskUse(machines.map(({ files }) => files.upper))
     return machines.flatMap((machine, index) => {
       const reason = sizes[index]! > limits.disk ? tooMuchDisk : isCrowded(machine) ? tooManyProcesses : undefined
-      return reason === undefined ? [] : [{ name: machine.spec.name, reason }]
+      return reason === undefined ? [] : [{ spec: machine.spec, reason }]
     })
   })
 }

@@ -9,16 +9,24 @@ const lookAtDeadlineEvery = 30
 /** The home directory inside. */
 export const home = "/home/user"
 
+/** How the script below ends when another start of the sandbox has left its mark and may still live. */
+export const inTheWay = 46
+
 /**
  * Brings a sandbox up, as the first process of its new namespaces and their root; `$1` is its name, `$2` is `lo` if it
- * has a network of its own. The data directory is bound to a short path, so that no directory above it need be open to
+ * has a network of its own, `$3` the start this is. It may be late, its server dead and another at work: it leaves its
+ * mark, so that it can be ended, and only then looks whether its start still counts. Who makes another count first
+ * writes that down, and then looks for the mark: one of the two sees the other. The data directory is bound to a short path, so that no directory above it need be open to
  * the uid this runs as. The process that says `ready` keeps the user namespace that commands enter; the script stays as
  * the one that adopts orphans, and ends the sandbox when it is overdue and no server has: its deadline is a file of the
  * host's that it keeps open, since from inside no path leads there.
  */
 export const launch = `
 read -r stat < /proc/self/stat
-echo "$stat" > init.new && mv init.new init || exit 1
+set -C
+echo "$stat" > init || exit ${inTheWay}
+set +C
+read -r start < start && [ "$start" = "$3" ] || exit 1
 exec 9< deadline || exit 1
 echo 500 > /proc/self/oom_score_adj
 mount -c --bind ../.. /tmp && cd "/tmp/sandboxes/$1" && mount -a -T fstab || exit 1

@@ -12,7 +12,8 @@ process.on("message", (message: Order | Withdrawal) => {
   const { id, program, until } = message
   const child = startUntil(program, until, (ended) => {
     children.delete(id)
-    process.send?.({ id, ended } satisfies Report)
+    // The server may be gone by now.
+    process.send?.({ id, ended } satisfies Report, undefined, undefined, () => undefined)
   })
   children.set(id, child)
 })

@@ -1,11 +1,12 @@
 import * as LocalSandbox from "@castellan/adapters/local/LocalSandbox.ts"
+import { CommandId, OutputPosition } from "@castellan/domain/sandbox/Command.ts"
 import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import type { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Option, Stream } from "effect"
-import { readFile, rm, writeFile } from "node:fs/promises"
+import { Duration, Effect, Fiber, Option, Stream } from "effect"
+import { readFile, rename, rm, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { directory } from "./temporary.ts"
 
@@ -101,5 +102,38 @@ describe("A sandbox of a directory from before runs were told apart", () => {
         })
       )
     }).pipe(Effect.scoped)
+  )
+})
+
+describe("A command whose sandbox is removed", () => {
+  it.live("is waited for no longer, and its output is over", () =>
+    Effect.gen(function* () {
+      const at = yield* directory
+      yield* life(at, (provider) =>
+        Effect.gen(function* () {
+          yield* provider.create(specOf(name))
+          const id = CommandId.make("cmd")
+          const command = { id, command: "sleep", args: ["600"], cwd: null, env: {}, timeout: minutes }
+          yield* provider.start(name, command)
+          const ends = yield* Effect.forkChild(
+            Effect.all(
+              [
+                Effect.flip(provider.wait(name, id)),
+                Stream.runDrain(provider.output(name, id, new OutputPosition({ stdout: 0, stderr: 0 })))
+              ],
+              { concurrency: 2 }
+            )
+          )
+          yield* Effect.sleep("300 millis")
+          // All at once, as another process does it when nobody has time to see how the command ends.
+          const files = join(at, "sandboxes", name)
+          yield* Effect.promise(() => rename(files, join(at, "trash", name)))
+          const [failure] = yield* Fiber.join(ends)
+          assert.strictEqual(failure._tag, "CommandNotFound")
+          yield* Effect.promise(() => rename(join(at, "trash", name), files))
+          yield* provider.remove(name)
+        })
+      )
+    }).pipe(Effect.scoped, Effect.timeout("20 seconds"))
   )
 })

@@ -1,4 +1,5 @@
 import * as LocalSandbox from "@castellan/adapters/local/LocalSandbox.ts"
+import { open } from "@castellan/adapters/local/Open.ts"
 import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
@@ -8,9 +9,10 @@ import { Duration, Effect, Option, Schedule, Stream } from "effect"
 import { execFileSync } from "node:child_process"
 import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises"
 import { join } from "node:path"
+import { initsOf } from "./providerProcesses.ts"
 import { directory } from "./temporary.ts"
 
-const name = SandboxName.make("source")
+const name = SandboxName.make(`source-${process.pid}`)
 const id = SnapshotId.make("snap_cut-off")
 const layer = "cut0ff"
 const file = SandboxPath.make("file")
@@ -80,6 +82,55 @@ describe("A snapshot that was cut off", () => {
       }).pipe(Effect.scoped)
     )
   }
+})
+
+describe("A snapshot whose file was cut off half-way", () => {
+  it.live("stands in nobody's way, and is cleared away", () =>
+    Effect.gen(function* () {
+      const at = yield* directory
+      yield* life(at, Effect.void)
+      yield* Effect.promise(() => writeFile(join(at, "snapshots", `${id}.json.cut0ff`), ""))
+      yield* life(
+        at,
+        Effect.gen(function* () {
+          const provider = yield* SandboxProvider
+          yield* boot(name)
+          yield* provider.remove(name)
+          assert.deepStrictEqual(yield* provider.snapshots(name), [])
+        })
+      )
+      assert.deepStrictEqual(yield* Effect.promise(() => readdir(join(at, "snapshots"))), [])
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("A start that comes late, after its server's end", () => {
+  it.live("brings nothing up: another counts by then", () =>
+    Effect.gen(function* () {
+      const at = yield* directory
+      yield* life(
+        at,
+        Effect.gen(function* () {
+          const provider = yield* SandboxProvider
+          yield* boot(name)
+          yield* provider.stop(name)
+          const { isolation, layout } = yield* open({ directory: at })
+          const late = isolation.boot(layout.sandbox(name), name, [], "late")
+          // Neither beside what a server has stopped, nor beside what it has brought up.
+          yield* Effect.flip(late)
+          assert.deepStrictEqual(initsOf(name), [])
+          yield* provider.resume(name, Duration.minutes(5))
+          const inits = initsOf(name)
+          yield* Effect.flip(late)
+          assert.deepStrictEqual(initsOf(name), inits)
+          assert.strictEqual(Option.getOrThrow(yield* provider.find(name)).status, "running")
+          yield* provider.stop(name)
+          assert.deepStrictEqual(initsOf(name), [])
+          yield* provider.remove(name)
+        })
+      )
+    }).pipe(Effect.scoped)
+  )
 })
 
 describe("A create that was cut off", () => {

@@ -1,0 +1,138 @@
+/** Processes that have the provider open over one directory, and orders to them. */
+import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
+import type { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
+import { Effect } from "effect"
+import { spawn } from "node:child_process"
+import { once } from "node:events"
+import { readdirSync, readFileSync, statSync } from "node:fs"
+import { createInterface } from "node:readline"
+import { fileURLToPath } from "node:url"
+
+/** What a process is told to do with a sandbox; lifetimes are milliseconds. */
+export type Order = { readonly name: SandboxName } & (
+  | { readonly do: "create"; readonly from?: SnapshotId; readonly lifetime: number }
+  | { readonly do: "resume" | "extend"; readonly lifetime: number }
+  | { readonly do: "stop"; readonly only?: string }
+  | { readonly do: "find" | "remove" | "snapshot" | "snapshots" }
+  | { readonly do: "forget"; readonly from: SnapshotId }
+  | { readonly do: "sh"; readonly script: string }
+)
+
+/** A sandbox as it is told of. */
+export interface Seen {
+  readonly incarnation: string
+  readonly reason: string | null
+  readonly status: string
+}
+
+/** What a process answers: what the order gave, or the tag of its failure. */
+export interface Answer {
+  readonly id: number
+  readonly gave?: unknown
+  readonly failed?: string
+  readonly why?: string
+}
+
+const program = fileURLToPath(new URL("./provider-process.ts", import.meta.url))
+
+const begin = async (directory: string) => {
+  const child = spawn(process.execPath, [program, directory], { stdio: ["pipe", "pipe", "inherit"] })
+  const waiting = new Map<number, (answer: Answer) => void>()
+  let orders = 0
+  let dead = false
+  const ready = new Promise<Answer>((resolve) => waiting.set(-1, resolve))
+  createInterface({ input: child.stdout }).on("line", (line) => {
+    const answer = JSON.parse(line) as Answer
+    waiting.get(answer.id)?.(answer)
+    waiting.delete(answer.id)
+  })
+  child.stdin.on("error", () => undefined)
+  const exit = once(child, "exit").then(() => {
+    dead = true
+    for (const [id, tell] of waiting) tell({ id, failed: "Killed" })
+  })
+  const ask = (order: Order) =>
+    new Promise<Answer>((resolve) => {
+      const id = orders++
+      if (dead) return resolve({ id, failed: "Killed" })
+      waiting.set(id, resolve)
+      child.stdin.write(`${JSON.stringify({ id, order })}\n`)
+    })
+  const kill = async () => {
+    child.kill("SIGKILL")
+    await exit
+  }
+  const { failed } = await ready
+  if (failed !== undefined) throw new Error("the process did not begin")
+  return { child, ask, kill }
+}
+
+export type ProviderProcess = Effect.Success<ReturnType<typeof providerProcess>>
+
+/** A process that has the provider open; it is killed with the scope. */
+export const providerProcess = (directory: string) =>
+  Effect.acquireRelease(
+    Effect.promise(() => begin(directory)),
+    ({ kill }) => Effect.promise(kill)
+  ).pipe(
+    Effect.map(({ ask, child, kill }) => ({
+      child,
+      /** The answer, whatever it is. */
+      answer: (order: Order) => Effect.promise(() => ask(order)),
+      /** What the order gives; it has to succeed. */
+      told: <A = Seen>(order: Order): Effect.Effect<A> =>
+        Effect.flatMap(
+          Effect.promise(() => ask(order)),
+          ({ failed, gave, why }) =>
+            failed === undefined
+              ? Effect.succeed(gave as A)
+              : Effect.die(new Error(`${order.do} failed: ${failed} ${why}`))
+        ),
+      kill: Effect.promise(kill)
+    }))
+  )
+
+/** Numbers of the processes that live now, for which it holds. */
+const processes = (holds: (pid: string) => boolean): ReadonlyArray<number> =>
+  readdirSync("/proc")
+    .filter((entry) => /^\d+$/.test(entry))
+    .filter((pid) => {
+      try {
+        return holds(pid)
+      } catch {
+        // It has ended.
+        return false
+      }
+    })
+    .map(Number)
+
+const inodeOf = (path: string) => {
+  const { dev, ino } = statSync(path)
+  return `${dev} ${ino}`
+}
+
+const parentOf = (pid: number | string): number => {
+  const stat = readFileSync(`/proc/${pid}/stat`, "utf8")
+  return Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1])
+}
+
+/** The first processes of sandboxes of that name that are up: more than one is one too many. */
+export const initsOf = (name: string): ReadonlyArray<number> => {
+  const all = processes((pid) => {
+    const [program, , , word, of] = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0")
+    // One that comes late sees that it is not wanted while it still has the host's root.
+    return program === "sh" && word === "launch" && of === name && inodeOf(`/proc/${pid}/root/.`) !== inodeOf("/")
+  })
+  // What a shell has just forked bears its name until it is another program.
+  return all.filter((pid) => {
+    try {
+      return !all.includes(parentOf(pid))
+    } catch {
+      return false
+    }
+  })
+}
+
+/** The processes that have something of the directory mounted. */
+export const mounting = (directory: string): ReadonlyArray<number> =>
+  processes((pid) => readFileSync(`/proc/${pid}/mountinfo`, "utf8").includes(directory))
