@@ -114,3 +114,21 @@ const make = (real: SandboxProvider["Service"]) => {
 
 /** The provider of the context, seen through the weather. */
 export const layer = Layer.effectContext(Effect.map(SandboxProvider, make))
+
+/** A store that takes its time with every call, so that others come in between; always the same time for the same calls. */
+export const unhurried = <I, S extends object>(port: Context.Key<I, S>, members: ReadonlyArray<keyof S & string>) =>
+  Layer.effect(
+    port,
+    Effect.map(port, (real) => {
+      let last = 1
+      const pause = Effect.suspend(() => {
+        last = (last * 1103 + 12_345) % 32_749
+        return last % 3 === 0 ? Effect.void : Effect.sleep(last % 4)
+      })
+      const slowed = members.map((name) => {
+        const call = real[name] as unknown as Call
+        return [name, (...args: ReadonlyArray<unknown>) => pause.pipe(Effect.andThen(call(...args)), Effect.tap(pause))]
+      })
+      return { ...real, ...Object.fromEntries(slowed) }
+    })
+  )

@@ -1,0 +1,117 @@
+import { Lifecycle, Session } from "@castellan/domain/session/Session.ts"
+import { SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import type { Step } from "@castellan/domain/session/Lifecycle.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Exit, Option } from "effect"
+import * as fc from "fast-check"
+import { Command, history, type History } from "./History.ts"
+import { type Breaking, simulate } from "./Model.ts"
+import { Trouble } from "./Weather.ts"
+
+const runs = 100
+
+const asked = { server: 0, session: 0, gap: 100 }
+const open = Command.Open(asked)
+const lateStop = Command.Trouble({ method: "stop", trouble: Trouble.Slow({ before: 70_000, after: 0 }) })
+const wait = (seconds: number) => Command.Wait({ seconds })
+
+interface Broken {
+  readonly breaking: Breaking
+  /** A history that shows it. */
+  readonly history: History
+}
+
+/** What the step would look like to a store that does not look at versions. */
+const forced = (step: Step, version: number) => {
+  const lifecycle = new Lifecycle({ ...step.session.lifecycle, version: version + 1 })
+  return { event: step.event, session: new Session({ ...step.session, lifecycle }) } as Step
+}
+
+/** What is broken, each with a history in which it does harm. */
+const broken: Record<string, Broken> = {
+  "a stop that ends whatever runs": {
+    breaking: { provider: (real) => ({ stop: (name) => real.stop(name) }) },
+    history: [open, lateStop, Command.Hibernate(asked), wait(65), open, wait(20)]
+  },
+  "a step that is taken whatever the version": {
+    breaking: {
+      store: (real) => ({
+        take: Effect.fnUntraced(function* (scope, step) {
+          if (yield* real.take(scope, step)) return true
+          const now = Option.getOrThrow(yield* real.get(scope, step.session.id))
+          return yield* real.take(scope, forced(step, now.lifecycle.version))
+        })
+      })
+    },
+    history: [Command.Open({ ...asked, gap: 0 }), Command.Open({ ...asked, server: 1 })]
+  },
+  "a step that is not taken, and said to be": {
+    breaking: { store: (real) => ({ take: (scope, step) => Effect.as(real.take(scope, step), true) }) },
+    history: [
+      Command.Open({ ...asked, gap: 0 }),
+      Command.Open({ ...asked, gap: 0 }),
+      Command.Activity({ ...asked, server: 1 })
+    ]
+  },
+  "a queue that does not tell of live runs": {
+    breaking: { runs: () => ({ liveIn: () => Effect.succeed([]) }) },
+    history: [open, Command.Run({ ...asked, seconds: 900 }), wait(310)]
+  },
+  "a reconciler that finds nothing": {
+    breaking: { store: () => ({ claimDue: () => Effect.succeed([]) }) },
+    history: [open]
+  },
+  "a provider that wakes sandboxes without their files, and does not say so": {
+    breaking: {
+      provider: (real) => ({
+        resume: (name, lifetime) =>
+          Effect.andThen(
+            real.remove(name),
+            real.create({ name, from: Option.none(), lifetime }).pipe(Effect.catchTag("SnapshotGone", Effect.die))
+          )
+      })
+    },
+    history: [open, Command.Write({ session: 0, file: 0 }), Command.Hibernate(asked), open]
+  },
+  "a provider that has nothing of what it has": {
+    breaking: { provider: () => ({ findMany: () => Effect.succeed([]) }) },
+    history: [open, wait(65)]
+  },
+  "a provider that says it stopped, and does not": {
+    breaking: { provider: () => ({ stop: () => Effect.void }) },
+    history: [open, Command.Hibernate(asked), Command.Settle()]
+  },
+  "a provider that never removes anything": {
+    breaking: {
+      provider: () => ({ remove: () => Effect.fail(new SandboxUnavailable({ operation: "remove", retryable: true })) })
+    },
+    history: [Command.OpenOnce(asked)]
+  }
+}
+
+describe("Sessions", () => {
+  it("keep what they promise, whatever happens to three servers and their provider", async () => {
+    await fc.assert(
+      fc.asyncProperty(history, (history) => Effect.runPromise(simulate(history))),
+      { numRuns: runs, seed: 1 }
+    )
+  })
+
+  for (const [what, { breaking, history }] of Object.entries(broken)) {
+    it.live(`don't over ${what}`, () =>
+      Effect.gen(function* () {
+        const exit = yield* Effect.exit(simulate(history, breaking))
+        assert.isTrue(Exit.isFailure(exit), "nothing was found")
+        assert.match(String(exit), /Violation/)
+        yield* simulate(history)
+      })
+    )
+  }
+
+  it("don't over steps that are taken whatever the version, and the search finds that by itself", async () => {
+    const { breaking } = broken["a step that is taken whatever the version"]!
+    const property = fc.asyncProperty(history, (history) => Effect.runPromise(simulate(history, breaking)))
+    const { failed } = await fc.check(property, { numRuns: runs, seed: 1, endOnFailure: true })
+    assert.isTrue(failed)
+  })
+})

@@ -1,0 +1,93 @@
+/**
+ * Lets far more histories happen to sessions than the tests do: `npm run simulate -- --seeds 10000`. What it finds it
+ * prints, as short as it can be, and how to see it again: `npm run simulate -- --seed 7 --path 12:3:0`.
+ */
+import { Effect } from "effect"
+import * as fc from "fast-check"
+import { availableParallelism } from "node:os"
+import { parseArgs } from "node:util"
+import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads"
+import { history } from "./History.ts"
+import { simulate } from "./Model.ts"
+
+/** Histories of one seed; each worker takes one seed after another. */
+const runsOfSeed = 50
+
+interface Found {
+  readonly seed: number
+  readonly path: string
+  readonly why: string
+  readonly history: string
+}
+
+const look = async (seed: number, runs: number, path?: string): Promise<Found | null> => {
+  const property = fc.asyncProperty(history, (history) => Effect.runPromise(simulate(history)))
+  const result = await fc.check(property, { seed, numRuns: runs, ...(path === undefined ? {} : { path }) })
+  if (!result.failed) return null
+  return {
+    seed,
+    path: result.counterexamplePath ?? "",
+    why: String(result.errorInstance),
+    history: (result.counterexample?.[0] ?? []).map((command) => `  ${JSON.stringify(command)}`).join("\n")
+  }
+}
+
+const tell = ({ history, path, seed, why }: Found) => {
+  console.log(`\n${why}\n${history}\nnpm run simulate -- --seed ${seed} --path ${path}`)
+}
+
+const isSeeds = (data: unknown): data is { readonly first: number; readonly seeds: number; readonly step: number } =>
+  typeof data === "object" && data !== null && "seeds" in data
+
+const work = async () => {
+  if (!isSeeds(workerData)) return
+  const { first, seeds, step } = workerData
+  for (let n = 0; n < seeds; n += step) parentPort!.postMessage(await look(first + n, runsOfSeed))
+}
+
+const all = async () => {
+  const { values } = parseArgs({
+    options: {
+      seeds: { type: "string", default: "1000" },
+      seed: { type: "string" },
+      path: { type: "string" },
+      workers: { type: "string", default: `${availableParallelism()}` }
+    }
+  })
+  if (values.path !== undefined) {
+    const found = await look(Number(values.seed ?? 1), 1, values.path)
+    if (found === null) return console.log("It holds.")
+    process.exitCode = 1
+    return tell(found)
+  }
+  const first = Number(values.seed ?? Math.floor(Math.random() * 1_000_000_000))
+  const seeds = Math.ceil(Number(values.seeds) / runsOfSeed)
+  const workers = Math.min(Number(values.workers), seeds)
+  const began = performance.now()
+  let done = 0
+  let failed = 0
+  await Promise.all(
+    Array.from(
+      { length: workers },
+      (_, n) =>
+        new Promise<void>((resolve, reject) => {
+          const data = { first: first + n, seeds: seeds - n, step: workers }
+          const worker = new Worker(new URL(import.meta.url), { workerData: data })
+          worker.on("message", (found: Found | null) => {
+            done += runsOfSeed
+            if (found !== null) {
+              failed++
+              tell(found)
+            } else if (done % 1000 === 0) console.log(`${done} histories`)
+          })
+          worker.on("error", reject)
+          worker.on("exit", () => resolve())
+        })
+    )
+  )
+  const seconds = Math.round((performance.now() - began) / 1000)
+  console.log(`${done} histories from seed ${first} in ${seconds} s on ${workers} workers: ${failed} seeds failed`)
+  if (failed > 0) process.exitCode = 1
+}
+
+await (isMainThread ? all() : work())
