@@ -249,9 +249,22 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
     )
   }, Effect.uninterruptible)
 
+  /** Which run of a session's sandbox is to be stopped; null where none is. */
+  const toStop = Effect.fnUntraced(function* (session: Session, name: SandboxName) {
+    const { incarnation, version } = session.lifecycle
+    if (incarnation !== null) return incarnation
+    const found = yield* provider.find(name)
+    if (Option.isNone(found) || found.value.status !== "running") return null
+    // What was found is what we mean only if nobody has gone on with the session by then.
+    const now = yield* store.get(AccountScope.ofOwner(session), session.id)
+    if (!Option.exists(now, ({ lifecycle }) => lifecycle.version === version)) return yield* new Superseded()
+    return found.value.incarnation
+  })
+
   const putToSleep = Effect.fn("SessionSandboxes.putToSleep")(function* (session: Session, reason: string | null) {
-    const { incarnation, sandbox } = session.lifecycle
-    if (sandbox !== null) yield* provider.stop(sandbox, incarnation ?? undefined)
+    const { sandbox } = session.lifecycle
+    const only = sandbox === null ? null : yield* toStop(session, sandbox)
+    if (sandbox !== null && only !== null) yield* provider.stop(sandbox, only)
     return yield* taken(session, Move.Sleep({ reason }))
   }, Effect.uninterruptible)
 

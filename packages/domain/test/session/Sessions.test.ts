@@ -1,6 +1,8 @@
 import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { firstBranch, Repo, RepoName, RepoOwner } from "@castellan/domain/repo/Repo.ts"
 import { Command } from "@castellan/domain/sandbox/Command.ts"
+import { ImageKey } from "@castellan/domain/sandbox/BaseImage.ts"
+import { BaseImages } from "@castellan/domain/sandbox/BaseImages.ts"
 import { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
 import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
@@ -158,6 +160,34 @@ describe("Opening a session", () => {
       assert.strictEqual(other._tag, "RepoDiffers")
       const foreign = yield* Effect.flip(sessions.open(scope, id, "https://elsewhere.test/somebody/work"))
       assert.strictEqual(foreign._tag, "RepoRefused")
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("boots from its repository's image, once there is one, and without it where its provider has lost it", () =>
+    Effect.gen(function* () {
+      const url = yield* repository
+      const scope = yield* given.scope
+      const sessions = yield* Sessions
+      const images = yield* BaseImages
+      const key = ImageKey.make(`${scope.account}/somebody/work`)
+      const opened = Effect.gen(function* () {
+        const { id } = yield* sessions.create(scope, { ...asked, repo: url })
+        const { sandbox } = yield* sessions.open(scope, id, null)
+        assert.strictEqual(yield* read(sandbox.name, readme), "hello")
+        yield* pass("2 minutes", "10 seconds")
+        return Option.getOrThrow(yield* images.find(key))
+      })
+      const image = yield* opened
+      assert.isNotNull(image.current)
+      const countBuilds = countOf("snapshot")
+      assert.strictEqual(yield* countBuilds, 1)
+      assert.strictEqual((yield* opened).current, image.current)
+      assert.strictEqual(yield* countBuilds, 1)
+      yield* (yield* SandboxProvider).removeSnapshot(image.current!)
+      const next = yield* opened
+      assert.notStrictEqual(next.current, image.current)
+      assert.deepStrictEqual((yield* MemorySandboxes).snapshots(), [next.current!])
+      assert.strictEqual(yield* countBuilds, 2)
     }).pipe(Effect.provide(world))
   )
 

@@ -89,7 +89,28 @@ const broken: Record<string, Broken> = {
   }
 }
 
+const other = (server: number, gap: number) => ({ server, session: 0, gap })
+
+/** Histories that went wrong once. */
+const once: Record<string, History> = {
+  "a stop that comes late, of a run that nobody had seen when it was asked for": [
+    Command.Trouble({ method: "stop", trouble: Trouble.Slow({ before: 1000, after: 0 }) }),
+    Command.Open(other(0, 3)),
+    Command.Crash({ server: 0, calls: 0, moment: "before" }),
+    Command.Archive(other(1, 0)),
+    Command.Unarchive(other(1, 0)),
+    Command.Open(other(2, 0)),
+    Command.Archive(other(2, 100)),
+    Command.Open(other(1, 0)),
+    wait(1)
+  ]
+}
+
 describe("Sessions", () => {
+  for (const [what, history] of Object.entries(once)) {
+    it.live(`outlive ${what}`, () => simulate(history))
+  }
+
   it("keep what they promise, whatever happens to three servers and their provider", async () => {
     await fc.assert(
       fc.asyncProperty(history, (history) => Effect.runPromise(simulate(history))),
