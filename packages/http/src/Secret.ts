@@ -1,5 +1,6 @@
 import { randomBytes } from "node:crypto"
-import { mkdir, readFile, stat, writeFile } from "node:fs/promises"
+import { existsSync } from "node:fs"
+import { link, mkdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises"
 import { dirname, join } from "node:path"
 
 const length = 32
@@ -22,16 +23,28 @@ const makeDirectory = async (directory: string): Promise<void> => {
   }
 }
 
-/** The server's secret: made at the first start, and kept where only its user may read it. */
+/**
+ * The server's secret: made at the first start, and kept where only its user may read it. It gets its name once it is
+ * whole, so that of several servers that start at once, or are killed at it, none finds half of one.
+ */
 export const inDirectory = async (directory: string): Promise<Uint8Array> => {
   await makeDirectory(directory)
   const file = join(directory, "secret")
-  try {
-    await writeFile(file, randomBytes(length), { flag: "wx", mode: 0o600, flush: true })
-  } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code !== "EEXIST") throw cause
-  }
+  if (!existsSync(file)) await place(file)
   const secret = await readFile(file)
   if (secret.length !== length) throw new Error(`${file} does not hold ${length} bytes`)
   return secret
+}
+
+const place = async (file: string): Promise<void> => {
+  const next = `${file}.${randomBytes(6).toString("hex")}`
+  await writeFile(next, randomBytes(length), { flag: "wx", mode: 0o600, flush: true })
+  try {
+    await link(next, file)
+  } catch (cause) {
+    // Where there are no links, whoever comes last has made it.
+    if ((cause as NodeJS.ErrnoException).code !== "EEXIST") await rename(next, file)
+  } finally {
+    await rm(next, { force: true })
+  }
 }
