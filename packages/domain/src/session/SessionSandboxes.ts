@@ -34,9 +34,12 @@ export interface Up {
   readonly sandbox: Sandbox
 }
 
-/** The image that sandboxes of a session boot from: one for each repository of its organization, or of its account. */
-export const imageKeyOf = (session: Session, { repo }: SessionRepo): ImageKey =>
-  ImageKey.make(`${session.organization ?? session.account}/${repo.owner}/${repo.name}`.toLowerCase())
+/**
+ * The image that sandboxes of a session boot from: one for each repository of its organization, or of its account. What
+ * was read in the service's right is no image for those who may read only what anyone may.
+ */
+export const imageKeyOf = (session: Session, { repo, right }: SessionRepo): ImageKey =>
+  ImageKey.make(`${session.organization ?? session.account}/${right}/${repo.owner}/${repo.name}`.toLowerCase())
 
 /**
  * What is done with a session's sandbox by whoever has claimed it: a client that opens it, or the reconciler. Every

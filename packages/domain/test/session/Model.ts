@@ -158,7 +158,7 @@ const make = Effect.fnUntraced(function* (breaking: Breaking) {
   const repo = new Repo({ owner: RepoOwner.make("somebody"), name: RepoName.make("work") })
   yield* (yield* MemoryRepos).publish(repo, yield* writer.bundle({ [firstBranch]: commit }))
   const url = `${publicUrl}/somebody/work`
-  const key = ImageKey.make(`${scope.account}/somebody/work`)
+  const key = ImageKey.make(`${scope.account}/anyone/somebody/work`)
 
   const find = (name: SandboxName) => Effect.orDie(raw.find(name))
 

@@ -46,7 +46,7 @@ const world = Layer.mergeAll(World.layer, Faults.Faults.layer, Logger.layer([]))
 
 const url = "https://public.memory.test/somebody/work"
 const repo = new Repo({ owner: RepoOwner.make("somebody"), name: RepoName.make("work") })
-const keyOf = ({ account }: AccountScope) => ImageKey.make(`${account}/somebody/work`)
+const keyOf = ({ account }: AccountScope) => ImageKey.make(`${account}/anyone/somebody/work`)
 
 const publish = Effect.gen(function* () {
   const writer = yield* author
