@@ -173,4 +173,6 @@ export const layer = (options: GitHubOptions): Layer.Layer<RepoHost, Git.GitMiss
   )
 
 /** As the environment says: GITHUB_TOKEN, GITHUB_ORG, GITHUB_URL and GITHUB_API_URL. */
-export const layerConfig: Layer.Layer<RepoHost, Git.GitMissing | GitHubUnavailable> = Layer.unwrap(Effect.map(fromConfig, layer))
+export const layerConfig: Layer.Layer<RepoHost, Git.GitMissing | GitHubUnavailable> = Layer.unwrap(
+  Effect.map(fromConfig, layer)
+)
