@@ -5,7 +5,14 @@ import { Effect, Schedule } from "effect"
 import { readdir } from "node:fs/promises"
 import { join } from "node:path"
 import { DatabaseSync } from "node:sqlite"
-import { initsOf, mounting, type Order, type ProviderProcess, providerProcess, type Seen } from "./providerProcesses.ts"
+import {
+  mounting,
+  type Order,
+  type ProviderProcess,
+  providerProcess,
+  runningTwice,
+  type Seen
+} from "./providerProcesses.ts"
 import { directory } from "./temporary.ts"
 
 const minutes = 5 * 60_000
@@ -83,12 +90,8 @@ const hammered = (what: string, kills: boolean) =>
       Effect.repeat(effect, { while: () => Date.now() < until })
 
     const counted = Effect.sync(() => {
-      for (const name of everyName) {
-        const inits = initsOf(name)
-        const still = inits.length > 1 ? initsOf(name) : []
-        const both = inits.filter((pid) => still.includes(pid))
-        if (both.length > 1) wrong.push(`${name} runs ${both.length} times at once: ${both.join(", ")}`)
-      }
+      const twice = runningTwice().filter((name) => everyName.some((one) => one === name))
+      if (twice.length > 0) wrong.push(`run more than once: ${twice.join(", ")}`)
     }).pipe(Effect.andThen(Effect.sleep(100)))
 
     const killed = Effect.gen(function* () {

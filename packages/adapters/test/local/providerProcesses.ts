@@ -92,47 +92,62 @@ export const providerProcess = (directory: string) =>
     }))
   )
 
-/** Numbers of the processes that live now, for which it holds. */
-const processes = (holds: (pid: string) => boolean): ReadonlyArray<number> =>
-  readdirSync("/proc")
-    .filter((entry) => /^\d+$/.test(entry))
-    .filter((pid) => {
-      try {
-        return holds(pid)
-      } catch {
-        // It has ended.
-        return false
-      }
-    })
-    .map(Number)
+/** The processes that live now, each with what is to be known of it. */
+const processes = <A>(look: (pid: string) => A | undefined): ReadonlyMap<number, A> =>
+  new Map(
+    readdirSync("/proc")
+      .filter((entry) => /^\d+$/.test(entry))
+      .flatMap((pid) => {
+        try {
+          const seen = look(pid)
+          return seen === undefined ? [] : [[Number(pid), seen] as const]
+        } catch {
+          // It has ended.
+          return []
+        }
+      })
+  )
 
 const inodeOf = (path: string) => {
   const { dev, ino } = statSync(path)
   return `${dev} ${ino}`
 }
 
-const parentOf = (pid: number | string): number => {
+const parentOf = (pid: string): number => {
   const stat = readFileSync(`/proc/${pid}/stat`, "utf8")
   return Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1])
 }
 
-/** The first processes of sandboxes of that name that are up: more than one is one too many. */
-export const initsOf = (name: string): ReadonlyArray<number> => {
+/** The first processes of the sandboxes that are up, by the sandboxes' names: more than one of a name is one too many. */
+export const allInits = (): ReadonlyMap<string, ReadonlyArray<number>> => {
   const all = processes((pid) => {
-    const [program, , , word, of] = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0")
+    const [program, , , word, name = ""] = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0")
+    if (program !== "sh" || word !== "launch") return undefined
     // One that comes late sees that it is not wanted while it still has the host's root.
-    return program === "sh" && word === "launch" && of === name && inodeOf(`/proc/${pid}/root/.`) !== inodeOf("/")
+    return inodeOf(`/proc/${pid}/root/.`) === inodeOf("/") ? undefined : { name, parent: parentOf(pid) }
   })
-  // What a shell has just forked bears its name until it is another program.
-  return all.filter((pid) => {
-    try {
-      return !all.includes(parentOf(pid))
-    } catch {
-      return false
-    }
-  })
+  const inits = new Map<string, ReadonlyArray<number>>()
+  for (const [pid, { name, parent }] of all) {
+    // What a shell has just forked bears its name until it is another program.
+    if (!all.has(parent)) inits.set(name, [...(inits.get(name) ?? []), pid])
+  }
+  return inits
+}
+
+export const initsOf = (name: string): ReadonlyArray<number> => allInits().get(name) ?? []
+
+/** The names of sandboxes that run more than once, for longer than it takes to look twice. */
+export const runningTwice = (): ReadonlyArray<string> => {
+  const twice = (inits: ReadonlyArray<number>) => inits.length > 1
+  const suspects = [...allInits()].filter(([, inits]) => twice(inits))
+  if (suspects.length === 0) return []
+  const again = allInits()
+  return suspects.flatMap(([name, inits]) =>
+    twice(inits.filter((pid) => again.get(name)?.includes(pid) === true)) ? [name] : []
+  )
 }
 
 /** The processes that have something of the directory mounted. */
-export const mounting = (directory: string): ReadonlyArray<number> =>
-  processes((pid) => readFileSync(`/proc/${pid}/mountinfo`, "utf8").includes(directory))
+export const mounting = (directory: string): ReadonlyArray<number> => [
+  ...processes((pid) => (readFileSync(`/proc/${pid}/mountinfo`, "utf8").includes(directory) ? true : undefined)).keys()
+]
