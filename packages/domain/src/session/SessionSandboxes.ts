@@ -155,6 +155,14 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
       Effect.catchTag("SandboxGone", () => Effect.succeed(Option.none<Sandbox>()))
     )
 
+  /** Whoever is about to stop a run that was found makes sure of this: a later claim may have started it meanwhile. */
+  const stillOurs = Effect.fnUntraced(function* (session: Session) {
+    const now = yield* store.get(AccountScope.ofOwner(session), session.id)
+    if (!Option.exists(now, ({ lifecycle }) => lifecycle.version === session.lifecycle.version)) {
+      return yield* new Superseded()
+    }
+  })
+
   /** A running sandbox under the session's name: the one there is, woken if need be, or a new one. */
   const boot = Effect.fnUntraced(function* (claimed: Ref.Ref<Session>, name: SandboxName) {
     const session = yield* Ref.get(claimed)
@@ -162,6 +170,7 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
     if (Option.isSome(found) && found.value.status === "running") {
       if (session.lifecycle.attempt > 1) return yield* lastsAWhile(found.value)
       // The session was at rest: whoever started this run may be about to stop it, and so it must not be the next one's.
+      yield* stillOurs(session)
       yield* provider.stop(name, found.value.incarnation)
     }
     const woken = Option.isSome(found) ? yield* resumed(name) : Option.none<Sandbox>()
@@ -254,13 +263,11 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
 
   /** Which run of a session's sandbox is to be stopped; null where none is. */
   const toStop = Effect.fnUntraced(function* (session: Session, name: SandboxName) {
-    const { incarnation, version } = session.lifecycle
+    const { incarnation } = session.lifecycle
     if (incarnation !== null) return incarnation
     const found = yield* provider.find(name)
     if (Option.isNone(found) || found.value.status !== "running") return null
-    // What was found is what we mean only if nobody has gone on with the session by then.
-    const now = yield* store.get(AccountScope.ofOwner(session), session.id)
-    if (!Option.exists(now, ({ lifecycle }) => lifecycle.version === version)) return yield* new Superseded()
+    yield* stillOurs(session)
     return found.value.incarnation
   })
 

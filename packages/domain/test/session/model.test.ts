@@ -15,6 +15,9 @@ const open = Command.Open(asked)
 const lateStop = Command.Trouble({ method: "stop", trouble: Trouble.Slow({ before: 70_000, after: 0 }) })
 const wait = (seconds: number) => Command.Wait({ seconds })
 
+/** Asked of a server, with the next thing to happen after `gap` milliseconds. */
+const quickly = (server: number, gap: number) => ({ server, session: 0, gap })
+
 interface Broken {
   readonly breaking: Breaking
   /** A history that shows it. */
@@ -48,9 +51,10 @@ const broken: Record<string, Broken> = {
   "a step that is not taken, and said to be": {
     breaking: { store: (real) => ({ take: (scope, step) => Effect.as(real.take(scope, step), true) }) },
     history: [
-      Command.Open({ ...asked, gap: 0 }),
-      Command.Open({ ...asked, gap: 0 }),
-      Command.Activity({ ...asked, server: 1 })
+      Command.Archive(quickly(0, 0)),
+      Command.Open(quickly(0, 0)),
+      Command.Hibernate(quickly(1, 3)),
+      Command.Open(quickly(0, 0))
     ]
   },
   "a queue that does not tell of live runs": {
@@ -89,20 +93,29 @@ const broken: Record<string, Broken> = {
   }
 }
 
-const other = (server: number, gap: number) => ({ server, session: 0, gap })
-
 /** Histories that went wrong once. */
 const once: Record<string, History> = {
   "a stop that comes late, of a run that nobody had seen when it was asked for": [
     Command.Trouble({ method: "stop", trouble: Trouble.Slow({ before: 1000, after: 0 }) }),
-    Command.Open(other(0, 3)),
+    Command.Open(quickly(0, 3)),
     Command.Crash({ server: 0, calls: 0, moment: "before" }),
-    Command.Archive(other(1, 0)),
-    Command.Unarchive(other(1, 0)),
-    Command.Open(other(2, 0)),
-    Command.Archive(other(2, 100)),
-    Command.Open(other(1, 0)),
+    Command.Archive(quickly(1, 0)),
+    Command.Unarchive(quickly(1, 0)),
+    Command.Open(quickly(2, 0)),
+    Command.Archive(quickly(2, 100)),
+    Command.Open(quickly(1, 0)),
     wait(1)
+  ],
+  "a look that is answered late, to one who no longer has a say": [
+    Command.Open(quickly(1, 0)),
+    Command.Archive(quickly(0, 0)),
+    Command.Trouble({ method: "find", trouble: Trouble.Slow({ before: 2000, after: 0 }) }),
+    Command.Hibernate(quickly(0, 0)),
+    Command.Open(quickly(2, 1500)),
+    Command.Open(quickly(0, 0)),
+    Command.Unarchive(quickly(1, 1500)),
+    Command.Open(quickly(0, 0)),
+    Command.Run({ ...quickly(0, 0), seconds: 20 })
   ]
 }
 
