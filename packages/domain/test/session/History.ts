@@ -82,7 +82,7 @@ const crash = fc.record({
 
 const waits = fc.constantFrom(1, 5, 20, 65, 130, 310, 620, 1900)
 
-export const command: fc.Arbitrary<Command> = fc.oneof(
+const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 8, arbitrary: asked.map(Command.Open) },
   { weight: 1, arbitrary: fc.record({ server, gap }).map(Command.OpenOnce) },
   { weight: 2, arbitrary: asked.map(Command.Activity) },
@@ -109,4 +109,31 @@ export const command: fc.Arbitrary<Command> = fc.oneof(
 /** What happens to a service, from the beginning to the end. */
 export type History = ReadonlyArray<Command>
 
-export const history: fc.Arbitrary<History> = fc.array(command, { minLength: 1, maxLength: 30, size: "max" })
+const closely = fc.record({ server, session: fc.constant(sessions - 1), gap: fc.constantFrom(0, 0, 1, 3, 100, 1500) })
+
+const slowness = fc
+  .record({
+    method: fc.constantFrom("find", "create", "resume", "stop", "findMany"),
+    before: fc.constantFrom(0, 500, 2000, 30_000),
+    after: fc.constantFrom(0, 500, 2000, 70_000)
+  })
+  .map(({ method, ...slow }) => Command.Trouble({ method, trouble: Trouble.Slow(slow) }))
+
+/** Many want something of one session at the same time, and the provider takes its time with each. */
+const crowd: fc.Arbitrary<Command> = fc.oneof(
+  { weight: 6, arbitrary: closely.map(Command.Open) },
+  { weight: 3, arbitrary: closely.map(Command.Hibernate) },
+  { weight: 4, arbitrary: closely.map(Command.Archive) },
+  { weight: 4, arbitrary: closely.map(Command.Unarchive) },
+  { weight: 2, arbitrary: closely.map(Command.Reconnect) },
+  { weight: 6, arbitrary: slowness },
+  { weight: 3, arbitrary: crash.map(Command.Crash) },
+  { weight: 3, arbitrary: fc.record({ server }).map(Command.Restart) },
+  { weight: 2, arbitrary: fc.constantFrom(1, 5, 65, 130).map((seconds) => Command.Wait({ seconds })) },
+  { weight: 6, arbitrary: command }
+)
+
+export const history: fc.Arbitrary<History> = fc.oneof(
+  fc.array(command, { minLength: 1, maxLength: 30, size: "max" }),
+  fc.array(crowd, { minLength: 5, maxLength: 30, size: "max" })
+)
