@@ -58,6 +58,19 @@ const prepare = async (boss: PgBoss, task: TaskName) => {
   await boss.touch(task, nobody)
 }
 
+/** One server at a time: pg-boss's own lock does not keep two from making its tables at once. */
+const inTurn = async (engine: Engine, work: () => Promise<void>): Promise<void> => {
+  if (engine._tag === "PGlite") return work()
+  const client = await engine.pool.connect()
+  try {
+    await client.query("select pg_advisory_lock(hashtextextended('castellan_tasks', 0))")
+    await work()
+  } finally {
+    // Its lock goes with the connection, whatever became of that.
+    client.release(true)
+  }
+}
+
 /** In a database of one process, what is active at its start was left by a process that is gone. */
 const takeBack = ({ kysely }: Db["Service"]) =>
   sql`
@@ -76,8 +89,10 @@ export const start = Effect.fnUntraced(function* (db: Db["Service"]) {
   yield* Effect.addFinalizer(() => Effect.ignore(Effect.tryPromise(() => boss.stop({ graceful: false }))))
   yield* Effect.tryPromise({
     try: async () => {
-      await boss.start()
-      await Promise.all(TaskName.literals.map((task) => prepare(boss, task)))
+      await inTurn(db.engine, async () => {
+        await boss.start()
+        await Promise.all(TaskName.literals.map((task) => prepare(boss, task)))
+      })
       if (backend === "pglite") await takeBack(db)
     },
     catch: (cause) => new DatabaseUnavailable({ message: `The task queue can't be prepared: ${String(cause)}` })

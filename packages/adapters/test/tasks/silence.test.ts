@@ -122,7 +122,10 @@ describe.concurrent("A worker", () => {
           if (text.includes("completed_on =") && failures++ === 0) throw new Error("the connection broke, on purpose")
           return pool.query(text, values)
         }
-        return { ...db, engine: { _tag: "Postgres", pool: { query } as unknown as typeof pool } }
+        return {
+          ...db,
+          engine: { _tag: "Postgres", pool: { query, connect: () => pool.connect() } as unknown as typeof pool }
+        }
       }
       const ports = yield* server(yield* databases.postgresUrl, failingOnce)
       yield* Effect.gen(function* () {
