@@ -46,6 +46,7 @@ const notJson = errorBody("invalid_json", "Request body must be valid JSON")
 const notFound = errorBody("not_found", "Not found")
 const notAllowed = errorBody("method_not_allowed", "Method not allowed")
 const unsupported = errorBody("unsupported_media_type", "Content-Type must be application/json")
+const unsupportedFile = errorBody("unsupported_media_type", "Content-Type must be application/octet-stream")
 const internal = errorBody("internal_error", "Internal server error")
 
 /** The request as handlers see it: an empty body is `{}`, and what is read is read once. */
@@ -94,14 +95,14 @@ const bodyOf = ({ body }: HttpServerResponse.HttpServerResponse): ErrorBody | un
     : undefined
 
 /** Errors in our own words, with the header for those that are worth asking again. */
-const reword = (response: HttpServerResponse.HttpServerResponse) => {
+const reword = (request: HttpServerRequest.HttpServerRequest, response: HttpServerResponse.HttpServerResponse) => {
   if (response.status < 400) return response
   const body = bodyOf(response)
   if (body?.retryAfterMs !== undefined) {
     return HttpServerResponse.setHeader(response, "retry-after", String(Math.ceil(body.retryAfterMs / 1000)))
   }
   if (body !== undefined) return response
-  if (response.status === 415) return answer(415, unsupported)
+  if (response.status === 415) return answer(415, bringsFile(request) ? unsupportedFile : unsupported)
   if (response.status === 413) return answer(413, tooLarge, { connection: "close" })
   return answer(response.status, internal)
 }
@@ -136,5 +137,5 @@ export const around = <E, R>(
             ),
             Effect.annotateLogs({ requestId: id })
           )
-    return HttpServerResponse.setHeaders(reword(response), { ...cors, "x-request-id": id })
+    return HttpServerResponse.setHeaders(reword(request, response), { ...cors, "x-request-id": id })
   })

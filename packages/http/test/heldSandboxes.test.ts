@@ -110,6 +110,36 @@ describe("One sandbox", () => {
     }).pipe(Effect.provide(api))
   )
 
+  it.effect("takes no argument that Linux could not pass on, and no variable without a name", () =>
+    Effect.gen(function* () {
+      const { about } = yield* holder
+      const tried = [
+        [{ command: "echo", args: ["x".repeat(131_072)] }, "args.0 must be at most 131071 bytes"],
+        [{ command: "x".repeat(131_072) }, "command must be at most 131071 bytes"],
+        [
+          { command: "env", env: { "A=B": "c" } },
+          "env must name its variables by letters, digits and _, not beginning with a digit"
+        ],
+        [
+          { command: "env", env: { "": "c" } },
+          "env must name its variables by letters, digits and _, not beginning with a digit"
+        ]
+      ] as const
+      for (const [body, error] of tried) {
+        const { json, status } = yield* about("POST", "/commands", body)
+        assert.deepStrictEqual([status, json.error], [400, error])
+      }
+    }).pipe(Effect.provide(api))
+  )
+
+  it.effect("says which type a file must come with", () =>
+    Effect.gen(function* () {
+      const { about } = yield* holder
+      const { json, status } = yield* about("PUT", "/file?path=a", "text")
+      assert.deepStrictEqual([status, json.error], [415, "Content-Type must be application/octet-stream"])
+    }).pipe(Effect.provide(api))
+  )
+
   it.effect("takes files and gives them back, byte for byte", () =>
     Effect.gen(function* () {
       const { fetch } = yield* WebApi

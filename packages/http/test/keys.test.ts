@@ -7,6 +7,15 @@ layer(WebApi.layer)("API keys over HTTP", (it) => {
   const ask = (...args: Parameters<WebApi["Service"]["ask"]>) => Effect.flatMap(WebApi, (api) => api.ask(...args))
   const join = (more?: { readonly platformAdmin?: boolean }) => Effect.flatMap(WebApi, (api) => api.join(more))
 
+  it.effect("that would be dead already are not made", () =>
+    Effect.gen(function* () {
+      const { key } = yield* join()
+      const body = { name: "late", expiresAt: "1969-12-31T00:00:00.000Z" }
+      const { json, status } = yield* ask("POST", "/api/keys", { key, body })
+      assert.deepStrictEqual([status, json.error], [400, "expiresAt must be in the future"])
+    })
+  )
+
   it.effect("are shown once, work at once, are listed without their secret, and end at once", () =>
     Effect.gen(function* () {
       const { key } = yield* join()

@@ -107,7 +107,12 @@ export const make = (isolation: Isolation, outputKept: number) => {
     })
     const wrapped = ["sh", "-c", wrap, "wrap", String(Math.floor(outputKept / 512)), String(machine.booted.init.pid)]
     const program = [...wrapped, ...isolation.enter(machine.files, machine.booted), ...vector(machine, spec)]
-    yield* spawned("start", { command: program, cwd: directory, drop: isolation.drop }, "started")
+    const { code, stderr } = yield* spawned(
+      "start",
+      { command: program, cwd: directory, drop: isolation.drop },
+      "started"
+    )
+    if (code !== 0) return yield* new SandboxUnavailable({ operation: "start", retryable: false, cause: stderr })
     return toStarted(command, undefined)
   })
 

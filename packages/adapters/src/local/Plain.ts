@@ -11,6 +11,9 @@ import { killMarked } from "./scripts.ts"
 import { start } from "./Spawn.ts"
 import { run } from "./Spawner.ts"
 
+/** Seconds; longer than any sandbox lives. One process, so that none is left when it is ended. */
+const forEver = "2147483647"
+
 /** Its files are a directory of their own, copied from the newest layer; an image has but one. */
 export const make = (layout: Layout): Isolation => ({
   kind: "none",
@@ -26,7 +29,7 @@ export const make = (layout: Layout): Isolation => ({
   }),
   // A process that only stands for the sandbox: while it lives, the sandbox runs.
   boot: Effect.fnUntraced(function* (sandbox: SandboxLayout) {
-    const child = start({ command: ["sh", "-c", "while :; do sleep 86400; done"], cwd: sandbox.upper, drop: false }, [
+    const child = start({ command: ["sleep", forEver], cwd: sandbox.upper, drop: false }, [
       "ignore",
       "ignore",
       "ignore"

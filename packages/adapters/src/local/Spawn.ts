@@ -75,9 +75,16 @@ const outputRead = 64 * 1024 * 1024
 export type Until = "started" | "ready" | "ended"
 
 /** Starts a program and waits; gives what it printed by then. Code 0 stands for what has not ended. */
-export const startUntil = (program: Program, until: Until, done: (ended: Ended) => void): ChildProcess => {
-  const child = start(program, until === "started" ? ["ignore", "ignore", "ignore"] : ["ignore", "pipe", "pipe"])
+export const startUntil = (program: Program, until: Until, done: (ended: Ended) => void): ChildProcess | undefined => {
   const said = { stdout: "", stderr: "" }
+  let child: ChildProcess
+  try {
+    child = start(program, until === "started" ? ["ignore", "ignore", "ignore"] : ["ignore", "pipe", "pipe"])
+  } catch (cause) {
+    // What the system refuses outright, such as arguments that are too long, must not end the process that starts all.
+    done({ code: 126, stdout: "", stderr: String(cause) })
+    return undefined
+  }
   let over = false
   const finish = (code: number) => {
     if (over) return

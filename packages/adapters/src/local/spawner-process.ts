@@ -15,7 +15,7 @@ process.on("message", (message: Order | Withdrawal) => {
     // The server may be gone by now.
     process.send?.({ id, ended } satisfies Report, undefined, undefined, () => undefined)
   })
-  children.set(id, child)
+  if (child !== undefined) children.set(id, child)
 })
 
 process.on("disconnect", () => process.exit(0))

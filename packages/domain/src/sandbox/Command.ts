@@ -1,4 +1,5 @@
 import { Schema } from "effect"
+import { encode } from "../utf8.ts"
 
 /** Ours to choose, unique within a sandbox; makes starting a command repeatable. */
 export const CommandId = Schema.String.check(Schema.isPattern(/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/)).pipe(
@@ -8,15 +9,25 @@ export type CommandId = typeof CommandId.Type
 
 const withoutNul = Schema.isPattern(/^[^\0]*$/, { message: "must not contain a NUL character" })
 
-/** An argument of a program: any text without NUL. */
-export const Argument = Schema.String.check(withoutNul)
+/** Bytes of one argument: what Linux passes on, with the NUL at its end (`MAX_ARG_STRLEN`). */
+const longestArgument = 128 * 1024 - 1
+
+const notTooLong = Schema.makeFilter(
+  (text: string) => text.length * 3 <= longestArgument || encode(text).length <= longestArgument,
+  {
+    message: "must be at most 131071 bytes"
+  }
+)
+
+/** An argument of a program: any text without NUL that Linux can pass on. */
+export const Argument = Schema.String.check(withoutNul, notTooLong)
 
 /** The name of an environment variable. */
 export const EnvironmentName = Schema.String.check(Schema.isPattern(/^[A-Za-z_][A-Za-z0-9_]*$/))
 
 /** A program and its arguments, run as a vector and never through a shell. */
 export class Command extends Schema.Class<Command>("Command")({
-  command: Schema.NonEmptyString.check(withoutNul),
+  command: Schema.NonEmptyString.check(withoutNul, notTooLong),
   args: Schema.Array(Argument),
   /** Where it runs; null for the sandbox's home directory. */
   cwd: Schema.NullOr(Schema.NonEmptyString.check(withoutNul)),

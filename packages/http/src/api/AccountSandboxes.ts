@@ -12,18 +12,18 @@ import { RunId } from "@castellan/domain/task/TaskRun.ts"
 import { type DateTime, Option, Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "effect/http-api"
 import { Authenticated } from "./Authenticated.ts"
-import { absent, forAccount, page, RepositoryUrl, TextWithoutNul, Time } from "./Fields.ts"
+import { absent, forAccount, page, RepositoryUrl, ProgramText, Time } from "./Fields.ts"
 import { Idempotent } from "./Idempotent.ts"
 import { Statuses } from "./Statuses.ts"
 
 export const NewSandbox = Schema.Struct({
   /** The program to run; nothing is run if it and `prompt` are left out. */
-  command: absent(TextWithoutNul),
+  command: absent(ProgramText),
   args: absent(Schema.Array(Argument)),
   /** Where to run it; the sandbox's home if left out. */
-  cwd: absent(TextWithoutNul),
+  cwd: absent(ProgramText),
   /** Given to the agent in place of a command. */
-  prompt: absent(TextWithoutNul),
+  prompt: absent(ProgramText),
   account_id: absent(AccountId)
 })
 

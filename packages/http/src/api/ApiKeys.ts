@@ -35,7 +35,7 @@ export class ApiKeysApi extends HttpApiGroup.make("keys")
     HttpApiEndpoint.post("issue", "/", {
       payload: NewKey,
       success: IssuedKey.pipe(HttpApiSchema.status(201)),
-      error: [Statuses.AccountHidden]
+      error: [Statuses.AccountHidden, Statuses.RequestRefused]
     })
       .middleware(Idempotent)
       .annotate(OpenApi.Summary, "Make an API key, shown this once"),

@@ -21,7 +21,10 @@ export interface EventBody {
 export class EventsApi extends HttpApiGroup.make("events")
   .add(
     HttpApiEndpoint.get("follow", "/", {
-      query: { ...forAccount, from: Schema.optionalKey(Schema.Literals(["now", "start"])) },
+      query: {
+        ...forAccount,
+        from: Schema.optionalKey(Schema.Literals(["now", "start"]).annotate({ message: "must be now or start" }))
+      },
       headers: { "last-event-id": Schema.optionalKey(Schema.String) },
       success: HttpApiSchema.StreamSse({
         events: Schema.Struct({ event: Schema.String, id: Schema.String, data: Schema.String })

@@ -1,6 +1,7 @@
 /** The forms that fields take on the wire, and what is said of those that don't have it. */
 import { AccountId } from "@castellan/domain/identity/Account.ts"
 import { Cursor } from "@castellan/domain/Page.ts"
+import { Argument } from "@castellan/domain/sandbox/Command.ts"
 import { Duration, Schema } from "effect"
 
 /** A body's field that may be left out; null is the same as absent. */
@@ -9,8 +10,8 @@ export const absent = <S extends Schema.Top>(schema: S) => Schema.optionalKey(Sc
 /** Text of at least one character. */
 export const Text = Schema.String.check(Schema.isMinLength(1, { message: "must not be empty" }))
 
-/** Text of at least one character, without NUL. */
-export const TextWithoutNul = Text.check(Schema.isPattern(/^[^\0]*$/, { message: "must not contain a NUL character" }))
+/** An argument of a program, of at least one character. */
+export const ProgramText = Argument.check(Schema.isMinLength(1, { message: "must not be empty" }))
 
 const isRepositoryUrl = (text: string): boolean => {
   const url = URL.parse(text)

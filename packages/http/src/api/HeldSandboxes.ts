@@ -41,7 +41,9 @@ export class HeldSandboxesApi extends HttpApiGroup.make("sandbox")
       query: {
         ...forAccount,
         path: Schema.optionalKey(SandboxPath),
-        recursive: Schema.optionalKey(Schema.Literals(["true", "false", "1", "0"]))
+        recursive: Schema.optionalKey(
+          Schema.Literals(["true", "false", "1", "0"]).annotate({ message: "must be true or false" })
+        )
       },
       success: Schema.Struct({
         ...success,

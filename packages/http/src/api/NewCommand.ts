@@ -4,17 +4,26 @@ import { defaultTimeout, longestTimeout } from "@castellan/domain/task/CommandRu
 import { RunId } from "@castellan/domain/task/TaskRun.ts"
 import { Duration, Schema } from "effect"
 import { HttpApiSchema } from "effect/http-api"
-import { absent, milliseconds, TextWithoutNul } from "./Fields.ts"
+import { absent, milliseconds, ProgramText } from "./Fields.ts"
 import { Run } from "./TaskRuns.ts"
+
+const isName = Schema.is(EnvironmentName)
+
+/** A record drops the keys that don't fit; here they are told. */
+const Environment = Schema.Record(Schema.String, Argument).check(
+  Schema.makeFilter((env) => Object.keys(env).every((name) => isName(name)), {
+    message: "must name its variables by letters, digits and _, not beginning with a digit"
+  })
+)
 
 export const NewCommand = Schema.Struct({
   /** The program to run; its arguments are passed on as they are, never through a shell. */
-  command: TextWithoutNul,
+  command: ProgramText,
   args: absent(Schema.Array(Argument)),
   /** Where to run it; the sandbox's home if left out. */
-  cwd: absent(TextWithoutNul),
+  cwd: absent(ProgramText),
   /** Added to the sandbox's environment. */
-  env: absent(Schema.Record(EnvironmentName, Argument)),
+  env: absent(Environment),
   /** When it is killed; 15 minutes if left out. */
   timeoutMs: absent(milliseconds(longestTimeout)),
   /** Whether to answer only once it has ended, or `timeoutMs` has passed. */
@@ -34,3 +43,6 @@ export const commandIn = ({ args, command, cwd, env, timeoutMs }: typeof NewComm
   command: new Command({ command, args: args ?? [], cwd: cwd ?? null, env: env ?? {} }),
   timeout: timeoutMs ? Duration.millis(timeoutMs) : defaultTimeout
 })
+
+/** How long to wait for a command that may take so long: a moment longer, in which its end is written down. */
+export const waitFor = (timeout: Duration.Duration): Duration.Duration => Duration.sum(timeout, Duration.seconds(2))

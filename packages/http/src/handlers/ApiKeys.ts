@@ -1,8 +1,9 @@
 import { Access } from "@castellan/domain/identity/Access.ts"
 import { ApiKeys } from "@castellan/domain/identity/ApiKeys.ts"
-import { Effect, Redacted } from "effect"
+import { DateTime, Effect, Redacted } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
 import { Api } from "../api/Api.ts"
+import { RequestRefused } from "../api/Statuses.ts"
 
 export const ApiKeysHandlers = HttpApiBuilder.group(
   Api,
@@ -13,6 +14,9 @@ export const ApiKeysHandlers = HttpApiBuilder.group(
 
     return handlers.handleAll({
       issue: Effect.fnUntraced(function* ({ payload: { account_id, expiresAt = null, name } }) {
+        if (expiresAt !== null && DateTime.isLessThanOrEqualTo(expiresAt, yield* DateTime.now)) {
+          return yield* new RequestRefused({ say: "expiresAt must be in the future" })
+        }
         const { key, secret } = yield* keys.issue(yield* scopeOf(account_id), { name, expiresAt })
         return { id: key.id, name: key.name, key: Redacted.value(secret), expiresAt: key.expiresAt }
       }),

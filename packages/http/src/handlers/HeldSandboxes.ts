@@ -13,7 +13,7 @@ import { presentSandbox } from "../api/AccountSandboxes.ts"
 import { Api } from "../api/Api.ts"
 import { fileLimit } from "../api/HeldSandboxes.ts"
 import { RequestNonce } from "../api/Idempotent.ts"
-import { commandIn } from "../api/NewCommand.ts"
+import { commandIn, waitFor } from "../api/NewCommand.ts"
 import { BodyTooLarge } from "../api/Statuses.ts"
 import { present } from "../api/TaskRuns.ts"
 import * as FileStream from "../FileStream.ts"
@@ -68,7 +68,10 @@ export const HeldSandboxesHandlers = HttpApiBuilder.group(
         const wanted = commandIn(asked.payload)
         const run = yield* held.run(scope, name, { ...wanted, nonce: yield* RequestNonce })
         if (asked.payload.wait !== true) return { status, runId: run.id }
-        const ended = yield* Effect.raceFirst(Effect.orDie(runs.awaitEnd(scope, run.id, wanted.timeout)), lost(scope))
+        const ended = yield* Effect.raceFirst(
+          Effect.orDie(runs.awaitEnd(scope, run.id, waitFor(wanted.timeout))),
+          lost(scope)
+        )
         return { status, run: present(ended, yield* DateTime.now) }
       }),
       files: Effect.fnUntraced(function* (asked) {

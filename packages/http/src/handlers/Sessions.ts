@@ -10,7 +10,7 @@ import { DateTime, Effect, Option, Schema } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
 import { Api } from "../api/Api.ts"
 import { RequestNonce } from "../api/Idempotent.ts"
-import { commandIn } from "../api/NewCommand.ts"
+import { commandIn, waitFor } from "../api/NewCommand.ts"
 import { presentSession } from "../api/Sessions.ts"
 import { OrganizationHidden } from "../api/Statuses.ts"
 import { present } from "../api/TaskRuns.ts"
@@ -80,7 +80,7 @@ export const SessionsHandlers = HttpApiBuilder.group(
         const id = yield* sessionId(params.id)
         const run = yield* sessions.run(scope, id, { ...wanted, nonce: yield* RequestNonce })
         if (payload.wait !== true) return { status: "success" as const, runId: run.id }
-        const ended = yield* Effect.orDie(runs.awaitEnd(scope, run.id, wanted.timeout))
+        const ended = yield* Effect.orDie(runs.awaitEnd(scope, run.id, waitFor(wanted.timeout)))
         return { status: "success" as const, run: present(ended, yield* DateTime.now) }
       })
     })
