@@ -66,7 +66,7 @@ export interface CastellanOptions {
   readonly concurrency?: number
   /** Setups that this process works on at once. */
   readonly setupsAtOnce?: number
-  /** Sandboxes of an account that may live at once. */
+  /** Sandboxes of an account's own that may live at once, and as many of its sessions that may be awake. */
   readonly liveAtMost?: number
   /** The times that sessions live by; those that are left out are the usual ones. */
   readonly sessionTimes?: Partial<SessionTimes>
@@ -81,7 +81,7 @@ export interface CastellanOptions {
 /** OpenCode, which takes a prompt as one argument. */
 export const defaultAgent = ["opencode", "run"] as const
 
-/** Sandboxes of an account that may live at once, if nobody says otherwise. */
+/** Sandboxes of an account that may live at once, and sessions that may be awake, if nobody says otherwise. */
 export const defaultLiveAtMost = 1000
 
 /** Hours that the files of a stopped sandbox are kept, if nobody says otherwise: a week. */
@@ -125,15 +125,16 @@ const housekeeping = Layer.effectDiscard(
 /** All use cases over the ports, with the workers that finish what requests begin. The ports stay visible. */
 export const layer = (options: CastellanOptions) => {
   const lifetime = options.lifetime ?? Duration.minutes(30)
+  const liveAtMost = options.liveAtMost ?? defaultLiveAtMost
   const sandboxes = AccountSandboxes.layer({
     agent: options.agent ?? defaultAgent,
     lifetime,
-    liveAtMost: options.liveAtMost ?? defaultLiveAtMost,
+    liveAtMost,
     keepStopped: options.keepStopped ?? Duration.hours(defaultKeepStoppedHours)
   })
   const times: SessionTimes = { ...usualTimes, lifetime, ...options.sessionTimes }
   const repoAccess = options.repoAccess ?? "owner"
-  const sessions = Layer.mergeAll(Sessions.layer({ repoAccess }), Reconciler.layer({ times })).pipe(
+  const sessions = Layer.mergeAll(Sessions.layer({ repoAccess, liveAtMost }), Reconciler.layer({ times })).pipe(
     Layer.provideMerge(ImageBuilds.layer),
     Layer.provideMerge(SessionSandboxes.layer({ times, repoAccess })),
     Layer.provideMerge(BaseImages.layer)

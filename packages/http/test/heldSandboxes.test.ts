@@ -1,3 +1,5 @@
+import { Repo, RepoName } from "@castellan/domain/repo/Repo.ts"
+import { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
 import { MemorySandboxes } from "@castellan/testkit/fakes/MemorySandbox.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, Logger } from "effect"
@@ -213,6 +215,20 @@ describe("One sandbox", () => {
     }).pipe(Effect.provide(api))
   )
 
+  it.effect("says of a file that can't stand where it shall that it can't", () =>
+    Effect.gen(function* () {
+      const { about } = yield* holder
+      for (const path of ["none/", "n".repeat(256), `${"n".repeat(256)}/below`]) {
+        const { json, status } = yield* about("PUT", `/file?path=${path}`, "x", bytes)
+        assert.deepStrictEqual(
+          [status, json.code, json.error],
+          [403, "file_refused", "The file can't be read or written there"]
+        )
+      }
+      assert.strictEqual((yield* about("PUT", `/file?path=${"n".repeat(255)}`, "x", bytes)).status, 200)
+    }).pipe(Effect.provide(api))
+  )
+
   it.effect("is forked with its files, and goes on by itself", () =>
     Effect.gen(function* () {
       const { ask } = yield* WebApi
@@ -289,6 +305,23 @@ describe("Limits of an account", () => {
       yield* ask("DELETE", `/api/sandboxes/${made}`, { key: one.key })
       assert.strictEqual((yield* create(one.key)).status, 200)
     }).pipe(Effect.provide(few({ liveAtMost: 2 })))
+  )
+
+  it.effect("on its sessions that are awake are told when one more is opened, and not counted with its sandboxes", () =>
+    Effect.gen(function* () {
+      const { ask, join } = yield* WebApi
+      const { key } = yield* join()
+      const host = yield* RepoHost
+      const repo = new Repo({ owner: host.supports.owner, name: RepoName.make("limited") })
+      yield* host.ensure(repo)
+      const body = { repoUrl: `${host.supports.url}/${repo.owner}/${repo.name}` }
+      const open = ask("POST", "/api/sandbox", { key, body })
+      assert.strictEqual((yield* ask("POST", "/api/sandboxes", { key })).status, 200)
+      assert.strictEqual((yield* open).status, 200)
+      const refused = yield* open
+      assert.deepStrictEqual([refused.status, refused.json.code], [429, "quota_exceeded"])
+      assert.match(refused.headers.get("retry-after") ?? "", /^\d+$/)
+    }).pipe(Effect.provide(few({ liveAtMost: 1 })))
   )
 
   it.effect("on what it begins in a minute, and on what it asks, are told with the time to wait", () =>

@@ -1,5 +1,5 @@
 import { AccountSandbox } from "@castellan/domain/account/AccountSandbox.ts"
-import { AccountStore, SandboxQuotaReached } from "@castellan/domain/account/AccountStore.ts"
+import { AccountStore } from "@castellan/domain/account/AccountStore.ts"
 import { EnvironmentStore } from "@castellan/domain/account/EnvironmentStore.ts"
 import type { SnapshotKey } from "@castellan/domain/account/KeptSnapshot.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
@@ -9,6 +9,7 @@ import type { Page } from "@castellan/domain/Page.ts"
 import { BaseImageStore } from "@castellan/domain/sandbox/BaseImageStore.ts"
 import { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
 import { EventCursor } from "@castellan/domain/sandbox/SandboxEvent.ts"
+import { SandboxQuotaReached } from "@castellan/domain/sandbox/SandboxQuota.ts"
 import { Session, type SessionId } from "@castellan/domain/session/Session.ts"
 import { SessionStore } from "@castellan/domain/session/SessionStore.ts"
 import { TaskRunner, type TryAgain } from "@castellan/domain/task/TaskRunner.ts"
@@ -409,6 +410,13 @@ sabotage(SessionStore, World.layer, SessionPromises.promises, {
   }),
   "each due session is given to one of many that claim at once": (real) => ({
     claimDue: (now, until, limit) => Effect.map(real.claimDue(now, until, limit), (due) => [...due, ...due])
+  }),
+  "awake are the account's sessions whose sandbox runs or is about to, also those that are ephemeral": (real) => ({
+    countAwake: (scope) =>
+      Effect.map(
+        real.list(scope, { limit: 100, cursor: null }),
+        ({ rows }) => rows.filter(({ lifecycle }) => lifecycle.state === "active").length
+      )
   }),
   "a session is forgotten at its version, once, by its account only": (real) => ({
     remove: (scope, session, now) => Effect.as(real.remove(scope, session, now), true)

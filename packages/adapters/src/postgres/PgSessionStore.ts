@@ -146,6 +146,19 @@ export const layer = Layer.effect(
           ),
           (rows) => toPage(rows.map(toSession), page, ({ createdAt, id }) => ({ at: createdAt.epochMilliseconds, id }))
         ),
+      countAwake: (scope) =>
+        Effect.map(
+          query(() =>
+            kysely
+              .selectFrom("sessions")
+              .select(sql<number>`count(*)::integer`.as("awake"))
+              .where("account_id", "=", scope.account)
+              // As the index has it.
+              .where(sql<boolean>`state in ('provisioning', 'active', 'restoring', 'hibernating')`)
+              .executeTakeFirstOrThrow()
+          ),
+          ({ awake }) => awake
+        ),
       change: (scope, id, { repo, status, title }, now) =>
         one(() =>
           kysely

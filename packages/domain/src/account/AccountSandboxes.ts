@@ -7,13 +7,14 @@ import { Command } from "../sandbox/Command.ts"
 import type { Sandbox } from "../sandbox/Sandbox.ts"
 import { SandboxName } from "../sandbox/SandboxName.ts"
 import { SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
+import type { SandboxQuotaReached } from "../sandbox/SandboxQuota.ts"
 import { defaultTimeout, encodeInput } from "../task/CommandRun.ts"
 import { RunId } from "../task/TaskRun.ts"
 import { TaskRuns } from "../task/TaskRuns.ts"
 import { Withheld } from "../Withheld.ts"
 import type { SnapshotId } from "../sandbox/Snapshot.ts"
 import { AccountSandbox } from "./AccountSandbox.ts"
-import { AccountStore, type SandboxQuotaReached, type Sighting } from "./AccountStore.ts"
+import { AccountStore, type Sighting } from "./AccountStore.ts"
 import { bootable } from "./Environment.ts"
 import { EnvironmentStore } from "./EnvironmentStore.ts"
 
@@ -85,7 +86,7 @@ export class AccountSandboxes extends Context.Service<
     readonly lifetime: Duration.Duration
     /** The program and first arguments that a prompt is appended to. */
     readonly agent: readonly [string, ...ReadonlyArray<string>]
-    /** Sandboxes of an account that may live at once. */
+    /** Sandboxes of an account that may live at once; those of sessions are not among them. */
     readonly liveAtMost: number
     /** How long the files of a stopped sandbox are kept. */
     readonly keepStopped: Duration.Duration

@@ -1,21 +1,15 @@
 /** Where it is kept which sandboxes an account has. A NUL in a text may come back as U+FFFD. */
-import { Context, type DateTime, type Effect, type Option, Schema } from "effect"
-import { AccountId } from "../identity/Account.ts"
+import { Context, type DateTime, type Effect, type Option } from "effect"
 import type { AccountScope } from "../identity/AccountScope.ts"
 import type { PlatformAdmin } from "../identity/PlatformAdmin.ts"
 import type { Page, PageOf } from "../Page.ts"
 import type { SandboxName } from "../sandbox/SandboxName.ts"
+import type { SandboxQuotaReached } from "../sandbox/SandboxQuota.ts"
 import type { AccountSandbox } from "./AccountSandbox.ts"
 import type { AccountTotal } from "./AccountTotal.ts"
 
 /** What a look at the provider may change of a row. */
 export type Sighting = Pick<AccountSandbox, "name" | "status" | "expiresAt" | "reason">
-
-/** The account has as many live sandboxes as it may have. */
-export class SandboxQuotaReached extends Schema.TaggedError<SandboxQuotaReached>()("SandboxQuotaReached", {
-  account: AccountId,
-  limit: Schema.Int
-}) {}
 
 export class AccountStore extends Context.Service<
   AccountStore,

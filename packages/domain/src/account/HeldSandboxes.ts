@@ -12,12 +12,13 @@ import {
   SandboxProvider,
   type SandboxUnavailable
 } from "../sandbox/SandboxProvider.ts"
+import type { SandboxQuotaReached } from "../sandbox/SandboxQuota.ts"
 import { encodeInput } from "../task/CommandRun.ts"
 import { RunId, type TaskRun } from "../task/TaskRun.ts"
 import { TaskRuns } from "../task/TaskRuns.ts"
 import type { AccountSandbox } from "./AccountSandbox.ts"
 import { AccountSandboxes, type SandboxNotCreated } from "./AccountSandboxes.ts"
-import { AccountStore, type SandboxQuotaReached } from "./AccountStore.ts"
+import { AccountStore } from "./AccountStore.ts"
 import { SnapshotKey } from "./KeptSnapshot.ts"
 import { type SnapshotInProgress, Snapshots, type TakenSnapshot } from "./Snapshots.ts"
 

@@ -28,6 +28,9 @@ export const LifecycleState = Schema.Literals([
 ])
 export type LifecycleState = typeof LifecycleState.Type
 
+/** The states in which a session's sandbox runs or is about to, or may still run. */
+export const awake: ReadonlyArray<LifecycleState | null> = ["provisioning", "active", "restoring", "hibernating"]
+
 /** Where a session's sandbox stands. */
 export class Lifecycle extends Schema.Class<Lifecycle>("Lifecycle")({
   /** Null before the first sandbox. */

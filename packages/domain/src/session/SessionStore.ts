@@ -29,6 +29,11 @@ export class SessionStore extends Context.Service<
     /** The sessions of the scope's account, newest first, without those that are ephemeral. */
     readonly list: (scope: AccountScope, page: Page) => Effect.Effect<PageOf<Session>>
     /**
+     * How many sessions of the scope's account have a sandbox that runs or is about to: those that are provisioning,
+     * active, restoring or hibernating, also those that are ephemeral.
+     */
+    readonly countAwake: (scope: AccountScope) => Effect.Effect<number>
+    /**
      * Changes what is not the lifecycle at `now`, and gives the session as it is then; its version stays. An archived one
      * keeps its status, and one that has a repository keeps that.
      */

@@ -11,6 +11,7 @@ import type { Command } from "../sandbox/Command.ts"
 import type { Sandbox } from "../sandbox/Sandbox.ts"
 import { SandboxName } from "../sandbox/SandboxName.ts"
 import { SandboxNotRunning, SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
+import { SandboxQuotaReached } from "../sandbox/SandboxQuota.ts"
 import { encodeInput } from "../task/CommandRun.ts"
 import { RunId, type TaskRun } from "../task/TaskRun.ts"
 import { TaskRuns } from "../task/TaskRuns.ts"
@@ -89,7 +90,8 @@ export class Sessions extends Context.Service<
     ) => Effect.Effect<Session, Hidden>
     /**
      * The session's sandbox, running: the one there is, or woken with its files, or made anew. However many ask at
-     * once, there is one, and all get it. `repo` binds a session that has none.
+     * once, there is one, and all get it. `repo` binds a session that has none. One that sleeps or is new is refused
+     * where as many of the account's are awake as may be; opens of several at the very same moment may exceed that.
      */
     readonly open: (
       scope: AccountScope,
@@ -97,14 +99,23 @@ export class Sessions extends Context.Service<
       repo: string | null
     ) => Effect.Effect<
       Up,
-      Hidden | RepoDiffers | RepoRefused | SandboxUnavailable | SessionArchived | SessionNotProvisioned
+      | Hidden
+      | RepoDiffers
+      | RepoRefused
+      | SandboxQuotaReached
+      | SandboxUnavailable
+      | SessionArchived
+      | SessionNotProvisioned
     >
-    /** A sandbox for once, with a repository: nobody can come back to it, and it goes for good when it is idle. */
+    /**
+     * A sandbox for once, with a repository: nobody can come back to it, and it goes for good when it is idle. It is
+     * counted and refused like that of any other session.
+     */
     readonly openOnce: (
       scope: AccountScope,
       repo: string,
       nonce: Option.Option<string>
-    ) => Effect.Effect<Up, RepoRefused | SandboxUnavailable | SessionNotProvisioned>
+    ) => Effect.Effect<Up, RepoRefused | SandboxQuotaReached | SandboxUnavailable | SessionNotProvisioned>
     /** Whether its sandbox is still there. Wakes nothing; what it finds out for certain is written. */
     readonly reconnect: (scope: AccountScope, id: SessionId) => Effect.Effect<Reconnected, Hidden>
     /** Moves the moment at which the session is idle. */
@@ -132,14 +143,17 @@ export class Sessions extends Context.Service<
     ) => Effect.Effect<TaskRun, Hidden | SandboxNotRunning>
   }
 >()("domain/session/Sessions") {
-  static readonly layer = (options: { readonly repoAccess: RepoAccess }) =>
-    Layer.effect(Sessions, make(options.repoAccess))
+  static readonly layer = (options: {
+    readonly repoAccess: RepoAccess
+    /** Sessions of an account that may be awake at once; sandboxes of its own are not among them. */
+    readonly liveAtMost: number
+  }) => Layer.effect(Sessions, make(options.repoAccess, options.liveAtMost))
 }
 
 /** The name of a session's sandbox, made once and then written down. */
 const nameFor = (id: SessionId): SandboxName => SandboxName.make(`ses_${id.replaceAll("-", "")}`)
 
-const make = Effect.fnUntraced(function* (repoAccess: RepoAccess) {
+const make = Effect.fnUntraced(function* (repoAccess: RepoAccess, liveAtMost: number) {
   const store = yield* SessionStore
   const held = yield* SessionSandboxes
   const builds = yield* ImageBuilds
@@ -218,7 +232,14 @@ const make = Effect.fnUntraced(function* (repoAccess: RepoAccess) {
     )
   })
 
-  const begin = Effect.fnUntraced(function* (session: Session, move: Move) {
+  /** Begins to bring up what does not run, if the account may have one more awake. None if somebody was faster. */
+  const begin = Effect.fnUntraced(function* (scope: AccountScope, session: Session, move: Move) {
+    if ((yield* store.countAwake(scope)) >= liveAtMost) {
+      // It may be among those that were counted: then whoever was faster has brought it up.
+      const { lifecycle } = yield* get(scope, session.id)
+      if (lifecycle.version !== session.lifecycle.version) return Option.none<Up>()
+      return yield* new SandboxQuotaReached({ account: scope.account, limit: liveAtMost })
+    }
     const begun = yield* held.move(session, move)
     return Option.isSome(begun) ? yield* brought(begun.value) : Option.none<Up>()
   })
@@ -237,15 +258,15 @@ const make = Effect.fnUntraced(function* (repoAccess: RepoAccess) {
     return Option.none<Up>()
   })
 
-  const attempt = Effect.fnUntraced(function* (session: Session) {
+  const attempt = Effect.fnUntraced(function* (scope: AccountScope, session: Session) {
     const { sandbox } = session.lifecycle
     const stage = stageOf(session)
     switch (stage) {
       case "none":
-        return yield* begin(session, Move.Provision({ sandbox: nameFor(session.id), until: yield* held.until }))
+        return yield* begin(scope, session, Move.Provision({ sandbox: nameFor(session.id), until: yield* held.until }))
       case "hibernated":
       case "failed":
-        return yield* begin(session, Move.Restore({ until: yield* held.until, lost: false }))
+        return yield* begin(scope, session, Move.Restore({ until: yield* held.until, lost: false }))
       case "active":
         return yield* useOrRestore(session, sandbox!)
       case "provisioning":
@@ -263,7 +284,7 @@ const make = Effect.fnUntraced(function* (repoAccess: RepoAccess) {
     let session = first
     while (true) {
       if (session.status === "archived") return yield* new SessionArchived({ id: session.id })
-      const up: Option.Option<Up> = yield* attempt(session)
+      const up: Option.Option<Up> = yield* attempt(scope, session)
       if (Option.isSome(up)) return up.value
       const before: Session = session
       session = yield* get(scope, session.id)

@@ -7,7 +7,9 @@ import { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
 import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { SandboxQuotaReached } from "@castellan/domain/sandbox/SandboxQuota.ts"
 import { Reconciler } from "@castellan/domain/session/Reconciler.ts"
+import { usualTimes } from "@castellan/domain/session/decide.ts"
 import type { Session, SessionId } from "@castellan/domain/session/Session.ts"
 import { Sessions } from "@castellan/domain/session/Sessions.ts"
 import { SessionStore } from "@castellan/domain/session/SessionStore.ts"
@@ -23,11 +25,13 @@ import { TestClock } from "effect/testing"
 import { useCases } from "./useCases.ts"
 import { layer as weathered, Trouble, Weather } from "./Weather.ts"
 
-const world = useCases().pipe(
-  Layer.provideMerge(weathered),
-  Layer.provideMerge(World.layer),
-  Layer.provideMerge(Logger.layer([]))
-)
+const worldOf = (cases: ReturnType<typeof useCases>) =>
+  cases.pipe(Layer.provideMerge(weathered), Layer.provideMerge(World.layer), Layer.provideMerge(Logger.layer([])))
+
+const world = worldOf(useCases())
+
+/** Where an account may have so many sessions awake. */
+const narrow = (liveAtMost: number) => worldOf(useCases(usualTimes, liveAtMost))
 
 const asked = { title: null, repo: null, organization: null, nonce: Option.none() }
 
@@ -145,6 +149,64 @@ describe("Opening a session", () => {
       assert.deepStrictEqual((yield* MemorySandboxes).names(), [ups[0]!.sandbox.name])
       assert.deepStrictEqual(yield* eventsOf(scope), ["created", "provisioning", "active"])
     }).pipe(Effect.provide(world))
+  )
+
+  it.effect("is refused where the account has as many awake as it may, and writes nothing; not if it is awake", () =>
+    Effect.gen(function* () {
+      const sessions = yield* Sessions
+      const { id, scope } = yield* opened
+      const { id: other } = yield* sessions.create(scope, asked)
+      const { id: asleep } = yield* sessions.create(scope, asked)
+      const refused = new SandboxQuotaReached({ account: scope.account, limit: 2 })
+      yield* open(scope, asleep)
+      assert.deepStrictEqual(yield* Effect.flip(open(scope, other)), refused)
+      assert.strictEqual(yield* stateOf(scope, other), null)
+      yield* open(scope, id)
+      yield* (yield* SandboxProvider).stop((yield* known(scope, id)).lifecycle.sandbox!)
+      yield* open(scope, id)
+      yield* sessions.hibernate(scope, asleep)
+      yield* open(scope, other)
+      const before = yield* known(scope, asleep)
+      assert.deepStrictEqual(yield* Effect.flip(open(scope, asleep)), refused)
+      assert.deepStrictEqual(yield* known(scope, asleep), before)
+      yield* sessions.hibernate(scope, id)
+      yield* open(scope, asleep)
+      const { id: somebodys, scope: somebody } = yield* session
+      yield* open(somebody, somebodys)
+    }).pipe(Effect.provide(narrow(2)))
+  )
+
+  it.effect("for once is counted like any other", () =>
+    Effect.gen(function* () {
+      const sessions = yield* Sessions
+      const url = yield* repository
+      const { id, scope } = yield* session
+      yield* sessions.openOnce(scope, url, Option.some("first"))
+      yield* sessions.openOnce(scope, url, Option.some("first"))
+      const refused = new SandboxQuotaReached({ account: scope.account, limit: 1 })
+      assert.deepStrictEqual(yield* Effect.flip(sessions.openOnce(scope, url, Option.none())), refused)
+      assert.deepStrictEqual(yield* Effect.flip(open(scope, id)), refused)
+    }).pipe(Effect.provide(narrow(1)))
+  )
+
+  it.effect("by many at once is not refused because one of them was faster", () =>
+    Effect.gen(function* () {
+      const { id, scope } = yield* session
+      const real = yield* SessionStore
+      // Whoever counts does it after the first has begun.
+      const slow = SessionStore.of({
+        ...real,
+        countAwake: (scope) => Effect.delay(real.countAwake(scope), "1 second")
+      })
+      const late = yield* Layer.build(Layer.fresh(useCases(usualTimes, 1))).pipe(
+        Effect.provideService(SessionStore, slow)
+      )
+      const waits = yield* Effect.forkChild(Effect.provide(open(scope, id), late))
+      yield* aMoment
+      const first = yield* open(scope, id)
+      yield* TestClock.adjust("2 seconds")
+      assert.strictEqual((yield* Fiber.join(waits)).sandbox.incarnation, first.sandbox.incarnation)
+    }).pipe(Effect.scoped, Effect.provide(narrow(1)))
   )
 
   it.effect("brings its repository in, on the default branch, and keeps it", () =>

@@ -12,9 +12,11 @@ import { TaskRuns } from "@castellan/domain/task/TaskRuns.ts"
 import * as World from "@castellan/testkit/World.ts"
 import { Layer } from "effect"
 
-export const useCases = (times: SessionTimes = usualTimes) =>
+export const useCases = (times: SessionTimes = usualTimes, liveAtMost = 1000) =>
   Layer.mergeAll(CommandRuns.layer({ concurrency: 10 }), ImageBuilds.worker({ concurrency: 2 })).pipe(
-    Layer.provideMerge(Layer.mergeAll(Sessions.layer({ repoAccess: "owner" }), Reconciler.layer({ times }))),
+    Layer.provideMerge(
+      Layer.mergeAll(Sessions.layer({ repoAccess: "owner", liveAtMost }), Reconciler.layer({ times }))
+    ),
     Layer.provideMerge(ImageBuilds.ImageBuilds.layer),
     Layer.provideMerge(SessionSandboxes.layer({ times, repoAccess: "owner" })),
     Layer.provideMerge(BaseImages.layer),

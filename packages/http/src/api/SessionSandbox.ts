@@ -56,6 +56,7 @@ export class SessionSandboxApi extends HttpApiGroup.make("sessionSandbox")
         ...sessionErrors,
         Statuses.RepoDiffers,
         Statuses.RepoRefused,
+        Statuses.SandboxQuotaReached,
         Statuses.SandboxUnavailable,
         Statuses.SessionArchived,
         Statuses.SessionNotProvisioned

@@ -10,12 +10,12 @@ import {
 } from "@castellan/domain/identity/Organizations.ts"
 import { NotPlatformAdmin } from "@castellan/domain/identity/PlatformAdmin.ts"
 import { SandboxNotCreated } from "@castellan/domain/account/AccountSandboxes.ts"
-import { SandboxQuotaReached } from "@castellan/domain/account/AccountStore.ts"
 import { NoRepository, RepoNotDeleted, SnapshotNotFound } from "@castellan/domain/account/Environments.ts"
 import { SandboxNotFound } from "@castellan/domain/account/HeldSandboxes.ts"
 import { SnapshotInProgress } from "@castellan/domain/account/Snapshots.ts"
 import { fileRead, RepoFileNotFound, RepoFileTooLarge, RepoUnavailable } from "@castellan/domain/repo/RepoHost.ts"
-import { FileNotFound, SandboxNotRunning, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { FileNotFound, FileRefused, SandboxNotRunning, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { SandboxQuotaReached } from "@castellan/domain/sandbox/SandboxQuota.ts"
 import {
   RepoDiffers,
   RepoRefused,
@@ -106,6 +106,7 @@ export const Statuses = {
   SandboxNotFound: onWire(SandboxNotFound, 404, () => errorBody("sandbox_not_found", "Sandbox not found")),
   SandboxNotRunning: onWire(SandboxNotRunning, 409, () => errorBody("sandbox_not_running", "Sandbox is not running")),
   FileNotFound: onWire(FileNotFound, 404, () => errorBody("file_not_found", "File not found")),
+  FileRefused: onWire(FileRefused, 403, () => errorBody("file_refused", "The file can't be read or written there")),
   BodyTooLarge: onWire(BodyTooLarge, 413, ({ limit }) =>
     errorBody("body_too_large", `Request body must be at most ${mebibytes(limit)}`)
   ),

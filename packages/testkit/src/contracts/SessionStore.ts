@@ -7,7 +7,7 @@ import { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
 import { SandboxEvent } from "@castellan/domain/sandbox/SandboxEvent.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { Move } from "@castellan/domain/session/Lifecycle.ts"
-import { Lifecycle, Session, SessionId } from "@castellan/domain/session/Session.ts"
+import { Lifecycle, LifecycleState, Session, SessionId } from "@castellan/domain/session/Session.ts"
 import { SessionStore } from "@castellan/domain/session/SessionStore.ts"
 import { assert } from "@effect/vitest"
 import { DateTime, Effect, type Layer, Option } from "effect"
@@ -320,6 +320,30 @@ export const promises: Promises<SessionStore | EventStore | IdentityStore> = {
       const got = (yield* atOnce(Array.from({ length: 10 }, () => claims))).flat()
       assert.lengthOf(got, 50)
       assert.deepStrictEqual(new Set(got), ids)
+    }),
+
+  "awake are the account's sessions whose sandbox runs or is about to, also those that are ephemeral": () =>
+    Effect.gen(function* () {
+      const store = yield* SessionStore
+      const [one, two] = [yield* given.scope, yield* given.scope]
+      assert.strictEqual(yield* store.countAwake(one), 0)
+      const states = [null, ...LifecycleState.literals]
+      for (const state of states) {
+        const before = yield* store.countAwake(one)
+        const lifecycle = given.lifecycle({ state, sandbox: SandboxName.make("ses_x"), version: 4 })
+        yield* store.add(one, given.session(one, { lifecycle }))
+        yield* store.add(one, given.session(one, { lifecycle, ephemeral: true }))
+        const isAwake = ["provisioning", "active", "restoring", "hibernating"].includes(`${state}`)
+        assert.strictEqual((yield* store.countAwake(one)) - before, isAwake ? 2 : 0, `${state}`)
+      }
+      assert.strictEqual(yield* store.countAwake(two), 0)
+      const session = sleeping(two)
+      yield* store.add(two, session)
+      const woken = given.step(session, restore)
+      yield* store.take(two, woken)
+      assert.strictEqual(yield* store.countAwake(two), 1)
+      yield* store.take(two, given.step(woken.session, Move.Fail({ error: "it broke" })))
+      assert.strictEqual(yield* store.countAwake(two), 0)
     }),
 
   "a session is forgotten at its version, once, by its account only": () =>

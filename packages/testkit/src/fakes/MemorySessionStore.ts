@@ -1,6 +1,6 @@
 import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { SandboxEvent, type SandboxEventType } from "@castellan/domain/sandbox/SandboxEvent.ts"
-import { Lifecycle, Session, type SessionId } from "@castellan/domain/session/Session.ts"
+import { awake, Lifecycle, Session, type SessionId } from "@castellan/domain/session/Session.ts"
 import { SessionStore } from "@castellan/domain/session/SessionStore.ts"
 import { type DateTime, Effect, Layer, Option } from "effect"
 import * as MemoryEventStore from "./MemoryEventStore.ts"
@@ -42,6 +42,11 @@ const make = (events: MemoryEventStore.MemoryEvents["Service"]) => {
       Effect.sync(() => {
         const listed = [...rows.values()].filter(({ account, ephemeral }) => account === scope.account && !ephemeral)
         return pageOf(listed, page, ({ createdAt, id }) => ({ at: createdAt.epochMilliseconds, id }))
+      }),
+    countAwake: (scope) =>
+      Effect.sync(() => {
+        const own = [...rows.values()].filter(({ account }) => account === scope.account)
+        return own.filter(({ lifecycle }) => awake.includes(lifecycle.state)).length
       }),
     change: (scope, id, { repo, status, title }, now) =>
       Effect.sync(() =>
