@@ -194,6 +194,9 @@ const breakings: Record<keyof typeof promises & string, Breaking<Provider>> = {
       Effect.catchTag(real.listFiles(name, path, options), "FileNotFound", () =>
         Effect.succeed<ReadonlyArray<SandboxFile>>([])
       )
+  }),
+  "a file's name may have 255 bytes, and where nothing can stand nothing is written": (real) => ({
+    writeFile: (name, path, content) => real.writeFile(name, path.replace(/\/\.?$/, "") as typeof path, content)
   })
 }
 

@@ -1,13 +1,13 @@
 /** Files by way of programs that run inside: whatever links lie in the way, they lead to files of the sandbox. */
 import { SandboxFile, type SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
-import { FileNotFound, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { FileNotFound, FileRefused, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { DateTime, Effect, Stream } from "effect"
 import type { ChildProcess } from "node:child_process"
 import { once } from "node:events"
 import type { Readable, Writable } from "node:stream"
 import type { Isolation } from "./Isolation.ts"
 import type { Running } from "./Machines.ts"
-import { inside, listFiles, notThere, path as searchPath, readFile, writeFile } from "./scripts.ts"
+import { inside, listFiles, noDirectory, notThere, path as searchPath, readFile, writeFile } from "./scripts.ts"
 import { start } from "./Spawn.ts"
 import { run } from "./Spawner.ts"
 
@@ -15,6 +15,43 @@ import { run } from "./Spawner.ts"
 const deepest = 64
 
 const kinds: Record<string, SandboxFile["type"]> = { f: "file", d: "directory", l: "link" }
+
+/** What the system says of a path that is not of the kind it has to be. */
+const otherKind = ["Not a directory", "File exists"]
+
+/** What the system says of a path that is the caller's to change, and what its owner is told. */
+const refusals: Record<string, string> = {
+  "Permission denied": "The sandbox's user is not allowed to",
+  "Operation not permitted": "The sandbox's user is not allowed to",
+  "Read-only file system": "It can't be changed",
+  "File name too long": "Its name is too long",
+  "Is a directory": "It is named like a directory",
+  "No such file or directory": "No file can be made there",
+  "Directory nonexistent": "No file can be made there",
+  "Device or resource busy": "No file can be made there",
+  "Too many levels of symbolic links": "No file can be made there"
+}
+
+/** How a program failed that a file was asked of, and what it printed of errors. */
+interface Failed {
+  readonly code: number | null
+  readonly stderr: string
+}
+
+/** Bytes of a program's errors that are looked at. */
+const errorsRead = 16 * 1024
+
+const isFailed = (cause: unknown): cause is Failed => typeof cause === "object" && cause !== null && "stderr" in cause
+
+const failureOf = (operation: string, path: SandboxPath, cause: unknown) => {
+  if (isFailed(cause)) {
+    const said = cause.stderr.trimEnd().split(": ").at(-1)!
+    if (cause.code === notThere || otherKind.includes(said)) return new FileNotFound({ path })
+    const reason = cause.code === noDirectory ? "The home directory can't be entered" : refusals[said]
+    if (reason !== undefined) return new FileRefused({ path, reason })
+  }
+  return new SandboxUnavailable({ operation, retryable: true, cause })
+}
 
 export const make = (isolation: Isolation) => {
   const command = (machine: Running, script: string, ...args: ReadonlyArray<string>) => {
@@ -26,13 +63,10 @@ export const make = (isolation: Isolation) => {
 
   const options = { cwd: "/", drop: isolation.drop }
 
-  const unavailable = (operation: string, cause: unknown) =>
-    new SandboxUnavailable({ operation, retryable: true, cause })
-
   const read = (machine: Running, path: SandboxPath) =>
     Stream.fromAsyncIterable(
-      bytesOf(start({ command: command(machine, readFile, path), ...options }, ["ignore", "pipe", "ignore"])),
-      (cause) => (cause === notThere ? new FileNotFound({ path }) : unavailable("readFile", cause))
+      bytesOf(start({ command: command(machine, readFile, path), ...options }, ["ignore", "pipe", "pipe"])),
+      (cause) => failureOf("readFile", path, cause)
     )
 
   const write = <E>(machine: Running, path: SandboxPath, content: Stream.Stream<Uint8Array, E>) =>
@@ -40,12 +74,13 @@ export const make = (isolation: Isolation) => {
       const child = start({ command: command(machine, writeFile, path), ...options }, [
         "pipe",
         "ignore",
-        "ignore",
+        "pipe",
         "pipe"
       ])
-      const ended = new Promise<number>((resolve) => {
-        child.on("error", () => resolve(notThere))
-        child.on("close", (code) => resolve(code ?? 1))
+      const errors = errorsOf(child)
+      const ended = new Promise<Failed>((resolve) => {
+        child.on("error", (cause) => resolve({ code: null, stderr: `${cause.message}\n` }))
+        child.on("close", (code) => resolve({ code, stderr: errors() }))
       })
       const bytes = child.stdin!
       const word = child.stdio[3] as Writable
@@ -64,10 +99,9 @@ export const make = (isolation: Isolation) => {
             return await ended
           })
         ),
-        Effect.flatMap((code): Effect.Effect<number, FileNotFound | SandboxUnavailable> => {
-          if (code === 0) return Effect.succeed(size)
-          return code === notThere ? new FileNotFound({ path }) : unavailable("writeFile", code)
-        }),
+        Effect.flatMap((end) =>
+          end.code === 0 ? Effect.succeed(size) : Effect.fail(failureOf("writeFile", path, end))
+        ),
         Effect.onError(() =>
           Effect.promise(async () => {
             word.destroy()
@@ -81,8 +115,7 @@ export const make = (isolation: Isolation) => {
   const list = Effect.fnUntraced(function* (machine: Running, path: SandboxPath, recursive: boolean) {
     const levels = String(recursive ? deepest : 1)
     const { code, stderr, stdout } = yield* run("listFiles", command(machine, listFiles, path, levels), options)
-    if (code === notThere) return yield* new FileNotFound({ path })
-    if (code !== 0 && stdout === "") return yield* unavailable("listFiles", stderr)
+    if (code !== 0 && stdout === "") return yield* Effect.fail(failureOf("listFiles", path, { code, stderr }))
     const fields = stdout.split("\0")
     const files: Array<SandboxFile> = []
     for (let i = 0; i + 3 < fields.length; i += 4) {
@@ -101,13 +134,23 @@ export const make = (isolation: Isolation) => {
   return { read, write, list }
 }
 
-/** What a program prints; it fails with the program's exit code, and ends the program when it is no longer read. */
+/** The beginning of what a program prints of errors, as it is when asked. */
+const errorsOf = (child: ChildProcess): (() => string) => {
+  let said = ""
+  child.stderr!.setEncoding("utf8").on("data", (chunk: string) => {
+    if (said.length < errorsRead) said += chunk
+  })
+  return () => said
+}
+
+/** What a program prints; it fails with how the program did, and ends the program when it is no longer read. */
 async function* bytesOf(child: ChildProcess): AsyncGenerator<Uint8Array> {
   const closed = once(child, "close")
+  const errors = errorsOf(child)
   try {
     for await (const chunk of child.stdout as Readable) yield chunk as Uint8Array
     const [code] = (await closed) as [number | null]
-    if (code !== 0) throw code
+    if (code !== 0) throw { code, stderr: errors() } satisfies Failed
   } finally {
     child.kill("SIGKILL")
     closed.catch(() => undefined)

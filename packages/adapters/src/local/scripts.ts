@@ -76,8 +76,11 @@ wait "$out" "$err"
 : > drained
 `
 
+/** How a program ends whose directory can't be entered. */
+export const noDirectory = 126
+
 /** Runs a program inside: \`$1\` is the directory, the rest the program as \`env\` takes it. */
-export const inside = `cd -- "$1" || exit 126
+export const inside = `cd -- "$1" || exit ${noDirectory}
 shift
 exec env -- "$@"`
 
@@ -94,29 +97,40 @@ done
 exit 1
 `
 
-/** Exit codes by which the scripts below say what they found. */
+/** Exit codes by which the scripts below say what they found; why something failed is the last they print of errors. */
 export const notThere = 44
-export const notWritten = 45
+export const failed = 45
 
 /** Writes a file's bytes to standard output; only a regular file's, so that no pipe can hold the reader. */
 export const readFile = `
 [ -f "$1" ] || exit ${notThere}
-exec cat -- "$1"
+exec cat < "$1"
 `
 
-/** Writes standard input to a file beside the one meant, which takes its place once a word comes on descriptor 3. */
+/**
+ * Writes standard input to a file beside the one meant, which takes its place once a word comes on descriptor 3. Its name
+ * is not made of the other's, which may be as long as names can be.
+ */
 export const writeFile = `
 [ ! -d "$1" ] || exit ${notThere}
-mkdir -p -- "$(dirname -- "$1")" || exit ${notThere}
-new="$1.castellan-$$"
-cat > "$new" && read -r word <&3 && mv -f -- "$new" "$1" && exit 0
-rm -f -- "$new"
-exit ${notWritten}
+refuse() { echo "$1" >&2; exit ${failed}; }
+above=./
+case "$1" in
+  */ | */. | */..) refuse ": Is a directory" ;;
+  */*) above=\${1%/*}/ ;;
+esac
+[ -f "$1" ] || [ ! -e "$1" ] || refuse ": Device or resource busy"
+mkdir -p -- "$above" || exit ${failed}
+new="\${above}.castellan-$$"
+cat > "$new" && read -r word <&3 && mv -fT -- "$new" "$1" && exit 0
+rm -f -- "$new" 2> /dev/null
+exit ${failed}
 `
 
 /** Lists a directory \`$1\`, \`$2\` levels deep, as NUL-separated path, type, size and time of change. */
 export const listFiles = `
-cd -- "$1" 2>/dev/null || exit ${notThere}
+[ -d "$1" ] || exit ${notThere}
+cd -- "$1" 2> /dev/null || { echo ": Permission denied" >&2; exit ${failed}; }
 exec find . -mindepth 1 -maxdepth "$2" -printf '%P\\0%y\\0%s\\0%T@\\0'
 `
 

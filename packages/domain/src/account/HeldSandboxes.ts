@@ -7,6 +7,7 @@ import type { SandboxFile, SandboxPath } from "../sandbox/SandboxFile.ts"
 import { SandboxName } from "../sandbox/SandboxName.ts"
 import {
   type FileNotFound,
+  type FileRefused,
   SandboxGone,
   SandboxNotRunning,
   SandboxProvider,
@@ -58,20 +59,20 @@ export class HeldSandboxes extends Context.Service<
       scope: AccountScope,
       name: SandboxName,
       path: SandboxPath
-    ) => Stream.Stream<Uint8Array, FileNotFound | Idle>
+    ) => Stream.Stream<Uint8Array, FileNotFound | FileRefused | Idle>
     /** Writes a file whole or not at all; gives the bytes written. */
     readonly writeFile: <E>(
       scope: AccountScope,
       name: SandboxName,
       path: SandboxPath,
       content: Stream.Stream<Uint8Array, E>
-    ) => Effect.Effect<number, E | FileNotFound | Idle>
+    ) => Effect.Effect<number, E | FileNotFound | FileRefused | Idle>
     readonly listFiles: (
       scope: AccountScope,
       name: SandboxName,
       path: SandboxPath,
       options: { readonly recursive: boolean }
-    ) => Effect.Effect<ReadonlyArray<SandboxFile>, FileNotFound | Idle>
+    ) => Effect.Effect<ReadonlyArray<SandboxFile>, FileNotFound | FileRefused | Idle>
     /** Keeps its files as they are now. Stops it where the provider can't do otherwise. */
     readonly snapshot: (
       scope: AccountScope,

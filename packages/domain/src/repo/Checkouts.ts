@@ -118,7 +118,8 @@ export class Checkouts extends Context.Service<
         Effect.catchTags({
           BundleRefused: () => new CheckoutFailed({ reason: "The repository host refused the sandbox's commits" }),
           CommandNotFound: () => new CheckoutFailed({ reason: "The sandbox lost git's command" }),
-          FileNotFound: () => new CheckoutFailed({ reason: "The sandbox's commits could not be read" })
+          FileNotFound: () => new CheckoutFailed({ reason: "The sandbox's commits could not be read" }),
+          FileRefused: () => new CheckoutFailed({ reason: "The sandbox's commits could not be read" })
         })
       )
 
@@ -152,7 +153,8 @@ export class Checkouts extends Context.Service<
         Effect.scoped,
         Effect.catchTags({
           CommandNotFound: () => new CheckoutFailed({ reason: "The sandbox lost git's command" }),
-          FileNotFound: () => new CheckoutFailed({ reason: "The repository's commits could not be written" })
+          FileNotFound: () => new CheckoutFailed({ reason: "The repository's commits could not be written" }),
+          FileRefused: () => new CheckoutFailed({ reason: "The repository's commits could not be written" })
         })
       )
 

@@ -25,6 +25,12 @@ export class CommandNotFound extends Schema.TaggedError<CommandNotFound>()("Comm
 /** Nothing is at the path, or it is not of the kind that was asked for. */
 export class FileNotFound extends Schema.TaggedError<FileNotFound>()("FileNotFound", { path: SandboxPath }) {}
 
+/** The sandbox's user may not do this with the path, or nothing can stand there; `reason` says so to its owner. */
+export class FileRefused extends Schema.TaggedError<FileRefused>()("FileRefused", {
+  path: SandboxPath,
+  reason: Schema.String
+}) {}
+
 /** The provider could not be asked, or refused; `retryable` tells whether asking again may help. */
 export class SandboxUnavailable extends Schema.TaggedError<SandboxUnavailable>()("SandboxUnavailable", {
   operation: Schema.String,
@@ -62,6 +68,7 @@ export interface ProviderSupport {
 
 type Absent = SandboxGone | SandboxUnavailable
 type Idle = SandboxGone | SandboxNotRunning | SandboxUnavailable
+type NoFile = FileNotFound | FileRefused | Idle
 
 export class SandboxProvider extends Context.Service<
   SandboxProvider,
@@ -113,18 +120,21 @@ export class SandboxProvider extends Context.Service<
     readonly kill: (name: SandboxName, id: CommandId) => Effect.Effect<void, CommandNotFound | Absent>
 
     /** The bytes of a file. Never reads outside the sandbox, whatever links are in the way. */
-    readonly readFile: (name: SandboxName, path: SandboxPath) => Stream.Stream<Uint8Array, FileNotFound | Idle>
-    /** Writes a file whole or not at all, making the directories above it; gives the bytes written. */
+    readonly readFile: (name: SandboxName, path: SandboxPath) => Stream.Stream<Uint8Array, NoFile>
+    /**
+     * Writes a file whole or not at all, making the directories above it; gives the bytes written. A name may have 255
+     * bytes.
+     */
     readonly writeFile: <E>(
       name: SandboxName,
       path: SandboxPath,
       content: Stream.Stream<Uint8Array, E>
-    ) => Effect.Effect<number, E | FileNotFound | Idle>
+    ) => Effect.Effect<number, E | NoFile>
     /** The entries of a directory, by path; `recursive` includes those below, and never follows a link. */
     readonly listFiles: (
       name: SandboxName,
       path: SandboxPath,
       options: { readonly recursive: boolean }
-    ) => Effect.Effect<ReadonlyArray<SandboxFile>, FileNotFound | Idle>
+    ) => Effect.Effect<ReadonlyArray<SandboxFile>, NoFile>
   }
 >()("domain/sandbox/SandboxProvider") {}

@@ -9,6 +9,7 @@ import type { SandboxName } from "./SandboxName.ts"
 import {
   type CommandNotFound,
   type FileNotFound,
+  type FileRefused,
   SandboxGone,
   type SandboxNotRunning,
   SandboxProvider,
@@ -51,18 +52,21 @@ export class Sandboxes extends Context.Service<
       name: SandboxName,
       id: CommandId
     ) => Effect.Effect<CommandEnd, CommandNotFound | SandboxGone | SandboxUnavailable>
-    readonly readFile: (name: SandboxName, path: SandboxPath) => Stream.Stream<Uint8Array, FileNotFound | Idle>
+    readonly readFile: (
+      name: SandboxName,
+      path: SandboxPath
+    ) => Stream.Stream<Uint8Array, FileNotFound | FileRefused | Idle>
     /** Writes a file whole or not at all; gives the bytes written. */
     readonly writeFile: <E>(
       name: SandboxName,
       path: SandboxPath,
       content: Stream.Stream<Uint8Array, E>
-    ) => Effect.Effect<number, E | FileNotFound | Idle>
+    ) => Effect.Effect<number, E | FileNotFound | FileRefused | Idle>
     readonly listFiles: (
       name: SandboxName,
       path: SandboxPath,
       options: { readonly recursive: boolean }
-    ) => Effect.Effect<ReadonlyArray<SandboxFile>, FileNotFound | Idle>
+    ) => Effect.Effect<ReadonlyArray<SandboxFile>, FileNotFound | FileRefused | Idle>
     /** Ends what runs and keeps the files. May be repeated. */
     readonly stop: (name: SandboxName) => Effect.Effect<void, SandboxUnavailable>
   }

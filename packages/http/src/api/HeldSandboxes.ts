@@ -49,20 +49,20 @@ export class HeldSandboxesApi extends HttpApiGroup.make("sandbox")
         ...success,
         files: Schema.Array(Schema.Struct({ ...SandboxFile.fields, modifiedAt: Time }))
       }),
-      error: [...idle, Statuses.FileNotFound]
+      error: [...idle, Statuses.FileNotFound, Statuses.FileRefused]
     }).annotate(OpenApi.Summary, "List a directory of a sandbox"),
     HttpApiEndpoint.get("readFile", "/:sandboxId/file", {
       params: one.params,
       query: { ...forAccount, path: SandboxPath },
       success: HttpApiSchema.StreamUint8Array(),
-      error: [...idle, Statuses.FileNotFound]
+      error: [...idle, Statuses.FileNotFound, Statuses.FileRefused]
     }).annotate(OpenApi.Summary, "Read a file of a sandbox"),
     HttpApiEndpoint.put("writeFile", "/:sandboxId/file", {
       params: one.params,
       query: { ...forAccount, path: SandboxPath },
       payload: HttpApiSchema.StreamUint8Array({ maxBytes: fileLimit }),
       success: Schema.Struct({ ...success, path: SandboxPath, size: Schema.Int }),
-      error: [...idle, Statuses.FileNotFound, Statuses.BodyTooLarge]
+      error: [...idle, Statuses.FileNotFound, Statuses.FileRefused, Statuses.BodyTooLarge]
     }).annotate(OpenApi.Summary, "Write a file of a sandbox, whole or not at all"),
     HttpApiEndpoint.post("snapshot", "/:sandboxId/snapshot", {
       ...one,

@@ -14,7 +14,12 @@ import { NoRepository, RepoNotDeleted, SnapshotNotFound } from "@castellan/domai
 import { SandboxNotFound } from "@castellan/domain/account/HeldSandboxes.ts"
 import { SnapshotInProgress } from "@castellan/domain/account/Snapshots.ts"
 import { fileRead, RepoFileNotFound, RepoFileTooLarge, RepoUnavailable } from "@castellan/domain/repo/RepoHost.ts"
-import { FileNotFound, FileRefused, SandboxNotRunning, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import {
+  FileNotFound,
+  FileRefused,
+  SandboxNotRunning,
+  SandboxUnavailable
+} from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { SandboxQuotaReached } from "@castellan/domain/sandbox/SandboxQuota.ts"
 import {
   RepoDiffers,

@@ -707,6 +707,24 @@ export const promises: Record<string, Promise> = {
         assert.strictEqual(yield* tagOf(list("nothing")), "FileNotFound")
         assert.strictEqual(yield* tagOf(list("dir/file")), "FileNotFound")
       })
+    ),
+
+  "a file's name may have 255 bytes, and where nothing can stand nothing is written": () =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const provider = yield* SandboxProvider
+        const longest = "é".repeat(127) + "x"
+        yield* written(name, longest, "kept")
+        assert.strictEqual(yield* fileText(name, longest), "kept")
+        for (const refused of [`${longest}x`, `${longest}x/file`, "new/", "new/.", `${longest}/`]) {
+          assert.strictEqual(yield* tagOf(written(name, refused, "x")), "FileRefused", refused)
+        }
+        const files = yield* provider.listFiles(name, path("."), { recursive: true })
+        assert.deepStrictEqual(
+          files.map((file) => file.path),
+          [longest]
+        )
+      })
     )
 }
 

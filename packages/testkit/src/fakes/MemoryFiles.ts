@@ -19,6 +19,15 @@ export const resolve = (cwd: string, path: string): string => {
   return `/${parts.join("/")}`
 }
 
+/** Bytes that a name may have. */
+const longestName = 255
+
+/** Why no file can stand at the path, whatever is there by now. */
+export const refusalOf = (path: string): string | undefined => {
+  if (path.split("/").some((name) => Buffer.byteLength(name) > longestName)) return "Its name is too long"
+  return /\/\.{0,2}$/.test(path) ? "It is named like a directory" : undefined
+}
+
 /** Files by their path; a directory is there as long as something is in it. */
 export class MemoryFiles {
   private readonly entries: Map<string, Entry>

@@ -5,6 +5,7 @@ import { Snapshot, SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
 import {
   CommandNotFound,
   FileNotFound,
+  FileRefused,
   SandboxGone,
   SandboxNotRunning,
   SandboxProvider,
@@ -12,7 +13,7 @@ import {
 } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Clock, Context, DateTime, Deferred, Duration, Effect, FiberMap, Layer, Option, Stream } from "effect"
 import { execute, MemoryCommand } from "./MemoryCommand.ts"
-import { home, MemoryFiles, resolve } from "./MemoryFiles.ts"
+import { home, MemoryFiles, refusalOf, resolve } from "./MemoryFiles.ts"
 
 /** Bytes of each output stream that a command keeps. */
 const outputKept = 64 * 1024
@@ -232,6 +233,8 @@ export const layer = Layer.effectContext(
             const { files } = yield* running(name)
             const at = resolve(home, path)
             if (!files.mayHold(at)) return yield* new FileNotFound({ path })
+            const reason = refusalOf(path)
+            if (reason !== undefined) return yield* new FileRefused({ path, reason })
             const bytes = Uint8Array.from((yield* Stream.runCollect(content)).flatMap((chunk) => [...chunk]))
             files.write(at, bytes, yield* Clock.currentTimeMillis)
             return bytes.length
