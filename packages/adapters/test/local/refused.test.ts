@@ -1,14 +1,11 @@
-import { Command } from "@castellan/domain/sandbox/Command.ts"
-import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
+import { CommandId } from "@castellan/domain/sandbox/Command.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
-import { FileRefused, SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
-import { Sandboxes } from "@castellan/domain/sandbox/Sandboxes.ts"
-import { assert, layer } from "@effect/vitest"
-import { Duration, Effect, Layer, Option, Stream } from "effect"
+import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { Duration, Effect, Option } from "effect"
 import { SecureRandom } from "effect/crypto"
+import { existsSync, readdirSync, readlinkSync } from "node:fs"
 import { local } from "./temporary.ts"
-
-const world = Sandboxes.layer.pipe(Layer.provideMerge(local()), Layer.provideMerge(SecureRandom.layerWebCrypto))
 
 const created = Effect.fnUntraced(function* () {
   const name = SandboxName.make(`t-${SecureRandom.uuidV4Unsafe()}`)
@@ -19,97 +16,48 @@ const created = Effect.fnUntraced(function* () {
   return name
 })
 
-const sh = Effect.fnUntraced(function* (name: SandboxName, script: string) {
-  const command = new Command({ command: "sh", args: ["-c", script], cwd: null, env: {} })
-  return yield* (yield* Sandboxes).run(name, command, Duration.seconds(30))
-})
-
-const write = Effect.fnUntraced(function* (name: SandboxName, path: string, text = "x") {
-  const provider = yield* SandboxProvider
-  return yield* provider.writeFile(name, SandboxPath.make(path), Stream.make(new TextEncoder().encode(text)))
-})
-
-const read = Effect.fnUntraced(function* (name: SandboxName, path: string) {
-  const provider = yield* SandboxProvider
-  return yield* provider.readFile(name, SandboxPath.make(path)).pipe(Stream.decodeText(), Stream.mkString)
-})
-
-const list = Effect.fnUntraced(function* (name: SandboxName, path: string) {
-  const provider = yield* SandboxProvider
-  return yield* provider.listFiles(name, SandboxPath.make(path), { recursive: false })
-})
-
-/** Why a file was refused; any other failure is one of the test. */
-const refusal = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-  Effect.map(Effect.flip(effect), (error) => (error instanceof FileRefused ? error.reason : error))
-
-const forbidden = "The sandbox's user is not allowed to"
-const readOnly = "It can't be changed"
-const impossible = "No file can be made there"
-
-layer(world, { excludeTestServices: true, timeout: "60 seconds" })("The files of a local sandbox", (it) => {
-  it.effect("are refused with the reason where its user may not write, or nothing can stand", () =>
+describe("What the system refuses to start", () => {
+  it.live("fails by itself, and starts nothing anew for anybody else", () =>
     Effect.gen(function* () {
-      const name = yield* created()
-      yield* sh(name, "mkdir closed; chmod 555 closed; mkfifo pipe; ln -s loop loop")
-      const expected = {
-        "/usr/bin/zz": readOnly,
-        "/usr/zz/below": readOnly,
-        "/proc/nope": impossible,
-        "/proc/nope/below": impossible,
-        "/proc/sys/kernel/core_pattern": impossible,
-        "/dev/null": impossible,
-        "/opt/castellan/bin/node": impossible,
-        pipe: impossible,
-        "loop/file": impossible,
-        "closed/file": forbidden,
-        "closed/deep/file": forbidden,
-        "none/": "It is named like a directory",
-        ["n".repeat(256)]: "Its name is too long"
-      }
-      for (const [path, reason] of Object.entries(expected)) {
-        assert.deepStrictEqual(yield* refusal(write(name, path)), reason, path)
-      }
-      const left = yield* sh(
-        name,
-        "find / -name '*.castellan-*' 2>/dev/null; test -c /dev/null && test -p pipe && echo ok"
+      const provider = yield* SandboxProvider
+      const [one, other] = [yield* created(), yield* created()]
+      const spec = { command: "echo", cwd: null, env: {}, timeout: Duration.seconds(10) }
+      const long = { ...spec, id: CommandId.make("long"), args: ["x".repeat(4 * 1024 * 1024)] }
+      const [failure] = yield* Effect.all(
+        [
+          Effect.flip(provider.start(one, long)),
+          provider.start(other, { ...spec, id: CommandId.make("short"), args: ["hi"] })
+        ],
+        { concurrency: 2 }
       )
-      assert.strictEqual(left.stdout, "ok\n")
-    }).pipe(Effect.scoped)
+      assert.deepInclude(failure, { _tag: "SandboxUnavailable", retryable: false })
+      assert.strictEqual((yield* provider.wait(other, CommandId.make("short"))).end?.exitCode, 0)
+    }).pipe(Effect.scoped, Effect.provide(local({})))
   )
+})
 
-  it.effect("are refused with the reason where its user may not read", () =>
-    Effect.gen(function* () {
-      const name = yield* created()
-      yield* sh(name, "echo x > secret; chmod 000 secret; mkdir -m 000 closed; mkdir -m 111 blind")
-      for (const path of ["secret", "/proc/1/environ"]) {
-        assert.deepStrictEqual(yield* refusal(read(name, path)), forbidden, path)
-      }
-      for (const path of ["closed", "blind"]) {
-        assert.deepStrictEqual(yield* refusal(list(name, path)), forbidden, path)
-      }
-      assert.strictEqual((yield* Effect.flip(read(name, "closed/file")))._tag, "FileNotFound")
-    }).pipe(Effect.scoped)
-  )
+/** The processes whose directory is the sandbox's. */
+const processesIn = (name: SandboxName) =>
+  readdirSync("/proc").filter((pid) => {
+    try {
+      return /^\d+$/.test(pid) && readlinkSync(`/proc/${pid}/cwd`).includes(name)
+    } catch {
+      return false
+    }
+  })
 
-  it.effect("are refused where its home can't be entered", () =>
+describe("Plain processes", () => {
+  it.live("leave none behind when their sandbox ends", () =>
     Effect.gen(function* () {
+      const provider = yield* SandboxProvider
       const name = yield* created()
-      yield* sh(name, "chmod 000 .")
-      const reason = "The home directory can't be entered"
-      assert.deepStrictEqual(yield* refusal(write(name, "file")), reason)
-      assert.deepStrictEqual(yield* refusal(read(name, "file")), reason)
-      assert.deepStrictEqual(yield* refusal(list(name, ".")), reason)
-    }).pipe(Effect.scoped)
-  )
-
-  it.effect("are read and written under any name that is one", () =>
-    Effect.gen(function* () {
-      const name = yield* created()
-      for (const path of ["-", "-n", "a\n/b", "a\\n", "..x", "/tmp/ x", "n".repeat(255)]) {
-        assert.strictEqual(yield* write(name, path, path), path.length)
-        assert.strictEqual(yield* read(name, path), path)
-      }
-    }).pipe(Effect.scoped)
+      const running = processesIn(name)
+      assert.isNotEmpty(running)
+      yield* provider.remove(name)
+      assert.deepStrictEqual(
+        running.filter((pid) => existsSync(`/proc/${pid}`)),
+        []
+      )
+    }).pipe(Effect.scoped, Effect.provide(local({ isolation: "none" })))
   )
 })
