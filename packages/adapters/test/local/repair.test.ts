@@ -116,7 +116,9 @@ describe("A start that comes late, after its server's end", () => {
           yield* provider.stop(name)
           const { isolation, layout } = yield* open({ directory: at })
           const late = isolation.boot(layout.sandbox(name), name, [], "late")
-          // Neither beside what a server has stopped, nor beside what it has brought up.
+          // Neither beside what a server has stopped, whether that left a mark or not, nor beside what it has brought up.
+          yield* Effect.flip(late)
+          yield* Effect.promise(() => rm(layout.sandbox(name).init))
           yield* Effect.flip(late)
           assert.deepStrictEqual(initsOf(name), [])
           yield* provider.resume(name, Duration.minutes(5))
