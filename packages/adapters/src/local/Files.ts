@@ -7,7 +7,7 @@ import { once } from "node:events"
 import type { Readable, Writable } from "node:stream"
 import type { Isolation } from "./Isolation.ts"
 import type { Running } from "./Machines.ts"
-import { inside, listFiles, noDirectory, notThere, path as searchPath, readFile, writeFile } from "./scripts.ts"
+import { failed, inside, listFiles, noDirectory, notThere, path as searchPath, readFile, writeFile } from "./scripts.ts"
 import { start } from "./Spawn.ts"
 import { run } from "./Spawner.ts"
 
@@ -20,17 +20,17 @@ const kinds: Record<string, SandboxFile["type"]> = { f: "file", d: "directory", 
 const otherKind = ["Not a directory", "File exists"]
 
 /** What the system says of a path that is the caller's to change, and what its owner is told. */
-const refusals: Record<string, string> = {
-  "Permission denied": "The sandbox's user is not allowed to",
-  "Operation not permitted": "The sandbox's user is not allowed to",
-  "Read-only file system": "It can't be changed",
-  "File name too long": "Its name is too long",
-  "Is a directory": "It is named like a directory",
-  "No such file or directory": "No file can be made there",
-  "Directory nonexistent": "No file can be made there",
-  "Device or resource busy": "No file can be made there",
-  "Too many levels of symbolic links": "No file can be made there"
-}
+const refusals = new Map([
+  ["Permission denied", "The sandbox's user is not allowed to"],
+  ["Operation not permitted", "The sandbox's user is not allowed to"],
+  ["Read-only file system", "It can't be changed"],
+  ["File name too long", "Its name is too long"],
+  ["Is a directory", "It is named like a directory"],
+  ["No such file or directory", "No file can be made there"],
+  ["Directory nonexistent", "No file can be made there"],
+  ["Device or resource busy", "No file can be made there"],
+  ["Too many levels of symbolic links", "No file can be made there"]
+])
 
 /** How a program failed that a file was asked of, and what it printed of errors. */
 interface Failed {
@@ -45,9 +45,10 @@ const isFailed = (cause: unknown): cause is Failed => typeof cause === "object" 
 
 const failureOf = (operation: string, path: SandboxPath, cause: unknown) => {
   if (isFailed(cause)) {
-    const said = cause.stderr.trimEnd().split(": ").at(-1)!
+    // What enters the sandbox may have failed, and says so in the same words; only its exit codes are its own.
+    const said = cause.code === failed ? cause.stderr.trimEnd().split(": ").at(-1)! : ""
     if (cause.code === notThere || otherKind.includes(said)) return new FileNotFound({ path })
-    const reason = cause.code === noDirectory ? "The home directory can't be entered" : refusals[said]
+    const reason = cause.code === noDirectory ? "The home directory can't be entered" : refusals.get(said)
     if (reason !== undefined) return new FileRefused({ path, reason })
   }
   return new SandboxUnavailable({ operation, retryable: true, cause })

@@ -13,7 +13,7 @@ export class LocalUnavailable extends Schema.TaggedError<LocalUnavailable>()("Lo
 export interface Booted {
   /** Ends everything in the sandbox when it ends. */
   readonly init: ProcessMark
-  /** The process, as the sandbox counts, that holds the user namespace of its commands. */
+  /** The process, as the sandbox counts, that holds the user namespace of its commands: the first one. */
   readonly keeper: number
 }
 

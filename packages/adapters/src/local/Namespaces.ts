@@ -8,7 +8,7 @@ import { join } from "node:path"
 import { attempt, attemptNow, parseStat } from "./Host.ts"
 import { type Booted, type Isolation, processCap } from "./Isolation.ts"
 import { layout, readText, type SandboxLayout } from "./Layout.ts"
-import { home, inTheWay, launch } from "./scripts.ts"
+import { heldAs, home, inTheWay, launch } from "./scripts.ts"
 import { isRoot, sandboxUid } from "./Spawn.ts"
 import { spawned } from "./Spawner.ts"
 
@@ -182,10 +182,13 @@ export const make = Effect.fnUntraced(function* (root: string, network: Network)
       ["--preserve-credentials", "--target", String(init.pid), "--"]
     ].flat()
 
+  /** Sandboxes that an older server brought up have a process of that namespace in place of the descriptor. */
+  const userOf = ({ keeper }: Booted) => (keeper === 1 ? `/proc/1/fd/${heldAs}` : `/proc/${keeper}/ns/user`)
+
   const enter = (sandbox: SandboxLayout, booted: Booted) =>
     [
       enterAsRoot(sandbox, booted),
-      ["nsenter", `--user=/proc/${booted.keeper}/ns/user`, "--preserve-credentials", "--"],
+      ["nsenter", `--user=${userOf(booted)}`, "--preserve-credentials", "--"],
       ["prlimit", `--nproc=${limit}`, "--core=0", "--"],
       ["setpriv", "--no-new-privs", "--"]
     ].flat()

@@ -12,14 +12,18 @@ export const home = "/home/user"
 /** How the script below ends when another start of the sandbox has left its mark and may still live. */
 export const inTheWay = 46
 
+/** The descriptor by which the first process of a sandbox holds the user namespace of its commands. */
+export const heldAs = 8
+
 /**
  * Brings a sandbox up, as the first process of its new namespaces and their root; `$1` is its name, `$2` is `lo` if it
  * has a network of its own, `$3` the start this is. It may be late, its server dead and another at work: it leaves its
  * mark, so that it can be ended, and only then looks whether its start still counts. Who makes another count first
- * writes that down, and then looks for the mark: one of the two sees the other. The data directory is bound to a short path, so that no directory above it need be open to
- * the uid this runs as. The process that says `ready` keeps the user namespace that commands enter; the script stays as
- * the one that adopts orphans, and ends the sandbox when it is overdue and no server has: its deadline is a file of the
- * host's that it keeps open, since from inside no path leads there.
+ * writes that down, and then looks for the mark: one of the two sees the other. The data directory is bound to a short
+ * path, so that no directory above it need be open to the uid this runs as. The script stays as the one that holds the
+ * user namespace of commands, by a descriptor, since any other process could be ended from inside; that adopts orphans;
+ * and that ends the sandbox when it is overdue and no server has: its deadline is a file of the host's that it keeps
+ * open, since from inside no path leads there.
  */
 export const launch = `
 read -r stat < /proc/self/stat
@@ -37,10 +41,13 @@ if [ "$2" = lo ]; then
 fi
 pivot_root . tmp && cd / && umount -l /tmp || exit 1
 echo 1 > /proc/sys/user/max_user_namespaces
-unshare --user --map-user=1000 --map-group=1000 sh -c 'echo "ready $$"; while :; do sleep 86400 & wait; done' 9<&- &
+maker=$(unshare --user --map-user=1000 --map-group=1000 sh -c 'echo "$$"; exec sleep 60 > /dev/null' 9<&- &)
+exec ${heldAs}< "/proc/$maker/ns/user" || exit 1
+kill -9 "$maker"
+echo "ready 1"
 exec >/dev/null 2>&1
 while ! { read -r deadline < /proc/self/fd/9 && [ "$(date +%s)" -ge "$deadline" ]; }; do
-  sleep ${lookAtDeadlineEvery} 9<&- &
+  sleep ${lookAtDeadlineEvery} 9<&- ${heldAs}<&- &
   nap=$!
   while kill -0 "$nap"; do wait "$nap"; done
 done
@@ -97,14 +104,14 @@ done
 exit 1
 `
 
-/** Exit codes by which the scripts below say what they found; why something failed is the last they print of errors. */
+/** Exit codes by which the scripts below say what they found; why something failed ends what they print of errors. */
 export const notThere = 44
 export const failed = 45
 
 /** Writes a file's bytes to standard output; only a regular file's, so that no pipe can hold the reader. */
 export const readFile = `
 [ -f "$1" ] || exit ${notThere}
-exec cat < "$1"
+cat < "$1" || exit ${failed}
 `
 
 /**
@@ -131,7 +138,7 @@ exit ${failed}
 export const listFiles = `
 [ -d "$1" ] || exit ${notThere}
 cd -- "$1" 2> /dev/null || { echo ": Permission denied" >&2; exit ${failed}; }
-exec find . -mindepth 1 -maxdepth "$2" -printf '%P\\0%y\\0%s\\0%T@\\0'
+find . -mindepth 1 -maxdepth "$2" -printf '%P\\0%y\\0%s\\0%T@\\0' || exit ${failed}
 `
 
 /** Copies what a chain of layers shows into one new layer: in namespaces of its own, in the data directory. */

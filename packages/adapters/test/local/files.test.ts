@@ -103,6 +103,17 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("The files of
     }).pipe(Effect.scoped)
   )
 
+  it.effect("are not refused where it is the sandbox that fails", () =>
+    Effect.gen(function* () {
+      const name = yield* created()
+      yield* sh(name, "(sleep 0.5; kill -9 -1) > /dev/null 2>&1 &")
+      const provider = yield* SandboxProvider
+      const slow = Stream.fromEffect(Effect.as(Effect.sleep("2 seconds"), new Uint8Array(1)))
+      const failure = yield* Effect.flip(provider.writeFile(name, SandboxPath.make("slow"), slow))
+      assert.strictEqual(failure._tag, "SandboxUnavailable")
+    }).pipe(Effect.scoped)
+  )
+
   it.effect("are read and written under any name that is one", () =>
     Effect.gen(function* () {
       const name = yield* created()

@@ -1,0 +1,44 @@
+import { Command } from "@castellan/domain/sandbox/Command.ts"
+import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
+import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
+import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { Sandboxes } from "@castellan/domain/sandbox/Sandboxes.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { Duration, Effect, Layer, Option, Stream } from "effect"
+import { SecureRandom } from "effect/crypto"
+import { local } from "./temporary.ts"
+
+const world = Sandboxes.layer.pipe(Layer.provideMerge(local()), Layer.provideMerge(SecureRandom.layerWebCrypto))
+
+const sh = Effect.fnUntraced(function* (name: SandboxName, script: string) {
+  const command = new Command({ command: "sh", args: ["-c", script], cwd: null, env: {} })
+  return yield* (yield* Sandboxes).run(name, command, Duration.seconds(30))
+})
+
+describe("A local sandbox whose processes are all ended from inside", () => {
+  it.live("runs on, and is as isolated as before", () =>
+    Effect.gen(function* () {
+      const provider = yield* SandboxProvider
+      const name = SandboxName.make(`t-${SecureRandom.uuidV4Unsafe()}`)
+      yield* Effect.acquireRelease(provider.create({ name, from: Option.none(), lifetime: Duration.minutes(5) }), () =>
+        Effect.ignore(provider.remove(name))
+      )
+      for (const signal of ["KILL", "TERM", "STOP"]) {
+        yield* sh(name, `kill -s ${signal} -- -1; kill -s ${signal} 1`)
+        const { end, stderr, stdout } = yield* sh(name, "id -u; id -un; grep CapEff /proc/self/status | tr -d '\\t '")
+        assert.deepStrictEqual([end.by, end.exitCode, stderr], ["exited", 0, ""], signal)
+        assert.strictEqual(stdout, "1000\nuser\nCapEff:0000000000000000\n")
+      }
+      yield* provider.writeFile(name, SandboxPath.make("file"), Stream.make(new TextEncoder().encode("x")))
+      for (const attempt of [
+        "readlink /proc/1/fd/8",
+        "head -c 1 /proc/1/fd/9",
+        "unshare -Ur true",
+        "nsenter --user=/proc/1/fd/8 true"
+      ]) {
+        assert.notStrictEqual((yield* sh(name, attempt)).end.exitCode, 0, attempt)
+      }
+      assert.strictEqual(Option.getOrThrow(yield* provider.find(name)).status, "running")
+    }).pipe(Effect.scoped, Effect.provide(world))
+  )
+})
