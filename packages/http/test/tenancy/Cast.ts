@@ -8,8 +8,9 @@ import { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
 import { MemoryRepos } from "@castellan/testkit/fakes/MemoryRepoHost.ts"
 import { MemorySandboxes } from "@castellan/testkit/fakes/MemorySandbox.ts"
 import { assert } from "@effect/vitest"
-import { Context, Effect, Layer, Logger } from "effect"
+import { Context, DateTime, Effect, Layer, Logger } from "effect"
 import { SecureRandom } from "effect/crypto"
+import { TestClock } from "effect/testing"
 import { type Answer, WebApi } from "../WebApi.ts"
 import {
   type Caller,
@@ -239,7 +240,8 @@ const make = Effect.gen(function* () {
   const issued = (more: object) => ask(victim.key, "POST", "/api/keys", { name: "no longer good", ...more })
   const revoked = yield* issued({})
   yield* ask(victim.key, "DELETE", `/api/keys/${revoked.id}`)
-  const expired = yield* issued({ expiresAt: "1970-01-01T00:00:00.000Z" })
+  const expired = yield* issued({ expiresAt: DateTime.formatIso(DateTime.add(yield* DateTime.now, { seconds: 1 })) })
+  yield* TestClock.adjust("1 second")
   hidden.add(revoked.key).add(expired.key)
   const unknown = victim.key.replace(/.{4}$/, "0000")
 
