@@ -203,7 +203,7 @@ if [ -n "$5" ]; then
   plain checkout -q --detach "$5" --
   git update-ref -d refs/castellan/cloning
   make_way refs/heads "$1"
-  git checkout -q -B "$1"
+  plain checkout -q -B "$1"
   make_way refs/remotes/origin "$1"
   git update-ref "refs/remotes/origin/$1" "$5"
 elif ! has HEAD; then
