@@ -1,4 +1,5 @@
 /** Real git in real sandboxes: how a repository that anyone may read comes into a home directory. */
+import type { Author } from "@castellan/domain/repo/Checkout.ts"
 import { Checkouts } from "@castellan/domain/repo/Checkouts.ts"
 import { BranchName, type CommitId, firstBranch, Repo, RepoName, RepoOwner } from "@castellan/domain/repo/Repo.ts"
 import { RepoHost, type Right } from "@castellan/domain/repo/RepoHost.ts"
@@ -78,11 +79,12 @@ const published = Effect.gen(function* () {
       yield* publish(repo, yield* author.bundle({ [branch]: commit }))
       return commit
     }),
-    clone: (sandbox: SandboxName, branch: string | null = null) =>
+    clone: (sandbox: SandboxName, branch: string | null = null, author?: Author) =>
       checkouts.clone(sandbox, repo, {
         branch: branch === null ? null : BranchName.make(branch),
         right: "anyone",
-        url
+        url,
+        ...(author === undefined ? {} : { author })
       })
   }
 })
@@ -164,6 +166,32 @@ describe("A clone into a new sandbox", () => {
     }).pipe(Effect.scoped, Effect.provide(world))
   )
 
+  it.live("can be committed to at once, by whom it is for, unless another has said who they are", () =>
+    Effect.gen(function* () {
+      const { clone, put } = yield* published
+      const [ada, bob]: ReadonlyArray<Author> = [
+        { name: "Ada 'the' $(first) \"L\" Lovelace", email: "ada@example.com" },
+        { name: "Bob", email: "bob@example.com" }
+      ]
+      yield* put({ a: "1" })
+      const sandbox = yield* begun()
+      yield* clone(sandbox, null, ada)
+      const commit = "echo 2 > a; git commit -q -a -m two; git log -1 --format='%an <%ae> %cn <%ce>'"
+      const said = `${ada!.name} <ada@example.com>`
+      assert.strictEqual(yield* inside(sandbox, commit), `${said} ${said}\n`)
+      yield* clone(sandbox, null, bob)
+      assert.strictEqual(yield* inside(sandbox, "git config user.name"), `${ada!.name}\n`)
+      // What is shared has nobody's name; each that begins with it has its own.
+      const image = yield* begun()
+      yield* clone(image)
+      assert.strictEqual(yield* inside(image, "git config --get-regexp 'user[.].*' || echo nobody"), "nobody\n")
+      const { id } = yield* (yield* SandboxProvider).snapshot(image)
+      const next = yield* begun(id)
+      yield* clone(next, null, bob)
+      assert.strictEqual(yield* inside(next, commit), "Bob <bob@example.com> Bob <bob@example.com>\n")
+    }).pipe(Effect.scoped, Effect.provide(world))
+  )
+
   it.live("of an empty repository is a branch to begin with", () =>
     Effect.gen(function* () {
       const { clone, put, url } = yield* published
@@ -181,13 +209,15 @@ describe("A clone into a new sandbox", () => {
       const other = yield* begun()
       const checkouts = yield* Checkouts
       for (let again = 0; again < 2; again++) {
-        const cloned = yield* checkouts.clone(other, repo, { branch: null, right: "service", url })
+        const author = { name: "Ada", email: "ada@example.com" }
+        const cloned = yield* checkouts.clone(other, repo, { branch: null, right: "service", url, author })
         assert.deepStrictEqual(cloned, { branch: firstBranch, commit: null })
       }
       assert.strictEqual(
         yield* inside(other, "git symbolic-ref HEAD; git remote get-url origin"),
         `refs/heads/main\n${url}\n`
       )
+      assert.strictEqual(yield* inside(other, "git commit -q --allow-empty -m one; git log --format=%an"), "Ada\n")
     }).pipe(Effect.scoped, Effect.provide(world))
   )
 })

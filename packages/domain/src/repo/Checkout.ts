@@ -141,7 +141,8 @@ export const refusal = 65
 /**
  * Brings branch `$1` in at commit `$5` from the repository at `$6`; without a commit the branch is there and empty.
  * Changes to what an older commit has give way. Other files that lie where the commit has some don't: then it fails,
- * before it touches anything. What was cut off while it wrote is finished first: those files are its own.
+ * before it touches anything. What was cut off while it wrote is finished first: those files are its own. `$7` and `$8`
+ * are the name and the address of whoever commits there from then on; empty where nobody is to.
  */
 const clone = `${begin}
 export GIT_LFS_SKIP_SMUDGE=1
@@ -209,16 +210,27 @@ if [ -n "$5" ]; then
 elif ! has HEAD; then
   git symbolic-ref HEAD "refs/heads/$1"
 fi
+# Whoever has said who they are stays that.
+if [ -n "$7" ]; then
+  git config user.name > /dev/null || git config user.name "$7"
+  git config user.email > /dev/null || git config user.email "$8"
+fi
 git config --replace-all remote.origin.url "$6"
 mkdir -p .git/info
 ready
 `
 
+/** Who commits. */
+export interface Author {
+  readonly name: string
+  readonly email: string
+}
+
 export interface CheckoutOptions {
   readonly branch: BranchName
   /** What a commit of the sandbox's files says. */
   readonly message: string
-  readonly author: { readonly name: string; readonly email: string }
+  readonly author: Author
   /** The heading of the first file, where there is none. */
   readonly title: string
 }
@@ -247,8 +259,8 @@ export const stages = {
   merge: (options: CheckoutOptions, theirs: CommitId | null) => script(merge, options, theirs ?? "", options.title),
   settle: (options: CheckoutOptions, commit: CommitId) => script(settle, options, commit),
   look: (branch: BranchName | null) => script(look, { ...nobody, branch: branch ?? "" }),
-  clone: (branch: BranchName, commit: CommitId | null, url: string) =>
-    script(clone, { ...nobody, branch }, commit ?? "", url)
+  clone: (branch: BranchName, commit: CommitId | null, url: string, author?: Author) =>
+    script(clone, { ...nobody, branch }, commit ?? "", url, author?.name ?? "", author?.email ?? "")
 }
 
 /** The scripts by their names, for whoever has no shell to run them with. */

@@ -3,7 +3,7 @@ import { Sandboxes } from "../sandbox/Sandboxes.ts"
 import type { Command } from "../sandbox/Command.ts"
 import type { SandboxName } from "../sandbox/SandboxName.ts"
 import type { SandboxGone, SandboxNotRunning, SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
-import { allSaid, type CheckoutOptions, incoming, outgoing, refusal, said, stages } from "./Checkout.ts"
+import { allSaid, type Author, type CheckoutOptions, incoming, outgoing, refusal, said, stages } from "./Checkout.ts"
 import { type BranchName, type CommitId, firstBranch, type Repo } from "./Repo.ts"
 import { RepoHost, RepoNotFound, type RepoUnavailable, type Right } from "./RepoHost.ts"
 
@@ -33,6 +33,14 @@ export const reasonFor = (failure: SyncFailure): string => {
   }
 }
 
+export interface CloneOptions {
+  readonly branch: BranchName | null
+  readonly right: Right
+  readonly url: string
+  /** None for what others are to begin with. */
+  readonly author?: Author
+}
+
 /** How long one of git's stages may take in a sandbox. */
 const stageTimeout = Duration.minutes(10)
 
@@ -59,12 +67,13 @@ export class Checkouts extends Context.Service<
      * head, with `url` as its origin. Where the sandbox was made from an image with older commits of the repository,
      * only the newer ones are sent, and what was changed of its files gives way; files that are not the repository's
      * stay, and where they stand in the way it fails with a sentence. An empty repository gives the branch without a
-     * commit. May be repeated, also after it was cut off anywhere.
+     * commit. Where nobody has said yet who commits there, it is `author` from then on, if one is given. May be
+     * repeated, also after it was cut off anywhere.
      */
     readonly clone: (
       sandbox: SandboxName,
       repo: Repo,
-      options: { readonly branch: BranchName | null; readonly right: Right; readonly url: string }
+      options: CloneOptions
     ) => Effect.Effect<{ readonly branch: BranchName; readonly commit: CommitId | null }, SyncFailure>
   }
 >()("domain/repo/Checkouts") {
@@ -129,11 +138,7 @@ export class Checkouts extends Context.Service<
       })
 
       const clone = Effect.fn("Checkouts.clone")(
-        function* (
-          sandbox: SandboxName,
-          repo: Repo,
-          { branch, right, url }: { readonly branch: BranchName | null; readonly right: Right; readonly url: string }
-        ) {
+        function* (sandbox: SandboxName, repo: Repo, { author, branch, right, url }: CloneOptions) {
           const known = allSaid(yield* run(sandbox, stages.look(branch)), "known")
           const fetched = yield* host.fetch(repo, branch, known, right)
           if (Option.isNone(fetched)) {
@@ -142,12 +147,12 @@ export class Checkouts extends Context.Service<
               return yield* new CheckoutFailed({ reason: "The repository has no such branch" })
             }
             const first = branch ?? (right === "service" ? yield* defaultBranch(repo) : firstBranch)
-            yield* run(sandbox, stages.clone(first, null, url))
+            yield* run(sandbox, stages.clone(first, null, url, author))
             return { branch: first, commit: null }
           }
           const { bundle, commit } = fetched.value
           if (Option.isSome(bundle)) yield* sandboxes.writeFile(sandbox, incoming, bundle.value)
-          yield* run(sandbox, stages.clone(fetched.value.branch, commit, url))
+          yield* run(sandbox, stages.clone(fetched.value.branch, commit, url, author))
           return { branch: fetched.value.branch, commit }
         },
         Effect.scoped,

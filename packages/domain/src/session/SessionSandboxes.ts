@@ -10,6 +10,7 @@ import type { Sandbox } from "../sandbox/Sandbox.ts"
 import type { SandboxName } from "../sandbox/SandboxName.ts"
 import { SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
 import { Withheld } from "../Withheld.ts"
+import { authorOf } from "./authorOf.ts"
 import { lookAtFor, type SessionTimes } from "./decide.ts"
 import { lostReason, Move, stageOf, Step } from "./Lifecycle.ts"
 import type { Session, SessionId } from "./Session.ts"
@@ -191,8 +192,9 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
     const repo = yield* repoOf(session)
     if (Option.isNone(repo)) return yield* new RepoForbidden()
     const { right, url } = repo.value
-    const { branch } = yield* checkouts.clone(name, repo.value.repo, { branch: session.lifecycle.branch, right, url })
-    return branch
+    const author = authorOf(session.account, Option.getOrNull(yield* identities.findAccount(session.account)))
+    const options = { branch: session.lifecycle.branch, right, url, author }
+    return (yield* checkouts.clone(name, repo.value.repo, options)).branch
   })
 
   /** Says every now and then that whoever claimed the session is alive. */

@@ -1,4 +1,6 @@
-import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
+import { Account, AccountId } from "@castellan/domain/identity/Account.ts"
+import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
+import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
 import { firstBranch, Repo, RepoName, RepoOwner } from "@castellan/domain/repo/Repo.ts"
 import { Command } from "@castellan/domain/sandbox/Command.ts"
 import { ImageKey } from "@castellan/domain/sandbox/BaseImage.ts"
@@ -222,6 +224,30 @@ describe("Opening a session", () => {
       assert.strictEqual(other._tag, "RepoDiffers")
       const foreign = yield* Effect.flip(sessions.open(scope, id, "https://elsewhere.test/somebody/work"))
       assert.strictEqual(foreign._tag, "RepoRefused")
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("lets its owner commit under their own name, and nobody else under it", () =>
+    Effect.gen(function* () {
+      const url = yield* repository
+      const sessions = yield* Sessions
+      const identities = yield* IdentityStore
+      const said = Effect.fnUntraced(function* (name: string | null, email: string | null) {
+        const { id } = yield* given.account()
+        const account = AccountId.make(`${id.slice(0, -4)}0000`)
+        yield* identities.addAccount(
+          new Account({ id: account, name, email, platformAdmin: false, createdAt: yield* DateTime.now })
+        )
+        const { sandbox, session } = yield* sessions.openOnce(AccountScope.ofOwner({ account }), url, Option.none())
+        const config = yield* read(sandbox.name, SandboxPath.make(".git/config"))
+        return { account: session.account, user: /name = (.*)\n\temail = (.*)\n/.exec(config ?? "")?.slice(1) }
+      })
+      assert.deepStrictEqual((yield* said("Ada", "ada@example.com")).user, ["Ada", "ada@example.com"])
+      assert.deepStrictEqual((yield* said(" A\0d\na <x> ", "a\nb@c")).user, ["A d a x", "a b@c"])
+      for (const nothing of [null, "", " \n", "<>", '.,"']) {
+        const { account, user } = yield* said(nothing, nothing)
+        assert.deepStrictEqual(user, ["Castellan", `${account}@noreply.invalid`])
+      }
     }).pipe(Effect.provide(world))
   )
 

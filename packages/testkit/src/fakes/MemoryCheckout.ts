@@ -150,8 +150,16 @@ export interface Refused {
   readonly stderr: string
 }
 
-const clone = (work: Work, files: MemoryFiles, commit: string, url: string): string | Refused | undefined => {
-  work.write(".git/config", `[remote "origin"]\n\turl = ${url}\n`)
+const clone = (
+  work: Work,
+  files: MemoryFiles,
+  commit: string,
+  url: string,
+  user: readonly [name: string, email: string]
+): string | Refused | undefined => {
+  const known = /\[user\][^[]*/.exec(read(files, ".git/config") ?? "")?.[0]
+  const said = known ?? (user[0] === "" ? "" : `[user]\n\tname = ${user[0]}\n\temail = ${user[1]}\n`)
+  work.write(".git/config", `[remote "origin"]\n\turl = ${url}\n${said}`)
   if (commit === "") return ""
   const id = CommitId.make(commit)
   const before = work.theirs === undefined ? new Map() : work.commits.get(work.theirs)!.files
@@ -179,13 +187,13 @@ export const runCheckout = (
   args: ReadonlyArray<string>,
   now: number
 ): string | Refused | undefined => {
-  const [, text, name, branch = "", message = "", , , commit = "", title = ""] = args
+  const [, text, name, branch = "", message = "", , , commit = "", title = "", user = "", email = ""] = args
   if (name !== scriptName) return undefined
   const work = new Work(files, branch, now)
   if (text === scripts.record) return record(work, message)
   if (text === scripts.merge) return merge(work, files, branch, message, commit, title)
   if (text === scripts.look) return look(work, files)
-  if (text === scripts.clone) return clone(work, files, commit, title)
+  if (text === scripts.clone) return clone(work, files, commit, title, [user, email])
   if (text !== scripts.settle) return undefined
   work.write(theirs, commit)
   files.remove(at(outgoing))
