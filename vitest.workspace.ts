@@ -1,19 +1,28 @@
+import { availableParallelism } from "node:os"
 import { defineConfig } from "vitest/config"
 
-const project = (name: string, more: object = {}) => ({
+/** What a project holds: the tests that `npm test` runs, and those that take a minute each (`npm run test:soak`). */
+const soak = "test/**/*.soak.test.ts"
+
+const project = (name: string, more: object) => ({
   extends: true as const,
-  test: { name, root: `packages/${name}`, include: ["test/**/*.test.ts"], ...more }
+  test: { name, root: `packages/${name}`, ...more }
 })
 
-export default defineConfig({
-  test: {
-    testTimeout: 60_000,
-    hookTimeout: 60_000,
-    projects: [
-      project("domain"),
-      project("testkit"),
-      project("adapters", { globalSetup: ["test/embeddedPostgres.ts"] }),
-      project("http")
-    ]
-  }
-})
+export const configOf = (files: { readonly include: ReadonlyArray<string>; readonly exclude: ReadonlyArray<string> }) =>
+  defineConfig({
+    test: {
+      testTimeout: 60_000,
+      hookTimeout: 60_000,
+      // Many tests wait for processes and for a database: one worker would leave a core idle.
+      maxWorkers: Math.max(2, availableParallelism() - 1),
+      projects: [
+        project("domain", files),
+        project("testkit", files),
+        project("adapters", { ...files, globalSetup: ["test/embeddedPostgres.ts"] }),
+        project("http", files)
+      ]
+    }
+  })
+
+export default configOf({ include: ["test/**/*.test.ts"], exclude: [soak] })
