@@ -1,15 +1,15 @@
 import { Context, DateTime, Duration, Effect, Layer, Option, Schema } from "effect"
 import { SecureRandom } from "effect/crypto/SecureRandom"
 import { AccountScope } from "../identity/AccountScope.ts"
-import { newNonce } from "../newNonce.ts"
+import { givenOrNew } from "../newNonce.ts"
 import type { Page, PageOf } from "../Page.ts"
 import { Command } from "../sandbox/Command.ts"
 import type { Sandbox } from "../sandbox/Sandbox.ts"
 import { SandboxName } from "../sandbox/SandboxName.ts"
 import { SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
 import type { SandboxQuotaReached } from "../sandbox/SandboxQuota.ts"
-import { defaultTimeout, encodeInput } from "../task/CommandRun.ts"
-import { RunId } from "../task/TaskRun.ts"
+import { defaultTimeout } from "../task/CommandRun.ts"
+import type { RunId } from "../task/TaskRun.ts"
 import { TaskRuns } from "../task/TaskRuns.ts"
 import { Withheld } from "../Withheld.ts"
 import type { SnapshotId } from "../sandbox/Snapshot.ts"
@@ -106,21 +106,6 @@ export class AccountSandboxes extends Context.Service<
           return new Command({ command, args: [...args, work.prompt], cwd: null, env: {} })
         }
 
-        const queue = Effect.fnUntraced(function* (scope: AccountScope, name: SandboxName, nonce: string, work: Work) {
-          const input = encodeInput({
-            sandbox: name,
-            command: commandFor(work),
-            timeoutMs: Duration.toMillis(defaultTimeout)
-          })
-          const run = yield* runs.start(scope, {
-            task: "run-sandbox-command",
-            input,
-            sandbox: name,
-            id: RunId.make(`run_${nonce}`)
-          })
-          return run.id
-        })
-
         /** Nobody gets a sandbox whose command will never run: without its run it is not kept. */
         const takeBack = (scope: AccountScope, name: SandboxName) =>
           provider
@@ -186,7 +171,7 @@ export class AccountSandboxes extends Context.Service<
           )
 
         const create = Effect.fn("AccountSandboxes.create")(function* (scope: AccountScope, wanted: NewSandbox) {
-          const nonce = Option.isSome(wanted.nonce) ? wanted.nonce.value : yield* newNonce(random)
+          const nonce = yield* givenOrNew(random, wanted.nonce)
           const intent = new AccountSandbox({
             name: SandboxName.make(`sbx_${nonce}`),
             account: scope.account,
@@ -201,10 +186,11 @@ export class AccountSandboxes extends Context.Service<
           if (row.value.removedAt !== null) return yield* new SandboxNotCreated({ name: intent.name, retryable: false })
           const sandbox = yield* boot(scope, row.value, wanted.from)
           if (Option.isNone(wanted.work)) return { sandbox, run: Option.none<RunId>() }
-          const run = yield* queue(scope, sandbox.name, nonce, wanted.work.value).pipe(
-            Effect.tapCause(() => takeBack(scope, sandbox.name))
-          )
-          return { sandbox, run: Option.some(run) }
+          const command = commandFor(wanted.work.value)
+          const run = yield* runs
+            .startCommand(scope, sandbox.name, { command, timeout: defaultTimeout, nonce: Option.some(nonce) })
+            .pipe(Effect.tapCause(() => takeBack(scope, sandbox.name)))
+          return { sandbox, run: Option.some(run.id) }
         }, Effect.uninterruptible)
 
         const refresh = Effect.fnUntraced(function* (scope: AccountScope, rows: ReadonlyArray<AccountSandbox>) {

@@ -1,8 +1,7 @@
 import { Context, DateTime, Duration, Effect, Layer, Option, Schema, Stream } from "effect"
 import { SecureRandom } from "effect/crypto/SecureRandom"
 import type { AccountScope } from "../identity/AccountScope.ts"
-import { newNonce } from "../newNonce.ts"
-import type { Command } from "../sandbox/Command.ts"
+import { givenOrNew } from "../newNonce.ts"
 import type { SandboxFile, SandboxPath } from "../sandbox/SandboxFile.ts"
 import { SandboxName } from "../sandbox/SandboxName.ts"
 import {
@@ -14,8 +13,8 @@ import {
   type SandboxUnavailable
 } from "../sandbox/SandboxProvider.ts"
 import type { SandboxQuotaReached } from "../sandbox/SandboxQuota.ts"
-import { encodeInput } from "../task/CommandRun.ts"
-import { RunId, type TaskRun } from "../task/TaskRun.ts"
+import type { WantedCommand } from "../task/CommandRun.ts"
+import type { TaskRun } from "../task/TaskRun.ts"
 import { TaskRuns } from "../task/TaskRuns.ts"
 import type { AccountSandbox } from "./AccountSandbox.ts"
 import { AccountSandboxes, type SandboxNotCreated } from "./AccountSandboxes.ts"
@@ -46,15 +45,7 @@ export class HeldSandboxes extends Context.Service<
     /** The sandbox as it is now. Never wakes it. */
     readonly get: (scope: AccountScope, name: SandboxName) => Effect.Effect<AccountSandbox, SandboxNotFound>
     /** Queues a command in it. The same nonce gives the same run. */
-    readonly run: (
-      scope: AccountScope,
-      name: SandboxName,
-      wanted: {
-        readonly command: Command
-        readonly timeout: Duration.Duration
-        readonly nonce: Option.Option<string>
-      }
-    ) => Effect.Effect<TaskRun, Idle>
+    readonly run: (scope: AccountScope, name: SandboxName, wanted: WantedCommand) => Effect.Effect<TaskRun, Idle>
     readonly readFile: (
       scope: AccountScope,
       name: SandboxName,
@@ -127,9 +118,6 @@ export class HeldSandboxes extends Context.Service<
           return row
         })
 
-        const nonceOf = (nonce: Option.Option<string>) =>
-          Option.isSome(nonce) ? Effect.succeed(nonce.value) : newNonce(random)
-
         const get = Effect.fn("HeldSandboxes.get")(function* (scope: AccountScope, name: SandboxName) {
           const found = yield* sandboxes.find(scope, name)
           return Option.isSome(found) ? found.value : yield* new SandboxNotFound({ name })
@@ -138,21 +126,14 @@ export class HeldSandboxes extends Context.Service<
         const run = Effect.fn("HeldSandboxes.run")(function* (
           scope: AccountScope,
           name: SandboxName,
-          wanted: {
-            readonly command: Command
-            readonly timeout: Duration.Duration
-            readonly nonce: Option.Option<string>
-          }
+          wanted: WantedCommand
         ) {
           yield* kept(scope, name)
           const found = yield* provider.find(name)
           if (!Option.exists(found, ({ status }) => status === "running")) {
             return yield* new SandboxNotRunning({ name, reason: Option.getOrNull(found)?.reason ?? null })
           }
-          const { command, timeout } = wanted
-          const input = encodeInput({ sandbox: name, command, timeoutMs: Duration.toMillis(timeout) })
-          const id = RunId.make(`run_${yield* nonceOf(wanted.nonce)}`)
-          return yield* runs.start(scope, { task: "run-sandbox-command", input, sandbox: name, id })
+          return yield* runs.startCommand(scope, name, wanted)
         })
 
         const snapshot = Effect.fn("HeldSandboxes.snapshot")(function* (
@@ -161,7 +142,7 @@ export class HeldSandboxes extends Context.Service<
           wanted: { readonly keptFor: Duration.Duration; readonly nonce: Option.Option<string> }
         ) {
           yield* own(scope, name)
-          const key = SnapshotKey.make(`snp_${yield* nonceOf(wanted.nonce)}`)
+          const key = SnapshotKey.make(`snp_${yield* givenOrNew(random, wanted.nonce)}`)
           const taken = yield* snapshots
             .take(scope, name, { key, purpose: "manual", keptFor: wanted.keptFor })
             .pipe(Effect.catchTag("SandboxGone", () => new SandboxNotFound({ name })))
@@ -190,7 +171,7 @@ export class HeldSandboxes extends Context.Service<
           asked: Option.Option<string>
         ) {
           yield* own(scope, name)
-          const nonce = yield* nonceOf(asked)
+          const nonce = yield* givenOrNew(random, asked)
           const copy = yield* copyOf(scope, name, nonce)
           const { sandbox } = yield* sandboxes.create(scope, {
             work: Option.none(),

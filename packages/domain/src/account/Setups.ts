@@ -1,7 +1,7 @@
 import { Context, DateTime, Effect, Layer, Option, Schema } from "effect"
 import { SecureRandom } from "effect/crypto/SecureRandom"
 import type { AccountScope } from "../identity/AccountScope.ts"
-import { newNonce } from "../newNonce.ts"
+import { givenOrNew } from "../newNonce.ts"
 import { SnapshotId } from "../sandbox/Snapshot.ts"
 import { hasEnded, RunId, type TaskRun } from "../task/TaskRun.ts"
 import { TaskRuns } from "../task/TaskRuns.ts"
@@ -34,7 +34,7 @@ export class Setups extends Context.Service<
       })
 
       const start = Effect.fn("Setups.start")(function* (scope: AccountScope, nonce: Option.Option<string>) {
-        const id = RunId.make(`run_${Option.isSome(nonce) ? nonce.value : yield* newNonce(random)}`)
+        const id = RunId.make(`run_${yield* givenOrNew(random, nonce)}`)
         let held = Option.getOrNull(yield* store.get(scope))?.setup ?? null
         while (true) {
           if (held === id) return yield* runs.start(scope, { task: "setup-sandbox", input: null, id })

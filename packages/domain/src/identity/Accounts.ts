@@ -1,7 +1,7 @@
 import { Context, DateTime, Effect, Layer, Option } from "effect"
 import { Digest } from "effect/crypto/Digest"
 import { SecureRandom } from "effect/crypto/SecureRandom"
-import { newNonce } from "../newNonce.ts"
+import { givenOrNew } from "../newNonce.ts"
 import { Account } from "./Account.ts"
 import { accountIdOf } from "./accountIdOf.ts"
 import type { CurrentActor } from "./CurrentActor.ts"
@@ -31,7 +31,7 @@ export class Accounts extends Context.Service<
 
       const create = Effect.fn("Accounts.create")(function* (wanted: NewAccount) {
         yield* PlatformAdmin.proof
-        const nonce = Option.isSome(wanted.nonce) ? wanted.nonce.value : yield* newNonce(random)
+        const nonce = yield* givenOrNew(random, wanted.nonce)
         const account = new Account({
           id: yield* accountIdOf(digest, nonce),
           name: wanted.name,

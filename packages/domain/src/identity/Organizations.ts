@@ -1,7 +1,7 @@
 import { Context, DateTime, Effect, Layer, Option, Schema } from "effect"
 import { Digest } from "effect/crypto/Digest"
 import { SecureRandom } from "effect/crypto/SecureRandom"
-import { newNonce } from "../newNonce.ts"
+import { givenOrNew } from "../newNonce.ts"
 import { Access, ActingFor } from "./Access.ts"
 import { Account, AccountId, inLowerCase } from "./Account.ts"
 import { accountIdOf } from "./accountIdOf.ts"
@@ -89,7 +89,7 @@ export class Organizations extends Context.Service<
         readonly name: string
         readonly nonce: Option.Option<string>
       }) {
-        const nonce = Option.isSome(wanted.nonce) ? wanted.nonce.value : yield* newNonce(random)
+        const nonce = yield* givenOrNew(random, wanted.nonce)
         const organization = new Account({
           id: yield* accountIdOf(digest, nonce),
           name: wanted.name,

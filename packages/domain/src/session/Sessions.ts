@@ -4,16 +4,14 @@ import { SecureRandom } from "effect/crypto/SecureRandom"
 import { AccountId } from "../identity/Account.ts"
 import type { AccountScope } from "../identity/AccountScope.ts"
 import { IdentityStore } from "../identity/IdentityStore.ts"
-import { newNonce } from "../newNonce.ts"
 import type { Page, PageOf } from "../Page.ts"
 import { RepoHost } from "../repo/RepoHost.ts"
-import type { Command } from "../sandbox/Command.ts"
 import type { Sandbox } from "../sandbox/Sandbox.ts"
 import { SandboxName } from "../sandbox/SandboxName.ts"
 import { SandboxNotRunning, SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
 import { SandboxQuotaReached } from "../sandbox/SandboxQuota.ts"
-import { encodeInput } from "../task/CommandRun.ts"
-import { RunId, type TaskRun } from "../task/TaskRun.ts"
+import type { WantedCommand } from "../task/CommandRun.ts"
+import type { TaskRun } from "../task/TaskRun.ts"
 import { TaskRuns } from "../task/TaskRuns.ts"
 import { uuidOf } from "../uuidOf.ts"
 import { ImageBuilds } from "./ImageBuilds.ts"
@@ -135,11 +133,7 @@ export class Sessions extends Context.Service<
     readonly run: (
       scope: AccountScope,
       id: SessionId,
-      wanted: {
-        readonly command: Command
-        readonly timeout: Duration.Duration
-        readonly nonce: Option.Option<string>
-      }
+      wanted: WantedCommand
     ) => Effect.Effect<TaskRun, Hidden | SandboxNotRunning>
   }
 >()("domain/session/Sessions") {
@@ -449,11 +443,7 @@ const make = Effect.fnUntraced(function* (repoAccess: RepoAccess, liveAtMost: nu
     return status === undefined ? yield* get(scope, id) : yield* withStatus(scope, id, status)
   })
 
-  const run = Effect.fn("Sessions.run")(function* (
-    scope: AccountScope,
-    id: SessionId,
-    wanted: { readonly command: Command; readonly timeout: Duration.Duration; readonly nonce: Option.Option<string> }
-  ) {
+  const run = Effect.fn("Sessions.run")(function* (scope: AccountScope, id: SessionId, wanted: WantedCommand) {
     // First the deadlines move, then the run is queued: who would put the sandbox to sleep sees one or the other.
     const { lifecycle } = yield* whileActive(scope, id, (session, name, expiresAt) =>
       held.lastsAWhile({ name, expiresAt }).pipe(
@@ -461,11 +451,7 @@ const make = Effect.fnUntraced(function* (repoAccess: RepoAccess, liveAtMost: nu
         Effect.flatMap((sandbox) => held.use(session, sandbox.expiresAt, true))
       )
     )
-    const sandbox = lifecycle.sandbox!
-    const { command, timeout } = wanted
-    const input = encodeInput({ sandbox, command, timeoutMs: Duration.toMillis(timeout) })
-    const nonce = Option.isSome(wanted.nonce) ? wanted.nonce.value : yield* newNonce(random)
-    return yield* runs.start(scope, { task: "run-sandbox-command", input, sandbox, id: RunId.make(`run_${nonce}`) })
+    return yield* runs.startCommand(scope, lifecycle.sandbox!, wanted)
   })
 
   return Sessions.of({

@@ -1,4 +1,4 @@
-import { Duration, Schema } from "effect"
+import { Duration, type Option, Schema } from "effect"
 import { Command, type CommandEnd, CommandId, OutputPosition } from "../sandbox/Command.ts"
 import type { CommandResult } from "../sandbox/Sandboxes.ts"
 import type { OutputText } from "../sandbox/OutputText.ts"
@@ -19,6 +19,15 @@ export type CommandRunInput = typeof CommandRunInput.Type
 
 export const encodeInput = Schema.encodeSync(CommandRunInput)
 export const decodeInput = Schema.decodeUnknownSync(CommandRunInput)
+
+/** A command that somebody wants to be run. */
+export interface WantedCommand {
+  readonly command: Command
+  /** When it is killed. */
+  readonly timeout: Duration.Duration
+  /** Makes asking repeatable: the same nonce gives the same run. */
+  readonly nonce: Option.Option<string>
+}
 
 /** What a `run-sandbox-command` leaves behind. */
 export const CommandRunOutput = Schema.Struct({

@@ -1,13 +1,13 @@
 import { Context, DateTime, Duration, Effect, Layer, Option, PubSub, Schema, Stream } from "effect"
 import { SecureRandom } from "effect/crypto/SecureRandom"
 import { AccountScope } from "../identity/AccountScope.ts"
-import { newNonce } from "../newNonce.ts"
+import { givenOrNew, newNonce } from "../newNonce.ts"
 import type { Page, PageOf } from "../Page.ts"
 import type { OutputPosition } from "../sandbox/Command.ts"
 import type { SandboxName } from "../sandbox/SandboxName.ts"
 import { type OutputText, toText } from "../sandbox/OutputText.ts"
 import { SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
-import { commandOf, decodeInput, storedOutput } from "./CommandRun.ts"
+import { commandOf, decodeInput, encodeInput, storedOutput, type WantedCommand } from "./CommandRun.ts"
 import {
   advance,
   hasEnded,
@@ -47,6 +47,8 @@ export class TaskRuns extends Context.Service<
   {
     /** Queues a task for the scope's account. Idempotent on the run's id. */
     readonly start: (scope: AccountScope, wanted: NewRun) => Effect.Effect<TaskRun>
+    /** Queues a command that is to run in the sandbox. */
+    readonly startCommand: (scope: AccountScope, sandbox: SandboxName, wanted: WantedCommand) => Effect.Effect<TaskRun>
     readonly get: (scope: AccountScope, id: RunId) => Effect.Effect<TaskRun, TaskRunNotFound>
     /** The runs of the scope's account, newest first. */
     readonly list: (scope: AccountScope, page: Page) => Effect.Effect<PageOf<TaskRun>>
@@ -92,6 +94,16 @@ export class TaskRuns extends Context.Service<
         })
         yield* runner.enqueue(run)
         return run
+      })
+
+      const startCommand = Effect.fnUntraced(function* (
+        scope: AccountScope,
+        sandbox: SandboxName,
+        { command, nonce, timeout }: WantedCommand
+      ) {
+        const input = encodeInput({ sandbox, command, timeoutMs: Duration.toMillis(timeout) })
+        const id = RunId.make(`run_${yield* givenOrNew(random, nonce)}`)
+        return yield* start(scope, { task: "run-sandbox-command", input, sandbox, id })
       })
 
       const get = Effect.fn("TaskRuns.get")(function* (scope: AccountScope, id: RunId) {
@@ -187,6 +199,7 @@ export class TaskRuns extends Context.Service<
 
       return TaskRuns.of({
         start,
+        startCommand,
         get,
         list: store.list,
         log: (scope, id, from) => Stream.unwrap(follow(scope, id, from)),
