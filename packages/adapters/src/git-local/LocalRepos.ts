@@ -36,8 +36,8 @@ export interface LocalReposOptions {
   readonly publicUrl?: string
 }
 
-/** Milliseconds after which what is being made belongs to nobody any more, and after which a lock does. */
-const abandoned = { making: 10 * 60_000, lock: 60_000 }
+/** Milliseconds after which what is being made belongs to nobody any more. */
+const abandonedAfter = 10 * 60_000
 
 /** Objects that lie about singly before git is to put them together. */
 const tidied: ReadonlyArray<readonly [string, string]> = [
@@ -185,14 +185,6 @@ const make = Effect.fnUntraced(function* (root: string, owner: RepoOwner, public
       if (isMoved) await removed(gone).catch(() => undefined)
     })
 
-  /** Takes away the locks of a process that was killed while it moved the branch. */
-  const unlock = Effect.fnUntraced(function* (path: string, branch: BranchName) {
-    const now = yield* Clock.currentTimeMillis
-    for (const lock of [`refs/heads/${branch}.lock`, "packed-refs.lock", "HEAD.lock"]) {
-      yield* Effect.ignore(attempt("push", () => removeOld(join(path, lock), now - abandoned.lock)))
-    }
-  })
-
   /** Lets git tidy up, when it finds that worth its while. Nobody waits for it. */
   const tidy = (path: string) =>
     Effect.forkIn(Effect.ignore(Git.text(["gc", "--auto", "--quiet"], { repository: path, settings: tidied })), scope)
@@ -202,7 +194,7 @@ const make = Effect.fnUntraced(function* (root: string, owner: RepoOwner, public
   })
   const now = yield* Clock.currentTimeMillis
   yield* attempt("open", async () => {
-    for (const name of await readdir(making)) await removeOld(join(making, name), now - abandoned.making)
+    for (const name of await readdir(making)) await removeOld(join(making, name), now - abandonedAfter)
   })
   yield* Effect.forkDetach(
     Effect.ignore(
@@ -245,8 +237,7 @@ const make = Effect.fnUntraced(function* (root: string, owner: RepoOwner, public
         : within("fetch", repo, (path) => Bundles.fetched(path, branch, have)),
     push: <E>(repo: Repo, branch: BranchName, bundle: Stream.Stream<Uint8Array, E>) =>
       within("push", repo, (path) =>
-        unlock(path, branch).pipe(
-          Effect.andThen(Effect.scoped(Bundles.push(path, branch, bundle))),
+        Effect.scoped(Bundles.push(path, branch, bundle)).pipe(
           Effect.tap(tidy(path)),
           Effect.mapError((error) => {
             if (error instanceof Bundles.BundleUnreadable) return new BundleRefused({ cause: error })

@@ -1,8 +1,8 @@
 /** Commits as bundles: one file that any git reads, so that they cross into a sandbox without a network or a credential. */
 import type { Fetched } from "@castellan/domain/repo/RepoHost.ts"
 import { BranchName, CommitId } from "@castellan/domain/repo/Repo.ts"
-import { Effect, Option, Result, Schema, type Scope, Stream } from "effect"
-import { readdir, writeFile } from "node:fs/promises"
+import { Clock, Effect, Option, Result, Schema, type Scope, Stream } from "effect"
+import { readdir, rm, stat, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import * as Git from "./Git.ts"
 
@@ -161,6 +161,28 @@ const taken = Effect.fnUntraced(function* (
   yield* forward(repository, branch, commit)
 })
 
+/**
+ * Milliseconds after which a lock is that of a process that was killed: less than git waits for one, and far more than it
+ * takes to move a branch.
+ */
+const abandonedAfter = 9_000
+
+/** Takes away the locks of processes that were killed while they moved the branch; tells whether there were any. */
+const unlocked = (repository: string, branch: BranchName): Effect.Effect<boolean> =>
+  Effect.flatMap(Clock.currentTimeMillis, (now) =>
+    Effect.promise(async () => {
+      let any = false
+      for (const name of [`${refOf(branch)}.lock`, "packed-refs.lock", "HEAD.lock"]) {
+        const lock = join(repository, name)
+        const known = await stat(lock).catch(() => undefined)
+        if (known === undefined || known.mtimeMs > now - abandonedAfter) continue
+        await rm(lock, { force: true })
+        any = true
+      }
+      return any
+    })
+  )
+
 /** Compare, then set: a branch that moved in between is compared again. */
 const forward = Effect.fnUntraced(function* (
   repository: string,
@@ -169,14 +191,15 @@ const forward = Effect.fnUntraced(function* (
 ): Effect.fn.Return<void, Git.GitFailed | NotForward> {
   const before = Option.map(yield* branchOf(repository, branch), ({ commit }) => commit)
   if (Option.isSome(before) && !(yield* contains(repository, to, before.value))) return yield* new NotForward()
+  yield* unlocked(repository, branch)
   const expected = Option.getOrElse(before, () => "0".repeat(to.length))
   yield* Git.text(["update-ref", refOf(branch), to, expected], { repository }).pipe(
     Effect.catch((failed) =>
-      Effect.flatMap(branchOf(repository, branch), (after) =>
-        Option.getOrUndefined(after)?.commit === Option.getOrUndefined(before)
-          ? Effect.fail(failed)
-          : forward(repository, branch, to)
-      )
+      Effect.gen(function* () {
+        const after = Option.map(yield* branchOf(repository, branch), ({ commit }) => commit)
+        const isSame = Option.getOrUndefined(after) === Option.getOrUndefined(before)
+        return isSame && !(yield* unlocked(repository, branch)) ? yield* failed : yield* forward(repository, branch, to)
+      })
     )
   )
 })

@@ -1,0 +1,31 @@
+import * as LocalRepos from "@castellan/adapters/git-local/LocalRepos.ts"
+import { firstBranch, Repo, RepoName, RepoOwner } from "@castellan/domain/repo/Repo.ts"
+import { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { Context, Effect, Layer, Option, Stream } from "effect"
+import { writeFileSync } from "node:fs"
+import { join } from "node:path"
+import { author } from "../git/author.ts"
+import { directory } from "./temporary.ts"
+
+const repo = new Repo({ owner: RepoOwner.make("castellan"), name: RepoName.make("thing") })
+
+describe("A repository on this host", () => {
+  it.live(
+    "takes a push although somebody was killed a moment ago who was moving its branch",
+    () =>
+      Effect.gen(function* () {
+        const at = yield* directory
+        const host = Context.get(yield* Layer.build(LocalRepos.layer({ directory: at })), RepoHost)
+        yield* host.ensure(repo)
+        const somebody = yield* author
+        const commit = yield* somebody.commit({ file: "1" }, [])
+        const bundle = yield* somebody.bundle({ main: commit })
+        writeFileSync(join(at, "castellan/thing.git/refs/heads/main.lock"), "")
+        yield* host.push(repo, firstBranch, Stream.make(bundle))
+        const found = yield* Effect.scoped(host.fetch(repo, null, [], "service"))
+        assert.strictEqual(Option.getOrThrow(found).commit, commit)
+      }).pipe(Effect.scoped),
+    60_000
+  )
+})
