@@ -134,7 +134,7 @@ export const layer = (options: CastellanOptions) => {
   })
   const times: SessionTimes = { ...usualTimes, lifetime, ...options.sessionTimes }
   const repoAccess = options.repoAccess ?? "owner"
-  const sessions = Layer.mergeAll(Sessions.layer({ repoAccess, liveAtMost }), Reconciler.layer({ times })).pipe(
+  const sessions = Layer.mergeAll(Sessions.layer({ liveAtMost }), Reconciler.layer).pipe(
     Layer.provideMerge(ImageBuilds.layer),
     Layer.provideMerge(SessionSandboxes.layer({ times, repoAccess })),
     Layer.provideMerge(BaseImages.layer)

@@ -4,7 +4,7 @@ import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { MemorySandboxes } from "@castellan/testkit/fakes/MemorySandbox.ts"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer, Logger } from "effect"
+import { Duration, Effect, Layer, Logger } from "effect"
 import { WebApi } from "./WebApi.ts"
 
 const quiet = Logger.layer([])
@@ -264,6 +264,23 @@ describe("A session", () => {
       const { json } = yield* about("POST", "/api/sandbox/extend", { sessionId: id, ms: 60_000 })
       assert.deepStrictEqual(json, { success: true, expiresAt: before.expiresAt + 60_000, extendedBy: 60_000 })
     }).pipe(Effect.provide(api))
+  )
+
+  it.effect("is given as much more as is usual here, if nobody says how much", () =>
+    Effect.gen(function* () {
+      const { about, id, open } = yield* holder
+      yield* open
+      const { json: before } = yield* about("GET", `/api/sandbox/reconnect?sessionId=${id}`)
+      const { json } = yield* about("POST", "/api/sandbox/extend", { sessionId: id })
+      const extendedBy = 7 * 60_000
+      assert.deepStrictEqual(json, { success: true, expiresAt: before.expiresAt + extendedBy, extendedBy })
+    }).pipe(
+      Effect.provide(
+        Layer.fresh(WebApi.layerWith({ sessionTimes: { extension: Duration.minutes(7) } })).pipe(
+          Layer.provideMerge(quiet)
+        )
+      )
+    )
   )
 
   it.effect("is begun and opened so often in a minute, and no more", () =>

@@ -8,7 +8,7 @@ import * as RepoUrl from "../repo/RepoUrl.ts"
 import { SandboxName } from "../sandbox/SandboxName.ts"
 import { SandboxProvider } from "../sandbox/SandboxProvider.ts"
 import type { SandboxQuotaReached } from "../sandbox/SandboxQuota.ts"
-import { hasEnded, type TaskRun } from "../task/TaskRun.ts"
+import type { TaskRun } from "../task/TaskRun.ts"
 import { TaskRunner, TryAgain } from "../task/TaskRunner.ts"
 import { TaskRuns } from "../task/TaskRuns.ts"
 import { Withheld } from "../Withheld.ts"
@@ -186,7 +186,6 @@ export const layer = (options: { readonly concurrency: number; readonly lifetime
       })
 
       const work = Effect.fn("SetupRuns.work")(function* (queued: TaskRun) {
-        if (hasEnded(queued)) return yield* Effect.ignore(stop(queued))
         const executing = yield* runs.advance(queued, "EXECUTING")
         if (Option.isNone(executing)) return yield* Effect.ignore(stop(queued))
         const run = executing.value

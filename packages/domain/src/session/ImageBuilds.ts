@@ -4,9 +4,9 @@ import { Checkouts, reasonFor } from "../repo/Checkouts.ts"
 import { Repo } from "../repo/Repo.ts"
 import { ImageKey, pauseAfter, wantsBuild } from "../sandbox/BaseImage.ts"
 import { BaseImages, type ImageNotBuilt } from "../sandbox/BaseImages.ts"
-import { SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
+import type { SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
 import { SnapshotId } from "../sandbox/Snapshot.ts"
-import { hasEnded, type TaskRun } from "../task/TaskRun.ts"
+import type { TaskRun } from "../task/TaskRun.ts"
 import { TaskRunner, TryAgain } from "../task/TaskRunner.ts"
 import { TaskRuns } from "../task/TaskRuns.ts"
 import { AccountId } from "../identity/Account.ts"
@@ -85,7 +85,6 @@ export const worker = (options: { readonly concurrency: number }) =>
     Effect.gen(function* () {
       const images = yield* BaseImages
       const checkouts = yield* Checkouts
-      const provider = yield* SandboxProvider
       const runs = yield* TaskRuns
       const runner = yield* TaskRunner
 
@@ -104,11 +103,7 @@ export const worker = (options: { readonly concurrency: number }) =>
         const snapshot = yield* images.build({
           key,
           account,
-          prepare: (builder) =>
-            Effect.andThen(
-              checkouts.clone(builder, repo, { branch: null, right, url }),
-              provider.find(builder).pipe(Effect.asVoid)
-            ),
+          prepare: (builder) => Effect.asVoid(checkouts.clone(builder, repo, { branch: null, right, url })),
           explain: reasonFor
         })
         const output = Schema.encodeSync(BuildOutput)({ snapshotId: Option.getOrNull(snapshot) })
@@ -116,7 +111,6 @@ export const worker = (options: { readonly concurrency: number }) =>
       })
 
       const work = Effect.fn("ImageBuilds.work")(function* (queued: TaskRun) {
-        if (hasEnded(queued)) return
         const executing = yield* runs.advance(queued, "EXECUTING")
         if (Option.isNone(executing)) return
         const run = executing.value

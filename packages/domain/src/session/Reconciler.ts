@@ -4,7 +4,7 @@ import type { Sandbox } from "../sandbox/Sandbox.ts"
 import { SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
 import { TaskRunStore } from "../task/TaskRunStore.ts"
 import { isHolding } from "../task/TaskRun.ts"
-import { decide, type Need, type SessionTimes, Sight } from "./decide.ts"
+import { decide, type Need, Sight } from "./decide.ts"
 import { lostReason, Move, stageOf } from "./Lifecycle.ts"
 import type { Session } from "./Session.ts"
 import { SessionSandboxes, type Superseded } from "./SessionSandboxes.ts"
@@ -33,14 +33,15 @@ export class Reconciler extends Context.Service<
     readonly run: Effect.Effect<never>
   }
 >()("domain/session/Reconciler") {
-  static readonly layer = (options: { readonly times: SessionTimes }) => Layer.effect(Reconciler, make(options.times))
+  static readonly layer = Layer.suspend(() => Layer.effect(Reconciler, make))
 }
 
-const make = Effect.fnUntraced(function* (times: SessionTimes) {
+const make = Effect.gen(function* () {
   const store = yield* SessionStore
   const provider = yield* SandboxProvider
   const runs = yield* TaskRunStore
   const held = yield* SessionSandboxes
+  const { times } = held
   const onePass = yield* Semaphore.make(1)
 
   const look = Effect.fnUntraced(function* (sessions: ReadonlyArray<Session>) {

@@ -1,7 +1,7 @@
 import { Clock, Context, DateTime, Duration, Effect, Layer, Option, PubSub, Ref, Schema } from "effect"
 import { AccountScope } from "../identity/AccountScope.ts"
 import { IdentityStore } from "../identity/IdentityStore.ts"
-import { Checkouts, type SyncFailure } from "../repo/Checkouts.ts"
+import { Checkouts, reasonFor, type SyncFailure } from "../repo/Checkouts.ts"
 import { RepoHost } from "../repo/RepoHost.ts"
 import type { BranchName } from "../repo/Repo.ts"
 import { ImageKey } from "../sandbox/BaseImage.ts"
@@ -49,12 +49,16 @@ export const imageKeyOf = (session: Session, { repo, right }: SessionRepo): Imag
 export class SessionSandboxes extends Context.Service<
   SessionSandboxes,
   {
+    /** The times that sessions live by. */
+    readonly times: SessionTimes
     /** Writes a move; none where it is not legal, or where the session is no longer the one that was read. */
     readonly move: (session: Session, move: Move) => Effect.Effect<Option.Option<Session>>
     /** Completes when the session was changed in this process, or after a moment. */
     readonly awaitChange: (id: SessionId) => Effect.Effect<void>
     /** The repository of a session, where it has one that it may read. */
-    readonly repoOf: (session: Session) => Effect.Effect<Option.Option<SessionRepo>>
+    readonly repoOf: (
+      session: Pick<Session, "account" | "organization" | "repo">
+    ) => Effect.Effect<Option.Option<SessionRepo>>
     /** Brings up the sandbox of a session that the caller has just begun to provision or restore. */
     readonly bringUp: (session: Session) => Effect.Effect<Up, SessionNotProvisioned | Superseded>
     /** Stops the sandbox of a session that the caller has just begun to put to sleep. */
@@ -111,7 +115,7 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
     )
   }, Effect.scoped)
 
-  const repoOf = Effect.fnUntraced(function* (session: Session) {
+  const repoOf = Effect.fnUntraced(function* (session: Pick<Session, "account" | "organization" | "repo">) {
     if (session.repo === null) return Option.none<SessionRepo>()
     return resolve(host.supports, repoAccess, session.repo, yield* holdersOf(identities, session))
   })
@@ -287,7 +291,7 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
     return yield* move(session, Move.Use({ expiresAt, idleAt, lookAt, byOwner }))
   })
 
-  return SessionSandboxes.of({ move, awaitChange, repoOf, bringUp, putToSleep, until, use, lastsAWhile })
+  return SessionSandboxes.of({ times, move, awaitChange, repoOf, bringUp, putToSleep, until, use, lastsAWhile })
 })
 
 type Failure = SyncFailure | SandboxUnavailable | SessionNotProvisioned | RepoForbidden
@@ -297,18 +301,13 @@ const isFailure = (failure: Failure | Superseded): failure is Failure => failure
 /** Why a session could not be brought up, in words for its owner. */
 const reasonOf = (failure: Failure): string => {
   switch (failure._tag) {
-    case "CheckoutFailed":
-      return failure.reason
     case "RepoForbidden":
-    case "RepoNotFound":
       return "The repository does not exist, or may not be read"
-    case "RepoUnavailable":
-      return "The repository host could not be reached, or refused"
     case "SandboxGone":
     case "SandboxNotRunning":
     case "SessionNotProvisioned":
       return "The sandbox stopped while it was brought up"
-    case "SandboxUnavailable":
-      return "The sandbox's provider could not be reached, or refused"
+    default:
+      return reasonFor(failure)
   }
 }

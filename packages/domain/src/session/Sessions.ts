@@ -3,9 +3,7 @@ import { Digest } from "effect/crypto/Digest"
 import { SecureRandom } from "effect/crypto/SecureRandom"
 import { AccountId } from "../identity/Account.ts"
 import type { AccountScope } from "../identity/AccountScope.ts"
-import { IdentityStore } from "../identity/IdentityStore.ts"
 import type { Page, PageOf } from "../Page.ts"
-import { RepoHost } from "../repo/RepoHost.ts"
 import type { Sandbox } from "../sandbox/Sandbox.ts"
 import { SandboxName } from "../sandbox/SandboxName.ts"
 import { SandboxNotRunning, SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
@@ -17,7 +15,6 @@ import { uuidOf } from "../uuidOf.ts"
 import { ImageBuilds } from "./ImageBuilds.ts"
 import { lostReason, Move, stageOf } from "./Lifecycle.ts"
 import { Lifecycle, Session, SessionId, type SessionStatus, unopened } from "./Session.ts"
-import { holdersOf, type RepoAccess, resolve } from "./SessionRepo.ts"
 import { SessionNotProvisioned, SessionSandboxes, type Up } from "./SessionSandboxes.ts"
 import { type SessionChange, SessionStore } from "./SessionStore.ts"
 
@@ -118,12 +115,15 @@ export class Sessions extends Context.Service<
     readonly reconnect: (scope: AccountScope, id: SessionId) => Effect.Effect<Reconnected, Hidden>
     /** Moves the moment at which the session is idle. */
     readonly recordActivity: (scope: AccountScope, id: SessionId) => Effect.Effect<Session, Hidden | SandboxNotRunning>
-    /** Gives its sandbox more time. */
+    /** Gives its sandbox more time: the usual extension if it is not said how much. */
     readonly extend: (
       scope: AccountScope,
       id: SessionId,
-      by: Duration.Duration
-    ) => Effect.Effect<Session, Hidden | SandboxNotRunning | SandboxUnavailable>
+      by: Duration.Duration | null
+    ) => Effect.Effect<
+      { readonly session: Session; readonly by: Duration.Duration },
+      Hidden | SandboxNotRunning | SandboxUnavailable
+    >
     /** Puts its sandbox to sleep now; tells whether there was anything to stop. */
     readonly hibernate: (
       scope: AccountScope,
@@ -138,22 +138,19 @@ export class Sessions extends Context.Service<
   }
 >()("domain/session/Sessions") {
   static readonly layer = (options: {
-    readonly repoAccess: RepoAccess
     /** Sessions of an account that may be awake at once; sandboxes of its own are not among them. */
     readonly liveAtMost: number
-  }) => Layer.effect(Sessions, make(options.repoAccess, options.liveAtMost))
+  }) => Layer.effect(Sessions, make(options.liveAtMost))
 }
 
 /** The name of a session's sandbox, made once and then written down. */
 const nameFor = (id: SessionId): SandboxName => SandboxName.make(`ses_${id.replaceAll("-", "")}`)
 
-const make = Effect.fnUntraced(function* (repoAccess: RepoAccess, liveAtMost: number) {
+const make = Effect.fnUntraced(function* (liveAtMost: number) {
   const store = yield* SessionStore
   const held = yield* SessionSandboxes
   const builds = yield* ImageBuilds
   const provider = yield* SandboxProvider
-  const host = yield* RepoHost
-  const identities = yield* IdentityStore
   const runs = yield* TaskRuns
   const random = yield* SecureRandom
   const digest = yield* Digest
@@ -167,9 +164,12 @@ const make = Effect.fnUntraced(function* (repoAccess: RepoAccess, liveAtMost: nu
       : yield* new SessionNotFound({ id })
   })
 
-  const checked = Effect.fnUntraced(function* (scope: AccountScope, organization: AccountId | null, url: string) {
-    const mine = yield* holdersOf(identities, { account: scope.account, organization })
-    if (Option.isNone(resolve(host.supports, repoAccess, url, mine))) return yield* new RepoRefused()
+  const checked = Effect.fnUntraced(function* (
+    { account }: AccountScope,
+    organization: AccountId | null,
+    repo: string
+  ) {
+    if (Option.isNone(yield* held.repoOf({ account, organization, repo }))) return yield* new RepoRefused()
   })
 
   const add = Effect.fnUntraced(function* (scope: AccountScope, wanted: NewSession, ephemeral: boolean) {
@@ -360,14 +360,20 @@ const make = Effect.fnUntraced(function* (repoAccess: RepoAccess, liveAtMost: nu
     whileActive(scope, id, (session, _, expiresAt) => held.use(session, expiresAt, true))
   )
 
-  const extend = Effect.fn("Sessions.extend")((scope: AccountScope, id: SessionId, by: Duration.Duration) =>
-    whileActive(scope, id, (session, name) =>
+  const extend = Effect.fn("Sessions.extend")(function* (
+    scope: AccountScope,
+    id: SessionId,
+    wanted: Duration.Duration | null
+  ) {
+    const by = wanted ?? held.times.extension
+    const session = yield* whileActive(scope, id, (session, name) =>
       provider.extend(name, by).pipe(
         Effect.catchTag("SandboxGone", () => new SandboxNotRunning({ name, reason: null })),
         Effect.flatMap(({ expiresAt }) => usedAnyhow(scope, session, expiresAt))
       )
     )
-  )
+    return { session, by }
+  })
 
   /** The provider was asked already: it must not be asked again because somebody else wrote first. */
   const usedAnyhow = Effect.fnUntraced(function* (scope: AccountScope, first: Session, expiresAt: DateTime.Utc) {

@@ -54,7 +54,6 @@ export const layer = (options: { readonly concurrency: number }) =>
       })
 
       const work = Effect.fn("CommandRuns.work")(function* (queued: TaskRun) {
-        if (hasEnded(queued)) return yield* killLeftovers(queued)
         const executing = yield* runs.advance(queued, "EXECUTING")
         if (Option.isNone(executing)) return yield* killLeftovers(queued)
         const run = executing.value

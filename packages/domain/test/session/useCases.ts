@@ -14,9 +14,7 @@ import { Layer } from "effect"
 
 export const useCases = (times: SessionTimes = usualTimes, liveAtMost = 1000) =>
   Layer.mergeAll(CommandRuns.layer({ concurrency: 10 }), ImageBuilds.worker({ concurrency: 2 })).pipe(
-    Layer.provideMerge(
-      Layer.mergeAll(Sessions.layer({ repoAccess: "owner", liveAtMost }), Reconciler.layer({ times }))
-    ),
+    Layer.provideMerge(Layer.mergeAll(Sessions.layer({ liveAtMost }), Reconciler.layer)),
     Layer.provideMerge(ImageBuilds.ImageBuilds.layer),
     Layer.provideMerge(SessionSandboxes.layer({ times, repoAccess: "owner" })),
     Layer.provideMerge(BaseImages.layer),

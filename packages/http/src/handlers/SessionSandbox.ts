@@ -1,7 +1,6 @@
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { remaining } from "@castellan/domain/sandbox/Sandbox.ts"
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
-import { usualTimes } from "@castellan/domain/session/decide.ts"
 import { hasSnapshot, isUp, Sessions } from "@castellan/domain/session/Sessions.ts"
 import { DateTime, Duration, Effect } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
@@ -69,12 +68,12 @@ export const SessionSandboxHandlers = HttpApiBuilder.group(
         return { success }
       }),
       extend: Effect.fnUntraced(function* ({ payload }) {
-        const by = payload.ms ? Duration.millis(payload.ms) : usualTimes.extension
+        const wanted = payload.ms ? Duration.millis(payload.ms) : null
         const id = yield* sessionId(payload.sessionId)
-        const { lifecycle } = yield* sessions.extend(yield* AccountScope.own, id, by)
+        const { by, session } = yield* sessions.extend(yield* AccountScope.own, id, wanted)
         return {
           success,
-          expiresAt: lifecycle.sandboxExpiresAt!.epochMilliseconds,
+          expiresAt: session.lifecycle.sandboxExpiresAt!.epochMilliseconds,
           extendedBy: Duration.toMillis(by)
         }
       }),
