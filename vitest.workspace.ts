@@ -14,8 +14,8 @@ export const configOf = (files: { readonly include: ReadonlyArray<string>; reado
     test: {
       testTimeout: 60_000,
       hookTimeout: 60_000,
-      // Many tests wait for processes and for a database: one worker would leave a core idle.
-      maxWorkers: Math.max(2, availableParallelism() - 1),
+      // Many tests wait for processes and for a database: fewer workers would leave cores idle.
+      maxWorkers: Math.max(3, availableParallelism() - 1),
       projects: [
         project("domain", files),
         project("testkit", files),

@@ -13,6 +13,11 @@ export type Step = Data.TaggedEnum<{
   Sleep: { readonly millis: number }
   /** Leaves a process behind that holds the output streams, in a session of its own, and adds to a file for ever. */
   Leave: { readonly path: string }
+  /**
+   * Listens on a port of the loopback, for ever. Each connection is read up to a blank line or to its end; then the text
+   * and what was read are sent back, and nothing more.
+   */
+  Listen: { readonly port: number; readonly text: string }
   Exit: { readonly code: number }
 }>
 export const Step = Data.taggedEnum<Step>()
@@ -23,6 +28,35 @@ export interface Vector {
 }
 
 const quoted = (text: string) => `'${text.replaceAll("'", `'\\''`)}'`
+
+/** Where what is asked has an end: at a blank line. */
+export const blankLine = /\r?\n\r?\n/
+
+/** Characters of a blank line that may have come before the rest of it. */
+export const blankLineKept = 3
+
+const listen = `
+const [port, text] = process.argv.slice(1)
+const server = require("node:net").createServer({ allowHalfOpen: true }, (socket) => {
+  const read = []
+  let tail = ""
+  let over = false
+  const answer = () => {
+    if (over) return
+    over = true
+    socket.write(text)
+    socket.end(Buffer.concat(read))
+  }
+  socket.on("error", () => socket.destroy()).on("end", answer).on("data", (bytes) => {
+    if (over) return
+    read.push(bytes)
+    tail += bytes.toString("latin1")
+    if (${blankLine}.test(tail)) answer()
+    tail = tail.slice(-${blankLineKept})
+  })
+})
+server.listen(Number(port), "127.0.0.1")
+`
 
 const line = (step: Step): string => {
   switch (step._tag) {
@@ -42,6 +76,8 @@ const line = (step: Step): string => {
       return `sleep ${step.millis / 1000}`
     case "Leave":
       return `setsid sh -c 'while :; do printf x >> "$0"; sleep 0.02; done' ${quoted(step.path)} &`
+    case "Listen":
+      return `node -e ${quoted(listen)} ${step.port} ${quoted(step.text)}`
     case "Exit":
       return `exit ${step.code}`
   }

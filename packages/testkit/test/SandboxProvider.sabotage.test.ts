@@ -1,12 +1,14 @@
 import { CommandEnd, OutputPosition } from "@castellan/domain/sandbox/Command.ts"
+import { Port, type PortConnection } from "@castellan/domain/sandbox/Port.ts"
 import { Sandbox } from "@castellan/domain/sandbox/Sandbox.ts"
 import { SandboxFile } from "@castellan/domain/sandbox/SandboxFile.ts"
-import { type CommandSpec, SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
+import { type CommandSpec, PortClosed, SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { promises } from "@castellan/testkit/contracts/SandboxProvider.ts"
 import * as MemorySandbox from "@castellan/testkit/fakes/MemorySandbox.ts"
 import { asSteps } from "@castellan/testkit/Program.ts"
 import { type Breaking, sabotage } from "@castellan/testkit/sabotage.ts"
-import { DateTime, Duration, Effect, Option, Stream } from "effect"
+import { DateTime, Duration, Effect, Option, Scope, Stream } from "effect"
 
 type Provider = SandboxProvider["Service"]
 
@@ -46,8 +48,16 @@ const indifferent: Breaking<Provider> = () => ({
   output: () => Stream.empty,
   readFile: () => Stream.empty,
   writeFile: () => Effect.succeed(0),
-  listFiles: () => Effect.succeed([])
+  listFiles: () => Effect.succeed([]),
+  connect: succeed
 })
+
+/** Gives connections that are broken in some respect. */
+const connecting =
+  (change: (real: PortConnection) => Partial<PortConnection>): Breaking<Provider> =>
+  (real) => ({
+    connect: (name, port) => Effect.map(real.connect(name, port), (one) => ({ ...one, ...change(one) }))
+  })
 
 const upperCase: Breaking<Provider> = (real) => ({
   output: (name, id, from) =>
@@ -197,6 +207,49 @@ const breakings: Record<keyof typeof promises & string, Breaking<Provider>> = {
   }),
   "a file's name may have 255 bytes, and where nothing can stand nothing is written": (real) => ({
     writeFile: (name, path, content) => real.writeFile(name, path.replace(/\/\.?$/, "") as typeof path, content)
+  }),
+  "what listens on a declared port is reached from outside: bytes go both ways, and either side may end first":
+    connecting((real) => ({ incoming: real.incoming.pipe(Stream.decodeText(), Stream.encodeText) })),
+  "what is sent arrives before the sender is done": connecting((real) => {
+    const held: Array<Uint8Array> = []
+    return {
+      send: (bytes) => Effect.sync(() => void held.push(bytes)),
+      end: Effect.andThen(Effect.ignore(real.send(Buffer.concat(held))), real.end)
+    }
+  }),
+  "a port that was not declared, or that nobody listens on, is closed": (real) => ({
+    create: (spec) => real.create({ ...spec, ports: (spec.ports ?? []).flatMap((port) => [port, Port.make(port + 1)]) })
+  }),
+  "ports are kept when a sandbox is woken": (real) => {
+    const woken = new Set<string>()
+    return {
+      resume: (name, lifetime) =>
+        Effect.tap(real.resume(name, lifetime), () => Effect.sync(() => void woken.add(name))),
+      connect: (name, port) =>
+        woken.has(name) ? Effect.fail(new PortClosed({ name, port })) : real.connect(name, port)
+    }
+  },
+  "connecting to a sandbox that does not run says so, and wakes none": (real) => ({
+    connect: (name, port) =>
+      Effect.andThen(Effect.ignore(real.resume(name, Duration.minutes(1))), real.connect(name, port))
+  }),
+  "a connection breaks when its sandbox stops": connecting((real) => ({
+    incoming: Stream.catch(real.incoming, () => Stream.empty)
+  })),
+  "a connection is closed with its scope": (real) => ({
+    connect: (name, port) => Scope.provide(real.connect(name, port), Scope.makeUnsafe())
+  }),
+  "a connection never reaches another sandbox's port, or the host's, unless they all listen on one loopback": (
+    real
+  ) => {
+    const names: Array<SandboxName> = []
+    return {
+      create: (spec) => Effect.tap(real.create(spec), () => Effect.sync(() => void names.push(spec.name))),
+      connect: (_, port) => Effect.suspend(() => real.connect(names[0]!, port))
+    }
+  },
+  "a sandbox that was to reach its registry has npm": (real) => ({
+    create: (spec) => real.create({ ...spec, registry: false })
   })
 }
 

@@ -68,7 +68,11 @@ export const make = (isolation: Isolation, outputKept: number) => {
     return toStarted(spec, yield* attemptNow("command", () => endOf(files.command(id))))
   })
 
-  const vector = (machine: Running, spec: CommandSpec): ReadonlyArray<string> => {
+  const vector = (
+    machine: Running,
+    spec: CommandSpec,
+    variables: Readonly<Record<string, string>>
+  ): ReadonlyArray<string> => {
     const home = isolation.home(machine.files)
     const cwd = spec.cwd === null ? home : isAbsolute(spec.cwd) ? spec.cwd : `${home}/${spec.cwd}`
     const env = {
@@ -77,6 +81,7 @@ export const make = (isolation: Isolation, outputKept: number) => {
       LOGNAME: "user",
       SHELL: "/bin/sh",
       PATH: path,
+      ...variables,
       ...spec.env,
       CASTELLAN_SANDBOX: machine.spec.name,
       [mark]: spec.id
@@ -86,7 +91,13 @@ export const make = (isolation: Isolation, outputKept: number) => {
     return ["sh", "-c", inside, "sh", cwd, ...assignments, ...program, ...spec.args]
   }
 
-  const start = Effect.fnUntraced(function* (machine: Running, spec: CommandSpec, now: number) {
+  /** `variables` are what the sandbox's commands have beside their own. */
+  const start = Effect.fnUntraced(function* (
+    machine: Running,
+    spec: CommandSpec,
+    now: number,
+    variables: Readonly<Record<string, string>>
+  ) {
     const directory = machine.files.command(spec.id)
     const known = yield* attemptNow("start", () => readJson<StoredCommand>(join(directory, "spec.json")))
     if (known !== undefined && existsSync(join(directory, "begun"))) {
@@ -106,7 +117,7 @@ export const make = (isolation: Isolation, outputKept: number) => {
       await writeWhole(join(directory, "spec.json"), command)
     })
     const wrapped = ["sh", "-c", wrap, "wrap", String(Math.floor(outputKept / 512)), String(machine.booted.init.pid)]
-    const program = [...wrapped, ...isolation.enter(machine.files, machine.booted), ...vector(machine, spec)]
+    const program = [...wrapped, ...isolation.enter(machine.files, machine.booted), ...vector(machine, spec, variables)]
     const { code, stderr } = yield* spawned(
       "start",
       { command: program, cwd: directory, drop: isolation.drop },

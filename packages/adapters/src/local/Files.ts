@@ -8,7 +8,7 @@ import type { Readable, Writable } from "node:stream"
 import type { Isolation } from "./Isolation.ts"
 import type { Running } from "./Machines.ts"
 import { failed, inside, listFiles, noDirectory, notThere, path as searchPath, readFile, writeFile } from "./scripts.ts"
-import { start } from "./Spawn.ts"
+import { errorsOf, start } from "./Spawn.ts"
 import { run } from "./Spawner.ts"
 
 /** Levels that a listing goes down. */
@@ -37,9 +37,6 @@ interface Failed {
   readonly code: number | null
   readonly stderr: string
 }
-
-/** Bytes of a program's errors that are looked at. */
-const errorsRead = 16 * 1024
 
 const isFailed = (cause: unknown): cause is Failed => typeof cause === "object" && cause !== null && "stderr" in cause
 
@@ -133,15 +130,6 @@ export const make = (isolation: Isolation) => {
   })
 
   return { read, write, list }
-}
-
-/** The beginning of what a program prints of errors, as it is when asked. */
-const errorsOf = (child: ChildProcess): (() => string) => {
-  let said = ""
-  child.stderr!.setEncoding("utf8").on("data", (chunk: string) => {
-    if (said.length < errorsRead) said += chunk
-  })
-  return () => said
 }
 
 /** What a program prints; it fails with how the program did, and ends the program when it is no longer read. */

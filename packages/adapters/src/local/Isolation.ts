@@ -3,6 +3,7 @@ import type { SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvid
 import { type Effect, Schema } from "effect"
 import type { ProcessMark } from "./Host.ts"
 import type { SandboxLayout } from "./Layout.ts"
+import type { Spec } from "./Machines.ts"
 
 /** The local provider can't work here; the message says why and what can be done. */
 export class LocalUnavailable extends Schema.TaggedError<LocalUnavailable>()("LocalUnavailable", {
@@ -29,14 +30,19 @@ export interface Isolation {
    */
   readonly boot: (
     sandbox: SandboxLayout,
-    name: string,
-    chain: ReadonlyArray<string>,
+    spec: Pick<Spec, "name" | "chain" | "registry">,
     start: string
   ) => Effect.Effect<Booted, SandboxUnavailable>
   /** What goes before a program to run it inside, as the sandbox's user, with its limits. */
   readonly enter: (sandbox: SandboxLayout, booted: Booted) => ReadonlyArray<string>
   /** What goes before a program to run it inside with power over all of the sandbox's processes. */
   readonly enterAsRoot: (sandbox: SandboxLayout, booted: Booted) => ReadonlyArray<string>
+  /** Whether sandboxes have the host's network. */
+  readonly sharesNetwork: boolean
+  /** What goes before a program of the host to run it in a sandbox's own network, and nothing else of the sandbox. */
+  readonly enterNetwork: (init: ProcessMark) => ReadonlyArray<string>
+  /** The directories of npm's programs, placed at that path of the host, as programs inside look for them. */
+  readonly npmPath: (placed: string) => string
   /** Ends what may have outlived the sandbox's first process. */
   readonly sweep: (name: string) => Effect.Effect<void, SandboxUnavailable>
   /** The home directory as programs inside name it. */

@@ -9,7 +9,9 @@ import { dirname, join } from "node:path"
 
 export interface Layout {
   readonly root: string
-  /** The pinned Node, as sandboxes see it. */
+  /** The programs that sandboxes see. */
+  readonly runtime: string
+  /** The pinned Node. */
   readonly node: string
   readonly sandboxes: string
   readonly layers: string
@@ -43,6 +45,7 @@ export interface SandboxLayout {
 
 export const layout = (root: string): Layout => ({
   root,
+  runtime: join(root, "runtime"),
   node: join(root, "runtime", "node"),
   sandboxes: join(root, "sandboxes"),
   layers: join(root, "layers"),

@@ -1,5 +1,6 @@
 /** Sandboxes on this host. */
 import type { CommandId } from "@castellan/domain/sandbox/Command.ts"
+import type { Port } from "@castellan/domain/sandbox/Port.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import type { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
 import {
@@ -8,9 +9,10 @@ import {
   type SandboxSpec,
   SandboxUnavailable
 } from "@castellan/domain/sandbox/SandboxProvider.ts"
-import { Clock, Config, Duration, Effect, FiberMap, Layer, Option, Schedule, Stream } from "effect"
+import { Clock, Duration, Effect, FiberMap, Layer, Option, Schedule, Stream } from "effect"
 import * as Commands from "./Commands.ts"
 import * as Files from "./Files.ts"
+import * as Gateway from "./Gateway.ts"
 import * as Images from "./Images.ts"
 import { type Isolation, LocalUnavailable } from "./Isolation.ts"
 import { attempt } from "./Host.ts"
@@ -19,6 +21,10 @@ import type { Locks } from "./Locks.ts"
 import * as Machines from "./Machines.ts"
 import { open } from "./Open.ts"
 import type { LocalOptions } from "./Options.ts"
+import * as Ports from "./Ports.ts"
+import * as Registry from "./Registry.ts"
+import { settings } from "./Settings.ts"
+import { dialHost } from "./Sockets.ts"
 import * as Watchdog from "./Watchdog.ts"
 
 const mebibyte = 1024 * 1024
@@ -29,7 +35,18 @@ const othersAtOnce = 25
 
 const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, locks: Locks, options: LocalOptions) {
   const outputKept = options.outputKept ?? 128 * mebibyte
-  const machines = Machines.make(layout, isolation)
+  const registry = yield* Registry.make(layout, isolation, locks, options.registry)
+  const gateways = yield* Gateway.make(isolation, layout.runtime, registry.url)
+  const dial = isolation.sharesNetwork ? (_: Machines.Running, port: Port) => dialHost(port) : gateways.dial
+  const ports = Ports.make(dial, ({ spec }) =>
+    Effect.match(machines.running(spec.name), {
+      onFailure: () => false,
+      onSuccess: (now) => now.spec.incarnation === spec.incarnation
+    })
+  )
+  const machines = Machines.make(layout, isolation, (name, init) =>
+    Effect.andThen(ports.breakAll(name), gateways.end(init))
+  )
   const images = Images.make(layout, isolation, locks)
   const commands = Commands.make(isolation, outputKept)
   const files = Files.make(isolation)
@@ -84,10 +101,18 @@ const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, 
     return at(`command ${name} ${id}`, deadline, over)
   }
 
+  /** What commands of the sandbox are to know of its registry, which they can reach by then. */
+  const variables = Effect.fnUntraced(function* (machine: Machines.Running) {
+    if (machine.spec.registry !== true) return {}
+    if (!isolation.sharesNetwork) yield* gateways.up(machine)
+    return yield* registry.environment
+  })
+
   const create = Effect.fnUntraced(function* (wanted: SandboxSpec) {
     const { name } = wanted
     const known = yield* machines.load(name)
     if (known !== undefined && known.status !== "pending") return known
+    if (wanted.registry) yield* registry.environment
     const now = yield* Clock.currentTimeMillis
     const begin = (chain: ReadonlyArray<string>) =>
       machines.begin({
@@ -98,6 +123,8 @@ const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, 
         incarnation: fresh(),
         reason: null,
         chain,
+        ports: wanted.ports ?? [],
+        registry: wanted.registry ?? false,
         bootId: "",
         keeper: 0
       })
@@ -116,6 +143,7 @@ const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, 
       yield* machines.remove(name)
       return yield* new SandboxGone({ name })
     }
+    if (known.registry) yield* registry.environment
     const spec = yield* images.finish(known)
     const expiresAt = (yield* Clock.currentTimeMillis) + Duration.toMillis(lifetime)
     const booted = yield* machines.boot({ ...spec, expiresAt, incarnation: fresh() })
@@ -214,7 +242,13 @@ const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, 
   })
 
   return SandboxProvider.of({
-    supports: { name: "local", isolation: isolation.kind, snapshotStops: true, outputKept },
+    supports: {
+      name: "local",
+      isolation: isolation.kind,
+      snapshotStops: true,
+      outputKept,
+      sharesPorts: isolation.sharesNetwork
+    },
     find,
     findMany: (names) => Effect.map(Effect.forEach(names, find), (found) => found.flatMap(Option.toArray)),
     create: (wanted) => sandbox(locked(wanted.name)(create(wanted))),
@@ -231,7 +265,9 @@ const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, 
     start: Effect.fnUntraced(function* (name, spec) {
       const now = yield* Clock.currentTimeMillis
       const started = yield* locked(name)(
-        Effect.flatMap(inRunning(name), (machine) => commands.start(machine, spec, now))
+        Effect.flatMap(inRunning(name), (machine) =>
+          Effect.flatMap(variables(machine), (known) => commands.start(machine, spec, now, known))
+        )
       )
       if (started.end === null) {
         yield* timeOutAt(name, spec.id, started.startedAt.epochMilliseconds + Duration.toMillis(spec.timeout))
@@ -252,7 +288,8 @@ const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, 
     writeFile: (name, path, content) =>
       Effect.flatMap(inRunning(name), (machine) => files.write(machine, path, content)),
     listFiles: (name, path, { recursive }) =>
-      Effect.flatMap(inRunning(name), (machine) => files.list(machine, path, recursive))
+      Effect.flatMap(inRunning(name), (machine) => files.list(machine, path, recursive)),
+    connect: (name, port) => Effect.flatMap(inRunning(name), (machine) => ports.connect(machine, port))
   })
 })
 
@@ -272,22 +309,6 @@ export const layer = (options: LocalOptions): Layer.Layer<SandboxProvider, Local
     })
   )
 
-const choice = <A extends string>(name: string, allowed: ReadonlyArray<A>, otherwise: A) =>
-  Effect.gen(function* () {
-    const given = Option.getOrElse(yield* Config.option(Config.String(name)), () => "")
-    if (given === "") return otherwise
-    const known = allowed.find((one) => one === given)
-    if (known !== undefined) return known
-    const message = `${name} is "${given}"; it must be ${allowed.map((one) => `"${one}"`).join(" or ")}`
-    return yield* new LocalUnavailable({ message })
-  }).pipe(Effect.catchTag("ConfigError", () => new LocalUnavailable({ message: `${name} can't be read` })))
-
-/** As the environment says: CASTELLAN_LOCAL_ISOLATION and CASTELLAN_LOCAL_NETWORK. */
+/** As the environment says; see `Settings`. */
 export const layerConfig = (options: Pick<LocalOptions, "directory">) =>
-  Layer.unwrap(
-    Effect.gen(function* () {
-      const isolation = yield* choice("CASTELLAN_LOCAL_ISOLATION", ["namespaces", "none"], "namespaces")
-      const network = yield* choice("CASTELLAN_LOCAL_NETWORK", ["none", "host"], "none")
-      return layer({ ...options, isolation, network })
-    })
-  )
+  Layer.unwrap(Effect.map(settings, (given) => layer({ ...options, ...given })))

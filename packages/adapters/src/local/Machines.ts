@@ -1,4 +1,5 @@
 /** Sandboxes as directories and processes: made, found again after any crash, and ended. */
+import type { Port } from "@castellan/domain/sandbox/Port.ts"
 import { Sandbox } from "@castellan/domain/sandbox/Sandbox.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SandboxGone, SandboxNotRunning, type SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
@@ -22,6 +23,9 @@ export interface Spec {
   readonly reason: string | null
   /** Its layers, the newest first. */
   readonly chain: ReadonlyArray<string>
+  /** As `SandboxSpec` has them. Not there before sandboxes had them. */
+  readonly ports?: ReadonlyArray<Port>
+  readonly registry?: boolean
   /** The host's start in which it was brought up, and the process that holds its commands' user namespace. */
   readonly bootId: string
   readonly keeper: number
@@ -66,7 +70,12 @@ const starts = 3
 const goneWithin = 10_000
 const goneEvery = 4
 
-export const make = (layout: Layout, isolation: Isolation) => {
+/** `letGo` is done before a sandbox's processes are ended: it ends what reaches into that from outside. */
+export const make = (
+  layout: Layout,
+  isolation: Isolation,
+  letGo: (name: SandboxName, init: ProcessMark) => Effect.Effect<void>
+) => {
   const writeDeadline = (spec: Spec) =>
     attemptNow("write", () =>
       overwrite(layout.sandbox(spec.name).deadline, `${Math.ceil((spec.expiresAt + grace) / 1000)}\n`)
@@ -150,6 +159,7 @@ export const make = (layout: Layout, isolation: Isolation) => {
     const all = yield* attempt("stop", () => holders(files))
     const [init] = all
     if (init === undefined) return start
+    yield* letGo(name, init)
     const parent = isAlive(init) && init.parent > 1 ? [{ ...init, pid: init.parent }] : []
     killProcess(init)
     yield* isolation.sweep(name)
@@ -174,7 +184,7 @@ export const make = (layout: Layout, isolation: Isolation) => {
   const started = Effect.fnUntraced(function* (files: SandboxLayout, spec: Spec) {
     const start = yield* end(files, spec.name)
     yield* attemptNow("boot", () => rmSync(files.init, { force: true }))
-    return yield* isolation.boot(files, spec.name, spec.chain, start)
+    return yield* isolation.boot(files, spec, start)
   })
 
   /** Brings up the sandbox of a spec. */

@@ -8,6 +8,8 @@ import { join } from "node:path"
 import { attempt, attemptNow, parseStat } from "./Host.ts"
 import { type Booted, type Isolation, processCap } from "./Isolation.ts"
 import { layout, readText, type SandboxLayout } from "./Layout.ts"
+import type { Spec } from "./Machines.ts"
+import { npmDirectory } from "./Npm.ts"
 import { heldAs, home, inTheWay, launch } from "./scripts.ts"
 import { isRoot, sandboxUid } from "./Spawn.ts"
 import { spawned } from "./Spawner.ts"
@@ -40,6 +42,9 @@ const private_ = {
   "etc/resolv.conf": ""
 }
 
+/** Where sandboxes that have npm see it. */
+const npmInside = "opt/castellan/npm"
+
 /** What of the host's root is not a link into `/usr` and has to be bound like it. */
 const system = ["bin", "sbin", "lib", "lib64", "lib32"]
 
@@ -55,6 +60,7 @@ export const makeBase = async (base: string): Promise<void> => {
     "var/tmp",
     "etc",
     "opt/castellan/bin",
+    npmInside,
     home.slice(1),
     "mnt"
   ]
@@ -84,6 +90,15 @@ export const makeBase = async (base: string): Promise<void> => {
 
 /** What is mounted over a sandbox's root: the source, where, of which type, and how. */
 type Mount = readonly [source: string, target: string, type: string, options: string]
+
+/**
+ * npm for a sandbox that has it, and nothing in its place for others: so that none can remove the place, which would be
+ * missed by whoever has npm and boots from its snapshot.
+ */
+const npmMount = (registry: boolean | undefined): Mount =>
+  registry
+    ? [`/tmp/runtime/${npmDirectory()}`, npmInside, "none", "bind,ro,nosuid,nodev"]
+    : ["tmpfs", npmInside, "tmpfs", "ro,nosuid,nodev,noexec,size=4k,mode=755"]
 
 const isDirectory = (path: string) => lstatSync(path, { throwIfNoEntry: false })?.isDirectory() === true
 
@@ -162,11 +177,12 @@ export const make = Effect.fnUntraced(function* (root: string, network: Network)
 
   const boot = Effect.fnUntraced(function* (
     sandbox: SandboxLayout,
-    name: string,
-    chain: ReadonlyArray<string>,
+    { chain, name, registry }: Pick<Spec, "name" | "chain" | "registry">,
     start: string
   ) {
-    yield* attemptNow("boot", () => writeFileSync(join(sandbox.root, "fstab"), fstab(name, chain, mounts)))
+    yield* attemptNow("boot", () => {
+      writeFileSync(join(sandbox.root, "fstab"), fstab(name, chain, [...mounts, npmMount(registry)]))
+    })
     const keeper = yield* launching.withPermits(1)(launched(sandbox, name, start))
     const init = parseStat(yield* attemptNow("boot", () => readFileSync(sandbox.init, "utf8")))
     return init === undefined
@@ -200,6 +216,13 @@ export const make = Effect.fnUntraced(function* (root: string, network: Network)
     boot,
     enter,
     enterAsRoot,
+    sharesNetwork: network === "host",
+    enterNetwork: ({ pid }) =>
+      [
+        ["nsenter", "--user", "--net", "--preserve-credentials", "--target", String(pid), "--"],
+        ["setpriv", "--no-new-privs", "--bounding-set=-all", "--"]
+      ].flat(),
+    npmPath: () => `/${npmInside}/bin`,
     // The kernel ends what is in a process name space with its first process.
     sweep: () => Effect.void,
     home: () => home,

@@ -28,7 +28,7 @@ const placeNode = async (target: string): Promise<void> => {
 }
 
 const prepare = async (layout: Layout): Promise<void> => {
-  const open = [layout.root, join(layout.root, "runtime"), layout.sandboxes, layout.layers, join(layout.root, "flat")]
+  const open = [layout.root, layout.runtime, layout.sandboxes, layout.layers, join(layout.root, "flat")]
   for (const directory of open) {
     await mkdir(directory, { recursive: true })
     await chmod(directory, 0o711)
@@ -73,7 +73,7 @@ const probe = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation,
       await writeFile(files.deadline, `${Math.ceil(Date.now() / 1000) + probeSeconds}\n`)
     })
     yield* isolation.prepare(files, [])
-    const booted = yield* isolation.boot(files, name, [], start)
+    const booted = yield* isolation.boot(files, { name, chain: [] }, start)
     const command = [...isolation.enter(files, booted), "sh", "-c", selfTest]
     const { stderr, stdout } = yield* run("probe", command, { cwd: "/", drop: isolation.drop })
     killProcess(booted.init)

@@ -8,6 +8,8 @@ export interface LocalOptions {
   readonly directory: string
   readonly isolation?: Isolation["kind"]
   readonly network?: Network
+  /** The URL of the registry of packages; what npm on this machine uses if left out. */
+  readonly registry?: string
   /** Bytes of each output stream that are kept. */
   readonly outputKept?: number
   readonly limits?: Partial<Limits>

@@ -41,6 +41,10 @@ export const make = (layout: Layout): Isolation => ({
   }),
   enter: () => [],
   enterAsRoot: () => [],
+  sharesNetwork: true,
+  enterNetwork: () => [],
+  // With the pinned Node, since npm does not run with every one a host may have.
+  npmPath: (placed) => `${placed}/bin:${layout.runtime}`,
   sweep: (name) =>
     Effect.asVoid(
       run("stop", ["sh", "-c", killMarked, "kill", `CASTELLAN_SANDBOX=${name}`], { cwd: "/", drop: false })

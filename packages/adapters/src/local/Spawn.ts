@@ -30,7 +30,7 @@ const inherited: ReadonlyArray<number> = (() => {
 
 const nowhere = openSync("/dev/null", "r+")
 
-export type Stdio = "ignore" | "pipe" | number
+export type Stdio = "ignore" | "pipe" | "ipc" | number
 
 /** Standard streams as asked for, with nothing behind the descriptors that would leak. */
 const sealed = (stdio: ReadonlyArray<Stdio>): Array<Stdio> => {
@@ -59,6 +59,18 @@ export const start = (program: Program, stdio: ReadonlyArray<Stdio>): ChildProce
     env: { PATH: path, LANG: "C.UTF-8", ...program.env },
     ...(program.drop ? { uid: sandboxUid, gid: sandboxUid } : {})
   })
+}
+
+/** Bytes of a program's errors that are kept for whoever wants to know why it failed. */
+const errorsKept = 16 * 1024
+
+/** The beginning of what a program prints of errors, as it is when asked. */
+export const errorsOf = (child: ChildProcess): (() => string) => {
+  let said = ""
+  child.stderr!.setEncoding("utf8").on("data", (chunk: string) => {
+    if (said.length < errorsKept) said += chunk
+  })
+  return () => said
 }
 
 /** How a program that was waited for ended. */

@@ -147,3 +147,14 @@ mount -c --bind . /tmp && cd /tmp && mkdir -p "flat/$1" || exit 1
 mount -t overlay overlay -o "lowerdir=$2,userxattr" /mnt || exit 1
 exec cp -a /mnt/. "flat/$1/"
 `
+
+/**
+ * Copies the package of npm \`$1\` into a new directory \`$2\`, with its programs under their names, for all to read. It is
+ * on the disk before anybody can take it for whole.
+ */
+export const copyNpm = `
+mkdir -p "$2/bin" && cp -R -- "$1" "$2/package" || exit 1
+for program in npm npx; do ln -s "../package/bin/$program-cli.js" "$2/bin/$program" || exit 1; done
+chmod -R a+rX "$2" && chmod a+x "$2"/package/bin/*-cli.js || exit 1
+sync -f "$2" || sync
+`

@@ -1,28 +1,17 @@
-import { Command } from "@castellan/domain/sandbox/Command.ts"
 import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
-import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
-import { Sandboxes } from "@castellan/domain/sandbox/Sandboxes.ts"
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Layer, Option, Stream } from "effect"
-import { SecureRandom } from "effect/crypto"
+import { Effect, Option, Stream } from "effect"
+import { created, over, sh } from "./inside.ts"
 import { local } from "./temporary.ts"
 
-const world = Sandboxes.layer.pipe(Layer.provideMerge(local()), Layer.provideMerge(SecureRandom.layerWebCrypto))
-
-const sh = Effect.fnUntraced(function* (name: SandboxName, script: string) {
-  const command = new Command({ command: "sh", args: ["-c", script], cwd: null, env: {} })
-  return yield* (yield* Sandboxes).run(name, command, Duration.seconds(30))
-})
+const world = over(local())
 
 describe("A local sandbox whose processes are all ended from inside", () => {
   it.live("runs on, and is as isolated as before", () =>
     Effect.gen(function* () {
       const provider = yield* SandboxProvider
-      const name = SandboxName.make(`t-${SecureRandom.uuidV4Unsafe()}`)
-      yield* Effect.acquireRelease(provider.create({ name, from: Option.none(), lifetime: Duration.minutes(5) }), () =>
-        Effect.ignore(provider.remove(name))
-      )
+      const name = yield* created()
       for (const signal of ["KILL", "TERM", "STOP"]) {
         yield* sh(name, `kill -s ${signal} -- -1; kill -s ${signal} 1`)
         const { end, stderr, stdout } = yield* sh(name, "id -u; id -un; grep CapEff /proc/self/status | tr -d '\\t '")

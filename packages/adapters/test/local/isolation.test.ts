@@ -4,37 +4,19 @@ import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Sandboxes } from "@castellan/domain/sandbox/Sandboxes.ts"
 import { assert, layer } from "@effect/vitest"
-import { Duration, Effect, Layer, Option, Schedule, Stream } from "effect"
+import { Duration, Effect, Option, Schedule, Stream } from "effect"
 import { SecureRandom } from "effect/crypto"
 import { writeFile } from "node:fs/promises"
 import { type AddressInfo, createServer } from "node:net"
 import { homedir } from "node:os"
 import { join } from "node:path"
 import { tmpdir } from "node:os"
+import { created, over, said, sh } from "./inside.ts"
 import { local } from "./temporary.ts"
 
 const mebibyte = 1024 * 1024
 
-const world = Sandboxes.layer.pipe(
-  Layer.provideMerge(local({ limits: { disk: 40 * mebibyte } })),
-  Layer.provideMerge(SecureRandom.layerWebCrypto)
-)
-
-const created = Effect.fnUntraced(function* () {
-  const name = SandboxName.make(`t-${SecureRandom.uuidV4Unsafe()}`)
-  const provider = yield* SandboxProvider
-  yield* Effect.acquireRelease(provider.create({ name, from: Option.none(), lifetime: Duration.minutes(5) }), () =>
-    Effect.ignore(provider.remove(name))
-  )
-  return name
-})
-
-const sh = Effect.fnUntraced(function* (name: SandboxName, script: string) {
-  const command = new Command({ command: "sh", args: ["-c", script], cwd: null, env: {} })
-  return yield* (yield* Sandboxes).run(name, command, Duration.seconds(30))
-})
-
-const said = (name: SandboxName, script: string) => Effect.map(sh(name, script), ({ stdout }) => stdout.trim())
+const world = over(local({ limits: { disk: 40 * mebibyte } }))
 
 /** The sandbox as it is once it no longer runs. */
 const ended = (name: SandboxName) =>
@@ -212,10 +194,7 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("A local sand
   )
 })
 
-const onHostNetwork = Sandboxes.layer.pipe(
-  Layer.provideMerge(local({ network: "host" })),
-  Layer.provideMerge(SecureRandom.layerWebCrypto)
-)
+const onHostNetwork = over(local({ network: "host" }))
 
 layer(onHostNetwork, { excludeTestServices: true, timeout: "60 seconds" })(
   "A local sandbox on the host's network",

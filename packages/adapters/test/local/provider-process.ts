@@ -4,7 +4,7 @@ import { Command } from "@castellan/domain/sandbox/Command.ts"
 import type { Sandbox } from "@castellan/domain/sandbox/Sandbox.ts"
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Sandboxes } from "@castellan/domain/sandbox/Sandboxes.ts"
-import { Cause, Duration, Effect, Layer, Option } from "effect"
+import { Cause, Duration, Effect, Layer, Option, Stream } from "effect"
 import { SecureRandom } from "effect/crypto"
 import { createInterface } from "node:readline"
 import type { Answer, Order, Seen } from "./providerProcesses.ts"
@@ -23,9 +23,17 @@ const main = Effect.gen(function* () {
           provider.create({
             name,
             from: Option.fromUndefinedOr(order.from),
-            lifetime: Duration.millis(order.lifetime)
+            lifetime: Duration.millis(order.lifetime),
+            ports: order.ports ?? [],
+            registry: order.registry ?? false
           }),
           toSeen
+        )
+      case "read":
+        return Effect.scoped(
+          Effect.flatMap(provider.connect(name, order.port), ({ incoming }) =>
+            incoming.pipe(Stream.decodeText(), Stream.mkString)
+          )
         )
       case "resume":
         return Effect.map(provider.resume(name, Duration.millis(order.lifetime)), toSeen)
@@ -70,8 +78,10 @@ const main = Effect.gen(function* () {
   return yield* Effect.never
 })
 
+const [directory = "", registry = ""] = process.argv.slice(2)
+
 const world = Sandboxes.layer.pipe(
-  Layer.provideMerge(LocalSandbox.layer({ directory: process.argv[2]! })),
+  Layer.provideMerge(LocalSandbox.layer({ directory, ...(registry === "" ? {} : { registry }) })),
   Layer.provide(SecureRandom.layerWebCrypto)
 )
 

@@ -1,4 +1,5 @@
 /** Processes that have the provider open over one directory, and orders to them. */
+import type { Port } from "@castellan/domain/sandbox/Port.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import type { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
 import { Effect } from "effect"
@@ -10,7 +11,15 @@ import { fileURLToPath } from "node:url"
 
 /** What a process is told to do with a sandbox; lifetimes are milliseconds. */
 export type Order = { readonly name: SandboxName } & (
-  | { readonly do: "create"; readonly from?: SnapshotId; readonly lifetime: number }
+  | {
+      readonly do: "create"
+      readonly from?: SnapshotId
+      readonly lifetime: number
+      readonly ports?: ReadonlyArray<Port>
+      readonly registry?: boolean
+    }
+  /** Connects to the port, and reads what comes. */
+  | { readonly do: "read"; readonly port: Port }
   | { readonly do: "resume" | "extend"; readonly lifetime: number }
   | { readonly do: "stop"; readonly only?: string }
   | { readonly do: "find" | "remove" | "snapshot" | "snapshots" }
@@ -35,8 +44,8 @@ export interface Answer {
 
 const program = fileURLToPath(new URL("./provider-process.ts", import.meta.url))
 
-const begin = async (directory: string) => {
-  const child = spawn(process.execPath, [program, directory], { stdio: ["pipe", "pipe", "inherit"] })
+const begin = async (directory: string, registry: string) => {
+  const child = spawn(process.execPath, [program, directory, registry], { stdio: ["pipe", "pipe", "inherit"] })
   const waiting = new Map<number, (answer: Answer) => void>()
   let orders = 0
   let dead = false
@@ -70,9 +79,9 @@ const begin = async (directory: string) => {
 export type ProviderProcess = Effect.Success<ReturnType<typeof providerProcess>>
 
 /** A process that has the provider open; it is killed with the scope. */
-export const providerProcess = (directory: string) =>
+export const providerProcess = (directory: string, registry = "") =>
   Effect.acquireRelease(
-    Effect.promise(() => begin(directory)),
+    Effect.promise(() => begin(directory, registry)),
     ({ kill }) => Effect.promise(kill)
   ).pipe(
     Effect.map(({ ask, child, kill }) => ({
@@ -150,4 +159,12 @@ export const runningTwice = (): ReadonlyArray<string> => {
 /** The processes that have something of the directory mounted. */
 export const mounting = (directory: string): ReadonlyArray<number> => [
   ...processes((pid) => (readFileSync(`/proc/${pid}/mountinfo`, "utf8").includes(directory) ? true : undefined)).keys()
+]
+
+/** The gateways to the networks of these first processes, dead or alive. */
+export const gatewaysTo = (inits: ReadonlyArray<number>): ReadonlyArray<number> => [
+  ...processes((pid) => {
+    const [program, option, , init] = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0")
+    return program === "./node" && option === "-e" && inits.includes(Number(init)) ? true : undefined
+  }).keys()
 ]

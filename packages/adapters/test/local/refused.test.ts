@@ -1,20 +1,11 @@
 import { CommandId } from "@castellan/domain/sandbox/Command.ts"
-import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
+import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Option } from "effect"
-import { SecureRandom } from "effect/crypto"
+import { Duration, Effect } from "effect"
 import { existsSync, readdirSync, readlinkSync } from "node:fs"
+import { created } from "./inside.ts"
 import { local } from "./temporary.ts"
-
-const created = Effect.fnUntraced(function* () {
-  const name = SandboxName.make(`t-${SecureRandom.uuidV4Unsafe()}`)
-  const provider = yield* SandboxProvider
-  yield* Effect.acquireRelease(provider.create({ name, from: Option.none(), lifetime: Duration.minutes(5) }), () =>
-    Effect.ignore(provider.remove(name))
-  )
-  return name
-})
 
 describe("What the system refuses to start", () => {
   it.live("fails by itself, and starts nothing anew for anybody else", () =>

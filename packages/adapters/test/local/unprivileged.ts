@@ -1,4 +1,4 @@
-/** Runs one command in a sandbox as whoever runs this, and says what it printed. */
+/** Runs one command in a sandbox as whoever runs this, with a registry if one is named, and says what it printed. */
 import * as LocalSandbox from "@castellan/adapters/local/LocalSandbox.ts"
 import { Command } from "@castellan/domain/sandbox/Command.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
@@ -7,12 +7,17 @@ import { Sandboxes } from "@castellan/domain/sandbox/Sandboxes.ts"
 import { Duration, Effect, Layer, Option } from "effect"
 import { SecureRandom } from "effect/crypto"
 
-const [directory = "", script = ""] = process.argv.slice(2)
+const [directory = "", script = "", registry = ""] = process.argv.slice(2)
 
 const main = Effect.gen(function* () {
   const provider = yield* SandboxProvider
   const name = SandboxName.make("unprivileged")
-  yield* provider.create({ name, from: Option.none(), lifetime: Duration.minutes(1) })
+  yield* provider.create({
+    name,
+    from: Option.none(),
+    lifetime: Duration.minutes(1),
+    registry: registry !== ""
+  })
   const command = new Command({ command: "sh", args: ["-c", script], cwd: null, env: {} })
   const result = yield* (yield* Sandboxes).run(name, command, Duration.seconds(20))
   const { id } = yield* provider.snapshot(name)
@@ -28,7 +33,7 @@ const main = Effect.gen(function* () {
 })
 
 const world = Sandboxes.layer.pipe(
-  Layer.provideMerge(LocalSandbox.layer({ directory })),
+  Layer.provideMerge(LocalSandbox.layer({ directory, ...(registry === "" ? {} : { registry }) })),
   Layer.provide(SecureRandom.layerWebCrypto)
 )
 

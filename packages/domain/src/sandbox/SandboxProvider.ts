@@ -1,7 +1,8 @@
 /** Sandboxes the domain rents and does not own. */
-import { Context, type Duration, type Effect, type Option, Schema, type Stream } from "effect"
+import { Context, type Duration, type Effect, type Option, Schema, type Scope, type Stream } from "effect"
 import { Withheld } from "../Withheld.ts"
 import { type Command, CommandId, type Output, type OutputPosition, type StartedCommand } from "./Command.ts"
+import { Port, type PortConnection } from "./Port.ts"
 import type { Sandbox } from "./Sandbox.ts"
 import { type SandboxFile, SandboxPath } from "./SandboxFile.ts"
 import { SandboxName } from "./SandboxName.ts"
@@ -31,6 +32,9 @@ export class FileRefused extends Schema.TaggedError<FileRefused>()("FileRefused"
   reason: Schema.String
 }) {}
 
+/** Nothing answers on that port of the sandbox, it was not declared, or the connection to it broke. */
+export class PortClosed extends Schema.TaggedError<PortClosed>()("PortClosed", { name: SandboxName, port: Port }) {}
+
 /** The provider could not be asked, or refused; `retryable` tells whether asking again may help. */
 export class SandboxUnavailable extends Schema.TaggedError<SandboxUnavailable>()("SandboxUnavailable", {
   operation: Schema.String,
@@ -45,6 +49,10 @@ export interface SandboxSpec {
   readonly from: Option.Option<SnapshotId>
   /** How long it runs before its provider stops it. */
   readonly lifetime: Duration.Duration
+  /** The ports that can be connected to from outside; none if left out. Kept for its life. */
+  readonly ports?: ReadonlyArray<Port>
+  /** Whether it has `npm` and reaches its registry, also where it reaches nothing else; kept for its life. */
+  readonly registry?: boolean
 }
 
 /** A command to be run. */
@@ -64,6 +72,8 @@ export interface ProviderSupport {
   readonly snapshotStops: boolean
   /** Bytes of each output stream that are kept; what a command writes beyond is dropped, and the command goes on. */
   readonly outputKept: number
+  /** Whether all sandboxes listen on one loopback, so that no two of them can have the same port. */
+  readonly sharesPorts: boolean
 }
 
 type Absent = SandboxGone | SandboxUnavailable
@@ -136,5 +146,11 @@ export class SandboxProvider extends Context.Service<
       path: SandboxPath,
       options: { readonly recursive: boolean }
     ) => Effect.Effect<ReadonlyArray<SandboxFile>, NoFile>
+
+    /**
+     * A connection to what listens on a declared port of a running sandbox, at its loopback; it is closed with its scope.
+     * Never wakes one, and never reaches another sandbox or the host.
+     */
+    readonly connect: (name: SandboxName, port: Port) => Effect.Effect<PortConnection, PortClosed | Idle, Scope.Scope>
   }
 >()("domain/sandbox/SandboxProvider") {}

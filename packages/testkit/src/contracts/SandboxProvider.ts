@@ -1,12 +1,15 @@
 /** What every provider of sandboxes promises, as data: run over each of them, and over broken ones to see that it bites. */
 import { CommandId, OutputPosition } from "@castellan/domain/sandbox/Command.ts"
+import { Port, type PortConnection } from "@castellan/domain/sandbox/Port.ts"
 import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
-import { type CommandSpec, SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { type CommandSpec, SandboxProvider, type SandboxSpec } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
 import { assert, it } from "@effect/vitest"
-import { DateTime, Duration, Effect, type Layer, Option, Stream } from "effect"
+import { DateTime, Duration, Effect, type Layer, Option, Schedule, Scope, Stream } from "effect"
 import { SecureRandom } from "effect/crypto"
+import { randomInt } from "node:crypto"
+import { createServer } from "node:net"
 import { type Compile, Step, type Vector } from "../Program.ts"
 
 type Promise = (compile: Compile) => Effect.Effect<void, unknown, SandboxProvider>
@@ -30,10 +33,13 @@ const specOf = (name: SandboxName, from?: SnapshotId) => ({
   lifetime: Duration.minutes(5)
 })
 
-const created = <A, E>(use: (name: SandboxName) => Effect.Effect<A, E, SandboxProvider>) =>
+const created = <A, E>(
+  use: (name: SandboxName) => Effect.Effect<A, E, SandboxProvider>,
+  more: Partial<SandboxSpec> = {}
+) =>
   named((name) =>
     Effect.andThen(
-      Effect.flatMap(SandboxProvider, (provider) => provider.create(specOf(name))),
+      Effect.flatMap(SandboxProvider, (provider) => provider.create({ ...specOf(name), ...more })),
       use(name)
     )
   )
@@ -80,6 +86,44 @@ const written = (name: SandboxName, file: string, text: string) =>
 
 const tagOf = <E extends { readonly _tag: string }, R>(effect: Effect.Effect<unknown, E, R>) =>
   Effect.map(Effect.flip(effect), (error) => error._tag)
+
+/** A port that nothing else is likely to have where loopbacks are shared. */
+const somePort = () => Port.make(randomInt(20_000, 30_000))
+
+/** A sandbox that declares a port. */
+const withPort = <A, E>(use: (name: SandboxName, port: Port) => Effect.Effect<A, E, SandboxProvider | Scope.Scope>) =>
+  Effect.suspend(() => {
+    const port = somePort()
+    return created((name) => Effect.scoped(use(name, port)), { ports: [port] })
+  })
+
+/** Starts a program that listens in the sandbox, and connects to it once it does. */
+const reached = Effect.fnUntraced(function* (compile: Compile, name: SandboxName, port: Port, text: string) {
+  const provider = yield* SandboxProvider
+  yield* provider.start(name, commandSpec(compile(Step.Listen({ port, text }))))
+  return yield* Effect.retry(provider.connect(name, port), {
+    while: ({ _tag }) => _tag === "PortClosed",
+    schedule: Schedule.spaced("20 millis")
+  })
+})
+
+/** All that comes from a sandbox over a connection. */
+const received = (connection: PortConnection) =>
+  Effect.map(Stream.runCollect(connection.incoming), (pieces) => Buffer.concat(pieces))
+
+/** What the program at the other end answers to nothing. */
+const answerOf = (connection: PortConnection) =>
+  Effect.map(Effect.andThen(connection.end, received(connection)), (bytes) => bytes.toString())
+
+/** A program of the host that listens there for as long as the scope is open. */
+const listensOnHost = (port: Port) =>
+  Effect.acquireRelease(
+    Effect.callback<ReturnType<typeof createServer>>((resume) => {
+      const server = createServer((socket) => socket.end("of the host"))
+      server.listen(port, "127.0.0.1", () => resume(Effect.succeed(server)))
+    }),
+    (server) => Effect.sync(() => server.close())
+  )
 
 export const promises: Record<string, Promise> = {
   "a new sandbox runs, until its lifetime is over": () =>
@@ -389,7 +433,8 @@ export const promises: Record<string, Promise> = {
         provider.kill(unknown, id),
         Stream.runDrain(provider.readFile(unknown, path("x"))),
         provider.writeFile(unknown, path("x"), Stream.empty),
-        provider.listFiles(unknown, path("."), { recursive: false })
+        provider.listFiles(unknown, path("."), { recursive: false }),
+        Effect.scoped(provider.connect(unknown, somePort()))
       ]
       for (const one of asked) assert.strictEqual(yield* tagOf(one), "SandboxGone")
     }),
@@ -725,6 +770,129 @@ export const promises: Record<string, Promise> = {
           [longest]
         )
       })
+    ),
+
+  "what listens on a declared port is reached from outside: bytes go both ways, and either side may end first": (
+    compile
+  ) =>
+    withPort(
+      Effect.fnUntraced(function* (name, port) {
+        const connection = yield* reached(compile, name, port, "heard: ")
+        const bytes = Buffer.from(Uint8Array.from({ length: 1_000_000 }, (_, index) => (index * 7919) % 251))
+        yield* connection.send(bytes.subarray(0, 1000))
+        yield* connection.send(bytes.subarray(1000))
+        yield* connection.end
+        assert.isTrue((yield* received(connection)).equals(Buffer.concat([utf8("heard: "), bytes])))
+        assert.include(connection.host, ":")
+      })
+    ),
+
+  "what is sent arrives before the sender is done": (compile) =>
+    withPort(
+      Effect.fnUntraced(function* (name, port) {
+        const connection = yield* reached(compile, name, port, "heard: ")
+        yield* connection.send(utf8("GET / HTTP/1.1\r\n"))
+        yield* connection.send(utf8("\r\n"))
+        assert.strictEqual((yield* received(connection)).toString(), "heard: GET / HTTP/1.1\r\n\r\n")
+      })
+    ),
+
+  "a port that was not declared, or that nobody listens on, is closed": (compile) =>
+    withPort(
+      Effect.fnUntraced(function* (name, port) {
+        const provider = yield* SandboxProvider
+        assert.strictEqual(yield* tagOf(provider.connect(name, port)), "PortClosed")
+        const other = Port.make(port + 1)
+        yield* provider.start(name, commandSpec(compile(Step.Listen({ port: other, text: "" }))))
+        yield* reached(compile, name, port, "")
+        const failure = yield* Effect.flip(provider.connect(name, other))
+        assert.deepInclude(failure, { _tag: "PortClosed", name, port: other })
+      })
+    ),
+
+  "ports are kept when a sandbox is woken": (compile) =>
+    withPort(
+      Effect.fnUntraced(function* (name, port) {
+        const provider = yield* SandboxProvider
+        yield* provider.stop(name)
+        yield* provider.resume(name, Duration.minutes(5))
+        assert.strictEqual(yield* answerOf(yield* reached(compile, name, port, "woken")), "woken")
+      })
+    ),
+
+  "connecting to a sandbox that does not run says so, and wakes none": () =>
+    withPort(
+      Effect.fnUntraced(function* (name, port) {
+        const provider = yield* SandboxProvider
+        yield* provider.stop(name)
+        assert.strictEqual(yield* tagOf(provider.connect(name, port)), "SandboxNotRunning")
+        assert.strictEqual(Option.getOrThrow(yield* provider.find(name)).status, "stopped")
+        yield* provider.remove(name)
+        assert.strictEqual(yield* tagOf(provider.connect(name, port)), "SandboxGone")
+        assert.isTrue(Option.isNone(yield* provider.find(name)))
+      })
+    ),
+
+  "a connection breaks when its sandbox stops": (compile) =>
+    withPort(
+      Effect.fnUntraced(function* (name, port) {
+        const provider = yield* SandboxProvider
+        const connection = yield* reached(compile, name, port, "never said")
+        yield* connection.send(utf8("not yet done"))
+        yield* provider.stop(name)
+        assert.strictEqual(yield* tagOf(received(connection)), "PortClosed")
+        assert.strictEqual(yield* tagOf(connection.send(utf8("more"))), "PortClosed")
+      })
+    ),
+
+  "a connection is closed with its scope": (compile) =>
+    withPort(
+      Effect.fnUntraced(function* (name, port) {
+        const connection = yield* Effect.scoped(reached(compile, name, port, "never said"))
+        assert.strictEqual(yield* tagOf(connection.send(utf8("too late"))), "PortClosed")
+        assert.strictEqual(yield* tagOf(received(connection)), "PortClosed")
+      })
+    ),
+
+  "a connection never reaches another sandbox's port, or the host's, unless they all listen on one loopback": (
+    compile
+  ) =>
+    withPort((one, port) =>
+      created(
+        Effect.fnUntraced(
+          function* (other) {
+            const provider = yield* SandboxProvider
+            if (provider.supports.sharesPorts) {
+              yield* reached(compile, one, port, "one")
+              assert.strictEqual(yield* answerOf(yield* provider.connect(other, port)), "one")
+              return
+            }
+            yield* listensOnHost(port)
+            assert.strictEqual(yield* tagOf(provider.connect(one, port)), "PortClosed")
+            const first = yield* reached(compile, one, port, "one")
+            assert.strictEqual(yield* tagOf(provider.connect(other, port)), "PortClosed")
+            const second = yield* reached(compile, other, port, "other")
+            assert.deepStrictEqual([yield* answerOf(first), yield* answerOf(second)], ["one", "other"])
+          },
+          (effect) => Effect.scoped(effect)
+        ),
+        { ports: [port] }
+      )
+    ),
+
+  "a sandbox that was to reach its registry has npm": () =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const provider = yield* SandboxProvider
+        const asked = Effect.map(ran(name, { command: "npm", args: ["--version"] }), ({ end, stdout }) => {
+          assert.deepStrictEqual([end.exitCode, /^\d+\.\d+\.\d+\n$/.test(stdout)], [0, true])
+        })
+        yield* asked
+        yield* provider.stop(name)
+        yield* provider.resume(name, Duration.minutes(5))
+        yield* asked
+      }),
+      { registry: true }
     )
 }
 

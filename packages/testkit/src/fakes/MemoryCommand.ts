@@ -11,6 +11,7 @@ import { Clock, DateTime, Deferred, Effect, Fiber, Option, Stream } from "effect
 import { type Step, stepper } from "../Program.ts"
 import { runCheckout } from "./MemoryCheckout.ts"
 import { home, type MemoryFiles, resolve } from "./MemoryFiles.ts"
+import { MemoryListener } from "./MemoryListener.ts"
 
 const utf8 = new TextEncoder()
 
@@ -95,14 +96,37 @@ export class MemoryCommand {
   }
 }
 
-interface Process {
-  readonly command: MemoryCommand
+/** What a command finds in its sandbox. */
+export interface Surroundings {
   readonly files: MemoryFiles
+  /** What listens there, by its port. */
+  readonly listeners: Map<number, MemoryListener>
+  /** Whether it has npm. */
+  readonly registry: boolean
+}
+
+interface Process extends Surroundings {
+  readonly command: MemoryCommand
   readonly spec: CommandSpec
   readonly cwd: string
 }
 
 const variables = ({ spec }: Process): Record<string, string> => ({ HOME: home, ...spec.env })
+
+/** Listens for as long as it is let. */
+const listen = ({ command, listeners }: Process, port: number, text: string) => {
+  if (listeners.has(port)) {
+    command.print("stderr", utf8.encode(`${port}: address in use\n`))
+    return Effect.succeed(1)
+  }
+  const listener = new MemoryListener(text)
+  listeners.set(port, listener)
+  const close = Effect.sync(() => {
+    listeners.delete(port)
+    listener.close()
+  })
+  return Effect.ensuring(Effect.never, close)
+}
 
 /** Does one step; gives the code to exit with, if it is the last. */
 const doStep = Effect.fnUntraced(function* (process: Process, step: Step) {
@@ -132,6 +156,8 @@ const doStep = Effect.fnUntraced(function* (process: Process, step: Step) {
       yield* beat
       return void command.own(yield* Effect.forkDetach(Effect.forever(Effect.andThen(Effect.sleep(20), beat))))
     }
+    case "Listen":
+      return yield* listen(process, step.port, step.text)
     case "Exit":
       return step.code
   }
@@ -145,14 +171,20 @@ const doSteps = Effect.fnUntraced(function* (process: Process, steps: ReadonlyAr
   return 0
 })
 
-/** The programs that are there: `steps`, and of a usual system `echo`, `sleep`, `true`, `false`, and enough `sh` for git. */
+/** Prints a line and exits with 0. */
+const says = ({ command }: Process, words: string) =>
+  Effect.sync(() => {
+    command.print("stdout", utf8.encode(`${words}\n`))
+    return 0
+  })
+
+/**
+ * The programs that are there: `steps`, and of a usual system `echo`, `sleep`, `true`, `false`, enough `sh` for git, and
+ * enough `node` for an app.
+ */
 const programs: Record<string, (process: Process) => Effect.Effect<number>> = {
   [stepper]: (process) => doSteps(process, JSON.parse(process.spec.args[0] ?? "[]")),
-  echo: ({ command, spec }) =>
-    Effect.sync(() => {
-      command.print("stdout", utf8.encode(`${spec.args.join(" ")}\n`))
-      return 0
-    }),
+  echo: (process) => says(process, process.spec.args.join(" ")),
   sh: ({ command, files, spec }) =>
     Effect.map(Clock.currentTimeMillis, (now) => {
       const printed = runCheckout(files, spec.args, now)
@@ -164,13 +196,16 @@ const programs: Record<string, (process: Process) => Effect.Effect<number>> = {
       return printed === undefined ? 1 : 0
     }),
   sleep: ({ spec }) => Effect.as(Effect.sleep(Number(spec.args[0]) * 1000), 0),
+  // Enough to see that it is there.
+  npm: (process) => says(process, "12.2.0"),
   true: () => Effect.succeed(0),
   false: () => Effect.succeed(1)
 }
 
 /** Runs a command to the code it exits with. */
-export const execute = (command: MemoryCommand, files: MemoryFiles, spec: CommandSpec): Effect.Effect<number> =>
+export const execute = (command: MemoryCommand, surroundings: Surroundings, spec: CommandSpec): Effect.Effect<number> =>
   Effect.suspend(() => {
+    const { files, registry } = surroundings
     const cwd = resolve(home, spec.cwd ?? home)
     const complain = (code: number, words: string) =>
       Effect.sync(() => {
@@ -178,6 +213,7 @@ export const execute = (command: MemoryCommand, files: MemoryFiles, spec: Comman
         return code
       })
     if (!files.isDirectory(cwd)) return complain(126, `${spec.cwd}: no such directory\n`)
-    const program = Object.hasOwn(programs, spec.command) ? programs[spec.command] : undefined
-    return program?.({ command, files, spec, cwd }) ?? complain(127, `${spec.command}: not found\n`)
+    const isThere = Object.hasOwn(programs, spec.command) && (registry || spec.command !== "npm")
+    const program = isThere ? programs[spec.command] : undefined
+    return program?.({ ...surroundings, command, spec, cwd }) ?? complain(127, `${spec.command}: not found\n`)
   })

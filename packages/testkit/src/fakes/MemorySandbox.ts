@@ -1,4 +1,5 @@
 import type { CommandId } from "@castellan/domain/sandbox/Command.ts"
+import type { Port } from "@castellan/domain/sandbox/Port.ts"
 import { Sandbox, type SandboxStatus } from "@castellan/domain/sandbox/Sandbox.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { Snapshot, SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
@@ -6,6 +7,7 @@ import {
   CommandNotFound,
   FileNotFound,
   FileRefused,
+  PortClosed,
   SandboxGone,
   SandboxNotRunning,
   SandboxProvider,
@@ -14,6 +16,7 @@ import {
 import { Clock, Context, DateTime, Deferred, Duration, Effect, FiberMap, Layer, Option, Stream } from "effect"
 import { execute, MemoryCommand } from "./MemoryCommand.ts"
 import { home, MemoryFiles, refusalOf, resolve } from "./MemoryFiles.ts"
+import type { MemoryListener } from "./MemoryListener.ts"
 
 /** Bytes of each output stream that a command keeps. */
 const outputKept = 64 * 1024
@@ -28,6 +31,9 @@ interface Machine {
   readonly files: MemoryFiles
   hasFiles: boolean
   readonly commands: Map<CommandId, MemoryCommand>
+  readonly ports: ReadonlyArray<Port>
+  readonly listeners: Map<number, MemoryListener>
+  readonly registry: boolean
 }
 
 /** What a test may look at behind the provider's back. */
@@ -106,7 +112,7 @@ export const layer = Layer.effectContext(
       })
 
     const provider = SandboxProvider.of({
-      supports: { name: "memory", isolation: "none", snapshotStops: false, outputKept },
+      supports: { name: "memory", isolation: "none", snapshotStops: false, outputKept, sharesPorts: false },
       find: (name) => counted(Effect.sync(() => Option.map(Option.fromUndefinedOr(machines.get(name)), toSandbox))),
       findMany: (names) =>
         counted(
@@ -117,7 +123,7 @@ export const layer = Layer.effectContext(
             })
           )
         ),
-      create: Effect.fnUntraced(function* ({ from, lifetime, name }) {
+      create: Effect.fnUntraced(function* ({ from, lifetime, name, ports = [], registry = false }) {
         const now = yield* Clock.currentTimeMillis
         const known = machines.get(name)
         if (known !== undefined) return toSandbox(known)
@@ -134,7 +140,10 @@ export const layer = Layer.effectContext(
           reason: null,
           files,
           hasFiles: true,
-          commands: new Map()
+          commands: new Map(),
+          ports,
+          listeners: new Map(),
+          registry
         }
         machines.set(name, machine)
         yield* expire(machine)
@@ -192,7 +201,7 @@ export const layer = Layer.effectContext(
         if (known !== undefined) return known.started
         const command = new MemoryCommand(spec.id, yield* Clock.currentTimeMillis, outputKept)
         machine.commands.set(spec.id, command)
-        const life = execute(command, machine.files, spec).pipe(
+        const life = execute(command, machine, spec).pipe(
           Effect.timeoutOption(spec.timeout),
           Effect.flatMap((code) =>
             Effect.flatMap(Clock.currentTimeMillis, (now) =>
@@ -202,7 +211,7 @@ export const layer = Layer.effectContext(
             )
           )
         )
-        command.own(yield* Effect.forkIn(life, scope))
+        command.own(yield* Effect.forkIn(life, scope, { startImmediately: true }))
         return command.started
       }, counted),
       command: (name, id) => counted(Effect.map(commandOf(name, id), (command) => command.started)),
@@ -244,6 +253,12 @@ export const layer = Layer.effectContext(
         const { files } = yield* running(name)
         const at = resolve(home, path)
         return files.isDirectory(at) ? files.list(at, recursive) : yield* new FileNotFound({ path })
+      }, counted),
+      connect: Effect.fnUntraced(function* (name, port) {
+        const { listeners, ports } = yield* running(name)
+        const closed = new PortClosed({ name, port })
+        const listener = ports.includes(port) ? listeners.get(port) : undefined
+        return listener === undefined ? yield* closed : yield* listener.connect(`localhost:${port}`, closed)
       }, counted)
     })
 
