@@ -1,5 +1,7 @@
 /** No store is asked without a scope. What is said here about types is seen by `npm run check`. */
 import type { AccountStore } from "@castellan/domain/account/AccountStore.ts"
+import type { AppStep } from "@castellan/domain/app/AppLifecycle.ts"
+import type { AppStore } from "@castellan/domain/app/AppStore.ts"
 import type { EnvironmentStore } from "@castellan/domain/account/EnvironmentStore.ts"
 import type { AccountId } from "@castellan/domain/identity/Account.ts"
 import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
@@ -23,6 +25,7 @@ import { fileURLToPath } from "node:url"
 /** The stores, each with its members that take no proof of access: they are of the server's own, not a request's. */
 interface Unscoped {
   AccountStore: [AccountStore["Service"], "listUnfinished" | "listExpired"]
+  AppStore: [AppStore["Service"], "claimDue" | "ownerOf"]
   BaseImageStore: [BaseImageStore["Service"], keyof BaseImageStore["Service"]]
   EnvironmentStore: [EnvironmentStore["Service"], "listUnneeded"]
   EventStore: [EventStore["Service"], "sweep"]
@@ -52,6 +55,7 @@ type AsSaid = { readonly [Name in keyof Unscoped]: Same<UnscopedOf<Unscoped[Name
 
 const asSaid: AsSaid = {
   AccountStore: true,
+  AppStore: true,
   BaseImageStore: true,
   EnvironmentStore: true,
   EventStore: true,
@@ -101,6 +105,17 @@ export const withoutStep = (sessions: SessionStore["Service"], scope: AccountSco
   sessions.take(scope, { session: step.session, event: step.event, isStep: true }),
   // @ts-expect-error nor is a copy of one
   sessions.take(scope, { ...step })
+]
+
+/** Never called: nor of an app. */
+export const withoutAppStep = (apps: AppStore["Service"], scope: AccountScope, step: AppStep) => [
+  apps.take(scope, [step]),
+  // @ts-expect-error an app is not a step
+  apps.take(scope, [step.app]),
+  // @ts-expect-error what looks like a step is not one
+  apps.take(scope, [{ app: step.app, event: step.event, isStep: true }]),
+  // @ts-expect-error nor is a copy of one
+  apps.take(scope, [{ ...step }])
 ]
 
 it("every store is looked at", () => {

@@ -14,8 +14,14 @@ interface Source {
 
 const importOf = /^\s*(?:import|export)\s(?:[^"'`]*?\sfrom\s)?["']([^"']+)["']|import\(\s*["']([^"']+)["']\s*\)/gm
 
+/** The code without its template texts, which may be programs for elsewhere; what they are put together from stays. */
+const withoutTexts = (code: string): string =>
+  code.replaceAll(/(?<!\/)`((?:\\.|[^`\\])*)`/gs, (_, text: string) =>
+    Array.from(text.matchAll(/\$\{([^}]*)\}/g), (match) => match[1]).join(";")
+  )
+
 const read = (file: string): Source => {
-  const text = readFileSync(join(packages, file), "utf8")
+  const text = withoutTexts(readFileSync(join(packages, file), "utf8"))
   const imports = Array.from(text.matchAll(importOf), (match) => (match[1] ?? match[2])!)
   return { file, text, imports }
 }

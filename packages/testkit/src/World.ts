@@ -2,6 +2,7 @@
 import { Aead, Digest, Mac, SecureRandom } from "effect/crypto"
 import { Layer } from "effect"
 import * as MemoryAccountStore from "./fakes/MemoryAccountStore.ts"
+import * as MemoryAppStore from "./fakes/MemoryAppStore.ts"
 import * as MemoryBaseImageStore from "./fakes/MemoryBaseImageStore.ts"
 import * as MemoryEnvironmentStore from "./fakes/MemoryEnvironmentStore.ts"
 import * as MemoryEventStore from "./fakes/MemoryEventStore.ts"
@@ -21,6 +22,7 @@ export const layer = Layer.mergeAll(
   MemoryTaskRuns.layer,
   MemoryEventStore.layer,
   MemorySessionStore.layer,
+  MemoryAppStore.layer,
   MemoryBaseImageStore.layer,
   MemorySandbox.layer,
   MemoryRepoHost.layer

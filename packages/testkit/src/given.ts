@@ -1,10 +1,13 @@
 /** Things tests need that are of no interest in themselves. */
+import { type AppMove, AppStep } from "@castellan/domain/app/AppLifecycle.ts"
+import { AppSandbox } from "@castellan/domain/app/AppSandbox.ts"
 import { Account, AccountId } from "@castellan/domain/identity/Account.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { CurrentActor } from "@castellan/domain/identity/CurrentActor.ts"
 import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
 import { PlatformAdmin } from "@castellan/domain/identity/PlatformAdmin.ts"
-import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
+import { Port } from "@castellan/domain/sandbox/Port.ts"
+import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { queued, RunId, type TaskName, type TaskRun } from "@castellan/domain/task/TaskRun.ts"
 import { type Move, Step } from "@castellan/domain/session/Lifecycle.ts"
 import { Lifecycle, Session, SessionId, unopened } from "@castellan/domain/session/Session.ts"
@@ -75,3 +78,22 @@ export const session = (scope: AccountScope, more: Partial<Session> = {}): Sessi
 /** The step that a move is for a session; the test is wrong where it is not legal. */
 export const step = (session: Session, move: Move, at = DateTime.makeUnsafe(1_700_000_001_456)): Step =>
   Option.getOrThrow(Step.of(session, move, at))
+
+/** An app of the scope's account that nobody else has; starting, and never due, unless it says otherwise. */
+export const app = (scope: AccountScope, more: Partial<AppSandbox> = {}): AppSandbox =>
+  new AppSandbox({
+    name: SandboxName.make(`app-${SecureRandom.uuidV4Unsafe().replaceAll("-", "")}`),
+    account: scope.account,
+    state: "starting",
+    version: 0,
+    port: Port.make(3000),
+    createdAt: DateTime.makeUnsafe(1_700_000_000_123),
+    expiresAt: null,
+    lookAt: null,
+    reason: null,
+    ...more
+  })
+
+/** The step that a move is for an app; the test is wrong where it is not legal. */
+export const appStep = (app: AppSandbox, move: AppMove, at = DateTime.makeUnsafe(1_700_000_001_456)): AppStep =>
+  Option.getOrThrow(AppStep.of(app, move, at))

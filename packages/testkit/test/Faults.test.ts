@@ -1,4 +1,5 @@
 import { AccountStore } from "@castellan/domain/account/AccountStore.ts"
+import { AppStore } from "@castellan/domain/app/AppStore.ts"
 import { EnvironmentStore } from "@castellan/domain/account/EnvironmentStore.ts"
 import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
 import { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
@@ -9,6 +10,7 @@ import { SessionStore } from "@castellan/domain/session/SessionStore.ts"
 import { TaskRunner } from "@castellan/domain/task/TaskRunner.ts"
 import { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
 import * as AccountPromises from "@castellan/testkit/contracts/AccountStore.ts"
+import * as AppPromises from "@castellan/testkit/contracts/AppStore.ts"
 import * as BaseImagePromises from "@castellan/testkit/contracts/BaseImageStore.ts"
 import * as EnvironmentPromises from "@castellan/testkit/contracts/EnvironmentStore.ts"
 import * as EventPromises from "@castellan/testkit/contracts/EventStore.ts"
@@ -30,6 +32,7 @@ const ports = Layer.mergeAll(
   Faults.around(AccountStore, "AccountStore"),
   Faults.around(EnvironmentStore, "EnvironmentStore"),
   Faults.around(SessionStore, "SessionStore"),
+  Faults.around(AppStore, "AppStore"),
   Faults.around(EventStore, "EventStore"),
   Faults.around(BaseImageStore, "BaseImageStore"),
   Faults.around(SandboxProvider, "SandboxProvider"),
@@ -46,6 +49,7 @@ IdentityPromises.contract(
 AccountPromises.contract("memory, behind Faults", ports)
 EnvironmentPromises.contract("memory, behind Faults", ports)
 SessionPromises.contract("memory, behind Faults", ports)
+AppPromises.contract("memory, behind Faults", ports)
 EventPromises.contract("memory, behind Faults", ports)
 BaseImagePromises.contract("memory, behind Faults", ports)
 TaskPromises.contract("memory, behind Faults", ports)

@@ -26,13 +26,10 @@ import * as TaskPromises from "@castellan/testkit/contracts/TaskRuns.ts"
 import { sabotage } from "@castellan/testkit/sabotage.ts"
 import * as World from "@castellan/testkit/World.ts"
 import { DateTime, Effect, Option, Result } from "effect"
+import { late, none, withoutNul } from "./breakings.ts"
 
-const none = () => Effect.succeed(Option.none())
-
-/** What a database does that can't read a made-up place, or that has no NUL. */
+/** What a database does that can't read a made-up place. */
 const knownCursor = ({ cursor }: Page) => (cursor === null ? Effect.void : Effect.die("no such place"))
-const withoutNul = (given: unknown) =>
-  JSON.stringify(given).includes("\\u0000") ? Effect.die("invalid byte sequence") : Effect.void
 
 sabotage(IdentityStore, World.layer, IdentityPromises.promises, {
   "an account is found as it was written, and no other": () => ({ findAccount: none }),
@@ -244,10 +241,6 @@ sabotage(AccountStore, World.layer, AccountPromises.promises, {
     totals: (proof, page) => real.totals(proof, { ...page, cursor: null })
   })
 })
-
-/** Decides on what it read a moment ago, as two statements would. */
-const late = <A, E>(decided: Effect.Effect<Effect.Effect<A, E>>) =>
-  decided.pipe(Effect.tap(Effect.sleep("10 millis")), Effect.flatten)
 
 sabotage(EnvironmentStore, World.layer, EnvironmentPromises.promises, {
   "an environment is found as it was saved, by its account only": () => ({ get: none }),
@@ -464,6 +457,13 @@ const endOfTime = DateTime.makeUnsafe(8.64e15)
 
 sabotage(BaseImageStore, World.layer, BaseImagePromises.promises, {
   "an image is found by its key as it was begun, used at that hour": () => ({ find: none }),
+  "an image may be everybody's": (real) => ({
+    find: (key) =>
+      Effect.map(
+        real.find(key),
+        Option.filter(({ account }) => account !== null)
+      )
+  }),
   "a claim gives the image as it was, with the builder that was given up": (real) => ({
     claim: (claim, now) =>
       Effect.flatMap(real.claim(claim, now), (before) =>

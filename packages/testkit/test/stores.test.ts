@@ -1,4 +1,5 @@
 import * as AccountStore from "@castellan/testkit/contracts/AccountStore.ts"
+import * as AppStore from "@castellan/testkit/contracts/AppStore.ts"
 import * as BaseImageStore from "@castellan/testkit/contracts/BaseImageStore.ts"
 import * as EnvironmentStore from "@castellan/testkit/contracts/EnvironmentStore.ts"
 import * as EventStore from "@castellan/testkit/contracts/EventStore.ts"
@@ -13,6 +14,7 @@ IdempotencyStore.contract("memory", World.layer)
 AccountStore.contract("memory", World.layer)
 EnvironmentStore.contract("memory", World.layer)
 SessionStore.contract("memory", World.layer)
+AppStore.contract("memory", World.layer)
 EventStore.contract("memory", World.layer)
 BaseImageStore.contract("memory", World.layer)
 TaskRuns.contract("memory", World.layer)

@@ -6,13 +6,15 @@ import * as memberships from "./migrations/0002_memberships.ts"
 import * as environments from "./migrations/0003_environments.ts"
 import * as sessions from "./migrations/0004_sessions.ts"
 import * as awakeSessions from "./migrations/0005_awake_sessions.ts"
+import * as apps from "./migrations/0006_apps.ts"
 
 const migrations: Record<string, Migration> = {
   "0001_first_tables": firstTables,
   "0002_memberships": memberships,
   "0003_environments": environments,
   "0004_sessions": sessions,
-  "0005_awake_sessions": awakeSessions
+  "0005_awake_sessions": awakeSessions,
+  "0006_apps": apps
 }
 
 export const migrate = async (db: Kysely<never>): Promise<void> => {

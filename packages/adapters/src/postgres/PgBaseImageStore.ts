@@ -14,7 +14,7 @@ type Row = Selectable<Tables["base_images"]>
 const toImage = (row: Row): BaseImage =>
   new BaseImage({
     key: ImageKey.make(row.key),
-    account: AccountId.make(row.account_id),
+    account: row.account_id === null ? null : AccountId.make(row.account_id),
     current: row.current === null ? null : SnapshotId.make(row.current),
     builtAt: timeOrNull(row.built_at),
     builder: row.builder === null ? null : SandboxName.make(row.builder),

@@ -90,6 +90,17 @@ export interface Tables {
     attempt: number
     error: string | null
   }
+  app_sandboxes: {
+    name: string
+    account_id: string
+    state: string
+    version: number
+    port: number
+    created_at: Time
+    expires_at: TimeOrNull
+    look_at: TimeOrNull
+    reason: string | null
+  }
   events: {
     account_id: string
     /** Given by the database. */
@@ -102,7 +113,7 @@ export interface Tables {
   }
   base_images: {
     key: string
-    account_id: string
+    account_id: string | null
     current: string | null
     built_at: TimeOrNull
     builder: string | null

@@ -1,6 +1,7 @@
 /** Every store over one database. */
 import { Layer } from "effect"
 import * as PgAccountStore from "./PgAccountStore.ts"
+import * as PgAppStore from "./PgAppStore.ts"
 import * as PgBaseImageStore from "./PgBaseImageStore.ts"
 import * as PgEnvironmentStore from "./PgEnvironmentStore.ts"
 import * as PgEventStore from "./PgEventStore.ts"
@@ -15,6 +16,7 @@ export const layer = Layer.mergeAll(
   PgAccountStore.layer,
   PgEnvironmentStore.layer,
   PgSessionStore.layer,
+  PgAppStore.layer,
   PgBaseImageStore.layer,
   PgEventStore.layer,
   PgTaskRunStore.layer

@@ -1,6 +1,7 @@
 import * as Stores from "@castellan/adapters/postgres/stores.ts"
 import * as PgBossTaskRunner from "@castellan/adapters/tasks/PgBossTaskRunner.ts"
 import * as AccountStore from "@castellan/testkit/contracts/AccountStore.ts"
+import * as AppStore from "@castellan/testkit/contracts/AppStore.ts"
 import * as BaseImageStore from "@castellan/testkit/contracts/BaseImageStore.ts"
 import * as EnvironmentStore from "@castellan/testkit/contracts/EnvironmentStore.ts"
 import * as EventStore from "@castellan/testkit/contracts/EventStore.ts"
@@ -18,6 +19,7 @@ for (const [subject, database] of Object.entries({ PGlite: databases.pglite, Pos
   AccountStore.contract(subject, stores)
   EnvironmentStore.contract(subject, stores)
   SessionStore.contract(subject, stores)
+  AppStore.contract(subject, stores)
   EventStore.contract(subject, stores)
   BaseImageStore.contract(subject, stores)
   TaskRuns.contract(

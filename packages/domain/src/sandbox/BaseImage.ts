@@ -3,7 +3,7 @@ import { AccountId } from "../identity/Account.ts"
 import { SandboxName } from "./SandboxName.ts"
 import { SnapshotId } from "./Snapshot.ts"
 
-/** What an image is of: who may boot from it and what was prepared in it, as `<account>/<what>`. */
+/** What an image is of: who may boot from it and what was prepared in it, as `<account>/<what>`, or `everyone/<what>`. */
 export const ImageKey = Schema.String.check(Schema.isPattern(/^[A-Za-z0-9][A-Za-z0-9_.:/@-]{0,299}$/)).pipe(
   Schema.brand("ImageKey")
 )
@@ -12,8 +12,8 @@ export type ImageKey = typeof ImageKey.Type
 /** A prepared snapshot that many sandboxes boot from, and the work on the next one. */
 export class BaseImage extends Schema.Class<BaseImage>("BaseImage")({
   key: ImageKey,
-  /** Whose sandboxes boot from it. */
-  account: AccountId,
+  /** Whose sandboxes boot from it; null for everybody's. */
+  account: Schema.NullOr(AccountId),
   /** The last good one; null until the first was built. */
   current: Schema.NullOr(SnapshotId),
   builtAt: Schema.NullOr(Schema.DateTimeUtc),

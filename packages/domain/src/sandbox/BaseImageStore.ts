@@ -21,7 +21,8 @@ export class BaseImageStore extends Context.Service<
     readonly claim: (
       claim: {
         readonly key: ImageKey
-        readonly account: AccountId
+        /** Whose sandboxes boot from it; null for everybody's. */
+        readonly account: AccountId | null
         readonly builder: SandboxName
         readonly until: DateTime.Utc
         readonly staleBefore: DateTime.Utc

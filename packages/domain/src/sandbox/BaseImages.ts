@@ -21,8 +21,10 @@ export class ImageNotBuilt extends Schema.TaggedError<ImageNotBuilt>()("ImageNot
 
 export interface ImageToBuild<E, R> {
   readonly key: ImageKey
-  /** Whose sandboxes boot from it. */
-  readonly account: AccountId
+  /** Whose sandboxes boot from it; null for everybody's. */
+  readonly account: AccountId | null
+  /** Whether it needs the package registry to be prepared. */
+  readonly registry?: boolean
   /** Brings everything into a fresh sandbox that the image is to have. */
   readonly prepare: (builder: SandboxName) => Effect.Effect<void, E, R>
   /** What to say of a failure of `prepare`, to those who boot from the image. */
@@ -90,8 +92,14 @@ export class BaseImages extends Context.Service<
       })
 
       const prepared = Effect.fnUntraced(function* <E, R>(wanted: ImageToBuild<E, R>, builder: SandboxName) {
+        const { registry } = wanted
         yield* provider
-          .create({ name: builder, from: Option.none(), lifetime: buildTime })
+          .create({
+            name: builder,
+            from: Option.none(),
+            lifetime: buildTime,
+            ...(registry !== undefined && { registry })
+          })
           .pipe(Effect.catchTag("SnapshotGone", Effect.die))
         yield* wanted
           .prepare(builder)

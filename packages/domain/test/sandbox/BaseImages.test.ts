@@ -182,4 +182,28 @@ describe("A base image", () => {
       assert.isTrue(Option.isSome(yield* build(scope)))
     }).pipe(Effect.provide(world))
   )
+
+  it.effect("is prepared where the package registry can be reached, if it says so, and may be everybody's", () =>
+    Effect.gen(function* () {
+      const provider = yield* SandboxProvider
+      const asked: Array<boolean | undefined> = []
+      const listening = Layer.succeed(SandboxProvider, {
+        ...provider,
+        create: (spec) =>
+          Effect.andThen(
+            Effect.sync(() => asked.push(spec.registry)),
+            provider.create(spec)
+          )
+      })
+      const images = yield* BaseImages.pipe(
+        Effect.provide(Layer.fresh(BaseImages.layer).pipe(Layer.provide(listening)))
+      )
+      const key = ImageKey.make("everybody/scaffold")
+      const wanted = { account: null, prepare: () => Effect.void, explain: () => "It was no use" }
+      yield* images.build({ ...wanted, key, registry: true })
+      yield* images.build({ ...wanted, key: ImageKey.make("everybody/other") })
+      assert.deepStrictEqual(asked, [true, undefined])
+      assert.isNull(Option.getOrThrow(yield* images.find(key)).account)
+    }).pipe(Effect.provide(world))
+  )
 })

@@ -77,6 +77,19 @@ export const promises: Promises<BaseImageStore | IdentityStore> = {
       assert.isTrue(Option.isNone(yield* store.find(two.key)))
     }),
 
+  "an image may be everybody's": () =>
+    Effect.gen(function* () {
+      const mine = yield* newImage
+      const image = new BaseImage({ ...mine, key: ImageKey.make(`everybody/${unique()}`), account: null })
+      const builder = newBuilder()
+      assert.deepStrictEqual(yield* claim(image, builder), Option.some(image))
+      assert.deepStrictEqual(yield* stands(image), new BaseImage({ ...image, builder, builderUntil: at(now + 10_000) }))
+      const snapshot = newSnapshot()
+      assert.isTrue(yield* (yield* BaseImageStore).built(image.key, builder, snapshot, at(now)))
+      const built = new BaseImage({ ...image, current: snapshot, builtAt: at(now) })
+      assert.deepStrictEqual(yield* claim(image, newBuilder(), now + 10_000), Option.some(built))
+    }),
+
   "a claim gives the image as it was, with the builder that was given up": () =>
     Effect.gen(function* () {
       const image = yield* newImage

@@ -9,6 +9,7 @@ import {
 import type { CommandSpec } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Clock, DateTime, Deferred, Effect, Fiber, Option, Stream } from "effect"
 import { type Step, stepper } from "../Program.ts"
+import { keptPort, runScript, serves } from "./MemoryApp.ts"
 import { runCheckout } from "./MemoryCheckout.ts"
 import { home, type MemoryFiles, resolve } from "./MemoryFiles.ts"
 import { MemoryListener } from "./MemoryListener.ts"
@@ -128,6 +129,22 @@ const listen = ({ command, listeners }: Process, port: number, text: string) => 
   return Effect.ensuring(Effect.never, close)
 }
 
+/** What a dev server in memory answers. */
+const page = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\nconnection: close\r\n\r\n"
+
+/** Runs a script of an app's sandbox. */
+const runNode = Effect.fnUntraced(function* (process: Process) {
+  const { command, cwd, files, spec } = process
+  const port = keptPort(spec.args)
+  if (port !== undefined) {
+    while (!serves({ files, cwd, now: 0 })) yield* Effect.sleep(1000)
+    return yield* listen(process, port, page)
+  }
+  const printed = runScript({ files, cwd, now: yield* Clock.currentTimeMillis }, spec.args)
+  command.print(printed === undefined ? "stderr" : "stdout", utf8.encode(printed ?? "node: no such script\n"))
+  return printed === undefined ? 1 : 0
+})
+
 /** Does one step; gives the code to exit with, if it is the last. */
 const doStep = Effect.fnUntraced(function* (process: Process, step: Step) {
   const { command, cwd, files } = process
@@ -196,6 +213,7 @@ const programs: Record<string, (process: Process) => Effect.Effect<number>> = {
       return printed === undefined ? 1 : 0
     }),
   sleep: ({ spec }) => Effect.as(Effect.sleep(Number(spec.args[0]) * 1000), 0),
+  node: runNode,
   // Enough to see that it is there.
   npm: (process) => says(process, "12.2.0"),
   true: () => Effect.succeed(0),

@@ -1,0 +1,198 @@
+import { applying } from "@castellan/domain/app/inside/Applying.ts"
+import { Inside } from "@castellan/domain/app/Inside.ts"
+import { limits } from "@castellan/domain/app/inside/Listing.ts"
+import { Command } from "@castellan/domain/sandbox/Command.ts"
+import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
+import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
+import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { Sandboxes } from "@castellan/domain/sandbox/Sandboxes.ts"
+import { assert, layer } from "@effect/vitest"
+import { Duration, Effect, Option, Stream } from "effect"
+import { said, sh } from "../local/inside.ts"
+import { apply, port, project, world } from "./project.ts"
+
+const answers = (name: SandboxName) =>
+  Effect.flatMap(Inside, (inside) => inside.awaitAnswer(name, port, Duration.seconds(20)))
+
+/** Which process answers. */
+const answering = (name: SandboxName) =>
+  said(name, `node -e 'fetch("http://127.0.0.1:5173").then((one) => one.text()).then((pid) => console.log(pid))'`)
+
+layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Inside an app's sandbox", (it) => {
+  it.effect("the dev server is kept: started once, and again when it ends", () =>
+    Effect.gen(function* () {
+      const { name, sandbox } = yield* project()
+      const inside = yield* Inside
+      for (let n = 0; n < 3; n++) yield* inside.serve(sandbox, port)
+      assert.isTrue(Option.isSome(yield* answers(name)))
+      assert.strictEqual(yield* said(name, "pgrep -cf '[v]ite.js --host'"), "1")
+      const first = yield* answering(name)
+      yield* sh(name, `kill -9 ${first}`)
+      assert.isTrue(Option.isSome(yield* answers(name)))
+      assert.notStrictEqual(yield* answering(name), first)
+    })
+  )
+
+  it.effect("the dev server has another keeper after its own has ended", () =>
+    Effect.gen(function* () {
+      const { name, sandbox } = yield* project()
+      const inside = yield* Inside
+      yield* inside.serve(sandbox, port)
+      yield* answers(name)
+      yield* sh(name, "pkill -9 node; sleep 0.2")
+      yield* inside.serve(sandbox, port)
+      assert.isTrue(Option.isSome(yield* answers(name)))
+    })
+  )
+
+  it.effect("a dev server that can't come up does so once what stood in its way is changed", () =>
+    Effect.gen(function* () {
+      const { name, sandbox } = yield* project({ "vite.config.ts": "throw 1" })
+      const inside = yield* Inside
+      yield* inside.serve(sandbox, port)
+      assert.isTrue(Option.isNone(yield* inside.awaitAnswer(name, port, Duration.seconds(2))))
+      const { server } = yield* inside.find(name, port)
+      assert.deepStrictEqual([server.status, server.said], [null, "failed to load config\n"])
+      yield* apply(name, { "vite.config.ts": "" })
+      assert.isTrue(Option.isSome(yield* inside.awaitAnswer(name, port, Duration.seconds(2))))
+    })
+  )
+
+  it.effect("files are written whole, with the directories above them, and keep their modes", () =>
+    Effect.gen(function* () {
+      const { name } = yield* project({ "run.sh": "old" })
+      yield* sh(name, "chmod 755 app/run.sh")
+      const done = yield* apply(name, { "run.sh": "new", "a/b/c d.ts": "déep\n", "a/b/e.ts": "" })
+      assert.deepStrictEqual(done, { applied: ["run.sh", "a/b/c d.ts", "a/b/e.ts"], failed: [] })
+      assert.strictEqual(yield* said(name, "cat app/run.sh 'app/a/b/c d.ts'; stat -c %a app/run.sh"), "newdéep\n755")
+      assert.strictEqual(yield* said(name, "ls -A /tmp | grep -c castellan; ls -A app/node_modules"), "0\nvite")
+    })
+  )
+
+  it.effect("files whose way leads out of the project are refused, and with them all others", () =>
+    Effect.gen(function* () {
+      const { name } = yield* project()
+      yield* sh(
+        name,
+        "mkdir outside app/inner; cd app; ln -s ../outside out; ln -s /tmp tmp; ln -s inner within; ln -s no where"
+      )
+      for (const [path, reason] of [
+        ["out/x.ts", "It leads out of the project"],
+        ["tmp/x.ts", "It leads out of the project"],
+        ["where/x.ts", "A link on the way leads nowhere"],
+        ["package.json/x.ts", "A file is where a directory would have to be"],
+        ["inner", "A directory has that name"],
+        [`${"x".repeat(250)}/${"ö".repeat(127)}`, undefined]
+      ] as const) {
+        const { applied, failed } = yield* apply(name, { "good.ts": "x", [path]: "x" })
+        if (reason === undefined) assert.deepStrictEqual([applied.length, failed], [2, []])
+        else assert.deepStrictEqual({ applied, failed }, { applied: [], failed: [{ path, reason }] })
+        assert.strictEqual(yield* said(name, "rm app/good.ts 2> /dev/null && echo written"), reason ? "" : "written")
+      }
+      assert.strictEqual(yield* said(name, "ls -A outside"), "")
+      assert.deepStrictEqual((yield* apply(name, { "within/x.ts": "in" })).applied, ["within/x.ts"])
+      assert.strictEqual(yield* said(name, "cat app/inner/x.ts"), "in")
+    })
+  )
+
+  it.effect("a file takes the place of a link, and not what that leads to", () =>
+    Effect.gen(function* () {
+      const { name } = yield* project()
+      yield* sh(name, "echo theirs > theirs; ln -s ../theirs app/link.ts")
+      yield* apply(name, { "link.ts": "ours" })
+      assert.strictEqual(
+        yield* said(name, "cat theirs app/link.ts; test -L app/link.ts || echo file"),
+        "theirs\noursfile"
+      )
+    })
+  )
+
+  it.effect("files that are also directories of others are refused", () =>
+    Effect.gen(function* () {
+      const { name } = yield* project()
+      const { applied, failed } = yield* apply(name, { "a/b": "x", a: "x" })
+      assert.deepStrictEqual([applied, failed.map(({ path }) => path)], [[], ["a/b"]])
+    })
+  )
+
+  it.effect("nothing is written where not everything can be, and nothing stays of one who was killed", () =>
+    Effect.gen(function* () {
+      const { name } = yield* project({ "a.ts": "old", "node_modules/.castellan-7/0": "half" })
+      const files = [
+        { path: "a.ts", content: "new" },
+        { path: "z.ts", content: "x".repeat(3 * 1024 * 1024) }
+      ]
+      const provider = yield* SandboxProvider
+      const bundle = SandboxPath.make("/tmp/bundle.json")
+      yield* provider.writeFile(name, bundle, Stream.make(new TextEncoder().encode(JSON.stringify(files))))
+      // A limit on what the process may write stands for a disk that is full.
+      const script = `cd app; trap '' XFSZ; ulimit -f 2048; exec node -e "$0" "$1"`
+      const command = new Command({ command: "sh", args: ["-c", script, applying, bundle], cwd: null, env: {} })
+      const { end, stdout } = yield* (yield* Sandboxes).run(name, command, Duration.seconds(30))
+      assert.strictEqual(end.exitCode, 0)
+      const failed = [{ path: "z.ts", reason: "It can't be written (EFBIG)" }]
+      assert.deepStrictEqual(JSON.parse(stdout), { applied: [], failed })
+      assert.strictEqual(
+        yield* said(name, "cat app/a.ts; ls app; ls -A app/node_modules"),
+        "olda.ts\nnode_modules\npackage.json\nvite"
+      )
+    })
+  )
+
+  it.effect("files are listed without links and what is made by programs, and their texts cut", () =>
+    Effect.gen(function* () {
+      const { name } = yield* project()
+      const inside = yield* Inside
+      yield* sh(
+        name,
+        `cd app; mkdir -p dist src/builder .git src/node_modules pub
+        for file in dist/x.js src/builder/x.tsx .git/HEAD src/node_modules/x bun.lock .gitignore src/lib.ts; do echo $file > $file; done
+        printf 'a\\0b' > pub/nul.bin; printf '\\377\\376' > pub/bad.txt; ln -s /etc/passwd pub/passwd; mkfifo pub/pipe
+        head -c ${limits.file} /dev/zero | tr '\\0' x > pub/fits.txt; head -c ${limits.file + 1} /dev/zero | tr '\\0' x > pub/long.txt
+        printf '\\357\\273\\277bom' > pub/bom.txt; printf x > pub/closed.txt; chmod 000 pub/closed.txt`
+      )
+      const files = [
+        ".gitignore",
+        "package.json",
+        ...["bad.txt", "bom.txt", "closed.txt", "fits.txt", "long.txt", "nul.bin"].map((file) => `pub/${file}`),
+        "src/builder/x.tsx",
+        "src/lib.ts"
+      ]
+      assert.deepStrictEqual(yield* inside.list(name, { contents: false }), { files, skipped: [] })
+      const { contents = {}, skipped } = yield* inside.list(name, { contents: true })
+      assert.deepStrictEqual(skipped, [
+        { path: "pub/bad.txt", reason: "It is not text" },
+        { path: "pub/closed.txt", reason: "It can't be read" },
+        { path: "pub/long.txt", reason: "It is larger than 256 KiB" },
+        { path: "pub/nul.bin", reason: "It is not text" }
+      ])
+      assert.strictEqual(contents["pub/fits.txt"]?.length, limits.file)
+      assert.strictEqual(contents["pub/bom.txt"], "\uFEFFbom")
+      assert.strictEqual(contents["src/lib.ts"], "src/lib.ts\n")
+    })
+  )
+
+  it.effect("texts are given up to what they may be together", () =>
+    Effect.gen(function* () {
+      const { name } = yield* project()
+      const inside = yield* Inside
+      yield* sh(name, `cd app; for n in $(seq 10 34); do head -c 262144 /dev/zero | tr '\\0' x > $n.txt; done`)
+      const { contents = {}, files, skipped } = yield* inside.list(name, { contents: true })
+      assert.strictEqual(files.length, 26)
+      assert.strictEqual(Object.keys(contents).length, 20)
+      assert.strictEqual(skipped.length, 6)
+      for (const { reason } of skipped) assert.strictEqual(reason, "The contents together are larger than 5 MiB")
+    })
+  )
+
+  it.effect("changes wait for each other", () =>
+    Effect.gen(function* () {
+      const { name } = yield* project()
+      const names = Array.from({ length: 6 }, (_, n) => String(n))
+      const all = names.map((text) => apply(name, Object.fromEntries(names.map((file) => [`${file}.txt`, text]))))
+      yield* Effect.all(all, { concurrency: "unbounded" })
+      const texts = yield* said(name, "cat app/*.txt")
+      assert.strictEqual(new Set(texts).size, 1, texts)
+    })
+  )
+})

@@ -1,0 +1,44 @@
+/** Projects in real sandboxes, with a dev server of the test's own where the real one is of no interest. */
+import { Inside } from "@castellan/domain/app/Inside.ts"
+import { ProjectPath } from "@castellan/domain/app/ProjectPath.ts"
+import { Port } from "@castellan/domain/sandbox/Port.ts"
+import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
+import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
+import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { Effect, Layer, Option, Stream } from "effect"
+import { created, over } from "../local/inside.ts"
+import { local } from "../local/temporary.ts"
+
+export const world = Inside.layer.pipe(Layer.provideMerge(over(local())))
+
+export const port = Port.make(5173)
+
+/** Answers with what is in a file, and ends where its configuration says so. */
+const server = `
+const fs = require("node:fs"), http = require("node:http")
+if (fs.existsSync("vite.config.ts") && fs.readFileSync("vite.config.ts", "utf8").includes("throw")) {
+  console.error("failed to load config")
+  process.exit(1)
+}
+const port = Number(process.argv[process.argv.indexOf("--port") + 1])
+http.createServer((_, answer) => answer.end(String(process.pid))).listen(port, "127.0.0.1")
+`
+
+/** A sandbox with a project in it. */
+export const project = Effect.fnUntraced(function* (files: Readonly<Record<string, string>> = {}) {
+  const name = yield* created({ ports: [port] })
+  const provider = yield* SandboxProvider
+  const all = { "package.json": "{}", "node_modules/vite/bin/vite.js": server, ...files }
+  for (const [path, text] of Object.entries(all)) {
+    yield* provider.writeFile(name, SandboxPath.make(`app/${path}`), Stream.make(new TextEncoder().encode(text)))
+  }
+  return { name, sandbox: Option.getOrThrow(yield* provider.find(name)) }
+})
+
+export const apply = (name: SandboxName, files: Readonly<Record<string, string>>) =>
+  Effect.flatMap(Inside, (inside) =>
+    inside.apply(
+      name,
+      Object.entries(files).map(([path, content]) => ({ path: ProjectPath.make(path), content }))
+    )
+  )

@@ -1,0 +1,194 @@
+import { Cause, Clock, Context, Duration, Effect, FiberSet, Layer, Option, Queue, Schema, Stream } from "effect"
+import type { SandboxGone, SandboxNotRunning, SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
+import { Withheld } from "../Withheld.ts"
+import { ApplyEvent } from "./ApplyEvent.ts"
+import type { AppSandbox } from "./AppSandbox.ts"
+import { type AppNotFound, AppSandboxes } from "./AppSandboxes.ts"
+import { PageSilent } from "./AppStarts.ts"
+import type { AppTimes } from "./AppTimes.ts"
+import { diagnose, type Diagnosis, unreachable } from "./Diagnostics.ts"
+import { Inside, type InsideFailed, type ProjectFile } from "./Inside.ts"
+import type { Listing } from "./inside/Listing.ts"
+import { cleaned } from "./ManagerWords.ts"
+import type { PackageName } from "./PackageName.ts"
+
+/** The files of a project could not be told. */
+export class FilesNotListed extends Schema.TaggedError<FilesNotListed>()("FilesNotListed", { cause: Withheld }) {}
+
+/** Packages were not installed; `reason` is what the package manager said, or why it was not asked. */
+export class PackagesNotInstalled extends Schema.TaggedError<PackagesNotInstalled>()("PackagesNotInstalled", {
+  reason: Schema.String,
+  cause: Withheld
+}) {}
+
+/** Packages that are there, by name, with their versions. */
+export type InstalledPackages = Readonly<Record<string, string>>
+
+/** What is to become of a project. */
+export interface ProjectChange {
+  readonly files: ReadonlyArray<ProjectFile>
+  readonly packages: ReadonlyArray<PackageName>
+}
+
+type Failure = AppNotFound | InsideFailed | PageSilent | SandboxGone | SandboxNotRunning | SandboxUnavailable
+
+/** How long the page of an app that was changed is waited for: it may well be broken. */
+const pageWithin = Duration.seconds(15)
+
+/** What is in an app's sandbox: its files, its packages, and whether they work. What is changed is changed one by one. */
+export class AppProjects extends Context.Service<
+  AppProjects,
+  {
+    /** The files of the project, and what they hold if that is wanted. Wakes none. */
+    readonly files: (app: AppSandbox, options: { readonly contents: boolean }) => Effect.Effect<Listing, FilesNotListed>
+    /** Looks for what is wrong. An app that can't be looked at is wrong, too. Wakes none. */
+    readonly diagnose: (app: AppSandbox) => Effect.Effect<Diagnosis>
+    /**
+     * Installs packages, and completes once the page answers again, or clearly does not. Wakes the app if it sleeps. What
+     * was begun goes on if nobody waits.
+     */
+    readonly install: (
+      app: AppSandbox,
+      packages: ReadonlyArray<PackageName>
+    ) => Effect.Effect<InstalledPackages, PackagesNotInstalled>
+    /**
+     * Writes files, then installs packages, and tells of each; the last event is `Complete`. If a file is refused, nothing
+     * is done. It goes on if nobody reads. Wakes the app if it sleeps.
+     */
+    readonly apply: (app: AppSandbox, change: ProjectChange) => Stream.Stream<ApplyEvent>
+  }
+>()("domain/app/AppProjects") {
+  static readonly layer = (times: AppTimes) =>
+    Layer.effect(
+      AppProjects,
+      Effect.gen(function* () {
+        const apps = yield* AppSandboxes
+        const inside = yield* Inside
+        const working = yield* FiberSet.make<void>()
+
+        /** Does something in the app's sandbox; wakes it first if it sleeps. */
+        const awake = <A>(app: AppSandbox, work: Effect.Effect<A, Failure>): Effect.Effect<A, Failure> =>
+          Effect.andThen(apps.used(app), work).pipe(
+            Effect.catchTag("SandboxNotRunning", () => Effect.andThen(apps.wake(app), work))
+          )
+
+        const files = Effect.fn("AppProjects.files")(function* (
+          app: AppSandbox,
+          options: { readonly contents: boolean }
+        ) {
+          yield* apps.used(app)
+          return yield* inside.list(app.name, options).pipe(Effect.mapError((cause) => new FilesNotListed({ cause })))
+        })
+
+        const looked = Effect.fn("AppProjects.diagnose")(function* (app: AppSandbox) {
+          const begun = yield* Clock.currentTimeMillis
+          const answered = Effect.map(Clock.currentTimeMillis, (now) => now - begun)
+          yield* apps.used(app)
+          return yield* apps.isAlive(app).pipe(
+            Effect.flatMap((alive) => (alive ? answered : Effect.fail("The sandbox does not run"))),
+            Effect.flatMap((answeredMs) =>
+              Effect.map(inside.find(app.name, app.port), (findings) => diagnose(findings, answeredMs))
+            ),
+            Effect.catch((failure) =>
+              Effect.map(answered, (askedMs) =>
+                unreachable(typeof failure === "string" ? failure : reasonOf(failure), askedMs)
+              )
+            )
+          )
+        })
+
+        const installed = (app: AppSandbox, packages: ReadonlyArray<PackageName>) =>
+          awake(app, inside.install(app.name, packages, times.installWithin)).pipe(
+            Effect.mapError((cause) => new PackagesNotInstalled({ reason: reasonOf(cause), cause })),
+            Effect.flatMap(({ failure, installed }) =>
+              failure === null
+                ? Effect.succeed(installed)
+                : Effect.fail(new PackagesNotInstalled({ reason: cleaned(failure) }))
+            )
+          )
+
+        const answers = (app: AppSandbox) => inside.awaitAnswer(app.name, app.port, pageWithin)
+
+        const install = Effect.fn("AppProjects.install")(function* (
+          app: AppSandbox,
+          packages: ReadonlyArray<PackageName>
+        ) {
+          const versions = yield* installed(app, packages)
+          yield* Effect.ignore(answers(app))
+          return versions
+        })
+
+        const carryOut = Effect.fnUntraced(function* (
+          app: AppSandbox,
+          { files, packages }: ProjectChange,
+          tell: (event: ApplyEvent) => Effect.Effect<unknown>
+        ) {
+          const done = { files: new Array<string>(), packages: new Array<string>(), errors: new Array<string>() }
+          const complain = (message: string) => {
+            done.errors.push(message)
+            return tell(ApplyEvent.Problem({ message }))
+          }
+
+          const write = Effect.gen(function* () {
+            yield* tell(ApplyEvent.Status({ message: `Writing ${counted(files.length, "file")}` }))
+            const { applied, failed } = yield* awake(app, inside.apply(app.name, files))
+            for (const path of applied) yield* tell(ApplyEvent.File({ path }))
+            for (const { path, reason } of failed) yield* complain(`${path}: ${reason}`)
+            done.files.push(...applied)
+            return applied.length > 0 || files.length === 0
+          })
+
+          const bring = Effect.gen(function* () {
+            yield* tell(ApplyEvent.Status({ message: `Installing ${counted(packages.length, "package")}` }))
+            const versions = yield* installed(app, packages)
+            for (const [name, version] of Object.entries(versions)) {
+              done.packages.push(name)
+              yield* tell(ApplyEvent.Package({ name, version }))
+            }
+          }).pipe(Effect.catch(({ reason }) => complain(`The packages were not installed: ${reason}`)))
+
+          yield* Effect.gen(function* () {
+            if (!(yield* write)) return
+            if (packages.length > 0) yield* bring
+            yield* tell(ApplyEvent.Status({ message: "Waiting for the page" }))
+            if (Option.isNone(yield* answers(app))) yield* complain("The dev server does not answer")
+          }).pipe(Effect.catch((failure) => complain(reasonOf(failure))))
+          yield* tell(ApplyEvent.Complete(done))
+        })
+
+        const apply = (app: AppSandbox, change: ProjectChange) =>
+          Stream.unwrap(
+            Effect.gen(function* () {
+              const events = yield* Queue.unbounded<ApplyEvent, Cause.Done>()
+              const work = carryOut(app, change, (event) => Queue.offer(events, event)).pipe(
+                Effect.catchCause((cause) => Effect.logError("a change of a project broke off", cause)),
+                Effect.ensuring(Queue.end(events))
+              )
+              yield* FiberSet.run(working, work)
+              return Stream.fromQueue(events)
+            })
+          )
+
+        return AppProjects.of({ files, diagnose: looked, install, apply })
+      })
+    )
+}
+
+const counted = (count: number, what: string): string => `${count} ${what}${count === 1 ? "" : "s"}`
+
+/** Why nothing could be done in a sandbox, in words for its owner. */
+const reasonOf = (failure: Failure): string => {
+  switch (failure._tag) {
+    case "AppNotFound":
+    case "SandboxGone":
+      return "The sandbox has ended"
+    case "SandboxNotRunning":
+      return "The sandbox does not run"
+    case "SandboxUnavailable":
+      return "The sandbox's provider could not be reached, or refused"
+    case "PageSilent":
+      return "The dev server did not come up"
+    case "InsideFailed":
+      return failure.reason
+  }
+}

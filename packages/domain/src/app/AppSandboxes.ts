@@ -1,0 +1,221 @@
+import { Context, DateTime, Duration, Effect, Exit, Layer, Option, Schema } from "effect"
+import { SecureRandom } from "effect/crypto/SecureRandom"
+import { AccountScope } from "../identity/AccountScope.ts"
+import { givenOrNew } from "../newNonce.ts"
+import { Port } from "../sandbox/Port.ts"
+import { SandboxName } from "../sandbox/SandboxName.ts"
+import {
+  type SandboxGone,
+  type SandboxNotRunning,
+  SandboxProvider,
+  type SandboxUnavailable
+} from "../sandbox/SandboxProvider.ts"
+import { Withheld } from "../Withheld.ts"
+import { AppEnds } from "./AppEnds.ts"
+import { AppMove, AppStep } from "./AppLifecycle.ts"
+import { activeStates, AppSandbox } from "./AppSandbox.ts"
+import { type PageSilent, AppStarts, type StartFailure } from "./AppStarts.ts"
+import { AppStore } from "./AppStore.ts"
+import type { AppTimes } from "./AppTimes.ts"
+import { decide } from "./decide.ts"
+
+/** The account has no app of that name, or none that is active. */
+export class AppNotFound extends Schema.TaggedError<AppNotFound>()("AppNotFound", {}) {}
+
+/** No app came to be; the one before is as it was. */
+export class AppNotCreated extends Schema.TaggedError<AppNotCreated>()("AppNotCreated", {
+  /** When asking again may help, in milliseconds; null where nobody knows. */
+  retryAfterMs: Schema.NullOr(Schema.Int),
+  cause: Withheld
+}) {}
+
+/** What Vite listens on if nobody says otherwise. */
+const usualPort = Port.make(5173)
+
+/** Where sandboxes share their ports, each has one of these. */
+const ownPorts = { from: 20_000, count: 10_000 } as const
+
+/** How often it is looked whether a create of another server is done. */
+const lookEvery = Duration.millis(200)
+
+/** How much of its idle time passes before an app that is used is given more: a minute, if that is not most of it. */
+const usedEvery = ({ idle }: AppTimes): Duration.Duration =>
+  Duration.min(Duration.minutes(1), Duration.divideUnsafe(idle, 4))
+
+/** Rows one pass of the reconciler takes; the next pass takes the rest. */
+const rowsAPass = 100
+
+const isSandboxName = Schema.is(SandboxName)
+
+type Idle = SandboxGone | SandboxNotRunning | SandboxUnavailable
+
+/** The apps of accounts. At most one of an account is active: the last that became ready. */
+export class AppSandboxes extends Context.Service<
+  AppSandboxes,
+  {
+    /**
+     * A new app whose page answers; it is the active one then, and the one before is ended. However many ask for an
+     * account at once, there is one. Where it can't be made, the one before is as it was.
+     */
+    readonly create: (scope: AccountScope, nonce: Option.Option<string>) => Effect.Effect<AppSandbox, AppNotCreated>
+    /** The app of that name, unless it was ended; the account's active one if none is named. */
+    readonly find: (scope: AccountScope, name: Option.Option<string>) => Effect.Effect<AppSandbox, AppNotFound>
+    /** Whether its sandbox runs. Wakes none. */
+    readonly isAlive: (app: AppSandbox) => Effect.Effect<boolean, SandboxUnavailable>
+    /** Ends an app for good, or all of the account's if none is named; what is not there has ended already. */
+    readonly end: (scope: AccountScope, name: Option.Option<string>) => Effect.Effect<void, SandboxUnavailable>
+    /** Somebody uses the app: its sandbox runs on for all of its idle time. Does nothing where that was just done. */
+    readonly used: (app: AppSandbox) => Effect.Effect<void>
+    /** Wakes the app's sandbox if it sleeps, and completes once its page answers. */
+    readonly wake: (app: AppSandbox) => Effect.Effect<AppSandbox, AppNotFound | Idle | PageSilent>
+    /** Does what is due, of all accounts: ends what was cut off, puts down what sleeps, removes what slept too long. */
+    readonly reconcile: Effect.Effect<number>
+  }
+>()("domain/app/AppSandboxes") {
+  static readonly layer = (times: AppTimes) =>
+    Layer.effect(
+      AppSandboxes,
+      Effect.gen(function* () {
+        const store = yield* AppStore
+        const starts = yield* AppStarts
+        const ends = yield* AppEnds
+        const provider = yield* SandboxProvider
+        const random = yield* SecureRandom
+
+        const portFor = Effect.gen(function* () {
+          if (!provider.supports.sharesPorts) return usualPort
+          const [a = 0, b = 0] = yield* random.randomBytes(2)
+          return Port.make(ownPorts.from + ((a * 256 + b) % ownPorts.count))
+        })
+
+        const ended = (exit: Exit.Exit<void, StartFailure>) =>
+          Exit.isSuccess(exit) ? Effect.void : Effect.fail(notCreated(exit))
+
+        /** Takes over an app whose maker was silent for too long; none if somebody was faster. */
+        const takeOver = Effect.fnUntraced(function* (app: AppSandbox) {
+          const step = AppStep.of(app, AppMove.Hold({ until: yield* ends.until }), yield* DateTime.now)
+          const taken = yield* store.take(AccountScope.ofOwner(app), Option.toArray(step))
+          return Option.filter(
+            Option.map(step, ({ app }) => app),
+            () => taken
+          )
+        })
+
+        /** Completes when an app that is being brought up is up; goes on with it if nobody does. */
+        const settled = Effect.fnUntraced(function* (scope: AccountScope, first: AppSandbox) {
+          let app = first
+          while (app.state === "starting") {
+            const isLeft = app.lookAt === null || DateTime.isLessThanOrEqualTo(app.lookAt, yield* DateTime.now)
+            const mine: Option.Option<AppSandbox> = isLeft ? yield* takeOver(app) : Option.none()
+            if (Option.isSome(mine)) yield* Effect.flatMap(starts.bringUp(mine.value), ended)
+            else yield* Effect.sleep(lookEvery)
+            const fresh: Option.Option<AppSandbox> = yield* store.get(scope, app.name)
+            if (Option.isNone(fresh)) break
+            app = fresh.value
+          }
+          return activeStates.includes(app.state) ? app : yield* new AppNotCreated({ retryAfterMs: null })
+        })
+
+        const create = Effect.fn("AppSandboxes.create")(function* (scope: AccountScope, nonce: Option.Option<string>) {
+          const name = SandboxName.make(`app-${yield* givenOrNew(random, nonce)}`)
+          const wanted = new AppSandbox({
+            name,
+            account: scope.account,
+            state: "starting",
+            version: 0,
+            port: yield* portFor,
+            createdAt: yield* DateTime.now,
+            expiresAt: null,
+            lookAt: yield* ends.until,
+            reason: null
+          })
+          const stands = yield* store.begin(scope, wanted)
+          if (Option.isNone(stands)) return yield* Effect.die(new Error("a new app's name is another account's"))
+          const app = stands.value
+          if (app.name === name && app.state === "starting") yield* Effect.flatMap(starts.bringUp(app), ended)
+          const fresh = yield* store.get(scope, app.name)
+          return yield* settled(
+            scope,
+            Option.getOrElse(fresh, () => app)
+          )
+        })
+
+        const find = Effect.fn("AppSandboxes.find")(function* (scope: AccountScope, name: Option.Option<string>) {
+          const found = Option.isNone(name)
+            ? yield* store.active(scope)
+            : isSandboxName(name.value)
+              ? yield* store.get(scope, name.value)
+              : Option.none<AppSandbox>()
+          if (Option.isNone(found) || isOver(found.value)) return yield* new AppNotFound()
+          return found.value
+        })
+
+        const end = Effect.fn("AppSandboxes.end")(function* (scope: AccountScope, name: Option.Option<string>) {
+          const all = (yield* store.listLive(scope)).filter((app) => Option.isNone(name) || app.name === name.value)
+          yield* Effect.forEach(all, (app) => ends.end(app, null), { concurrency: 4 })
+        })
+
+        const used = Effect.fn("AppSandboxes.used")(
+          function* (app: AppSandbox) {
+            if (app.state !== "ready" || app.expiresAt === null) return
+            const left = app.expiresAt.epochMilliseconds - (yield* DateTime.now).epochMilliseconds
+            const missing = Duration.toMillis(times.idle) - left
+            if (missing < Duration.toMillis(usedEvery(times))) return
+            const { expiresAt } = yield* provider.extend(app.name, Duration.millis(missing))
+            yield* ends.move(app, AppMove.Serve({ expiresAt }))
+          },
+          (using) => Effect.ignore(using)
+        )
+
+        const wake = Effect.fn("AppSandboxes.wake")(function* (app: AppSandbox) {
+          const sandbox = yield* provider.resume(app.name, times.idle)
+          yield* starts.serve(sandbox, app.port)
+          const awake = yield* ends.move(app, AppMove.Serve({ expiresAt: sandbox.expiresAt }))
+          return Option.isSome(awake) ? awake.value : yield* new AppNotFound()
+        })
+
+        const lookAt = Effect.fnUntraced(function* (app: AppSandbox) {
+          const found = yield* provider.find(app.name)
+          const look = decide(app, found, times, yield* DateTime.now)
+          if (look._tag === "Write") yield* ends.move(app, look.move)
+          if (look._tag === "End") yield* ends.end(app, look.reason)
+        })
+
+        const reconcile = Effect.gen(function* () {
+          const due = yield* store.claimDue(yield* DateTime.now, yield* ends.until, rowsAPass)
+          for (const app of due) {
+            // One that can't be dealt with does not keep the others: it is due again later.
+            yield* Effect.catch(lookAt(app), (failure) => Effect.logWarning("an app could not be looked at", failure))
+          }
+          return due.length
+        }).pipe(Effect.withSpan("AppSandboxes.reconcile"))
+
+        return AppSandboxes.of({
+          create,
+          find,
+          isAlive: ({ name }) =>
+            Effect.map(
+              provider.find(name),
+              Option.exists(({ status }) => status === "running")
+            ),
+          end,
+          used,
+          wake,
+          reconcile
+        })
+      })
+    )
+}
+
+const isOver = ({ state }: AppSandbox): boolean => state === "ending" || state === "ended"
+
+const notCreated = (exit: Exit.Failure<void, StartFailure>): AppNotCreated => {
+  const failure = Option.getOrNull(Exit.findErrorOption(exit))
+  const retryAfterMs =
+    failure?._tag === "ScaffoldNotReady"
+      ? failure.retryAfterMs
+      : failure?._tag === "SandboxUnavailable" && failure.retryable
+        ? 1000
+        : null
+  return new AppNotCreated({ retryAfterMs, cause: exit.cause })
+}

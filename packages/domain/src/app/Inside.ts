@@ -1,0 +1,207 @@
+import { Context, Duration, Effect, Layer, Option, Schedule, Schema, Stream } from "effect"
+import { SecureRandom } from "effect/crypto/SecureRandom"
+import { newNonce } from "../newNonce.ts"
+import { type CommandEnd, CommandId, OutputPosition } from "../sandbox/Command.ts"
+import { first } from "../sandbox/OutputText.ts"
+import type { Port } from "../sandbox/Port.ts"
+import type { Sandbox } from "../sandbox/Sandbox.ts"
+import { SandboxPath } from "../sandbox/SandboxFile.ts"
+import type { SandboxName } from "../sandbox/SandboxName.ts"
+import {
+  type SandboxGone,
+  type SandboxNotRunning,
+  SandboxProvider,
+  type SandboxUnavailable
+} from "../sandbox/SandboxProvider.ts"
+import { decode, encode } from "../utf8.ts"
+import { Applied, applying } from "./inside/Applying.ts"
+import { finding, Findings } from "./inside/Finding.ts"
+import { Installed, installing } from "./inside/Installing.ts"
+import { keeper } from "./inside/Keeper.ts"
+import { Listing, listing } from "./inside/Listing.ts"
+import { said, type Script } from "./inside/Script.ts"
+import { bareName, type PackageName } from "./PackageName.ts"
+import type { ProjectPath } from "./ProjectPath.ts"
+import { project } from "./Scaffold.ts"
+
+/** A program of ours did not do its work inside; `reason` is for the sandbox's owner. */
+export class InsideFailed extends Schema.TaggedError<InsideFailed>()("InsideFailed", { reason: Schema.String }) {}
+
+/** A file of a project as it is to be. */
+export interface ProjectFile {
+  readonly path: ProjectPath
+  readonly content: string
+}
+
+type Idle = SandboxGone | SandboxNotRunning | SandboxUnavailable
+
+/** How long looking and writing may take; installing has its own time. */
+const usualTime = Duration.minutes(2)
+
+/** How long after its own deadline the package manager's end is waited for. */
+const installGrace = Duration.seconds(30)
+
+/** How long a dev server is kept; longer than any sandbox lives. */
+const forGood = Duration.days(30)
+
+/** How often a keeper of one run of a sandbox is started anew, should it end. */
+const keepers = 100
+
+/** How often it is looked whether a page answers, and how long one answer is waited for. */
+const lookEvery = Duration.millis(50)
+const answerWithin = Duration.seconds(10)
+
+/** What is done inside the sandbox of an app. Whose it is, is for the caller to know. */
+export class Inside extends Context.Service<
+  Inside,
+  {
+    /** Makes sure that the dev server of this run of the sandbox is kept. May be repeated. */
+    readonly serve: (sandbox: Sandbox, port: Port) => Effect.Effect<void, Idle>
+    /** Completes once the page answers; none if it does not within that time. */
+    readonly awaitAnswer: (
+      name: SandboxName,
+      port: Port,
+      atMost: Duration.Duration
+    ) => Effect.Effect<Option.Option<void>, Idle>
+    readonly list: (
+      name: SandboxName,
+      options: { readonly contents: boolean }
+    ) => Effect.Effect<Listing, InsideFailed | Idle>
+    /** Writes files, after whatever else is changed in the project just now. */
+    readonly apply: (
+      name: SandboxName,
+      files: ReadonlyArray<ProjectFile>
+    ) => Effect.Effect<Applied, InsideFailed | Idle>
+    /** Installs packages, or all that the project wants if none are named, after whatever else is changed just now. */
+    readonly install: (
+      name: SandboxName,
+      packages: ReadonlyArray<PackageName>,
+      atMost: Duration.Duration
+    ) => Effect.Effect<Installed, InsideFailed | Idle>
+    readonly find: (name: SandboxName, port: Port) => Effect.Effect<Findings, InsideFailed | Idle>
+  }
+>()("domain/app/Inside") {
+  static readonly layer = Layer.effect(
+    Inside,
+    Effect.gen(function* () {
+      const provider = yield* SandboxProvider
+      const random = yield* SecureRandom
+
+      const spec = (id: string, script: Script, args: ReadonlyArray<string>, timeout: Duration.Duration) => ({
+        id: CommandId.make(id),
+        command: "node",
+        args: ["-e", script, ...args],
+        cwd: project,
+        env: {},
+        timeout
+      })
+
+      /** Runs a script to its end, and gives what it said. Interrupted, it goes on: what it changes is changed whole. */
+      const run = Effect.fnUntraced(function* <A>(
+        name: SandboxName,
+        answer: Schema.Codec<A, unknown>,
+        script: Script,
+        args: ReadonlyArray<string>,
+        timeout = usualTime
+      ) {
+        const { id, ...wanted } = spec(`app_${yield* newNonce(random)}`, script, args, timeout)
+        yield* provider.start(name, { id, ...wanted })
+        const { end } = yield* provider.wait(name, id).pipe(Effect.catchTag("CommandNotFound", Effect.die))
+        const { text, truncated } = yield* printed(name, id, "stdout")
+        if (end?.exitCode === 0 && !truncated) {
+          const found = Schema.decodeUnknownOption(Schema.fromJsonString(answer))(text)
+          if (Option.isSome(found)) return found.value
+        }
+        yield* Effect.logWarning("a script inside an app's sandbox failed", {
+          sandbox: name,
+          end,
+          said: (yield* printed(name, id, "stderr")).text.slice(0, 2000)
+        })
+        return yield* new InsideFailed({ reason: reasonOf(end) })
+      })
+
+      const printed = (name: SandboxName, id: CommandId, stream: "stdout" | "stderr") =>
+        first(provider.output(name, id, OutputPosition.only(stream)), said).pipe(
+          Effect.catchTag("CommandNotFound", Effect.die)
+        )
+
+      const serve = Effect.fn("Inside.serve")(function* ({ incarnation, name }: Sandbox, port: Port) {
+        // Each run of the sandbox begins without one; one that ended is followed by the next.
+        const run = incarnation.replaceAll(/[^A-Za-z0-9]/g, "").slice(-32)
+        for (let n = 0; n < keepers; n++) {
+          const { end } = yield* provider.start(name, spec(`dev_${run}_${n}`, keeper, [String(port)], forGood))
+          if (end === null) return
+        }
+      })
+
+      const answers = (name: SandboxName, port: Port) =>
+        Effect.scoped(
+          Effect.gen(function* () {
+            const { host, incoming, send } = yield* provider.connect(name, port)
+            yield* send(encode(`HEAD / HTTP/1.1\r\nhost: ${host}\r\naccept: text/html\r\nconnection: close\r\n\r\n`))
+            const begin = yield* Stream.runHead(incoming)
+            return Option.exists(begin, (bytes) => decode(bytes).startsWith("HTTP/1."))
+          })
+        ).pipe(
+          Effect.timeoutOption(answerWithin),
+          Effect.map(Option.exists((does) => does)),
+          Effect.catchTag("PortClosed", () => Effect.succeed(false))
+        )
+
+      const awaitAnswer = Effect.fn("Inside.awaitAnswer")((name: SandboxName, port: Port, atMost: Duration.Duration) =>
+        Effect.repeat(answers(name, port), { until: (does) => does, schedule: Schedule.spaced(lookEvery) }).pipe(
+          Effect.timeoutOption(atMost),
+          Effect.map(Option.asVoid)
+        )
+      )
+
+      const apply = Effect.fn("Inside.apply")(function* (name: SandboxName, files: ReadonlyArray<ProjectFile>) {
+        const bundle = SandboxPath.make(`/tmp/castellan-${yield* newNonce(random)}.json`)
+        yield* provider
+          .writeFile(name, bundle, Stream.make(encode(JSON.stringify(files))))
+          .pipe(Effect.catchTags({ FileNotFound: noRoom, FileRefused: noRoom }))
+        return yield* run(name, Applied, applying, [bundle])
+      })
+
+      const install = Effect.fn("Inside.install")(function* (
+        name: SandboxName,
+        packages: ReadonlyArray<PackageName>,
+        atMost: Duration.Duration
+      ) {
+        const names = [...new Set(packages.map(bareName))]
+        const args = [String(Duration.toMillis(atMost)), JSON.stringify(names), ...packages]
+        return yield* run(
+          name,
+          Installed,
+          installing,
+          args,
+          Duration.sum(atMost, Duration.sum(usualTime, installGrace))
+        )
+      })
+
+      return Inside.of({
+        serve,
+        awaitAnswer,
+        list: (name, { contents }) => run(name, Listing, listing, contents ? ["contents"] : []),
+        apply,
+        install,
+        find: (name, port) => run(name, Findings, finding, [String(port)])
+      })
+    })
+  )
+}
+
+const noRoom = () => new InsideFailed({ reason: "There is no room for the files in the sandbox" })
+
+const reasonOf = (end: CommandEnd | null): string => {
+  switch (end?.by) {
+    case "timedOut":
+      return "It took too long"
+    case "killed":
+      return "It was ended from inside"
+    case "lost":
+      return "The sandbox stopped meanwhile"
+    default:
+      return "Something in the sandbox stood in the way"
+  }
+}

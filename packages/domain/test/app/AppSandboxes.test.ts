@@ -1,0 +1,327 @@
+import { AppPreviews } from "@castellan/domain/app/AppPreviews.ts"
+import { AppProjects } from "@castellan/domain/app/AppProjects.ts"
+import { AppSandboxes } from "@castellan/domain/app/AppSandboxes.ts"
+import type { AppSandbox } from "@castellan/domain/app/AppSandbox.ts"
+import { AppStore } from "@castellan/domain/app/AppStore.ts"
+import { usualTimes } from "@castellan/domain/app/AppTimes.ts"
+import { ProjectPath } from "@castellan/domain/app/ProjectPath.ts"
+import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
+import { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
+import { SandboxProvider, type SandboxSpec, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { MemorySandboxes } from "@castellan/testkit/fakes/MemorySandbox.ts"
+import * as given from "@castellan/testkit/given.ts"
+import * as World from "@castellan/testkit/World.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { Duration, Effect, Exit, Fiber, Layer, Logger, Option, Scope, Stream } from "effect"
+import { TestClock } from "effect/testing"
+import { useCases } from "./useCases.ts"
+
+const quiet = Logger.layer([])
+const world = Layer.fresh(useCases().pipe(Layer.provideMerge(World.layer), Layer.provideMerge(quiet)))
+
+const create = (scope: AccountScope, nonce: Option.Option<string> = Option.none()) =>
+  Effect.flatMap(AppSandboxes, (apps) => apps.create(scope, nonce))
+
+const active = (scope: AccountScope) =>
+  Effect.flatMap(AppSandboxes, (apps) => Effect.option(apps.find(scope, Option.none())))
+
+const isAlive = (app: AppSandbox) => Effect.flatMap(AppSandboxes, (apps) => apps.isAlive(app))
+
+const reconcile = Effect.flatMap(AppSandboxes, (apps) => apps.reconcile)
+
+/** The sandboxes of apps that there are. */
+const sandboxes = Effect.map(MemorySandboxes, (memory) =>
+  memory
+    .names()
+    .filter((name) => !name.startsWith("img_"))
+    .map(String)
+)
+
+const eventsOf = Effect.fnUntraced(function* (scope: AccountScope) {
+  const events = yield* (yield* EventStore).read(scope, null, 100)
+  return events.map(({ event }) => [event.type, event.sandbox, event.reason] as const)
+})
+
+/** Another server over the same ports, with some of the provider's in place of the real ones. */
+const another = (instead: (real: SandboxProvider["Service"]) => Partial<SandboxProvider["Service"]> = () => ({})) =>
+  Layer.build(
+    Layer.fresh(useCases()).pipe(
+      Layer.provide(
+        Layer.effect(
+          SandboxProvider,
+          Effect.map(SandboxProvider, (real) => ({ ...real, ...instead(real) }))
+        )
+      )
+    )
+  )
+
+/** What was asked for, with time passing. */
+const inTime = Effect.fnUntraced(function* <A, E, R>(seconds: number, doing: Effect.Effect<A, E, R>) {
+  const fiber = yield* Effect.forkChild(doing)
+  for (let second = 0; second < seconds; second++) yield* TestClock.adjust("1 second")
+  return yield* Fiber.join(fiber)
+})
+
+const slowly = (real: SandboxProvider["Service"]) => ({
+  create: (spec: SandboxSpec) => Effect.delay(real.create(spec), "5 seconds")
+})
+
+const down = new SandboxUnavailable({ operation: "create", retryable: true })
+
+describe("An app", () => {
+  it.effect("answers when it is created, is the active one then, and boots from one image that is built once", () =>
+    Effect.gen(function* () {
+      const [one, two] = [yield* given.scope, yield* given.scope]
+      const provider = yield* SandboxProvider
+      assert.isTrue(Option.isNone(yield* active(one)))
+      const app = yield* create(one)
+      assert.match(app.name, /^app-[0-9a-z]{20}$/)
+      assert.deepStrictEqual([app.state, app.account], ["ready", one.account])
+      assert.isTrue(yield* isAlive(app))
+      assert.deepStrictEqual(yield* active(one), Option.some(app))
+      const connection = yield* Effect.exit(Effect.scoped((yield* AppPreviews).connect(app.name, app.port)))
+      assert.strictEqual(connection._tag, "Success")
+      yield* create(two)
+      assert.strictEqual((yield* MemorySandboxes).snapshots().length, 1)
+      assert.strictEqual((yield* sandboxes).length, 2)
+      assert.strictEqual((yield* provider.findMany([app.name])).length, 1)
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("takes the place of the one before once it answers, and tells so", () =>
+    Effect.gen(function* () {
+      const scope = yield* given.scope
+      const first = yield* create(scope)
+      const second = yield* create(scope)
+      assert.deepStrictEqual(yield* active(scope), Option.some(second))
+      assert.deepStrictEqual(yield* sandboxes, [second.name])
+      assert.deepStrictEqual(yield* eventsOf(scope), [
+        ["sandbox.pending", first.name, null],
+        ["sandbox.running", first.name, null],
+        ["sandbox.pending", second.name, null],
+        ["sandbox.stopping", first.name, "Another app took its place"],
+        ["sandbox.running", second.name, null],
+        ["sandbox.removed", first.name, "Another app took its place"]
+      ])
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("is one, however many ask for it at once, here and at another server", () =>
+    Effect.gen(function* () {
+      const scope = yield* given.scope
+      yield* create(scope)
+      const servers = [yield* another(slowly), yield* another(slowly)]
+      const all = Array.from({ length: 10 }, (_, n) => Effect.provide(create(scope), servers[n % 2]!))
+      const made = yield* inTime(10, Effect.all(all, { concurrency: "unbounded" }))
+      const names = new Set(made.map(({ name }) => name))
+      assert.strictEqual(names.size, 1)
+      assert.deepStrictEqual(yield* sandboxes, [...names].map(String))
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("is the same for the same nonce", () =>
+    Effect.gen(function* () {
+      const scope = yield* given.scope
+      const nonce = Option.some("0123456789abcdefghjk")
+      const app = yield* create(scope, nonce)
+      assert.strictEqual((yield* create(scope, nonce)).name, app.name)
+      assert.strictEqual((yield* sandboxes).length, 1)
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("that can't be made leaves the one before as it was, and nothing behind", () =>
+    Effect.gen(function* () {
+      const scope = yield* given.scope
+      const before = yield* create(scope)
+      const failing: ReadonlyArray<Parameters<typeof another>[0]> = [
+        () => ({ create: () => Effect.fail(down) }),
+        (real) => ({ create: (spec) => Effect.andThen(real.create(spec), Effect.fail(down)) }),
+        () => ({ start: () => Effect.fail(down) })
+      ]
+      for (const instead of failing) {
+        const failure = yield* Effect.flip(create(scope)).pipe(Effect.provide(yield* another(instead)))
+        assert.deepStrictEqual([failure._tag, failure.retryAfterMs], ["AppNotCreated", 1000])
+        assert.deepStrictEqual(yield* active(scope), Option.some(before))
+        assert.isTrue(yield* isAlive(before))
+        assert.deepStrictEqual(yield* sandboxes, [before.name])
+      }
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("whose page never answers is given up, and ended", () =>
+    Effect.gen(function* () {
+      const scope = yield* given.scope
+      const before = yield* create(scope)
+      const mute = yield* another(({ start }) => ({
+        start: (name, spec) => start(name, spec.id.startsWith("dev_") ? { ...spec, command: "true" } : spec)
+      }))
+      const failure = yield* inTime(70, Effect.flip(create(scope)).pipe(Effect.provide(mute)))
+      assert.strictEqual(failure._tag, "AppNotCreated")
+      assert.deepStrictEqual(yield* sandboxes, [before.name])
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("is ended for good by its owner, as often as they like, and by nobody else", () =>
+    Effect.gen(function* () {
+      const [one, two] = [yield* given.scope, yield* given.scope]
+      const apps = yield* AppSandboxes
+      const [mine, theirs] = [yield* create(one), yield* create(two)]
+      yield* apps.end(one, Option.some(theirs.name))
+      yield* apps.end(one, Option.some("no app"))
+      assert.isTrue(yield* isAlive(theirs))
+      yield* apps.end(one, Option.none())
+      yield* apps.end(one, Option.some(mine.name))
+      assert.isTrue(Option.isNone(yield* active(one)))
+      assert.strictEqual((yield* Effect.flip(apps.find(one, Option.some(mine.name))))._tag, "AppNotFound")
+      assert.strictEqual((yield* Effect.flip(apps.find(one, Option.some(theirs.name))))._tag, "AppNotFound")
+      assert.deepStrictEqual(yield* active(two), Option.some(theirs))
+      assert.deepStrictEqual(yield* sandboxes, [theirs.name])
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("that the provider does not end now is ended later", () =>
+    Effect.gen(function* () {
+      const scope = yield* given.scope
+      const app = yield* create(scope)
+      const stuck = yield* another(() => ({ remove: () => Effect.fail(down) }))
+      const end = Effect.flatMap(AppSandboxes, (apps) => apps.end(scope, Option.none()))
+      assert.strictEqual((yield* Effect.flip(end.pipe(Effect.provide(stuck))))._tag, "SandboxUnavailable")
+      assert.isTrue(Option.isNone(yield* active(scope)))
+      assert.deepStrictEqual(yield* sandboxes, [app.name])
+      yield* TestClock.adjust("2 minutes")
+      yield* reconcile
+      assert.deepStrictEqual(yield* sandboxes, [])
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("that is ended while it is made does not come to be", () =>
+    Effect.gen(function* () {
+      const scope = yield* given.scope
+      yield* create(scope)
+      const making = yield* Effect.forkChild(Effect.flip(create(scope)).pipe(Effect.provide(yield* another(slowly))))
+      yield* TestClock.adjust("1 second")
+      yield* (yield* AppSandboxes).end(scope, Option.none())
+      for (let second = 0; second < 60; second++) yield* TestClock.adjust("1 second")
+      assert.strictEqual((yield* Fiber.join(making))._tag, "AppNotCreated")
+      assert.isTrue(Option.isNone(yield* active(scope)))
+      assert.deepStrictEqual(yield* sandboxes, [])
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("whose server stopped is made by the next that is asked, and otherwise ended", () =>
+    Effect.gen(function* () {
+      const [one, two] = [yield* given.scope, yield* given.scope]
+      yield* create(one)
+      for (const scope of [one, two]) {
+        const life = yield* Scope.make()
+        const server = yield* Scope.provide(another(slowly), life)
+        const stuck = yield* Effect.forkChild(Effect.exit(create(scope)).pipe(Effect.provide(server)))
+        yield* TestClock.adjust("1 second")
+        yield* Scope.close(life, Exit.void)
+        yield* Fiber.join(stuck)
+      }
+      const starting = (yield* (yield* AppStore).listLive(one)).at(-1)!
+      assert.strictEqual(starting.state, "starting")
+      const app = yield* inTime(70, create(one))
+      assert.deepStrictEqual([app.name, app.state], [starting.name, "ready"])
+      yield* reconcile
+      yield* TestClock.adjust("2 minutes")
+      yield* reconcile
+      assert.deepStrictEqual(yield* (yield* AppStore).listLive(two), [])
+      assert.deepStrictEqual(yield* sandboxes, [app.name])
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("stops when nobody uses it for half an hour, keeps its files for a week, and then goes", () =>
+    Effect.gen(function* () {
+      const scope = yield* given.scope
+      const app = yield* create(scope)
+      yield* TestClock.adjust("31 minutes")
+      yield* reconcile
+      const asleep = Option.getOrThrow(yield* active(scope))
+      assert.deepStrictEqual([asleep.state, asleep.reason], ["stopped", "Its time was up"])
+      assert.isFalse(yield* isAlive(asleep))
+      assert.deepStrictEqual(yield* sandboxes, [app.name])
+      yield* TestClock.adjust("6 days")
+      yield* reconcile
+      assert.deepStrictEqual(yield* sandboxes, [app.name])
+      yield* TestClock.adjust("2 days")
+      yield* reconcile
+      assert.deepStrictEqual(yield* sandboxes, [])
+      assert.isTrue(Option.isNone(yield* active(scope)))
+      assert.deepStrictEqual(
+        (yield* eventsOf(scope)).map(([type]) => type),
+        ["sandbox.pending", "sandbox.running", "sandbox.stopped", "sandbox.stopping", "sandbox.removed"]
+      )
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("that is used runs on, however short its idle time", () =>
+    Effect.gen(function* () {
+      const scope = yield* given.scope
+      const app = yield* create(scope)
+      for (let second = 0; second < 300; second += 20) {
+        yield* TestClock.adjust("20 seconds")
+        const now = Option.getOrThrow(yield* active(scope))
+        yield* (yield* AppSandboxes).used(now)
+      }
+      assert.isTrue(yield* isAlive(app))
+    }).pipe(
+      Effect.provide(
+        useCases({ ...usualTimes, idle: Duration.minutes(1) }).pipe(Layer.provideMerge(World.layer), Layer.fresh)
+      )
+    )
+  )
+
+  it.effect("that is looked at runs on, and one that is only asked after does not", () =>
+    Effect.gen(function* () {
+      const [one, two] = [yield* given.scope, yield* given.scope]
+      const [seen, forgotten] = [yield* create(one), yield* create(two)]
+      for (let minute = 0; minute < 60; minute += 10) {
+        yield* TestClock.adjust("10 minutes")
+        yield* Effect.ignore(Effect.scoped((yield* AppPreviews).connect(seen.name, seen.port)))
+        yield* isAlive(forgotten)
+        yield* reconcile
+      }
+      assert.isTrue(yield* isAlive(seen))
+      assert.isFalse(yield* isAlive(forgotten))
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("that sleeps is woken with its files by who changes it, and by no look at it", () =>
+    Effect.gen(function* () {
+      const scope = yield* given.scope
+      const projects = yield* AppProjects
+      const app = yield* create(scope)
+      const change = (content: string) =>
+        Stream.runCollect(
+          projects.apply(app, { files: [{ path: ProjectPath.make("src/a.ts"), content }], packages: [] })
+        )
+      yield* change("one")
+      yield* TestClock.adjust("31 minutes")
+      assert.strictEqual((yield* Effect.flip(projects.files(app, { contents: false })))._tag, "FilesNotListed")
+      assert.strictEqual((yield* projects.diagnose(app)).output, "The sandbox does not run")
+      const away = yield* Effect.flip(Effect.scoped((yield* AppPreviews).connect(app.name, app.port)))
+      assert.deepStrictEqual([away._tag, "state" in away && away.state], ["PreviewAway", "stopped"])
+      assert.isFalse(yield* isAlive(app))
+      yield* change("two")
+      assert.isTrue(yield* isAlive(app))
+      const { contents } = yield* projects.files(app, { contents: true })
+      assert.strictEqual(contents?.["src/a.ts"], "two")
+      assert.strictEqual(Option.getOrThrow(yield* active(scope)).state, "ready")
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("is built from another image where the provider lost the first", () =>
+    Effect.gen(function* () {
+      const scope = yield* given.scope
+      const provider = yield* SandboxProvider
+      yield* create(scope)
+      const [image] = (yield* MemorySandboxes).snapshots()
+      yield* provider.removeSnapshot(image!)
+      const app = yield* create(scope)
+      assert.isTrue(yield* isAlive(app))
+      assert.notInclude((yield* MemorySandboxes).snapshots(), image)
+    }).pipe(Effect.provide(world))
+  )
+})

@@ -1,0 +1,36 @@
+import { cleaned } from "@castellan/domain/app/ManagerWords.ts"
+import { assert, describe, it } from "@effect/vitest"
+
+const notFound = `npm error code E404
+npm error 404 Not Found - GET https://registry.test/no-such - Not found
+npm error 404
+npm error 404  The requested resource 'no-such@*' could not be found or you do not have permission to access it.
+npm error 404 Note that you can also install from a
+npm error A complete log of this run can be found in: /home/user/.npm/_logs/2026-11-21T18_00_00_000Z-debug-0.log
+`
+
+describe("What a package manager said", () => {
+  it("is told in its own words, without hosts, logs and codes", () => {
+    const text = cleaned(notFound)
+    assert.include(text, "404 Not Found - GET /no-such - Not found")
+    assert.include(text, "could not be found or you do not have permission")
+    for (const word of ["registry.test", "_logs", "npm error", "E404"]) assert.notInclude(text, word)
+  })
+
+  it("has no colours, and says each thing once", () => {
+    assert.strictEqual(cleaned("\u001b[31mnpm error\u001b[0m \u001b[1mbad\u001b[0m\nnpm error bad\n"), "bad")
+  })
+
+  it("is cut where it is long", () => {
+    const lines = Array.from({ length: 500 }, (_, n) => `npm error line ${n}`).join("\n")
+    const text = cleaned(lines)
+    assert.isAtMost(text.length, 2010)
+    assert.isTrue(text.startsWith("line 0\nline 1\n"))
+    assert.isTrue(text.endsWith("…"))
+  })
+
+  it("is never nothing", () => {
+    for (const output of ["", "\n\n", "npm error\n", "npm error code EUNKNOWN\n"])
+      assert.isAbove(cleaned(output).length, 10)
+  })
+})
