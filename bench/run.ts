@@ -1,4 +1,5 @@
 /** Runs the benchmarks, or those that are named: `npm run bench -- interactive`. */
+import * as apps from "./apps.ts"
 import { machine } from "./figures.ts"
 import * as images from "./images.ts"
 import * as interactive from "./interactive.ts"
@@ -9,7 +10,8 @@ const benchmarks: Record<string, { readonly run: () => Promise<void> }> = {
   interactive,
   overhead,
   images,
-  sessions
+  sessions,
+  apps
 }
 
 const wanted = process.argv.slice(2)

@@ -1,10 +1,5 @@
 /** Opening sessions: many at once on the control plane alone, and one by one with real sandboxes, repositories and files. */
-import * as LocalRepos from "@castellan/adapters/git-local/LocalRepos.ts"
-import * as LocalSandbox from "@castellan/adapters/local/LocalSandbox.ts"
-import * as Db from "@castellan/adapters/postgres/Db.ts"
-import * as Stores from "@castellan/adapters/postgres/stores.ts"
-import * as PgBossTaskRunner from "@castellan/adapters/tasks/PgBossTaskRunner.ts"
-import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
+import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { Repo, RepoName } from "@castellan/domain/repo/Repo.ts"
 import { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
 import * as RepoUrl from "@castellan/domain/repo/RepoUrl.ts"
@@ -12,44 +7,15 @@ import { Command } from "@castellan/domain/sandbox/Command.ts"
 import { Sandboxes } from "@castellan/domain/sandbox/Sandboxes.ts"
 import type { SessionId } from "@castellan/domain/session/Session.ts"
 import { Sessions } from "@castellan/domain/session/Sessions.ts"
-import * as Castellan from "@castellan/http/Castellan.ts"
-import * as MemoryRepoHost from "@castellan/testkit/fakes/MemoryRepoHost.ts"
-import * as MemorySandbox from "@castellan/testkit/fakes/MemorySandbox.ts"
-import * as given from "@castellan/testkit/given.ts"
-import { Duration, Effect, Layer, Logger, Option, Redacted } from "effect"
+import { Duration, Effect, Layer, Logger, Option } from "effect"
 import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { onTheControlPlane, onThisMachine, somebody, timed } from "./castellan.ts"
 import { columns, heading, row } from "./figures.ts"
 
 const rounds = 15
 const atOnce = 200
-
-const timed = <A, E, R>(times: Array<number>, effect: Effect.Effect<A, E, R>) =>
-  Effect.suspend(() => {
-    const start = performance.now()
-    return Effect.tap(effect, () => Effect.sync(() => times.push(performance.now() - start)))
-  })
-
-const stores = (directory: string) =>
-  Layer.merge(Stores.layer, PgBossTaskRunner.layer).pipe(
-    Layer.provideMerge(Db.layerConfig({ dataDirectory: directory }))
-  )
-
-const secret = Redacted.make(new Uint8Array(32).fill(1))
-
-const onTheControlPlane = (directory: string) =>
-  Castellan.layer({ secret }).pipe(
-    Layer.provideMerge(Layer.mergeAll(MemorySandbox.layer, MemoryRepoHost.layer)),
-    Layer.provideMerge(stores(directory))
-  )
-
-const onThisMachine = (directory: string) =>
-  Castellan.layer({ secret }).pipe(
-    Layer.provideMerge(LocalSandbox.layer({ directory: join(directory, "local") })),
-    Layer.provideMerge(LocalRepos.layer({ directory: join(directory, "repositories") })),
-    Layer.provideMerge(stores(directory))
-  )
 
 /** An empty repository of the service's, and its URL. */
 const repository = Effect.gen(function* () {
@@ -66,7 +32,7 @@ const created = (scope: AccountScope) =>
 
 const many = Effect.gen(function* () {
   const sessions = yield* Sessions
-  const scope = AccountScope.ofOwner({ account: (yield* given.account()).id })
+  const scope = yield* somebody
   const repo = yield* repository
   const all = yield* Effect.all(Array.from({ length: atOnce }, () => created(scope)))
   const times: Array<number> = []
@@ -91,7 +57,7 @@ const script = (files: number) => `
 const resumed = Effect.fnUntraced(function* (files: number) {
   const sessions = yield* Sessions
   const sandboxes = yield* Sandboxes
-  const scope = AccountScope.ofOwner({ account: (yield* given.account()).id })
+  const scope = yield* somebody
   const repo = yield* repository
   const { id } = yield* created(scope)
   const { sandbox } = yield* sessions.open(scope, id, repo)
@@ -110,7 +76,7 @@ const resumed = Effect.fnUntraced(function* (files: number) {
 
 const cold = Effect.gen(function* () {
   const sessions = yield* Sessions
-  const scope = AccountScope.ofOwner({ account: (yield* given.account()).id })
+  const scope = yield* somebody
   const repo = yield* repository
   const times: Array<number> = []
   for (let i = 0; i < rounds; i++) {

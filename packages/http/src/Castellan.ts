@@ -7,6 +7,15 @@ import { HeldSandboxes } from "@castellan/domain/account/HeldSandboxes.ts"
 import * as SetupRuns from "@castellan/domain/account/SetupRuns.ts"
 import { Setups } from "@castellan/domain/account/Setups.ts"
 import { Snapshots } from "@castellan/domain/account/Snapshots.ts"
+import { AppEnds } from "@castellan/domain/app/AppEnds.ts"
+import { AppPreviews } from "@castellan/domain/app/AppPreviews.ts"
+import { AppProjects } from "@castellan/domain/app/AppProjects.ts"
+import { AppSandboxes } from "@castellan/domain/app/AppSandboxes.ts"
+import { AppStarts } from "@castellan/domain/app/AppStarts.ts"
+import type { AppStore } from "@castellan/domain/app/AppStore.ts"
+import { type AppTimes, usualTimes as usualAppTimes } from "@castellan/domain/app/AppTimes.ts"
+import { Inside } from "@castellan/domain/app/Inside.ts"
+import { Scaffolds } from "@castellan/domain/app/Scaffolds.ts"
 import { Access } from "@castellan/domain/identity/Access.ts"
 import type { AccessPolicy } from "@castellan/domain/identity/AccessRule.ts"
 import { Accounts } from "@castellan/domain/identity/Accounts.ts"
@@ -39,6 +48,7 @@ import { type TokenOptions, Tokens } from "./Tokens.ts"
 
 /** What an embedder gives: one layer for each of these. */
 export type Ports =
+  | AppStore
   | IdentityStore
   | IdempotencyStore
   | AccountStore
@@ -72,6 +82,8 @@ export interface CastellanOptions {
   readonly sessionTimes?: Partial<SessionTimes>
   /** Which repositories of the service's owner a session may read with the service's right. */
   readonly repoAccess?: RepoAccess
+  /** The times that web apps live by; those that are left out are the usual ones. */
+  readonly appTimes?: Partial<AppTimes>
   /** Base images that this process builds at once. */
   readonly imagesAtOnce?: number
   /** How long the files of a stopped sandbox are kept. */
@@ -108,6 +120,7 @@ const housekeeping = Layer.effectDiscard(
     const snapshots = yield* Snapshots
     const images = yield* BaseImages
     const reconciler = yield* Reconciler
+    const apps = yield* AppSandboxes
     const events = yield* EventStore
     const answers = yield* IdempotencyStore
     const forget = Effect.flatMap(DateTime.now, (now) => events.sweep(DateTime.subtractDuration(now, eventsKept)))
@@ -116,6 +129,7 @@ const housekeeping = Layer.effectDiscard(
     yield* repeatedly("removing old sandboxes", "5 minutes", sandboxes.tidy)
     yield* repeatedly("removing snapshots nobody needs", "5 minutes", snapshots.collect)
     yield* repeatedly("removing base images nobody needs", "5 minutes", images.collect)
+    yield* repeatedly("looking after web apps", "15 seconds", apps.reconcile)
     yield* repeatedly("forgetting old answers", "1 hour", sweep)
     yield* repeatedly("forgetting old events", "1 hour", forget)
     yield* Effect.forkScoped(reconciler.run)
@@ -126,17 +140,26 @@ const housekeeping = Layer.effectDiscard(
 export const layer = (options: CastellanOptions) => {
   const lifetime = options.lifetime ?? Duration.minutes(30)
   const liveAtMost = options.liveAtMost ?? defaultLiveAtMost
+  const keepStopped = options.keepStopped ?? Duration.hours(defaultKeepStoppedHours)
   const sandboxes = AccountSandboxes.layer({
     agent: options.agent ?? defaultAgent,
     lifetime,
     liveAtMost,
-    keepStopped: options.keepStopped ?? Duration.hours(defaultKeepStoppedHours)
+    keepStopped
   })
   const times: SessionTimes = { ...usualTimes, lifetime, ...options.sessionTimes }
   const repoAccess = options.repoAccess ?? "owner"
   const sessions = Layer.mergeAll(Sessions.layer({ liveAtMost }), Reconciler.layer).pipe(
     Layer.provideMerge(ImageBuilds.layer),
     Layer.provideMerge(SessionSandboxes.layer({ times, repoAccess })),
+    Layer.provideMerge(BaseImages.layer)
+  )
+  const appTimes: AppTimes = { ...usualAppTimes, keepStopped, ...options.appTimes }
+  const apps = Layer.mergeAll(AppProjects.layer(appTimes), AppPreviews.layer).pipe(
+    Layer.provideMerge(AppSandboxes.layer(appTimes)),
+    Layer.provide(AppStarts.layer(appTimes)),
+    Layer.provide(Layer.merge(AppEnds.layer(appTimes), Scaffolds.layer(appTimes))),
+    Layer.provide(Inside.layer),
     Layer.provideMerge(BaseImages.layer)
   )
   const workers = Layer.mergeAll(
@@ -147,7 +170,7 @@ export const layer = (options: CastellanOptions) => {
   )
   return workers.pipe(
     Layer.provideMerge(Layer.mergeAll(HeldSandboxes.layer({ lifetime }), Environments.layer, Setups.layer)),
-    Layer.provideMerge(Layer.mergeAll(sandboxes, sessions)),
+    Layer.provideMerge(Layer.mergeAll(sandboxes, sessions, apps)),
     Layer.provideMerge(Layer.mergeAll(TaskRuns.layer, Snapshots.layer, Checkouts.layer)),
     Layer.provideMerge(Layer.mergeAll(Sandboxes.layer, FileTrees.layer)),
     Layer.provideMerge(Layer.mergeAll(Accounts.layer, ApiKeys.layer({ secret: options.secret }), Organizations.layer)),

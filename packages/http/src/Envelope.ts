@@ -4,18 +4,25 @@ import { ByteSize, Cause, Clock, Effect } from "effect"
 import { SecureRandom } from "effect/crypto"
 import { HttpIncomingMessage, HttpServerError, HttpServerRequest, HttpServerResponse } from "effect/http"
 import { HttpApiError } from "effect/http-api"
+import { changeLimit } from "./api/Apps.ts"
 import { type ErrorBody, errorBody } from "./api/ErrorBody.ts"
 import { fileLimit } from "./api/HeldSandboxes.ts"
 import { RequestArrival } from "./RequestArrival.ts"
 import { methodsAt } from "./Routes.ts"
 import { describe } from "./Validation.ts"
 
-/** Bytes of a request's body. */
-export const bodyLimit = ByteSize.mebibytes(1)
+/** Bytes of a request's body, unless its endpoint takes more. */
+export const bodyLimit = 1024 * 1024
 
 /** Whether the request brings a file, as it is; then it is for its endpoint to say how much. */
 const bringsFile = (request: HttpServerRequest.HttpServerRequest) =>
   request.method === "PUT" && /^\/api\/sandboxes\/[^/?]+\/file\/?(\?|$)/.test(request.url)
+
+/** Bytes of the request's body. */
+const limitOf = (request: HttpServerRequest.HttpServerRequest): number => {
+  if (bringsFile(request)) return fileLimit
+  return /^\/api\/apply\/stream\/?(\?|$)/.test(request.url) ? changeLimit : bodyLimit
+}
 
 /** The body is not JSON. A defect, since no handler can do anything about it. */
 class BodyNotJson {
@@ -40,8 +47,10 @@ const isRequestId = (text: string | undefined): text is string => text !== undef
 const answer = (status: number, body: ErrorBody, headers: Record<string, string> = {}) =>
   HttpServerResponse.jsonUnsafe(body, { status, headers })
 
-const tooLarge = errorBody("body_too_large", "Request body must be at most 1 MiB")
-const fileTooLarge = errorBody("body_too_large", `Request body must be at most ${fileLimit / 1024 / 1024} MiB`)
+const tooLarge = (limit: number) =>
+  answer(413, errorBody("body_too_large", `Request body must be at most ${limit / 1024 / 1024} MiB`), {
+    connection: "close"
+  })
 const notJson = errorBody("invalid_json", "Request body must be valid JSON")
 const notFound = errorBody("not_found", "Not found")
 const notAllowed = errorBody("method_not_allowed", "Method not allowed")
@@ -77,7 +86,7 @@ const noRoute = (request: HttpServerRequest.HttpServerRequest) => {
 
 const explain = (request: HttpServerRequest.HttpServerRequest, cause: Cause.Cause<unknown>) => {
   const failure = Cause.squash(cause)
-  if (isTooLarge(failure)) return Effect.succeed(answer(413, tooLarge, { connection: "close" }))
+  if (isTooLarge(failure)) return Effect.succeed(tooLarge(limitOf(request)))
   if (failure instanceof BodyNotJson) return Effect.succeed(answer(400, notJson))
   if (HttpApiError.HttpApiSchemaError.is(failure) && failure.kind !== "Body") {
     return Effect.succeed(answer(400, describe(failure)))
@@ -103,7 +112,7 @@ const reword = (request: HttpServerRequest.HttpServerRequest, response: HttpServ
   }
   if (body !== undefined) return response
   if (response.status === 415) return answer(415, bringsFile(request) ? unsupportedFile : unsupported)
-  if (response.status === 413) return answer(413, tooLarge, { connection: "close" })
+  if (response.status === 413) return tooLarge(limitOf(request))
   return answer(response.status, internal)
 }
 
@@ -124,13 +133,13 @@ export const around = <E, R>(
       return HttpServerResponse.empty({ status: 204, headers: { ...preflight, "x-request-id": id } })
     }
     const declared = Number(request.headers["content-length"] ?? 0)
-    const isFile = bringsFile(request)
+    const limit = limitOf(request)
     const response =
-      declared > (isFile ? fileLimit : ByteSize.toNumberUnsafe(bodyLimit))
-        ? answer(413, isFile ? fileTooLarge : tooLarge, { connection: "close" })
+      declared > limit
+        ? tooLarge(limit)
         : yield* app.pipe(
             Effect.provideService(HttpServerRequest.HttpServerRequest, yield* readable(request)),
-            Effect.provideService(HttpIncomingMessage.MaxBodySize, bodyLimit),
+            Effect.provideService(HttpIncomingMessage.MaxBodySize, ByteSize.bytes(limit)),
             Effect.provideService(RequestArrival, arrivedAt),
             Effect.catchCause((cause) =>
               Cause.hasInterruptsOnly(cause) ? Effect.failCause(cause) : explain(request, cause)

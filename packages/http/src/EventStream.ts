@@ -63,6 +63,6 @@ export const respond = (
 ) =>
   ServerSent.respond(follow(store, scope, after), {
     what: "what happens to sandboxes",
-    broken: { error: "The events can't be read any further", code: "events_broken" },
+    broken: ServerSent.writeError("The events can't be read any further", "events_broken"),
     lost
   })

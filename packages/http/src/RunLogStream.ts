@@ -30,6 +30,6 @@ const writeEvent = (event: RunEvent): string => {
 export const respond = <E>(log: Stream.Stream<RunEvent, E>, lost: Effect.Effect<void>) =>
   ServerSent.respond(Stream.map(log, writeEvent), {
     what: "the log of a run",
-    broken: { error: "The log can't be read any further", code: "log_broken" },
+    broken: ServerSent.writeError("The log can't be read any further", "log_broken"),
     lost
   })

@@ -7,6 +7,7 @@ import * as Authenticate from "./Authenticate.ts"
 import * as Envelope from "./Envelope.ts"
 import { AccountsHandlers } from "./handlers/Accounts.ts"
 import { AccountSandboxesHandlers } from "./handlers/AccountSandboxes.ts"
+import { AppsHandlers } from "./handlers/Apps.ts"
 import { AdminsHandlers } from "./handlers/Admins.ts"
 import { ApiKeysHandlers } from "./handlers/ApiKeys.ts"
 import { EventsHandlers } from "./handlers/Events.ts"
@@ -19,12 +20,15 @@ import { TaskRunsHandlers } from "./handlers/TaskRuns.ts"
 import * as Idempotency from "./Idempotency.ts"
 import { defaultLimits, type LimitOptions, Limits } from "./Limits.ts"
 import { document } from "./openapi.ts"
+import { PreviewBase } from "./PreviewBase.ts"
 
 export interface ServerOptions {
   /** Seals what must not lie open in the store; the same for all servers on one store. */
   readonly secret: Redacted.Redacted<Uint8Array>
   /** How often an account may ask. */
   readonly limits?: LimitOptions
+  /** Below which address web apps are shown, such as `https://preview.example.com`; that of the request if left out. */
+  readonly previews?: URL
 }
 
 const routes = (options: ServerOptions) =>
@@ -32,7 +36,8 @@ const routes = (options: ServerOptions) =>
     HttpApiBuilder.layer(Api).pipe(
       Layer.provide([SystemHandlers, AccountsHandlers, ApiKeysHandlers, OrganizationsHandlers, AdminsHandlers]),
       Layer.provide([AccountSandboxesHandlers, HeldSandboxesHandlers, TaskRunsHandlers]),
-      Layer.provide([SessionsHandlers, SessionSandboxHandlers, EventsHandlers]),
+      Layer.provide([SessionsHandlers, SessionSandboxHandlers, AppsHandlers, EventsHandlers]),
+      Layer.provide(Layer.succeed(PreviewBase, options.previews)),
       Layer.provide([Authenticate.layer, Idempotency.layer(options)]),
       Layer.provide(Limits.layer(options.limits ?? defaultLimits))
     ),

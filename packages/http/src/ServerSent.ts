@@ -9,29 +9,40 @@ const heartbeat = "15 seconds"
 export const write = (event: string, data: unknown, id?: string): string =>
   `${id === undefined ? "" : `id: ${id}\n`}event: ${event}\ndata: ${JSON.stringify(data)}\n\n`
 
+/** An event without a name, for readers who look at its data alone. */
+export const writeUnnamed = (data: unknown): string => `data: ${JSON.stringify(data)}\n\n`
+
 /** An event with a name and no data, which browsers don't show; they keep its id. */
 export const writeEmpty = (event: string, id?: string): string =>
   `${id === undefined ? "" : `id: ${id}\n`}event: ${event}\n\n`
 
-const accessLost = write("error", { error: "Access denied to specified account_id", code: "access_denied" })
+/** An event that says what went wrong. */
+export const writeError = (error: string, code: string): string => write("error", { error, code })
+
+const usualAccessLost = writeError("Access denied to specified account_id", "access_denied")
 
 export interface ServerSentOptions {
   /** What is streamed, in a word or two. */
   readonly what: string
-  /** The error event where it can't be read any further. */
-  readonly broken: { readonly error: string; readonly code: string }
+  /** The event where it can't be read any further. */
+  readonly broken: string
+  /** The event where the reader may not read any further, if it is not the usual one. */
+  readonly accessLost?: string
   /** Completes when the reader may no longer read. */
   readonly lost: Effect.Effect<void>
 }
 
 /** The answer that carries events. It begins at once, so that a reader knows that it is listening. */
-export const respond = <E>(events: Stream.Stream<string, E>, { broken, lost, what }: ServerSentOptions) =>
+export const respond = <E>(
+  events: Stream.Stream<string, E>,
+  { accessLost = usualAccessLost, broken, lost, what }: ServerSentOptions
+) =>
   HttpServerResponse.stream(
     Stream.make(`: ${what}\n\n`).pipe(
       Stream.concat(
         events.pipe(
           Stream.catchCause((cause) =>
-            Stream.fromEffect(Effect.as(Effect.logError(`${what} broke off`, cause), write("error", broken)))
+            Stream.fromEffect(Effect.as(Effect.logError(`${what} broke off`, cause), broken))
           ),
           Stream.merge(Stream.fromEffect(Effect.as(lost, accessLost)), { haltStrategy: "either" })
         )

@@ -1,8 +1,10 @@
 /** What the server is told by its environment; each wrong value stops the start with a sentence that names it. */
+import { usualTimes as usualAppTimes } from "@castellan/domain/app/AppTimes.ts"
 import { usualTimes } from "@castellan/domain/session/decide.ts"
 import { Config, Duration, Effect, Option, Redacted, Schema } from "effect"
 import * as Castellan from "./Castellan.ts"
 import * as Limits from "./Limits.ts"
+import * as PreviewHost from "./PreviewHost.ts"
 
 /** A setting can't be used; the message says which, what it was, and what it may be. */
 export class SettingRefused extends Schema.TaggedError<SettingRefused>()("SettingRefused", {
@@ -82,6 +84,19 @@ const webUrl = (name: string) =>
       : Effect.succeed(value)
   )
 
+const previewUrl = Effect.flatMap(text("CASTELLAN_PREVIEW_URL"), (value) => {
+  if (Option.isNone(value)) return Effect.succeed(undefined)
+  const url = isWebUrl(value.value) ? new URL(value.value.trim()) : undefined
+  if (url !== undefined && (url.username !== "" || url.password !== "")) {
+    return refuse("CASTELLAN_PREVIEW_URL must not have a user or a password in it")
+  }
+  return url !== undefined && `${url.pathname}${url.search}${url.hash}` === "/" && PreviewHost.isBase(url)
+    ? Effect.succeed(url)
+    : refuse(
+        `CASTELLAN_PREVIEW_URL is "${value.value}"; it must be an http or https URL of a host name and nothing more`
+      )
+})
+
 const tokens = Effect.gen(function* () {
   const issuer = yield* webUrl("CASTELLAN_JWT_ISSUER")
   const audience = yield* text("CASTELLAN_JWT_AUDIENCE")
@@ -111,6 +126,9 @@ const repositories = Effect.map(Effect.all([text("GITHUB_TOKEN"), text("GITHUB_O
 /** Seconds after which a session that nobody uses is put to sleep. */
 const defaultIdleSeconds = Duration.toSeconds(usualTimes.idle)
 
+/** Seconds after which a web app that nobody uses is stopped. */
+const defaultAppIdleSeconds = Duration.toSeconds(usualAppTimes.idle)
+
 /** Every setting of the server itself; its adapters read their own. */
 export const settings = Effect.all({
   port: wholeNumber("PORT", [0, 65535], 3000),
@@ -124,11 +142,13 @@ export const settings = Effect.all({
   provider: oneOf("CASTELLAN_PROVIDER", ["local"], "local"),
   repositories,
   tokens,
+  previewUrl,
   requestsPerMinute: wholeNumber("CASTELLAN_REQUESTS_PER_MINUTE", [1, 1_000_000], Limits.defaultLimits.requests),
   createsPerMinute: wholeNumber("CASTELLAN_CREATES_PER_MINUTE", [1, 1_000_000], Limits.defaultLimits.creates),
   liveSandboxes: wholeNumber("CASTELLAN_LIVE_SANDBOXES", [1, 1_000_000], Castellan.defaultLiveAtMost),
   keepStoppedHours: wholeNumber("CASTELLAN_KEEP_STOPPED_HOURS", [1, 24 * 365], Castellan.defaultKeepStoppedHours),
   sessionIdleSeconds: wholeNumber("CASTELLAN_SESSION_IDLE_SECONDS", [10, 24 * 60 * 60], defaultIdleSeconds),
+  appIdleSeconds: wholeNumber("CASTELLAN_APP_IDLE_SECONDS", [60, 24 * 60 * 60], defaultAppIdleSeconds),
   repoAccess: oneOf("CASTELLAN_REPO_ACCESS", ["owner", "own"], "owner"),
   access: oneOf("CASTELLAN_ORG_ACCESS", ["peers", "admins"], "peers"),
   agent

@@ -65,6 +65,8 @@ export const describe = (error: HttpApiError.HttpApiSchemaError): ErrorBody => {
   }))
   const [first] = all
   const missing = all.filter(({ says }) => says === required).map(({ field }) => field)
+  // What begins with a capital letter is a whole sentence.
+  if (first !== undefined && /^[A-Z]/.test(first.says)) return errorBody("invalid_request", first.says)
   const subject = first === undefined || first.field === "" ? "Request body" : first.field
   const more = missing.length === 0 ? {} : { missing_fields: [...new Set(missing)] }
   return errorBody("invalid_request", `${subject} ${first?.says ?? "is not valid"}`, more)

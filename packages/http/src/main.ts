@@ -13,10 +13,11 @@ import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Cause, Console, Duration, Effect, Layer, Option, Redacted } from "effect"
 import { HttpServer } from "effect/http"
-import { createServer } from "node:http"
 import { flushCompileCache } from "node:module"
 import { join, resolve } from "node:path"
 import * as Castellan from "./Castellan.ts"
+import * as Preview from "./Preview.ts"
+import { PreviewServer } from "./PreviewServer.ts"
 import * as Secret from "./Secret.ts"
 import * as Server from "./Server.ts"
 import { SettingRefused, settings } from "./Settings.ts"
@@ -43,12 +44,14 @@ const serve = Effect.gen(function* () {
     access,
     adminKey,
     agent,
+    appIdleSeconds,
     createsPerMinute,
     dataDirectory: given,
     host,
     keepStoppedHours,
     liveSandboxes,
     port,
+    previewUrl,
     repoAccess,
     repositories,
     requestsPerMinute,
@@ -76,16 +79,24 @@ const serve = Effect.gen(function* () {
     liveAtMost: liveSandboxes,
     keepStopped: Duration.hours(keepStoppedHours),
     sessionTimes: { idle: Duration.seconds(sessionIdleSeconds) },
+    appTimes: { idle: Duration.seconds(appIdleSeconds) },
     repoAccess,
     ...(tokens === undefined ? {} : { tokens })
   }
   const services = yield* Layer.build(Castellan.layer(options).pipe(Layer.provideMerge(ports)))
   const app = yield* Effect.provide(
-    Server.make({ secret, limits: { requests: requestsPerMinute, creates: createsPerMinute } }),
+    Server.make({
+      secret,
+      limits: { requests: requestsPerMinute, creates: createsPerMinute },
+      ...(previewUrl === undefined ? {} : { previews: previewUrl })
+    }),
     services
   )
+  const previews = yield* Effect.provide(Preview.make({ base: previewUrl }), services)
   const listening = HttpServer.serve(Effect.provide(app, services)).pipe(
-    Layer.provideMerge(NodeHttpServer.layer(createServer, { host, port, gracefulShutdownTimeout: "2 seconds" }))
+    Layer.provideMerge(
+      NodeHttpServer.layer(() => new PreviewServer(previews), { host, port, gracefulShutdownTimeout: "2 seconds" })
+    )
   )
   const server = yield* Layer.build(listening).pipe(
     Effect.catchTag("ServeError", ({ cause }) => new SettingRefused({ message: whyNotListening(host, port, cause) }))

@@ -61,3 +61,46 @@ describe("The settings of who may do what", () => {
     })
   )
 })
+
+describe("The setting of where previews are", () => {
+  it.effect("is not needed, and an empty one counts as none", () =>
+    Effect.gen(function* () {
+      for (const environment of [{}, { CASTELLAN_PREVIEW_URL: " " }]) {
+        assert.isUndefined((yield* reading(environment)).previewUrl)
+      }
+    })
+  )
+
+  it.effect("names a host, and may name a port", () =>
+    Effect.gen(function* () {
+      for (const [given, read] of [
+        ["https://preview.example.com", "https://preview.example.com/"],
+        [" http://Preview.example.com:8080/ ", "http://preview.example.com:8080/"],
+        ["http://localhost:3000", "http://localhost:3000/"]
+      ] as const) {
+        assert.strictEqual((yield* reading({ CASTELLAN_PREVIEW_URL: given })).previewUrl?.href, read)
+      }
+    })
+  )
+
+  it.effect("is refused by name where apps can't have hosts below it", () =>
+    Effect.gen(function* () {
+      for (const given of [
+        "preview.example.com",
+        "ftp://preview.example.com",
+        "https://preview.example.com/apps",
+        "https://preview.example.com/?a=b",
+        "https://preview.example.com/#a",
+        "http://127.0.0.1:3000",
+        "http://[::1]:3000"
+      ]) {
+        assert.strictEqual(
+          yield* refusal({ CASTELLAN_PREVIEW_URL: given }),
+          `CASTELLAN_PREVIEW_URL is "${given}"; it must be an http or https URL of a host name and nothing more`
+        )
+      }
+      const withPassword = yield* refusal({ CASTELLAN_PREVIEW_URL: "https://user:hunter2@preview.example.com" })
+      assert.strictEqual(withPassword, "CASTELLAN_PREVIEW_URL must not have a user or a password in it")
+    })
+  )
+})

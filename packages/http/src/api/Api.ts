@@ -3,6 +3,7 @@ import { AccountsApi } from "./Accounts.ts"
 import { AccountSandboxesApi } from "./AccountSandboxes.ts"
 import { ApiKeysApi } from "./ApiKeys.ts"
 import { AdminsApi } from "./Admins.ts"
+import { AppsApi } from "./Apps.ts"
 import { complete } from "./document.ts"
 import { HeldSandboxesApi } from "./HeldSandboxes.ts"
 import { OrganizationsApi } from "./Organizations.ts"
@@ -24,6 +25,7 @@ export class Api extends HttpApi.make("castellan")
   .add(TaskRunsApi)
   .add(SessionsApi)
   .add(SessionSandboxApi)
+  .add(AppsApi)
   .add(EventsApi)
   // All issues of a request are looked for, so that an answer can name every field that is missing.
   .annotate(HttpApi.ParseOptions, { errors: "all" })

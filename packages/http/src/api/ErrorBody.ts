@@ -8,6 +8,8 @@ export const ErrorBody = Schema.Struct({
   error: Schema.String,
   /** The same for a program. */
   code: Schema.String,
+  /** What a program said that the caller asked to run, cut and cleaned. */
+  detail: Schema.optionalKey(Schema.String),
   /** The required fields a request lacks. */
   missing_fields: Schema.optionalKey(Schema.Array(Schema.String)),
   /** How long to wait before asking again is worth it, in milliseconds. */
@@ -18,5 +20,5 @@ export type ErrorBody = typeof ErrorBody.Type
 export const errorBody = (
   code: string,
   error: string,
-  more: Pick<ErrorBody, "missing_fields" | "retryAfterMs"> = {}
+  more: Pick<ErrorBody, "detail" | "missing_fields" | "retryAfterMs"> = {}
 ): ErrorBody => ({ status: "error", success: false, error, code, ...more })

@@ -1,6 +1,7 @@
 import { LifecycleState, type Session } from "@castellan/domain/session/Session.ts"
 import { type DateTime, Duration, Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "effect/http-api"
+import { AppStatus } from "./Apps.ts"
 import { Authenticated } from "./Authenticated.ts"
 import { absent, milliseconds, Text } from "./Fields.ts"
 import { Idempotent } from "./Idempotent.ts"
@@ -65,16 +66,25 @@ export class SessionSandboxApi extends HttpApiGroup.make("sessionSandbox")
       .middleware(Idempotent)
       .annotate(OpenApi.Summary, "Open a session: its sandbox, running, with its repository"),
     HttpApiEndpoint.get("status", "/status", {
-      query: ofSession,
-      success: Schema.Struct({
-        status: Schema.Literals(["active", "no_sandbox"]),
-        /** Whether there are files that the next open brings back. */
-        hasSnapshot: Schema.Boolean,
-        lifecycleVersion: Schema.Int,
-        lifecycle: LifecycleBody
-      }),
-      error: sessionErrors
-    }).annotate(OpenApi.Summary, "What is known of a session's sandbox; asks and wakes nobody"),
+      query: { sessionId: Schema.optionalKey(Text), sandboxId: Schema.optionalKey(Schema.String) },
+      success: Schema.Union([
+        Schema.Struct({
+          status: Schema.Literals(["active", "no_sandbox"]),
+          /** Whether there are files that the next open brings back. */
+          hasSnapshot: Schema.Boolean,
+          lifecycleVersion: Schema.Int,
+          lifecycle: LifecycleBody
+        }),
+        AppStatus
+      ]),
+      error: [...sessionErrors, Statuses.AppNotFound, Statuses.AppStatusUnknown]
+    }).annotateMerge(
+      OpenApi.annotations({
+        summary: "What is known of a session's sandbox, or of a web app's",
+        description:
+          "With `sessionId`, of that session's; asks nobody. Without, of the web app that `sandboxId` names, or of the active one. Wakes nothing."
+      })
+    ),
     HttpApiEndpoint.get("reconnect", "/reconnect", {
       query: ofSession,
       success: Schema.Struct({

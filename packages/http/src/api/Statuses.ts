@@ -1,5 +1,7 @@
 /** What each failure is on the wire: the only place that knows both the domain's errors and HTTP's statuses. */
 import { AccountHidden } from "@castellan/domain/identity/AccountScope.ts"
+import { FilesNotListed, PackagesNotInstalled } from "@castellan/domain/app/AppProjects.ts"
+import { AppNotCreated, AppNotFound } from "@castellan/domain/app/AppSandboxes.ts"
 import { ApiKeyNotFound, KeyRefused } from "@castellan/domain/identity/ApiKeys.ts"
 import {
   AccountUnknown,
@@ -30,6 +32,7 @@ import {
 } from "@castellan/domain/session/Sessions.ts"
 import { SessionNotProvisioned } from "@castellan/domain/session/SessionSandboxes.ts"
 import { TaskRunNotFound } from "@castellan/domain/task/TaskRuns.ts"
+import { Withheld } from "@castellan/domain/Withheld.ts"
 import { Schema, SchemaGetter } from "effect"
 import { HttpApiSchema } from "effect/http-api"
 import { ErrorBody, errorBody } from "./ErrorBody.ts"
@@ -60,6 +63,12 @@ export class RateLimited extends Schema.TaggedError<RateLimited>()("RateLimited"
 
 /** The body is longer than this endpoint takes, in bytes. */
 export class BodyTooLarge extends Schema.TaggedError<BodyTooLarge>()("BodyTooLarge", { limit: Schema.Int }) {}
+
+/** The provider could not be asked how an app is. */
+export class AppStatusUnknown extends Schema.TaggedError<AppStatusUnknown>()("AppStatusUnknown", { cause: Withheld }) {}
+
+/** The provider did not end an app; that it is to end is written down, and it is tried again. */
+export class AppNotTerminated extends Schema.TaggedError<AppNotTerminated>()("AppNotTerminated", { cause: Withheld }) {}
 
 /** How long to wait where only somebody's stopping a sandbox helps, in milliseconds. */
 const quotaRetryMs = 60_000
@@ -152,6 +161,20 @@ export const Statuses = {
   ),
   SandboxUnavailable: onWire(SandboxUnavailable, 502, ({ retryable }) =>
     errorBody("provider_unavailable", "The sandbox provider could not be reached", retryAfterMs(retryable))
+  ),
+  AppNotFound: onWire(AppNotFound, 404, () => errorBody("sandbox_not_found", "No active sandbox found")),
+  AppNotCreated: onWire(AppNotCreated, 500, ({ retryAfterMs }) =>
+    errorBody("sandbox_not_created", "Failed to create sandbox", retryAfterMs === null ? {} : { retryAfterMs })
+  ),
+  AppStatusUnknown: onWire(AppStatusUnknown, 500, () =>
+    errorBody("provider_unavailable", "Failed to retrieve sandbox status", { retryAfterMs: 1000 })
+  ),
+  AppNotTerminated: onWire(AppNotTerminated, 500, () =>
+    errorBody("provider_unavailable", "Failed to terminate sandbox", { retryAfterMs: 1000 })
+  ),
+  FilesNotListed: onWire(FilesNotListed, 500, () => errorBody("files_not_listed", "Failed to retrieve file list")),
+  PackagesNotInstalled: onWire(PackagesNotInstalled, 500, ({ reason }) =>
+    errorBody("packages_not_installed", "Failed to install packages", { detail: reason })
   ),
   IdempotencyKeyReused: onWire(IdempotencyKeyReused, 422, () =>
     errorBody("idempotency_key_reused", "The idempotency key was used for another request")

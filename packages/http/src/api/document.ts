@@ -21,6 +21,7 @@ const creates = new Set([
   "sessions.create",
   "sessions.run",
   "sessionSandbox.open",
+  "apps.create",
   "keys.issue",
   "accounts.create",
   "organizations.create",

@@ -59,7 +59,7 @@ const refusal = Effect.fnUntraced(function* (url: string, response: HttpClientRe
   return yield* new ApiRefused({
     status: response.status,
     code: error.code ?? "",
-    say: error.error,
+    say: error.detail === undefined ? error.error : `${error.error}: ${error.detail}`,
     requestId: response.headers["x-request-id"],
     retryAfter: error.retryAfterMs ?? (Number.isNaN(seconds) ? undefined : seconds * 1000),
     body

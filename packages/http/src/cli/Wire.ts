@@ -5,6 +5,7 @@ import type { AccountsApi } from "../api/Accounts.ts"
 import type { AccountSandboxesApi } from "../api/AccountSandboxes.ts"
 import type { AdminsApi } from "../api/Admins.ts"
 import type { ApiKeysApi } from "../api/ApiKeys.ts"
+import type { AppsApi } from "../api/Apps.ts"
 import type { HeldSandboxesApi } from "../api/HeldSandboxes.ts"
 import type { OrganizationsApi } from "../api/Organizations.ts"
 import type { SessionsApi } from "../api/Sessions.ts"
@@ -54,9 +55,16 @@ export type Sessions = AnswerOf<typeof SessionsApi, "list">
 export type OneSession = AnswerOf<typeof SessionsApi, "get">
 export type NewSession = AnswerOf<typeof SessionsApi, "create">
 export type OpenedSession = AnswerOf<typeof SessionSandboxApi, "open">
-export type SessionStatus = AnswerOf<typeof SessionSandboxApi, "status">
+export type SessionStatus = Extract<AnswerOf<typeof SessionSandboxApi, "status">, { readonly lifecycle: unknown }>
 export type Reconnected = AnswerOf<typeof SessionSandboxApi, "reconnect">
 export type ExtendedSession = AnswerOf<typeof SessionSandboxApi, "extend">
 export type AsleepSession = AnswerOf<typeof SessionSandboxApi, "hibernate">
+
+export type AppStatus = Exclude<AnswerOf<typeof SessionSandboxApi, "status">, { readonly lifecycle: unknown }>
+export type NewApp = AnswerOf<typeof AppsApi, "create">
+export type AppFiles = AnswerOf<typeof AppsApi, "files">
+export type AppDiagnosis = AnswerOf<typeof AppsApi, "diagnose">
+export type InstalledPackages = AnswerOf<typeof AppsApi, "install">
+export type EndedApps = AnswerOf<typeof AppsApi, "kill">
 
 export type { EventBody } from "../api/Events.ts"

@@ -1,3 +1,4 @@
+import { AppSandboxes } from "@castellan/domain/app/AppSandboxes.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { remaining } from "@castellan/domain/sandbox/Sandbox.ts"
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
@@ -9,6 +10,7 @@ import { RequestNonce } from "../api/Idempotent.ts"
 import { presentLifecycle } from "../api/SessionSandbox.ts"
 import { Limits } from "../Limits.ts"
 import { RequestArrival } from "../RequestArrival.ts"
+import { statusOf } from "./Apps.ts"
 import { repoUrlChecked, sessionId } from "./Sessions.ts"
 
 const success = true as const
@@ -18,6 +20,7 @@ export const SessionSandboxHandlers = HttpApiBuilder.group(
   "sessionSandbox",
   Effect.fn(function* (handlers) {
     const sessions = yield* Sessions
+    const apps = yield* AppSandboxes
     const limits = yield* Limits
     const checkRepoUrl = yield* repoUrlChecked
     const { name: mode } = (yield* SandboxProvider).supports
@@ -40,6 +43,7 @@ export const SessionSandboxHandlers = HttpApiBuilder.group(
         }
       }),
       status: Effect.fnUntraced(function* ({ query }) {
+        if (query.sessionId === undefined) return yield* statusOf(apps, query.sandboxId)
         const session = yield* sessions.get(yield* AccountScope.own, yield* sessionId(query.sessionId))
         const now = yield* DateTime.now
         return {

@@ -39,7 +39,7 @@ export interface Anonymous {
 }
 
 /** What an error's body may have. */
-const errorFields = ["status", "success", "error", "code", "missing_fields", "retryAfterMs"]
+const errorFields = ["status", "success", "error", "code", "detail", "missing_fields", "retryAfterMs"]
 
 /** What no error's body may say. */
 const insides = /node_modules|\.ts\b|\bat .+:\d+|\/(home|work|tmp|var|usr)\/|Error:/
@@ -57,7 +57,8 @@ export const unknownThings = (): Things & { readonly account: string } => ({
   run: `run_${random20()}`,
   liveRun: `run_${random20()}`,
   apiKey: `key_${random20()}`,
-  snapshot: `snap_${random20()}`
+  snapshot: `snap_${random20()}`,
+  app: `app-${random20()}`
 })
 
 /** An answer without what is every answer's own. */
@@ -172,11 +173,12 @@ const make = Effect.gen(function* () {
     const { id: session } = (yield* ask(by.key, "POST", "/api/sessions", { repoUrl: sharedRepo.url })).session
     yield* ask(by.key, "POST", "/api/sandbox", { repoUrl: sharedRepo.url, sessionId: session })
     const { id: apiKey, key } = yield* ask(by.key, "POST", "/api/keys", { account_id: account, name: "a key" })
+    const { sandboxId: app } = yield* ask(by.key, "POST", "/api/sandbox/create")
     const newcomer = (yield* join()).id
     yield* until(by, account, run, "COMPLETED")
     yield* until(by, account, liveRun, "EXECUTING")
-    for (const secret of [sandbox, session, run, liveRun, snapshot, apiKey, key]) hidden.add(secret)
-    const things: Things = { sandbox, session, run, liveRun, snapshot, apiKey, organization, newcomer }
+    for (const secret of [sandbox, session, run, liveRun, snapshot, app, apiKey, key]) hidden.add(secret)
+    const things: Things = { sandbox, session, run, liveRun, snapshot, app, apiKey, organization, newcomer }
     return things
   })
 
@@ -201,6 +203,8 @@ const make = Effect.gen(function* () {
         yield* ask(key, "GET", `/api/keys?account_id=${account}`),
         yield* ask(key, "GET", `/api/sandboxes/${sandbox}/files?recursive=1&account_id=${account}`),
         yield* ask(key, "GET", `/api/sessions/${session}`),
+        yield* ask(key, "GET", "/api/sandbox/status"),
+        yield* ask(key, "GET", "/api/sandbox/files?contents=1"),
         yield* ask(key, "GET", "/api/sessions?limit=100"),
         yield* events.read(AccountScope.ofOwner({ account: AccountId.make(account) }), null, 10_000)
       )

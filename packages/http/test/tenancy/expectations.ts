@@ -28,7 +28,8 @@ export const targets = ["victim", "organization"] as const
 export type Target = (typeof targets)[number]
 
 /** What has an id that a request can name. */
-export type Thing = "sandbox" | "session" | "run" | "liveRun" | "apiKey" | "snapshot" | "organization" | "newcomer"
+export type Thing =
+  "sandbox" | "session" | "run" | "liveRun" | "apiKey" | "snapshot" | "app" | "organization" | "newcomer"
 
 /** An answer to who may not. */
 export interface Refusal {
@@ -55,6 +56,7 @@ const runNotFound = refusal(404, "task_run_not_found", "Task run not found")
 const keyNotFound = refusal(404, "api_key_not_found", "API key not found")
 const snapshotNotFound = refusal(404, "snapshot_not_found", "Snapshot not found")
 const sessionNotFound = refusal(404, "session_not_found", "Session not found")
+const appNotFound = refusal(404, "sandbox_not_found", "No active sandbox found")
 const organizationDenied = refusal(403, "access_denied", "Access denied to specified organization_id")
 /** The rest of a list's answer is the caller's own. */
 const emptyList: Refusal = { status: 200, body: { status: "success", sandboxes: [] } }
@@ -94,6 +96,9 @@ const itself: Rule = {
 
 /** Its account's, whoever else may act for that. */
 const holder: Rule = { lets: () => ["victim"], tells: () => forbidden }
+
+/** Its account's alone; to others there is no such app. */
+const builder: Rule = { lets: () => ["victim"], tells: () => appNotFound }
 
 /** Members alone: a session is never for another account. */
 const workers: Rule = { lets: () => ["victim", "owner", "admin", "member"], tells: () => organizationDenied }
@@ -144,6 +149,8 @@ export const sharedRepo = {
 }
 
 const sandbox = { who: peers, names: { sandboxId: "sandbox" }, hides: sandboxNotFound } as const
+
+const app = { who: builder, names: { sandboxId: "app" } } as const
 
 const session = { who: holder, names: { id: "session" }, unknown: sessionNotFound } as const
 const sessionSandbox = { ...session, names: { sessionId: "session" } } as const
@@ -204,6 +211,14 @@ export const expectations: Readonly<Record<string, Expectation>> = {
   "sessionSandbox.activity": sessionSandbox,
   "sessionSandbox.extend": { ...sessionSandbox, body: { ms: 1000 } },
   "sessionSandbox.hibernate": { ...sessionSandbox, ends: true },
+
+  "apps.create": { who: anyAccount, ends: true },
+  "apps.files": app,
+  "apps.diagnose": app,
+  "apps.install": { ...app, body: { packages: ["left-pad"] } },
+  "apps.apply": { ...app, body: { files: [{ path: "src/a.ts", content: "" }] } },
+  // What is not there, or not the caller's, has ended already.
+  "apps.kill": { who: anyAccount, names: { sandboxId: "app" }, ends: true },
 
   "events.follow": { who: peers, endless: true }
 }

@@ -234,9 +234,9 @@ const sweep = (policy: AccessPolicy) => (it: Vitest.MethodsNonLive<Cast>) => {
 
   it.effect("is done for who may ask it", () =>
     Effect.gen(function* () {
-      const { accounts, anonymous, as, inviteAgain, send, things: all, thingsOf } = yield* Cast
+      const { accounts, anonymous, as, inviteAgain, send, thingsOf } = yield* Cast
       for (const target of targets) {
-        let things = all[target]
+        let things = yield* thingsOf(accounts[target])
         for (const operation of operations.filter((operation) => targetsOf(operation).includes(target))) {
           const { expected, id } = operation
           for (const caller of expected.who.lets(policy, target)) {

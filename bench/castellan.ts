@@ -1,0 +1,42 @@
+/** The whole of Castellan as a benchmark has it: a database of its own, and the ports that it is to be measured over. */
+import * as LocalRepos from "@castellan/adapters/git-local/LocalRepos.ts"
+import * as LocalSandbox from "@castellan/adapters/local/LocalSandbox.ts"
+import * as Db from "@castellan/adapters/postgres/Db.ts"
+import * as Stores from "@castellan/adapters/postgres/stores.ts"
+import * as PgBossTaskRunner from "@castellan/adapters/tasks/PgBossTaskRunner.ts"
+import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
+import * as Castellan from "@castellan/http/Castellan.ts"
+import * as MemoryRepoHost from "@castellan/testkit/fakes/MemoryRepoHost.ts"
+import * as MemorySandbox from "@castellan/testkit/fakes/MemorySandbox.ts"
+import * as given from "@castellan/testkit/given.ts"
+import { Effect, Layer, Redacted } from "effect"
+import { join } from "node:path"
+
+export const timed = <A, E, R>(times: Array<number>, effect: Effect.Effect<A, E, R>) =>
+  Effect.suspend(() => {
+    const start = performance.now()
+    return Effect.tap(effect, () => Effect.sync(() => times.push(performance.now() - start)))
+  })
+
+const stores = (directory: string) =>
+  Layer.merge(Stores.layer, PgBossTaskRunner.layer).pipe(
+    Layer.provideMerge(Db.layerConfig({ dataDirectory: directory }))
+  )
+
+const secret = Redacted.make(new Uint8Array(32).fill(1))
+
+export const onTheControlPlane = (directory: string) =>
+  Castellan.layer({ secret }).pipe(
+    Layer.provideMerge(Layer.mergeAll(MemorySandbox.layer, MemoryRepoHost.layer)),
+    Layer.provideMerge(stores(directory))
+  )
+
+export const onThisMachine = (directory: string) =>
+  Castellan.layer({ secret }).pipe(
+    Layer.provideMerge(LocalSandbox.layer({ directory: join(directory, "local") })),
+    Layer.provideMerge(LocalRepos.layer({ directory: join(directory, "repositories") })),
+    Layer.provideMerge(stores(directory))
+  )
+
+/** The scope of a new account. */
+export const somebody = Effect.map(given.account(), ({ id }) => AccountScope.ofOwner({ account: id }))

@@ -1,0 +1,95 @@
+import { AppProjects } from "@castellan/domain/app/AppProjects.ts"
+import { AppSandboxes } from "@castellan/domain/app/AppSandboxes.ts"
+import type { AppSandbox } from "@castellan/domain/app/AppSandbox.ts"
+import { atOnce, PackageName } from "@castellan/domain/app/PackageName.ts"
+import { Access } from "@castellan/domain/identity/Access.ts"
+import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
+import { CurrentActor } from "@castellan/domain/identity/CurrentActor.ts"
+import { Effect, Option, Schema } from "effect"
+import { HttpServerRequest } from "effect/http"
+import { HttpApiBuilder } from "effect/http-api"
+import { Api } from "../api/Api.ts"
+import { RequestNonce } from "../api/Idempotent.ts"
+import { AppNotTerminated, AppStatusUnknown, RequestRefused } from "../api/Statuses.ts"
+import * as ApplyStream from "../ApplyStream.ts"
+import { Limits } from "../Limits.ts"
+import { PreviewBase } from "../PreviewBase.ts"
+import { urlOf } from "../PreviewHost.ts"
+
+const success = true as const
+
+const isPackageName = Schema.is(PackageName)
+
+/** The app that is named; none where the active one is meant. */
+const named = (sandboxId: string | null | undefined) =>
+  Option.filter(Option.fromNullishOr(sandboxId), (id) => id !== "")
+
+/** The packages that are asked for, each once. */
+const packagesIn = Effect.fnUntraced(function* (given: ReadonlyArray<string>) {
+  const packages = [...new Set(given)]
+  if (packages.length > atOnce) return yield* new RequestRefused({ say: `At most ${atOnce} packages at once` })
+  return packages.every(isPackageName) ? packages : yield* new RequestRefused({ say: "Invalid package name" })
+})
+
+/** Which app it is, and where a browser sees it: at the address the request came to, unless one is configured. */
+export const whereOf = Effect.fnUntraced(function* ({ name, port }: AppSandbox) {
+  const { headers } = yield* HttpServerRequest.HttpServerRequest
+  return { success, sandboxId: name, url: urlOf(yield* PreviewBase, headers["host"], name, port) }
+})
+
+/** What is known of an app of the caller's; for `GET /api/sandbox/status`, which sessions share. */
+export const statusOf = Effect.fnUntraced(function* (apps: AppSandboxes["Service"], sandboxId: string | undefined) {
+  const app = yield* apps.find(yield* AccountScope.own, named(sandboxId))
+  const isAlive = yield* Effect.mapError(apps.isAlive(app), (cause) => new AppStatusUnknown({ cause }))
+  return { ...(yield* whereOf(app)), isAlive }
+})
+
+export const AppsHandlers = HttpApiBuilder.group(
+  Api,
+  "apps",
+  Effect.fn(function* (handlers) {
+    const apps = yield* AppSandboxes
+    const projects = yield* AppProjects
+    const limits = yield* Limits
+    const { untilLost } = yield* Access
+
+    const meant = Effect.fnUntraced(function* (sandboxId: string | null | undefined) {
+      return yield* apps.find(yield* AccountScope.own, named(sandboxId))
+    })
+
+    return handlers.handleAll({
+      create: Effect.fnUntraced(function* () {
+        const scope = yield* AccountScope.own
+        yield* limits.create(scope)
+        return yield* whereOf(yield* apps.create(scope, yield* RequestNonce))
+      }),
+      files: Effect.fnUntraced(function* ({ query: { contents = "0", sandboxId } }) {
+        const app = yield* meant(sandboxId)
+        const listed = yield* projects.files(app, { contents: contents === "1" || contents === "true" })
+        return { success, ...listed }
+      }),
+      diagnose: Effect.fnUntraced(function* ({ payload }) {
+        return yield* projects.diagnose(yield* meant(payload.sandboxId))
+      }),
+      kill: Effect.fnUntraced(function* ({ payload }) {
+        const scope = yield* AccountScope.own
+        yield* apps
+          .end(scope, named(payload.sandboxId))
+          .pipe(Effect.mapError((cause) => new AppNotTerminated({ cause })))
+        return { success }
+      }),
+      install: Effect.fnUntraced(function* ({ payload }) {
+        if (!payload.packages?.length) return yield* new RequestRefused({ say: "Packages array is required" })
+        const packages = yield* packagesIn(payload.packages)
+        const versions = yield* projects.install(yield* meant(payload.sandboxId), packages)
+        return { success, installedPackages: Object.keys(versions), versions }
+      }),
+      apply: Effect.fnUntraced(function* ({ payload: { files, packages, sandboxId } }) {
+        const change = { files, packages: yield* packagesIn(packages ?? []) }
+        const events = projects.apply(yield* meant(sandboxId), change)
+        const scope = yield* AccountScope.own
+        return ApplyStream.respond(events, Effect.provideService(untilLost(scope), CurrentActor, yield* CurrentActor))
+      })
+    })
+  })
+)
