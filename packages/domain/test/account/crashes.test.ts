@@ -14,6 +14,7 @@ import { TaskRuns } from "@castellan/domain/task/TaskRuns.ts"
 import { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
 import { MemoryRepos } from "@castellan/testkit/fakes/MemoryRepoHost.ts"
 import { MemorySandboxes } from "@castellan/testkit/fakes/MemorySandbox.ts"
+import { atEachCall } from "@castellan/testkit/atEachCall.ts"
 import * as Faults from "@castellan/testkit/Faults.ts"
 import * as given from "@castellan/testkit/given.ts"
 import * as World from "@castellan/testkit/World.ts"
@@ -72,42 +73,6 @@ const aDayLater = Effect.gen(function* () {
   yield* (yield* AccountSandboxes).tidy
 })
 
-/**
- * Kills a life of the server before and after each call of each port that `doing` makes, then lets `later` find out
- * what is left. Gives the calls.
- */
-const atEachStep = Effect.fnUntraced(function* <P, A, E, E2>(options: {
-  readonly first: (scope: AccountScope) => Effect.Effect<P, unknown, Layer.Success<typeof life>>
-  readonly doing: (scope: AccountScope, prepared: P) => Effect.Effect<A, E, Layer.Success<typeof life>>
-  readonly later: (
-    scope: AccountScope,
-    when: string,
-    prepared: P
-  ) => Effect.Effect<void, E2, Layer.Success<typeof life | typeof world>>
-}) {
-  const steps: Array<string> = []
-  for (let call = 0; ; call++) {
-    let reached = false
-    for (const moment of ["before", "after"] as const) {
-      yield* Effect.gen(function* () {
-        const faults = yield* Faults.Faults
-        const scope = yield* given.scope
-        const prepared = yield* Effect.provide(options.first(scope), life)
-        const before = faults.calls.length
-        faults.crashAt(before + call, moment)
-        yield* Effect.exit(Effect.provide(options.doing(scope, prepared), life))
-        reached = faults.calls.length > before + call
-        const step = faults.calls[before + call]
-        if (reached && moment === "before") steps.push(step!)
-        faults.heal()
-        yield* TestClock.adjust("1 second")
-        yield* Effect.provide(options.later(scope, `killed ${moment} ${step}, call ${call}`, prepared), life)
-      }).pipe(Effect.provide(Layer.fresh(world)))
-    }
-    if (!reached) return steps
-  }
-})
-
 /** Every sandbox at the provider has a row, every row that says so has its sandbox, and nothing is on its way. */
 const rowsAndSandboxesAgree = Effect.fnUntraced(function* (scope: AccountScope, when: string) {
   const { rows } = yield* (yield* AccountSandboxes).list(scope, everything)
@@ -128,7 +93,9 @@ const rowsAndSandboxesAgree = Effect.fnUntraced(function* (scope: AccountScope, 
 describe("A setup that is killed", () => {
   it.effect("at any step and goes on later ends with one repository, one snapshot and no sandbox that runs", () =>
     Effect.gen(function* () {
-      const steps = yield* atEachStep({
+      const steps = yield* atEachCall({
+        world,
+        life,
         first: () => Effect.void,
         doing: setUp,
         later: Effect.fnUntraced(function* (scope, when) {
@@ -170,7 +137,9 @@ describe("A setup that is killed", () => {
 describe("Clearing an account, when it is killed", () => {
   it.effect("at any step and asked again leaves no sandbox, no snapshot and no repository", () =>
     Effect.gen(function* () {
-      const steps = yield* atEachStep({
+      const steps = yield* atEachCall({
+        world,
+        life,
         first: Effect.fnUntraced(function* (scope) {
           yield* setUp(scope)
           const { sandbox } = yield* (yield* AccountSandboxes).create(scope, nothing)
@@ -242,7 +211,9 @@ const nothingIsLeft = Effect.fnUntraced(function* (scope: AccountScope, when: st
 describe("Forking a sandbox, when it is killed", () => {
   it.effect("at any step leaves both sandboxes or one, each with its row, and no snapshot", () =>
     Effect.gen(function* () {
-      const steps = yield* atEachStep({
+      const steps = yield* atEachCall({
+        world,
+        life,
         first: (scope) =>
           Effect.flatMap(AccountSandboxes, (sandboxes) =>
             Effect.map(sandboxes.create(scope, nothing), ({ sandbox }) => sandbox.name)

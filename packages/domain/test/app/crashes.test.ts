@@ -5,8 +5,8 @@ import { BaseImages } from "@castellan/domain/sandbox/BaseImages.ts"
 import { BaseImageStore } from "@castellan/domain/sandbox/BaseImageStore.ts"
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { MemorySandboxes } from "@castellan/testkit/fakes/MemorySandbox.ts"
+import { atEachCall } from "@castellan/testkit/atEachCall.ts"
 import * as Faults from "@castellan/testkit/Faults.ts"
-import * as given from "@castellan/testkit/given.ts"
 import * as World from "@castellan/testkit/World.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, Layer, Logger, Option } from "effect"
@@ -53,33 +53,14 @@ const housekeeping = Effect.gen(function* () {
   yield* (yield* BaseImages).collect
 })
 
+type Living = Layer.Success<typeof life | typeof world>
+
 /** Kills a life of the server before and after each call that `doing` makes, and gives what was left to the next. */
-const atEachStep = Effect.fnUntraced(function* (
-  first: (scope: AccountScope) => Effect.Effect<unknown, unknown, AppSandboxes>,
-  doing: (scope: AccountScope) => Effect.Effect<unknown, unknown, AppSandboxes>,
-  later: (scope: AccountScope, when: string) => Effect.Effect<void, unknown, Layer.Success<typeof life | typeof world>>
-) {
-  const steps: Array<string> = []
-  for (let call = 0; ; call++) {
-    let reached = false
-    for (const moment of ["before", "after"] as const) {
-      yield* Effect.gen(function* () {
-        const faults = yield* Faults.Faults
-        const scope = yield* given.scope
-        yield* Effect.provide(inTime(first(scope)), life)
-        const before = faults.calls.length
-        faults.crashAt(before + call, moment)
-        yield* Effect.exit(Effect.provide(inTime(doing(scope)), life))
-        reached = faults.calls.length > before + call
-        const step = faults.calls[before + call]
-        if (reached && moment === "before") steps.push(step!)
-        faults.heal()
-        yield* Effect.provide(later(scope, `killed ${moment} ${step}, call ${call}`), life)
-      }).pipe(Effect.provide(Layer.fresh(world)))
-    }
-    if (!reached) return steps
-  }
-})
+const atEachStep = (
+  first: (scope: AccountScope) => Effect.Effect<unknown, unknown, Living>,
+  doing: (scope: AccountScope) => Effect.Effect<unknown, unknown, Living>,
+  later: (scope: AccountScope, when: string) => Effect.Effect<void, unknown, Living>
+) => atEachCall({ world, life, first: (scope) => inTime(first(scope)), doing: (scope) => inTime(doing(scope)), later })
 
 const names = Effect.map(MemorySandboxes, (memory) => memory.names().map(String))
 

@@ -17,8 +17,8 @@ import { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
 import { author } from "@castellan/testkit/fakes/MemoryAuthor.ts"
 import { MemoryRepos } from "@castellan/testkit/fakes/MemoryRepoHost.ts"
 import { MemorySandboxes } from "@castellan/testkit/fakes/MemorySandbox.ts"
+import { atEachCall } from "@castellan/testkit/atEachCall.ts"
 import * as Faults from "@castellan/testkit/Faults.ts"
-import * as given from "@castellan/testkit/given.ts"
 import * as World from "@castellan/testkit/World.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { DateTime, Duration, Effect, Fiber, Layer, Logger, Option, Stream } from "effect"
@@ -105,39 +105,18 @@ const textIn = (name: SandboxName, path: SandboxPath) =>
     )
   )
 
-/**
- * Kills a life of the server before and after each call of each port that `doing` makes, then lets `later` find out in
- * another what is left. Gives the calls.
- */
-const atEachStep = Effect.fnUntraced(function* <P, A, E, E1, E2>(options: {
+/** Kills a life of the server everywhere that `doing` takes it, once the repository is there. */
+const atEachStep = <P, E1, E2, E3>(options: {
   readonly first: (scope: AccountScope) => Effect.Effect<P, E1, Living>
-  readonly doing: (scope: AccountScope, prepared: P) => Effect.Effect<A, E, Living>
-  readonly later: (scope: AccountScope, when: string, prepared: P) => Effect.Effect<void, E2, Living>
-}) {
-  const steps: Array<string> = []
-  for (let call = 0; ; call++) {
-    let reached = false
-    for (const moment of ["before", "after"] as const) {
-      yield* Effect.gen(function* () {
-        const faults = yield* Faults.Faults
-        const scope = yield* given.scope
-        yield* publish
-        const prepared = yield* Effect.provide(options.first(scope), life)
-        const before = faults.calls.length
-        faults.crashAt(before + call, moment)
-        yield* Effect.exit(Effect.provide(options.doing(scope, prepared), life))
-        reached = faults.calls.length > before + call
-        const step = faults.calls[before + call]
-        if (reached && moment === "before") steps.push(step!)
-        faults.heal()
-        const when = `killed ${moment} ${step}, call ${call}`
-        yield* TestClock.adjust("1 second")
-        yield* Effect.provide(options.later(scope, when, prepared), life)
-      }).pipe(Effect.provide(Layer.fresh(world)))
-    }
-    if (!reached) return steps
-  }
-})
+  readonly doing: (scope: AccountScope, prepared: P) => Effect.Effect<unknown, E2, Living>
+  readonly later: (scope: AccountScope, when: string, prepared: P) => Effect.Effect<void, E3, Living>
+}) =>
+  atEachCall({
+    world,
+    life,
+    ...options,
+    first: (scope) => Effect.andThen(Effect.scoped(publish), options.first(scope))
+  })
 
 const isTransitional = (state: string | null) =>
   state === "provisioning" || state === "restoring" || state === "hibernating"
