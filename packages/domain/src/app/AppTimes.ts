@@ -18,7 +18,7 @@ export interface AppTimes {
 
 export const usualTimes: AppTimes = {
   idle: Duration.minutes(30),
-  lease: Duration.minutes(1),
+  lease: Duration.seconds(15),
   answerWithin: Duration.minutes(1),
   imageWithin: Duration.minutes(5),
   installWithin: Duration.minutes(3),

@@ -9,7 +9,7 @@ import { SandboxProvider, type SandboxUnavailable } from "./SandboxProvider.ts"
 import type { SnapshotId } from "./Snapshot.ts"
 
 /** How long a builder may be silent before another takes over. */
-const lease = Duration.minutes(2)
+const lease = Duration.seconds(30)
 
 /** How long a builder's sandbox lives at most. */
 const buildTime = Duration.minutes(20)

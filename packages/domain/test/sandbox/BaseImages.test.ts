@@ -73,16 +73,16 @@ describe("A base image", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("is built by the next one, two minutes after its builder fell silent, and that one's leftovers go", () =>
+  it.effect("is built by the next one, half a minute after its builder fell silent, and that one's leftovers go", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const builder = yield* Effect.forkChild(build(scope, never))
       yield* TestClock.adjust("10 seconds")
       yield* Fiber.interrupt(builder)
       assert.strictEqual((yield* MemorySandboxes).names().length, 1)
-      yield* TestClock.adjust("100 seconds")
+      yield* TestClock.adjust("25 seconds")
       assert.deepStrictEqual(yield* build(scope), Option.none())
-      yield* TestClock.adjust("10 seconds")
+      yield* TestClock.adjust("5 seconds")
       const made = yield* build(scope)
       assert.deepStrictEqual(yield* left, [[], Option.toArray(made)])
     }).pipe(Effect.provide(world))
