@@ -21,7 +21,7 @@ const freePort = () =>
     })
   })
 
-/** A new server, and what ends it and removes what it wrote. */
+/** A new server, what stops and starts it again, and what ends it and removes what it wrote. */
 export const start = async () => {
   const databaseDir = await mkdtemp(join(tmpdir(), "castellan-postgres-"))
   // As root the server runs as another user, who has to get in.
@@ -32,7 +32,7 @@ export const start = async () => {
     port,
     user: "postgres",
     password: "postgres",
-    persistent: false,
+    persistent: true,
     createPostgresUser: process.getuid?.() === 0,
     onLog: () => undefined,
     onError: () => undefined
@@ -43,7 +43,9 @@ export const start = async () => {
     await server.stop()
     await rm(databaseDir, { recursive: true, force: true })
   }
-  return { url: `postgres://postgres:postgres@127.0.0.1:${port}`, stop }
+  const pause = () => server.stop()
+  const resume = () => server.start()
+  return { url: `postgres://postgres:postgres@127.0.0.1:${port}`, stop, pause, resume }
 }
 
 export const setup = async (project: TestProject) => {

@@ -1,5 +1,6 @@
 /** What every answer has, whatever gave it: one form of error, a request id, CORS, and no word too many. */
 import { newNonce } from "@castellan/domain/newNonce.ts"
+import { StoreAway } from "@castellan/domain/StoreAway.ts"
 import { ByteSize, Cause, Clock, Effect } from "effect"
 import { SecureRandom } from "effect/crypto"
 import { HttpIncomingMessage, HttpServerError, HttpServerRequest, HttpServerResponse } from "effect/http"
@@ -56,6 +57,7 @@ const notFound = errorBody("not_found", "Not found")
 const notAllowed = errorBody("method_not_allowed", "Method not allowed")
 const unsupported = errorBody("unsupported_media_type", "Content-Type must be application/json")
 const unsupportedFile = errorBody("unsupported_media_type", "Content-Type must be application/octet-stream")
+const storeAway = errorBody("not_ready", "The store does not answer", { retryAfterMs: 1000 })
 const internal = errorBody("internal_error", "Internal server error")
 
 /** The request as handlers see it: an empty body is `{}`, and what is read is read once. */
@@ -87,6 +89,9 @@ const noRoute = (request: HttpServerRequest.HttpServerRequest) => {
 const explain = (request: HttpServerRequest.HttpServerRequest, cause: Cause.Cause<unknown>) => {
   const failure = Cause.squash(cause)
   if (isTooLarge(failure)) return Effect.succeed(tooLarge(limitOf(request)))
+  if (failure instanceof StoreAway) {
+    return Effect.as(Effect.logWarning("the store is away", cause), answer(503, storeAway))
+  }
   if (failure instanceof BodyNotJson) return Effect.succeed(answer(400, notJson))
   if (HttpApiError.HttpApiSchemaError.is(failure) && failure.kind !== "Body") {
     return Effect.succeed(answer(400, describe(failure)))

@@ -4,6 +4,8 @@ import { Config, Context, Effect, Layer, Option, Redacted, Schema } from "effect
 import { Kysely, PGliteDialect, PostgresDialect } from "kysely"
 import { join } from "node:path"
 import pg from "pg"
+import { StoreAway } from "@castellan/domain/StoreAway.ts"
+import { isAway } from "./Away.ts"
 import * as DirectoryLock from "./DirectoryLock.ts"
 import { migrate } from "./Migrations.ts"
 import type { Tables } from "./Tables.ts"
@@ -33,7 +35,10 @@ export interface Statement {
 }
 
 /** A statement as an effect. What it fails with nobody can act on: it is a defect, with its cause. */
-export const query = <A>(run: () => Promise<A>): Effect.Effect<A> => Effect.orDie(Effect.tryPromise(run))
+export const query = <A>(run: () => Promise<A>): Effect.Effect<A> =>
+  Effect.catch(Effect.tryPromise(run), (failure) =>
+    Effect.die(isAway(failure.cause) ? new StoreAway(failure.cause) : failure)
+  )
 
 const migrated = Effect.fnUntraced(function* (engine: Engine, kysely: Kysely<Tables>, describe: string) {
   yield* Effect.tryPromise({
@@ -93,6 +98,10 @@ const parse = (url: string) =>
       new DatabaseUnavailable({ message: "DATABASE_URL must be postgres://user:password@host:port/database" })
   })
 
+/** Milliseconds that a statement may take, and a transaction may be left alone: far more than any of ours needs. */
+const statementTime = 60_000
+const idleTransactionTime = 60_000
+
 /** A Postgres server, shared by as many servers of ours as like to. */
 export const layerPostgres = (options: {
   readonly url: Redacted.Redacted<string>
@@ -110,6 +119,14 @@ export const layerPostgres = (options: {
           const pool = new pg.Pool({ connectionString, max: options.connections ?? 10, connectionTimeoutMillis: 5000 })
           // A connection that breaks while nobody uses it is replaced at the next use.
           pool.on("error", () => undefined)
+          // Set once it is there, and not asked for with the connection: what stands between may not know of it.
+          pool.on("connect", (client) => {
+            const times = [
+              `statement_timeout = ${statementTime}`,
+              `idle_in_transaction_session_timeout = ${idleTransactionTime}`
+            ]
+            client.query(times.map((time) => `set ${time}`).join("; ")).catch(() => undefined)
+          })
           return pool
         }),
         (pool) => Effect.ignore(Effect.tryPromise(() => pool.end()))

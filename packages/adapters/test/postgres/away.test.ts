@@ -1,0 +1,54 @@
+import * as Stores from "@castellan/adapters/postgres/stores.ts"
+import * as Db from "@castellan/adapters/postgres/Db.ts"
+import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
+import { StoreAway } from "@castellan/domain/StoreAway.ts"
+import * as given from "@castellan/testkit/given.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { Cause, Effect, Exit, Layer, Option, Redacted } from "effect"
+import { sql } from "kysely"
+import * as EmbeddedPostgres from "../embeddedPostgres.ts"
+import * as databases from "./databases.ts"
+
+const server = Effect.acquireRelease(Effect.promise(EmbeddedPostgres.start), ({ stop }) => Effect.promise(stop))
+
+const isAway = (exit: Exit.Exit<unknown, unknown>) =>
+  Exit.isFailure(exit) && Cause.squash(exit.cause) instanceof StoreAway
+
+describe("A database", () => {
+  it.live("that goes away is said to be away, and is used again once it is back", () =>
+    Effect.gen(function* () {
+      const { pause, resume, url } = yield* server
+      const layer = Stores.layer.pipe(
+        Layer.provide(Db.layerPostgres({ url: Redacted.make(`${url}/postgres`), connections: 4 }))
+      )
+      yield* Effect.gen(function* () {
+        const store = yield* IdentityStore
+        const account = yield* given.account()
+        const look = Effect.exit(store.findAccount(account.id))
+        const many = Effect.all(
+          Array.from({ length: 12 }, () => look),
+          { concurrency: "unbounded" }
+        )
+        assert.isTrue((yield* many).every(Exit.isSuccess))
+        yield* Effect.promise(pause)
+        for (const exit of yield* many) assert.isTrue(isAway(exit), String(exit))
+        yield* Effect.promise(resume)
+        assert.deepStrictEqual(yield* look, Exit.succeed(Option.some(account)))
+      }).pipe(Effect.provide(layer))
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("gives up statements that take too long, and what is wrong with a statement is no absence", () =>
+    Effect.gen(function* () {
+      const { kysely } = yield* Db.Db
+      const asked = (statement: string) => Effect.exit(Db.query(() => sql.raw(statement).execute(kysely)))
+      const settings = yield* Db.query(() =>
+        sql<{ readonly statement_timeout: string }>`show statement_timeout`.execute(kysely)
+      )
+      assert.deepStrictEqual(settings.rows, [{ statement_timeout: "1min" }])
+      assert.isTrue(isAway(yield* asked("set local statement_timeout = 1; select pg_sleep(1)")))
+      const wrong = yield* asked("select nothing from nowhere")
+      assert.isTrue(Exit.isFailure(wrong) && !isAway(wrong))
+    }).pipe(Effect.provide(databases.postgres))
+  )
+})

@@ -1,0 +1,40 @@
+import { AccountStore } from "@castellan/domain/account/AccountStore.ts"
+import { StoreAway } from "@castellan/domain/StoreAway.ts"
+import { assert, it } from "@effect/vitest"
+import { Effect, Layer, Logger } from "effect"
+import { WebApi } from "./WebApi.ts"
+
+const away = Effect.die(new StoreAway(new Error("connect ECONNREFUSED 10.0.0.7:5432")))
+
+const world = Layer.fresh(
+  WebApi.over(
+    Layer.effect(
+      AccountStore,
+      Effect.map(AccountStore, (real) => ({ ...real, list: () => away, add: () => away }))
+    )
+  )
+).pipe(Layer.provideMerge(Logger.layer([])))
+
+it.effect("A request that finds the store away is told to come again, and not where the store is", () =>
+  Effect.gen(function* () {
+    const { ask, join } = yield* WebApi
+    const { key } = yield* join()
+    for (const method of ["GET", "POST"]) {
+      const { headers, json, status } = yield* ask(method, "/api/sandboxes", { key })
+      assert.deepStrictEqual(
+        [status, json, headers.get("retry-after")],
+        [
+          503,
+          {
+            status: "error",
+            success: false,
+            error: "The store does not answer",
+            code: "not_ready",
+            retryAfterMs: 1000
+          },
+          "1"
+        ]
+      )
+    }
+  }).pipe(Effect.provide(world))
+)
