@@ -140,13 +140,25 @@ export const layerPostgres = (options: {
     })
   )
 
+/** Connections to a Postgres server that can be asked for; servers share what it allows. */
+const connectionsAtMost = 500
+
+const connections = Effect.gen(function* () {
+  const given = Option.getOrElse(yield* Config.option(Config.String("DATABASE_CONNECTIONS")), () => "").trim()
+  if (given === "") return {}
+  const number = /^\d+$/.test(given) ? Number(given) : 0
+  if (number >= 1 && number <= connectionsAtMost) return { connections: number }
+  const message = `DATABASE_CONNECTIONS is "${given}"; it must be a whole number from 1 to ${connectionsAtMost}`
+  return yield* new DatabaseUnavailable({ message })
+})
+
 /** As the environment says: the server that DATABASE_URL names, or else a directory of its own in the data directory. */
 export const layerConfig = (options: { readonly dataDirectory: string }) =>
   Layer.unwrap(
     Effect.gen(function* () {
       const url = yield* Config.option(Config.Redacted("DATABASE_URL"))
       return Option.isSome(url) && Redacted.value(url.value) !== ""
-        ? layerPostgres({ url: url.value })
+        ? layerPostgres({ url: url.value, ...(yield* connections) })
         : layerPglite({ directory: join(options.dataDirectory, "postgres") })
     }).pipe(Effect.catchTag("ConfigError", () => new DatabaseUnavailable({ message: "DATABASE_URL can't be read" })))
   )

@@ -66,6 +66,18 @@ export const layer = Layer.effect(
           query(() => named(name).where("account_id", "=", scope.account).executeTakeFirst()),
           (row) => Option.map(Option.fromUndefinedOr(row), toSandbox)
         ),
+      countLive: (now) =>
+        Effect.map(
+          query(() =>
+            kysely
+              .selectFrom("account_sandboxes")
+              .select(({ fn }) => fn.countAll<string>().as("live"))
+              .where("status", "in", ["pending", "running", "stopping"])
+              .where((row) => row.or([row("expires_at", "is", null), row("expires_at", ">", toDate(now))]))
+              .executeTakeFirstOrThrow()
+          ),
+          ({ live }) => Number(live)
+        ),
       list: (scope, page) =>
         Effect.map(
           query(() =>
