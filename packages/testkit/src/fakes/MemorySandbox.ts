@@ -244,7 +244,7 @@ export const layer = Layer.effectContext(
             if (!files.mayHold(at)) return yield* new FileNotFound({ path })
             const reason = refusalOf(path)
             if (reason !== undefined) return yield* new FileRefused({ path, reason })
-            const bytes = Uint8Array.from((yield* Stream.runCollect(content)).flatMap((chunk) => [...chunk]))
+            const bytes = Uint8Array.from(Buffer.concat([...(yield* Stream.runCollect(content))]))
             files.write(at, bytes, yield* Clock.currentTimeMillis)
             return bytes.length
           })

@@ -1,0 +1,126 @@
+/** Scripts that run in a sandbox: detached, so that a stream that is cut ends nothing, and ended with who waits for them. */
+import type { Command, Session } from "@vercel/sandbox"
+import { Duration, Effect, Option, Schedule, type Scope, Stream } from "effect"
+import type { Api } from "./Api.ts"
+import { Refusal } from "./Refusal.ts"
+import { codeOf } from "./scripts.ts"
+
+/** What a script printed, and how it ended. */
+export interface Said {
+  readonly lines: ReadonlyArray<string>
+  readonly code: number
+}
+
+/** How long a script may run: longer than any of them does by itself. */
+const scriptTimeout = Duration.toMillis(Duration.minutes(10))
+
+/** The code under which a stream is told that ended before its script said how. */
+const cutShort = "castellan_cut_short"
+
+/** Tries of a script whose answer was cut off: all of them may be repeated. */
+const again = { times: 3, schedule: Schedule.exponential("100 millis") }
+
+const short = (operation: string) =>
+  new Refusal({
+    status: null,
+    code: cutShort,
+    retryable: true,
+    cause: new Error(`${operation}: the stream ended before the script did`)
+  })
+
+/** Whether it is only the stream that broke. */
+export const isCut = ({ status }: Refusal): boolean => status === null
+
+export const make = (api: Api) => {
+  const begin = (
+    operation: string,
+    session: Session,
+    script: string,
+    args: ReadonlyArray<string>,
+    isLeft: boolean
+  ): Effect.Effect<Command, Refusal> =>
+    api.on(operation, (signal) =>
+      session.runCommand({
+        cmd: "sh",
+        args: ["-c", script, "castellan", ...args],
+        detached: true,
+        ...(isLeft ? {} : { timeoutMs: scriptTimeout }),
+        signal
+      })
+    )
+
+  /** The logs of a command, piece by piece; unless it is to be left alone, it is killed if they are not read to their end. */
+  const logsOf = (operation: string, command: Command, isLeft: boolean) =>
+    Effect.acquireRelease(
+      Effect.sync(() => {
+        const stop = new AbortController()
+        return { stop, logs: command.logs({ signal: stop.signal }), isOver: isLeft }
+      }),
+      (held) =>
+        Effect.gen(function* () {
+          held.stop.abort()
+          if (held.isOver) return
+          yield* Effect.ignore(
+            Effect.timeout(
+              api.on(operation, (signal) => command.kill("SIGKILL", { abortSignal: signal })),
+              "10 seconds"
+            )
+          )
+        })
+    )
+
+  /** The lines that a script prints, as they come; it fails where they stop before the script has told its end. */
+  const lines = (
+    operation: string,
+    session: Session,
+    script: string,
+    args: ReadonlyArray<string>,
+    isLeft = false
+  ): Stream.Stream<string, Refusal> =>
+    Stream.unwrap(
+      Effect.gen(function* (): Effect.fn.Return<Stream.Stream<string, Refusal>, Refusal, Scope.Scope> {
+        const command = yield* begin(operation, session, script, args, isLeft)
+        const held = yield* logsOf(operation, command, isLeft)
+        return Stream.paginate("", (rest) =>
+          Effect.gen(function* (): Effect.fn.Return<readonly [ReadonlyArray<string>, Option.Option<string>], Refusal> {
+            const next = yield* api.ask(operation, () => held.logs.next(), Duration.infinity)
+            if (next.done) {
+              held.isOver = true
+              return yield* short(operation)
+            }
+            if (next.value.stream !== "stdout") return [[], Option.some(rest)]
+            const all = (rest + next.value.data).split("\n")
+            const last = all.pop()!
+            const isOver = all.some((line) => codeOf(line) !== undefined)
+            held.isOver ||= isOver
+            return [all, isOver ? Option.none() : Option.some(last)]
+          })
+        )
+      })
+    )
+
+  const said = (lines: Stream.Stream<string, Refusal>): Effect.Effect<Said, Refusal> =>
+    Effect.map(Stream.runCollect(lines), (all) => ({
+      lines: all.slice(0, -1),
+      code: codeOf(all.at(-1) ?? "") ?? 1
+    }))
+
+  /** Runs a script to its end, and once more where its answer was cut off. */
+  const run = (
+    operation: string,
+    session: Session,
+    script: string,
+    ...args: ReadonlyArray<string>
+  ): Effect.Effect<Said, Refusal> =>
+    said(lines(operation, session, script, args)).pipe(
+      Effect.retry({ ...again, while: (refusal) => isCut(refusal) && !refusal.isOver })
+    )
+
+  /** Starts a script that goes on when it has said all: what it says is heard, and it is left alone. */
+  const leave = (operation: string, session: Session, script: string, ...args: ReadonlyArray<string>) =>
+    said(lines(operation, session, script, args, true))
+
+  return { lines, run, leave }
+}
+
+export type Inside = ReturnType<typeof make>

@@ -1,0 +1,173 @@
+/** What the adapter is told, and how the environment tells it. */
+import { Config, Duration, Effect, Option, Redacted, Schema } from "effect"
+
+/** Vercel Sandbox can't be used as it is configured; the message names the setting. */
+export class VercelUnavailable extends Schema.TaggedError<VercelUnavailable>()("VercelUnavailable", {
+  message: Schema.String
+}) {}
+
+/** Who asks Vercel, and for which project. */
+export interface Credentials {
+  readonly token: Redacted.Redacted<string>
+  readonly teamId: string
+  readonly projectId: string
+}
+
+/** What Vercel's plans allow a sandbox: processors, and minutes at a stretch. */
+export const plans = {
+  hobby: { vcpus: 4, minutes: 45 },
+  pro: { vcpus: 8, minutes: 24 * 60 },
+  enterprise: { vcpus: 32, minutes: 24 * 60 }
+} as const
+
+export type Plan = keyof typeof plans
+
+/** Vercel adds regions, and all are named like this. */
+const isRegion = (region: string) => /^[a-z]{3}[0-9]$/.test(region)
+
+export interface VercelOptions {
+  /** Asked anew for each request, so that a renewed token is used at once. */
+  readonly credentials: Effect.Effect<Credentials>
+  /** The plan of the team; `hobby` if not said. */
+  readonly plan?: Plan
+  /** 1, or an even number within the plan; 2 if not said. */
+  readonly vcpus?: number
+  /** Vercel's own choice if not said. */
+  readonly region?: string
+  /** The image that sandboxes boot from; Vercel's own choice if not said. */
+  readonly image?: string
+  /** Whether sandboxes reach the internet; they do if not said. */
+  readonly network?: "allow" | "deny"
+  /** The host of the package registry, to be said where nothing else is reached. */
+  readonly registryHost?: string
+  /** Minutes a sandbox runs at a stretch at most; what the plan allows if not said. */
+  readonly maxMinutes?: number
+  /** Days that files of a stopped sandbox and snapshots are kept after their last use, 0 for ever; 30 if not said. */
+  readonly keptDays?: number
+  /** Bytes of each output stream that are kept; 64 MiB if not said. */
+  readonly outputKept?: number
+  /** What the SDK asks with, in place of the global `fetch`. */
+  readonly fetch?: typeof globalThis.fetch
+}
+
+const refuse = (message: string) => Effect.fail(new VercelUnavailable({ message }))
+
+const isVcpus = (vcpus: number, plan: Plan) =>
+  Number.isInteger(vcpus) && (vcpus === 1 || vcpus % 2 === 0) && vcpus >= 1 && vcpus <= plans[plan].vcpus
+
+/** The names of the options that are checked, as whoever set them knows them. */
+const namesInCode = {
+  vcpus: "vcpus",
+  region: "region",
+  maxMinutes: "maxMinutes",
+  keptDays: "keptDays",
+  network: "network",
+  registryHost: "registryHost"
+}
+
+/** Holds the options to what Vercel allows; each refusal names the one that is wrong. */
+export const checked = Effect.fnUntraced(function* (options: VercelOptions, names = namesInCode) {
+  const { keptDays = 30, maxMinutes, network, plan = "hobby", region, registryHost, vcpus = 2 } = options
+  const most = plans[plan]
+  if (!isVcpus(vcpus, plan)) {
+    return yield* refuse(`${names.vcpus} is ${vcpus}; on the ${plan} plan it must be 1 or even, at most ${most.vcpus}`)
+  }
+  if (region !== undefined && !isRegion(region)) {
+    return yield* refuse(`${names.region} is "${region}"; it must be a region of Vercel's, as iad1 or fra1`)
+  }
+  if (maxMinutes !== undefined && !(Number.isInteger(maxMinutes) && maxMinutes >= 5 && maxMinutes <= most.minutes)) {
+    return yield* refuse(
+      `${names.maxMinutes} is ${maxMinutes}; on the ${plan} plan it must be a whole number from 5 to ${most.minutes}`
+    )
+  }
+  if (!Number.isInteger(keptDays) || keptDays < 0 || keptDays > 3650) {
+    return yield* refuse(`${names.keptDays} is ${keptDays}; it must be a whole number of days, or 0 for ever`)
+  }
+  if (network === "deny" && registryHost === undefined) {
+    return yield* refuse(
+      `${names.registryHost} must be set where ${names.network} is "deny": web apps need their packages`
+    )
+  }
+  if (registryHost !== undefined && !/^[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?$/.test(registryHost)) {
+    return yield* refuse(`${names.registryHost} names the host "${registryHost}"; it must be a host's name`)
+  }
+})
+
+const setting = (name: string) =>
+  Config.option(Config.String(name)).pipe(
+    Effect.mapError(() => new VercelUnavailable({ message: `${name} can't be read` })),
+    Effect.map(Option.filter((value) => value.trim() !== "")),
+    Effect.map(Option.map((value) => value.trim()))
+  )
+
+const needed = (name: string, what: string, pattern: RegExp, isSecret = false) =>
+  Effect.flatMap(setting(name), (given) => {
+    if (Option.isNone(given)) return refuse(`${name} is not set; it must be ${what}`)
+    if (pattern.test(given.value)) return Effect.succeed(given.value)
+    return refuse(isSecret ? `${name} must be ${what}` : `${name} is "${given.value}"; it must be ${what}`)
+  })
+
+const number = (name: string) =>
+  Effect.flatMap(setting(name), (given) => {
+    if (Option.isNone(given)) return Effect.undefined
+    return /^\d{1,9}$/.test(given.value)
+      ? Effect.succeed(Number(given.value))
+      : refuse(`${name} is "${given.value}"; it must be a whole number`)
+  })
+
+const oneOf = <A extends string>(name: string, allowed: ReadonlyArray<A>) =>
+  Effect.flatMap(setting(name), (given) => {
+    if (Option.isNone(given)) return Effect.undefined
+    const known = allowed.find((one) => one === given.value)
+    return known === undefined
+      ? refuse(`${name} is "${given.value}"; it must be ${allowed.map((one) => `"${one}"`).join(" or ")}`)
+      : Effect.succeed(known)
+  })
+
+const hostOf = (name: string) =>
+  Effect.flatMap(setting(name), (given) => {
+    if (Option.isNone(given)) return Effect.undefined
+    const url = URL.canParse(given.value) ? new URL(given.value) : undefined
+    return url !== undefined && ["http:", "https:"].includes(url.protocol)
+      ? Effect.succeed(url.hostname)
+      : refuse(`${name} must be an http or https URL`)
+  })
+
+const withoutUndefined = <A extends object>(given: A) =>
+  Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined)) as {
+    [K in keyof A]?: Exclude<A[K], undefined>
+  }
+
+/** As VERCEL_TOKEN, VERCEL_TEAM_ID, VERCEL_PROJECT_ID, the CASTELLAN_VERCEL_… and CASTELLAN_NPM_REGISTRY have it. */
+export const fromConfig: Effect.Effect<VercelOptions, VercelUnavailable> = Effect.gen(function* () {
+  const token = yield* needed("VERCEL_TOKEN", "an access token of a Vercel team", /^[\x21-\x7e]+$/, true)
+  const teamId = yield* needed("VERCEL_TEAM_ID", "the id of a Vercel team, as team_…", /^[A-Za-z0-9_-]+$/)
+  const projectId = yield* needed("VERCEL_PROJECT_ID", "the id of a Vercel project, as prj_…", /^[A-Za-z0-9_-]+$/)
+  const image = yield* setting("CASTELLAN_VERCEL_IMAGE")
+  const options: VercelOptions = {
+    credentials: Effect.succeed({ token: Redacted.make(token), teamId, projectId }),
+    ...withoutUndefined({
+      plan: yield* oneOf("CASTELLAN_VERCEL_PLAN", Object.keys(plans) as ReadonlyArray<Plan>),
+      vcpus: yield* number("CASTELLAN_VERCEL_VCPUS"),
+      region: Option.getOrUndefined(yield* setting("CASTELLAN_VERCEL_REGION")),
+      image: Option.getOrUndefined(image),
+      network: yield* oneOf("CASTELLAN_VERCEL_NETWORK", ["allow", "deny"]),
+      maxMinutes: yield* number("CASTELLAN_VERCEL_MAX_MINUTES"),
+      keptDays: yield* number("CASTELLAN_VERCEL_KEPT_DAYS"),
+      registryHost: yield* hostOf("CASTELLAN_NPM_REGISTRY")
+    })
+  }
+  yield* checked(options, {
+    vcpus: "CASTELLAN_VERCEL_VCPUS",
+    region: "CASTELLAN_VERCEL_REGION",
+    maxMinutes: "CASTELLAN_VERCEL_MAX_MINUTES",
+    keptDays: "CASTELLAN_VERCEL_KEPT_DAYS",
+    network: "CASTELLAN_VERCEL_NETWORK",
+    registryHost: "CASTELLAN_NPM_REGISTRY"
+  })
+  return options
+})
+
+/** Milliseconds a sandbox may run at a stretch. */
+export const longest = ({ maxMinutes, plan = "hobby" }: VercelOptions): number =>
+  Duration.toMillis(Duration.minutes(maxMinutes ?? plans[plan].minutes))

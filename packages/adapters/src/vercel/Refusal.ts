@@ -1,0 +1,63 @@
+/** Why Vercel did not give what it was asked for, read from facts: the status, and the code in the answer. */
+import { SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { Schema } from "effect"
+
+/** A request that was refused, or that got no answer. */
+export class Refusal extends Schema.TaggedError<Refusal>()("Refusal", {
+  /** Of the answer; null where there was none. */
+  status: Schema.NullOr(Schema.Int),
+  code: Schema.NullOr(Schema.String),
+  /** Whether asking again may help. */
+  retryable: Schema.Boolean,
+  cause: Schema.Unknown
+}) {
+  /** Nothing is there under that name or id. */
+  get isAbsent(): boolean {
+    return this.status === 404
+  }
+
+  /** The snapshot that was to be booted from is not there any more. */
+  get isSnapshotGone(): boolean {
+    return this.status === 410 && this.code === "snapshot_not_found"
+  }
+
+  /** The session that was asked is over, or on its way there. */
+  get isOver(): boolean {
+    if (this.status === 410) return !this.isSnapshotGone
+    if (this.isStopping) return true
+    return this.status === null && this.code === "sandbox_stream_closed"
+  }
+
+  /** It is being stopped or snapshotted just now. */
+  get isStopping(): boolean {
+    return this.status === 422 && (this.code === "sandbox_stopping" || this.code === "sandbox_snapshotting")
+  }
+}
+
+const recordOf = (value: unknown): Record<string, unknown> =>
+  typeof value === "object" && value !== null ? (value as Record<string, unknown>) : {}
+
+const textOf = (value: unknown): string | null => (typeof value === "string" ? value : null)
+
+const mayPass = (status: number) => status === 429 || status >= 500 || status === 408 || status === 409
+
+/** What the SDK threw. Its errors carry the request with its headers, so only words are kept, without the token. */
+export const refusalOf = (operation: string, thrown: unknown, token: string): Refusal => {
+  const { cause, code, json, message, name, response } = recordOf(thrown)
+  const scrub = (text: string) => (token === "" ? text : text.replaceAll(token, "[token]"))
+  const below = textOf(recordOf(cause).code)
+  const status = recordOf(response).status
+  const said = [textOf(name), textOf(message), below].filter((one) => one !== null).join(" ")
+  const because = (what: string) => new Error(scrub(`${operation}: ${what}`))
+  if (typeof status === "number") {
+    const refusedCode = textOf(recordOf(recordOf(json).error).code)
+    return new Refusal({ status, code: refusedCode, retryable: mayPass(status), cause: because(`${status} ${said}`) })
+  }
+  return new Refusal({ status: null, code: textOf(code) ?? below, retryable: true, cause: because(said) })
+}
+
+/** What the port says of it. */
+export const unavailable =
+  (operation: string) =>
+  ({ cause, retryable }: Refusal): SandboxUnavailable =>
+    new SandboxUnavailable({ operation, retryable, cause })

@@ -1,0 +1,263 @@
+/**
+ * The shell scripts that run in a sandbox. Nothing in them is put together from input. What they keep of commands is
+ * outside the home directory, in files that a snapshot keeps as well, so that any server finds it again.
+ */
+
+/** Where commands are recorded inside: on the disk, and open to whichever user the image has. */
+export const kept = "/var/tmp/castellan"
+
+/** What uploaded pieces of files are named like: beside each other where anybody may put something. */
+export const uploads = "/var/tmp/castellan-upload-"
+
+/** How a program ends whose directory can't be entered. */
+export const noDirectory = 126
+
+/** What every process of a command has in its environment: its id. */
+export const mark = "CASTELLAN_COMMAND"
+
+/** Bytes that are read of an output at once. */
+export const pieceSize = 192 * 1024
+
+/**
+ * Ends what bears a command's mark, until its end is written down. All is stopped before anything is killed: a shell
+ * would print that its child was killed.
+ */
+const killMarked = `
+killOnce() {
+  pids=$(grep -lzxF -- "${mark}=$id" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3)
+  [ -n "$pids" ] || return 0
+  kill -STOP $pids 2>/dev/null
+  kill -KILL $pids 2>/dev/null
+}
+killMarked() {
+  round=0
+  while [ ! -s "$dir/exit" ] && [ "$round" -lt 200 ]; do
+    killOnce
+    round=$((round + 1))
+    sleep 0.05
+  done
+  killOnce
+}
+`
+
+/** How a script ends is its last line; what has none was cut off. */
+const over = "="
+
+/** The exit code that a line tells, if it is the last. */
+export const codeOf = (line: string): number | undefined =>
+  new RegExp(`^${over} (\\d{1,3})$`).test(line) ? Number(line.slice(over.length + 1)) : undefined
+
+const telling = (script: string) => `(\n${script}\n)\necho "${over} $?"`
+
+/** Waits a little for what was begun to be written down: it is, but for a moment. */
+const begun = `
+left=20
+while [ ! -s "$dir/begun" ] && [ "$left" -gt 0 ]; do sleep 0.1; left=$((left - 1)); done
+`
+
+/** What is written down of command \`$id\`. */
+const tell = `
+echo "begun $(cat "$dir/begun" 2>/dev/null)"
+[ ! -s "$dir/exit" ] || echo "ended $(cat "$dir/exit")"
+`
+
+/**
+ * Runs a command to its end, unless one of that id was begun before: to make its directory is to have its turn. What is
+ * written down of it is told at once. \`$1\` is
+ * its id, \`$2\` the session, \`$3\` how much of each stream to keep, in blocks of 512 bytes, \`$4\` its time in seconds;
+ * the rest is the command. Only the collectors are limited in what they write, so an output that is too long is cut and
+ * its command goes on. Background children may hold the pipes for as long as they like: the end is written when the
+ * command itself ends. It runs below a shell of its own, or this one would print to its pipes that it was killed.
+ */
+export const wrap = `
+umask=$(umask)
+umask 077
+id=$1 session=$2 blocks=$3 seconds=$4
+shift 4
+dir=${kept}/commands/$id
+mkdir -p ${kept}/commands || exit 1
+if ! mkdir "$dir" 2>/dev/null; then
+  ${begun}
+  ${tell}
+  echo "${over} 0"
+  exit 0
+fi
+${killMarked}
+: > "$dir/out"
+: > "$dir/err"
+mkfifo "$dir/o" "$dir/e" || exit 1
+echo "$session $(date +%s%3N)" > "$dir/begun.new" && mv "$dir/begun.new" "$dir/begun"
+${tell}
+echo "${over} 0"
+collect() { ulimit -f "$blocks"; trap '' XFSZ; cat > "$1" 2>/dev/null; cat > /dev/null; }
+(collect "$dir/out") < "$dir/o" > /dev/null 2>&1 &
+out=$!
+(collect "$dir/err") < "$dir/e" > /dev/null 2>&1 &
+err=$!
+(
+  sleep "$seconds" &
+  echo "$!" > "$dir/nap"
+  wait "$!" && [ ! -e "$dir/exit" ] && mkdir "$dir/timedOut" && killMarked
+) > /dev/null 2>&1 &
+(umask "$umask"; exec "$@" < /dev/null > "$dir/o" 2> "$dir/e")
+code=$?
+by=exited
+if [ "$code" = 137 ]; then
+  if [ -d "$dir/killed" ]; then by=killed; elif [ -d "$dir/timedOut" ]; then by=timedOut; fi
+fi
+echo "$by $code $(date +%s%3N)" > "$dir/exit.new" && mv "$dir/exit.new" "$dir/exit"
+while [ ! -s "$dir/nap" ]; do sleep 0.01; done
+read -r nap < "$dir/nap"
+kill "$nap" 2>/dev/null
+rm -f "$dir/o" "$dir/e"
+wait "$out" "$err"
+: > "$dir/drained"
+`
+
+/** Runs a program: \`$1\` is the home directory, \`$2\` where it runs, the rest the program as \`env\` takes it. */
+export const inside = `cd -- "$1" && cd -- "$2" || exit ${noDirectory}
+shift 2
+exec env -- "$@"`
+
+/** Runs what \`env\` would take for an assignment. */
+export const literally = `exec "$@"`
+
+/** What is known of command \`$1\`. */
+export const look = telling(`
+dir=${kept}/commands/$1
+[ -d "$dir" ] || exit 0
+${begun}
+${tell}
+`)
+
+/** Seconds that a script waits for news at a stretch: less than the shortest time after which streams are cut. */
+const atAStretch = 200
+
+/** Sleeps shortly at first, and says that it is there from time to time. */
+const nap = `
+nap() {
+  if [ "$naps" -lt 40 ]; then sleep 0.05
+  else
+    sleep 0.25
+    [ $((naps % 40)) != 0 ] || echo .
+  fi
+  naps=$((naps + 1))
+}
+naps=0
+most=${40 + atAStretch * 4}
+`
+
+/** What is known of command \`$1\` once it has ended or session \`$2\` does not run it, or after a stretch of waiting. */
+export const watch = telling(`
+dir=${kept}/commands/$1
+${nap}
+[ -d "$dir" ] || exit 0
+echo .
+${begun}
+read -r session rest < "$dir/begun"
+while [ "$session" = "$2" ] && [ ! -s "$dir/exit" ] && [ "$naps" -lt "$most" ]; do nap; done
+${tell}
+`)
+
+/**
+ * The output of command \`$1\` from \`$2\` of out and \`$3\` of err on, in pieces of base64; \`$4\` is the session that
+ * runs, so that what another left is known to be over. Says \`end\` once there is no more to come.
+ */
+export const follow = telling(`
+dir=${kept}/commands/$1 outAt=$2 errAt=$3 running=$4
+${nap}
+[ -d "$dir" ] || { echo none; exit 0; }
+echo .
+${begun}
+read -r session rest < "$dir/begun"
+since=0
+while [ "$naps" -lt "$most" ]; do
+  over=
+  if [ "$session" != "$running" ]; then over=all; fi
+  if [ -s "$dir/exit" ]; then
+    over=\${over:-most}
+    [ ! -e "$dir/drained" ] || over=all
+  fi
+  size=$(wc -c < "$dir/out")
+  while [ "$outAt" -lt "$size" ]; do
+    echo "out $(tail -c +$((outAt + 1)) "$dir/out" | head -c $((size - outAt < ${pieceSize} ? size - outAt : ${pieceSize})) | base64 | tr -d '\\n')"
+    outAt=$((size - outAt < ${pieceSize} ? size : outAt + ${pieceSize}))
+  done
+  size=$(wc -c < "$dir/err")
+  while [ "$errAt" -lt "$size" ]; do
+    echo "err $(tail -c +$((errAt + 1)) "$dir/err" | head -c $((size - errAt < ${pieceSize} ? size - errAt : ${pieceSize})) | base64 | tr -d '\\n')"
+    errAt=$((size - errAt < ${pieceSize} ? size : errAt + ${pieceSize}))
+  done
+  if [ "$over" = all ] || [ "$since" -ge 15 ]; then echo end; exit 0; fi
+  # Children left behind may hold the pipes, and fill them, for ever; that is no longer the command's output.
+  if [ "$over" = most ]; then since=$((since + 1)); fi
+  nap
+done
+`)
+
+/** Ends command \`$1\` and all it started, unless it has ended by itself. */
+export const kill = telling(`
+id=$1 dir=${kept}/commands/$1
+${killMarked}
+[ -d "$dir" ] || { echo none; exit 0; }
+[ ! -s "$dir/exit" ] || exit 0
+mkdir -p "$dir/killed"
+killMarked
+`)
+
+/** Exit codes by which the scripts below say what they found; why something failed ends what they print of errors. */
+export const notThere = 44
+export const failed = 45
+
+const refuse = `refuse() { echo "$1"; exit ${failed}; }`
+
+/** Looks whether \`$2\`, from directory \`$1\`, is a regular file that can be read. */
+export const readable = telling(`
+${refuse}
+cd -- "$1" 2>/dev/null || refuse ": home"
+[ -f "$2" ] || exit ${notThere}
+( : < "$2" ) 2>/dev/null || refuse ": Permission denied"
+`)
+
+/**
+ * Puts the pieces that were uploaded as \`$1\` in the place of file \`$3\`, from directory \`$2\`: whole, by way of a file
+ * beside it. When it is asked again it has been done, and the pieces are gone.
+ */
+export const place = telling(`
+pieces=${uploads}$1
+${refuse}
+find /var/tmp -maxdepth 1 -type f -path '${uploads}*' -mmin +1440 -delete 2>/dev/null
+[ ! -e "$pieces.done" ] || exit 0
+cd -- "$2" 2>/dev/null || refuse ": home"
+[ ! -d "$3" ] || exit ${notThere}
+above=./
+case "$3" in
+  */ | */. | */..) refuse ": Is a directory" ;;
+  */*) above=\${3%/*}/ ;;
+esac
+[ -f "$3" ] || [ ! -e "$3" ] || refuse ": Device or resource busy"
+mkdir -p -- "$above" 2>&1 || exit ${failed}
+new="\${above}.castellan-$$"
+cat "$pieces"-* 2>&1 > "$new" && mv -fT -- "$new" "$3" 2>&1 && : > "$pieces.done" && exit 0
+rm -f -- "$new" 2>/dev/null
+exit ${failed}
+`)
+
+/** Forgets pieces that were uploaded as \`$1\`. */
+export const forget = telling(`rm -f "${uploads}$1"-* "${uploads}$1.done"`)
+
+/** Lists directory \`$2\` from directory \`$1\`, \`$3\` levels deep: base64 of NUL-separated path, type, size and time. */
+export const list = telling(`
+${refuse}
+cd -- "$1" 2>/dev/null || refuse ": home"
+[ -d "$2" ] || exit ${notThere}
+cd -- "$2" 2>/dev/null || refuse ": Permission denied"
+find . -mindepth 1 -maxdepth "$3" -printf '%P\\0%y\\0%s\\0%T@\\0' 2>/dev/null | base64
+`)
+
+/** Whether something listens on port \`$1\`, which is in hexadecimal, at the loopback or at all addresses. */
+export const listens = telling(`
+cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | while read -r _ local _ state _; do
+  case "$local $state" in *:"$1 0A") echo yes; break ;; esac
+done
+`)

@@ -1,0 +1,53 @@
+import { cutOff, wholeLines, wired } from "@castellan/adapters/vercel/Wire.ts"
+import { assert, describe, it } from "@effect/vitest"
+
+const text = `${["{}", '"€uro 日本語 🦀"', "3"].join("\n")}\n`
+
+const byteByByte = (bytes: Uint8Array, end: (controller: ReadableStreamDefaultController) => void) =>
+  new ReadableStream<Uint8Array>({
+    start: (controller) => {
+      for (const byte of bytes) controller.enqueue(Uint8Array.of(byte))
+      end(controller)
+    }
+  })
+
+const piecesOf = async (body: ReadableStream<Uint8Array>) => {
+  const pieces: Array<string> = []
+  for await (const piece of body) pieces.push(Buffer.from(piece).toString())
+  return pieces
+}
+
+describe("A stream of lines from Vercel", () => {
+  it("comes in whole lines, however it was cut, and with a last one that has no end", async () => {
+    const bytes = Buffer.from(`${text}rest`)
+    const pieces = await piecesOf(wholeLines(byteByByte(bytes, (controller) => controller.close())))
+    assert.deepStrictEqual(pieces, ["{}\n", '"€uro 日本語 🦀"\n', "3\n", "rest"])
+  })
+
+  it("that breaks off says so in a line of its own, and gives no line in part", async () => {
+    let pulls = 0
+    const body = new ReadableStream<Uint8Array>({
+      pull: (controller) => {
+        if (pulls++ === 0) controller.enqueue(Buffer.from(`${text}in pa`))
+        else controller.error(new TypeError("terminated"))
+      }
+    })
+    const pieces = await piecesOf(wholeLines(body))
+    assert.strictEqual(pieces[0], text)
+    assert.strictEqual(JSON.parse(pieces[1]!).data.code, cutOff)
+    assert.strictEqual(pieces.length, 2)
+  })
+
+  it("is all that is changed of an answer", async () => {
+    const answers = [
+      new Response(text, { headers: { "content-type": "application/x-ndjson", "x-other": "kept" } }),
+      new Response(text, { headers: { "content-type": "application/json" } }),
+      new Response(null, { status: 204 })
+    ]
+    let asked = 0
+    const ask = wired(async () => answers[asked++]!)
+    const [lines, json, nothing] = [await ask("https://one"), await ask("https://two"), await ask("https://three")]
+    assert.deepStrictEqual([await lines.text(), lines.headers.get("x-other")], [text, "kept"])
+    assert.deepStrictEqual([json, nothing], [answers[1], answers[2]])
+  })
+})

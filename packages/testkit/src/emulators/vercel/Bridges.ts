@@ -1,0 +1,104 @@
+/** The ports of sandboxes on the loopback of this machine: each has an address, and who connects is let through. */
+import type { Port } from "@castellan/domain/sandbox/Port.ts"
+import { type PortClosed, SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
+import { Effect, FiberSet, type Scope, Stream } from "effect"
+import { type AddressInfo, createServer, type Server, type Socket } from "node:net"
+import type { Route } from "./Kept.ts"
+
+/** The addresses that ports of sandboxes have on this machine. */
+export interface Bridges {
+  /** An address for a port, for as long as it is not closed. */
+  readonly open: (name: SandboxName, port: number) => Effect.Effect<Route>
+  readonly close: (route: Route) => Effect.Effect<void>
+  /** The address of a host below `vercel.run`. */
+  readonly urlOf: (subdomain: string) => string | undefined
+}
+
+const page = (code: string, status = "502 Bad Gateway") =>
+  `HTTP/1.1 ${status}\r\ncontent-type: text/plain\r\nx-vercel-error: ${code}\r\nconnection: close\r\n\r\n${code}\n`
+
+const subdomain = () => `sb-${Math.random().toString(36).slice(2, 14).padEnd(12, "0")}`
+
+const listening = (server: Server) =>
+  Effect.callback<number>((resume) => {
+    server.listen(0, "127.0.0.1", () => resume(Effect.succeed((server.address() as AddressInfo).port)))
+  })
+
+/** What a socket gives, as long as it gives. */
+const pieces = (socket: Socket) =>
+  Stream.fromAsyncIterable(socket as AsyncIterable<Buffer>, (cause) => ({ _tag: "SocketBroken" as const, cause }))
+
+const write = (socket: Socket, bytes: Uint8Array) =>
+  Effect.callback<void>((resume) => {
+    if (socket.destroyed) return resume(Effect.void)
+    const done = () => {
+      socket.off("close", done)
+      resume(Effect.void)
+    }
+    socket.once("close", done)
+    socket.write(bytes, done)
+  })
+
+/** Addresses that are gone when the scope closes. */
+export const make = (provider: typeof SandboxProvider.Service): Effect.Effect<Bridges, never, Scope.Scope> =>
+  Effect.gen(function* () {
+    const fork = yield* FiberSet.makeRuntime<never, void, never>()
+    const servers = new Map<string, { readonly server: Server; readonly sockets: Set<Socket>; readonly url: string }>()
+
+    const through = (name: SandboxName, port: Port, socket: Socket) =>
+      Effect.scoped(
+        Effect.gen(function* () {
+          const connection = yield* provider.connect(name, port)
+          const up = Effect.andThen(
+            Stream.runForEach(pieces(socket), (bytes) => connection.send(bytes)),
+            connection.end
+          )
+          const down = Effect.andThen(
+            Stream.runForEach(connection.incoming, (bytes) => write(socket, bytes)),
+            Effect.sync(() => socket.end())
+          )
+          yield* Effect.all([up, down], { concurrency: 2, discard: true }).pipe(
+            Effect.catch((error: PortClosed | { readonly _tag: string }) =>
+              Effect.sync(() => socket.destroy(new Error(error._tag)))
+            )
+          )
+        })
+      ).pipe(
+        Effect.catch((error) =>
+          Effect.sync(() => {
+            const stops = error._tag === "SandboxNotRunning" || error._tag === "SandboxGone"
+            socket.end(stops ? page("SANDBOX_STOPPED", "410 Gone") : page("SANDBOX_NOT_LISTENING"))
+            socket.resume()
+          })
+        )
+      )
+
+    const open = Effect.fnUntraced(function* (name: SandboxName, port: number) {
+      const sockets = new Set<Socket>()
+      const server = createServer({ allowHalfOpen: true }, (socket) => {
+        sockets.add(socket)
+        socket.once("close", () => sockets.delete(socket))
+        socket.on("error", () => socket.destroy())
+        fork(through(name, port as Port, socket))
+      })
+      const url = `http://127.0.0.1:${yield* listening(server)}`
+      const route: Route = { url, subdomain: subdomain(), port }
+      servers.set(route.subdomain, { server, sockets, url })
+      return route
+    })
+
+    const shut = (subdomain: string) => {
+      const known = servers.get(subdomain)
+      servers.delete(subdomain)
+      known?.server.close()
+      for (const socket of known?.sockets ?? []) socket.destroy()
+    }
+    yield* Effect.addFinalizer(() => Effect.sync(() => [...servers.keys()].forEach(shut)))
+
+    return {
+      open,
+      close: ({ subdomain }: Route) => Effect.sync(() => shut(subdomain)),
+      urlOf: (subdomain: string) => servers.get(subdomain)?.url
+    }
+  })
