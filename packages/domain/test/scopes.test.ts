@@ -24,7 +24,7 @@ import { fileURLToPath } from "node:url"
 
 /** The stores, each with its members that take no proof of access: they are of the server's own, not a request's. */
 interface Unscoped {
-  AccountStore: [AccountStore["Service"], "listUnfinished" | "listExpired"]
+  AccountStore: [AccountStore["Service"], "countLive" | "listUnfinished" | "listExpired"]
   AppStore: [AppStore["Service"], "claimDue" | "ownerOf"]
   BaseImageStore: [BaseImageStore["Service"], keyof BaseImageStore["Service"]]
   EnvironmentStore: [EnvironmentStore["Service"], "listUnneeded"]

@@ -85,7 +85,8 @@ describe("The walls between packages", () => {
       github: ["@octokit/rest"],
       local: [],
       postgres: ["kysely", "pg", "@electric-sql/pglite"],
-      tasks: ["kysely", "pg-boss"]
+      tasks: ["kysely", "pg-boss"],
+      vercel: ["@vercel/sandbox"]
     }
     const wrong = breaches(adapters, (source, target) => {
       if (isRelative(target) || target.startsWith("node:")) return false

@@ -30,6 +30,7 @@ export const respond = (events: Stream.Stream<ApplyEvent>, lost: Effect.Effect<v
     Stream.map(events, (event) => ServerSent.writeUnnamed(bodyOf(event))),
     {
       what: "a change of an app",
+      resumes: false,
       broken: ServerSent.writeUnnamed({ type: "error", message: "The change can't be followed any further" }),
       accessLost: ServerSent.writeUnnamed({ type: "error", message: "Unauthorized" }),
       lost

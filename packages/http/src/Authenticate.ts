@@ -1,11 +1,13 @@
 import { keyPrefix } from "@castellan/domain/identity/ApiKey.ts"
 import { ApiKeys, KeyRefused } from "@castellan/domain/identity/ApiKeys.ts"
 import { CurrentActor } from "@castellan/domain/identity/CurrentActor.ts"
+import { about } from "@castellan/domain/Measures.ts"
 import { Effect, Layer, Redacted } from "effect"
 import { type Headers, HttpServerRequest } from "effect/http"
 import { Authenticated } from "./api/Authenticated.ts"
 import { CredentialsUnclear } from "./api/Statuses.ts"
 import { Limits } from "./Limits.ts"
+import { RequestFacts } from "./RequestFacts.ts"
 import { Tokens } from "./Tokens.ts"
 
 /** What stands for the caller: an API key, or a token of the identity provider. */
@@ -37,8 +39,11 @@ export const layer = Layer.effect(
       HttpServerRequest.HttpServerRequest.pipe(
         Effect.flatMap((request) => credentialIn(request.headers)),
         Effect.flatMap(({ kind, secret }) => (kind === "key" ? keys : tokens).authenticate(secret)),
+        Effect.tap((actor) => Effect.map(RequestFacts, (facts) => void (facts.account = actor.id))),
         Effect.tap((actor) => limits.request(actor.id)),
-        Effect.flatMap((actor) => Effect.provideService(endpoint, CurrentActor, actor))
+        Effect.flatMap((actor) =>
+          Effect.provideService(endpoint, CurrentActor, actor).pipe(about({ account: actor.id }))
+        )
       )
     )
   })

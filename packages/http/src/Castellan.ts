@@ -1,6 +1,6 @@
 /** The whole control plane over whatever ports it is given: use cases, workers, housekeeping and the API. */
 import { AccountSandboxes } from "@castellan/domain/account/AccountSandboxes.ts"
-import type { AccountStore } from "@castellan/domain/account/AccountStore.ts"
+import { AccountStore } from "@castellan/domain/account/AccountStore.ts"
 import { Environments } from "@castellan/domain/account/Environments.ts"
 import type { EnvironmentStore } from "@castellan/domain/account/EnvironmentStore.ts"
 import { HeldSandboxes } from "@castellan/domain/account/HeldSandboxes.ts"
@@ -22,6 +22,7 @@ import { Accounts } from "@castellan/domain/identity/Accounts.ts"
 import { ApiKeys } from "@castellan/domain/identity/ApiKeys.ts"
 import { answersKept, IdempotencyStore } from "@castellan/domain/identity/IdempotencyStore.ts"
 import type { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
+import { measure, measures, Measuring } from "@castellan/domain/Measures.ts"
 import { Organizations } from "@castellan/domain/identity/Organizations.ts"
 import { Checkouts } from "@castellan/domain/repo/Checkouts.ts"
 import { FileTrees } from "@castellan/domain/repo/FileTrees.ts"
@@ -30,6 +31,7 @@ import { BaseImages } from "@castellan/domain/sandbox/BaseImages.ts"
 import type { BaseImageStore } from "@castellan/domain/sandbox/BaseImageStore.ts"
 import { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
 import { Sandboxes } from "@castellan/domain/sandbox/Sandboxes.ts"
+import * as MeasuredProvider from "@castellan/domain/sandbox/MeasuredProvider.ts"
 import type { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { type SessionTimes, usualTimes } from "@castellan/domain/session/decide.ts"
 import { ImageBuilds, worker } from "@castellan/domain/session/ImageBuilds.ts"
@@ -39,11 +41,13 @@ import { Sessions } from "@castellan/domain/session/Sessions.ts"
 import { SessionSandboxes } from "@castellan/domain/session/SessionSandboxes.ts"
 import type { SessionStore } from "@castellan/domain/session/SessionStore.ts"
 import * as CommandRuns from "@castellan/domain/task/CommandRuns.ts"
-import type { TaskRunner } from "@castellan/domain/task/TaskRunner.ts"
+import { TaskName } from "@castellan/domain/task/TaskRun.ts"
+import { TaskRunner } from "@castellan/domain/task/TaskRunner.ts"
 import { TaskRuns } from "@castellan/domain/task/TaskRuns.ts"
 import type { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
 import { DateTime, Duration, Effect, Layer, type Redacted, Schedule } from "effect"
 import { Aead, Digest, Mac, SecureRandom } from "effect/crypto"
+import { untilBegun } from "./Shutdown.ts"
 import { type TokenOptions, Tokens } from "./Tokens.ts"
 
 /** What an embedder gives: one layer for each of these. */
@@ -113,6 +117,23 @@ const repeatedly = (what: string, every: Duration.Input, pass: Effect.Effect<unk
     Effect.forkScoped
   )
 
+/** Looks at what only the stores know. */
+const samples = Effect.gen(function* () {
+  const runner = yield* TaskRunner
+  const accounts = yield* AccountStore
+  return Effect.gen(function* () {
+    const now = yield* DateTime.now
+    const waiting = new Map((yield* runner.backlog).map((backlog) => [backlog.task, backlog]))
+    for (const task of TaskName.literals) {
+      const { depth, oldest } = waiting.get(task) ?? { depth: 0, oldest: now }
+      yield* measure(measures.queued, depth, { task })
+      const waits = Math.max(0, now.epochMilliseconds - oldest.epochMilliseconds)
+      yield* measure(measures.queueAge, waits / 1000, { task })
+    }
+    yield* measure(measures.live, yield* accounts.countLive(now), {})
+  })
+})
+
 /** What nobody asks for and has to be done: creates that were cut off are settled, what is of no use any more goes. */
 const housekeeping = Layer.effectDiscard(
   Effect.gen(function* () {
@@ -133,6 +154,7 @@ const housekeeping = Layer.effectDiscard(
     yield* repeatedly("forgetting old answers", "1 hour", sweep)
     yield* repeatedly("forgetting old events", "1 hour", forget)
     yield* Effect.forkScoped(reconciler.run)
+    if (yield* Measuring) yield* repeatedly("sampling what is measured", "15 seconds", yield* samples)
   })
 )
 
@@ -165,16 +187,17 @@ export const layer = (options: CastellanOptions) => {
   const workers = Layer.mergeAll(
     CommandRuns.layer({ concurrency: options.concurrency ?? 1000 }),
     SetupRuns.layer({ concurrency: options.setupsAtOnce ?? 10, lifetime }),
-    worker({ concurrency: options.imagesAtOnce ?? 2 }),
-    housekeeping
+    worker({ concurrency: options.imagesAtOnce ?? 2 })
   )
-  return workers.pipe(
+  const background = Layer.merge(Layer.effectDiscard(untilBegun(Layer.build(workers))), housekeeping)
+  return background.pipe(
     Layer.provideMerge(Layer.mergeAll(HeldSandboxes.layer({ lifetime }), Environments.layer, Setups.layer)),
     Layer.provideMerge(Layer.mergeAll(sandboxes, sessions, apps)),
     Layer.provideMerge(Layer.mergeAll(TaskRuns.layer, Snapshots.layer, Checkouts.layer)),
     Layer.provideMerge(Layer.mergeAll(Sandboxes.layer, FileTrees.layer)),
     Layer.provideMerge(Layer.mergeAll(Accounts.layer, ApiKeys.layer({ secret: options.secret }), Organizations.layer)),
     Layer.provideMerge(Layer.merge(Access.layer({ policy: options.access ?? "peers" }), Tokens.layer(options.tokens))),
-    Layer.provideMerge(crypto)
+    Layer.provideMerge(crypto),
+    Layer.provideMerge(MeasuredProvider.layer)
   )
 }

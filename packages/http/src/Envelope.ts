@@ -5,6 +5,7 @@ import { ByteSize, Cause, Clock, Effect } from "effect"
 import { SecureRandom } from "effect/crypto"
 import { HttpIncomingMessage, HttpServerError, HttpServerRequest, HttpServerResponse } from "effect/http"
 import { HttpApiError } from "effect/http-api"
+import * as AccessLine from "./AccessLine.ts"
 import { changeLimit } from "./api/Apps.ts"
 import { type ErrorBody, errorBody } from "./api/ErrorBody.ts"
 import { fileLimit } from "./api/HeldSandboxes.ts"
@@ -141,7 +142,7 @@ export const around = <E, R>(
     const limit = limitOf(request)
     const response =
       declared > limit
-        ? tooLarge(limit)
+        ? yield* AccessLine.told(id, arrivedAt)(Effect.succeed(tooLarge(limit)))
         : yield* app.pipe(
             Effect.provideService(HttpServerRequest.HttpServerRequest, yield* readable(request)),
             Effect.provideService(HttpIncomingMessage.MaxBodySize, ByteSize.bytes(limit)),
@@ -149,7 +150,8 @@ export const around = <E, R>(
             Effect.catchCause((cause) =>
               Cause.hasInterruptsOnly(cause) ? Effect.failCause(cause) : explain(request, cause)
             ),
-            Effect.annotateLogs({ requestId: id })
+            Effect.map((response) => reword(request, response)),
+            AccessLine.told(id, arrivedAt)
           )
-    return HttpServerResponse.setHeaders(reword(request, response), { ...cors, "x-request-id": id })
+    return HttpServerResponse.setHeaders(response, { ...cors, "x-request-id": id })
   })

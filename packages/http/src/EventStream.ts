@@ -63,6 +63,7 @@ export const respond = (
 ) =>
   ServerSent.respond(follow(store, scope, after), {
     what: "what happens to sandboxes",
+    resumes: true,
     broken: ServerSent.writeError("The events can't be read any further", "events_broken"),
     lost
   })

@@ -8,6 +8,9 @@ const isWebSocket = ({ headers }: IncomingMessage) => headers.upgrade?.toLowerCa
 /** A server whose listeners never hear of requests for a preview's host. Closing it ends what previews have open. */
 export class PreviewServer extends Server {
   readonly #previews: Previews
+  readonly #answering = new Set<ServerResponse>()
+  #isRetired = false
+  #whenQuiet: Array<() => void> = []
 
   constructor(previews: Previews) {
     super({
@@ -19,7 +22,33 @@ export class PreviewServer extends Server {
   }
 
   override emit(event: string | symbol, ...given: ReadonlyArray<any>): boolean {
-    return this.#isSeenTo(event, given) || super.emit(event as string, ...given)
+    if (this.#isSeenTo(event, given)) return true
+    if (event === "request" || event === "checkContinue") this.#isAnswered((given as [unknown, ServerResponse])[1])
+    return super.emit(event as string, ...given)
+  }
+
+  #isAnswered(response: ServerResponse): void {
+    if (this.#isRetired) response.shouldKeepAlive = false
+    this.#answering.add(response)
+    response.once("close", () => {
+      this.#answering.delete(response)
+      if (this.#answering.size > 0) return
+      for (const then of this.#whenQuiet.splice(0)) then()
+    })
+  }
+
+  /** From now on every answer is the last on its connection, and previews are over. */
+  retire(): void {
+    this.#isRetired = true
+    this.#previews.close()
+    for (const response of this.#answering) response.shouldKeepAlive = false
+    this.closeIdleConnections()
+  }
+
+  /** Calls back once no request of the API is being answered. */
+  whenQuiet(then: () => void): void {
+    if (this.#answering.size === 0) then()
+    else this.#whenQuiet.push(then)
   }
 
   #isSeenTo(event: string | symbol, given: ReadonlyArray<unknown>): boolean {

@@ -11,6 +11,33 @@ const known = [
   { pattern: /^\/(openapi\.json|docs)\/?$/, methods: ["GET"] }
 ]
 
+/** A path that there is, and what stands in the place of its ids. */
+export interface Found {
+  readonly route: string
+  readonly params: Record<string, string>
+}
+
+const nowhere: Found = { route: "none", params: {} }
+
+const isFixed = (route: string) => !route.includes("{")
+
+const routes = [...Object.keys(document.paths), "/openapi.json", "/docs"]
+  .toSorted((a, b) => Number(isFixed(b)) - Number(isFixed(a)))
+  .map((route) => ({
+    route,
+    pattern: new RegExp(`^${route.replace(/\/+$/, "").replace(/\{(\w+)\}/g, "(?<$1>[^/]+)")}/?$`)
+  }))
+
+/** The route that the URL is for, as the API's description has it. */
+export const routeOf = (url: string): Found => {
+  const path = url.split(/[?#]/, 1)[0]!
+  for (const { pattern, route } of routes) {
+    const match = pattern.exec(path)
+    if (match !== null) return { route, params: { ...match.groups } }
+  }
+  return nowhere
+}
+
 /** The methods that the path of the URL takes; none where there is no such path. */
 export const methodsAt = (url: string): ReadonlyArray<string> => {
   const path = url.split(/[?#]/, 1)[0]!

@@ -30,6 +30,7 @@ const writeEvent = (event: RunEvent): string => {
 export const respond = <E>(log: Stream.Stream<RunEvent, E>, lost: Effect.Effect<void>) =>
   ServerSent.respond(Stream.map(log, writeEvent), {
     what: "the log of a run",
+    resumes: true,
     broken: ServerSent.writeError("The log can't be read any further", "log_broken"),
     lost
   })

@@ -1,6 +1,7 @@
 /** Answers that go on: server-sent events, with what keeps them alive and what ends them. */
 import { Effect, Stream } from "effect"
 import { HttpServerResponse } from "effect/http"
+import { Shutdown } from "./Shutdown.ts"
 
 /** How long a stream may be quiet before a comment keeps proxies from closing it. */
 const heartbeat = "15 seconds"
@@ -21,11 +22,16 @@ export const writeError = (error: string, code: string): string => write("error"
 
 const usualAccessLost = writeError("Access denied to specified account_id", "access_denied")
 
+/** What a reader is told when the server ends: there will be another, so come again after so many milliseconds. */
+const comeAgain = "retry: 1000\n\n"
+
 export interface ServerSentOptions {
   /** What is streamed, in a word or two. */
   readonly what: string
   /** The event where it can't be read any further. */
   readonly broken: string
+  /** Whether a reader that comes again with the last id it had misses nothing; if not, it is told all there is time for. */
+  readonly resumes: boolean
   /** The event where the reader may not read any further, if it is not the usual one. */
   readonly accessLost?: string
   /** Completes when the reader may no longer read. */
@@ -35,7 +41,7 @@ export interface ServerSentOptions {
 /** The answer that carries events. It begins at once, so that a reader knows that it is listening. */
 export const respond = <E>(
   events: Stream.Stream<string, E>,
-  { accessLost = usualAccessLost, broken, lost, what }: ServerSentOptions
+  { accessLost = usualAccessLost, broken, lost, resumes, what }: ServerSentOptions
 ) =>
   HttpServerResponse.stream(
     Stream.make(`: ${what}\n\n`).pipe(
@@ -44,7 +50,15 @@ export const respond = <E>(
           Stream.catchCause((cause) =>
             Stream.fromEffect(Effect.as(Effect.logError(`${what} broke off`, cause), broken))
           ),
-          Stream.merge(Stream.fromEffect(Effect.as(lost, accessLost)), { haltStrategy: "either" })
+          Stream.merge(Stream.fromEffect(Effect.as(lost, accessLost)), { haltStrategy: "either" }),
+          Stream.merge(
+            Stream.fromEffect(
+              Effect.flatMap(Shutdown, ({ begun, over }) =>
+                resumes ? Effect.as(begun, comeAgain) : Effect.as(over, broken)
+              )
+            ),
+            { haltStrategy: "either" }
+          )
         )
       ),
       Stream.merge(

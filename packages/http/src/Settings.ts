@@ -5,6 +5,7 @@ import { Config, Duration, Effect, Option, Redacted, Schema } from "effect"
 import * as Castellan from "./Castellan.ts"
 import * as Limits from "./Limits.ts"
 import * as PreviewHost from "./PreviewHost.ts"
+import * as Shutdown from "./Shutdown.ts"
 
 /** A setting can't be used; the message says which, what it was, and what it may be. */
 export class SettingRefused extends Schema.TaggedError<SettingRefused>()("SettingRefused", {
@@ -60,6 +61,46 @@ const secret = Effect.flatMap(text("CASTELLAN_SECRET"), (value) => {
     return refuse("CASTELLAN_SECRET must be 64 hexadecimal digits, as `openssl rand -hex 32` prints them")
   }
   return Effect.succeed(Option.map(value, (hex) => Redacted.make(Uint8Array.from(Buffer.from(hex, "hex")))))
+})
+
+const pairs = (name: string) =>
+  Effect.flatMap(text(name), (value) => {
+    const given = Option.getOrElse(value, () => "")
+      .split(",")
+      .filter((pair) => pair.trim() !== "")
+      .map((pair) => /^\s*([^=\s]+)\s*=\s*(.*?)\s*$/.exec(pair))
+    try {
+      return Effect.succeed(Object.fromEntries(given.map((match) => [match![1]!, decodeURIComponent(match![2]!)])))
+    } catch {
+      return refuse(`${name} can't be read; it must be name=value, with commas between`)
+    }
+  })
+
+/** The collector of traces and metrics; none where no endpoint is set. */
+const telemetry = Effect.gen(function* () {
+  const endpoint = yield* webUrl("OTEL_EXPORTER_OTLP_ENDPOINT")
+  if (Option.isNone(endpoint)) return undefined
+  const headers = yield* pairs("OTEL_EXPORTER_OTLP_HEADERS")
+  const attributes = yield* pairs("OTEL_RESOURCE_ATTRIBUTES")
+  const named = Option.getOrUndefined(yield* text("OTEL_SERVICE_NAME"))
+  const serviceName = named ?? attributes["service.name"] ?? "castellan"
+  return { endpoint: endpoint.value.trim(), headers: Redacted.make(headers), serviceName, attributes }
+})
+
+const logLevels = { debug: "Debug", info: "Info", warn: "Warn", error: "Error" } as const
+
+/** How the server says what it does; read by itself, since what stops a start is said, too. */
+export const logs = Effect.all({
+  format: oneOf("CASTELLAN_LOG", ["readable", "json"], "readable"),
+  level: Effect.map(
+    oneOf<keyof typeof logLevels>("CASTELLAN_LOG_LEVEL", ["debug", "info", "warn", "error"], "info"),
+    (level) => logLevels[level]
+  ),
+  secrets: Effect.map(
+    Effect.all(["CASTELLAN_SECRET", "CASTELLAN_ADMIN_KEY", "GITHUB_TOKEN", "VERCEL_TOKEN", "DATABASE_URL"].map(text)),
+    (given) => given.flatMap(Option.toArray)
+  ),
+  telemetry
 })
 
 const agent = Effect.map(text("CASTELLAN_AGENT"), (value) => {
@@ -139,7 +180,7 @@ export const settings = Effect.all({
   ),
   adminKey,
   secret,
-  provider: oneOf("CASTELLAN_PROVIDER", ["local"], "local"),
+  provider: oneOf("CASTELLAN_PROVIDER", ["local", "vercel"], "local"),
   repositories,
   tokens,
   previewUrl,
@@ -149,6 +190,7 @@ export const settings = Effect.all({
   keepStoppedHours: wholeNumber("CASTELLAN_KEEP_STOPPED_HOURS", [1, 24 * 365], Castellan.defaultKeepStoppedHours),
   sessionIdleSeconds: wholeNumber("CASTELLAN_SESSION_IDLE_SECONDS", [10, 24 * 60 * 60], defaultIdleSeconds),
   appIdleSeconds: wholeNumber("CASTELLAN_APP_IDLE_SECONDS", [60, 24 * 60 * 60], defaultAppIdleSeconds),
+  shutdownSeconds: wholeNumber("CASTELLAN_SHUTDOWN_SECONDS", [1, 300], Shutdown.defaultSeconds),
   repoAccess: oneOf("CASTELLAN_REPO_ACCESS", ["owner", "own"], "owner"),
   access: oneOf("CASTELLAN_ORG_ACCESS", ["peers", "admins"], "peers"),
   agent

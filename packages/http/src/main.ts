@@ -2,30 +2,36 @@
 import type { GitMissing } from "@castellan/adapters/git/Git.ts"
 import type { LocalReposUnavailable } from "@castellan/adapters/git-local/LocalRepos.ts"
 import type { GitHubUnavailable } from "@castellan/adapters/github/Options.ts"
-import * as LocalSandbox from "@castellan/adapters/local/LocalSandbox.ts"
+import type { LocalUnavailable } from "@castellan/adapters/local/Isolation.ts"
 import * as Db from "@castellan/adapters/postgres/Db.ts"
 import * as Stores from "@castellan/adapters/postgres/stores.ts"
 import * as PgBossTaskRunner from "@castellan/adapters/tasks/PgBossTaskRunner.ts"
+import type { VercelUnavailable } from "@castellan/adapters/vercel/Options.ts"
 import { ApiKeys } from "@castellan/domain/identity/ApiKeys.ts"
 import type { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
-import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import { Cause, Console, Duration, Effect, Layer, Option, Redacted } from "effect"
-import { HttpServer } from "effect/http"
+import { HttpMiddleware, HttpServer } from "effect/http"
 import { flushCompileCache } from "node:module"
 import { join, resolve } from "node:path"
 import * as Castellan from "./Castellan.ts"
+import * as Logs from "./Logs.ts"
 import * as Preview from "./Preview.ts"
 import { PreviewServer } from "./PreviewServer.ts"
+import * as Process from "./Process.ts"
 import * as Secret from "./Secret.ts"
 import * as Server from "./Server.ts"
-import { SettingRefused, settings } from "./Settings.ts"
+import { logs, SettingRefused, settings } from "./Settings.ts"
+import * as Shutdown from "./Shutdown.ts"
+import * as Telemetry from "./Telemetry.ts"
 import { welcome } from "./Welcome.ts"
+
+const ending = Shutdown.make()
 
 const isolations = {
   namespaces: "local, isolated by Linux namespaces",
-  vm: "virtual machines",
+  vm: "virtual machines at Vercel",
   none: "local, as plain processes: NOT isolated from this host"
 }
 
@@ -36,6 +42,16 @@ const repoHost = (where: "github" | "local", dataDirectory: string) =>
       ? (await import("@castellan/adapters/github/GitHubRepos.ts")).layerConfig
       : (await import("@castellan/adapters/git-local/LocalRepos.ts")).layerConfig({
           directory: join(dataDirectory, "repositories")
+        })
+  )
+
+/** The same: what makes sandboxes elsewhere needs nothing of this host, and the reverse. */
+const sandboxProvider = (where: "local" | "vercel", dataDirectory: string) =>
+  Effect.promise(async (): Promise<Layer.Layer<SandboxProvider, LocalUnavailable | VercelUnavailable>> =>
+    where === "vercel"
+      ? (await import("@castellan/adapters/vercel/VercelSandbox.ts")).layerConfig
+      : (await import("@castellan/adapters/local/LocalSandbox.ts")).layerConfig({
+          directory: join(dataDirectory, "local")
         })
   )
 
@@ -52,13 +68,16 @@ const serve = Effect.gen(function* () {
     liveSandboxes,
     port,
     previewUrl,
+    provider,
     repoAccess,
     repositories,
     requestsPerMinute,
     sessionIdleSeconds,
     secret: configured,
+    shutdownSeconds,
     tokens
   } = yield* settings
+  ending.within = Duration.seconds(shutdownSeconds)
   const dataDirectory = resolve(given)
   const secret = Option.isSome(configured)
     ? configured.value
@@ -69,7 +88,7 @@ const serve = Effect.gen(function* () {
 
   const ports = Layer.merge(Stores.layer, PgBossTaskRunner.layer).pipe(
     Layer.provideMerge(Db.layerConfig({ dataDirectory })),
-    Layer.merge(LocalSandbox.layerConfig({ directory: join(dataDirectory, "local") })),
+    Layer.merge(yield* sandboxProvider(provider, dataDirectory)),
     Layer.merge(yield* repoHost(repositories, dataDirectory))
   )
   const options = {
@@ -93,10 +112,9 @@ const serve = Effect.gen(function* () {
     services
   )
   const previews = yield* Effect.provide(Preview.make({ base: previewUrl }), services)
+  const listener = new PreviewServer(previews)
   const listening = HttpServer.serve(Effect.provide(app, services)).pipe(
-    Layer.provideMerge(
-      NodeHttpServer.layer(() => new PreviewServer(previews), { host, port, gracefulShutdownTimeout: "2 seconds" })
-    )
+    Layer.provideMerge(NodeHttpServer.layer(() => listener, { host, port, gracefulShutdownTimeout: "2 seconds" }))
   )
   const server = yield* Layer.build(listening).pipe(
     Effect.catchTag("ServeError", ({ cause }) => new SettingRefused({ message: whyNotListening(host, port, cause) }))
@@ -119,8 +137,8 @@ const serve = Effect.gen(function* () {
   )
   // What was compiled for this start is kept for the next, however this process ends.
   yield* Effect.sync(flushCompileCache)
-  return yield* Effect.never
-}).pipe(Effect.scoped)
+  yield* Shutdown.served(ending, listener)
+}).pipe(Effect.scoped, Effect.provideService(Shutdown.Shutdown, ending))
 
 const whyNotListening = (host: string, port: number, cause: unknown): string => {
   const { code } = cause as { readonly code?: string }
@@ -135,11 +153,20 @@ const whyNotListening = (host: string, port: number, cause: unknown): string => 
 }
 
 // What stands in the way of a start is said in one sentence; anything else is a fault of ours, with all there is to it.
-const explained = serve.pipe(
+const explained = Effect.gen(function* () {
+  const { telemetry, ...options } = yield* logs
+  const told = Layer.mergeAll(
+    Logs.layer(options),
+    telemetry === undefined ? Telemetry.none : Telemetry.layer(telemetry),
+    Layer.succeed(HttpMiddleware.TracerDisabledWhen, () => true)
+  )
+  yield* Effect.provide(serve, told)
+}).pipe(
   Effect.catchTags({
     SettingRefused: (refused) => sayAndFail(refused.message),
     DatabaseUnavailable: (unavailable) => sayAndFail(unavailable.message),
     LocalUnavailable: (unavailable) => sayAndFail(unavailable.message),
+    VercelUnavailable: (unavailable) => sayAndFail(unavailable.message),
     GitMissing: (missing) => sayAndFail(missing.message),
     LocalReposUnavailable: (unavailable) => sayAndFail(unavailable.message),
     GitHubUnavailable: (unavailable) => sayAndFail(unavailable.message)
@@ -153,7 +180,7 @@ class NotStarted {
 const sayAndFail = (message: string) =>
   Effect.andThen(Console.error(`Castellan can't start. ${message}.`), Effect.fail(new NotStarted()))
 
-NodeRuntime.runMain(explained, {
+Process.runMain(ending)(explained, {
   disableErrorReporting: true,
   teardown: (exit, onExit) => {
     if (exit._tag === "Failure" && !Cause.hasInterruptsOnly(exit.cause)) {

@@ -7,7 +7,7 @@ import { RepoHost, RepoUnavailable } from "@castellan/domain/repo/RepoHost.ts"
 import { MemoryRepos } from "@castellan/testkit/fakes/MemoryRepoHost.ts"
 import { MemorySandboxes } from "@castellan/testkit/fakes/MemorySandbox.ts"
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Layer, Logger } from "effect"
+import { Duration, Effect, Latch, Layer, Logger } from "effect"
 import { WebApi } from "./WebApi.ts"
 
 const quiet = Logger.layer([])
@@ -48,20 +48,30 @@ describe("Setting an account up", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("while it is under way gives the same run to everyone who asks, and another once it is done", () =>
-    Effect.gen(function* () {
+  it.effect("while it is under way gives the same run to everyone who asks, and another once it is done", () => {
+    const asked = Latch.makeUnsafe()
+    const waiting = Layer.effect(
+      RepoHost,
+      Effect.map(RepoHost, (real) => ({ ...real, ensure: (repo) => Effect.andThen(asked.await, real.ensure(repo)) }))
+    )
+    return Effect.gen(function* () {
       const { ask, join } = yield* WebApi
       const somebody = yield* join()
-      const asked = yield* Effect.all(
+      const answers = yield* Effect.all(
         Array.from({ length: 5 }, () => ask("POST", "/api/sandboxes/setup", { key: somebody.key })),
         { concurrency: 5 }
       )
-      assert.strictEqual(new Set(asked.map(({ json }) => json.runId)).size, 1)
+      assert.strictEqual(new Set(answers.map(({ json }) => json.runId)).size, 1)
+      const [first] = answers
+      yield* asked.open
+      const scope = AccountScope.ofOwner({ account: somebody.account.id })
+      yield* (yield* TaskRuns).awaitEnd(scope, RunId.make(first!.json.runId), Duration.minutes(1))
       const again = yield* setUp(somebody)
+      assert.notStrictEqual(again.id, first!.json.runId)
       assert.strictEqual(again.status, "COMPLETED")
       assert.strictEqual((yield* MemoryRepos).repos().length, 1)
-    }).pipe(Effect.provide(api))
-  )
+    }).pipe(Effect.provide(Layer.fresh(WebApi.over(waiting)).pipe(Layer.provideMerge(quiet))))
+  })
 
   it.effect("keeps what a sandbox made and what others pushed", () =>
     Effect.gen(function* () {

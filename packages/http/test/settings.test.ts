@@ -1,6 +1,6 @@
-import { settings } from "@castellan/http/Settings.ts"
+import { logs, settings } from "@castellan/http/Settings.ts"
 import { assert, describe, it } from "@effect/vitest"
-import { ConfigProvider, Effect } from "effect"
+import { ConfigProvider, Effect, Redacted } from "effect"
 
 const reading = (environment: Record<string, string>) =>
   Effect.provide(settings, ConfigProvider.layer(ConfigProvider.fromEnvRecord(environment)))
@@ -101,6 +101,49 @@ describe("The setting of where previews are", () => {
       }
       const withPassword = yield* refusal({ CASTELLAN_PREVIEW_URL: "https://user:hunter2@preview.example.com" })
       assert.strictEqual(withPassword, "CASTELLAN_PREVIEW_URL must not have a user or a password in it")
+    })
+  )
+})
+
+describe("The settings of what is seen of a server", () => {
+  const seen = (environment: Record<string, string>) =>
+    Effect.provide(logs, ConfigProvider.layer(ConfigProvider.fromEnvRecord(environment)))
+
+  it.effect("are lines to be read by people, and no collector, if nothing is set", () =>
+    Effect.gen(function* () {
+      const { format, level, telemetry } = yield* seen({ OTEL_EXPORTER_OTLP_ENDPOINT: "", OTEL_SERVICE_NAME: "x" })
+      assert.deepStrictEqual([format, level, telemetry], ["readable", "Info", undefined])
+    })
+  )
+
+  it.effect("name a collector, what it is sent, and how the server is called there", () =>
+    Effect.gen(function* () {
+      const { telemetry } = yield* seen({
+        OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:4318",
+        OTEL_EXPORTER_OTLP_HEADERS: "authorization=Bearer%20key, x-team = a",
+        OTEL_RESOURCE_ATTRIBUTES: "service.name=here,deployment.environment=test"
+      })
+      assert.deepStrictEqual(Redacted.value(telemetry!.headers), { authorization: "Bearer key", "x-team": "a" })
+      assert.deepStrictEqual(
+        [telemetry?.serviceName, telemetry?.attributes["deployment.environment"]],
+        ["here", "test"]
+      )
+    })
+  )
+
+  it.effect("are refused by name where they can't be used", () =>
+    Effect.gen(function* () {
+      const endpoint = { OTEL_EXPORTER_OTLP_ENDPOINT: "http://127.0.0.1:4318" }
+      for (const [wrong, name] of [
+        [{ CASTELLAN_LOG: "xml" }, "CASTELLAN_LOG"],
+        [{ CASTELLAN_LOG_LEVEL: "loud" }, "CASTELLAN_LOG_LEVEL"],
+        [{ OTEL_EXPORTER_OTLP_ENDPOINT: "collector:4318" }, "OTEL_EXPORTER_OTLP_ENDPOINT"],
+        [{ ...endpoint, OTEL_EXPORTER_OTLP_HEADERS: "key" }, "OTEL_EXPORTER_OTLP_HEADERS"],
+        [{ ...endpoint, OTEL_RESOURCE_ATTRIBUTES: "a=%" }, "OTEL_RESOURCE_ATTRIBUTES"]
+      ] as ReadonlyArray<readonly [Record<string, string>, string]>) {
+        assert.include((yield* Effect.flip(seen(wrong))).message, `${name} `)
+      }
+      assert.include(yield* refusal({ CASTELLAN_SHUTDOWN_SECONDS: "0" }), "a whole number from 1 to 300")
     })
   )
 })

@@ -237,6 +237,7 @@ sabotage(AccountStore, World.layer, AccountPromises.promises, {
   "of changes of many sandboxes at once each is told": (real) => ({
     removed: (scope, names, at, reason) => real.removed(scope, names.slice(0, 1), at, reason)
   }),
+  "what lives is counted, of all accounts": () => ({ countLive: () => Effect.succeed(0) }),
   "totals are told of all accounts, the newest sandbox first, in pages that lose and repeat none": (real) => ({
     totals: (proof, page) => real.totals(proof, { ...page, cursor: null })
   })
@@ -565,5 +566,6 @@ sabotage(TaskRunner, World.layer, TaskPromises.runnerPromises, {
   "two workers share a task's runs and never work on one at the same time": working(
     (work) => (run) => Effect.asVoid(Effect.all([work(run), work(run)], { concurrency: 2 }))
   ),
+  "what waits for a worker is told by task, as long as it could be worked on": () => ({ backlog: Effect.succeed([]) }),
   "the queue answers": () => ({ ping: Effect.die("silent") })
 })

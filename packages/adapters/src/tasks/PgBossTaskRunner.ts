@@ -1,7 +1,8 @@
 /** The durable queue on pg-boss, in the database where the runs' rows are. */
+import { about } from "@castellan/domain/Measures.ts"
 import type { TaskName, TaskRun } from "@castellan/domain/task/TaskRun.ts"
 import { TaskRunner, type TryAgain } from "@castellan/domain/task/TaskRunner.ts"
-import { Cause, Duration, Effect, Exit, FiberMap, FiberSet, Latch, Layer, Option, Schedule } from "effect"
+import { Cause, DateTime, Duration, Effect, Exit, FiberMap, FiberSet, Latch, Layer, Option, Schedule } from "effect"
 import { sql } from "kysely"
 import { fromKysely, type Job } from "pg-boss"
 import { Db, type DatabaseUnavailable, query } from "../postgres/Db.ts"
@@ -139,10 +140,16 @@ export const layer: Layer.Layer<TaskRunner, DatabaseUnavailable, Db> = Layer.eff
         yield* FiberSet.run(waiting, Effect.andThen(Effect.sleep(after), latch.open))
       })
 
+      const worked = (run: TaskRun) =>
+        work(run).pipe(
+          Effect.withSpan("TaskRunner.work"),
+          about({ task, run: run.id, account: run.account, ...(run.sandbox === null ? {} : { sandbox: run.sandbox }) })
+        )
+
       const deliver = (job: TicketJob, run: TaskRun | undefined) =>
         Effect.uninterruptibleMask((restore) =>
           Effect.gen(function* () {
-            const exit = run === undefined ? Exit.void : yield* Effect.exit(restore(work(run)))
+            const exit = run === undefined ? Exit.void : yield* Effect.exit(restore(worked(run)))
             if (!isHeld(job)) return
             if (Exit.isSuccess(exit)) finished.add(job)
             else if (!(closing && Cause.hasInterruptsOnly(exit.cause))) yield* tryAgain(job, exit.cause)
@@ -213,6 +220,16 @@ export const layer: Layer.Layer<TaskRunner, DatabaseUnavailable, Db> = Layer.eff
     return TaskRunner.of({
       enqueue,
       process,
+      backlog: Effect.map(
+        query(() =>
+          sql<{ task: TaskName; depth: number; oldest: Date }>`
+            select job.name as task, count(*)::integer as depth, min(run.created_at) as oldest
+            from castellan_tasks.job as job join task_runs as run on run.id = job.data ->> 'run'
+            where job.state in ('created', 'retry') and job.start_after <= now()
+            group by job.name`.execute(kysely)
+        ),
+        ({ rows }) => rows.map(({ oldest, ...row }) => ({ ...row, oldest: DateTime.makeUnsafe(oldest) }))
+      ),
       ping: Effect.asVoid(query(() => sql`select 1 from castellan_tasks.version`.execute(kysely)))
     })
   })

@@ -1,6 +1,7 @@
 import { Context, DateTime, Duration, Effect, Layer, Option, Schema } from "effect"
 import { SecureRandom } from "effect/crypto/SecureRandom"
 import { AccountScope } from "../identity/AccountScope.ts"
+import { about, counted, measures } from "../Measures.ts"
 import { givenOrNew } from "../newNonce.ts"
 import type { Page, PageOf } from "../Page.ts"
 import { Command } from "../sandbox/Command.ts"
@@ -170,28 +171,35 @@ export class AccountSandboxes extends Context.Service<
             )
           )
 
-        const create = Effect.fn("AccountSandboxes.create")(function* (scope: AccountScope, wanted: NewSandbox) {
-          const nonce = yield* givenOrNew(random, wanted.nonce)
-          const intent = new AccountSandbox({
-            name: SandboxName.make(`sbx_${nonce}`),
-            account: scope.account,
-            status: "pending",
-            createdAt: yield* DateTime.now,
-            expiresAt: null,
-            reason: null,
-            removedAt: null
-          })
-          const row = yield* add(scope, intent)
-          if (Option.isNone(row)) return yield* Effect.die(new Error("a new sandbox's name is another account's"))
-          if (row.value.removedAt !== null) return yield* new SandboxNotCreated({ name: intent.name, retryable: false })
-          const sandbox = yield* boot(scope, row.value, wanted.from)
-          if (Option.isNone(wanted.work)) return { sandbox, run: Option.none<RunId>() }
-          const command = commandFor(wanted.work.value)
-          const run = yield* runs
-            .startCommand(scope, sandbox.name, { command, timeout: defaultTimeout, nonce: Option.some(nonce) })
-            .pipe(Effect.tapCause(() => takeBack(scope, sandbox.name)))
-          return { sandbox, run: Option.some(run.id) }
-        }, Effect.uninterruptible)
+        const create = Effect.fn("AccountSandboxes.create")(
+          function* (scope: AccountScope, wanted: NewSandbox) {
+            const nonce = yield* givenOrNew(random, wanted.nonce)
+            const intent = new AccountSandbox({
+              name: SandboxName.make(`sbx_${nonce}`),
+              account: scope.account,
+              status: "pending",
+              createdAt: yield* DateTime.now,
+              expiresAt: null,
+              reason: null,
+              removedAt: null
+            })
+            const row = yield* add(scope, intent)
+            if (Option.isNone(row)) return yield* Effect.die(new Error("a new sandbox's name is another account's"))
+            if (row.value.removedAt !== null)
+              return yield* new SandboxNotCreated({ name: intent.name, retryable: false })
+            const sandbox = yield* boot(scope, row.value, wanted.from).pipe(
+              about({ account: scope.account, sandbox: intent.name })
+            )
+            if (Option.isNone(wanted.work)) return { sandbox, run: Option.none<RunId>() }
+            const command = commandFor(wanted.work.value)
+            const run = yield* runs
+              .startCommand(scope, sandbox.name, { command, timeout: defaultTimeout, nonce: Option.some(nonce) })
+              .pipe(Effect.tapCause(() => takeBack(scope, sandbox.name)))
+            return { sandbox, run: Option.some(run.id) }
+          },
+          counted(measures.creates, { kind: "sandbox" }, "outcome"),
+          Effect.uninterruptible
+        )
 
         const refresh = Effect.fnUntraced(function* (scope: AccountScope, rows: ReadonlyArray<AccountSandbox>) {
           const asked = rows.filter((row) => row.removedAt === null)

@@ -55,6 +55,8 @@ export class AccountStore extends Context.Service<
       at: DateTime.Utc,
       reason: string
     ) => Effect.Effect<void>
+    /** Of all accounts: how many sandboxes live, that is, are pending, running or stopping and not expired at `now`. */
+    readonly countLive: (now: DateTime.Utc) => Effect.Effect<number>
     /** Of all accounts that ever had a sandbox: how many, the account with the newest sandbox first. */
     readonly totals: (proof: PlatformAdmin, page: Page) => Effect.Effect<PageOf<AccountTotal>>
   }

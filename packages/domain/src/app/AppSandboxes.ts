@@ -1,6 +1,7 @@
 import { Context, DateTime, Duration, Effect, Exit, Layer, Option, Schema } from "effect"
 import { SecureRandom } from "effect/crypto/SecureRandom"
 import { AccountScope } from "../identity/AccountScope.ts"
+import { counted, measures } from "../Measures.ts"
 import { givenOrNew } from "../newNonce.ts"
 import { Port } from "../sandbox/Port.ts"
 import { SandboxName } from "../sandbox/SandboxName.ts"
@@ -116,29 +117,32 @@ export class AppSandboxes extends Context.Service<
           return activeStates.includes(app.state) ? app : yield* new AppNotCreated({ retryAfterMs: null })
         })
 
-        const create = Effect.fn("AppSandboxes.create")(function* (scope: AccountScope, nonce: Option.Option<string>) {
-          const name = SandboxName.make(`app-${yield* givenOrNew(random, nonce)}`)
-          const wanted = new AppSandbox({
-            name,
-            account: scope.account,
-            state: "starting",
-            version: 0,
-            port: yield* portFor,
-            createdAt: yield* DateTime.now,
-            expiresAt: null,
-            lookAt: yield* ends.until,
-            reason: null
-          })
-          const stands = yield* store.begin(scope, wanted)
-          if (Option.isNone(stands)) return yield* Effect.die(new Error("a new app's name is another account's"))
-          const app = stands.value
-          if (app.name === name && app.state === "starting") yield* Effect.flatMap(starts.bringUp(app), ended)
-          const fresh = yield* store.get(scope, app.name)
-          return yield* settled(
-            scope,
-            Option.getOrElse(fresh, () => app)
-          )
-        })
+        const create = Effect.fn("AppSandboxes.create")(
+          function* (scope: AccountScope, nonce: Option.Option<string>) {
+            const name = SandboxName.make(`app-${yield* givenOrNew(random, nonce)}`)
+            const wanted = new AppSandbox({
+              name,
+              account: scope.account,
+              state: "starting",
+              version: 0,
+              port: yield* portFor,
+              createdAt: yield* DateTime.now,
+              expiresAt: null,
+              lookAt: yield* ends.until,
+              reason: null
+            })
+            const stands = yield* store.begin(scope, wanted)
+            if (Option.isNone(stands)) return yield* Effect.die(new Error("a new app's name is another account's"))
+            const app = stands.value
+            if (app.name === name && app.state === "starting") yield* Effect.flatMap(starts.bringUp(app), ended)
+            const fresh = yield* store.get(scope, app.name)
+            return yield* settled(
+              scope,
+              Option.getOrElse(fresh, () => app)
+            )
+          },
+          counted(measures.creates, { kind: "app" }, "outcome")
+        )
 
         const find = Effect.fn("AppSandboxes.find")(function* (scope: AccountScope, name: Option.Option<string>) {
           const found = Option.isNone(name)

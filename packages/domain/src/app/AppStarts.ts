@@ -10,6 +10,7 @@ import {
   type SandboxUnavailable,
   type SnapshotGone
 } from "../sandbox/SandboxProvider.ts"
+import { about } from "../Measures.ts"
 import { AppEnds } from "./AppEnds.ts"
 import { AppMove, AppStep } from "./AppLifecycle.ts"
 import type { AppSandbox } from "./AppSandbox.ts"
@@ -117,7 +118,11 @@ export class AppStarts extends Context.Service<
               )
 
         const bringUp = Effect.fnUntraced(function* (app: AppSandbox) {
-          const work = Effect.raceFirst(start(app), keepHeld(app)).pipe(Effect.tapCause(giveUp(app)), Effect.exit)
+          const work = Effect.raceFirst(start(app), keepHeld(app)).pipe(
+            about({ account: app.account, sandbox: app.name }),
+            Effect.tapCause(giveUp(app)),
+            Effect.exit
+          )
           return yield* Effect.flatMap(FiberSet.run(working, work), Fiber.join)
         })
 

@@ -1,6 +1,7 @@
 import { Context, DateTime, Duration, Effect, Layer, Option, Semaphore } from "effect"
 import { AccountScope } from "../identity/AccountScope.ts"
 import type { Sandbox } from "../sandbox/Sandbox.ts"
+import { about, measure, measures } from "../Measures.ts"
 import { SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
 import { TaskRunStore } from "../task/TaskRunStore.ts"
 import { isHolding } from "../task/TaskRun.ts"
@@ -139,16 +140,25 @@ const make = Effect.gen(function* () {
         Effect.catchCause((cause) =>
           Effect.logWarning("a session could not be seen to", { session: session.id }, cause)
         ),
-        Effect.annotateLogs({ session: session.id, stage: stageOf(session) })
+        Effect.annotateLogs({ stage: stageOf(session) }),
+        about({ account: session.account, session: session.id })
       )
+  )
+
+  let caughtUp = yield* DateTime.now
+  const tellLag = Effect.flatMap(DateTime.now, (now) =>
+    measure(measures.lag, (now.epochMilliseconds - caughtUp.epochMilliseconds) / 1000, {})
   )
 
   const pass = Effect.gen(function* () {
     const now = yield* DateTime.now
     const due = yield* store.claimDue(now, DateTime.addDuration(now, times.lease), batch)
+    if (due.length < batch) caughtUp = now
+    yield* tellLag
     if (due.length === 0) return 0
     const sightOf = yield* look(due)
     yield* Effect.forEach(due, (session) => seeTo(session, sightOf(session)), { concurrency: atOnce, discard: true })
+    yield* tellLag
     return due.length
   }).pipe(onePass.withPermits(1), Effect.withSpan("Reconciler.pass"))
 

@@ -1,6 +1,7 @@
 import { Clock, Context, DateTime, Duration, Effect, Layer, Option, PubSub, Ref, Schema } from "effect"
 import { AccountScope } from "../identity/AccountScope.ts"
 import { IdentityStore } from "../identity/IdentityStore.ts"
+import { about, counted, measures } from "../Measures.ts"
 import { Checkouts, reasonFor, type SyncFailure } from "../repo/Checkouts.ts"
 import { RepoHost } from "../repo/RepoHost.ts"
 import type { BranchName } from "../repo/Repo.ts"
@@ -246,26 +247,35 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
     return yield* new SessionNotProvisioned({ retryable: "retryable" in failure && failure.retryable, cause: failure })
   })
 
-  const bringUp = Effect.fn("SessionSandboxes.bringUp")(function* (session: Session) {
-    const name = session.lifecycle.sandbox
-    if (name === null) return yield* Effect.die(new Error("a session is brought up that has no name for its sandbox"))
-    const claimed = yield* Ref.make(session)
-    const started = yield* Ref.make<Sandbox | null>(null)
-    return yield* work(claimed, name, started).pipe(
-      // What is begun is brought to its end; only the watch over it may be broken off.
-      Effect.raceFirst(Effect.interruptible(keepClaim(claimed))),
-      Effect.catchTag("Superseded", (superseded) =>
-        Effect.gen(function* () {
-          const sandbox = yield* Ref.get(started)
-          if (sandbox !== null) yield* withdraw(session, sandbox)
-          return yield* superseded
-        })
-      ),
-      Effect.catchIf(isFailure, (failure) =>
-        Effect.flatMap(Effect.all([Ref.get(claimed), Ref.get(started)]), ([at, sandbox]) => fail(at, sandbox, failure))
+  const bringUp = Effect.fn("SessionSandboxes.bringUp")(
+    function* (session: Session) {
+      const name = session.lifecycle.sandbox
+      if (name === null) return yield* Effect.die(new Error("a session is brought up that has no name for its sandbox"))
+      const claimed = yield* Ref.make(session)
+      const started = yield* Ref.make<Sandbox | null>(null)
+      return yield* work(claimed, name, started).pipe(
+        // What is begun is brought to its end; only the watch over it may be broken off.
+        Effect.raceFirst(Effect.interruptible(keepClaim(claimed))),
+        Effect.catchTag("Superseded", (superseded) =>
+          Effect.gen(function* () {
+            const sandbox = yield* Ref.get(started)
+            if (sandbox !== null) yield* withdraw(session, sandbox)
+            return yield* superseded
+          })
+        ),
+        Effect.catchIf(isFailure, (failure) =>
+          Effect.flatMap(Effect.all([Ref.get(claimed), Ref.get(started)]), ([at, sandbox]) =>
+            fail(at, sandbox, failure)
+          )
+        )
       )
-    )
-  }, Effect.uninterruptible)
+    },
+    Effect.uninterruptible,
+    (bringing, { account, id, lifecycle }) =>
+      (lifecycle.fresh ? counted(measures.creates, { kind: "session" }, "outcome")(bringing) : bringing).pipe(
+        about({ account, session: id, ...(lifecycle.sandbox === null ? {} : { sandbox: lifecycle.sandbox }) })
+      )
+  )
 
   /** Which run of a session's sandbox is to be stopped; null where none is. */
   const toStop = Effect.fnUntraced(function* (session: Session, name: SandboxName) {

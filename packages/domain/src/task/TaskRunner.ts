@@ -1,11 +1,18 @@
 /** The durable queue that carries task runs to whoever works on them. */
-import { Context, type Duration, type Effect, Schema, type Scope } from "effect"
+import { Context, type DateTime, type Duration, type Effect, Schema, type Scope } from "effect"
 import type { TaskName, TaskRun } from "./TaskRun.ts"
 
 /** This attempt did not work out and another may: after `after` the run is delivered again. */
 export class TryAgain extends Schema.TaggedError<TryAgain>()("TryAgain", {
   after: Schema.Duration
 }) {}
+
+/** What waits for the workers of a task. */
+export interface Backlog {
+  readonly task: TaskName
+  readonly depth: number
+  readonly oldest: DateTime.Utc
+}
 
 export class TaskRunner extends Context.Service<
   TaskRunner,
@@ -22,6 +29,8 @@ export class TaskRunner extends Context.Service<
       options: { readonly concurrency: number },
       work: (run: TaskRun) => Effect.Effect<void, TryAgain>
     ) => Effect.Effect<void, never, Scope.Scope>
+    /** By task, the runs that wait for a worker and could be worked on now, and when the oldest of them was created; nothing of a task for which none waits. */
+    readonly backlog: Effect.Effect<ReadonlyArray<Backlog>>
     /** Dies where the queue can't be reached; for the readiness check. */
     readonly ping: Effect.Effect<void>
   }

@@ -26,7 +26,7 @@ export const NewCommand = Schema.Struct({
   env: absent(Environment),
   /** When it is killed; 15 minutes if left out. */
   timeoutMs: absent(milliseconds(longestTimeout)),
-  /** Whether to answer only once it has ended, or `timeoutMs` has passed. */
+  /** Whether to answer only once it has ended, `timeoutMs` has passed, or the server ends, which hands it to the next. */
   wait: absent(Schema.Boolean)
 })
 

@@ -49,8 +49,11 @@ export class IdempotencyKeyReused extends Schema.TaggedError<IdempotencyKeyReuse
 /** The first request with this idempotency key is still running. */
 export class IdempotencyInFlight extends Schema.TaggedError<IdempotencyInFlight>()("IdempotencyInFlight", {}) {}
 
-/** A part the server can't do without does not answer. */
-export class NotReady extends Schema.TaggedError<NotReady>()("NotReady", { part: Schema.String }) {}
+/** A part the server can't do without does not answer, or the server itself is about to end. */
+export class NotReady extends Schema.TaggedError<NotReady>()("NotReady", {
+  part: Schema.String,
+  isEnding: Schema.optional(Schema.Boolean)
+}) {}
 
 /** The keys of the identity provider can't be read, so that no token can be told from another. */
 export class IdentityProviderUnavailable extends Schema.TaggedError<IdentityProviderUnavailable>()(
@@ -187,7 +190,9 @@ export const Statuses = {
   IdentityProviderUnavailable: onWire(IdentityProviderUnavailable, 503, () =>
     errorBody("identity_provider_unavailable", "The identity provider does not answer", { retryAfterMs: 1000 })
   ),
-  NotReady: onWire(NotReady, 503, ({ part }) =>
-    errorBody("not_ready", `The ${part} does not answer`, { retryAfterMs: 1000 })
+  NotReady: onWire(NotReady, 503, ({ isEnding, part }) =>
+    errorBody("not_ready", `The ${part} ${isEnding === true ? "is about to end" : "does not answer"}`, {
+      retryAfterMs: 1000
+    })
   )
 }

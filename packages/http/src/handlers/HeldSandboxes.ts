@@ -13,11 +13,12 @@ import { presentSandbox } from "../api/AccountSandboxes.ts"
 import { Api } from "../api/Api.ts"
 import { fileLimit } from "../api/HeldSandboxes.ts"
 import { RequestNonce } from "../api/Idempotent.ts"
-import { commandIn, waitFor } from "../api/NewCommand.ts"
+import { commandIn } from "../api/NewCommand.ts"
 import { BodyTooLarge } from "../api/Statuses.ts"
 import { present } from "../api/TaskRuns.ts"
 import * as FileStream from "../FileStream.ts"
 import { Limits } from "../Limits.ts"
+import { waited } from "../RunWait.ts"
 
 const isSandboxName = Schema.is(SandboxName)
 
@@ -68,10 +69,7 @@ export const HeldSandboxesHandlers = HttpApiBuilder.group(
         const wanted = commandIn(asked.payload)
         const run = yield* held.run(scope, name, { ...wanted, nonce: yield* RequestNonce })
         if (asked.payload.wait !== true) return { status, runId: run.id }
-        const ended = yield* Effect.raceFirst(
-          Effect.orDie(runs.awaitEnd(scope, run.id, waitFor(wanted.timeout))),
-          lost(scope)
-        )
+        const ended = yield* Effect.raceFirst(waited(runs, scope, run.id, wanted.timeout), lost(scope))
         return { status, run: present(ended, yield* DateTime.now) }
       }),
       files: Effect.fnUntraced(function* (asked) {

@@ -10,11 +10,12 @@ import { DateTime, Effect, Option, Schema } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
 import { Api } from "../api/Api.ts"
 import { RequestNonce } from "../api/Idempotent.ts"
-import { commandIn, waitFor } from "../api/NewCommand.ts"
+import { commandIn } from "../api/NewCommand.ts"
 import { presentSession } from "../api/Sessions.ts"
 import { OrganizationHidden } from "../api/Statuses.ts"
 import { present } from "../api/TaskRuns.ts"
 import { Limits } from "../Limits.ts"
+import { waited } from "../RunWait.ts"
 
 const isSessionId = Schema.is(SessionId)
 
@@ -80,7 +81,7 @@ export const SessionsHandlers = HttpApiBuilder.group(
         const id = yield* sessionId(params.id)
         const run = yield* sessions.run(scope, id, { ...wanted, nonce: yield* RequestNonce })
         if (payload.wait !== true) return { status: "success" as const, runId: run.id }
-        const ended = yield* Effect.orDie(runs.awaitEnd(scope, run.id, waitFor(wanted.timeout)))
+        const ended = yield* waited(runs, scope, run.id, wanted.timeout)
         return { status: "success" as const, run: present(ended, yield* DateTime.now) }
       })
     })

@@ -6,6 +6,7 @@ import { Effect } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
 import { Api } from "../api/Api.ts"
 import { NotReady } from "../api/Statuses.ts"
+import { Shutdown } from "../Shutdown.ts"
 
 /** An id that no account has: looking for it asks the store and finds nothing. */
 const nobody = AccountId.make("00000000-0000-0000-0000-000000000000")
@@ -17,6 +18,7 @@ export const SystemHandlers = HttpApiBuilder.group(
     const identities = yield* IdentityStore
     const runner = yield* TaskRunner
     const { isolation, name } = (yield* SandboxProvider).supports
+    const ending = yield* Shutdown
 
     const answers = (part: string, ask: Effect.Effect<unknown>) =>
       ask.pipe(
@@ -26,10 +28,13 @@ export const SystemHandlers = HttpApiBuilder.group(
 
     return handlers.handleAll({
       health: () => Effect.succeed({ status: "ok" as const }),
-      ready: () =>
-        Effect.all([answers("store", identities.findAccount(nobody)), answers("task runner", runner.ping)], {
+      ready: Effect.fnUntraced(function* () {
+        if (ending.hasBegun()) return yield* new NotReady({ part: "server", isEnding: true })
+        yield* Effect.all([answers("store", identities.findAccount(nobody)), answers("task runner", runner.ping)], {
           concurrency: 2
-        }).pipe(Effect.as({ status: "ready" as const, provider: { name, isolation } }))
+        })
+        return { status: "ready" as const, provider: { name, isolation } }
+      })
     })
   })
 )

@@ -389,6 +389,26 @@ export const promises: Promises<AccountStore | EventStore | IdentityStore> = {
       }
     }),
 
+  "what lives is counted, of all accounts": () =>
+    Effect.gen(function* () {
+      const store = yield* AccountStore
+      // A time of its own, at which what other promises made with an end is over.
+      const now = at(4_000_000_000_000)
+      const before = yield* store.countLive(now)
+      const [later, earlier] = [at(4_000_000_000_001), at(3_999_999_999_999)]
+      for (const [status, expiresAt, removedAt] of [
+        ["running", later, null],
+        ["running", earlier, null],
+        ["pending", null, null],
+        ["stopped", later, null],
+        ["failed", null, null]
+      ] as const) {
+        const scope = yield* given.scope
+        yield* store.add(scope, sandboxOf(scope, { status, expiresAt, removedAt }), many)
+      }
+      assert.strictEqual(yield* store.countLive(now), before + 2)
+    }),
+
   "totals are told of all accounts, the newest sandbox first, in pages that lose and repeat none": () =>
     Effect.gen(function* () {
       const store = yield* AccountStore

@@ -401,6 +401,29 @@ export const runnerPromises: Promises<Ports> = {
       assert.deepStrictEqual(finished.toSorted(), runs.map(({ id }) => id).toSorted())
     }),
 
+  "what waits for a worker is told by task, as long as it could be worked on": () =>
+    Effect.gen(function* () {
+      const runner = yield* TaskRunner
+      const scope = yield* given.scope
+      const task = "session-lifecycle"
+      const told = Effect.map(runner.backlog, (all) => all.find((one) => one.task === task))
+      const finished = yield* Deferred.make<void>()
+      let left = 2
+      const worked = Effect.suspend(() => (--left === 0 ? Deferred.succeed(finished, undefined) : Effect.void))
+      const letPass = working(scope, task, 1, () => Effect.void, Effect.sleep(soon))
+      // What other promises left behind is of no matter here.
+      yield* letPass
+      const before = (yield* told)?.depth ?? 0
+      yield* runner.enqueue(runOf(scope, { task, createdAt: 5000 }))
+      yield* runner.enqueue(runOf(scope, { task, createdAt: 4000 }))
+      const waiting = yield* told
+      assert.strictEqual(waiting?.depth, before + 2)
+      assert.strictEqual(waiting?.oldest.epochMilliseconds, 4000)
+      const later = () => Effect.andThen(worked, new TryAgain({ after: Duration.hours(1) }))
+      yield* working(scope, task, 2, later, Effect.andThen(Deferred.await(finished), Effect.sleep(soon)))
+      assert.strictEqual((yield* told)?.depth ?? 0, before)
+    }),
+
   "the queue answers": () => Effect.flatMap(TaskRunner, (runner) => runner.ping)
 }
 

@@ -47,6 +47,7 @@ const make = (identities: IdentityStore["Service"], events: MemoryEventStore.Mem
         return Effect.succeed(own(scope, sandbox.name))
       }),
     get: (scope, name) => Effect.sync(() => own(scope, name)),
+    countLive: (now) => Effect.sync(() => [...rows.values()].filter((row) => isLive(row, now)).length),
     list: (scope, page) =>
       Effect.sync(() => pageOf(of(scope), page, (row) => ({ at: row.createdAt.epochMilliseconds, id: row.name }))),
     see: (scope, sightings) =>

@@ -1,8 +1,8 @@
 import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
-import { hasEnded, type RunId, TaskRun } from "@castellan/domain/task/TaskRun.ts"
+import { hasEnded, type RunId, TaskName, TaskRun } from "@castellan/domain/task/TaskRun.ts"
 import { TaskRunner, type TryAgain } from "@castellan/domain/task/TaskRunner.ts"
 import { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
-import { Context, Duration, Effect, Exit, FiberSet, Layer, Option, Queue } from "effect"
+import { Context, DateTime, Duration, Effect, Exit, FiberSet, Layer, Option, Queue } from "effect"
 import { pageOf } from "./pageOf.ts"
 
 /** How long a run whose worker failed without a word waits for the next attempt. */
@@ -52,8 +52,13 @@ export const layer = Layer.effectContext(
         })
     })
 
+    const ready = new Set<RunId>()
+
     const offer = (run: { readonly task: string; readonly id: RunId }) =>
-      Effect.flatMap(queueOf(run.task), (queue) => Queue.offer(queue, run.id))
+      Effect.flatMap(queueOf(run.task), (queue) => {
+        ready.add(run.id)
+        return Queue.offer(queue, run.id)
+      })
 
     const enqueue = Effect.fnUntraced(function* (run: TaskRun) {
       const known = rows.get(run.id)
@@ -67,6 +72,7 @@ export const layer = Layer.effectContext(
 
     const deliver = Effect.fnUntraced(function* (id: RunId, work: (run: TaskRun) => Effect.Effect<void, TryAgain>) {
       const run = rows.get(id)
+      ready.delete(id)
       if (run === undefined) return
       const exit = yield* Effect.exit(Effect.interruptible(work(run)))
       if (Exit.isSuccess(exit)) return
@@ -86,6 +92,13 @@ export const layer = Layer.effectContext(
           const worker = Effect.forever(Effect.uninterruptible(Effect.flatMap(next, (id) => deliver(id, work))))
           for (let i = 0; i < concurrency; i++) yield* Effect.forkScoped(worker)
         }),
+      backlog: Effect.sync(() => {
+        const found = [...ready].flatMap((id) => rows.get(id) ?? [])
+        return TaskName.literals.flatMap((task) => {
+          const waits = found.filter((run) => run.task === task).map(({ createdAt }) => createdAt)
+          return waits.length === 0 ? [] : [{ task, depth: waits.length, oldest: waits.reduce(DateTime.min) }]
+        })
+      }),
       ping: Effect.void
     })
 

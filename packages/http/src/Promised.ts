@@ -1,0 +1,139 @@
+/** A service's methods as promises, bound to an account: types and calls are derived, nothing is said twice. */
+import type { AccountHidden, AccountScope } from "@castellan/domain/identity/AccountScope.ts"
+import type { CurrentActor } from "@castellan/domain/identity/CurrentActor.ts"
+import { type Context, Effect, Option, Stream } from "effect"
+
+type OptionalKeys<T> =
+  T extends ReadonlyArray<unknown>
+    ? never
+    : T extends object
+      ? { [K in keyof T]-?: T[K] extends Option.Option<any> ? K : never }[keyof T]
+      : never
+
+/** What a caller gives: what may be absent may be left out, and what is streamed may be bytes or an async iterable. */
+export type Given<T> =
+  T extends Option.Option<infer A>
+    ? A | undefined
+    : T extends Stream.Stream<infer A, any, any>
+      ? A | AsyncIterable<A>
+      : T extends object
+        ? [OptionalKeys<T>] extends [never]
+          ? T
+          : Omit<T, OptionalKeys<T>> & { readonly [K in OptionalKeys<T>]?: Given<T[K]> }
+        : T
+
+/** What a caller gets: what is absent is undefined. */
+export type Gotten<T> =
+  T extends Option.Option<infer A>
+    ? A | undefined
+    : T extends object
+      ? [OptionalKeys<T>] extends [never]
+        ? T
+        : { readonly [K in keyof T]: T[K] extends Option.Option<infer A> ? A | undefined : T[K] }
+      : T
+
+/** A last parameter that may be absent may be left out. */
+type GivenAll<Args extends ReadonlyArray<unknown>> = Args extends [...infer Front, Option.Option<infer Last>]
+  ? [...{ [K in keyof Front]: Given<Front[K]> }, Last?]
+  : { [K in keyof Args]: Given<Args[K]> }
+
+type Result<T> =
+  T extends Effect.Effect<infer A, any, any>
+    ? Promise<Gotten<A>>
+    : T extends Stream.Stream<infer A, any, any>
+      ? AsyncIterable<A>
+      : never
+
+/** A method of a service as its caller sees it: without the scope, which is the account's. */
+type Method<F> = F extends (...args: infer Args) => infer R
+  ? (...args: GivenAll<Args extends [AccountScope, ...infer Rest] ? Rest : Args>) => Result<R>
+  : () => Result<F>
+
+/**
+ * How a method is called: by the account's scope first (`scoped`; where its last parameter may be absent, the number of
+ * those between), as it is (`plain`), or not at all, since it is an effect.
+ */
+export type How<F> = F extends (...args: infer Args) => unknown
+  ? Args extends [AccountScope, ...infer Rest]
+    ? Rest extends [...infer Front, Option.Option<unknown>]
+      ? Front["length"]
+      : "scoped"
+    : "plain"
+  : "effect"
+
+/** The methods of a service that are named, as promises. */
+export type Promised<S, Names extends keyof S> = { readonly [K in Names]: Method<S[K]> }
+
+/** Who asks, and with what. */
+export interface Caller<R> {
+  readonly scope: AccountScope
+  /** Fails where the actor may no longer act for the scope's account: asked before each call. */
+  readonly check: Effect.Effect<unknown, AccountHidden, R | CurrentActor>
+  /** Fails once that is so: for what is streamed. */
+  readonly lost: Effect.Effect<never, AccountHidden, R | CurrentActor>
+  readonly services: Context.Context<R | CurrentActor>
+}
+
+/** Fields of parameters that may be absent: the compiler sees to it that none is missing here. */
+type FieldsOf<F> = F extends (...args: infer Args) => unknown
+  ? { [K in keyof Args]: Args[K] extends Option.Option<any> ? never : OptionalKeys<Args[K]> }[number]
+  : never
+export type OptionalFields<S, Names extends keyof S> = { [K in Names]: FieldsOf<S[K]> }[Names]
+const optional = ["nonce", "work"] as const
+
+const isPlain = (value: unknown): value is Record<string, unknown> =>
+  typeof value === "object" && value !== null && Object.getPrototypeOf(value) === Object.prototype
+
+const isIterable = (value: unknown): value is AsyncIterable<unknown> =>
+  typeof value === "object" && value !== null && Symbol.asyncIterator in value
+
+const asOption = (value: unknown) => (Option.isOption(value) ? value : Option.fromUndefinedOr(value))
+
+/** What is left out is read as absent, and is not there for those who don't read it. */
+const absent = Object.fromEntries(optional.map((name) => [name, Option.none()]))
+
+const given = (value: unknown): unknown => {
+  if (value instanceof Uint8Array) return Stream.make(value)
+  if (isIterable(value) && !Stream.isStream(value)) return Stream.fromAsyncIterable(value, (cause) => cause)
+  if (!isPlain(value)) return value
+  const named = optional.filter((name) => name in value).map((name) => [name, asOption(value[name])])
+  return Object.assign(Object.create(absent), value, Object.fromEntries(named))
+}
+
+const gotten = (value: unknown): unknown => {
+  if (Option.isOption(value)) return Option.getOrUndefined(value)
+  if (!isPlain(value)) return value
+  return Object.fromEntries(
+    Object.entries(value).map(([name, one]) => [name, Option.isOption(one) ? Option.getOrUndefined(one) : one])
+  )
+}
+
+const invoke = (how: unknown, method: unknown, scope: AccountScope, args: ReadonlyArray<unknown>): unknown => {
+  if (how === "effect") return method
+  const call = method as (...args: ReadonlyArray<unknown>) => unknown
+  const all = args.map(given)
+  if (typeof how === "number") all[how] = asOption(args[how])
+  return how === "plain" ? call(...all) : call(scope, ...all)
+}
+
+/** The service for the caller. What an effect fails with is thrown: an instance of the error's own class. */
+export const promised = <S extends object, const Names extends keyof S, R>(
+  service: S,
+  how: { readonly [K in Names]: How<S[K]> } & ([OptionalFields<S, Names>] extends [(typeof optional)[number]]
+    ? unknown
+    : never),
+  { check, lost, scope, services }: Caller<R>
+): Promised<S, Names> => {
+  const run = (result: unknown) =>
+    Stream.isStream(result)
+      ? Stream.toAsyncIterableWith(
+          Stream.unwrap(Effect.as(check, result as Stream.Stream<unknown>)).pipe(Stream.interruptWhen(lost)),
+          services
+        )
+      : Effect.runPromiseWith(services)(Effect.andThen(check, Effect.map(result as Effect.Effect<unknown>, gotten)))
+  const entries = Object.entries(how).map(([name, called]) => [
+    name,
+    (...args: ReadonlyArray<unknown>) => run(invoke(called, service[name as keyof S], scope, args))
+  ])
+  return Object.fromEntries(entries) as Promised<S, Names>
+}
