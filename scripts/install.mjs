@@ -14,7 +14,9 @@ const manifests = [
   "pnpm-lock.yaml",
   "pnpm-workspace.yaml",
   "package.json",
-  ...readdirSync(join(root, "packages")).map((name) => join("packages", name, "package.json"))
+  ...["packages", "examples"].flatMap((folder) =>
+    readdirSync(join(root, folder)).map((name) => join(folder, name, "package.json"))
+  )
 ]
 
 const hash = createHash("sha256").update(pnpm)

@@ -1,0 +1,28 @@
+# A server of Castellan: docs/deploying.md says what it needs, compose.yaml puts it together with Postgres.
+FROM node:24.21.0-bookworm-slim AS dependencies
+WORKDIR /castellan
+COPY package.json pnpm-lock.yaml pnpm-workspace.yaml ./
+COPY packages/domain/package.json packages/domain/
+COPY packages/adapters/package.json packages/adapters/
+COPY packages/http/package.json packages/http/
+RUN npx -y pnpm@12.21.0 install --prod --frozen-lockfile --ignore-scripts --filter "@castellan/http..."
+
+FROM node:24.21.0-bookworm-slim
+# git is what repositories are kept by; tini, as the first process, buries what sandboxes leave behind.
+RUN apt-get update \
+  && apt-get install -y --no-install-recommends ca-certificates git tini \
+  && rm -rf /var/lib/apt/lists/*
+RUN install -d -o node -g node -m 700 /var/lib/castellan
+WORKDIR /castellan
+COPY --from=dependencies /castellan/ ./
+COPY packages/domain/src packages/domain/src
+COPY packages/adapters/src packages/adapters/src
+COPY packages/http/src packages/http/src
+ENV NODE_ENV=production HOST=0.0.0.0 PORT=3000 CASTELLAN_DATA_DIR=/var/lib/castellan
+USER node
+VOLUME /var/lib/castellan
+EXPOSE 3000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
+  CMD node -e "fetch('http://127.0.0.1:' + process.argv[1] + '/health').then(({ ok }) => process.exit(ok ? 0 : 1), () => process.exit(1))" "$PORT"
+ENTRYPOINT ["tini", "--"]
+CMD ["node", "packages/http/src/main.ts"]

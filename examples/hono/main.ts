@@ -1,0 +1,28 @@
+/** The server: `node main.ts`. */
+import * as LocalRepos from "@castellan/adapters/git-local/LocalRepos.ts"
+import * as LocalSandbox from "@castellan/adapters/local/LocalSandbox.ts"
+import * as Db from "@castellan/adapters/postgres/Db.ts"
+import * as Stores from "@castellan/adapters/postgres/stores.ts"
+import * as PgBossTaskRunner from "@castellan/adapters/tasks/PgBossTaskRunner.ts"
+import { make } from "@castellan/http/promises.ts"
+import * as Secret from "@castellan/http/Secret.ts"
+import { serve } from "@hono/node-server"
+import { Layer, Redacted } from "effect"
+import { appOver } from "./app.ts"
+
+const ports = Layer.merge(Stores.layer, PgBossTaskRunner.layer).pipe(
+  Layer.provide(Db.layerPglite({ directory: "data/postgres" })),
+  Layer.merge(LocalSandbox.layer({ directory: "data/local" })),
+  Layer.merge(LocalRepos.layer({ directory: "data/repositories" }))
+)
+const castellan = await make(ports, { secret: Redacted.make(await Secret.inDirectory("data")) })
+
+// A service has its own idea of who asks; this one knows a single account, and makes it at the first start.
+const { id } = await castellan.createAccount({ name: "the only one", nonce: "the-only-account" })
+
+const server = serve({ fetch: appOver(castellan, () => Promise.resolve(id)).fetch, hostname: "127.0.0.1", port: 3001 })
+console.log("http://127.0.0.1:3001/dashboard")
+
+for (const signal of ["SIGINT", "SIGTERM"]) {
+  process.once(signal, () => server.close(() => void castellan.dispose()))
+}

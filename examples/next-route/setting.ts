@@ -1,0 +1,21 @@
+/** What this deployment is made of; the tests have another one. */
+import * as LocalRepos from "@castellan/adapters/git-local/LocalRepos.ts"
+import * as LocalSandbox from "@castellan/adapters/local/LocalSandbox.ts"
+import * as Db from "@castellan/adapters/postgres/Db.ts"
+import * as Stores from "@castellan/adapters/postgres/stores.ts"
+import * as PgBossTaskRunner from "@castellan/adapters/tasks/PgBossTaskRunner.ts"
+import * as Secret from "@castellan/http/Secret.ts"
+import { Config, Effect, Layer, Redacted } from "effect"
+
+/** Layers for every port: the embedded database, sandboxes and repositories of this machine. */
+export const ports = Layer.merge(Stores.layer, PgBossTaskRunner.layer).pipe(
+  Layer.provide(Db.layerPglite({ directory: "data/postgres" })),
+  Layer.merge(LocalSandbox.layer({ directory: "data/local" })),
+  Layer.merge(LocalRepos.layer({ directory: "data/repositories" }))
+)
+
+/** The secret is made at the first start; the key of the platform admin comes from the environment. */
+export const options = Effect.gen(function* () {
+  const secret = Redacted.make(yield* Effect.promise(() => Secret.inDirectory("data")))
+  return { secret, adminKey: yield* Config.Redacted("CASTELLAN_ADMIN_KEY") }
+})

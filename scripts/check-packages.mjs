@@ -1,0 +1,123 @@
+// Builds the packages and looks at them as outsiders get them: packed, installed elsewhere, run on a Node without types.
+import { spawnSync } from "node:child_process"
+import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { dirname, join } from "node:path"
+import { fileURLToPath } from "node:url"
+
+const root = join(dirname(fileURLToPath(import.meta.url)), "..")
+const packages = ["domain", "testkit", "adapters", "http"]
+
+/** The oldest Node that the packages say they run on; the newest is the one that is pinned here. */
+const oldestNode = "22.22.2"
+
+const bin = (name) => join(root, "node_modules", ".bin", name)
+const readJson = (file) => JSON.parse(readFileSync(file, "utf8"))
+
+let failed = 0
+const check = (name, cwd, [command, ...args], isFine = ({ status }) => status === 0) => {
+  const { error, status, stderr, stdout } = spawnSync(command, args, { cwd, encoding: "utf8", maxBuffer: 1 << 28 })
+  const output = `${stdout ?? ""}${stderr ?? ""}${error ?? ""}`
+  const fine = isFine({ status, output })
+  console.log(`${fine ? "ok    " : "FAILED"} ${name}`)
+  if (!fine) {
+    failed++
+    console.log(output)
+  }
+  return fine
+}
+
+const modulesOf = (lib) =>
+  readdirSync(lib, { recursive: true, encoding: "utf8" })
+    .filter((file) => file.endsWith(".js"))
+    .map((file) => `./${file.replace(/\.js$/, ".ts")}`)
+
+/** What is wrong with a manifest that no tool looks at. */
+const leaks = ({ dependencies, devDependencies, private: isPrivate, scripts }) =>
+  [
+    ...Object.entries(dependencies).filter(([, wanted]) => !/^\d+\.\d+\.\d+/.test(wanted)),
+    ...Object.keys({ ...devDependencies, ...scripts }),
+    ...(isPrivate ? ["private"] : [])
+  ].map(String)
+
+/** The packages that a module imports. What follows its imports may be the text of a program for elsewhere. */
+const importedBy = (file) => {
+  const text = readFileSync(file, "utf8")
+  const head = /^(?:\s*(?:\/\*.*?\*\/|\/\/[^\n]*\n|(?:import|export)\b[^;]*?\bfrom "[^"]+";|import "[^"]+";))*/s.exec(
+    text
+  )[0]
+  const names = Array.from(head.matchAll(/(?:from|import) "([^"]+)"/g), ([, name]) => name)
+  for (const [, name] of text.matchAll(/\bimport\("([^"]+)"\)/g)) names.push(name)
+  return names
+    .filter((name) => !/^(\.|node:)/.test(name))
+    .map((name) => name.split("/", name.startsWith("@") ? 2 : 1).join("/"))
+}
+
+const unnamed = (lib, { dependencies, peerDependencies }) => {
+  const named = { ...dependencies, ...peerDependencies }
+  const files = readdirSync(lib, { recursive: true, encoding: "utf8" }).filter((file) => /\.(js|d\.ts)$/.test(file))
+  return [...new Set(files.flatMap((file) => importedBy(join(lib, file))))].filter((name) => !(name in named))
+}
+
+const directory = mkdtempSync(join(tmpdir(), "castellan-packages-"))
+process.on("exit", () => rmSync(directory, { recursive: true, force: true }))
+
+if (!check("build", root, [process.execPath, "scripts/build.mjs"])) process.exit(1)
+
+const tarballs = packages.map((name) => {
+  const dist = join(root, "packages", name, "dist")
+  const manifest = readJson(join(dist, "package.json"))
+  check(`${name}: pack`, directory, ["npm", "pack", "--silent", "--pack-destination", directory, dist])
+  const tarball = join(directory, `castellan-${name}-${manifest.version}.tgz`)
+  check(`${name}: publint`, root, [bin("publint"), "run", tarball, "--strict"])
+  // CommonJS and the resolution of before `exports` are not supported: attw.json leaves them out.
+  const attw = [bin("attw"), tarball, "--config-path", "scripts/attw.json"]
+  check(`${name}: attw`, root, [...attw, "--entrypoints", ...modulesOf(join(dist, "lib"))])
+  const leaked = leaks(manifest)
+  console.log(`${leaked.length === 0 ? "ok    " : "FAILED"} ${name}: nothing of ours in its manifest ${leaked}`)
+  failed += leaked.length
+  const missing = unnamed(join(dist, "lib"), manifest)
+  console.log(`${missing.length === 0 ? "ok    " : "FAILED"} ${name}: what it imports, it depends on ${missing}`)
+  failed += missing.length
+  return tarball
+})
+
+const outsider = join(directory, "outsider")
+cpSync(join(root, "scripts", "outsider"), outsider, { recursive: true })
+writeFileSync(join(outsider, "package.json"), JSON.stringify({ name: "outsider", private: true, type: "module" }))
+
+const { effect, node, typescript } = readJson(join(root, "package.json")).devDependencies
+const installing = ["npm", "install", "--no-audit", "--no-fund", "--prefer-offline", "--loglevel", "error"]
+const others = [`effect@${effect}`, `typescript@${typescript}`, `node@${oldestNode}`]
+check("an empty project installs them", outsider, [...installing, ...tarballs, ...others])
+
+/** What `npm install` has put there. */
+const theirs = (name) => join(outsider, "node_modules", ".bin", name)
+const untyped = "--no-experimental-strip-types"
+for (const [version, program] of [
+  [oldestNode, theirs("node")],
+  [node, bin("node")]
+]) {
+  const says = ({ output, status }) => status === 0 && output.trim() === `v${version}`
+  check(`Node ${version} is there`, outsider, [program, "--version"], says)
+  check(`the fakes, on Node ${version} without types`, outsider, [program, untyped, "fakes.mjs"])
+  check(`real sandboxes and a database, on Node ${version}`, outsider, [program, untyped, "local.mjs"])
+  const command = [program, untyped, join("node_modules", "@castellan", "http", "bin", "castellan.mjs"), "--help"]
+  check(`the command line, on Node ${version}`, outsider, command)
+}
+
+const compiler = [theirs("tsc"), "--noEmit", "--strict", "--target", "es2023"]
+for (const mode of [
+  ["--module", "nodenext"],
+  ["--module", "esnext", "--moduleResolution", "bundler"]
+]) {
+  // Declarations of others may have faults of their own; ours have none.
+  const oursAreFine = ({ output, status }) =>
+    status !== null &&
+    status <= 2 &&
+    !/^(types\.ts|node_modules\/@castellan\/)/m.test(output) &&
+    !/error TS[56]\d{3}:/.test(output)
+  check(`types, ${mode.at(-1)}`, outsider, [...compiler, ...mode, "types.ts"], oursAreFine)
+}
+
+process.exit(failed === 0 ? 0 : 1)
