@@ -1,3 +1,4 @@
+import { scaffold } from "@castellan/domain/app/Scaffold.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { chromium, type Page } from "playwright-core"
@@ -82,7 +83,11 @@ describe("An app in a browser", () => {
         assert.include(broken.output, "src/App.tsx")
         yield* apply(app("Mended", 'import none from "not-installed"\n'))
         assert.include((yield* json("POST", "/api/sandbox/diagnostics")).output, "not-installed is not installed")
-        yield* apply(app("Mended"))
+        yield* apply({ ...app("Mended"), "src/more.css": "body {{ color: red }" })
+        assert.include((yield* json("POST", "/api/sandbox/diagnostics")).output, "src/more.css:1")
+        yield* apply({ "src/more.css": "", "vite.config.ts": "process.exit(7)" })
+        assert.include((yield* json("POST", "/api/sandbox/diagnostics")).output, "vite.config.ts: ")
+        assert.isTrue((yield* apply({ "vite.config.ts": scaffold["vite.config.ts"]! })).success)
         yield* shows(page, "Mended")
 
         yield* killed(server)

@@ -45,6 +45,19 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Inside an ap
     })
   )
 
+  it.effect("a dev server that hangs is followed by another when that is asked for", () =>
+    Effect.gen(function* () {
+      const { name, sandbox } = yield* project({ "vite.config.ts": "while (true) {}" })
+      const inside = yield* Inside
+      yield* inside.serve(sandbox, port)
+      assert.isTrue(Option.isNone(yield* inside.awaitAnswer(name, port, Duration.seconds(1))))
+      yield* apply(name, { "vite.config.ts": "" })
+      yield* inside.restart(sandbox, port)
+      assert.isTrue(Option.isSome(yield* answers(name)))
+      assert.strictEqual(yield* said(name, "pgrep -cf '[v]ite.js --host'"), "1")
+    })
+  )
+
   it.effect("a dev server that can't come up does so once what stood in its way is changed", () =>
     Effect.gen(function* () {
       const { name, sandbox } = yield* project({ "vite.config.ts": "throw 1" })
@@ -149,7 +162,7 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Inside an ap
         for file in dist/x.js src/builder/x.tsx .git/HEAD src/node_modules/x bun.lock .gitignore src/lib.ts; do echo $file > $file; done
         printf 'a\\0b' > pub/nul.bin; printf '\\377\\376' > pub/bad.txt; ln -s /etc/passwd pub/passwd; mkfifo pub/pipe
         head -c ${limits.file} /dev/zero | tr '\\0' x > pub/fits.txt; head -c ${limits.file + 1} /dev/zero | tr '\\0' x > pub/long.txt
-        printf '\\357\\273\\277bom' > pub/bom.txt; printf x > pub/closed.txt; chmod 000 pub/closed.txt`
+        printf '\\357\\273\\277bom' > pub/bom.txt; printf x > pub/closed.txt; mkdir shut; chmod 000 pub/closed.txt shut`
       )
       const files = [
         ".gitignore",
@@ -158,9 +171,13 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Inside an ap
         "src/builder/x.tsx",
         "src/lib.ts"
       ]
-      assert.deepStrictEqual(yield* inside.list(name, { contents: false }), { files, skipped: [] })
+      assert.deepStrictEqual(yield* inside.list(name, { contents: false }), {
+        files,
+        skipped: [{ path: "shut", reason: "It can't be read" }]
+      })
       const { contents = {}, skipped } = yield* inside.list(name, { contents: true })
       assert.deepStrictEqual(skipped, [
+        { path: "shut", reason: "It can't be read" },
         { path: "pub/bad.txt", reason: "It is not text" },
         { path: "pub/closed.txt", reason: "It can't be read" },
         { path: "pub/long.txt", reason: "It is larger than 256 KiB" },

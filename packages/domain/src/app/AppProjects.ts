@@ -1,5 +1,10 @@
 import { Cause, Clock, Context, Duration, Effect, FiberSet, Layer, Option, Queue, Schema, Stream } from "effect"
-import type { SandboxGone, SandboxNotRunning, SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
+import {
+  type SandboxGone,
+  type SandboxNotRunning,
+  SandboxProvider,
+  type SandboxUnavailable
+} from "../sandbox/SandboxProvider.ts"
 import { Withheld } from "../Withheld.ts"
 import { ApplyEvent } from "./ApplyEvent.ts"
 import type { AppSandbox } from "./AppSandbox.ts"
@@ -32,8 +37,8 @@ export interface ProjectChange {
 
 type Failure = AppNotFound | InsideFailed | PageSilent | SandboxGone | SandboxNotRunning | SandboxUnavailable
 
-/** How long the page of an app that was changed is waited for: it may well be broken. */
-const pageWithin = Duration.seconds(15)
+/** How long the page of an app that was changed is waited for, before and after its dev server is started anew. */
+const pageWithin = { before: Duration.seconds(8), after: Duration.seconds(12) }
 
 /** What is in an app's sandbox: its files, its packages, and whether they work. What is changed is changed one by one. */
 export class AppProjects extends Context.Service<
@@ -64,6 +69,7 @@ export class AppProjects extends Context.Service<
       Effect.gen(function* () {
         const apps = yield* AppSandboxes
         const inside = yield* Inside
+        const provider = yield* SandboxProvider
         const working = yield* FiberSet.make<void>()
 
         /** Does something in the app's sandbox; wakes it first if it sleeps. */
@@ -107,7 +113,15 @@ export class AppProjects extends Context.Service<
             )
           )
 
-        const answers = (app: AppSandbox) => inside.awaitAnswer(app.name, app.port, pageWithin)
+        /** Whether the page answers again; a dev server that hangs, or that nobody keeps any more, gets a successor. */
+        const answers = Effect.fnUntraced(function* ({ name, port }: AppSandbox) {
+          const before = yield* inside.awaitAnswer(name, port, pageWithin.before)
+          if (Option.isSome(before)) return true
+          const sandbox = yield* provider.find(name)
+          if (Option.isNone(sandbox)) return false
+          yield* inside.restart(sandbox.value, port)
+          return Option.isSome(yield* inside.awaitAnswer(name, port, pageWithin.after))
+        })
 
         const install = Effect.fn("AppProjects.install")(function* (
           app: AppSandbox,
@@ -151,7 +165,7 @@ export class AppProjects extends Context.Service<
             if (!(yield* write)) return
             if (packages.length > 0) yield* bring
             yield* tell(ApplyEvent.Status({ message: "Waiting for the page" }))
-            if (Option.isNone(yield* answers(app))) yield* complain("The dev server does not answer")
+            if (!(yield* answers(app))) yield* complain("The dev server does not answer")
           }).pipe(Effect.catch((failure) => complain(reasonOf(failure))))
           yield* tell(ApplyEvent.Complete(done))
         })

@@ -1,5 +1,6 @@
 /** What is wrong with an app, as a person would say it. */
 import type { Findings } from "./inside/Finding.ts"
+import { uncoloured } from "./uncoloured.ts"
 
 export interface Check {
   readonly name: "reachable" | "dev_server" | "type_check" | "missing_imports" | "disk_space"
@@ -23,11 +24,12 @@ export const tooLittle = 256 * 1024 * 1024
 const mebibytes = (bytes: number): string => `${Math.floor(bytes / 1024 / 1024)} MiB`
 
 const lines = (problems: ReadonlyArray<{ readonly detail: string }>): string =>
-  problems.map(({ detail }) => detail).join("\n")
+  problems.map(({ detail }) => uncoloured(detail)).join("\n")
 
 const ofServer = ({ durationMs, said, status }: Findings["server"]): Check => {
   const name = "dev_server"
-  const last = said.trim() === "" ? "" : `. It said last:\n${said.trim()}`
+  const words = uncoloured(said).trim()
+  const last = words === "" ? "" : `. It said last:\n${words}`
   if (status === null) return { name, ok: false, detail: `The dev server does not answer${last}`, durationMs }
   const ok = status < 500
   return { name, ok, detail: `The dev server answers with ${status}${ok ? "" : last}`, durationMs }
@@ -37,7 +39,8 @@ const ofTypes = ({ durationMs, exitCode, output }: Findings["types"]): Check => 
   const name = "type_check"
   if (exitCode === null)
     return { name, ok: true, detail: "There is no tsconfig.json, or no compiler for it", durationMs }
-  const detail = exitCode === 0 ? "The types are right" : output.trim() || `The compiler ended with ${exitCode}`
+  const detail =
+    exitCode === 0 ? "The types are right" : uncoloured(output).trim() || `The compiler ended with ${exitCode}`
   return { name, ok: exitCode === 0, detail, durationMs }
 }
 

@@ -19,6 +19,7 @@ import { finding, Findings } from "./inside/Finding.ts"
 import { Installed, installing } from "./inside/Installing.ts"
 import { keeper } from "./inside/Keeper.ts"
 import { Listing, listing } from "./inside/Listing.ts"
+import { Restarted, restarting } from "./inside/Restarting.ts"
 import { said, type Script } from "./inside/Script.ts"
 import { bareName, type PackageName } from "./PackageName.ts"
 import type { ProjectPath } from "./ProjectPath.ts"
@@ -57,6 +58,8 @@ export class Inside extends Context.Service<
   {
     /** Makes sure that the dev server of this run of the sandbox is kept. May be repeated. */
     readonly serve: (sandbox: Sandbox, port: Port) => Effect.Effect<void, Idle>
+    /** Makes sure that the dev server is kept, and that it is one that began just now: it may hang. */
+    readonly restart: (sandbox: Sandbox, port: Port) => Effect.Effect<void, InsideFailed | Idle>
     /** Completes once the page answers; none if it does not within that time. */
     readonly awaitAnswer: (
       name: SandboxName,
@@ -134,6 +137,11 @@ export class Inside extends Context.Service<
         }
       })
 
+      const restart = Effect.fn("Inside.restart")(function* (sandbox: Sandbox, port: Port) {
+        yield* serve(sandbox, port)
+        yield* run(sandbox.name, Restarted, restarting, [])
+      })
+
       const answers = (name: SandboxName, port: Port) =>
         Effect.scoped(
           Effect.gen(function* () {
@@ -181,6 +189,7 @@ export class Inside extends Context.Service<
 
       return Inside.of({
         serve,
+        restart,
         awaitAnswer,
         list: (name, { contents }) => run(name, Listing, listing, contents ? ["contents"] : []),
         apply,

@@ -1,22 +1,22 @@
+import { uncoloured } from "./uncoloured.ts"
+
 /** Characters of what a package manager said that are passed on. */
 const longest = 2000
-
-/** What begins a terminal's colours and the like. */
-const escape = String.fromCharCode(27)
 
 const said = (line: string): string => line.replace(/^npm (?:error|ERR!|warn|notice) ?/i, "").trimEnd()
 
 /** Lines for who keeps the machine, not for who writes the app. */
 const isAside = (line: string): boolean =>
-  /complete log of this run|^\s*$|^Log files were not written|^code E\w+$|^(?:npm )?notice/i.test(line)
+  /complete log of this run|^\s*$|^Log files were not written|^code E\w+$|^(?:npm )?notice|^404 (?:Note that you can also install from a|tarball, folder, http url)/i.test(
+    line
+  )
 
 /**
  * What the package manager said, for who asked for the packages: without colours, addresses of hosts, and paths of its
  * logs; its beginning if it said much.
  */
 export const cleaned = (output: string): string => {
-  const lines = output
-    .replaceAll(new RegExp(`${escape}\\[[0-9;?]*[A-Za-z]`, "g"), "")
+  const lines = uncoloured(output)
     .split(/\r?\n/)
     .map(said)
     .filter((line) => !isAside(line))

@@ -14,6 +14,7 @@ const lengthOf = (text: string): number => encode(text).length
 const complaintOf = (text: string): string | undefined => {
   const names = text.split("/")
   if (text.includes("\0")) return "must not contain a NUL character"
+  if (/\p{Surrogate}/u.test(text)) return "must not contain half of a character"
   if (text.startsWith("/") || text.includes("\\")) return "must be relative to the project, with / between names"
   if (names.includes("..")) return "must not leave the project"
   if (names.some((name) => name === "" || name === ".")) return "must be the path of a file"

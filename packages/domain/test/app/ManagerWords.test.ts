@@ -6,6 +6,7 @@ npm error 404 Not Found - GET https://registry.test/no-such - Not found
 npm error 404
 npm error 404  The requested resource 'no-such@*' could not be found or you do not have permission to access it.
 npm error 404 Note that you can also install from a
+npm error 404 tarball, folder, http url, or git folder.
 npm error A complete log of this run can be found in: /home/user/.npm/_logs/2026-11-21T18_00_00_000Z-debug-0.log
 `
 
@@ -14,7 +15,7 @@ describe("What a package manager said", () => {
     const text = cleaned(notFound)
     assert.include(text, "404 Not Found - GET /no-such - Not found")
     assert.include(text, "could not be found or you do not have permission")
-    for (const word of ["registry.test", "_logs", "npm error", "E404"]) assert.notInclude(text, word)
+    for (const word of ["registry.test", "_logs", "npm error", "E404", "tarball"]) assert.notInclude(text, word)
   })
 
   it("has no colours, and says each thing once", () => {

@@ -29,7 +29,8 @@ describe("A path in a project", () => {
   })
 
   it("is that of a file", () => {
-    for (const path of ["", ".", "src/", "src//x", "./x", "src/.", "a\0b"]) assert.isFalse(isPath(path), path)
+    for (const path of ["", ".", "src/", "src//x", "./x", "src/.", "a\0b", "a\ud800.ts"])
+      assert.isFalse(isPath(path), path)
   })
 
   it("is not where programs keep what they make", () => {

@@ -4,6 +4,7 @@ import { type Findings, finding } from "@castellan/domain/app/inside/Finding.ts"
 import { type Installed, installing } from "@castellan/domain/app/inside/Installing.ts"
 import { keeper } from "@castellan/domain/app/inside/Keeper.ts"
 import { limits, type Listing, listing } from "@castellan/domain/app/inside/Listing.ts"
+import { type Restarted, restarting } from "@castellan/domain/app/inside/Restarting.ts"
 import { type MemoryFiles, resolve } from "./MemoryFiles.ts"
 
 /** Where a script runs: the files of its sandbox, the directory it is in, and the time. */
@@ -134,7 +135,8 @@ const answers: Readonly<Record<string, (place: Place, args: ReadonlyArray<string
   [listing]: list,
   [applying]: apply,
   [installing]: install,
-  [finding]: find
+  [finding]: find,
+  [restarting]: (): Restarted => ({ asked: true })
 }
 
 /** Whether these are the arguments of the script that keeps a dev server, and on which port; undefined if they are not. */

@@ -24,14 +24,25 @@ const left = new Set(["node_modules", ".git", "dist", "build", "package-lock.jso
   "pnpm-lock.yaml", "bun.lock", "bun.lockb"])
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
 const files = [], contents = {}, skipped = []
-let all = 0
+let all = 0, isTooMany = false
+const entriesOf = (directory) => {
+  try {
+    return fs.readdirSync(path.join(root, directory), { withFileTypes: true })
+  } catch {
+    skipped.push({ path: directory, reason: "It can't be read" })
+    return []
+  }
+}
 const walk = (directory) => {
-  for (const entry of fs.readdirSync(path.join(root, directory), { withFileTypes: true })) {
+  for (const entry of entriesOf(directory)) {
     if (left.has(entry.name)) continue
     const file = directory === "" ? entry.name : directory + "/" + entry.name
     if (entry.isDirectory()) walk(file)
     else if (entry.isFile() && files.length < ${limits.files}) files.push(file)
-    else if (entry.isFile() && skipped.length === 0) skipped.push({ path: file, reason: "There are more files than are named" })
+    else if (entry.isFile() && !isTooMany) {
+      isTooMany = true
+      skipped.push({ path: file, reason: "There are more files than are named" })
+    }
   }
 }
 const textOf = (file) => {

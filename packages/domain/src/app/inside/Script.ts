@@ -31,6 +31,7 @@ const ask = (line) => new Promise((resolve) => {
   let answer = ""
   socket.setEncoding("utf8").on("data", (text) => (answer += text)).on("error", () => resolve(undefined))
   socket.on("end", () => { try { resolve(JSON.parse(answer)) } catch { resolve(undefined) } })
+  socket.setTimeout(5000, () => socket.destroy()).on("close", () => resolve(undefined))
   socket.write(line + "\\n")
 })
 const run = (command, args, { deadline, ...options }) => new Promise((resolve) => {
