@@ -1,7 +1,7 @@
 import { availableParallelism } from "node:os"
 import { defineConfig } from "vitest/config"
 
-/** What a project holds: the tests that `npm test` runs, and those that take a minute each (`npm run test:soak`). */
+/** What a project holds: the tests that `npm test` runs, and those that take long (`npm run test:soak`). */
 const soak = "test/**/*.soak.test.ts"
 
 const project = (name: string, more: object) => ({

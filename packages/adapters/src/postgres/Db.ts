@@ -102,6 +102,8 @@ const parse = (url: string) =>
 const statementTime = 60_000
 const idleTransactionTime = 60_000
 
+const times = [`statement_timeout = ${statementTime}`, `idle_in_transaction_session_timeout = ${idleTransactionTime}`]
+
 /** A Postgres server, shared by as many servers of ours as like to. */
 export const layerPostgres = (options: {
   readonly url: Redacted.Redacted<string>
@@ -116,17 +118,16 @@ export const layerPostgres = (options: {
       const connectionString = yield* parse(Redacted.value(options.url))
       const pool = yield* Effect.acquireRelease(
         Effect.sync(() => {
-          const pool = new pg.Pool({ connectionString, max: options.connections ?? 10, connectionTimeoutMillis: 5000 })
+          const config = {
+            connectionString,
+            max: options.connections ?? 10,
+            connectionTimeoutMillis: 5000,
+            // Set once it is there, and not asked for with the connection: what stands between may not know of it.
+            onConnect: (client: pg.ClientBase) => client.query(times.map((time) => `set ${time}`).join("; "))
+          }
+          const pool = new pg.Pool(config)
           // A connection that breaks while nobody uses it is replaced at the next use.
           pool.on("error", () => undefined)
-          // Set once it is there, and not asked for with the connection: what stands between may not know of it.
-          pool.on("connect", (client) => {
-            const times = [
-              `statement_timeout = ${statementTime}`,
-              `idle_in_transaction_session_timeout = ${idleTransactionTime}`
-            ]
-            client.query(times.map((time) => `set ${time}`).join("; ")).catch(() => undefined)
-          })
           return pool
         }),
         (pool) => Effect.ignore(Effect.tryPromise(() => pool.end()))

@@ -179,8 +179,10 @@ describe("A sandbox whose server is gone", () => {
       process.kill(init, 0)
       // As if its time had been up long ago; it looks again when its nap is over.
       yield* Effect.promise(() => writeFile(join(at, "sandboxes", name, "deadline"), "1\n"))
-      const nap = execFileSync("pgrep", ["-P", String(init), "-x", "sleep"], { encoding: "utf8" })
-      process.kill(Number(nap), "SIGKILL")
+      // Between two naps there is none for a moment.
+      const nap = Effect.try(() => execFileSync("pgrep", ["-P", String(init), "-x", "sleep"], { encoding: "utf8" }))
+      const napping = Effect.retry(nap, { schedule: Schedule.spaced("20 millis"), times: 250 })
+      process.kill(Number(yield* napping), "SIGKILL")
       yield* Effect.suspend(() => (isAlive(init) ? Effect.fail("still there") : Effect.void)).pipe(
         Effect.retry({ schedule: Schedule.spaced("50 millis"), times: 100 })
       )
