@@ -17,41 +17,6 @@ export type Fault =
   | { readonly kind: "cutOff" }
   | { readonly kind: "slow"; readonly ms: number }
 
-export interface Which {
-  /** How many requests it befalls; 1 if not said. */
-  readonly times?: number
-  readonly method?: string
-  /** What the path has to match, with its query and without `/api/v3`. */
-  readonly path?: RegExp
-}
-
-export interface Faults {
-  /** Befalls the next requests that it fits; what was planned first comes first. */
-  readonly plan: (fault: Fault, which?: Which) => void
-  readonly clear: () => void
-}
-
-export const make = () => {
-  let planned: Array<{ readonly fault: Fault; readonly which: Which; left: number }> = []
-  return {
-    plan: (fault: Fault, which: Which = {}) => {
-      planned.push({ fault, which, left: which.times ?? 1 })
-    },
-    clear: () => {
-      planned = []
-    },
-    /** The fault of this request, used up by asking. */
-    take: (method: string, path: string): Fault | undefined => {
-      const fits = planned.find(
-        ({ left, which }) =>
-          left > 0 && (which.method ?? method) === method && (which.path === undefined || which.path.test(path))
-      )
-      if (fits !== undefined) fits.left--
-      return fits?.fault
-    }
-  }
-}
-
 /** What a fault answers instead of GitHub; undefined where it is no answer that is wrong. */
 export const answerOf = (fault: Fault): Answer | undefined => {
   const limits = "https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api"

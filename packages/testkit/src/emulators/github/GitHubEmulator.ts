@@ -7,7 +7,8 @@ import { mkdtemp, rm } from "node:fs/promises"
 import type { AddressInfo } from "node:net"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import * as Faults from "./Faults.ts"
+import * as Faults from "../Faults.ts"
+import type { Fault } from "./Faults.ts"
 import * as Repositories from "./Repositories.ts"
 import * as Server from "./Server.ts"
 
@@ -38,7 +39,7 @@ export interface Emulator {
   readonly token: string
   /** Lets another token in, of a user of its own, with a right to the organization's repositories. */
   readonly addToken: (token: string, right: Repositories.Right) => void
-  readonly faults: Faults.Faults
+  readonly faults: Faults.Faults<Fault>
   /** Every request so far, in the order they came. */
   readonly requests: ReadonlyArray<Server.Recorded>
   readonly repositories: () => ReadonlyArray<{
@@ -73,7 +74,7 @@ export const start = (options: EmulatorOptions = {}): Effect.Effect<Emulator, ne
     const identities = new Map<string, Repositories.Identity>([[token, { user, right: "admin" }]])
     const owners: Array<Repositories.Owner> = [organization, user]
     const repositories = Repositories.make(root)
-    const faults = Faults.make()
+    const faults = Faults.make<Fault>()
     const requests: Array<Server.Recorded> = []
     const site = {
       repositories,

@@ -6,6 +6,8 @@ import {
   type Server,
   type ServerResponse
 } from "node:http"
+import { buffer } from "node:stream/consumers"
+import type { Planned } from "../Faults.ts"
 import { type Answer, json, plain, send } from "./Answers.ts"
 import * as Faults from "./Faults.ts"
 import { type Identity, may } from "./Repositories.ts"
@@ -27,7 +29,7 @@ export interface Recorded {
 export interface Parts {
   readonly site: Rest.Site
   readonly identities: ReadonlyMap<string, Identity>
-  readonly faults: ReturnType<typeof Faults.make>
+  readonly faults: Planned<Faults.Fault>
   readonly requests: Array<Recorded>
 }
 
@@ -48,12 +50,6 @@ const tokenOf = (authorization: string | undefined): string | undefined => {
     default:
       return undefined
   }
-}
-
-const read = async (request: IncomingMessage): Promise<Buffer> => {
-  const chunks: Array<Buffer> = []
-  for await (const chunk of request as AsyncIterable<Buffer>) chunks.push(chunk)
-  return Buffer.concat(chunks)
 }
 
 const pause = (ms: number, response: ServerResponse) =>
@@ -126,7 +122,7 @@ export const listen = async ({ faults, identities, requests, site }: Parts): Pro
     query: URLSearchParams,
     fault: Faults.Fault | undefined
   ) => {
-    const body = await read(request)
+    const body = await buffer(request)
     const token = tokenOf(request.headers.authorization)
     const identity = token === undefined ? undefined : identities.get(token)
     const url = `http://${request.headers.host}`

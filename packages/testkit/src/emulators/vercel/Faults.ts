@@ -1,4 +1,5 @@
 /** What goes wrong between a client and Vercel, on demand. */
+import { befalls, type Which } from "../Faults.ts"
 import { type Answer, json, refusal, refusalOf, snapshotNotFound } from "./Answers.ts"
 
 /** Something that goes wrong. */
@@ -33,56 +34,20 @@ export type Fault =
   | { readonly kind: "sandboxSnapshotting" }
   | { readonly kind: "sandboxStopped" }
 
-/** The requests that a fault befalls. */
-export interface Which {
-  /** How many requests it befalls; 1 if not said. */
-  readonly times?: number
-  readonly method?: string
-  /** What the path has to match, with its query and without `/api`, as `/v2/sandboxes/sessions/sbx_1/cmd?teamId=t`. */
-  readonly path?: RegExp
-}
-
-/** What tests order. */
-export interface Faults {
-  /** Befalls the next requests that it fits; what was planned first comes first. */
-  readonly plan: (fault: Fault, which?: Which) => void
-  readonly clear: () => void
-}
-
 const command = /\/cmd(\?|$)/
 
 /** The requests that a kind of fault fits by its nature. */
-const natural: Partial<Record<Fault["kind"], { readonly method: string; readonly path: RegExp }>> = {
+const natural: Partial<Record<Fault["kind"], Which>> = {
   slowFirstCommand: { method: "POST", path: command },
   slowStop: { method: "POST", path: /\/(stop|snapshot)(\?|$)/ },
   expires: { method: "POST", path: command }
 }
 
-/** No faults yet. */
-export const make = () => {
-  let planned: Array<{ readonly fault: Fault; readonly which: Which; left: number }> = []
-  return {
-    plan: (fault: Fault, which: Which = {}) => {
-      planned.push({ fault, which, left: which.times ?? 1 })
-    },
-    clear: () => {
-      planned = []
-    },
-    /** The fault of this request, used up by asking. */
-    take: (method: string, path: string, isFirstCommand: boolean): Fault | undefined => {
-      const fits = planned.find(({ fault, left, which }) => {
-        const wanted = [which, natural[fault.kind] ?? {}]
-        return (
-          left > 0 &&
-          (fault.kind !== "slowFirstCommand" || isFirstCommand) &&
-          wanted.every((one) => (one.method ?? method) === method && (one.path?.test(path) ?? true))
-        )
-      })
-      if (fits !== undefined) fits.left--
-      return fits?.fault
-    }
-  }
-}
+/** Whether a fault can befall a request at all. */
+export const fits =
+  (method: string, path: string, isFirstCommand: boolean) =>
+  ({ kind }: Fault): boolean =>
+    (kind !== "slowFirstCommand" || isFirstCommand) && befalls(natural[kind] ?? {}, method, path)
 
 /** What a fault answers instead of Vercel; undefined where it is no answer that is wrong. */
 export const answerOf = (fault: Fault): Answer | undefined => {

@@ -1,6 +1,8 @@
 /** The server before the routes: who asks, what goes wrong, how an answer is sent, and a record of it all. */
 import { Cause, Deferred, Effect, FiberSet } from "effect"
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
+import { buffer } from "node:stream/consumers"
+import type { Planned } from "../Faults.ts"
 import { type Answer, json, notFound, refusal, Refused, type Sink } from "./Answers.ts"
 import * as Faults from "./Faults.ts"
 import * as Lifecycle from "./Lifecycle.ts"
@@ -27,18 +29,12 @@ export interface Parts {
   readonly site: Site
   /** The tokens that are let in, and the teams they may ask for; any token for any team if left out. */
   readonly tokens: Readonly<Record<string, ReadonlyArray<string>>> | undefined
-  readonly faults: ReturnType<typeof Faults.make>
+  readonly faults: Planned<Faults.Fault>
   readonly requests: Array<Recorded>
 }
 
 /** Requests that are remembered. */
 const remembered = 10_000
-
-const read = async (request: IncomingMessage): Promise<Buffer> => {
-  const chunks: Array<Buffer> = []
-  for await (const chunk of request as AsyncIterable<Buffer>) chunks.push(chunk)
-  return Buffer.concat(chunks)
-}
 
 const parsed = (body: Buffer, type = "") => {
   try {
@@ -87,7 +83,7 @@ export const listen = Effect.fnUntraced(function* ({ faults, requests, site, tok
     response: ServerResponse,
     gone: Deferred.Deferred<void>
   ) {
-    const body = yield* Effect.promise(() => read(request).catch(() => Buffer.alloc(0)))
+    const body = yield* Effect.promise(() => buffer(request).catch(() => Buffer.alloc(0)))
     const url = new URL(request.url!, "http://localhost")
     const path = url.pathname.replace(/^\/api(?=\/)/, "")
     const method = request.method!
@@ -103,7 +99,9 @@ export const listen = Effect.fnUntraced(function* ({ faults, requests, site, tok
     response.once("close", () => {
       recorded.aborted = !response.writableFinished
     })
-    const fault = faults.take(method, path + url.search, Routes.isFirstCommand(site, method, path))
+    const whole = path + url.search
+    const fits = Faults.fits(method, whole, Routes.isFirstCommand(site, method, path))
+    const fault = faults.take(method, whole, fits)
     if (fault?.kind === "droppedBefore") return void request.socket.destroy()
     if (fault?.kind === "slow" || fault?.kind === "slowFirstCommand") yield* Effect.sleep(fault.ms)
     const sink = sinkOf(

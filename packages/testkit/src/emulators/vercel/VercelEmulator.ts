@@ -5,8 +5,9 @@
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Context, Duration, Effect, FiberMap, Layer, type Scope } from "effect"
 import type { AddressInfo } from "node:net"
+import * as Faults from "../Faults.ts"
 import * as Bridges from "./Bridges.ts"
-import * as Faults from "./Faults.ts"
+import type { Fault } from "./Faults.ts"
 import type { KeptSandbox } from "./Kept.ts"
 import * as Server from "./Server.ts"
 import type { Plan, Site } from "./Site.ts"
@@ -37,7 +38,7 @@ export interface Emulator {
   readonly url: string
   /** For the `fetch` option of the SDK: what goes to Vercel goes to the emulator, and everything else where it goes. */
   readonly fetch: typeof globalThis.fetch
-  readonly faults: Faults.Faults
+  readonly faults: Faults.Faults<Fault>
   /** Requests so far, in the order they came. */
   readonly requests: ReadonlyArray<Server.Recorded>
 }
@@ -100,7 +101,7 @@ export const make = (options: EmulatorOptions = {}): Effect.Effect<Emulator, nev
       bridges
     }
     yield* Effect.addFinalizer(() => cleared(site))
-    const faults = Faults.make()
+    const faults = Faults.make<Fault>()
     const requests: Array<Server.Recorded> = []
     const server = yield* Server.listen({ site, tokens: options.tokens, faults, requests }, options.port ?? 0)
     const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
