@@ -84,6 +84,7 @@ describe("The walls between packages", () => {
       "git-local": [],
       github: ["@octokit/rest"],
       local: [],
+      sandbox: [],
       postgres: ["kysely", "pg", "@electric-sql/pglite"],
       tasks: ["kysely", "pg-boss"],
       vercel: ["@vercel/sandbox"]
@@ -96,12 +97,18 @@ describe("The walls between packages", () => {
     assert.deepStrictEqual(wrong, [])
   })
 
-  it("keep adapters apart, but for the queue that shares the store's transactions, and git that hosts share", () => {
+  it("keep adapters apart, but for the queue that shares the store's transactions, and what hosts or providers share", () => {
+    const providers = ["local", "vercel"]
     const wrong = breaches(adapters, (source, target) => {
       if (!isRelative(target)) return false
       const from = roomOf(source.file)
       const to = roomOf(landing(source, target))
-      return from !== to && to !== "git" && !(from === "tasks" && to === "postgres")
+      return (
+        from !== to &&
+        to !== "git" &&
+        !(to === "sandbox" && providers.includes(from)) &&
+        !(from === "tasks" && to === "postgres")
+      )
     })
     assert.deepStrictEqual(wrong, [])
   })

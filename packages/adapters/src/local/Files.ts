@@ -1,36 +1,16 @@
 /** Files by way of programs that run inside: whatever links lie in the way, they lead to files of the sandbox. */
-import { SandboxFile, type SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
-import { FileNotFound, FileRefused, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
-import { DateTime, Effect, Stream } from "effect"
+import type { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
+import { FileNotFound, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { Effect, Stream } from "effect"
 import type { ChildProcess } from "node:child_process"
 import { once } from "node:events"
 import type { Readable, Writable } from "node:stream"
+import { deepest, failed, listed, noHome, notThere, refusalOf } from "../sandbox/Files.ts"
 import type { Isolation } from "./Isolation.ts"
 import type { Running } from "./Machines.ts"
-import { failed, inside, listFiles, noDirectory, notThere, path as searchPath, readFile, writeFile } from "./scripts.ts"
+import { inside, listFiles, noDirectory, path as searchPath, readFile, writeFile } from "./scripts.ts"
 import { errorsOf, start } from "./Spawn.ts"
 import { run } from "./Spawner.ts"
-
-/** Levels that a listing goes down. */
-const deepest = 64
-
-const kinds: Record<string, SandboxFile["type"]> = { f: "file", d: "directory", l: "link" }
-
-/** What the system says of a path that is not of the kind it has to be. */
-const otherKind = ["Not a directory", "File exists"]
-
-/** What the system says of a path that is the caller's to change, and what its owner is told. */
-const refusals = new Map([
-  ["Permission denied", "The sandbox's user is not allowed to"],
-  ["Operation not permitted", "The sandbox's user is not allowed to"],
-  ["Read-only file system", "It can't be changed"],
-  ["File name too long", "Its name is too long"],
-  ["Is a directory", "It is named like a directory"],
-  ["No such file or directory", "No file can be made there"],
-  ["Directory nonexistent", "No file can be made there"],
-  ["Device or resource busy", "No file can be made there"],
-  ["Too many levels of symbolic links", "No file can be made there"]
-])
 
 /** How a program failed that a file was asked of, and what it printed of errors. */
 interface Failed {
@@ -43,10 +23,10 @@ const isFailed = (cause: unknown): cause is Failed => typeof cause === "object" 
 const failureOf = (operation: string, path: SandboxPath, cause: unknown) => {
   if (isFailed(cause)) {
     // What enters the sandbox may have failed, and says so in the same words; only its exit codes are its own.
-    const said = cause.code === failed ? cause.stderr.trimEnd().split(": ").at(-1)! : ""
-    if (cause.code === notThere || otherKind.includes(said)) return new FileNotFound({ path })
-    const reason = cause.code === noDirectory ? "The home directory can't be entered" : refusals.get(said)
-    if (reason !== undefined) return new FileRefused({ path, reason })
+    if (cause.code === notThere) return new FileNotFound({ path })
+    const said = cause.code === noDirectory ? noHome : cause.code === failed ? cause.stderr : ""
+    const refusal = refusalOf(path, said)
+    if (refusal !== undefined) return refusal
   }
   return new SandboxUnavailable({ operation, retryable: true, cause })
 }
@@ -114,19 +94,7 @@ export const make = (isolation: Isolation) => {
     const levels = String(recursive ? deepest : 1)
     const { code, stderr, stdout } = yield* run("listFiles", command(machine, listFiles, path, levels), options)
     if (code !== 0 && stdout === "") return yield* Effect.fail(failureOf("listFiles", path, { code, stderr }))
-    const fields = stdout.split("\0")
-    const files: Array<SandboxFile> = []
-    for (let i = 0; i + 3 < fields.length; i += 4) {
-      files.push(
-        new SandboxFile({
-          path: fields[i]!,
-          type: kinds[fields[i + 1]!] ?? "other",
-          size: Number(fields[i + 2]),
-          modifiedAt: DateTime.makeUnsafe(Math.floor(Number(fields[i + 3]) * 1000))
-        })
-      )
-    }
-    return files.sort((a, b) => (a.path < b.path ? -1 : 1))
+    return listed(stdout)
   })
 
   return { read, write, list }

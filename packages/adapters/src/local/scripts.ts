@@ -1,4 +1,5 @@
 /** The shell scripts that stand between the server and a sandbox. Nothing in them is put together from input. */
+import { failed, notThere } from "../sandbox/Files.ts"
 
 /** Where programs are looked for, on the host's side and inside. */
 export const path = "/opt/castellan/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -103,10 +104,6 @@ for round in 1 2 3 4 5 6 7 8 9 10; do
 done
 exit 1
 `
-
-/** Exit codes by which the scripts below say what they found; why something failed ends what they print of errors. */
-export const notThere = 44
-export const failed = 45
 
 /** Writes a file's bytes to standard output; only a regular file's, so that no pipe can hold the reader. */
 export const readFile = `

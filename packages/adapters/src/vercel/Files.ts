@@ -1,63 +1,32 @@
 /** Files by way of programs that run inside, and of Vercel's way to bring bytes in and out. */
-import { SandboxFile, type SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
+import type { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import {
   FileNotFound,
-  FileRefused,
+  type FileRefused,
   type SandboxGone,
   type SandboxNotRunning,
   SandboxUnavailable
 } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import type { Session } from "@vercel/sandbox"
-import { DateTime, Effect, Stream } from "effect"
+import { Effect, Stream } from "effect"
 import { randomUUID } from "node:crypto"
+import { deepest, failed, listed, notThere, refusalOf } from "../sandbox/Files.ts"
 import type { Api } from "./Api.ts"
 import type { Inside, Said } from "./Inside.ts"
 import type { Machines } from "./Machines.ts"
 import type { Refusal } from "./Refusal.ts"
-import { failed, forget, list as listScript, notThere, place, readable, uploads } from "./scripts.ts"
+import { forget, list as listScript, place, readable, uploads } from "./scripts.ts"
 
 type NoFile = FileNotFound | FileRefused | SandboxGone | SandboxNotRunning | SandboxUnavailable
 
 /** Bytes that are brought in at once: what the SDK holds in memory of a file. */
 const pieceSize = 4 * 1024 * 1024
 
-/** Levels that a listing goes down. */
-const deepest = 64
-
-const kinds: Record<string, SandboxFile["type"]> = { f: "file", d: "directory", l: "link" }
-
-/** What the system says of a path that is not of the kind it has to be. */
-const otherKind = ["Not a directory", "File exists"]
-
-const notAllowed = "The sandbox's user is not allowed to"
-const nothingThere = "No file can be made there"
-
-/** What the system says of a path that is the caller's to change, and what its owner is told. */
-const refusals = new Map([
-  ["home", "The home directory can't be entered"],
-  ["Permission denied", notAllowed],
-  ["Operation not permitted", notAllowed],
-  ["Read-only file system", "It can't be changed"],
-  ["File name too long", "Its name is too long"],
-  ["Is a directory", "It is named like a directory"],
-  ["No such file or directory", nothingThere],
-  ["Directory nonexistent", nothingThere],
-  ["Device or resource busy", nothingThere],
-  ["Too many levels of symbolic links", nothingThere]
-])
-
 const failureOf = (operation: string, path: SandboxPath, { code, lines }: Said) => {
   if (code === notThere) return new FileNotFound({ path })
-  const said =
-    lines
-      .findLast((line) => line.trim() !== "")
-      ?.trimEnd()
-      .split(": ")
-      .at(-1) ?? ""
-  if (code === failed && otherKind.includes(said)) return new FileNotFound({ path })
-  const reason = code === failed ? refusals.get(said) : undefined
-  if (reason !== undefined) return new FileRefused({ path, reason })
+  const refusal = code === failed ? refusalOf(path, lines.findLast((line) => line.trim() !== "") ?? "") : undefined
+  if (refusal !== undefined) return refusal
   return new SandboxUnavailable({ operation, retryable: true, cause: new Error(`exit ${code}: ${lines.join("\n")}`) })
 }
 
@@ -142,19 +111,7 @@ export const make = (api: Api, machines: Machines, inside: Inside) => {
     const { lines } = yield* inSandbox("listFiles", name, path, (session) =>
       inside.run("listFiles", session, listScript, session.cwd, path, levels)
     )
-    const fields = bytesOf(lines).toString().split("\0")
-    const files: Array<SandboxFile> = []
-    for (let i = 0; i + 3 < fields.length; i += 4) {
-      files.push(
-        new SandboxFile({
-          path: fields[i]!,
-          type: kinds[fields[i + 1]!] ?? "other",
-          size: Number(fields[i + 2]),
-          modifiedAt: DateTime.makeUnsafe(Math.floor(Number(fields[i + 3]) * 1000))
-        })
-      )
-    }
-    return files.sort((a, b) => (a.path < b.path ? -1 : 1))
+    return listed(bytesOf(lines).toString())
   })
 
   return { read, write, list }

@@ -1,10 +1,11 @@
 /** Connections to what listens in a sandbox, by way of the address that Vercel gives each declared port. */
-import type { Port, PortConnection } from "@castellan/domain/sandbox/Port.ts"
+import type { Port } from "@castellan/domain/sandbox/Port.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { PortClosed } from "@castellan/domain/sandbox/SandboxProvider.ts"
-import { Clock, Duration, Effect, Stream } from "effect"
+import { Clock, Duration, Effect } from "effect"
 import { connect as connectTcp, type Socket } from "node:net"
 import { connect as connectTls } from "node:tls"
+import * as Connections from "../sandbox/Connections.ts"
 import type { Inside } from "./Inside.ts"
 import type { Machines } from "./Machines.ts"
 import type { Refusal } from "./Refusal.ts"
@@ -42,41 +43,12 @@ const dial = (url: URL): Effect.Effect<Socket | undefined> =>
     return Effect.sync(() => void socket.destroy())
   })
 
-const toConnection = (socket: Socket, host: string, closed: PortClosed, runsStill: Effect.Effect<boolean>) => {
-  const pieces = { [Symbol.asyncIterator]: () => socket.iterator({ destroyOnReturn: false }) }
-  // A machine that ends closes its connections as a program does that has said all.
-  const isWhole = Effect.flatMap(runsStill, (runs) => (runs ? Effect.void : Effect.fail(closed)))
-  const connection: PortConnection = {
-    host,
-    incoming: Stream.concat(
-      Stream.fromAsyncIterable<Uint8Array, PortClosed>(pieces, () => closed),
-      Stream.fromEffectDrain(isWhole)
-    ),
-    send: (bytes) =>
-      Effect.callback((resume) => {
-        if (!socket.writable) return resume(Effect.fail(closed))
-        socket.write(bytes, (broken) => resume(broken ? Effect.fail(closed) : Effect.void))
-      }),
-    end: Effect.sync(() => void socket.end())
-  }
-  return connection
-}
-
 const hexadecimal = (port: Port) => port.toString(16).toUpperCase().padStart(4, "0")
 
 export const make = (machines: Machines, inside: Inside) => {
   const known = new Map<string, Address>()
-  const open = new Map<SandboxName, Set<Socket>>()
+  const connections = Connections.make()
   const keyOf = (name: SandboxName, port: Port) => `${port} ${name}`
-
-  const keep = (name: SandboxName, socket: Socket) => {
-    const all = open.get(name) ?? new Set()
-    open.set(name, all.add(socket))
-    socket.on("close", () => {
-      all.delete(socket)
-      if (all.size === 0 && open.get(name) === all) open.delete(name)
-    })
-  }
 
   /** Where a port is reached that something listens on: what Vercel has in front of it would answer for nothing, too. */
   const lookUp = Effect.fnUntraced(function* (name: SandboxName, port: Port) {
@@ -108,16 +80,15 @@ export const make = (machines: Machines, inside: Inside) => {
       known.delete(key)
       return yield* closed
     }
-    keep(name, socket)
     const runsStill = Effect.match(machines.running("connect", name), { onFailure: () => false, onSuccess: () => true })
-    return toConnection(socket, url.host, closed, runsStill)
+    return connections.over(socket, { name, host: url.host, closed, runsStill })
   })
 
   /** Breaks all connections to a sandbox, and forgets where its ports were. */
   const breakAll = (name: SandboxName) =>
-    Effect.sync(() => {
+    Effect.suspend(() => {
       for (const key of known.keys()) if (key.endsWith(` ${name}`)) known.delete(key)
-      for (const socket of open.get(name) ?? []) socket.destroy()
+      return connections.breakAll(name)
     })
 
   return { connect, breakAll }

@@ -2,6 +2,7 @@
  * The shell scripts that run in a sandbox. Nothing in them is put together from input. What they keep of commands is
  * outside the home directory, in files that a snapshot keeps as well, so that any server finds it again.
  */
+import { failed, noHome, notThere } from "../sandbox/Files.ts"
 
 /** Where commands are recorded inside: on the disk, and open to whichever user the image has. */
 export const kept = "/var/tmp/castellan"
@@ -205,16 +206,12 @@ mkdir -p "$dir/killed"
 killMarked
 `)
 
-/** Exit codes by which the scripts below say what they found; why something failed ends what they print of errors. */
-export const notThere = 44
-export const failed = 45
-
 const refuse = `refuse() { echo "$1"; exit ${failed}; }`
 
 /** Looks whether \`$2\`, from directory \`$1\`, is a regular file that can be read. */
 export const readable = telling(`
 ${refuse}
-cd -- "$1" 2>/dev/null || refuse ": home"
+cd -- "$1" 2>/dev/null || refuse ": ${noHome}"
 [ -f "$2" ] || exit ${notThere}
 ( : < "$2" ) 2>/dev/null || refuse ": Permission denied"
 `)
@@ -228,7 +225,7 @@ pieces=${uploads}$1
 ${refuse}
 find /var/tmp -maxdepth 1 -type f -path '${uploads}*' -mmin +1440 -delete 2>/dev/null
 [ ! -e "$pieces.done" ] || exit 0
-cd -- "$2" 2>/dev/null || refuse ": home"
+cd -- "$2" 2>/dev/null || refuse ": ${noHome}"
 [ ! -d "$3" ] || exit ${notThere}
 above=./
 case "$3" in
@@ -249,7 +246,7 @@ export const forget = telling(`rm -f "${uploads}$1"-* "${uploads}$1.done"`)
 /** Lists directory \`$2\` from directory \`$1\`, \`$3\` levels deep: base64 of NUL-separated path, type, size and time. */
 export const list = telling(`
 ${refuse}
-cd -- "$1" 2>/dev/null || refuse ": home"
+cd -- "$1" 2>/dev/null || refuse ": ${noHome}"
 [ -d "$2" ] || exit ${notThere}
 cd -- "$2" 2>/dev/null || refuse ": Permission denied"
 find . -mindepth 1 -maxdepth "$3" -printf '%P\\0%y\\0%s\\0%T@\\0' 2>/dev/null | base64

@@ -1,0 +1,61 @@
+/** What the programs say that look after files inside a sandbox, whoever made it. */
+import { SandboxFile, type SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
+import { FileNotFound, FileRefused } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { DateTime } from "effect"
+
+/** Exit codes by which they say what they found; why something failed ends what they print of errors. */
+export const notThere = 44
+export const failed = 45
+
+/** Levels that a listing goes down. */
+export const deepest = 64
+
+const kinds: Record<string, SandboxFile["type"]> = { f: "file", d: "directory", l: "link" }
+
+/** What the system says of a path that is not of the kind it has to be. */
+const otherKind = ["Not a directory", "File exists"]
+
+const notAllowed = "The sandbox's user is not allowed to"
+const nothingThere = "No file can be made there"
+
+/** What is said where not even the home directory can be entered. */
+export const noHome = "home"
+
+/** What the system says of a path that is the caller's to change, and what its owner is told. */
+const refusals = new Map([
+  [noHome, "The home directory can't be entered"],
+  ["Permission denied", notAllowed],
+  ["Operation not permitted", notAllowed],
+  ["Read-only file system", "It can't be changed"],
+  ["File name too long", "Its name is too long"],
+  ["Is a directory", "It is named like a directory"],
+  ["No such file or directory", nothingThere],
+  ["Directory nonexistent", nothingThere],
+  ["Device or resource busy", nothingThere],
+  ["Too many levels of symbolic links", nothingThere]
+])
+
+/** What a program's last line of errors means for the file; undefined where it is not the file's fault. */
+export const refusalOf = (path: SandboxPath, line: string): FileNotFound | FileRefused | undefined => {
+  const said = line.trimEnd().split(": ").at(-1)!
+  if (otherKind.includes(said)) return new FileNotFound({ path })
+  const reason = refusals.get(said)
+  return reason === undefined ? undefined : new FileRefused({ path, reason })
+}
+
+/** The files of a listing, in order: NUL-separated path, type, size and time of change. */
+export const listed = (text: string): ReadonlyArray<SandboxFile> => {
+  const fields = text.split("\0")
+  const files: Array<SandboxFile> = []
+  for (let i = 0; i + 3 < fields.length; i += 4) {
+    files.push(
+      new SandboxFile({
+        path: fields[i]!,
+        type: kinds[fields[i + 1]!] ?? "other",
+        size: Number(fields[i + 2]),
+        modifiedAt: DateTime.makeUnsafe(Math.floor(Number(fields[i + 3]) * 1000))
+      })
+    )
+  }
+  return files.sort((a, b) => (a.path < b.path ? -1 : 1))
+}
