@@ -27,6 +27,13 @@ const pointAtWhatIsBuilt = (directory) => {
   }
 }
 
+/** What is no TypeScript, since others load it: the compiler does not see it. */
+const copyJavaScript = (from, to) => {
+  for (const name of readdirSync(from, { recursive: true, encoding: "utf8" })) {
+    if (name.endsWith(".mjs")) cpSync(join(from, name), join(to, name))
+  }
+}
+
 const versionOf = (name) => readJson(join(root, "packages", name.replace("@castellan/", ""), "package.json")).version
 
 /** The manifest that is published: ours, with what `publishConfig` says instead, and without what only we need. */
@@ -49,6 +56,7 @@ const build = (name) => {
   const { status } = spawnSync(compiler[0], compiler.slice(1), { stdio: "inherit" })
   if (status !== 0) process.exit(status ?? 1)
   pointAtWhatIsBuilt(join(target, "lib"))
+  copyJavaScript(join(source, "src"), join(target, "lib"))
   const manifest = readJson(join(source, "package.json"))
   writeFileSync(join(target, "package.json"), `${JSON.stringify(publishedManifest(manifest), null, 2)}\n`)
   cpSync(join(source, "README.md"), join(target, "README.md"))

@@ -104,6 +104,7 @@ for (const [version, program] of [
   check(`real sandboxes and a database, on Node ${version}`, outsider, [program, untyped, "local.mjs"])
   const command = [program, untyped, join("node_modules", "@castellan", "http", "bin", "castellan.mjs"), "--help"]
   check(`the command line, on Node ${version}`, outsider, command)
+  check(`the emulator of Vercel Sandbox, on Node ${version}`, outsider, [program, untyped, "emulate.mjs"])
 }
 
 const compiler = [theirs("tsc"), "--noEmit", "--strict", "--target", "es2023"]

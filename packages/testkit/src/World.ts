@@ -13,20 +13,24 @@ import * as MemorySandbox from "./fakes/MemorySandbox.ts"
 import * as MemorySessionStore from "./fakes/MemorySessionStore.ts"
 import * as MemoryTaskRuns from "./fakes/MemoryTaskRuns.ts"
 
-/** The ports, with the fakes' own handles visible beside them. */
-export const layer = Layer.mergeAll(
-  MemoryIdentityStore.layer,
-  MemoryIdempotencyStore.layer,
-  MemoryAccountStore.layer,
-  MemoryEnvironmentStore.layer,
-  MemoryTaskRuns.layer,
-  MemoryEventStore.layer,
-  MemorySessionStore.layer,
-  MemoryAppStore.layer,
-  MemoryBaseImageStore.layer,
-  MemorySandbox.layer,
-  MemoryRepoHost.layer
-)
+/** The ports, with the fakes' own handles visible beside them, and with programs that a test teaches its sandboxes. */
+export const layerWith = (options: MemorySandbox.MemoryOptions) =>
+  Layer.mergeAll(
+    MemoryIdentityStore.layer,
+    MemoryIdempotencyStore.layer,
+    MemoryAccountStore.layer,
+    MemoryEnvironmentStore.layer,
+    MemoryTaskRuns.layer,
+    MemoryEventStore.layer,
+    MemorySessionStore.layer,
+    MemoryAppStore.layer,
+    MemoryBaseImageStore.layer,
+    MemorySandbox.layerWith(options),
+    MemoryRepoHost.layer
+  )
+
+/** The ports, with sandboxes that have the programs of a usual system and no others. */
+export const layer = layerWith({})
 
 /** What use cases need of cryptography. */
 export const crypto = Layer.mergeAll(Aead.layerWebCrypto, Mac.layerWebCrypto, Digest.layerWebCrypto).pipe(

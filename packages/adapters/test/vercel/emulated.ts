@@ -1,11 +1,14 @@
-/** The adapter over Vercel's emulator, which has the sandboxes of this machine. */
+/** The adapter over Vercel's emulator, which has the sandboxes of this machine or those of a test's memory. */
 import type { LocalUnavailable } from "@castellan/adapters/local/Isolation.ts"
 import type { Credentials, VercelOptions, VercelUnavailable } from "@castellan/adapters/vercel/Options.ts"
 import * as VercelSandbox from "@castellan/adapters/vercel/VercelSandbox.ts"
 import type { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import type { EmulatorUnavailable } from "@castellan/testkit/emulators/vercel/Server.ts"
 import * as VercelEmulator from "@castellan/testkit/emulators/vercel/VercelEmulator.ts"
+import * as MemorySandbox from "@castellan/testkit/fakes/MemorySandbox.ts"
 import { Effect, Layer, Redacted } from "effect"
 import { local } from "../local/temporary.ts"
+import { programs } from "./inMemory.ts"
 
 export const credentials: Credentials = {
   token: Redacted.make("a-token-of-tests"),
@@ -17,18 +20,24 @@ export interface Emulated extends Partial<VercelOptions> {
   readonly emulator?: VercelEmulator.EmulatorOptions
 }
 
-/** The adapter, and the emulator it speaks to. */
-export const emulated = ({ emulator = {}, ...options }: Emulated = {}): Layer.Layer<
-  SandboxProvider | VercelEmulator.VercelEmulator,
-  LocalUnavailable | VercelUnavailable
-> =>
+/** The adapter, and the emulator it speaks to, over the sandboxes of some provider. */
+const over = <E>(provider: Layer.Layer<SandboxProvider, E>, { emulator = {}, ...options }: Partial<Emulated>) =>
   Layer.unwrap(
     Effect.map(VercelEmulator.VercelEmulator, ({ fetch }) =>
-      VercelSandbox.layer({
-        credentials: Effect.succeed(credentials),
-        outputKept: 256 * 1024,
-        fetch,
-        ...options
-      })
+      VercelSandbox.layer({ credentials: Effect.succeed(credentials), fetch, ...options })
     )
-  ).pipe(Layer.provideMerge(VercelEmulator.layer({ registry: true, ...emulator })), Layer.provide(local()))
+  ).pipe(Layer.provideMerge(VercelEmulator.layer({ registry: true, ...emulator })), Layer.provide(provider))
+
+/** Over sandboxes of this machine, whose commands are real. */
+export const emulated = (
+  options: Emulated = {}
+): Layer.Layer<
+  SandboxProvider | VercelEmulator.VercelEmulator,
+  LocalUnavailable | EmulatorUnavailable | VercelUnavailable
+> => over(local(), { outputKept: 256 * 1024, ...options })
+
+/** Over sandboxes in memory; less output is kept, since what tells of it is output there, too. */
+export const inMemory = (
+  options: Emulated = {}
+): Layer.Layer<SandboxProvider | VercelEmulator.VercelEmulator, EmulatorUnavailable | VercelUnavailable> =>
+  over(MemorySandbox.layerWith({ programs }), { outputKept: 32 * 1024, ...options })

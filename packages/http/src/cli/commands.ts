@@ -2,6 +2,7 @@
 import * as Command from "effect/cli/Command"
 import { accounts } from "./commands/accounts.ts"
 import { apps } from "./commands/apps.ts"
+import { emulate } from "./commands/emulate.ts"
 import { events } from "./commands/events.ts"
 import { health } from "./commands/health.ts"
 import { keys } from "./commands/keys.ts"
@@ -32,5 +33,5 @@ export const commands = castellan.pipe(
   ${exitCodesHelp}`
   ),
   Command.withExamples([{ command: "castellan sandboxes create -- node -p '6 * 7'" }]),
-  Command.withSubcommands([serve, accounts, orgs, keys, sandboxes, sessions, apps, runs, events, health])
+  Command.withSubcommands([serve, accounts, orgs, keys, sandboxes, sessions, apps, runs, events, health, emulate])
 )

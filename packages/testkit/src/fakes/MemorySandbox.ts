@@ -14,9 +14,10 @@ import {
   SnapshotGone
 } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Clock, Context, DateTime, Deferred, Duration, Effect, FiberMap, Layer, Option, Stream } from "effect"
-import { execute, MemoryCommand } from "./MemoryCommand.ts"
+import { MemoryCommand } from "./MemoryCommand.ts"
 import { home, MemoryFiles, refusalOf, resolve } from "./MemoryFiles.ts"
 import type { MemoryListener } from "./MemoryListener.ts"
+import { execute, type MemoryPrograms } from "./MemoryPrograms.ts"
 
 /** Bytes of each output stream that a command keeps. */
 const outputKept = 64 * 1024
@@ -51,8 +52,7 @@ export class MemorySandboxes extends Context.Service<
   }
 >()("testkit/MemorySandboxes") {}
 
-/** Sandboxes in memory: their files are maps, their programs a few words, and their time is the clock's. */
-export const layer = Layer.effectContext(
+const make = (programs: MemoryPrograms) =>
   Effect.gen(function* () {
     const machines = new Map<SandboxName, Machine>()
     const snapshots = new Map<SnapshotId, { readonly snapshot: Snapshot; readonly files: MemoryFiles }>()
@@ -201,7 +201,7 @@ export const layer = Layer.effectContext(
         if (known !== undefined) return known.started
         const command = new MemoryCommand(spec.id, yield* Clock.currentTimeMillis, outputKept)
         machine.commands.set(spec.id, command)
-        const life = execute(command, machine, spec).pipe(
+        const life = execute(command, { ...machine, programs }, spec).pipe(
           Effect.timeoutOption(spec.timeout),
           Effect.flatMap((code) =>
             Effect.flatMap(Clock.currentTimeMillis, (now) =>
@@ -275,4 +275,16 @@ export const layer = Layer.effectContext(
     })
     return Context.make(SandboxProvider, provider).pipe(Context.add(MemorySandboxes, handle))
   })
-)
+
+/** What may be chosen of sandboxes in memory. */
+export interface MemoryOptions {
+  /** Programs they have beside those that all have: what a test's commands are to do. */
+  readonly programs?: MemoryPrograms
+}
+
+/** Sandboxes in memory, with programs of one's own. */
+export const layerWith = ({ programs = {} }: MemoryOptions): Layer.Layer<SandboxProvider | MemorySandboxes> =>
+  Layer.effectContext(make(programs))
+
+/** Sandboxes in memory: their files are maps, their programs a few words, and their time is the clock's. */
+export const layer: Layer.Layer<SandboxProvider | MemorySandboxes> = layerWith({})

@@ -1,5 +1,5 @@
 /** The server before the routes: who asks, what goes wrong, how an answer is sent, and a record of it all. */
-import { Cause, Deferred, Effect, FiberSet } from "effect"
+import { Cause, Data, Deferred, Effect, FiberSet } from "effect"
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
 import { buffer } from "node:stream/consumers"
 import type { Planned } from "../Faults.ts"
@@ -53,6 +53,12 @@ const sendAnswer = (sink: Sink, respond: (status: number) => void, { body, heade
     sink.begin("application/json; charset=utf-8", headers)
     return sink.write(bytes)
   })
+
+/** The emulator can't listen where it was to. */
+export class EmulatorUnavailable extends Data.TaggedError("EmulatorUnavailable")<{
+  readonly port: number
+  readonly cause: Error
+}> {}
 
 /** Listens on the loopback, at that port or at any. */
 export const listen = Effect.fnUntraced(function* ({ faults, requests, site, tokens }: Parts, port: number) {
@@ -162,8 +168,8 @@ export const listen = Effect.fnUntraced(function* ({ faults, requests, site, tok
   })
   server.requestTimeout = 0
   yield* Effect.acquireRelease(
-    Effect.callback<void>((resume) => {
-      server.once("error", (error) => resume(Effect.die(error)))
+    Effect.callback<void, EmulatorUnavailable>((resume) => {
+      server.once("error", (cause) => resume(Effect.fail(new EmulatorUnavailable({ port, cause }))))
       server.listen(port, "127.0.0.1", () => resume(Effect.void))
     }),
     () =>

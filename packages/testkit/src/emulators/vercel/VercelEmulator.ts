@@ -82,7 +82,9 @@ const cleared = ({ provider, sandboxes, snapshots }: Site) =>
   })
 
 /** An emulator of its own; it listens until the scope closes, and its sandboxes and their snapshots go with it. */
-export const make = (options: EmulatorOptions = {}): Effect.Effect<Emulator, never, Scope.Scope | SandboxProvider> =>
+export const make = (
+  options: EmulatorOptions = {}
+): Effect.Effect<Emulator, Server.EmulatorUnavailable, Scope.Scope | SandboxProvider> =>
   Effect.gen(function* () {
     const provider = yield* SandboxProvider
     const bridges = yield* Bridges.make(provider)
@@ -109,5 +111,7 @@ export const make = (options: EmulatorOptions = {}): Effect.Effect<Emulator, nev
   })
 
 /** The emulator as a service. */
-export const layer = (options: EmulatorOptions = {}): Layer.Layer<VercelEmulator, never, SandboxProvider> =>
+export const layer = (
+  options: EmulatorOptions = {}
+): Layer.Layer<VercelEmulator, Server.EmulatorUnavailable, SandboxProvider> =>
   Layer.effect(VercelEmulator, make(options))

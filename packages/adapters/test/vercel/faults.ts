@@ -1,0 +1,445 @@
+/** The adapter over its emulator, as it fails and as it is asked. */
+import type { VercelOptions } from "@castellan/adapters/vercel/Options.ts"
+import * as VercelSandbox from "@castellan/adapters/vercel/VercelSandbox.ts"
+import { CommandId, OutputPosition } from "@castellan/domain/sandbox/Command.ts"
+import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
+import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
+import { type CommandSpec, SandboxProvider, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { VercelEmulator } from "@castellan/testkit/emulators/vercel/VercelEmulator.ts"
+import { assert, it } from "@effect/vitest"
+import { Context, Duration, Effect, Fiber, Layer, Option, Redacted, Stream } from "effect"
+import { randomUUID } from "node:crypto"
+import { type Compile, Step, type Vector } from "@castellan/testkit/Program.ts"
+import { credentials } from "./emulated.ts"
+
+const commandRequest = /\/cmd\?/
+const logsRequest = /\/logs\?/
+
+const specOf = (program: Vector, id = "c"): CommandSpec => ({
+  ...program,
+  id: CommandId.make(id),
+  cwd: null,
+  env: {},
+  timeout: Duration.minutes(1)
+})
+
+const print = (text: string) => Step.Print({ text, to: "stdout" })
+const sleep = (millis: number) => Step.Sleep({ millis })
+
+/** A sandbox of a name of its own, gone when the test is over, and no fault left behind. */
+const created = <A, E>(use: (name: SandboxName) => Effect.Effect<A, E, SandboxProvider | VercelEmulator>) =>
+  Effect.acquireUseRelease(
+    Effect.gen(function* () {
+      const provider = yield* SandboxProvider
+      const name = SandboxName.make(`t-${randomUUID()}`)
+      yield* provider.create({ name, from: Option.none(), lifetime: Duration.minutes(5) })
+      return name
+    }),
+    use,
+    (name) =>
+      Effect.gen(function* () {
+        ;(yield* VercelEmulator).faults.clear()
+        yield* Effect.ignore((yield* SandboxProvider).remove(name))
+      })
+  )
+
+/** The requests that came meanwhile. */
+const requestsOf = Effect.fnUntraced(function* <A, E, R>(effect: Effect.Effect<A, E, R>) {
+  const { requests } = yield* VercelEmulator
+  const before = requests.length
+  yield* effect
+  return requests.slice(before)
+})
+
+/** Another server over the same account at Vercel. */
+const another = (options: Partial<VercelOptions> = {}) =>
+  Effect.gen(function* () {
+    const { fetch } = yield* VercelEmulator
+    const layer = VercelSandbox.layer({ credentials: Effect.succeed(credentials), fetch, ...options })
+    return Context.get(yield* Layer.build(layer), SandboxProvider)
+  })
+
+const textOf = (stream: Stream.Stream<{ readonly bytes: Uint8Array }, unknown>) =>
+  Effect.map(Stream.runCollect(stream), (pieces) => Buffer.concat(pieces.map(({ bytes }) => bytes)).toString())
+
+const snapshotsListed = Effect.fnUntraced(function* (name: SandboxName) {
+  const { url } = yield* VercelEmulator
+  const { projectId, teamId } = credentials
+  const asked = `${url}/v2/sandboxes/snapshots?teamId=${teamId}&project=${projectId}&name=${name}`
+  const answer = yield* Effect.promise(async () => {
+    const headers = { authorization: `Bearer ${Redacted.value(credentials.token)}` }
+    return (await (await fetch(asked, { headers })).json()) as { snapshots: ReadonlyArray<{ status: string }> }
+  })
+  return answer.snapshots.filter(({ status }) => status === "created").length
+})
+
+type Emulated<E> = Layer.Layer<SandboxProvider | VercelEmulator, E>
+
+/** What the adapter does when Vercel, or the way there, fails. */
+export const survives = <E>(subject: string, layer: Emulated<E>, compile: Compile): void =>
+  it.layer(layer, { timeout: "60 seconds", excludeTestServices: true })(
+    `Vercel Sandbox, when things go wrong (${subject})`,
+    (it) => {
+      it.effect("a create whose answer was lost is one sandbox", () =>
+        Effect.gen(function* () {
+          const { faults } = yield* VercelEmulator
+          const provider = yield* SandboxProvider
+          const name = SandboxName.make(`t-${randomUUID()}`)
+          faults.plan({ kind: "droppedAfter" }, { method: "POST", path: /^\/v3\/sandboxes/ })
+          const asked = yield* requestsOf(
+            Effect.gen(function* () {
+              const made = yield* provider.create({ name, from: Option.none(), lifetime: Duration.minutes(5) })
+              assert.deepStrictEqual(Option.getOrThrow(yield* provider.find(name)), made)
+            })
+          )
+          assert.deepStrictEqual(
+            asked.map(({ method, status }) => [method, status]),
+            [
+              ["POST", null],
+              ["POST", 400],
+              ["GET", 200],
+              ["GET", 200]
+            ]
+          )
+          yield* provider.remove(name)
+        })
+      )
+
+      it.effect("a command whose start was answered to nobody runs once, and any server finds it", () =>
+        created(
+          Effect.fnUntraced(function* (name) {
+            const { faults } = yield* VercelEmulator
+            const provider = yield* SandboxProvider
+            const spec = specOf(compile(Step.Append({ path: "times", text: "once\n" }), print("begun"), sleep(30_000)))
+            faults.plan({ kind: "droppedAfter" }, { method: "POST", path: commandRequest })
+            const started = yield* provider.start(name, spec)
+            const other = yield* another()
+            assert.deepStrictEqual(yield* other.start(name, spec), started)
+            assert.deepStrictEqual(yield* other.command(name, spec.id), started)
+            yield* Stream.runHead(other.output(name, spec.id, OutputPosition.start))
+            yield* other.kill(name, spec.id)
+            assert.strictEqual((yield* provider.wait(name, spec.id)).end?.by, "killed")
+            assert.strictEqual(yield* textOf(other.output(name, spec.id, OutputPosition.start)), "begun")
+            const times = provider.readFile(name, SandboxPath.make("times"))
+            assert.strictEqual(yield* times.pipe(Stream.decodeText(), Stream.mkString), "once\n")
+          }, Effect.scoped)
+        )
+      )
+
+      it.effect("a start that was answered to nobody at all, or not to the end, is found to have happened", () =>
+        created(
+          Effect.fnUntraced(function* (name) {
+            const { faults } = yield* VercelEmulator
+            const provider = yield* SandboxProvider
+            const lost = { method: "POST", path: commandRequest, times: 3 }
+            for (const [id, fault, which] of [
+              ["posted", { kind: "droppedAfter" }, lost],
+              ["ended", { kind: "endedEarly", afterLines: 0 }, { path: logsRequest }],
+              ["reset", { kind: "reset", afterBytes: 0 }, { path: logsRequest }]
+            ] as const) {
+              faults.plan(fault, which)
+              const spec = specOf(compile(sleep(500), print("x"), Step.Exit({ code: 4 })), id)
+              yield* provider.start(name, spec)
+              assert.deepInclude((yield* provider.wait(name, spec.id)).end, { by: "exited", exitCode: 4 })
+              assert.strictEqual(yield* textOf(provider.output(name, spec.id, OutputPosition.start)), "x")
+            }
+          })
+        )
+      )
+
+      it.effect("output goes on where its stream was cut off, whole and once", () =>
+        created(
+          Effect.fnUntraced(function* (name) {
+            const { faults } = yield* VercelEmulator
+            const provider = yield* SandboxProvider
+            const steps = Array.from({ length: 8 }, (_, index) => [print(`${index}€`), sleep(100)]).flat()
+            yield* provider.start(name, specOf(compile(...steps)))
+            faults.plan({ kind: "cutOff", afterMs: 150 }, { path: logsRequest })
+            faults.plan({ kind: "reset", afterBytes: 90 }, { path: logsRequest })
+            faults.plan({ kind: "endedEarly", afterLines: 2 }, { path: logsRequest })
+            faults.plan({ kind: "oneByteChunks" }, { path: logsRequest })
+            const text = yield* textOf(provider.output(name, CommandId.make("c"), OutputPosition.start))
+            assert.strictEqual(text, "0€1€2€3€4€5€6€7€")
+          })
+        )
+      )
+
+      it.effect("who waits for a command waits on when the stream is cut off", () =>
+        created(
+          Effect.fnUntraced(function* (name) {
+            const { faults } = yield* VercelEmulator
+            const provider = yield* SandboxProvider
+            yield* provider.start(name, specOf(compile(sleep(1500), Step.Exit({ code: 9 }))))
+            yield* provider.command(name, CommandId.make("c"))
+            faults.plan({ kind: "cutOff", afterMs: 300 }, { path: logsRequest, times: 3 })
+            assert.strictEqual((yield* provider.wait(name, CommandId.make("c"))).end?.exitCode, 9)
+          })
+        )
+      )
+
+      it.effect("who stops reading ends the program that read for them, and not the command", () =>
+        created(
+          Effect.fnUntraced(function* (name) {
+            const provider = yield* SandboxProvider
+            yield* provider.start(name, specOf(compile(sleep(30_000))))
+            const asked = yield* requestsOf(
+              Effect.gen(function* () {
+                const reading = yield* Effect.forkChild(
+                  Stream.runDrain(provider.output(name, CommandId.make("c"), OutputPosition.start))
+                )
+                yield* Effect.sleep("500 millis")
+                yield* Fiber.interrupt(reading)
+              })
+            )
+            assert.strictEqual(asked.filter(({ path }) => path.includes("/kill")).length, 1)
+            assert.isNull((yield* provider.command(name, CommandId.make("c"))).end)
+          })
+        )
+      )
+
+      it.effect("a command whose sandbox's time was up is lost, its output is read, and nothing wakes", () =>
+        created(
+          Effect.fnUntraced(function* (name) {
+            const { faults } = yield* VercelEmulator
+            const provider = yield* SandboxProvider
+            const id = CommandId.make("c")
+            faults.plan({ kind: "expires", afterMs: 700 }, { method: "POST", path: commandRequest })
+            yield* provider.start(name, specOf(compile(print("before"), sleep(30_000))))
+            const asked = yield* requestsOf(
+              Effect.gen(function* () {
+                assert.strictEqual(yield* textOf(provider.output(name, id, OutputPosition.start)), "before")
+                assert.deepInclude((yield* provider.wait(name, id)).end, { by: "lost", exitCode: 137 })
+                yield* provider.kill(name, id)
+                assert.strictEqual((yield* provider.findMany([name, SandboxName.make(`${name}x`)])).length, 1)
+                assert.strictEqual(Option.getOrThrow(yield* provider.find(name)).status, "stopped")
+              })
+            )
+            assert.deepStrictEqual(
+              asked.filter(({ path }) => path.includes("resume=true")),
+              []
+            )
+          })
+        )
+      )
+
+      it.effect("a sandbox whose snapshot is gone is gone, and can be made anew", () =>
+        created(
+          Effect.fnUntraced(function* (name) {
+            const { faults } = yield* VercelEmulator
+            const provider = yield* SandboxProvider
+            yield* provider.stop(name)
+            faults.plan({ kind: "snapshotNotFound" }, { path: /resume=true/ })
+            const error = yield* Effect.flip(provider.resume(name, Duration.minutes(5)))
+            assert.strictEqual(error._tag, "SandboxGone")
+            const made = yield* provider.create({ name, from: Option.none(), lifetime: Duration.minutes(5) })
+            assert.strictEqual(made.status, "running")
+          })
+        )
+      )
+
+      it.effect("a snapshot whose answer was lost is one snapshot", () =>
+        created(
+          Effect.fnUntraced(function* (name) {
+            const { faults } = yield* VercelEmulator
+            const provider = yield* SandboxProvider
+            faults.plan({ kind: "droppedAfter" }, { method: "POST", path: /\/snapshot\?/ })
+            const made = yield* provider.snapshot(name)
+            assert.deepStrictEqual(yield* provider.snapshots(name), [made])
+            yield* provider.removeSnapshot(made.id)
+          })
+        )
+      )
+
+      it.effect("what is refused while a sandbox stops or is snapshotted is asked again", () =>
+        created(
+          Effect.fnUntraced(function* (name) {
+            const { faults } = yield* VercelEmulator
+            const provider = yield* SandboxProvider
+            faults.plan({ kind: "sandboxSnapshotting" }, { path: commandRequest })
+            assert.deepStrictEqual(yield* provider.listFiles(name, SandboxPath.make("."), { recursive: false }), [])
+            faults.plan({ kind: "sandboxStopping" }, { path: /extend-timeout/ })
+            yield* provider.extend(name, Duration.minutes(1))
+            yield* provider.stop(name)
+            faults.plan({ kind: "sandboxStopping" }, { path: /resume=true/ })
+            assert.strictEqual((yield* provider.resume(name, Duration.minutes(5))).status, "running")
+          })
+        )
+      )
+
+      it.effect("a session that is over meanwhile is not woken: the sandbox does not run", () =>
+        created(
+          Effect.fnUntraced(function* (name) {
+            const { faults } = yield* VercelEmulator
+            const provider = yield* SandboxProvider
+            faults.plan({ kind: "sandboxStopped" }, { path: commandRequest })
+            yield* provider.start(name, specOf(compile(Step.Exit({ code: 0 }))))
+            faults.plan({ kind: "expires", afterMs: 0 }, { method: "POST", path: commandRequest })
+            const list = provider.listFiles(name, SandboxPath.make("."), { recursive: false })
+            yield* Effect.ignore(list)
+            assert.strictEqual((yield* Effect.flip(list))._tag, "SandboxNotRunning")
+          })
+        )
+      )
+
+      const refusals = {
+        "too many requests": [{ kind: "rateLimited", retryAfterSeconds: 60 }, true, 1],
+        "a fault of its own": [{ kind: "status", status: 500 }, true, 3],
+        "a connection that goes": [{ kind: "droppedBefore" }, true, 3],
+        "a token it does not know": [{ kind: "status", status: 401, code: "unauthorized" }, false, 1],
+        "a plan that is used up": [{ kind: "status", status: 402, code: "payment_required" }, false, 1],
+        "no permission": [{ kind: "status", status: 403, code: "forbidden" }, false, 1]
+      } as const
+
+      for (const [what, [fault, retryable, times]] of Object.entries(refusals)) {
+        it.effect(`${what} is ${retryable ? "" : "not "}worth another try by whoever asked`, () =>
+          created(
+            Effect.fnUntraced(function* (name) {
+              const { faults } = yield* VercelEmulator
+              const provider = yield* SandboxProvider
+              faults.plan(fault, { times, path: new RegExp(name) })
+              const error = yield* Effect.flip(provider.find(name))
+              assert.instanceOf(error, SandboxUnavailable)
+              assert.deepInclude(error, { operation: "find", retryable })
+            })
+          )
+        )
+      }
+
+      it.effect("what Vercel says of a token is not said again", () =>
+        created(
+          Effect.fnUntraced(function* (name) {
+            const { faults } = yield* VercelEmulator
+            const provider = yield* SandboxProvider
+            const message = `The token ${Redacted.value(credentials.token)} is not valid`
+            faults.plan({ kind: "status", status: 403, code: "forbidden", message })
+            const { cause } = yield* Effect.flip(provider.find(name))
+            assert.match(String(cause), /403 .*The token \[token\] is not valid/)
+          })
+        )
+      )
+    }
+  )
+
+/** What the adapter asks of Vercel, and how often. */
+export const asks = <E>(subject: string, layer: Emulated<E>): void =>
+  it.layer(layer, { timeout: "60 seconds", excludeTestServices: true })(
+    `Vercel Sandbox, as it is used (${subject})`,
+    (it) => {
+      it.effect("a renewed token is used at once", () =>
+        created(
+          Effect.fnUntraced(function* (name) {
+            let token = "first"
+            const provider = yield* another({
+              credentials: Effect.sync(() => ({ ...credentials, token: Redacted.make(token) }))
+            })
+            const tokens = (asked: Effect.Effect<unknown, unknown>) =>
+              Effect.map(requestsOf(asked), (all) => new Set(all.map(({ headers }) => headers.authorization)))
+            const list = provider.listFiles(name, SandboxPath.make("."), { recursive: false })
+            assert.deepStrictEqual(yield* tokens(list), new Set(["Bearer first"]))
+            token = "second"
+            assert.deepStrictEqual(yield* tokens(list), new Set(["Bearer second"]))
+          }, Effect.scoped)
+        )
+      )
+
+      it.effect("many sandboxes are found with one request", () =>
+        created((one) =>
+          created(
+            Effect.fnUntraced(function* (two) {
+              const provider = yield* SandboxProvider
+              const asked = yield* requestsOf(provider.findMany([one, two, SandboxName.make("t-nobody")]))
+              assert.strictEqual(asked.length, 1)
+            })
+          )
+        )
+      )
+
+      it.effect("of the snapshots that stops make one is kept, and none of a sandbox that was removed", () =>
+        created(
+          Effect.fnUntraced(function* (name) {
+            const provider = yield* SandboxProvider
+            for (let round = 0; round < 2; round++) {
+              yield* provider.stop(name)
+              assert.strictEqual(yield* snapshotsListed(name), 1)
+              yield* provider.resume(name, Duration.minutes(5))
+            }
+            const { id } = yield* provider.snapshot(name)
+            assert.strictEqual(yield* snapshotsListed(name), 1)
+            yield* provider.remove(name)
+            assert.strictEqual(yield* snapshotsListed(name), 1)
+            yield* provider.removeSnapshot(id)
+            assert.strictEqual(yield* snapshotsListed(name), 0)
+          })
+        )
+      )
+
+      it.effect("a sandbox that a snapshot stopped keeps its files when that is removed", () =>
+        created(
+          Effect.fnUntraced(function* (name) {
+            const provider = yield* SandboxProvider
+            const path = SandboxPath.make("file")
+            yield* provider.writeFile(name, path, Stream.make(Buffer.from("kept")))
+            const { id } = yield* provider.snapshot(name)
+            yield* provider.removeSnapshot(id)
+            assert.strictEqual(Option.getOrThrow(yield* provider.find(name)).status, "stopped")
+            yield* provider.resume(name, Duration.minutes(5))
+            assert.strictEqual(yield* provider.readFile(name, path).pipe(Stream.decodeText(), Stream.mkString), "kept")
+          })
+        )
+      )
+
+      it.effect("no sandbox runs longer at a stretch than is allowed, whatever is asked for", () =>
+        created(
+          Effect.fnUntraced(function* (existing) {
+            const provider = yield* another({ maxMinutes: 10 })
+            const minutes = ({ createdAt, expiresAt }: { createdAt: DateTimeLike; expiresAt: DateTimeLike }) =>
+              Math.round((expiresAt.epochMilliseconds - createdAt.epochMilliseconds) / 60_000)
+            const name = SandboxName.make(`t-${randomUUID()}`)
+            const made = yield* provider.create({ name, from: Option.none(), lifetime: Duration.hours(3) })
+            assert.strictEqual(minutes(made), 10)
+            assert.deepStrictEqual(yield* provider.extend(name, Duration.minutes(5)), made)
+            assert.strictEqual(minutes(yield* provider.extend(existing, Duration.minutes(30))), 10)
+            yield* provider.remove(name)
+          }, Effect.scoped)
+        )
+      )
+
+      it.effect("what is chosen of sandboxes is asked for, and the registry is let through where nothing else is", () =>
+        Effect.gen(function* () {
+          const provider = yield* another({
+            plan: "pro",
+            vcpus: 4,
+            region: "fra1",
+            network: "deny",
+            registryHost: "packages.example",
+            keptDays: 3
+          })
+          const name = SandboxName.make(`t-${randomUUID()}`)
+          const spec = { name, from: Option.none(), lifetime: Duration.minutes(7) }
+          const [first] = yield* requestsOf(provider.create({ ...spec, registry: true, ports: [5173 as never] }))
+          yield* provider.remove(name)
+          const [second] = yield* requestsOf(provider.create(spec))
+          yield* provider.remove(name)
+          assert.deepInclude(first?.body, {
+            name,
+            projectId: "prj_test",
+            timeout: 420_000,
+            ports: [5173],
+            persistent: true,
+            region: "fra1",
+            resources: { vcpus: 4 },
+            snapshotExpiration: 3 * 24 * 60 * 60 * 1000,
+            networkPolicy: { allow: ["packages.example"] }
+          })
+          assert.deepInclude(second?.body, { networkPolicy: { mode: "deny-all" } })
+          const many = Array.from({ length: 16 }, (_, index) => (3000 + index) as never)
+          const error = yield* Effect.flip(provider.create({ ...spec, ports: many }))
+          assert.deepInclude(error, { _tag: "SandboxUnavailable", retryable: false })
+        }).pipe(Effect.scoped)
+      )
+    }
+  )
+
+interface DateTimeLike {
+  readonly epochMilliseconds: number
+}

@@ -1,0 +1,245 @@
+/** What the adapter's scripts do, for sandboxes in memory: they say the same, without a shell and without processes. */
+import { failed, noHome, notThere } from "@castellan/adapters/sandbox/Files.ts"
+import * as scripts from "@castellan/adapters/vercel/scripts.ts"
+import { type CommandEnd, CommandId, type OutputStream } from "@castellan/domain/sandbox/Command.ts"
+import { home, type MemoryFiles, refusalOf, resolve } from "@castellan/testkit/fakes/MemoryFiles.ts"
+import { execute, type MemoryProcess, type MemoryPrograms } from "@castellan/testkit/fakes/MemoryPrograms.ts"
+import { Clock, Deferred, Duration, Effect, Fiber } from "effect"
+
+const utf8 = new TextEncoder()
+
+type Words = ReadonlyArray<string>
+
+type Script = (process: MemoryProcess, ...args: ReadonlyArray<string>) => Effect.Effect<number>
+
+const say = ({ command }: MemoryProcess, line: string) => command.print("stdout", utf8.encode(`${line}\n`))
+
+/** A script that says how it ended. */
+const telling =
+  (script: Script): Script =>
+  (process, ...args) =>
+    Effect.map(script(process, ...args), (code) => {
+      say(process, `= ${code}`)
+      return 0
+    })
+
+/** What is kept of a command, among the files of its sandbox. */
+const keptOf = (files: MemoryFiles, id: string) => {
+  const at = (name: string) => `${scripts.kept}/commands/${id}/${name}`
+  const bytesOf = (name: string) => files.read(at(name)) ?? new Uint8Array()
+  const textOf = (name: string) => new TextDecoder().decode(bytesOf(name))
+  return {
+    isThere: () => files.read(at("begun")) !== undefined,
+    session: () => textOf("begun").split(" ")[0],
+    hasEnded: () => files.read(at("exit")) !== undefined,
+    bytesOf,
+    textOf,
+    write: (name: string, text: string, now: number) => files.write(at(name), utf8.encode(text), now),
+    append: (name: string, bytes: Uint8Array, now: number) => files.append(at(name), bytes, now)
+  }
+}
+
+type Kept = ReturnType<typeof keptOf>
+
+const tell = (process: MemoryProcess, kept: Kept) => {
+  say(process, `begun ${kept.textOf("begun")}`)
+  if (kept.hasEnded()) say(process, `ended ${kept.textOf("exit")}`)
+}
+
+/** The commands that run in a sandbox, by its files and their ids. */
+const running = new WeakMap<MemoryFiles, Map<string, Deferred.Deferred<void>>>()
+
+const runningIn = (files: MemoryFiles) => {
+  const known = running.get(files) ?? new Map<string, Deferred.Deferred<void>>()
+  running.set(files, known)
+  return known
+}
+
+/** The program that is called by way of `inside`. */
+const specOf = (id: string, seconds: string, [, , , , , cwd, ...called]: Words) => {
+  const first = called.findIndex((word) => !word.includes("="))
+  const [name, , script, , ...rest] = called.slice(first)
+  const [command, ...args] = name === "sh" && script === scripts.literally ? rest : called.slice(first)
+  const env = Object.fromEntries(called.slice(0, first).map((word) => word.split(/=(.*)/s).slice(0, 2)))
+  return {
+    id: CommandId.make(id),
+    command: command!,
+    args,
+    cwd: cwd === "." ? home : cwd!,
+    env,
+    timeout: Duration.seconds(Number(seconds))
+  }
+}
+
+const outputs: Record<OutputStream, string> = { stdout: "out", stderr: "err" }
+
+const wrap: Script = Effect.fnUntraced(function* (
+  process,
+  id = "",
+  session = "",
+  blocks = "",
+  seconds = "",
+  ...called
+) {
+  const { command, files } = process
+  const kept = keptOf(files, id)
+  const isFirst = !kept.isThere()
+  if (isFirst) kept.write("begun", `${session} ${yield* Clock.currentTimeMillis}`, 0)
+  tell(process, kept)
+  say(process, "= 0")
+  if (!isFirst) return 0
+  const left: Array<Fiber.Fiber<unknown, unknown>> = []
+  const own = (fiber: Fiber.Fiber<unknown, unknown>) => {
+    left.push(fiber)
+    command.own(fiber)
+  }
+  const print = (stream: OutputStream, bytes: Uint8Array) => {
+    const room = Number(blocks) * 512 - kept.bytesOf(outputs[stream]).length
+    kept.append(outputs[stream], bytes.subarray(0, Math.max(0, room)), 0)
+  }
+  const spec = specOf(id, seconds, called)
+  const program = yield* Effect.forkDetach(execute({ own, print }, process, spec))
+  own(program)
+  const killed = Deferred.makeUnsafe<void>()
+  runningIn(files).set(id, killed)
+  const by = (word: CommandEnd["by"], code: number) => `${word} ${code}`
+  const end = yield* Effect.raceAllFirst([
+    Effect.map(Fiber.join(program), (code) => by("exited", code)),
+    Effect.as(Deferred.await(killed), by("killed", 137)),
+    Effect.as(Effect.sleep(spec.timeout), by("timedOut", 137))
+  ])
+  if (!end.startsWith("exited")) yield* Fiber.interruptAll(left)
+  runningIn(files).delete(id)
+  kept.write("exit", `${end} ${yield* Clock.currentTimeMillis}`, 0)
+  return 0
+})
+
+const look: Script = (process, id = "") =>
+  Effect.sync(() => {
+    const kept = keptOf(process.files, id)
+    if (kept.isThere()) tell(process, kept)
+    return 0
+  })
+
+const nap = Effect.sleep("10 millis")
+
+const watch: Script = Effect.fnUntraced(function* (process, id = "", session = "") {
+  const kept = keptOf(process.files, id)
+  while (kept.isThere() && kept.session() === session && !kept.hasEnded()) yield* nap
+  if (kept.isThere()) tell(process, kept)
+  return 0
+})
+
+const follow: Script = Effect.fnUntraced(function* (process, id = "", outAt = "", errAt = "", session = "") {
+  const kept = keptOf(process.files, id)
+  if (!kept.isThere()) {
+    say(process, "none")
+    return 0
+  }
+  const at = { out: Number(outAt), err: Number(errAt) }
+  while (true) {
+    const isOver = kept.hasEnded() || kept.session() !== session
+    for (const stream of ["out", "err"] as const) {
+      const fresh = kept.bytesOf(stream).subarray(at[stream])
+      if (fresh.length > 0) say(process, `${stream} ${Buffer.from(fresh).toString("base64")}`)
+      at[stream] += fresh.length
+    }
+    if (isOver) break
+    yield* nap
+  }
+  say(process, "end")
+  return 0
+})
+
+const kill: Script = Effect.fnUntraced(function* (process, id = "") {
+  const kept = keptOf(process.files, id)
+  if (!kept.isThere()) say(process, "none")
+  const killed = runningIn(process.files).get(id)
+  if (killed === undefined) return 0
+  yield* Deferred.succeed(killed, undefined)
+  while (!kept.hasEnded()) yield* nap
+  return 0
+})
+
+const refuse = (process: MemoryProcess, words: string) => {
+  say(process, `: ${words}`)
+  return failed
+}
+
+const inHome = (script: (process: MemoryProcess, ...args: ReadonlyArray<string>) => number): Script =>
+  telling((process, ...args) => Effect.sync(() => script(process, ...args)))
+
+const readable = inHome(({ files }, at = "", path = "") => (files.read(resolve(at, path)) === undefined ? notThere : 0))
+
+/** What a system would say of it. */
+const words: Record<string, string> = {
+  "Its name is too long": "File name too long",
+  "It is named like a directory": "Is a directory"
+}
+
+const piecesOf = (files: MemoryFiles, id: string) =>
+  files
+    .list("/var/tmp", false)
+    .map(({ path }) => `/var/tmp/${path}`)
+    .filter((path) => path.startsWith(`${scripts.uploads}${id}-`))
+
+const place: Script = telling(
+  Effect.fnUntraced(function* (process, id = "", from = "", path = "") {
+    const { files } = process
+    const done = `${scripts.uploads}${id}.done`
+    if (files.read(done) !== undefined) return 0
+    const at = resolve(from, path)
+    if (files.isDirectory(at)) return notThere
+    const reason = refusalOf(path)
+    if (reason !== undefined) return refuse(process, words[reason] ?? reason)
+    if (!files.mayHold(at)) return refuse(process, "Not a directory")
+    const now = yield* Clock.currentTimeMillis
+    const pieces = piecesOf(files, id).map((piece) => files.read(piece) ?? new Uint8Array())
+    files.write(at, Uint8Array.from(Buffer.concat(pieces)), now)
+    files.write(done, new Uint8Array(), now)
+    return 0
+  })
+)
+
+const forget = inHome(({ files }, id = "") => {
+  for (const path of [...piecesOf(files, id), `${scripts.uploads}${id}.done`]) files.remove(path)
+  return 0
+})
+
+const list = inHome((process, from = "", path = "", levels = "") => {
+  const { files } = process
+  if (!files.isDirectory(from)) return refuse(process, noHome)
+  const at = resolve(from, path)
+  if (!files.isDirectory(at)) return notThere
+  const entries = files.list(at, levels !== "1").map(({ modifiedAt, path, size, type }) => {
+    return [path, type === "file" ? "f" : "d", size, modifiedAt.epochMilliseconds / 1000, ""].join("\0")
+  })
+  say(process, Buffer.from(entries.join("")).toString("base64"))
+  return 0
+})
+
+const listens = inHome((process, port = "") => {
+  if (process.listeners.has(Number.parseInt(port, 16))) say(process, "yes")
+  return 0
+})
+
+const known = new Map<string | undefined, Script>([
+  [scripts.wrap, wrap],
+  [scripts.look, telling(look)],
+  [scripts.watch, telling(watch)],
+  [scripts.follow, telling(follow)],
+  [scripts.kill, telling(kill)],
+  [scripts.readable, readable],
+  [scripts.place, place],
+  [scripts.forget, forget],
+  [scripts.list, list],
+  [scripts.listens, listens]
+])
+
+/** The shell that sandboxes in memory need to stand behind the adapter. */
+export const programs: MemoryPrograms = {
+  sh: (process) => {
+    const [, script, , ...args] = process.spec.args
+    return known.get(script)?.(process, ...args) ?? Effect.succeed(2)
+  }
+}

@@ -1,0 +1,21 @@
+/** How a program that knows nothing of an emulator comes to speak to it. */
+import type { Emulator } from "./VercelEmulator.ts"
+
+const encoded = (part: object) => Buffer.from(JSON.stringify(part)).toString("base64url")
+
+/** A token that nobody has signed, in place of the one that Vercel gives its own: clients don't look at more. */
+const token = [
+  encoded({ alg: "none", typ: "JWT" }),
+  encoded({ owner_id: "team_emulated", project_id: "prj_emulated", exp: 4_102_444_800 }),
+  "unsigned"
+].join(".")
+
+/**
+ * Environment variables: a program of Node that has them, and uses `@vercel/sandbox`, speaks to the emulator, and so does
+ * the `sandbox` command. What they load runs on any Node that knows `--import`.
+ */
+export const variables = ({ url }: Pick<Emulator, "url">): { NODE_OPTIONS: string; VERCEL_OIDC_TOKEN: string } => {
+  const preload = new URL("./preload.mjs", import.meta.url)
+  preload.searchParams.set("api", new URL(url).origin)
+  return { NODE_OPTIONS: `--import=${preload.href}`, VERCEL_OIDC_TOKEN: token }
+}
