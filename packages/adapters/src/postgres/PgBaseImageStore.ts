@@ -63,7 +63,8 @@ export const layer = Layer.effect(
       claim: ({ account, builder, key, staleBefore, until }, now) =>
         Effect.map(
           query(() =>
-            // The row as it was is locked, decided on and given. Where there is none yet, of many one inserts it.
+            // The row as it was is locked, decided on and given. Where there is none yet, of many one inserts it. What
+            // is united is named: a later version's table may have more columns.
             sql<Row>`
               with before as materialized (select * from base_images where key = ${key} for update),
               claimed as (
@@ -74,7 +75,9 @@ export const layer = Layer.effect(
                   and coalesce(before.builder_until, '-infinity') <= ${toDate(now)}
                   and coalesce(before.retry_after, '-infinity') <= ${toDate(now)}
                   and (before.current is null or coalesce(before.built_at, '-infinity') < ${toDate(staleBefore)})
-                returning before.*
+                returning before.key, before.account_id, before.current, before.built_at, before.builder,
+                  before.builder_until, before.failures, before.retry_after, before.error, before.replaced,
+                  before.used_at
               ), made as (
                 insert into base_images (key, account_id, builder, builder_until, failures, replaced, used_at)
                 select ${key}, ${account}::uuid, ${builder}, ${toDate(until)}::timestamptz, 0, '{}',

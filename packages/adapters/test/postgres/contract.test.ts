@@ -11,19 +11,23 @@ import * as SessionStore from "@castellan/testkit/contracts/SessionStore.ts"
 import * as TaskRuns from "@castellan/testkit/contracts/TaskRuns.ts"
 import { Layer } from "effect"
 import * as databases from "./databases.ts"
+import * as later from "./later.ts"
 
-for (const [subject, database] of Object.entries({ PGlite: databases.pglite, Postgres: databases.postgres })) {
-  const stores = Stores.layer.pipe(Layer.provide(database))
-  IdentityStore.contract(subject, stores)
-  IdempotencyStore.contract(subject, stores)
-  AccountStore.contract(subject, stores)
-  EnvironmentStore.contract(subject, stores)
-  SessionStore.contract(subject, stores)
-  AppStore.contract(subject, stores)
-  EventStore.contract(subject, stores)
-  BaseImageStore.contract(subject, stores)
-  TaskRuns.contract(
-    subject,
+for (const [subject, database] of Object.entries({
+  PGlite: databases.pglite,
+  Postgres: databases.postgres,
+  "Postgres of a later version": later.postgres
+})) {
+  const shared = databases.shared(
     Layer.merge(Stores.layer, PgBossTaskRunner.layer).pipe(Layer.provide(database), Layer.fresh)
   )
+  IdentityStore.contract(subject, shared)
+  IdempotencyStore.contract(subject, shared)
+  AccountStore.contract(subject, shared)
+  EnvironmentStore.contract(subject, shared)
+  SessionStore.contract(subject, shared)
+  AppStore.contract(subject, shared)
+  EventStore.contract(subject, shared)
+  BaseImageStore.contract(subject, shared)
+  TaskRuns.contract(subject, shared)
 }

@@ -1,11 +1,11 @@
 /** Databases for tests, each new and gone afterwards. */
 import * as Db from "@castellan/adapters/postgres/Db.ts"
-import { Effect, Layer, Redacted } from "effect"
+import { Effect, Layer, ManagedRuntime, Redacted } from "effect"
 import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import pg from "pg"
-import { inject } from "vitest"
+import { afterAll, inject } from "vitest"
 
 export const temporaryDirectory = Effect.acquireRelease(
   Effect.promise(() => mkdtemp(join(tmpdir(), "castellan-db-"))),
@@ -40,3 +40,10 @@ export const postgresUrl = Effect.acquireRelease(
 ).pipe(Effect.map(({ url }) => url))
 
 export const postgres = Layer.unwrap(Effect.map(postgresUrl, (url) => Db.layerPostgres({ url: Redacted.make(url) })))
+
+/** The layer, built once for all tests of a file: to start a database takes longer than most of them. */
+export const shared = <A, E>(layer: Layer.Layer<A, E>): Layer.Layer<A, E> => {
+  const runtime = ManagedRuntime.make(layer)
+  afterAll(() => runtime.dispose())
+  return Layer.effectContext(runtime.contextEffect)
+}

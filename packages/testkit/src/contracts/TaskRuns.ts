@@ -408,12 +408,12 @@ export const runnerPromises: Promises<Ports> = {
       const task = "session-lifecycle"
       const told = Effect.map(runner.backlog, (all) => all.find((one) => one.task === task))
       const finished = yield* Deferred.make<void>()
-      let left = 2
-      const worked = Effect.suspend(() => (--left === 0 ? Deferred.succeed(finished, undefined) : Effect.void))
+      let toDo = 2
+      const worked = Effect.suspend(() => (--toDo === 0 ? Deferred.succeed(finished, undefined) : Effect.void))
       const letPass = working(scope, task, 1, () => Effect.void, Effect.sleep(soon))
       // What other promises left behind is of no matter here.
-      yield* letPass
-      const before = (yield* told)?.depth ?? 0
+      const left = yield* Effect.repeat(Effect.andThen(letPass, told), { until: (one) => one === undefined, times: 40 })
+      const before = left?.depth ?? 0
       yield* runner.enqueue(runOf(scope, { task, createdAt: 5000 }))
       yield* runner.enqueue(runOf(scope, { task, createdAt: 4000 }))
       const waiting = yield* told

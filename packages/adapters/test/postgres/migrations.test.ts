@@ -1,0 +1,180 @@
+import * as Db from "@castellan/adapters/postgres/Db.ts"
+import { breaking, migrations, migratorOf } from "@castellan/adapters/postgres/Migrations.ts"
+import * as Stores from "@castellan/adapters/postgres/stores.ts"
+import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
+import * as given from "@castellan/testkit/given.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Layer, Option, Redacted } from "effect"
+import { Kysely, PostgresDialect, sql } from "kysely"
+import pg from "pg"
+import { migratedLater } from "./later.ts"
+import { postgresUrl } from "./databases.ts"
+
+const names = Object.keys(migrations)
+
+const connected = Effect.flatMap(postgresUrl, (connectionString) =>
+  Effect.acquireRelease(
+    Effect.sync(
+      () => new Kysely<never>({ dialect: new PostgresDialect({ pool: new pg.Pool({ connectionString, max: 2 }) }) })
+    ),
+    (kysely) => Effect.promise(() => kysely.destroy())
+  )
+)
+
+const migratedTo = (kysely: Kysely<never>, name: string) =>
+  Effect.promise(async () => {
+    const { error } = await migratorOf(kysely).migrateTo(name)
+    assert.isUndefined(error)
+  })
+
+interface Column {
+  readonly table: string
+  readonly column: string
+  readonly type: string
+  readonly nullable: boolean
+  readonly filled: boolean
+}
+
+/** What a server relies on: columns, and by a line each what may refuse or change what it writes, and what it calls. */
+const schemaOf = (kysely: Kysely<never>) =>
+  Effect.promise(async () => {
+    const columns = await sql<Column>`
+      select table_name as table, column_name as column, udt_name as type, is_nullable = 'YES' as nullable,
+        column_default is not null or is_identity = 'YES' as filled
+      from information_schema.columns where table_schema = 'public'`.execute(kysely)
+    const rules = await sql<{ readonly table: string; readonly rule: string }>`
+      select conrelid::regclass::text as table, conname || ': ' || pg_get_constraintdef(oid) as rule
+        from pg_constraint where connamespace = 'public'::regnamespace and conrelid <> 0 and contype <> 'n'
+      union all
+      select indrelid::regclass::text, pg_get_indexdef(indexrelid)
+        from pg_index join pg_class on pg_class.oid = indexrelid
+        where indisunique and relnamespace = 'public'::regnamespace
+      union all
+      select tgrelid::regclass::text, pg_get_triggerdef(oid) from pg_trigger where not tgisinternal`.execute(kysely)
+    const functions = await sql<{ readonly name: string }>`
+      select oid::regprocedure || ' ' || prorettype::regtype as name
+      from pg_proc where pronamespace = 'public'::regnamespace`.execute(kysely)
+    return { columns: columns.rows, rules: rules.rows, functions: functions.rows.map(({ name }) => name) }
+  })
+
+type SchemaSeen = Effect.Success<ReturnType<typeof schemaOf>>
+
+/** What a server that knows only the first of two schemas would stumble over in the second. */
+const obstacles = (before: SchemaSeen, after: SchemaSeen) => {
+  const tables = new Set(before.columns.map(({ table }) => table))
+  const nameOf = ({ column, table }: Column) => `${table}.${column}`
+  const known = new Map(before.columns.map((column) => [nameOf(column), column]))
+  const now = new Map(after.columns.map((column) => [nameOf(column), column]))
+  const changed = [...known].flatMap(([name, { nullable, type }]) => {
+    const column = now.get(name)
+    if (column === undefined) return [`${name} is gone`]
+    return column.type === type && column.nullable === nullable ? [] : [`${name} is another`]
+  })
+  const demanded = [...now].flatMap(([name, { filled, nullable, table }]) =>
+    tables.has(table) && !known.has(name) && !nullable && !filled ? [`${name} has to be given`] : []
+  )
+  const rulesBefore = new Set(before.rules.map(({ rule }) => rule))
+  const ruled = after.rules.flatMap(({ rule, table }) => (tables.has(table) && !rulesBefore.has(rule) ? [rule] : []))
+  const lost = before.functions.filter((name) => !after.functions.includes(name))
+  return [...changed, ...demanded, ...ruled, ...lost]
+}
+
+describe("Migrations", () => {
+  it.live("only add, unless they say by their name that servers from before can't go on beside them", () =>
+    Effect.gen(function* () {
+      const kysely = yield* connected
+      const found: Record<string, ReadonlyArray<string>> = {}
+      let before = yield* schemaOf(kysely)
+      for (const name of names) {
+        yield* migratedTo(kysely, name)
+        const after = yield* schemaOf(kysely)
+        const here = breaking.test(name) ? [] : obstacles(before, after)
+        if (here.length > 0) found[name] = here
+        before = after
+      }
+      // From before the first release.
+      assert.deepStrictEqual(found, { "0006_apps": ["base_images.account_id is another"] })
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("that would break servers from before are told from those that only add", () =>
+    Effect.gen(function* () {
+      const kysely = yield* connected
+      yield* migratedTo(kysely, names.at(-1)!)
+      const before = yield* schemaOf(kysely)
+      const done = (statement: string) => Effect.promise(() => sql.raw(statement).execute(kysely))
+      yield* done("alter table accounts add column later text, add column later_flag boolean not null default true")
+      yield* done("create table later (id uuid primary key)")
+      assert.deepStrictEqual(obstacles(before, yield* schemaOf(kysely)), [])
+      yield* done("alter table sessions drop column title")
+      yield* done("alter table accounts alter column name set not null")
+      yield* done("alter table accounts alter column email type varchar")
+      yield* done("alter table events add column later text not null")
+      yield* done("alter table api_keys add constraint named check (name <> '')")
+      yield* done("create unique index runs_by_task on task_runs (account_id, task)")
+      yield* done("drop function live_sandboxes")
+      assert.deepStrictEqual(obstacles(before, yield* schemaOf(kysely)).toSorted(), [
+        "CREATE UNIQUE INDEX runs_by_task ON public.task_runs USING btree (account_id, task)",
+        "accounts.email is another",
+        "accounts.name is another",
+        "events.later has to be given",
+        "live_sandboxes(uuid,timestamp with time zone) bigint",
+        "named: CHECK ((name <> ''::text))",
+        "sessions.title is gone"
+      ])
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("of a later version neither disturb a server that runs nor keep one from starting", () =>
+    Effect.gen(function* () {
+      const url = Redacted.make(yield* postgresUrl)
+      const server = Stores.layer.pipe(Layer.provideMerge(Db.layerPostgres({ url, connections: 1 })))
+      const account = yield* Effect.gen(function* () {
+        const made = yield* given.account()
+        const look = Effect.flatMap(IdentityStore, (store) => store.findAccount(made.id))
+        assert.deepStrictEqual(yield* look, Option.some(made))
+        yield* migratedLater("9001_later")
+        assert.deepStrictEqual(yield* look, Option.some(made))
+        return made
+      }).pipe(Effect.provide(server))
+      const found = yield* Effect.provide(
+        Effect.flatMap(IdentityStore, (store) => store.findAccount(account.id)),
+        Layer.fresh(server)
+      )
+      assert.deepStrictEqual(found, Option.some(account))
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("of a later version that this one can't live with do keep it from starting", () =>
+    Effect.gen(function* () {
+      const url = yield* postgresUrl
+      const layer = Db.layerPostgres({ url: Redacted.make(url) })
+      const refusal = Effect.map(Effect.flip(Effect.provide(Db.Db, layer)), ({ message }) => message)
+      yield* Effect.provide(migratedLater("9001_another_breaking"), layer)
+      assert.strictEqual(
+        yield* refusal,
+        "DATABASE_URL names a database that can't be used: it is a later version's: 9001_another_breaking leaves this one behind"
+      )
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("are done once, however many servers start at the same time", () =>
+    Effect.gen(function* () {
+      const url = Redacted.make(yield* postgresUrl)
+      const all = Array.from({ length: 5 }, () =>
+        Effect.provide(
+          Effect.flatMap(Db.Db, ({ kysely }) =>
+            Db.query(() => sql<{ name: string }>`select name from castellan_migrations order by name`.execute(kysely))
+          ),
+          Db.layerPostgres({ url, connections: 2 })
+        )
+      )
+      for (const { rows } of yield* Effect.all(all, { concurrency: "unbounded" })) {
+        assert.deepStrictEqual(
+          rows.map(({ name }) => name),
+          names
+        )
+      }
+    }).pipe(Effect.scoped)
+  )
+})
