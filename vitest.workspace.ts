@@ -20,7 +20,7 @@ export const configOf = (files: { readonly include: ReadonlyArray<string>; reado
         project("domain", files),
         project("testkit", files),
         project("adapters", { ...files, globalSetup: ["test/embeddedPostgres.ts"] }),
-        project("http", files),
+        project("http", { ...files, globalSetup: ["test/migratedDatabase.ts"] }),
         project("examples", { ...files, root: "examples", include: files.include.map((path) => `*/${path}`) })
       ]
     }

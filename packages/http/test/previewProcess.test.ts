@@ -2,12 +2,12 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { once } from "node:events"
 import { ask } from "./PreviewHouse.ts"
-import { dataDirectory, listening } from "./serverProcess.ts"
+import { listening, usedDirectory } from "./serverProcess.ts"
 
 describe("The server", () => {
   it.live("has previews below localhost, or below the host that is set, and the API everywhere else", () =>
     Effect.gen(function* () {
-      const CASTELLAN_DATA_DIR = yield* dataDirectory
+      const CASTELLAN_DATA_DIR = yield* usedDirectory
       for (const [environment, preview, other] of [
         [{}, "5173-app-none.localhost", "5173-app-none.preview.example.com"],
         [

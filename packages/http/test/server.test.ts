@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { once } from "node:events"
 import { join } from "node:path"
-import { dataDirectory, killed, listening, started } from "./serverProcess.ts"
+import { dataDirectory, killed, listening, started, usedDirectory } from "./serverProcess.ts"
 
 /** What a server says that does not start, and how it ends. */
 const refused = Effect.fnUntraced(function* (environment: Record<string, string>) {
@@ -60,7 +60,7 @@ describe("The server", () => {
 
   it.live("lets one process at a time have a data directory, and says so to the next", () =>
     Effect.gen(function* () {
-      const environment = { CASTELLAN_DATA_DIR: yield* dataDirectory }
+      const environment = { CASTELLAN_DATA_DIR: yield* usedDirectory }
       yield* listening(environment)
       const { code, said } = yield* refused(environment)
       assert.strictEqual(code, 1)
@@ -103,7 +103,7 @@ describe("The server", () => {
 
   it.live("takes the platform admin's key from its environment, and the next one in its place", () =>
     Effect.gen(function* () {
-      const directory = yield* dataDirectory
+      const directory = yield* usedDirectory
       const keys = ["first-admin-key-000000000", "second-admin-key-00000000"]
       for (const [index, key] of keys.entries()) {
         yield* Effect.gen(function* () {

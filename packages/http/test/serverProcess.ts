@@ -2,10 +2,11 @@
 import { Effect, Schedule } from "effect"
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
-import { mkdtemp, readdir, readFile, rm } from "node:fs/promises"
+import { cp, mkdtemp, readdir, readFile, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
+import { inject } from "vitest"
 
 const main = fileURLToPath(new URL("../src/main.ts", import.meta.url))
 
@@ -32,6 +33,11 @@ export const dataDirectory = Effect.acquireRelease(
       await endSandboxes(directory)
       await rm(directory, { recursive: true, force: true })
     })
+)
+
+/** The same, with a database in it as an earlier server leaves it before anything was asked of it. */
+export const usedDirectory = Effect.tap(dataDirectory, (directory) =>
+  Effect.promise(() => cp(inject("migratedDatabase"), join(directory, "postgres"), { recursive: true }))
 )
 
 /** A server's process, and all it said so far. */

@@ -1,11 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schedule } from "effect"
-import { dataDirectory, started } from "./serverProcess.ts"
+import { started, usedDirectory } from "./serverProcess.ts"
 
 describe("A server that is to have its sandboxes at Vercel", () => {
   it.live("does not start without a token, and says in one sentence which setting is missing", () =>
     Effect.gen(function* () {
-      const directory = yield* dataDirectory
+      const directory = yield* usedDirectory
       const { child, said } = yield* started({ CASTELLAN_DATA_DIR: directory, CASTELLAN_PROVIDER: "vercel" })
       const ended = Effect.suspend(() =>
         child.exitCode === null ? Effect.fail("runs") : Effect.succeed(child.exitCode)

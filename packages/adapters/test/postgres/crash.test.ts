@@ -4,12 +4,20 @@ import * as Stores from "@castellan/adapters/postgres/stores.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { AccountId } from "@castellan/domain/identity/Account.ts"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer, Redacted, Schedule } from "effect"
+import { Context, Effect, Layer, Redacted, Schedule } from "effect"
 import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import * as databases from "./databases.ts"
+
+/** Where the database is of all tests here: a new one takes long to be made. */
+class Directory extends Context.Service<Directory, string>()("test/Directory") {
+  static readonly layer = Layer.effect(
+    Directory,
+    Effect.map(databases.temporaryDirectory, (directory) => join(directory, "data"))
+  )
+}
 
 const writer = fileURLToPath(new URL("./writer.ts", import.meta.url))
 
@@ -31,10 +39,10 @@ const until = (enough: () => boolean) =>
     Effect.retry({ schedule: Schedule.spaced("10 millis"), times: 2000 })
   )
 
-describe("The embedded database", () => {
-  it.live("loses no row that was written when its process is killed", () =>
+it.layer(Directory.layer, { excludeTestServices: true })("The embedded database", (it) => {
+  it.effect("loses no row that was written when its process is killed", () =>
     Effect.gen(function* () {
-      const directory = join(yield* databases.temporaryDirectory, "data")
+      const directory = yield* Directory
       const names: Array<string> = []
       let account = ""
       for (let life = 0; life < 3; life++) {
@@ -56,9 +64,9 @@ describe("The embedded database", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("is not opened twice, and says who has it", () =>
+  it.effect("is not opened twice, and says who has it", () =>
     Effect.gen(function* () {
-      const directory = join(yield* databases.temporaryDirectory, "data")
+      const directory = yield* Directory
       const { child, said } = writing(directory)
       yield* Effect.addFinalizer(() => Effect.sync(() => child.kill("SIGKILL")))
       yield* until(() => said.length > 1)
@@ -69,14 +77,6 @@ describe("The embedded database", () => {
 })
 
 describe("A Postgres server", () => {
-  it.live("is brought up to date by several servers at once", () =>
-    Effect.gen(function* () {
-      const url = Redacted.make(yield* databases.postgresUrl)
-      const open = Effect.scoped(Layer.build(Db.layerPostgres({ url, connections: 2 })))
-      yield* Effect.all([open, open, open, open], { concurrency: "unbounded" })
-    }).pipe(Effect.scoped)
-  )
-
   it.live("that can't be reached is named by its variable, and not with its password", () =>
     Effect.gen(function* () {
       const url = Redacted.make("postgres://user:hunter2@127.0.0.1:1/none")

@@ -227,7 +227,8 @@ const make = Effect.gen(function* () {
       about
     )
     assert.notMatch(answer.text, insides, about)
-    for (const secret of hidden) assert.notInclude(answer.text, secret, about)
+    const told = [...hidden].filter((secret) => answer.text.includes(secret))
+    assert.deepStrictEqual(told, [], about)
     return answer
   })
 

@@ -84,11 +84,11 @@ describe("GitHub's emulator", () => {
       await github.git("-C", "one", "rev-parse", "HEAD")
     )
     assert.strictEqual((await github.git("-C", "again", "symbolic-ref", "--short", "HEAD")).trim(), "main")
-    // Many commits that the other side has not make git compress what it asks with.
+    // Many commits that the other side has not, told before the one that both have, make git compress what it asks.
     for (let n = 0; n < 40; n++) await github.git("-C", "again", "commit", "--quiet", "--allow-empty", "-m", `${n}`)
     await github.git("-C", "one", "commit", "--quiet", "--allow-empty", "-m", "more")
     await github.git("-C", "one", "push", "--quiet", "origin", "HEAD:main")
-    await github.git("-C", "again", "fetch", "--quiet")
+    await github.git("-C", "again", "fetch", "--quiet", "--negotiation-tip=main")
     const head = await github.git("-C", "one", "rev-parse", "HEAD")
     assert.strictEqual(await github.git("-C", "again", "rev-parse", "origin/main"), head)
     const has = (header: string, value: string) => github.requests.some(({ headers }) => headers[header] === value)
