@@ -16,6 +16,8 @@ export const configOf = (files: { readonly include: ReadonlyArray<string>; reado
       hookTimeout: 60_000,
       // Many tests wait for processes and for a database: fewer workers would leave cores idle.
       maxWorkers: Math.max(3, availableParallelism() - 1),
+      // A process for each file would spend a third of the whole time on loading the same modules again.
+      isolate: false,
       projects: [
         project("domain", files),
         project("testkit", files),

@@ -8,7 +8,7 @@ import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { inject } from "vitest"
 
-const main = fileURLToPath(new URL("../src/main.ts", import.meta.url))
+const launcher = fileURLToPath(new URL("../bin/castellan.mjs", import.meta.url))
 
 /** Ends the sandboxes that a server left running, as they are meant to be. */
 const endSandboxes = async (directory: string) => {
@@ -51,7 +51,7 @@ export const started = (environment: Record<string, string>) =>
   Effect.acquireRelease(
     Effect.sync((): Running => {
       const { PATH = "" } = process.env
-      const child = spawn(process.execPath, [main], { env: { PATH, PORT: "0", ...environment } })
+      const child = spawn(process.execPath, [launcher, "serve"], { env: { PATH, PORT: "0", ...environment } })
       let text = ""
       for (const pipe of [child.stdout, child.stderr]) pipe.setEncoding("utf8").on("data", (chunk) => (text += chunk))
       return { child, said: () => text }
