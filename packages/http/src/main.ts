@@ -10,6 +10,7 @@ import type { VercelUnavailable } from "@castellan/adapters/vercel/Options.ts"
 import { ApiKeys } from "@castellan/domain/identity/ApiKeys.ts"
 import type { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { StoreAway } from "@castellan/domain/StoreAway.ts"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import { Cause, Console, Duration, Effect, Layer, Option, Redacted } from "effect"
 import { HttpMiddleware, HttpServer } from "effect/http"
@@ -54,6 +55,13 @@ const sandboxProvider = (where: "local" | "vercel", dataDirectory: string) =>
           directory: join(dataDirectory, "local")
         })
   )
+
+/** A database that goes away in the middle of a start ends it, as one does that was never there. */
+const whileStarting = Effect.catchDefect((defect) =>
+  defect instanceof StoreAway
+    ? Effect.fail(new Db.DatabaseUnavailable({ message: "The database went away while this server started" }))
+    : Effect.die(defect)
+)
 
 const serve = Effect.gen(function* () {
   const {
@@ -102,7 +110,7 @@ const serve = Effect.gen(function* () {
     repoAccess,
     ...(tokens === undefined ? {} : { tokens })
   }
-  const services = yield* Layer.build(Castellan.layer(options).pipe(Layer.provideMerge(ports)))
+  const services = yield* Layer.build(Castellan.layer(options).pipe(Layer.provideMerge(ports))).pipe(whileStarting)
   const app = yield* Effect.provide(
     Server.make({
       secret,
@@ -123,7 +131,7 @@ const serve = Effect.gen(function* () {
   const first = yield* Effect.provide(
     Effect.flatMap(ApiKeys, (keys) => keys.ensurePlatformAdmin(adminKey)),
     services
-  )
+  ).pipe(whileStarting)
   const { engine } = yield* Effect.provide(Db.Db, services)
   const { supports } = yield* Effect.provide(SandboxProvider, services)
   yield* Console.log(

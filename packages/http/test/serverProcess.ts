@@ -64,7 +64,7 @@ export const started = (environment: Record<string, string>) =>
       })
   )
 
-/** The server once it has said where it listens. */
+/** The server once it has said where it listens; it fails with what was said where there will be none. */
 export const listening = Effect.fnUntraced(function* (environment: Record<string, string>) {
   const server = yield* started(environment)
   const url = yield* Effect.suspend(() => {
@@ -72,7 +72,13 @@ export const listening = Effect.fnUntraced(function* (environment: Record<string
     return found !== undefined && server.said().includes("sandboxes  ")
       ? Effect.succeed(found)
       : Effect.fail(server.said())
-  }).pipe(Effect.retry({ schedule: Schedule.spaced("50 millis"), times: 600 }))
+  }).pipe(
+    Effect.retry({
+      schedule: Schedule.spaced("50 millis"),
+      times: 600,
+      while: () => server.child.exitCode === null && server.child.signalCode === null
+    })
+  )
   return { ...server, url, key: /^ {2}(cst_\w+)$/m.exec(server.said())?.[1] }
 })
 

@@ -126,8 +126,10 @@ export const layerPostgres = (options: {
             onConnect: (client: pg.ClientBase) => client.query(times.map((time) => `set ${time}`).join("; "))
           }
           const pool = new pg.Pool(config)
-          // A connection that breaks while nobody uses it is replaced at the next use.
+          // A connection that breaks while nobody uses it is replaced at the next use. One that breaks while it is used
+          // fails what it is used for, and tells it by an event besides, which nobody else listens for.
           pool.on("error", () => undefined)
+          pool.on("connect", (client) => client.on("error", () => undefined))
           return pool
         }),
         (pool) => Effect.ignore(Effect.tryPromise(() => pool.end()))

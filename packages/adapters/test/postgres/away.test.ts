@@ -4,8 +4,9 @@ import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
 import { StoreAway } from "@castellan/domain/StoreAway.ts"
 import * as given from "@castellan/testkit/given.ts"
 import { assert, describe, it } from "@effect/vitest"
-import { Cause, Effect, Exit, Layer, Option, Redacted } from "effect"
+import { Cause, Effect, Exit, Fiber, Layer, Option, Redacted } from "effect"
 import { sql } from "kysely"
+import { wayTo } from "../breakable.ts"
 import * as EmbeddedPostgres from "../embeddedPostgres.ts"
 import * as databases from "./databases.ts"
 
@@ -35,6 +36,32 @@ describe("A database", () => {
         yield* Effect.promise(resume)
         assert.deepStrictEqual(yield* look, Exit.succeed(Option.some(account)))
       }).pipe(Effect.provide(layer))
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("that a connection breaks off to costs the statement that it was for, and no more", () =>
+    Effect.gen(function* () {
+      const direct = new URL(yield* databases.postgresUrl)
+      const { cut, port } = yield* wayTo(Number(direct.port))
+      direct.port = String(port)
+      yield* Effect.gen(function* () {
+        const { kysely } = yield* Db.Db
+        const asked = (statement: string) => Effect.exit(Db.query(() => sql.raw(statement).execute(kysely)))
+        const waiting = yield* Effect.forkChild(asked("select pg_sleep(30)"))
+        yield* Effect.sleep("200 millis")
+        cut()
+        assert.isTrue(isAway(yield* Fiber.join(waiting)))
+        assert.isTrue(Exit.isSuccess(yield* asked("select 1")))
+
+        const transaction = yield* Effect.promise(() => kysely.startTransaction().execute())
+        yield* Effect.promise(() => sql`select 1`.execute(transaction))
+        cut()
+        yield* Effect.sleep("200 millis")
+        const exit = yield* Effect.exit(Db.query(() => sql`select 2`.execute(transaction)))
+        assert.isTrue(isAway(exit))
+        yield* Effect.ignore(Effect.tryPromise(() => transaction.rollback().execute()))
+        assert.isTrue(Exit.isSuccess(yield* asked("select 3")))
+      }).pipe(Effect.provide(Db.layerPostgres({ url: Redacted.make(direct.href), connections: 2 })))
     }).pipe(Effect.scoped)
   )
 

@@ -2,7 +2,7 @@
  * Three servers over one Postgres under an open-loop load with Poisson arrivals: one is killed every few seconds, and the
  * database is restarted once. Afterwards everything that a client was told must be so, once, and nothing else be there.
  */
-import { Effect, type Scope } from "effect"
+import { Effect, Schedule, type Scope } from "effect"
 import { mkdirSync, readdirSync } from "node:fs"
 import { join } from "node:path"
 import * as EmbeddedPostgres from "../../../adapters/test/embeddedPostgres.ts"
@@ -53,7 +53,14 @@ export const scenario = Effect.fnUntraced(function* (
     CASTELLAN_REQUESTS_PER_MINUTE: "1000000",
     CASTELLAN_CREATES_PER_MINUTE: "1000000",
     TMPDIR: join(data, "temporary")
-  })
+  }).pipe(
+    // As whoever looks after processes does: one that finds no database ends, and is begun again.
+    Effect.retry({
+      schedule: Schedule.spaced("1 second"),
+      times: 30,
+      while: (said) => /^Castellan can't start/.test(said)
+    })
+  )
   const servers = yield* Effect.all([begin, begin, begin], { concurrency: 3 })
   const client = new Client(() => servers.map(({ url }) => url), apiKey)
   const sandboxes: Array<Made> = []
