@@ -143,6 +143,13 @@ const breakings: Record<keyof typeof promises & string, Breaking<Provider>> = {
   "an unknown sandbox is gone, whatever is asked of it": indifferent,
   "a stopped sandbox does nothing that needs it running": indifferent,
   "a command nobody started is not found": indifferent,
+  "a sandbox that was made from a snapshot knows nothing of the commands of its source": (real) => {
+    const names: Array<SandboxName> = []
+    return {
+      create: (spec) => Effect.tap(real.create(spec), () => Effect.sync(() => void names.push(spec.name))),
+      command: (_, id) => Effect.suspend(() => real.command(names[0]!, id))
+    }
+  },
   "starting a command twice runs it once": (real) => {
     let started = 0
     return { start: (name, spec) => real.start(name, { ...spec, id: `${spec.id}-${started++}` as typeof spec.id }) }

@@ -143,15 +143,17 @@ export const layerPostgres = (options: {
     })
   )
 
-/** Connections to a Postgres server that can be asked for; servers share what it allows. */
+/** Connections that can be asked for: one waits for a lock while another prepares the queue; servers share what there is. */
+const connectionsAtLeast = 2
 const connectionsAtMost = 500
 
 const connections = Effect.gen(function* () {
   const given = Option.getOrElse(yield* Config.option(Config.String("DATABASE_CONNECTIONS")), () => "").trim()
   if (given === "") return {}
   const number = /^\d+$/.test(given) ? Number(given) : 0
-  if (number >= 1 && number <= connectionsAtMost) return { connections: number }
-  const message = `DATABASE_CONNECTIONS is "${given}"; it must be a whole number from 1 to ${connectionsAtMost}`
+  if (number >= connectionsAtLeast && number <= connectionsAtMost) return { connections: number }
+  const range = `from ${connectionsAtLeast} to ${connectionsAtMost}`
+  const message = `DATABASE_CONNECTIONS is "${given}"; it must be a whole number ${range}`
   return yield* new DatabaseUnavailable({ message })
 })
 

@@ -15,14 +15,15 @@ import {
 } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { DateTime, Duration, Effect, Option, Schedule, type Scope, Stream } from "effect"
 import { type Inside, isCut, type Said } from "./Inside.ts"
-import { isRefusal, type Machines, type Seen } from "./Machines.ts"
+import { isPast, isRefusal, type Machines, type Seen } from "./Machines.ts"
 import { Refusal, unavailable } from "./Refusal.ts"
-import { follow, inside, kill as killScript, literally, look, mark, watch, wrap } from "./scripts.ts"
+import { follow, inside, kill as killScript, literally, look, mark, variable, watch, wrap } from "./scripts.ts"
 
 const ends: ReadonlyArray<string> = ["exited", "killed", "timedOut"]
 
+/** Milliseconds, whatever follows them: not every `date` cuts what comes after the seconds to three digits. */
 const timeOf = (text: string | undefined): DateTime.Utc =>
-  DateTime.makeUnsafe(Number(/^\d{1,15}/.exec(text ?? "")?.[0] ?? 0))
+  DateTime.makeUnsafe(Number(/^\d{1,13}/.exec(text ?? "")?.[0] ?? 0))
 
 /** What is written down of a command. The sandbox's user may have changed it: anything is taken for something. */
 const recordOf = (id: CommandId, { lines }: Said, seen: Pick<Seen, "lostAt" | "runs">): StartedCommand | undefined => {
@@ -45,7 +46,10 @@ const recordOf = (id: CommandId, { lines }: Said, seen: Pick<Seen, "lostAt" | "r
 const called = ({ args, command, cwd, env, id }: CommandSpec, home: string) => {
   const variables = Object.entries({ HOME: home, ...env, [mark]: id }).map(([name, value]) => `${name}=${value}`)
   const program = command.includes("=") ? ["sh", "-c", literally, "sh", command] : [command]
-  return ["sh", "-c", inside, "sh", home, cwd ?? ".", ...variables, ...program, ...args]
+  return {
+    vector: ["sh", "-c", inside, "sh", home, cwd ?? ".", String(variables.length), ...program, ...args],
+    env: Object.fromEntries(variables.map((word, index) => [`${variable}${index}`, word]))
+  }
 }
 
 export const make = (machines: Machines, inside: Inside, outputKept: number) => {
@@ -55,10 +59,11 @@ export const make = (machines: Machines, inside: Inside, outputKept: number) => 
     machines.inRunning("start", name, (session) =>
       Effect.gen(function* () {
         const seconds = String(Math.max(0.001, Duration.toMillis(spec.timeout) / 1000))
-        const args = [spec.id, session.sessionId, blocks, seconds, ...called(spec, session.cwd)]
+        const { env, vector } = called(spec, session.cwd)
+        const args = [name, spec.id, session.sessionId, blocks, seconds, ...vector]
         // An answer that is lost is no matter: what is begun twice runs once, and the second tells of the first.
         const said = yield* inside
-          .leave("start", session, wrap, ...args)
+          .leave("start", session, wrap, args, env)
           .pipe(Effect.retry({ times: 2, while: (refusal) => isCut(refusal) && !refusal.isOver }))
         const record = recordOf(spec.id, said, { runs: session.sessionId, lostAt: Date.now() })
         if (record !== undefined) return record
@@ -73,7 +78,7 @@ export const make = (machines: Machines, inside: Inside, outputKept: number) => 
 
   const asked = (operation: string, name: SandboxName, id: CommandId, script: string) =>
     machines.reading(operation, name, (seen) =>
-      Effect.flatMap(inside.run(operation, seen.session, script, id, seen.runs ?? "none"), (said) =>
+      Effect.flatMap(inside.run(operation, seen.session, script, name, id, seen.runs ?? "none"), (said) =>
         found(id, recordOf(id, said, seen))
       )
     )
@@ -103,9 +108,10 @@ export const make = (machines: Machines, inside: Inside, outputKept: number) => 
         Refusal | SandboxGone | SandboxUnavailable,
         Scope.Scope
       > {
-        const { runs, session } = yield* machines.seen("output", name)
-        const args = [id, String(from.at.stdout), String(from.at.stderr), runs ?? "none"]
+        const { giveUp, runs, session } = yield* machines.seen("output", name)
+        const args = [name, id, String(from.at.stdout), String(from.at.stderr), runs ?? "none"]
         return inside.lines("output", session, follow, args).pipe(
+          Stream.tapError((refusal) => (isPast(refusal) ? giveUp : Effect.void)),
           Stream.mapEffect((line) =>
             Effect.gen(function* () {
               if (line === "none") return yield* new CommandNotFound({ id })
@@ -121,8 +127,7 @@ export const make = (machines: Machines, inside: Inside, outputKept: number) => 
       })
     )
 
-  const mayGoOn = (error: unknown): error is Refusal =>
-    isRefusal(error) && (isCut(error) || error.isOver || error.isAbsent)
+  const mayGoOn = (error: unknown): error is Refusal => isRefusal(error) && (isCut(error) || isPast(error))
 
   const output = (name: SandboxName, id: CommandId, start: OutputPosition) =>
     Stream.suspend(() => {
@@ -152,13 +157,18 @@ export const make = (machines: Machines, inside: Inside, outputKept: number) => 
     Effect.gen(function* () {
       const vm = yield* machines.find("kill", name)
       if (vm.status !== "running") return yield* Effect.asVoid(command(name, id))
-      const said = yield* inside.run("kill", vm.currentSession(), killScript, id)
+      const session = vm.currentSession()
+      const said = yield* inside.run("kill", session, killScript, name, id, session.sessionId)
       if (said.lines.includes("none")) return yield* new CommandNotFound({ id })
+      if (said.code !== 0) {
+        const cause = new Error("kill: something of the command can't be ended")
+        return yield* new Refusal({ status: null, code: null, retryable: true, cause })
+      }
     }).pipe(
       Effect.retry({
         times: 4,
         schedule: Schedule.exponential("250 millis"),
-        while: (error) => isRefusal(error) && (error.isOver || error.isAbsent)
+        while: (error) => isRefusal(error) && isPast(error)
       }),
       Effect.catchIf(isRefusal, (refusal) => Effect.fail(unavailable("kill")(refusal)))
     )

@@ -11,6 +11,11 @@ export interface Said {
   readonly code: number
 }
 
+/** What a script has that is left to itself. */
+interface Left {
+  readonly env: Record<string, string>
+}
+
 /** How long a script may run: longer than any of them does by itself. */
 const scriptTimeout = Duration.toMillis(Duration.minutes(10))
 
@@ -37,14 +42,14 @@ export const make = (api: Api) => {
     session: Session,
     script: string,
     args: ReadonlyArray<string>,
-    isLeft: boolean
+    left: Left | undefined
   ): Effect.Effect<Command, Refusal> =>
     api.on(operation, (signal) =>
       session.runCommand({
         cmd: "sh",
         args: ["-c", script, "castellan", ...args],
         detached: true,
-        ...(isLeft ? {} : { timeoutMs: scriptTimeout }),
+        ...(left === undefined ? { timeoutMs: scriptTimeout } : left),
         signal
       })
     )
@@ -75,12 +80,12 @@ export const make = (api: Api) => {
     session: Session,
     script: string,
     args: ReadonlyArray<string>,
-    isLeft = false
+    left?: Left
   ): Stream.Stream<string, Refusal> =>
     Stream.unwrap(
       Effect.gen(function* (): Effect.fn.Return<Stream.Stream<string, Refusal>, Refusal, Scope.Scope> {
-        const command = yield* begin(operation, session, script, args, isLeft)
-        const held = yield* logsOf(operation, command, isLeft)
+        const command = yield* begin(operation, session, script, args, left)
+        const held = yield* logsOf(operation, command, left !== undefined)
         return Stream.paginate("", (rest) =>
           Effect.gen(function* (): Effect.fn.Return<readonly [ReadonlyArray<string>, Option.Option<string>], Refusal> {
             const next = yield* api.ask(operation, () => held.logs.next(), Duration.infinity)
@@ -117,8 +122,13 @@ export const make = (api: Api) => {
     )
 
   /** Starts a script that goes on when it has said all: what it says is heard, and it is left alone. */
-  const leave = (operation: string, session: Session, script: string, ...args: ReadonlyArray<string>) =>
-    said(lines(operation, session, script, args, true))
+  const leave = (
+    operation: string,
+    session: Session,
+    script: string,
+    args: ReadonlyArray<string>,
+    env: Record<string, string>
+  ) => said(lines(operation, session, script, args, { env }))
 
   return { lines, run, leave }
 }

@@ -17,6 +17,8 @@ export interface Seen {
   readonly runs: string | null
   /** When what did not end was lost, at the latest. */
   readonly lostAt: number
+  /** Gives a machine that was made to read up: the next who reads gets another. */
+  readonly giveUp: Effect.Effect<void>
 }
 
 type Idle = SandboxGone | SandboxNotRunning | SandboxUnavailable
@@ -71,6 +73,9 @@ const readerKept = Duration.seconds(20)
 /** How long it runs at most, should nobody end it. */
 const readerLifetime = Duration.toMillis(Duration.minutes(15))
 
+/** Whether the session that was asked is over, or gone. */
+export const isPast = ({ isAbsent, isOver }: Refusal): boolean => isAbsent || isOver
+
 /** Tries of what a sandbox refused that was on its way from one state to another. */
 const again = { times: 4, schedule: Schedule.exponential("250 millis") }
 
@@ -123,7 +128,7 @@ export const make = Effect.fnUntraced(function* (api: Api, machine: CreateParams
     use: (session: Session, vm: Vm) => Effect.Effect<A, Refusal>
   ): Effect.Effect<A, Idle> =>
     Effect.flatMap(running(operation, name), (vm) => use(vm.currentSession(), vm)).pipe(
-      Effect.retry({ ...again, while: (error) => error._tag === "Refusal" && (error.isOver || error.isAbsent) }),
+      Effect.retry({ ...again, while: (error) => error._tag === "Refusal" && isPast(error) }),
       Effect.catchTag("Refusal", (refusal) => Effect.fail(unavailable(operation)(refusal)))
     )
 
@@ -135,19 +140,20 @@ export const make = Effect.fnUntraced(function* (api: Api, machine: CreateParams
     const vm = yield* find(operation, name)
     const session = vm.currentSession()
     if (vm.status === "running") {
-      return { name, session, runs: session.sessionId, lostAt: session.createdAt.getTime() }
+      return { name, session, runs: session.sessionId, lostAt: session.createdAt.getTime(), giveUp: Effect.void }
     }
     const snapshot = vm.currentSnapshotId
     if (snapshot === undefined) return yield* new SandboxGone({ name })
+    const giveUp = RcMap.invalidate(readers, snapshot)
     const reader = yield* RcMap.get(readers, snapshot).pipe(
-      Effect.tapError(() => RcMap.invalidate(readers, snapshot)),
+      Effect.tapError(() => giveUp),
       Effect.catchIf(
         (refusal) => refusal.isSnapshotGone,
         () => Effect.fail(new SandboxGone({ name }))
       )
     )
     const lostAt = (session.stoppedAt ?? vm.statusUpdatedAt ?? vm.updatedAt).getTime()
-    return { name, session: reader.currentSession(), runs: null, lostAt }
+    return { name, session: reader.currentSession(), runs: null, lostAt, giveUp }
   })
 
   /** Reads what commands left in a sandbox, whether it runs or not. */
@@ -156,8 +162,12 @@ export const make = Effect.fnUntraced(function* (api: Api, machine: CreateParams
     name: SandboxName,
     use: (seen: Seen) => Effect.Effect<A, E | Refusal>
   ): Effect.Effect<A, E | SandboxGone | SandboxUnavailable> =>
-    Effect.scoped(Effect.flatMap(seen(operation, name), use)).pipe(
-      Effect.retry({ ...again, while: (error) => isRefusal(error) && (error.isOver || error.isAbsent) }),
+    Effect.scoped(
+      Effect.flatMap(seen(operation, name), (one) =>
+        Effect.tapError(use(one), (error) => (isRefusal(error) && isPast(error) ? one.giveUp : Effect.void))
+      )
+    ).pipe(
+      Effect.retry({ ...again, while: (error) => isRefusal(error) && isPast(error) }),
       Effect.catchIf(isRefusal, (refusal) => Effect.fail(unavailable(operation)(refusal)))
     ) as Effect.Effect<A, E | SandboxGone | SandboxUnavailable>
 

@@ -2,10 +2,11 @@
 import type { Port } from "@castellan/domain/sandbox/Port.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { PortClosed } from "@castellan/domain/sandbox/SandboxProvider.ts"
-import { Clock, Duration, Effect } from "effect"
+import { Clock, Duration, Effect, Option } from "effect"
 import { connect as connectTcp, type Socket } from "node:net"
 import { connect as connectTls } from "node:tls"
 import * as Connections from "../sandbox/Connections.ts"
+import type { Api } from "./Api.ts"
 import type { Inside } from "./Inside.ts"
 import type { Machines } from "./Machines.ts"
 import type { Refusal } from "./Refusal.ts"
@@ -19,6 +20,8 @@ const acceptedWithin = 10_000
 
 interface Address {
   readonly url: URL
+  /** The session it was looked up in. */
+  readonly session: string
   readonly until: number
 }
 
@@ -45,7 +48,7 @@ const dial = (url: URL): Effect.Effect<Socket | undefined> =>
 
 const hexadecimal = (port: Port) => port.toString(16).toUpperCase().padStart(4, "0")
 
-export const make = (machines: Machines, inside: Inside) => {
+export const make = (api: Api, machines: Machines, inside: Inside) => {
   const known = new Map<string, Address>()
   const connections = Connections.make()
   const keyOf = (name: SandboxName, port: Port) => `${port} ${name}`
@@ -53,18 +56,18 @@ export const make = (machines: Machines, inside: Inside) => {
   /** Where a port is reached that something listens on: what Vercel has in front of it would answer for nothing, too. */
   const lookUp = Effect.fnUntraced(function* (name: SandboxName, port: Port) {
     const closed = new PortClosed({ name, port })
-    const url = yield* machines.inRunning(
+    const found = yield* machines.inRunning(
       "connect",
       name,
-      (session, vm): Effect.Effect<string | undefined, Refusal> => {
+      (session, vm): Effect.Effect<Omit<Address, "until"> | undefined, Refusal> => {
         const route = vm.routes.find((one) => one.port === port)
         if (route === undefined) return Effect.undefined
         return Effect.map(inside.run("connect", session, listens, hexadecimal(port)), ({ lines }) =>
-          lines.includes("yes") ? route.url : undefined
+          lines.includes("yes") ? { url: new URL(route.url), session: session.sessionId } : undefined
         )
       }
     )
-    return url === undefined ? yield* closed : new URL(url)
+    return found ?? (yield* closed)
   })
 
   const connect = Effect.fnUntraced(function* (name: SandboxName, port: Port) {
@@ -72,15 +75,18 @@ export const make = (machines: Machines, inside: Inside) => {
     const key = keyOf(name, port)
     const now = yield* Clock.currentTimeMillis
     const before = known.get(key)
-    const url = before !== undefined && before.until > now ? before.url : yield* lookUp(name, port)
+    const { session, url } = before !== undefined && before.until > now ? before : yield* lookUp(name, port)
     for (const [one, { until }] of known) if (until <= now) known.delete(one)
-    if (!known.has(key)) known.set(key, { url, until: now + knownFor })
+    if (!known.has(key)) known.set(key, { url, session, until: now + knownFor })
     const socket = yield* Effect.acquireRelease(dial(url), (socket) => Effect.sync(() => socket?.destroy()))
     if (socket === undefined) {
       known.delete(key)
       return yield* closed
     }
-    const runsStill = Effect.match(machines.running("connect", name), { onFailure: () => false, onSuccess: () => true })
+    const runsStill = Effect.match(api.get(name), {
+      onFailure: () => false,
+      onSuccess: Option.exists((vm) => vm.status === "running" && vm.currentSession().sessionId === session)
+    })
     return connections.over(socket, { name, host: url.host, closed, runsStill })
   })
 

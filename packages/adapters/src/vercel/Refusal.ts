@@ -2,6 +2,9 @@
 import { SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Schema } from "effect"
 
+const snapshotGone = "snapshot_not_found"
+const stopping: ReadonlyArray<string> = ["sandbox_stopping", "sandbox_snapshotting"]
+
 /** A request that was refused, or that got no answer. */
 export class Refusal extends Schema.TaggedError<Refusal>()("Refusal", {
   /** Of the answer; null where there was none. */
@@ -18,7 +21,7 @@ export class Refusal extends Schema.TaggedError<Refusal>()("Refusal", {
 
   /** The snapshot that was to be booted from is not there any more. */
   get isSnapshotGone(): boolean {
-    return this.status === 410 && this.code === "snapshot_not_found"
+    return this.status === 410 && this.code === snapshotGone
   }
 
   /** The session that was asked is over, or on its way there. */
@@ -30,7 +33,7 @@ export class Refusal extends Schema.TaggedError<Refusal>()("Refusal", {
 
   /** It is being stopped or snapshotted just now. */
   get isStopping(): boolean {
-    return this.status === 422 && (this.code === "sandbox_stopping" || this.code === "sandbox_snapshotting")
+    return this.status === 422 && stopping.includes(this.code ?? "")
   }
 }
 
@@ -39,7 +42,12 @@ const recordOf = (value: unknown): Record<string, unknown> =>
 
 const textOf = (value: unknown): string | null => (typeof value === "string" ? value : null)
 
-const mayPass = (status: number) => status === 429 || status >= 500 || status === 408 || status === 409
+/** Whether asking again may help: also where a session is over, since the next one may be asked. */
+const mayPass = (status: number, code: string | null) => {
+  if (status === 422) return stopping.includes(code ?? "")
+  if (status === 410) return code !== snapshotGone
+  return status === 429 || status >= 500 || status === 408 || status === 409
+}
 
 /** What the SDK threw. Its errors carry the request with its headers, so only words are kept, without the token. */
 export const refusalOf = (operation: string, thrown: unknown, token: string): Refusal => {
@@ -51,7 +59,12 @@ export const refusalOf = (operation: string, thrown: unknown, token: string): Re
   const because = (what: string) => new Error(scrub(`${operation}: ${what}`))
   if (typeof status === "number") {
     const refusedCode = textOf(recordOf(recordOf(json).error).code)
-    return new Refusal({ status, code: refusedCode, retryable: mayPass(status), cause: because(`${status} ${said}`) })
+    return new Refusal({
+      status,
+      code: refusedCode,
+      retryable: mayPass(status, refusedCode),
+      cause: because(`${status} ${said}`)
+    })
   }
   return new Refusal({ status: null, code: textOf(code) ?? below, retryable: true, cause: because(said) })
 }

@@ -28,6 +28,9 @@ const mostPorts = 15
 /** The shortest time Vercel moves an end by, in ms. */
 const leastExtension = 1000
 
+/** How long a sandbox runs at most that only runs to have its files elsewhere, in ms. */
+const moment = Duration.toMillis(Duration.minutes(5))
+
 /** Tries of what is refused because the sandbox is on its way from one state to another. */
 const settling = { schedule: Schedule.spaced("500 millis").pipe(Schedule.upTo({ duration: Api.settledWithin })) }
 
@@ -48,7 +51,7 @@ const make = Effect.fnUntraced(function* (options: VercelOptions) {
   const inside = Inside.make(api)
   const commands = Commands.make(machines, inside, outputKept)
   const files = Files.make(api, machines, inside)
-  const ports = Ports.make(machines, inside)
+  const ports = Ports.make(api, machines, inside)
 
   const lifetimeOf = (lifetime: Duration.Duration) => Math.min(most, Math.ceil(Duration.toMillis(lifetime)))
 
@@ -104,11 +107,16 @@ const make = Effect.fnUntraced(function* (options: VercelOptions) {
     )
   })
 
-  /** Removes the snapshots that stops made, but for the one with the files of the stopped sandbox. */
-  const sweep = Effect.fnUntraced(function* (name: SandboxName, except?: string) {
-    for (const { creationMethod, id } of yield* api.snapshots(name)) {
-      if (creationMethod === "automatic" && id !== except) yield* api.removeSnapshot(id)
-    }
+  /**
+   * Removes the snapshots that stops made, but for the one with the files of the sandbox. Which that is, is asked after
+   * they were listed: one that is made meanwhile is not among them, and one that runs meanwhile keeps them all.
+   */
+  const sweep = Effect.fnUntraced(function* (name: SandboxName) {
+    const automatic = (yield* api.snapshots(name)).filter(({ creationMethod }) => creationMethod === "automatic")
+    const now = yield* api.get(name)
+    if (Option.exists(now, ({ status }) => status !== "stopped")) return
+    const needed = Option.getOrUndefined(now)?.currentSnapshotId
+    for (const { id } of automatic) if (id !== needed) yield* api.removeSnapshot(id)
   })
 
   const resume = Effect.fnUntraced(function* (name: SandboxName, lifetime: Duration.Duration) {
@@ -154,24 +162,35 @@ const make = Effect.fnUntraced(function* (options: VercelOptions) {
     if (status === "pending" || status === "running") {
       yield* ports.breakAll(name)
       yield* halt(vm)
-      const after = yield* api.settled(name)
-      const stopped = Option.filter(after, (one) => one.status === "stopped")
+      yield* api.settled(name)
       // What is not removed now is the next time, and expires in the end.
-      if (Option.isSome(stopped)) yield* Effect.ignore(sweep(name, stopped.value.currentSnapshotId))
+      yield* Effect.ignore(sweep(name))
     } else if (status === "stopping" || status === "snapshotting") {
       yield* api.settled(name)
     }
     yield* ports.breakAll(name)
   })
 
+  /** Its answer may be lost: what is asked again then is whether the end has moved. */
   const extend = (name: SandboxName, by: Duration.Duration) =>
     machines.inRunning("extend", name, (session, vm) => {
       const more = Math.min(Math.ceil(Duration.toMillis(by)), most - session.timeout)
       if (more < leastExtension) return Effect.succeed(Machines.toSandbox(vm))
-      return Effect.map(
-        api.on("extend", (signal) => session.extendTimeout(more, { signal })),
-        () => Machines.toSandbox(vm)
-      )
+      const wanted = session.timeout + more
+      return api
+        .on("extend", (signal) => session.extendTimeout(more, { signal }))
+        .pipe(
+          Effect.map(() => Machines.toSandbox(vm)),
+          Effect.catch((refusal) =>
+            Effect.flatMap(api.get(name), (now) => {
+              const moved = Option.filter(now, (one) => {
+                const { sessionId, timeout } = one.currentSession()
+                return sessionId === session.sessionId && timeout >= wanted
+              })
+              return Option.isSome(moved) ? Effect.succeed(Machines.toSandbox(moved.value)) : Effect.fail(refusal)
+            })
+          )
+        )
     })
 
   const toSnapshot = (source: SandboxName, id: string, createdAt: number | Date) =>
@@ -191,7 +210,7 @@ const make = Effect.fnUntraced(function* (options: VercelOptions) {
   /** Taking a snapshot stops a sandbox, and one that is stopped has to run for it. */
   const snapshot = Effect.fnUntraced(function* (name: SandboxName) {
     const vm = yield* machines.find("snapshot", name)
-    if (vm.status !== "running") yield* resume(name, Duration.minutes(5))
+    if (vm.status !== "running") yield* resume(name, Duration.millis(moment))
     const asked: Array<string> = []
     const made = yield* machines
       .inRunning("snapshot", name, (session) => {
@@ -203,20 +222,26 @@ const make = Effect.fnUntraced(function* (options: VercelOptions) {
       .pipe(Effect.catchTag("SandboxNotRunning", (cause) => alreadyMade(name, asked, cause)))
     yield* ports.breakAll(name)
     yield* standing("snapshot", name)
-    yield* Effect.ignore(sweep(name, made.id))
+    yield* Effect.ignore(sweep(name))
     return toSnapshot(name, made.id, made.createdAt)
   })
 
   /**
    * A sandbox that was stopped by its snapshot has its files there and nowhere else: before that goes it runs for a
-   * moment, and has them in one of its own then.
+   * moment, and has them in one of its own then. For the moment it is given a short time: should this break off, it stops
+   * by itself. Who resumes it in that moment has it stopped under them, and resumes it again.
    */
   const freed = Effect.fnUntraced(function* (name: SandboxName, snapshot: string) {
-    const found = yield* api.settled(name)
-    if (Option.isNone(found) || found.value.status === "running") return
-    if (found.value.currentSnapshotId !== snapshot) return
+    const vm = Option.getOrUndefined(yield* api.settled(name))
+    if (vm === undefined || vm.status === "running" || vm.currentSnapshotId !== snapshot) return
     let isOurs = false
-    const woken = yield* waited(api.resume(name, () => (isOurs = true))).pipe(
+    const briefly = api.on("removeSnapshot", (signal) => vm.update({ timeout: moment }, { signal }))
+    const woken = yield* waited(
+      Effect.andThen(
+        briefly,
+        api.resume(name, () => (isOurs = true))
+      )
+    ).pipe(
       Effect.map(Option.some),
       Effect.catchIf(
         (refusal) => refusal.isAbsent || refusal.isSnapshotGone,

@@ -16,21 +16,35 @@ export const noDirectory = 126
 /** What every process of a command has in its environment: its id. */
 export const mark = "CASTELLAN_COMMAND"
 
+/** What the variables that bring a command its own are named, each with a number: `NAME=value` is in each. */
+export const variable = "CASTELLAN_VARIABLE_"
+
 /** Bytes that are read of an output at once. */
 export const pieceSize = 192 * 1024
 
 /**
- * Ends what bears a command's mark, until its end is written down. All is stopped before anything is killed: a shell
+ * Ends what bears a command's mark and what is below it in the tree, until its end is written down: what was given other
+ * rights lost its environment, and only who may become root reaches it. All is stopped before anything is killed: a shell
  * would print that its child was killed.
  */
 const killMarked = `
+marked() { $as grep -lzxF -- "${mark}=$id" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3; }
+below() { for pid in "$@"; do cat "/proc/$pid/task/"*/children 2>/dev/null; done; }
+signal() { $as sh -c 'kill "$@"' sh "$@" 2>/dev/null; }
 killOnce() {
-  pids=$(grep -lzxF -- "${mark}=$id" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3)
+  pids=$(marked)
+  next=$(below $pids)
+  while [ -n "$(echo $next)" ]; do
+    pids="$pids $next"
+    next=$(below $next)
+  done
   [ -n "$pids" ] || return 0
-  kill -STOP $pids 2>/dev/null
-  kill -KILL $pids 2>/dev/null
+  signal -STOP $pids
+  signal -KILL $pids
 }
 killMarked() {
+  as=
+  if sudo -n true 2>/dev/null; then as="sudo -n"; fi
   round=0
   while [ ! -s "$dir/exit" ] && [ "$round" -lt 200 ]; do
     killOnce
@@ -56,27 +70,29 @@ left=20
 while [ ! -s "$dir/begun" ] && [ "$left" -gt 0 ]; do sleep 0.1; left=$((left - 1)); done
 `
 
-/** What is written down of command \`$id\`. */
+/** What is written down of a command. */
 const tell = `
 echo "begun $(cat "$dir/begun" 2>/dev/null)"
-[ ! -s "$dir/exit" ] || echo "ended $(cat "$dir/exit")"
+[ ! -s "$dir/exit" ] || echo "ended $(head -n 1 "$dir/exit")"
 `
 
 /**
  * Runs a command to its end, unless one of that id was begun before: to make its directory is to have its turn. What is
- * written down of it is told at once. \`$1\` is
- * its id, \`$2\` the session, \`$3\` how much of each stream to keep, in blocks of 512 bytes, \`$4\` its time in seconds;
- * the rest is the command. Only the collectors are limited in what they write, so an output that is too long is cut and
+ * written down of it is told at once. `$1` is the sandbox, `$2` its id, `$3` the session, `$4` how much of each stream to
+ * keep, in blocks of 512 bytes, `$5` its time in seconds; the rest is the command. What a snapshot brought of another
+ * sandbox's commands goes. The room for how it ends is taken first: a disk that is full by then still holds that. Only the
+ * collectors are limited in what they write, so an output that is too long is cut and
  * its command goes on. Background children may hold the pipes for as long as they like: the end is written when the
  * command itself ends. It runs below a shell of its own, or this one would print to its pipes that it was killed.
  */
 export const wrap = `
 umask=$(umask)
 umask 077
-id=$1 session=$2 blocks=$3 seconds=$4
-shift 4
-dir=${kept}/commands/$id
-mkdir -p ${kept}/commands || exit 1
+name=$1 id=$2 session=$3 blocks=$4 seconds=$5
+shift 5
+own=${kept}/commands/$name
+dir=$own/$id
+mkdir -p "$own" || exit 1
 if ! mkdir "$dir" 2>/dev/null; then
   ${begun}
   ${tell}
@@ -86,10 +102,12 @@ fi
 ${killMarked}
 : > "$dir/out"
 : > "$dir/err"
+printf '%64s\\n' '' > "$dir/end" || exit 1
 mkfifo "$dir/o" "$dir/e" || exit 1
 echo "$session $(date +%s%3N)" > "$dir/begun.new" && mv "$dir/begun.new" "$dir/begun"
 ${tell}
 echo "${over} 0"
+for other in ${kept}/commands/*; do [ "$other" = "$own" ] || rm -rf -- "$other"; done
 collect() { ulimit -f "$blocks"; trap '' XFSZ; cat > "$1" 2>/dev/null; cat > /dev/null; }
 (collect "$dir/out") < "$dir/o" > /dev/null 2>&1 &
 out=$!
@@ -106,7 +124,7 @@ by=exited
 if [ "$code" = 137 ]; then
   if [ -d "$dir/killed" ]; then by=killed; elif [ -d "$dir/timedOut" ]; then by=timedOut; fi
 fi
-echo "$by $code $(date +%s%3N)" > "$dir/exit.new" && mv "$dir/exit.new" "$dir/exit"
+echo "$by $code $(date +%s%3N)" 1<> "$dir/end" && mv "$dir/end" "$dir/exit"
 while [ ! -s "$dir/nap" ]; do sleep 0.01; done
 read -r nap < "$dir/nap"
 kill "$nap" 2>/dev/null
@@ -115,17 +133,25 @@ wait "$out" "$err"
 : > "$dir/drained"
 `
 
-/** Runs a program: \`$1\` is the home directory, \`$2\` where it runs, the rest the program as \`env\` takes it. */
+/**
+ * Runs a program: `$1` is the home directory, `$2` where it runs, `$3` how many variables it is brought, the rest the
+ * program. They come by the environment: arguments are for everybody to read.
+ */
 export const inside = `cd -- "$1" && cd -- "$2" || exit ${noDirectory}
-shift 2
+left=$3
+shift 3
+while [ "$left" -gt 0 ]; do
+  left=$((left - 1))
+  eval "set -- \\"\\$${variable}$left\\" \\"\\$@\\"; unset ${variable}$left"
+done
 exec env -- "$@"`
 
-/** Runs what \`env\` would take for an assignment. */
+/** Runs what `env` would take for an assignment. */
 export const literally = `exec "$@"`
 
-/** What is known of command \`$1\`. */
+/** What is known of command `$2` of sandbox `$1`. */
 export const look = telling(`
-dir=${kept}/commands/$1
+dir=${kept}/commands/$1/$2
 [ -d "$dir" ] || exit 0
 ${begun}
 ${tell}
@@ -148,24 +174,27 @@ naps=0
 most=${40 + atAStretch * 4}
 `
 
-/** What is known of command \`$1\` once it has ended or session \`$2\` does not run it, or after a stretch of waiting. */
+/**
+ * What is known of command `$2` of sandbox `$1` once it has ended or session `$3` does not run it, or after a stretch of
+ * waiting.
+ */
 export const watch = telling(`
-dir=${kept}/commands/$1
+dir=${kept}/commands/$1/$2
 ${nap}
 [ -d "$dir" ] || exit 0
 echo .
 ${begun}
 read -r session rest < "$dir/begun"
-while [ "$session" = "$2" ] && [ ! -s "$dir/exit" ] && [ "$naps" -lt "$most" ]; do nap; done
+while [ "$session" = "$3" ] && [ ! -s "$dir/exit" ] && [ "$naps" -lt "$most" ]; do nap; done
 ${tell}
 `)
 
 /**
- * The output of command \`$1\` from \`$2\` of out and \`$3\` of err on, in pieces of base64; \`$4\` is the session that
- * runs, so that what another left is known to be over. Says \`end\` once there is no more to come.
+ * The output of command `$2` of sandbox `$1` from `$3` of out and `$4` of err on, in pieces of base64; `$5` is the session
+ * that runs, so that what another left is known to be over. Says `end` once there is no more to come.
  */
 export const follow = telling(`
-dir=${kept}/commands/$1 outAt=$2 errAt=$3 running=$4
+dir=${kept}/commands/$1/$2 outAt=$3 errAt=$4 running=$5
 ${nap}
 [ -d "$dir" ] || { echo none; exit 0; }
 echo .
@@ -196,19 +225,22 @@ while [ "$naps" -lt "$most" ]; do
 done
 `)
 
-/** Ends command \`$1\` and all it started, unless it has ended by itself. */
+/** Ends command `$2` of sandbox `$1` and all it started, unless it has ended by itself, or session `$3` does not run it. */
 export const kill = telling(`
-id=$1 dir=${kept}/commands/$1
+id=$2 dir=${kept}/commands/$1/$2
 ${killMarked}
 [ -d "$dir" ] || { echo none; exit 0; }
-[ ! -s "$dir/exit" ] || exit 0
+${begun}
+read -r session rest < "$dir/begun"
+[ ! -s "$dir/exit" ] && [ "$session" = "$3" ] || exit 0
 mkdir -p "$dir/killed"
 killMarked
+[ -s "$dir/exit" ]
 `)
 
 const refuse = `refuse() { echo "$1"; exit ${failed}; }`
 
-/** Looks whether \`$2\`, from directory \`$1\`, is a regular file that can be read. */
+/** Looks whether `$2`, from directory `$1`, is a regular file that can be read. */
 export const readable = telling(`
 ${refuse}
 cd -- "$1" 2>/dev/null || refuse ": ${noHome}"
@@ -217,7 +249,7 @@ cd -- "$1" 2>/dev/null || refuse ": ${noHome}"
 `)
 
 /**
- * Puts the pieces that were uploaded as \`$1\` in the place of file \`$3\`, from directory \`$2\`: whole, by way of a file
+ * Puts the pieces that were uploaded as `$1` in the place of file `$3`, from directory `$2`: whole, by way of a file
  * beside it. When it is asked again it has been done, and the pieces are gone.
  */
 export const place = telling(`
@@ -240,10 +272,10 @@ rm -f -- "$new" 2>/dev/null
 exit ${failed}
 `)
 
-/** Forgets pieces that were uploaded as \`$1\`. */
+/** Forgets pieces that were uploaded as `$1`. */
 export const forget = telling(`rm -f "${uploads}$1"-* "${uploads}$1.done"`)
 
-/** Lists directory \`$2\` from directory \`$1\`, \`$3\` levels deep: base64 of NUL-separated path, type, size and time. */
+/** Lists directory `$2` from directory `$1`, `$3` levels deep: base64 of NUL-separated path, type, size and time. */
 export const list = telling(`
 ${refuse}
 cd -- "$1" 2>/dev/null || refuse ": ${noHome}"
@@ -252,7 +284,7 @@ cd -- "$2" 2>/dev/null || refuse ": Permission denied"
 find . -mindepth 1 -maxdepth "$3" -printf '%P\\0%y\\0%s\\0%T@\\0' 2>/dev/null | base64
 `)
 
-/** Whether something listens on port \`$1\`, which is in hexadecimal, at the loopback or at all addresses. */
+/** Whether something listens on port `$1`, which is in hexadecimal, at the loopback or at all addresses. */
 export const listens = telling(`
 cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | while read -r _ local _ state _; do
   case "$local $state" in *:"$1 0A") echo yes; break ;; esac

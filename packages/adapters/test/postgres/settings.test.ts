@@ -12,10 +12,10 @@ const url = "postgres://somebody@127.0.0.1:1/x"
 
 it.effect("A database's settings are refused by name where they can't be used", () =>
   Effect.gen(function* () {
-    for (const given of ["0", "501", "ten", "-1", "1.5"]) {
+    for (const given of ["0", "1", "501", "ten", "-1", "1.5"]) {
       assert.strictEqual(
         yield* refusal({ DATABASE_URL: url, DATABASE_CONNECTIONS: given }),
-        `DATABASE_CONNECTIONS is "${given}"; it must be a whole number from 1 to 500`
+        `DATABASE_CONNECTIONS is "${given}"; it must be a whole number from 2 to 500`
       )
     }
     assert.match(yield* refusal({ DATABASE_URL: url, DATABASE_CONNECTIONS: "5" }), /ECONNREFUSED/)

@@ -10,7 +10,7 @@ describe("The queue of a new database", () => {
       for (let round = 0; round < 5; round++) {
         const url = Redacted.make(yield* databases.postgresUrl)
         const server = Effect.scoped(
-          Layer.build(PgBossTaskRunner.layer.pipe(Layer.provide(Db.layerPostgres({ url, connections: 3 }))))
+          Layer.build(PgBossTaskRunner.layer.pipe(Layer.provide(Db.layerPostgres({ url, connections: 2 }))))
         )
         yield* Effect.all([server, server, server, server], { concurrency: "unbounded" })
       }

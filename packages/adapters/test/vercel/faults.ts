@@ -250,6 +250,45 @@ export const survives = <E>(subject: string, layer: Emulated<E>, compile: Compil
         )
       )
 
+      it.effect("an extension whose answer was lost is known to have been given", () =>
+        created(
+          Effect.fnUntraced(function* (name) {
+            const { faults } = yield* VercelEmulator
+            const provider = yield* another({ plan: "pro" })
+            const hours = (to: { readonly expiresAt: DateTimeLike }) =>
+              Math.round((to.expiresAt.epochMilliseconds - Date.now()) / 3_600_000)
+            // Of two such extensions the plan allows one, and the client asks for a second when it hears nothing.
+            faults.plan({ kind: "droppedAfter" }, { method: "POST", path: /extend-timeout/ })
+            assert.strictEqual(hours(yield* provider.extend(name, Duration.hours(13))), 13)
+            assert.strictEqual(hours(Option.getOrThrow(yield* provider.find(name))), 13)
+          }, Effect.scoped)
+        )
+      )
+
+      it.effect("what a stopped sandbox left is read in another machine where the one it was read in is gone", () =>
+        created(
+          Effect.fnUntraced(function* (name) {
+            const { faults } = yield* VercelEmulator
+            const provider = yield* SandboxProvider
+            const { id } = yield* provider.start(name, specOf(compile(print("left"))))
+            yield* provider.wait(name, id)
+            yield* provider.stop(name)
+            const left = textOf(provider.output(name, id, OutputPosition.start))
+            assert.strictEqual(yield* left, "left")
+            faults.plan({ kind: "sandboxStopped" }, { method: "POST", path: commandRequest })
+            const asked = yield* requestsOf(
+              Effect.gen(function* () {
+                assert.strictEqual((yield* provider.command(name, id)).end?.by, "exited")
+                faults.plan({ kind: "sandboxStopped" }, { method: "POST", path: commandRequest })
+                assert.strictEqual(yield* left, "left")
+              })
+            )
+            const made = asked.filter(({ method, path }) => method === "POST" && path.startsWith("/v3/sandboxes?"))
+            assert.strictEqual(made.length, 2)
+          })
+        )
+      )
+
       it.effect("what is refused while a sandbox stops or is snapshotted is asked again", () =>
         created(
           Effect.fnUntraced(function* (name) {
@@ -339,6 +378,21 @@ export const asks = <E>(subject: string, layer: Emulated<E>): void =>
             token = "second"
             assert.deepStrictEqual(yield* tokens(list), new Set(["Bearer second"]))
           }, Effect.scoped)
+        )
+      )
+
+      it.effect("the values of a command's variables are in no argument: those are told to who looks at it", () =>
+        created(
+          Effect.fnUntraced(function* (name) {
+            const provider = yield* SandboxProvider
+            const spec = { ...specOf({ command: "true", args: [] }), env: { TOKEN: "word of a test" } }
+            const asked = yield* requestsOf(provider.start(name, spec))
+            const bodies = asked.flatMap(({ body }) => (body === undefined || body === null ? [] : [body]))
+            assert.isTrue(bodies.some((body) => JSON.stringify(body).includes("word of a test")))
+            for (const body of bodies) {
+              assert.notInclude(JSON.stringify((body as { readonly args?: unknown }).args ?? []), "word of a test")
+            }
+          })
         )
       )
 

@@ -4,6 +4,7 @@ import * as scripts from "@castellan/adapters/vercel/scripts.ts"
 import { type CommandEnd, CommandId, type OutputStream } from "@castellan/domain/sandbox/Command.ts"
 import { home, type MemoryFiles, refusalOf, resolve } from "@castellan/testkit/fakes/MemoryFiles.ts"
 import { execute, type MemoryProcess, type MemoryPrograms } from "@castellan/testkit/fakes/MemoryPrograms.ts"
+import type { CommandSpec } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Clock, Deferred, Duration, Effect, Fiber } from "effect"
 
 const utf8 = new TextEncoder()
@@ -24,8 +25,8 @@ const telling =
     })
 
 /** What is kept of a command, among the files of its sandbox. */
-const keptOf = (files: MemoryFiles, id: string) => {
-  const at = (name: string) => `${scripts.kept}/commands/${id}/${name}`
+const keptOf = (files: MemoryFiles, sandbox: string, id: string) => {
+  const at = (name: string) => `${scripts.kept}/commands/${sandbox}/${id}/${name}`
   const bytesOf = (name: string) => files.read(at(name)) ?? new Uint8Array()
   const textOf = (name: string) => new TextDecoder().decode(bytesOf(name))
   return {
@@ -55,34 +56,27 @@ const runningIn = (files: MemoryFiles) => {
   return known
 }
 
-/** The program that is called by way of `inside`. */
-const specOf = (id: string, seconds: string, [, , , , , cwd, ...called]: Words) => {
-  const first = called.findIndex((word) => !word.includes("="))
-  const [name, , script, , ...rest] = called.slice(first)
-  const [command, ...args] = name === "sh" && script === scripts.literally ? rest : called.slice(first)
-  const env = Object.fromEntries(called.slice(0, first).map((word) => word.split(/=(.*)/s).slice(0, 2)))
+/** The program that is called by way of `inside`, with the variables that it is brought. */
+const specOf = (id: string, seconds: string, env: CommandSpec["env"], [, , , , , cwd, count, ...called]: Words) => {
+  const [name, , script, , ...rest] = called
+  const [command, ...args] = name === "sh" && script === scripts.literally ? rest : called
+  const brought = Array.from({ length: Number(count) }, (_, index) => env[`${scripts.variable}${index}`]!)
   return {
     id: CommandId.make(id),
     command: command!,
     args,
     cwd: cwd === "." ? home : cwd!,
-    env,
+    env: Object.fromEntries(brought.map((word) => word.split(/=(.*)/s).slice(0, 2))),
     timeout: Duration.seconds(Number(seconds))
   }
 }
 
 const outputs: Record<OutputStream, string> = { stdout: "out", stderr: "err" }
 
-const wrap: Script = Effect.fnUntraced(function* (
-  process,
-  id = "",
-  session = "",
-  blocks = "",
-  seconds = "",
-  ...called
-) {
+const wrap: Script = Effect.fnUntraced(function* (process, name = "", ...words) {
+  const [id = "", session = "", blocks = "", seconds = "", ...called] = words
   const { command, files } = process
-  const kept = keptOf(files, id)
+  const kept = keptOf(files, name, id)
   const isFirst = !kept.isThere()
   if (isFirst) kept.write("begun", `${session} ${yield* Clock.currentTimeMillis}`, 0)
   tell(process, kept)
@@ -97,7 +91,7 @@ const wrap: Script = Effect.fnUntraced(function* (
     const room = Number(blocks) * 512 - kept.bytesOf(outputs[stream]).length
     kept.append(outputs[stream], bytes.subarray(0, Math.max(0, room)), 0)
   }
-  const spec = specOf(id, seconds, called)
+  const spec = specOf(id, seconds, process.spec.env, called)
   const program = yield* Effect.forkDetach(execute({ own, print }, process, spec))
   own(program)
   const killed = Deferred.makeUnsafe<void>()
@@ -114,24 +108,24 @@ const wrap: Script = Effect.fnUntraced(function* (
   return 0
 })
 
-const look: Script = (process, id = "") =>
+const look: Script = (process, name = "", id = "") =>
   Effect.sync(() => {
-    const kept = keptOf(process.files, id)
+    const kept = keptOf(process.files, name, id)
     if (kept.isThere()) tell(process, kept)
     return 0
   })
 
 const nap = Effect.sleep("10 millis")
 
-const watch: Script = Effect.fnUntraced(function* (process, id = "", session = "") {
-  const kept = keptOf(process.files, id)
+const watch: Script = Effect.fnUntraced(function* (process, name = "", id = "", session = "") {
+  const kept = keptOf(process.files, name, id)
   while (kept.isThere() && kept.session() === session && !kept.hasEnded()) yield* nap
   if (kept.isThere()) tell(process, kept)
   return 0
 })
 
-const follow: Script = Effect.fnUntraced(function* (process, id = "", outAt = "", errAt = "", session = "") {
-  const kept = keptOf(process.files, id)
+const follow: Script = Effect.fnUntraced(function* (process, name = "", id = "", outAt = "", errAt = "", session = "") {
+  const kept = keptOf(process.files, name, id)
   if (!kept.isThere()) {
     say(process, "none")
     return 0
@@ -151,8 +145,8 @@ const follow: Script = Effect.fnUntraced(function* (process, id = "", outAt = ""
   return 0
 })
 
-const kill: Script = Effect.fnUntraced(function* (process, id = "") {
-  const kept = keptOf(process.files, id)
+const kill: Script = Effect.fnUntraced(function* (process, name = "", id = "") {
+  const kept = keptOf(process.files, name, id)
   if (!kept.isThere()) say(process, "none")
   const killed = runningIn(process.files).get(id)
   if (killed === undefined) return 0

@@ -58,7 +58,7 @@ export const scenario = Effect.fnUntraced(function* (
     Effect.retry({
       schedule: Schedule.spaced("1 second"),
       times: 30,
-      while: (said) => /^Castellan can't start/.test(said)
+      while: (said) => said.startsWith("Castellan can't start")
     })
   )
   const servers = yield* Effect.all([begin, begin, begin], { concurrency: 3 })

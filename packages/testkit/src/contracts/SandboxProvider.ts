@@ -470,6 +470,28 @@ export const promises: Record<string, Promise> = {
       })
     ),
 
+  "a sandbox that was made from a snapshot knows nothing of the commands of its source": (compile) =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const provider = yield* SandboxProvider
+        const { id } = yield* ran(name, compile(print("of the source")))
+        const snapshot = yield* provider.snapshot(name)
+        yield* named(
+          Effect.fnUntraced(function* (copy) {
+            yield* provider.create(specOf(copy, snapshot.id))
+            assert.strictEqual(yield* tagOf(provider.command(copy, id)), "CommandNotFound")
+            const output = Stream.runDrain(provider.output(copy, id, OutputPosition.start))
+            assert.strictEqual(yield* tagOf(output), "CommandNotFound")
+            yield* provider.start(copy, commandSpec(compile(print("of the copy")), { id }))
+            yield* provider.wait(copy, id)
+            assert.strictEqual((yield* printed(copy, id)).stdout, "of the copy")
+          })
+        )
+        assert.strictEqual((yield* printed(name, id)).stdout, "of the source")
+        yield* provider.removeSnapshot(snapshot.id)
+      })
+    ),
+
   "starting a command twice runs it once": (compile) =>
     created(
       Effect.fnUntraced(function* (name) {

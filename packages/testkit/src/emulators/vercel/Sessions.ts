@@ -8,7 +8,7 @@ import { answered } from "./NetworkPolicy.ts"
 import { paged } from "./Pages.ts"
 import { troubled } from "./Commands.ts"
 import { type Asked, mustRun, type Site } from "./Site.ts"
-import { bodyOf, integer } from "./Wanted.ts"
+import { bodyOf, expirationRefused, integer } from "./Wanted.ts"
 
 /** The sessions of a project, or of one sandbox. */
 export const list = Effect.fnUntraced(function* (site: Site, { query, teamId }: Asked) {
@@ -48,17 +48,16 @@ export const stop = Effect.fnUntraced(function* (site: Site, session: KeptSessio
   })
 }, Effect.uninterruptible)
 
-/** The shortest that a snapshot may be kept, in ms; 0 stands for ever. */
-const shortest = Duration.toMillis(Duration.days(1))
-
 /** Takes a snapshot, which ends the session. */
 export const snapshot = Effect.fnUntraced(function* (site: Site, session: KeptSession, asked: Asked) {
-  const expiration = yield* integer(yield* bodyOf(asked.body), "expiration")
-  if (expiration !== undefined && expiration !== 0 && expiration < shortest) {
-    return yield* badRequest(`Invalid request: \`expiration\` should be 0 or at least ${shortest}.`)
-  }
+  const kept = yield* integer(yield* bodyOf(asked.body), "expiration")
+  const refused = expirationRefused("expiration", kept)
+  if (refused !== undefined) return yield* refused
   const taken = yield* session.sandbox.turn.withPermit(
-    Effect.andThen(mustRun(session), Lifecycle.end(site, session, { as: "snapshotting", method: "manual", expiration }))
+    Effect.andThen(
+      mustRun(session),
+      Lifecycle.end(site, session, { as: "snapshotting", method: "manual", expiration: kept })
+    )
   )
   if (taken === undefined) {
     return yield* new Refused({ status: 500, code: "internal_server_error", message: "The files are lost." })

@@ -82,6 +82,13 @@ const minutes = (ms: number) => (ms % 3_600_000 === 0 ? `${ms / 3_600_000}h` : `
 
 const megabytesPerVcpu = 2048
 
+/** The shortest that a snapshot may be kept, in ms; 0 stands for ever. */
+const shortest = 86_400_000
+
+/** How long snapshots are to be kept: `key` of the body, 0 or at least a day. */
+export const expirationRefused = (key: string, value: number | undefined): Refused | undefined =>
+  value === undefined || value === 0 || value >= shortest ? undefined : invalid(key, `0 or at least ${shortest}`)
+
 const checked = (settings: Settings, plan: Plan): Refused | undefined => {
   const { failoverRegions, ports, region, tags, timeout, vcpus } = settings
   if (timeout < 1000) return invalid("timeout", "at least 1000")
@@ -91,6 +98,10 @@ const checked = (settings: Settings, plan: Plan): Refused | undefined => {
   if (vcpus < 1 || vcpus > plan.maxVcpus || (vcpus > 1 && vcpus % 2 === 1)) {
     return invalid("resources.vcpus", `1 or an even number up to ${plan.maxVcpus}`)
   }
+  const forgotten =
+    expirationRefused("snapshotExpiration", settings.snapshotExpiration) ??
+    expirationRefused("keepLastSnapshots.expiration", settings.keepLastSnapshots?.expiration)
+  if (forgotten !== undefined) return forgotten
   if (Object.keys(tags).length > 5) return invalid("tags", "at most 5 tags")
   if (failoverRegions.includes(region)) return badRequest("failoverRegions must not include the region.")
   return undefined
