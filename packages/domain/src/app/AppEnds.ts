@@ -1,7 +1,7 @@
 import { Context, DateTime, Effect, Layer, Option } from "effect"
 import { AccountScope } from "../identity/AccountScope.ts"
 import { SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
-import { AppMove, AppStep } from "./AppLifecycle.ts"
+import { AppMove, AppStep, legal } from "./AppLifecycle.ts"
 import { activeStates, type AppSandbox } from "./AppSandbox.ts"
 import { AppStore } from "./AppStore.ts"
 import type { AppTimes } from "./AppTimes.ts"
@@ -12,14 +12,20 @@ export class AppEnds extends Context.Service<
   {
     /** Writes a move of an app, whatever else is written of it meanwhile; none once it is not legal any more. */
     readonly move: (app: AppSandbox, move: AppMove) => Effect.Effect<Option.Option<AppSandbox>>
+    /** Writes a move of an app as it was seen; none where that is not legal, or something else was written since. */
+    readonly moveAsSeen: (app: AppSandbox, move: AppMove) => Effect.Effect<Option.Option<AppSandbox>>
     /** Until when who begins something with an app now is taken to be at it. */
     readonly until: Effect.Effect<DateTime.Utc>
     /**
-     * Ends an app for good, and what was to end already. One that somebody is bringing up may get its sandbox only now:
-     * it is ended again when its maker can't be at it any more.
+     * Ends an app for good. One that somebody is bringing up may get its sandbox only now: it is looked after again, and
+     * finished, when its maker can't be at it any more.
      */
     readonly end: (app: AppSandbox, reason: string | null) => Effect.Effect<void, SandboxUnavailable>
-    /** For the maker of an app that came to nothing: nothing of it stays, whatever was written of it meanwhile. */
+    /** Ends an app as it was seen; nothing happens where something else was written since. */
+    readonly endAsSeen: (app: AppSandbox, reason: string | null) => Effect.Effect<void, SandboxUnavailable>
+    /** Nothing stays of an app that is to end, and that nobody can be bringing up any more. */
+    readonly finish: (app: AppSandbox) => Effect.Effect<void, SandboxUnavailable>
+    /** For the maker of an app that came to nothing: it ends, unless somebody else has brought it up. */
     readonly withdraw: (app: AppSandbox, reason: string) => Effect.Effect<void, SandboxUnavailable>
   }
 >()("domain/app/AppEnds") {
@@ -32,40 +38,65 @@ export class AppEnds extends Context.Service<
 
         const until = Effect.map(DateTime.now, (now) => DateTime.addDuration(now, times.lease))
 
-        const move = Effect.fnUntraced(function* (first: AppSandbox, wanted: AppMove) {
-          const scope = AccountScope.ofOwner(first)
+        const moveAsSeen = Effect.fnUntraced(function* (app: AppSandbox, wanted: AppMove) {
+          const step = AppStep.of(app, wanted, yield* DateTime.now)
+          if (Option.isNone(step)) return Option.none<AppSandbox>()
+          const taken = yield* store.take(AccountScope.ofOwner(app), [step.value])
+          return taken ? Option.some(step.value.app) : Option.none()
+        })
+
+        /** Does it with the app as it was given, and again as it is by now, until it worked or is not wanted any more. */
+        const persist = Effect.fnUntraced(function* (
+          first: AppSandbox,
+          wanted: AppMove,
+          isWanted: (app: AppSandbox) => boolean
+        ) {
           let app = Option.some(first)
-          while (Option.isSome(app)) {
-            const step = AppStep.of(app.value, wanted, yield* DateTime.now)
-            if (Option.isNone(step)) return Option.none<AppSandbox>()
-            if (yield* store.take(scope, [step.value])) return Option.some(step.value.app)
-            app = yield* store.get(scope, first.name)
+          while (Option.isSome(app) && isWanted(app.value)) {
+            const moved = yield* moveAsSeen(app.value, wanted)
+            if (Option.isSome(moved)) return moved
+            app = yield* store.get(AccountScope.ofOwner(first), first.name)
           }
-          return app
+          return Option.none<AppSandbox>()
         })
 
-        const begin = Effect.fnUntraced(function* (app: AppSandbox, reason: string | null) {
-          return yield* move(app, AppMove.End({ reason, until: yield* until }))
+        const move = (app: AppSandbox, wanted: AppMove) =>
+          persist(app, wanted, ({ state }) => legal[wanted._tag].includes(state))
+
+        const finish = Effect.fn("AppEnds.finish")(function* (app: AppSandbox) {
+          yield* provider.remove(app.name)
+          yield* move(app, AppMove.Forget())
         })
 
-        const finish = (app: AppSandbox) => Effect.andThen(provider.remove(app.name), move(app, AppMove.Forget()))
+        /** What is done of an end that was written: its maker may still be at it where it was starting. */
+        const carryOut = (before: AppSandbox, ending: AppSandbox) =>
+          before.state === "starting" ? provider.remove(before.name) : finish(ending)
+
+        const toEnd = (reason: string | null) => Effect.map(until, (until) => AppMove.End({ reason, until }))
 
         const end = Effect.fn("AppEnds.end")(function* (app: AppSandbox, reason: string | null) {
-          if (app.state === "ending") return yield* Effect.asVoid(finish(app))
-          const ending = yield* begin(app, reason)
-          if (Option.isNone(ending)) return
-          yield* app.state === "starting" ? provider.remove(app.name) : finish(ending.value)
+          // Whoever wrote that it is to end, or comes by later, finishes it.
+          if (app.state === "ending") return yield* provider.remove(app.name)
+          const ending = yield* move(app, yield* toEnd(reason))
+          if (Option.isSome(ending)) yield* carryOut(app, ending.value)
+        })
+
+        const endAsSeen = Effect.fn("AppEnds.endAsSeen")(function* (app: AppSandbox, reason: string | null) {
+          const ending = yield* moveAsSeen(app, yield* toEnd(reason))
+          if (Option.isSome(ending)) yield* carryOut(app, ending.value)
         })
 
         const withdraw = Effect.fn("AppEnds.withdraw")(function* (app: AppSandbox, reason: string) {
-          yield* begin(app, reason)
           const known = yield* store.get(AccountScope.ofOwner(app), app.name)
-          // Somebody else has brought it up, and it serves.
-          if (Option.exists(known, ({ state }) => activeStates.includes(state))) return
-          yield* finish(Option.getOrElse(known, () => app))
+          const starting = Option.filter(known, ({ state }) => state === "starting")
+          if (Option.isSome(starting)) {
+            yield* persist(starting.value, yield* toEnd(reason), ({ state }) => state === "starting")
+          }
+          const now = yield* store.get(AccountScope.ofOwner(app), app.name)
+          if (!Option.exists(now, ({ state }) => activeStates.includes(state))) yield* provider.remove(app.name)
         })
 
-        return AppEnds.of({ move, until, end, withdraw })
+        return AppEnds.of({ move, moveAsSeen, until, end, endAsSeen, finish, withdraw })
       })
     )
 }

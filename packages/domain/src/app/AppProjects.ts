@@ -1,4 +1,4 @@
-import { Cause, Clock, Context, Duration, Effect, FiberSet, Layer, Option, Queue, Schema, Stream } from "effect"
+import { Cause, Clock, Context, Duration, Effect, Exit, FiberSet, Layer, Option, Queue, Schema, Stream } from "effect"
 import {
   type SandboxGone,
   type SandboxNotRunning,
@@ -9,7 +9,6 @@ import { Withheld } from "../Withheld.ts"
 import { ApplyEvent } from "./ApplyEvent.ts"
 import type { AppSandbox } from "./AppSandbox.ts"
 import { type AppNotFound, AppSandboxes } from "./AppSandboxes.ts"
-import { PageSilent } from "./AppStarts.ts"
 import type { AppTimes } from "./AppTimes.ts"
 import { diagnose, type Diagnosis, unreachable } from "./Diagnostics.ts"
 import { Inside, type InsideFailed, type ProjectFile } from "./Inside.ts"
@@ -35,7 +34,7 @@ export interface ProjectChange {
   readonly packages: ReadonlyArray<PackageName>
 }
 
-type Failure = AppNotFound | InsideFailed | PageSilent | SandboxGone | SandboxNotRunning | SandboxUnavailable
+type Failure = AppNotFound | InsideFailed | SandboxGone | SandboxNotRunning | SandboxUnavailable
 
 /** How long the page of an app that was changed is waited for, before and after its dev server is started anew. */
 const pageWithin = { before: Duration.seconds(8), after: Duration.seconds(12) }
@@ -175,8 +174,12 @@ export class AppProjects extends Context.Service<
             Effect.gen(function* () {
               const events = yield* Queue.unbounded<ApplyEvent, Cause.Done>()
               const work = carryOut(app, change, (event) => Queue.offer(events, event)).pipe(
-                Effect.catchCause((cause) => Effect.logError("a change of a project broke off", cause)),
-                Effect.ensuring(Queue.end(events))
+                Effect.tapCause((cause) => Effect.logError("a change of a project broke off", cause)),
+                // Who reads must not take an end that came of itself for the last event.
+                Effect.onExit((exit) =>
+                  Exit.isSuccess(exit) ? Queue.end(events) : Queue.failCause(events, exit.cause)
+                ),
+                Effect.ignoreCause
               )
               yield* FiberSet.run(working, work)
               return Stream.fromQueue(events)
@@ -200,8 +203,6 @@ const reasonOf = (failure: Failure): string => {
       return "The sandbox does not run"
     case "SandboxUnavailable":
       return "The sandbox's provider could not be reached, or refused"
-    case "PageSilent":
-      return "The dev server did not come up"
     case "InsideFailed":
       return failure.reason
   }

@@ -1,4 +1,4 @@
-import { Context, DateTime, Duration, Effect, Exit, Layer, Option, Schema } from "effect"
+import { type Cause, Context, DateTime, Duration, Effect, Exit, Layer, Option, Schema } from "effect"
 import { SecureRandom } from "effect/crypto/SecureRandom"
 import { AccountScope } from "../identity/AccountScope.ts"
 import { counted, measures } from "../Measures.ts"
@@ -15,10 +15,11 @@ import { Withheld } from "../Withheld.ts"
 import { AppEnds } from "./AppEnds.ts"
 import { AppMove, AppStep } from "./AppLifecycle.ts"
 import { activeStates, AppSandbox } from "./AppSandbox.ts"
-import { type PageSilent, AppStarts, type StartFailure } from "./AppStarts.ts"
+import { AppStarts, type StartFailure } from "./AppStarts.ts"
 import { AppStore } from "./AppStore.ts"
 import type { AppTimes } from "./AppTimes.ts"
 import { decide } from "./decide.ts"
+import { Inside } from "./Inside.ts"
 
 /** The account has no app of that name, or none that is active. */
 export class AppNotFound extends Schema.TaggedError<AppNotFound>()("AppNotFound", {}) {}
@@ -67,8 +68,8 @@ export class AppSandboxes extends Context.Service<
     readonly end: (scope: AccountScope, name: Option.Option<string>) => Effect.Effect<void, SandboxUnavailable>
     /** Somebody uses the app: its sandbox runs on for all of its idle time. Does nothing where that was just done. */
     readonly used: (app: AppSandbox) => Effect.Effect<void>
-    /** Wakes the app's sandbox if it sleeps, and completes once its page answers. */
-    readonly wake: (app: AppSandbox) => Effect.Effect<AppSandbox, AppNotFound | Idle | PageSilent>
+    /** Wakes the app's sandbox if it sleeps, and has its dev server begun. */
+    readonly wake: (app: AppSandbox) => Effect.Effect<AppSandbox, AppNotFound | Idle>
     /** Does what is due, of all accounts: ends what was cut off, puts down what sleeps, removes what slept too long. */
     readonly reconcile: Effect.Effect<number>
   }
@@ -82,6 +83,7 @@ export class AppSandboxes extends Context.Service<
         const ends = yield* AppEnds
         const provider = yield* SandboxProvider
         const random = yield* SecureRandom
+        const inside = yield* Inside
 
         const portFor = Effect.gen(function* () {
           if (!provider.supports.sharesPorts) return usualPort
@@ -89,8 +91,15 @@ export class AppSandboxes extends Context.Service<
           return Port.make(ownPorts.from + ((a * 256 + b) % ownPorts.count))
         })
 
-        const ended = (exit: Exit.Exit<void, StartFailure>) =>
-          Exit.isSuccess(exit) ? Effect.void : Effect.fail(notCreated(exit))
+        /** What came of an attempt that is over; who was superseded looks at what the other made of it. */
+        const ended = (exit: Exit.Exit<void, StartFailure>): Effect.Effect<void, AppNotCreated> => {
+          if (Exit.isSuccess(exit)) return Effect.void
+          const failure = Exit.findErrorOption(exit)
+          if (Option.isNone(failure)) return Effect.failCause(exit.cause as Cause.Cause<never>)
+          return failure.value._tag === "AppSuperseded"
+            ? Effect.void
+            : Effect.fail(notCreated(failure.value, exit.cause))
+        }
 
         /** Takes over an app whose maker was silent for too long; none if somebody was faster. */
         const takeOver = Effect.fnUntraced(function* (app: AppSandbox) {
@@ -156,33 +165,46 @@ export class AppSandboxes extends Context.Service<
 
         const end = Effect.fn("AppSandboxes.end")(function* (scope: AccountScope, name: Option.Option<string>) {
           const all = (yield* store.listLive(scope)).filter((app) => Option.isNone(name) || app.name === name.value)
-          yield* Effect.forEach(all, (app) => ends.end(app, null), { concurrency: 4 })
+          // One that can't be ended does not keep the others.
+          const exits = yield* Effect.forEach(all, (app) => Effect.exit(ends.end(app, null)), { concurrency: 4 })
+          for (const exit of exits) yield* exit
         })
 
         const used = Effect.fn("AppSandboxes.used")(
           function* (app: AppSandbox) {
             if (app.state !== "ready" || app.expiresAt === null) return
-            const left = app.expiresAt.epochMilliseconds - (yield* DateTime.now).epochMilliseconds
-            const missing = Duration.toMillis(times.idle) - left
+            const now = yield* DateTime.now
+            const missing = Duration.toMillis(times.idle) - (app.expiresAt.epochMilliseconds - now.epochMilliseconds)
             if (missing < Duration.toMillis(usedEvery(times))) return
-            const { expiresAt } = yield* provider.extend(app.name, Duration.millis(missing))
-            yield* ends.move(app, AppMove.Serve({ expiresAt }))
+            // Of many who use it at once, one gives it more.
+            const wanted = AppMove.Serve({ expiresAt: DateTime.addDuration(now, times.idle) })
+            const mine = yield* ends.moveAsSeen(app, wanted)
+            if (Option.isNone(mine)) return
+            const before = AppMove.Serve({ expiresAt: app.expiresAt })
+            const { expiresAt } = yield* provider
+              .extend(app.name, Duration.millis(missing))
+              .pipe(Effect.tapError(() => ends.moveAsSeen(mine.value, before)))
+            yield* ends.move(mine.value, AppMove.Serve({ expiresAt }))
           },
           (using) => Effect.ignore(using)
         )
 
         const wake = Effect.fn("AppSandboxes.wake")(function* (app: AppSandbox) {
           const sandbox = yield* provider.resume(app.name, times.idle)
-          yield* starts.serve(sandbox, app.port)
+          // Written at once: its page may not answer before what is wrong with it is mended.
           const awake = yield* ends.move(app, AppMove.Serve({ expiresAt: sandbox.expiresAt }))
-          return Option.isSome(awake) ? awake.value : yield* new AppNotFound()
+          if (Option.isNone(awake)) return yield* new AppNotFound()
+          yield* inside.serve(sandbox, app.port)
+          return awake.value
         })
 
         const lookAt = Effect.fnUntraced(function* (app: AppSandbox) {
-          const found = yield* provider.find(app.name)
+          const found = activeStates.includes(app.state) ? yield* provider.find(app.name) : Option.none()
           const look = decide(app, found, times, yield* DateTime.now)
-          if (look._tag === "Write") yield* ends.move(app, look.move)
-          if (look._tag === "End") yield* ends.end(app, look.reason)
+          // What it was decided for is what it is done to.
+          if (look._tag === "Write") yield* ends.moveAsSeen(app, look.move)
+          if (look._tag === "End") yield* ends.endAsSeen(app, look.reason)
+          if (look._tag === "Finish") yield* ends.finish(app)
         })
 
         const reconcile = Effect.gen(function* () {
@@ -213,13 +235,12 @@ export class AppSandboxes extends Context.Service<
 
 const isOver = ({ state }: AppSandbox): boolean => state === "ending" || state === "ended"
 
-const notCreated = (exit: Exit.Failure<void, StartFailure>): AppNotCreated => {
-  const failure = Option.getOrNull(Exit.findErrorOption(exit))
+const notCreated = (failure: StartFailure, cause: Cause.Cause<StartFailure>): AppNotCreated => {
   const retryAfterMs =
-    failure?._tag === "ScaffoldNotReady"
+    failure._tag === "ScaffoldNotReady"
       ? failure.retryAfterMs
-      : failure?._tag === "SandboxUnavailable" && failure.retryable
+      : failure._tag === "SandboxUnavailable" && failure.retryable
         ? 1000
         : null
-  return new AppNotCreated({ retryAfterMs, cause: exit.cause })
+  return new AppNotCreated({ retryAfterMs, cause })
 }

@@ -13,7 +13,7 @@ import {
 import { about } from "../Measures.ts"
 import { AppEnds } from "./AppEnds.ts"
 import { AppMove, AppStep } from "./AppLifecycle.ts"
-import type { AppSandbox } from "./AppSandbox.ts"
+import { activeStates, type AppSandbox } from "./AppSandbox.ts"
 import { AppStore } from "./AppStore.ts"
 import type { AppTimes } from "./AppTimes.ts"
 import { Inside } from "./Inside.ts"
@@ -35,12 +35,11 @@ export class AppStarts extends Context.Service<
   AppStarts,
   {
     /**
-     * Brings a starting app up and makes it the active one; ends it where that can't be done. Each step may be repeated:
-     * whoever goes on for one who was cut off begins at the first. It goes on if who asked does not wait.
+     * Brings a starting app up and makes it the active one; ends it where that can't be done, unless somebody else has
+     * done it. Each step may be repeated: whoever goes on for one who was cut off begins at the first. It goes on if who
+     * asked does not wait.
      */
     readonly bringUp: (app: AppSandbox) => Effect.Effect<Exit.Exit<void, StartFailure>>
-    /** Completes once the page of a sandbox that runs answers. */
-    readonly serve: (sandbox: Sandbox, port: Port) => Effect.Effect<void, Idle | PageSilent>
   }
 >()("domain/app/AppStarts") {
   static readonly layer = (times: AppTimes) =>
@@ -98,15 +97,17 @@ export class AppStarts extends Context.Service<
         const keepHeld = Effect.fnUntraced(function* (app: AppSandbox): Effect.fn.Return<never, AppSuperseded> {
           do yield* Effect.sleep(Duration.divideUnsafe(times.lease, 4))
           while (Option.isSome(yield* ends.move(app, AppMove.Hold({ until: yield* ends.until }))))
-          return yield* new AppSuperseded()
+          const known = yield* store.get(AccountScope.ofOwner(app), app.name)
+          // It is active: who brought it up finds that out by itself.
+          return Option.exists(known, ({ state }) => activeStates.includes(state))
+            ? yield* Effect.never
+            : yield* new AppSuperseded()
         })
 
         const start = Effect.fn("AppStarts.start")(function* (app: AppSandbox) {
           const sandbox = yield* made(app)
           yield* serve(sandbox, app.port)
-          const retired = yield* activate(app, sandbox.expiresAt)
-          // What stands in the way of this is not worth failing for: the reconciler comes by later.
-          if (Option.isSome(retired)) yield* Effect.ignore(ends.end(retired.value, null))
+          return yield* activate(app, sandbox.expiresAt)
         })
 
         /** A server that stops leaves the app as it is: another goes on with it, or ends it. */
@@ -121,12 +122,16 @@ export class AppStarts extends Context.Service<
           const work = Effect.raceFirst(start(app), keepHeld(app)).pipe(
             about({ account: app.account, sandbox: app.name }),
             Effect.tapCause(giveUp(app)),
+            // What stands in the way of this is not worth failing for: the reconciler comes by later.
+            Effect.flatMap((retired) =>
+              Option.isSome(retired) ? Effect.ignore(ends.finish(retired.value)) : Effect.void
+            ),
             Effect.exit
           )
           return yield* Effect.flatMap(FiberSet.run(working, work), Fiber.join)
         })
 
-        return AppStarts.of({ bringUp, serve })
+        return AppStarts.of({ bringUp })
       })
     )
 }

@@ -1,4 +1,4 @@
-import { Context, Duration, Effect, Layer, Option, Schedule, Schema, Stream } from "effect"
+import { Context, Duration, Effect, Layer, Option, Schedule, Schema, Semaphore, Stream } from "effect"
 import { SecureRandom } from "effect/crypto/SecureRandom"
 import { newNonce } from "../newNonce.ts"
 import { type CommandEnd, CommandId, OutputPosition } from "../sandbox/Command.ts"
@@ -38,6 +38,15 @@ type Idle = SandboxGone | SandboxNotRunning | SandboxUnavailable
 
 /** How long looking and writing may take; installing has its own time. */
 const usualTime = Duration.minutes(2)
+
+/** How long somebody else may be at the project: an install, what it does afterwards, and a little. */
+const longestHeld = Duration.minutes(5)
+
+/** How many answers of scripts are read at once: each may be of some size. */
+const readAtOnce = 8
+
+/** Bytes that are read of what a script that failed complained of. */
+const complaint = 8 * 1024
 
 /** How long after its own deadline the package manager's end is waited for. */
 const installGrace = Duration.seconds(30)
@@ -89,6 +98,7 @@ export class Inside extends Context.Service<
     Effect.gen(function* () {
       const provider = yield* SandboxProvider
       const random = yield* SecureRandom
+      const reading = yield* Semaphore.make(readAtOnce)
 
       const spec = (id: string, script: Script, args: ReadonlyArray<string>, timeout: Duration.Duration) => ({
         id: CommandId.make(id),
@@ -110,7 +120,7 @@ export class Inside extends Context.Service<
         const { id, ...wanted } = spec(`app_${yield* newNonce(random)}`, script, args, timeout)
         yield* provider.start(name, { id, ...wanted })
         const { end } = yield* provider.wait(name, id).pipe(Effect.catchTag("CommandNotFound", Effect.die))
-        const { text, truncated } = yield* printed(name, id, "stdout")
+        const { text, truncated } = yield* reading.withPermit(printed(name, id, "stdout", said))
         if (end?.exitCode === 0 && !truncated) {
           const found = Schema.decodeUnknownOption(Schema.fromJsonString(answer))(text)
           if (Option.isSome(found)) return found.value
@@ -118,13 +128,13 @@ export class Inside extends Context.Service<
         yield* Effect.logWarning("a script inside an app's sandbox failed", {
           sandbox: name,
           end,
-          said: (yield* printed(name, id, "stderr")).text.slice(0, 2000)
+          said: (yield* printed(name, id, "stderr", complaint)).text
         })
         return yield* new InsideFailed({ reason: reasonOf(end) })
       })
 
-      const printed = (name: SandboxName, id: CommandId, stream: "stdout" | "stderr") =>
-        first(provider.output(name, id, OutputPosition.only(stream)), said).pipe(
+      const printed = (name: SandboxName, id: CommandId, stream: "stdout" | "stderr", atMost: number) =>
+        first(provider.output(name, id, OutputPosition.only(stream)), atMost).pipe(
           Effect.catchTag("CommandNotFound", Effect.die)
         )
 
@@ -168,7 +178,7 @@ export class Inside extends Context.Service<
         yield* provider
           .writeFile(name, bundle, Stream.make(encode(JSON.stringify(files))))
           .pipe(Effect.catchTags({ FileNotFound: noRoom, FileRefused: noRoom }))
-        return yield* run(name, Applied, applying, [bundle])
+        return yield* run(name, Applied, applying, [bundle], Duration.sum(usualTime, longestHeld))
       })
 
       const install = Effect.fn("Inside.install")(function* (
@@ -183,7 +193,7 @@ export class Inside extends Context.Service<
           Installed,
           installing,
           args,
-          Duration.sum(atMost, Duration.sum(usualTime, installGrace))
+          Duration.sum(Duration.sum(atMost, longestHeld), Duration.sum(usualTime, installGrace))
         )
       })
 

@@ -8,8 +8,10 @@ import type { AppTimes } from "./AppTimes.ts"
 export type Look = Data.TaggedEnum<{
   /** Write this, and no more. */
   Write: { readonly move: AppMove }
-  /** End it, or what is left of it. */
+  /** End it. */
   End: { readonly reason: string | null }
+  /** Nothing is to stay of it. */
+  Finish: {}
   /** There is nothing to do. */
   Leave: {}
 }>
@@ -26,7 +28,7 @@ export const decide = (app: AppSandbox, found: Option.Option<Sandbox>, times: Ap
     case "starting":
       return Look.End({ reason: cutOff })
     case "ending":
-      return Look.End({ reason: app.reason })
+      return Look.Finish()
     case "ended":
       return Look.Leave()
     case "ready":

@@ -116,7 +116,7 @@ describe("Whoever looks at an app", () => {
       starting: ["End", "End", "End", "End"],
       ready: ["Serve", "Sleep", "Sleep", "End"],
       stopped: ["Serve", "End", "End", "End"],
-      ending: ["End", "End", "End", "End"],
+      ending: ["Finish", "Finish", "Finish", "Finish"],
       ended: ["Leave", "Leave", "Leave", "Leave"]
     })
   })

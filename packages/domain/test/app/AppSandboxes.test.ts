@@ -1,6 +1,7 @@
 import { AppPreviews } from "@castellan/domain/app/AppPreviews.ts"
 import { AppProjects } from "@castellan/domain/app/AppProjects.ts"
 import { AppSandboxes } from "@castellan/domain/app/AppSandboxes.ts"
+import { AppMove, AppStep } from "@castellan/domain/app/AppLifecycle.ts"
 import type { AppSandbox } from "@castellan/domain/app/AppSandbox.ts"
 import { AppStore } from "@castellan/domain/app/AppStore.ts"
 import { usualTimes } from "@castellan/domain/app/AppTimes.ts"
@@ -8,11 +9,12 @@ import { ProjectPath } from "@castellan/domain/app/ProjectPath.ts"
 import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
 import { SandboxProvider, type SandboxSpec, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { StoreAway } from "@castellan/domain/StoreAway.ts"
 import { MemorySandboxes } from "@castellan/testkit/fakes/MemorySandbox.ts"
 import * as given from "@castellan/testkit/given.ts"
 import * as World from "@castellan/testkit/World.ts"
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Exit, Fiber, Layer, Logger, Option, Scope, Stream } from "effect"
+import { Cause, DateTime, Duration, Effect, Exit, Fiber, Layer, Logger, Option, Scope, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { useCases } from "./useCases.ts"
 
@@ -43,9 +45,12 @@ const eventsOf = Effect.fnUntraced(function* (scope: AccountScope) {
 })
 
 /** Another server over the same ports, with some of the provider's in place of the real ones. */
-const another = (instead: (real: SandboxProvider["Service"]) => Partial<SandboxProvider["Service"]> = () => ({})) =>
+const another = (
+  instead: (real: SandboxProvider["Service"]) => Partial<SandboxProvider["Service"]> = () => ({}),
+  times = usualTimes
+) =>
   Layer.build(
-    Layer.fresh(useCases()).pipe(
+    Layer.fresh(useCases(times)).pipe(
       Layer.provide(
         Layer.effect(
           SandboxProvider,
@@ -309,6 +314,128 @@ describe("An app", () => {
       const { contents } = yield* projects.files(app, { contents: true })
       assert.strictEqual(contents?.["src/a.ts"], "two")
       assert.strictEqual(Option.getOrThrow(yield* active(scope)).state, "ready")
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("that is ready stays, however long the one before takes to go", () =>
+    Effect.gen(function* () {
+      const scope = yield* given.scope
+      const before = yield* create(scope)
+      const server = yield* another((real) => ({ remove: (name) => Effect.delay(real.remove(name), "1 minute") }))
+      const app = yield* inTime(70, create(scope).pipe(Effect.provide(server)))
+      assert.deepStrictEqual(yield* active(scope), Option.some(app))
+      assert.isTrue(yield* isAlive(app))
+      assert.isFalse(yield* isAlive(before))
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("that another server brought up is not ended by the first, which was away for long", () =>
+    Effect.gen(function* () {
+      const scope = yield* given.scope
+      yield* create(scope)
+      // Its lease can't be renewed either: all of it stood still.
+      const still = yield* another((real) => ({ create: (spec) => Effect.delay(real.create(spec), "1 minute") }), {
+        ...usualTimes,
+        lease: Duration.minutes(10)
+      })
+      const store = yield* AppStore
+      const making = yield* Effect.forkChild(create(scope).pipe(Effect.provide(still)))
+      yield* TestClock.adjust("1 second")
+      const [row] = (yield* store.listLive(scope)).filter(({ state }) => state === "starting")
+      const due = AppStep.of(row!, AppMove.Hold({ until: yield* DateTime.now }), yield* DateTime.now)
+      assert.isTrue(yield* store.take(scope, Option.toArray(due)))
+      const app = yield* inTime(5, create(scope))
+      assert.deepStrictEqual([app.name, app.state], [row!.name, "ready"])
+      const told = yield* inTime(70, Fiber.join(making))
+      assert.strictEqual(told.name, app.name)
+      assert.isTrue(yield* isAlive(app))
+      assert.strictEqual(Option.getOrThrow(yield* active(scope)).name, app.name)
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("whose sandbox comes to be after its maker gave it up leaves none in the end", () =>
+    Effect.gen(function* () {
+      const scope = yield* given.scope
+      yield* create(scope)
+      const provider = yield* SandboxProvider
+      const late = yield* another(() => ({ create: () => Effect.delay(Effect.fail(down), "3 seconds") }))
+      const making = yield* Effect.forkChild(Effect.flip(create(scope)).pipe(Effect.provide(late)))
+      yield* TestClock.adjust("1 second")
+      const [row] = (yield* (yield* AppStore).listLive(scope)).filter(({ state }) => state === "starting")
+      const end = Effect.flatMap(AppSandboxes, (apps) => apps.end(scope, Option.none()))
+      yield* end
+      yield* end
+      yield* inTime(5, Fiber.join(making))
+      yield* provider.create({ name: row!.name, from: Option.none(), lifetime: Duration.hours(1) })
+      yield* TestClock.adjust("1 minute")
+      yield* reconcile
+      assert.deepStrictEqual(yield* sandboxes, [])
+      assert.deepStrictEqual(yield* (yield* AppStore).listLive(scope), [])
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("that wakes is ready at once, whether its page answers or not, and its files can be changed", () =>
+    Effect.gen(function* () {
+      const scope = yield* given.scope
+      const app = yield* create(scope)
+      yield* TestClock.adjust("31 minutes")
+      yield* reconcile
+      assert.strictEqual(Option.getOrThrow(yield* active(scope)).state, "stopped")
+      const mute = yield* another(({ start }) => ({
+        start: (name, spec) => start(name, spec.id.startsWith("dev_") ? { ...spec, command: "true" } : spec)
+      }))
+      const change = Effect.flatMap(AppProjects, (projects) =>
+        Stream.runCollect(
+          projects.apply(app, { files: [{ path: ProjectPath.make("src/a.ts"), content: "mended" }], packages: [] })
+        )
+      )
+      const events = yield* inTime(60, change.pipe(Effect.provide(mute)))
+      assert.deepInclude(events.at(-1), {
+        _tag: "Complete",
+        files: ["src/a.ts"],
+        errors: ["The dev server does not answer"]
+      })
+      const now = Option.getOrThrow(yield* active(scope))
+      assert.strictEqual(now.state, "ready")
+      yield* TestClock.adjust("20 minutes")
+      yield* (yield* AppSandboxes).used(now)
+      yield* TestClock.adjust("20 minutes")
+      assert.isTrue(yield* isAlive(app))
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("that many use at the same moment is given its idle time once", () =>
+    Effect.gen(function* () {
+      const scope = yield* given.scope
+      const app = yield* create(scope)
+      yield* TestClock.adjust("20 minutes")
+      const { used } = yield* AppSandboxes
+      yield* Effect.all(
+        Array.from({ length: 20 }, () => used(app)),
+        { concurrency: "unbounded" }
+      )
+      yield* TestClock.adjust("29 minutes")
+      assert.isTrue(yield* isAlive(app))
+      yield* TestClock.adjust("2 minutes")
+      assert.isFalse(yield* isAlive(app))
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("is not created, and its change does not seem to be over, where the store goes away", () =>
+    Effect.gen(function* () {
+      const scope = yield* given.scope
+      const app = yield* create(scope)
+      const gone = Effect.die(new StoreAway(new Error("connect ECONNREFUSED")))
+      const away = yield* another(() => ({ create: () => gone, start: () => gone }))
+      const isAway = (exit: Exit.Exit<unknown, unknown>) =>
+        Exit.isFailure(exit) && Cause.squash(exit.cause) instanceof StoreAway
+      assert.isTrue(isAway(yield* Effect.exit(create(scope).pipe(Effect.provide(away)))))
+      const change = Effect.flatMap(AppProjects, (projects) =>
+        Stream.runCollect(
+          projects.apply(app, { files: [{ path: ProjectPath.make("src/a.ts"), content: "1" }], packages: [] })
+        )
+      )
+      assert.isTrue(isAway(yield* Effect.exit(change.pipe(Effect.provide(away)))))
     }).pipe(Effect.provide(world))
   )
 
