@@ -18,6 +18,8 @@ export const configOf = (files: { readonly include: ReadonlyArray<string>; reado
       maxWorkers: Math.max(3, availableParallelism() - 1),
       // A process for each file would spend a third of the whole time on loading the same modules again.
       isolate: false,
+      // What a test logs is read where it fails.
+      silent: "passed-only",
       projects: [
         project("domain", files),
         project("testkit", files),

@@ -1,16 +1,6 @@
 /** Which paths there are, to tell a wrong method from a wrong path. */
 import { document } from "./openapi.ts"
 
-const patternOf = (path: string) => new RegExp(`^${path.replace(/\/+$/, "").replace(/\{\w+\}/g, "[^/]+")}/?$`)
-
-const known = [
-  ...Object.entries(document.paths).map(([path, methods]) => ({
-    pattern: patternOf(path),
-    methods: Object.keys(methods).map((method) => method.toUpperCase())
-  })),
-  { pattern: /^\/(openapi\.json|docs)\/?$/, methods: ["GET"] }
-]
-
 /** A path that there is, and what stands in the place of its ids. */
 export interface Found {
   readonly route: string
@@ -21,10 +11,12 @@ const nowhere: Found = { route: "none", params: {} }
 
 const isFixed = (route: string) => !route.includes("{")
 
-const routes = [...Object.keys(document.paths), "/openapi.json", "/docs"]
-  .toSorted((a, b) => Number(isFixed(b)) - Number(isFixed(a)))
-  .map((route) => ({
+/** All of them, those first that have no ids. */
+const routes = Object.entries({ ...document.paths, "/openapi.json": { get: {} }, "/docs": { get: {} } })
+  .toSorted(([a], [b]) => Number(isFixed(b)) - Number(isFixed(a)))
+  .map(([route, methods]) => ({
     route,
+    methods: Object.keys(methods).map((method) => method.toUpperCase()),
     pattern: new RegExp(`^${route.replace(/\/+$/, "").replace(/\{(\w+)\}/g, "(?<$1>[^/]+)")}/?$`)
   }))
 
@@ -41,6 +33,6 @@ export const routeOf = (url: string): Found => {
 /** The methods that the path of the URL takes; none where there is no such path. */
 export const methodsAt = (url: string): ReadonlyArray<string> => {
   const path = url.split(/[?#]/, 1)[0]!
-  const methods = known.find(({ pattern }) => pattern.test(path))?.methods ?? []
+  const methods = routes.find(({ pattern }) => pattern.test(path))?.methods ?? []
   return methods.length === 0 ? [] : [...methods.toSorted(), ...(methods.includes("GET") ? ["HEAD"] : []), "OPTIONS"]
 }

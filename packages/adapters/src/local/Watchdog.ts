@@ -6,7 +6,7 @@ import type { Running } from "./Machines.ts"
 import { run } from "./Spawner.ts"
 
 export interface Limits {
-  /** Bytes that a sandbox's own files may take. */
+  /** Bytes that a sandbox's own files may take, together with what is kept of its commands' output. */
   readonly disk: number
 }
 
@@ -42,9 +42,15 @@ export const make = (isolation: Isolation, limits: Limits) => {
 
   /** Those of the sandboxes that have to end, each with the reason. */
   return Effect.fnUntraced(function* (machines: ReadonlyArray<Running>) {
-    const sizes = yield* diskUse(machines.map(({ files }) => files.upper))
+    const directories = machines.flatMap(({ files }) => [files.upper, files.commands])
+    const sizes = yield* diskUse(directories)
     return machines.flatMap((machine, index) => {
-      const reason = sizes[index]! > limits.disk ? tooMuchDisk : isCrowded(machine) ? tooManyProcesses : undefined
+      const reason =
+        sizes[2 * index]! + sizes[2 * index + 1]! > limits.disk
+          ? tooMuchDisk
+          : isCrowded(machine)
+            ? tooManyProcesses
+            : undefined
       return reason === undefined ? [] : [{ spec: machine.spec, reason }]
     })
   })

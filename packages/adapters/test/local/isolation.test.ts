@@ -154,20 +154,21 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("A local sand
     }).pipe(Effect.scoped)
   )
 
-  it.effect("that fills the disk is ended, with the reason", () =>
-    Effect.gen(function* () {
-      const name = yield* created()
-      const fill = new Command({
-        command: "sh",
-        args: ["-c", "dd if=/dev/zero of=big bs=1M count=2000; sleep 60"],
-        cwd: null,
-        env: {}
-      })
-      yield* Effect.forkScoped(Effect.ignore((yield* Sandboxes).run(name, fill, Duration.minutes(1))))
-      const { reason, status } = yield* ended(name)
-      assert.deepStrictEqual([status, reason], ["failed", "It used more disk space than it may"])
-    }).pipe(Effect.scoped)
-  )
+  const filling = {
+    "with files": "dd if=/dev/zero of=big bs=1M count=2000; sleep 60",
+    "with what its commands print": "head -c 60000000 /dev/zero; sleep 60"
+  }
+  for (const [how, script] of Object.entries(filling)) {
+    it.effect(`that fills the disk ${how} is ended, with the reason`, () =>
+      Effect.gen(function* () {
+        const name = yield* created()
+        const fill = new Command({ command: "sh", args: ["-c", script], cwd: null, env: {} })
+        yield* Effect.forkScoped(Effect.ignore((yield* Sandboxes).run(name, fill, Duration.minutes(1))))
+        const { reason, status } = yield* ended(name)
+        assert.deepStrictEqual([status, reason], ["failed", "It used more disk space than it may"])
+      }).pipe(Effect.scoped)
+    )
+  }
 
   it.effect("stops by itself when its time is up", () =>
     Effect.gen(function* () {

@@ -46,7 +46,7 @@ export interface CreatedSandbox {
   readonly run: Option.Option<RunId>
 }
 
-/** How old a `pending` row must be before it counts as left behind, in milliseconds: longer than any create takes. */
+/** How old a `pending` row must be before it counts as left behind, in milliseconds: longer than a create usually takes. */
 const leftBehindAfter = 60_000
 
 /** Rows one pass of the housekeeping takes; the next pass takes the rest. */

@@ -1,4 +1,4 @@
-import { Context, DateTime, Duration, Effect, Layer, Option, Semaphore } from "effect"
+import { Context, DateTime, Duration, Effect, FiberMap, Layer, Option, Semaphore } from "effect"
 import { AccountScope } from "../identity/AccountScope.ts"
 import type { Sandbox } from "../sandbox/Sandbox.ts"
 import { about, measure, measures } from "../Measures.ts"
@@ -7,7 +7,7 @@ import { TaskRunStore } from "../task/TaskRunStore.ts"
 import { isHolding } from "../task/TaskRun.ts"
 import { decide, type Need, Sight } from "./decide.ts"
 import { lostReason, Move, stageOf } from "./Lifecycle.ts"
-import type { Session } from "./Session.ts"
+import type { Session, SessionId } from "./Session.ts"
 import { SessionSandboxes, type Superseded } from "./SessionSandboxes.ts"
 import { SessionStore } from "./SessionStore.ts"
 
@@ -28,7 +28,10 @@ const pause = Duration.seconds(1)
 export class Reconciler extends Context.Service<
   Reconciler,
   {
-    /** Sees to a batch of the sessions that are due, and gives their number; 0 when nothing is. */
+    /**
+     * Sees to a batch of the sessions that are due, and gives their number; 0 when nothing is. Those that are to be brought
+     * up are begun, and not waited for.
+     */
     readonly pass: Effect.Effect<number>
     /** Passes, for as long as it is let. */
     readonly run: Effect.Effect<never>
@@ -44,6 +47,8 @@ const make = Effect.gen(function* () {
   const held = yield* SessionSandboxes
   const { times } = held
   const onePass = yield* Semaphore.make(1)
+  const bringingUp = yield* FiberMap.make<SessionId>()
+  const places = yield* Semaphore.make(atOnce)
 
   const look = Effect.fnUntraced(function* (sessions: ReadonlyArray<Session>) {
     const names = sessions.flatMap(({ lifecycle }) => (lifecycle.sandbox === null ? [] : [lifecycle.sandbox]))
@@ -81,6 +86,20 @@ const make = Effect.gen(function* () {
     if (Option.isSome(mine)) yield* held.bringUp(mine.value)
   })
 
+  /**
+   * Brings a session up beside all else: a large repository takes its time, and no other session is to wait for that. One
+   * that finds no place is due again when its claim is over.
+   */
+  const beside = (session: Session) =>
+    FiberMap.run(
+      bringingUp,
+      session.id,
+      noted(session, places.withPermitsIfAvailable(1)(Effect.ignore(goOn(session)))),
+      {
+        onlyIfMissing: true
+      }
+    )
+
   const halt = Effect.fnUntraced(function* (session: Session, incarnation: string) {
     yield* provider.stop(session.lifecycle.sandbox!, incarnation)
     yield* held.move(session, Move.Settle())
@@ -111,7 +130,7 @@ const make = Effect.gen(function* () {
       case "Extend":
         return extend(session)
       case "BringUp":
-        return Effect.ignore(goOn(session))
+        return beside(session)
       case "GiveUp":
         return held.move(session, Move.Fail({ error: "It could not be brought up, however often it was tried" }))
       case "Halt":
@@ -134,15 +153,7 @@ const make = Effect.gen(function* () {
       const matters = whileLive._tag !== otherwise._tag
       yield* meet(session, matters && (yield* isLive(session)) ? whileLive : otherwise)
     },
-    (effect, session) =>
-      effect.pipe(
-        // It is due again once the claim is over.
-        Effect.catchCause((cause) =>
-          Effect.logWarning("a session could not be seen to", { session: session.id }, cause)
-        ),
-        Effect.annotateLogs({ stage: stageOf(session) }),
-        about({ account: session.account, session: session.id })
-      )
+    (effect, session) => noted(session, effect)
   )
 
   let caughtUp = yield* DateTime.now
@@ -170,6 +181,15 @@ const make = Effect.gen(function* () {
 
   return Reconciler.of({ pass, run })
 })
+
+/** What goes wrong with a session is told, and no more: it is due again once the claim is over. */
+const noted = <A, E, R>(session: Session, effect: Effect.Effect<A, E, R>): Effect.Effect<void, never, R> =>
+  effect.pipe(
+    Effect.asVoid,
+    Effect.catchCause((cause) => Effect.logWarning("a session could not be seen to", { session: session.id }, cause)),
+    Effect.annotateLogs({ stage: stageOf(session) }),
+    about({ account: session.account, session: session.id })
+  )
 
 const sightOf = (sandbox: Sandbox | undefined): Sight => {
   if (sandbox === undefined) return Sight.Gone()

@@ -115,7 +115,7 @@ export class Sessions extends Context.Service<
     readonly reconnect: (scope: AccountScope, id: SessionId) => Effect.Effect<Reconnected, Hidden>
     /** Moves the moment at which the session is idle. */
     readonly recordActivity: (scope: AccountScope, id: SessionId) => Effect.Effect<Session, Hidden | SandboxNotRunning>
-    /** Gives its sandbox more time: the usual extension if it is not said how much. */
+    /** Gives its sandbox more time: the usual extension if it is not said how much; a provider may have less to give. */
     readonly extend: (
       scope: AccountScope,
       id: SessionId,
@@ -365,14 +365,20 @@ const make = Effect.fnUntraced(function* (liveAtMost: number) {
     id: SessionId,
     wanted: Duration.Duration | null
   ) {
-    const by = wanted ?? held.times.extension
-    const session = yield* whileActive(scope, id, (session, name) =>
-      provider.extend(name, by).pipe(
+    const asked = wanted ?? held.times.extension
+    return yield* whileActive(scope, id, (session, name, before) =>
+      provider.extend(name, asked).pipe(
         Effect.catchTag("SandboxGone", () => new SandboxNotRunning({ name, reason: null })),
-        Effect.flatMap(({ expiresAt }) => usedAnyhow(scope, session, expiresAt))
+        Effect.flatMap(({ expiresAt }) => {
+          const given = Math.max(0, expiresAt.epochMilliseconds - before.epochMilliseconds)
+          const by = Duration.min(asked, Duration.millis(given))
+          return Effect.map(
+            usedAnyhow(scope, session, expiresAt),
+            Option.map((session) => ({ session, by }))
+          )
+        })
       )
     )
-    return { session, by }
   })
 
   /** The provider was asked already: it must not be asked again because somebody else wrote first. */

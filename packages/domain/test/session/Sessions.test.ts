@@ -450,6 +450,37 @@ describe("Opening a session", () => {
     }).pipe(Effect.provide(world))
   )
 
+  it.effect("that takes long to be gone on with keeps no other session waiting", () =>
+    Effect.gen(function* () {
+      const idle = yield* session
+      const slow = yield* session
+      yield* open(idle.scope, idle.id)
+      const real = yield* SandboxProvider
+      const stuck = Layer.succeed(SandboxProvider, { ...real, find: () => Effect.die(new Error("killed")) })
+      yield* Effect.exit(Effect.provide(open(slow.scope, slow.id), Layer.fresh(useCases()).pipe(Layer.provide(stuck))))
+      ;(yield* Weather).plan("create", Trouble.Slow({ before: minutes(20), after: 0 }))
+      yield* pass("10 minutes", "10 seconds")
+      assert.strictEqual(yield* stateOf(slow.scope, slow.id), "provisioning")
+      assert.strictEqual(yield* stateOf(idle.scope, idle.id), "hibernated")
+      yield* pass("15 minutes", "10 seconds")
+      assert.strictEqual(yield* stateOf(slow.scope, slow.id), "active")
+      assert.strictEqual(yield* countOf("create"), 2)
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("is told how much longer its sandbox runs, also where the provider has less to give", () =>
+    Effect.gen(function* () {
+      const { id, scope } = yield* session
+      yield* open(scope, id)
+      const real = yield* SandboxProvider
+      const sparing = Layer.succeed(SandboxProvider, { ...real, extend: (name) => real.extend(name, Duration.seconds(7)) })
+      const extend = Effect.flatMap(Sessions, (sessions) => sessions.extend(scope, id, Duration.hours(1)))
+      const less = yield* Effect.provide(extend, Layer.fresh(useCases()).pipe(Layer.provide(sparing)))
+      assert.strictEqual(Duration.toMillis(less.by), 7000)
+      assert.strictEqual(Duration.toMillis((yield* extend).by), 3_600_000)
+    }).pipe(Effect.provide(world))
+  )
+
   it.effect("that somebody began and never finished is gone on with by the reconciler, or by the next who opens", () =>
     Effect.gen(function* () {
       for (const byReconciler of [true, false]) {
