@@ -150,6 +150,7 @@ const breakings: Record<keyof typeof promises & string, Breaking<Provider>> = {
       command: (_, id) => Effect.suspend(() => real.command(names[0]!, id))
     }
   },
+  "a command that has ended can be forgotten, and one that runs can't": () => ({ forget: succeed }),
   "starting a command twice runs it once": (real) => {
     let started = 0
     return { start: (name, spec) => real.start(name, { ...spec, id: `${spec.id}-${started++}` as typeof spec.id }) }

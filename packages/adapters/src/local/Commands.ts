@@ -3,7 +3,7 @@ import { type CommandId, CommandEnd, type OutputPosition, StartedCommand } from 
 import { CommandNotFound, type CommandSpec, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { DateTime, Duration, Effect, Stream } from "effect"
 import { chownSync, existsSync, mkdirSync, statSync, writeFileSync } from "node:fs"
-import { readdir, writeFile } from "node:fs/promises"
+import { readdir, rm, writeFile } from "node:fs/promises"
 import { isAbsolute, join } from "node:path"
 import { attempt, attemptNow, isAlive, parseStat } from "./Host.ts"
 import type { Isolation } from "./Isolation.ts"
@@ -189,6 +189,13 @@ export const make = (isolation: Isolation, outputKept: number) => {
     }
   })
 
+  /** Removes what is kept of a command that has ended. */
+  const forget = (files: SandboxLayout, id: CommandId) =>
+    attempt("forget", async () => {
+      const directory = files.command(id)
+      if (endOf(directory) !== undefined) await rm(directory, { recursive: true, force: true })
+    })
+
   /** The commands of a sandbox that have not ended, with their deadlines in epoch milliseconds. */
   const unfinished = (files: SandboxLayout) =>
     attempt("commands", async () => {
@@ -199,5 +206,5 @@ export const make = (isolation: Isolation, outputKept: number) => {
       return all.filter((command) => command !== undefined)
     })
 
-  return { find, start, wait, output, kill, unfinished }
+  return { find, start, wait, output, kill, forget, unfinished }
 }

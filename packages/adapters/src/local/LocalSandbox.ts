@@ -276,6 +276,10 @@ const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, 
     }),
     command: (name, id) => Effect.andThen(machines.get(name), commands.find(layout.sandbox(name), id)),
     wait: (name, id) => Effect.andThen(machines.get(name), commands.wait(layout.sandbox(name), id)),
+    forget: (name, id) =>
+      Effect.andThen(machines.get(name), commands.forget(layout.sandbox(name), id)).pipe(
+        Effect.catchTag("SandboxGone", () => Effect.void)
+      ),
     output: (name, id, from) =>
       Stream.unwrap(Effect.as(machines.get(name), commands.output(layout.sandbox(name), id, from))),
     kill: Effect.fnUntraced(function* (name, id) {

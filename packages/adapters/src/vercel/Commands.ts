@@ -17,7 +17,7 @@ import { DateTime, Duration, Effect, Option, Schedule, type Scope, Stream } from
 import { type Inside, isCut, type Said } from "./Inside.ts"
 import { isPast, isRefusal, type Machines, type Seen } from "./Machines.ts"
 import { Refusal, unavailable } from "./Refusal.ts"
-import { follow, inside, kill as killScript, literally, look, mark, variable, watch, wrap } from "./scripts.ts"
+import { drop, follow, inside, kill as killScript, literally, look, mark, variable, watch, wrap } from "./scripts.ts"
 
 const ends: ReadonlyArray<string> = ["exited", "killed", "timedOut"]
 
@@ -173,5 +173,10 @@ export const make = (machines: Machines, inside: Inside, outputKept: number) => 
       Effect.catchIf(isRefusal, (refusal) => Effect.fail(unavailable("kill")(refusal)))
     )
 
-  return { start, command, wait, output, kill }
+  const forget = (name: SandboxName, id: CommandId) =>
+    machines
+      .inRunning("forget", name, (session) => inside.run("forget", session, drop, name, id))
+      .pipe(Effect.asVoid, Effect.catchTags({ SandboxGone: () => Effect.void, SandboxNotRunning: () => Effect.void }))
+
+  return { start, command, wait, output, kill, forget }
 }

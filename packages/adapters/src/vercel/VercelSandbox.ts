@@ -302,6 +302,7 @@ const make = Effect.fnUntraced(function* (options: VercelOptions) {
     wait: commands.wait,
     output: commands.output,
     kill: commands.kill,
+    forget: commands.forget,
     readFile: files.read,
     writeFile: files.write,
     listFiles: (name, path, { recursive }) => files.list(name, path, recursive),

@@ -238,6 +238,12 @@ killMarked
 [ -s "$dir/exit" ]
 `)
 
+/** Forgets command `$2` of sandbox `$1`, if it has ended. */
+export const drop = telling(`
+dir=${kept}/commands/$1/$2
+[ ! -s "$dir/exit" ] || rm -rf -- "$dir"
+`)
+
 const refuse = `refuse() { echo "$1"; exit ${failed}; }`
 
 /** Looks whether `$2`, from directory `$1`, is a regular file that can be read. */

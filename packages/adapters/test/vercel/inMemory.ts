@@ -36,6 +36,7 @@ const keptOf = (files: MemoryFiles, sandbox: string, id: string) => {
     bytesOf,
     textOf,
     write: (name: string, text: string, now: number) => files.write(at(name), utf8.encode(text), now),
+    remove: () => ["begun", "exit", "out", "err"].forEach((name) => files.remove(at(name))),
     append: (name: string, bytes: Uint8Array, now: number) => files.append(at(name), bytes, now)
   }
 }
@@ -155,6 +156,13 @@ const kill: Script = Effect.fnUntraced(function* (process, name = "", id = "") {
   return 0
 })
 
+const drop: Script = (process, name = "", id = "") =>
+  Effect.sync(() => {
+    const kept = keptOf(process.files, name, id)
+    if (kept.hasEnded()) kept.remove()
+    return 0
+  })
+
 const refuse = (process: MemoryProcess, words: string) => {
   say(process, `: ${words}`)
   return failed
@@ -223,6 +231,7 @@ const known = new Map<string | undefined, Script>([
   [scripts.watch, telling(watch)],
   [scripts.follow, telling(follow)],
   [scripts.kill, telling(kill)],
+  [scripts.drop, telling(drop)],
   [scripts.readable, readable],
   [scripts.place, place],
   [scripts.forget, forget],

@@ -123,7 +123,11 @@ export class Inside extends Context.Service<
         const { text, truncated } = yield* reading.withPermit(printed(name, id, "stdout", said))
         if (end?.exitCode === 0 && !truncated) {
           const found = Schema.decodeUnknownOption(Schema.fromJsonString(answer))(text)
-          if (Option.isSome(found)) return found.value
+          if (Option.isSome(found)) {
+            // Nobody asks for it again, and an app may be asked for its files every other second.
+            yield* Effect.ignore(provider.forget(name, id))
+            return found.value
+          }
         }
         yield* Effect.logWarning("a script inside an app's sandbox failed", {
           sandbox: name,

@@ -128,6 +128,11 @@ export class SandboxProvider extends Context.Service<
     ) => Stream.Stream<Output, CommandNotFound | Absent>
     /** Ends the command and every process it started. Succeeds when it has already ended. */
     readonly kill: (name: SandboxName, id: CommandId) => Effect.Effect<void, CommandNotFound | Absent>
+    /**
+     * Forgets a command that has ended, with its output: it takes room for as long as its sandbox is there. Does nothing
+     * where it still runs, where the sandbox does not, and where there is none.
+     */
+    readonly forget: (name: SandboxName, id: CommandId) => Effect.Effect<void, SandboxUnavailable>
 
     /** The bytes of a file. Never reads outside the sandbox, whatever links are in the way. */
     readonly readFile: (name: SandboxName, path: SandboxPath) => Stream.Stream<Uint8Array, NoFile>

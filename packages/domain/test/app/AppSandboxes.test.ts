@@ -7,6 +7,7 @@ import { AppStore } from "@castellan/domain/app/AppStore.ts"
 import { usualTimes } from "@castellan/domain/app/AppTimes.ts"
 import { ProjectPath } from "@castellan/domain/app/ProjectPath.ts"
 import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
+import type { CommandId } from "@castellan/domain/sandbox/Command.ts"
 import { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
 import { SandboxProvider, type SandboxSpec, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { StoreAway } from "@castellan/domain/StoreAway.ts"
@@ -401,6 +402,24 @@ describe("An app", () => {
       yield* (yield* AppSandboxes).used(now)
       yield* TestClock.adjust("20 minutes")
       assert.isTrue(yield* isAlive(app))
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("keeps nothing of what was asked of it, however often", () =>
+    Effect.gen(function* () {
+      const scope = yield* given.scope
+      const app = yield* create(scope)
+      const provider = yield* SandboxProvider
+      const started: Array<CommandId> = []
+      const server = yield* another(({ start }) => ({
+        start: (name, spec) => Effect.tap(start(name, spec), () => Effect.sync(() => void started.push(spec.id)))
+      }))
+      const files = Effect.flatMap(AppProjects, (projects) => projects.files(app, { contents: true }))
+      yield* Effect.andThen(files, files).pipe(Effect.provide(server))
+      assert.strictEqual(started.length, 2)
+      for (const id of started) {
+        assert.strictEqual((yield* Effect.flip(provider.command(app.name, id)))._tag, "CommandNotFound")
+      }
     }).pipe(Effect.provide(world))
   )
 

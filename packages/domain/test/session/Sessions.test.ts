@@ -473,7 +473,10 @@ describe("Opening a session", () => {
       const { id, scope } = yield* session
       yield* open(scope, id)
       const real = yield* SandboxProvider
-      const sparing = Layer.succeed(SandboxProvider, { ...real, extend: (name) => real.extend(name, Duration.seconds(7)) })
+      const sparing = Layer.succeed(SandboxProvider, {
+        ...real,
+        extend: (name) => real.extend(name, Duration.seconds(7))
+      })
       const extend = Effect.flatMap(Sessions, (sessions) => sessions.extend(scope, id, Duration.hours(1)))
       const less = yield* Effect.provide(extend, Layer.fresh(useCases()).pipe(Layer.provide(sparing)))
       assert.strictEqual(Duration.toMillis(less.by), 7000)

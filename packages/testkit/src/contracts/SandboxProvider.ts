@@ -492,6 +492,23 @@ export const promises: Record<string, Promise> = {
       })
     ),
 
+  "a command that has ended can be forgotten, and one that runs can't": (compile) =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const provider = yield* SandboxProvider
+        const { id } = yield* ran(name, compile(print("said")))
+        const running = commandSpec(compile(Step.Sleep({ millis: 60_000 })))
+        yield* provider.start(name, running)
+        for (const one of [id, running.id, id, CommandId.make("nobody-started-it")]) yield* provider.forget(name, one)
+        assert.strictEqual(yield* tagOf(provider.command(name, id)), "CommandNotFound")
+        const output = Stream.runDrain(provider.output(name, id, OutputPosition.start))
+        assert.strictEqual(yield* tagOf(output), "CommandNotFound")
+        assert.isNull((yield* provider.command(name, running.id)).end)
+        yield* provider.kill(name, running.id)
+        yield* provider.forget(unknown, id)
+      })
+    ),
+
   "starting a command twice runs it once": (compile) =>
     created(
       Effect.fnUntraced(function* (name) {

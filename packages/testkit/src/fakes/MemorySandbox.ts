@@ -227,6 +227,13 @@ const make = (programs: MemoryPrograms) =>
         const command = yield* commandOf(name, id)
         yield* command.terminate("killed", yield* Clock.currentTimeMillis)
       }, counted),
+      forget: (name, id) =>
+        counted(
+          Effect.sync(() => {
+            const machine = machines.get(name)
+            if (machine?.commands.get(id)?.end !== undefined) machine.commands.delete(id)
+          })
+        ),
       readFile: (name, path) =>
         Stream.unwrap(
           counted(
