@@ -117,19 +117,27 @@ layer(WebApi.layer)("The command line, telling what happened,", (it) => {
       const real = yield* fetchOfApi
       const asked: Array<string | null> = []
       let cut = () => {}
+      let isHeard = false
       const fetch: typeof globalThis.fetch = async (input, init) => {
         asked.push(new Headers(init?.headers).get("last-event-id"))
+        isHeard = false
         if (asked.length % 4 === 3) throw refused
         const { body, headers } = await real(input, init)
         const broken = new AbortController()
         cut = () => broken.abort()
-        const heard = new TransformStream<Uint8Array, Uint8Array>()
+        const heard = new TransformStream<Uint8Array, Uint8Array>({
+          transform: (chunk, controller) => {
+            isHeard ||= new TextDecoder().decode(chunk).includes("event: now")
+            controller.enqueue(chunk)
+          }
+        })
         body!.pipeTo(heard.writable, { signal: broken.signal }).catch(() => {})
         return new Response(heard.readable, { headers })
       }
       const { lines, stop, until } = yield* following([], { key, fetch })
+      /** Until so many connections were asked for, and the last has told where it is. */
       const connections = Effect.fnUntraced(function* (count: number) {
-        while (asked.length < count) yield* passed
+        while (asked.length < count || !isHeard) yield* passed
         for (let i = 0; i < 5; i++) yield* passed
       })
       const names: Array<string> = []

@@ -72,7 +72,7 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("The files of
       }
       const left = yield* sh(
         name,
-        "find / -name '*.castellan-*' 2>/dev/null; test -c /dev/null && test -p pipe && echo ok"
+        "find / -path /usr -prune -o -path /proc -prune -o -name '*.castellan-*' -print 2>/dev/null; test -c /dev/null && test -p pipe && echo ok"
       )
       assert.strictEqual(left.stdout, "ok\n")
     }).pipe(Effect.scoped)
