@@ -81,9 +81,9 @@ echo "begun $(cat "$dir/begun" 2>/dev/null)"
  * written down of it is told at once. `$1` is the sandbox, `$2` its id, `$3` the session, `$4` how much of each stream to
  * keep, in blocks of 512 bytes, `$5` its time in seconds; the rest is the command. What a snapshot brought of another
  * sandbox's commands goes. The room for how it ends is taken first: a disk that is full by then still holds that. Only the
- * collectors are limited in what they write, so an output that is too long is cut and
- * its command goes on. Background children may hold the pipes for as long as they like: the end is written when the
- * command itself ends. It runs below a shell of its own, or this one would print to its pipes that it was killed.
+ * collectors are limited in what they write, so an output that is too long is cut and its command goes on. Background
+ * children may hold the pipes for as long as they like: the end is written when the command itself ends. It runs below a
+ * shell of its own, or this one would print to its pipes that it was killed.
  */
 export const wrap = `
 umask=$(umask)

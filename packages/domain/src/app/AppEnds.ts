@@ -68,23 +68,19 @@ export class AppEnds extends Context.Service<
           yield* move(app, AppMove.Forget())
         })
 
-        /** What is done of an end that was written: its maker may still be at it where it was starting. */
-        const carryOut = (before: AppSandbox, ending: AppSandbox) =>
-          before.state === "starting" ? provider.remove(before.name) : finish(ending)
-
         const toEnd = (reason: string | null) => Effect.map(until, (until) => AppMove.End({ reason, until }))
 
-        const end = Effect.fn("AppEnds.end")(function* (app: AppSandbox, reason: string | null) {
-          // Whoever wrote that it is to end, or comes by later, finishes it.
-          if (app.state === "ending") return yield* provider.remove(app.name)
-          const ending = yield* move(app, yield* toEnd(reason))
-          if (Option.isSome(ending)) yield* carryOut(app, ending.value)
-        })
+        /** Ends an app by such a write; one that was starting is finished later, since its maker may still be at it. */
+        const endBy = (write: typeof move) =>
+          Effect.fnUntraced(function* (app: AppSandbox, reason: string | null) {
+            const ending = yield* write(app, yield* toEnd(reason))
+            if (Option.isSome(ending))
+              yield* app.state === "starting" ? provider.remove(app.name) : finish(ending.value)
+          })
 
-        const endAsSeen = Effect.fn("AppEnds.endAsSeen")(function* (app: AppSandbox, reason: string | null) {
-          const ending = yield* moveAsSeen(app, yield* toEnd(reason))
-          if (Option.isSome(ending)) yield* carryOut(app, ending.value)
-        })
+        const end = (app: AppSandbox, reason: string | null) =>
+          // Whoever wrote that it is to end, or comes by later, finishes it.
+          app.state === "ending" ? provider.remove(app.name) : endBy(move)(app, reason)
 
         const withdraw = Effect.fn("AppEnds.withdraw")(function* (app: AppSandbox, reason: string) {
           const known = yield* store.get(AccountScope.ofOwner(app), app.name)
@@ -96,7 +92,7 @@ export class AppEnds extends Context.Service<
           if (!Option.exists(now, ({ state }) => activeStates.includes(state))) yield* provider.remove(app.name)
         })
 
-        return AppEnds.of({ move, moveAsSeen, until, end, endAsSeen, finish, withdraw })
+        return AppEnds.of({ move, moveAsSeen, until, end, endAsSeen: endBy(moveAsSeen), finish, withdraw })
       })
     )
 }

@@ -13,7 +13,7 @@ import {
 } from "../sandbox/SandboxProvider.ts"
 import { Withheld } from "../Withheld.ts"
 import { AppEnds } from "./AppEnds.ts"
-import { AppMove, AppStep } from "./AppLifecycle.ts"
+import { AppMove } from "./AppLifecycle.ts"
 import { activeStates, AppSandbox } from "./AppSandbox.ts"
 import { AppStarts, type StartFailure } from "./AppStarts.ts"
 import { AppStore } from "./AppStore.ts"
@@ -102,14 +102,8 @@ export class AppSandboxes extends Context.Service<
         }
 
         /** Takes over an app whose maker was silent for too long; none if somebody was faster. */
-        const takeOver = Effect.fnUntraced(function* (app: AppSandbox) {
-          const step = AppStep.of(app, AppMove.Hold({ until: yield* ends.until }), yield* DateTime.now)
-          const taken = yield* store.take(AccountScope.ofOwner(app), Option.toArray(step))
-          return Option.filter(
-            Option.map(step, ({ app }) => app),
-            () => taken
-          )
-        })
+        const takeOver = (app: AppSandbox) =>
+          Effect.flatMap(ends.until, (until) => ends.moveAsSeen(app, AppMove.Hold({ until })))
 
         /** Completes when an app that is being brought up is up; goes on with it if nobody does. */
         const settled = Effect.fnUntraced(function* (scope: AccountScope, first: AppSandbox) {
