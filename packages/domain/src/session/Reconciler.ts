@@ -161,17 +161,21 @@ const make = Effect.gen(function* () {
     measure(measures.lag, (now.epochMilliseconds - caughtUp.epochMilliseconds) / 1000, {})
   )
 
+  const seeToAll = Effect.fnUntraced(function* (due: ReadonlyArray<Session>) {
+    const sightOf = yield* look(due)
+    yield* Effect.forEach(due, (session) => seeTo(session, sightOf(session)), { concurrency: atOnce, discard: true })
+    yield* tellLag
+  })
+
   const pass = Effect.gen(function* () {
     const now = yield* DateTime.now
     const due = yield* store.claimDue(now, DateTime.addDuration(now, times.lease), batch)
     if (due.length < batch) caughtUp = now
     yield* tellLag
-    if (due.length === 0) return 0
-    const sightOf = yield* look(due)
-    yield* Effect.forEach(due, (session) => seeTo(session, sightOf(session)), { concurrency: atOnce, discard: true })
-    yield* tellLag
+    // A look that finds nothing, every second, is not worth a trace.
+    if (due.length > 0) yield* Effect.withSpan(seeToAll(due), "Reconciler.pass")
     return due.length
-  }).pipe(onePass.withPermits(1), Effect.withSpan("Reconciler.pass"))
+  }).pipe(onePass.withPermits(1))
 
   const run = pass.pipe(
     Effect.catchCause((cause) => Effect.as(Effect.logWarning("a pass over the sessions broke off", cause), 0)),
