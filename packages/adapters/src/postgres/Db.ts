@@ -162,8 +162,9 @@ export const layerConfig = (options: { readonly dataDirectory: string }) =>
   Layer.unwrap(
     Effect.gen(function* () {
       const url = yield* Config.option(Config.Redacted("DATABASE_URL"))
+      const atMost = yield* connections
       return Option.isSome(url) && Redacted.value(url.value) !== ""
-        ? layerPostgres({ url: url.value, ...(yield* connections) })
+        ? layerPostgres({ url: url.value, ...atMost })
         : layerPglite({ directory: join(options.dataDirectory, "postgres") })
     }).pipe(Effect.catchTag("ConfigError", () => new DatabaseUnavailable({ message: "DATABASE_URL can't be read" })))
   )

@@ -18,6 +18,7 @@ it.effect("A database's settings are refused by name where they can't be used", 
         `DATABASE_CONNECTIONS is "${given}"; it must be a whole number from 2 to 500`
       )
     }
+    assert.match(yield* refusal({ DATABASE_CONNECTIONS: "many" }), /^DATABASE_CONNECTIONS is "many"/)
     assert.match(yield* refusal({ DATABASE_URL: url, DATABASE_CONNECTIONS: "5" }), /ECONNREFUSED/)
     assert.match(yield* refusal({ DATABASE_URL: "mysql://x" }), /^DATABASE_URL must be postgres:/)
   })

@@ -117,7 +117,9 @@ export class AppSandboxes extends Context.Service<
             if (Option.isNone(fresh)) break
             app = fresh.value
           }
-          return activeStates.includes(app.state) ? app : yield* new AppNotCreated({ retryAfterMs: null })
+          if (activeStates.includes(app.state)) return app
+          const cause = new Error(`${app.name} is ${app.state}: ${app.reason ?? "its owner ended it"}`)
+          return yield* new AppNotCreated({ retryAfterMs: 1000, cause })
         })
 
         const create = Effect.fn("AppSandboxes.create")(

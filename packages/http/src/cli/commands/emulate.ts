@@ -50,7 +50,11 @@ const vercel = Command.make(
     port: Flag.Int("port").pipe(
       Flag.withMetavar("PORT"),
       Flag.withDescription("The port of the loopback to listen on; 0 for any that is free"),
-      Flag.withSchema(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 65_535 }))),
+      Flag.withSchema(
+        Schema.Int.check(
+          Schema.makeFilter((port) => (port >= 0 && port < 65_536) || "Expected a port, from 0 to 65535")
+        )
+      ),
       Flag.withDefault(7799)
     ),
     provider: Flag.Literals("provider", ["local", "memory"]).pipe(
