@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber } from "effect"
 import { TestClock } from "effect/testing"
-import { castellanOver, type Surroundings } from "./castellanCommand.ts"
+import { castellanOver, type Surroundings, untilDone } from "./castellanCommand.ts"
 
 const castellan = (
   args: ReadonlyArray<string>,
@@ -83,6 +83,36 @@ describe("One sandbox on the command line", () => {
       const body = { command: "npm", args: ["test", "--", "--json", "a b"], cwd: "src" }
       assert.deepStrictEqual(JSON.parse(asked[0]!.body), body)
       assert.isNotNull(asked[0]!.headers.get("idempotency-key"))
+    })
+  )
+
+  it.effect("is made once by who waits for a server that was killed and comes back", () =>
+    Effect.gen(function* () {
+      const gone = (code: string) => Promise.reject(Object.assign(new TypeError("fetch failed"), { cause: { code } }))
+      const keys: Array<string | null> = []
+      const answers = ["ECONNRESET", "ECONNREFUSED", "ECONNREFUSED", "ECONNREFUSED"]
+      const { around } = scripted({ status: "success", sandboxes: [{ sandboxId: id }] })
+      const fetch: typeof globalThis.fetch = (input, init) => {
+        keys.push(new Headers(init?.headers).get("idempotency-key"))
+        const code = answers[keys.length - 1]
+        return code === undefined ? around.fetch(input, init) : gone(code)
+      }
+      const said = yield* untilDone(
+        yield* Effect.forkChild(castellan(["sandboxes", "create", "--json"], { ...around, fetch }))
+      )
+      assert.strictEqual(said.exit, 0)
+      assert.strictEqual(keys.length, 5)
+      assert.strictEqual(new Set(keys).size, 1)
+
+      const nobody: typeof globalThis.fetch = () => {
+        keys.push(null)
+        return gone("ECONNREFUSED")
+      }
+      keys.length = 0
+      const never = yield* untilDone(
+        yield* Effect.forkChild(castellan(["sandboxes", "create", "--json"], { ...around, fetch: nobody }))
+      )
+      assert.deepStrictEqual([never.exit, keys.length], [5, 3])
     })
   )
 

@@ -12,7 +12,7 @@ import type { ErrorBody } from "../api/ErrorBody.ts"
 import type { Answer } from "./Answer.ts"
 import { ApiRefused, type Failure, NotCastellan, Unreachable } from "./Failure.ts"
 import * as Output from "./Output.ts"
-import { waitBefore } from "./Retry.ts"
+import { meets, waitBefore } from "./Retry.ts"
 import { castellan } from "./Root.ts"
 import { apiKey, serverUrl } from "./Settings.ts"
 
@@ -100,11 +100,14 @@ const sending = Effect.fnUntraced(function* <A>(
   )
   const begun = yield* Clock.currentTimeMillis
   const repeatable = method === "GET" || asked.creates === true
+  let wasMet = false
   for (let sent = 1; ; sent++) {
     const result = yield* Effect.result(attempt)
     if (result._tag === "Success") return result.success
     const elapsed = (yield* Clock.currentTimeMillis) - begun
-    const wait = request.body._tag === "Stream" ? undefined : waitBefore(result.failure, { repeatable, sent, elapsed })
+    wasMet ||= meets(result.failure)
+    const attempts = { repeatable, sent, elapsed, wasMet }
+    const wait = request.body._tag === "Stream" ? undefined : waitBefore(result.failure, attempts)
     if (wait === undefined) return yield* Effect.fail(result.failure)
     yield* Effect.sleep(wait)
   }

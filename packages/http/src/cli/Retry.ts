@@ -8,10 +8,15 @@ export interface Attempts {
   readonly sent: number
   /** Milliseconds since it was first sent. */
   readonly elapsed: number
+  /** Whether a server was there, so that it may come back: not where the first connection could not be made. */
+  readonly wasMet: boolean
 }
 
-/** Waits before the second and the third attempt over a broken connection, in milliseconds. */
-const afterBreak = [250, 1000]
+/** Waits before the next attempts where nobody answers, in milliseconds. */
+const afterSilence = [250, 1000]
+
+/** The same where a server was there: it may be starting again, which takes it some seconds. */
+const afterBreak = [...afterSilence, 2000, 4000, 8000]
 
 /** Longest wait that a server can ask of us, in milliseconds. */
 const longestWait = 30_000
@@ -31,8 +36,13 @@ const afterRefusal = (refused: ApiRefused, { elapsed, repeatable, sent }: Attemp
   return undefined
 }
 
+/** Whether the failure shows that a server was there. */
+export const meets = (failure: Failure): boolean =>
+  failure._tag !== "Unreachable" || !["ECONNREFUSED", "ENOTFOUND"].includes(failure.why)
+
 /** Milliseconds to wait before the request is sent again; undefined if it is not. */
 export const waitBefore = (failure: Failure, attempts: Attempts): number | undefined => {
   if (failure._tag === "ApiRefused") return afterRefusal(failure, attempts)
-  return failure._tag === "Unreachable" && attempts.repeatable ? afterBreak[attempts.sent - 1] : undefined
+  if (failure._tag !== "Unreachable" || !attempts.repeatable) return undefined
+  return (attempts.wasMet ? afterBreak : afterSilence)[attempts.sent - 1]
 }
