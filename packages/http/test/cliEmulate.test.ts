@@ -32,9 +32,12 @@ const refused = (...args: ReadonlyArray<string>) =>
 describe("Vercel's emulator, as a command", () => {
   it("is what an unchanged program speaks to that is run with what it prints", async () => {
     const { child, variables } = await emulating()
-    const { stdout } = await run([at("vercelProgram.mjs")], variables)
-    assert.deepStrictEqual(JSON.parse(stdout), ["of-a-program", "hello\n", "servedGET /path?query HTTP/1.1"])
-    child.kill("SIGTERM")
+    try {
+      const { stdout } = await run([at("vercelProgram.mjs")], variables)
+      assert.deepStrictEqual(JSON.parse(stdout), ["of-a-program", "hello\n", "servedGET /path?query HTTP/1.1"])
+    } finally {
+      child.kill("SIGTERM")
+    }
     assert.deepStrictEqual(await once(child, "exit"), [130, null])
   })
 
