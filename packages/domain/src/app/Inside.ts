@@ -99,6 +99,7 @@ export class Inside extends Context.Service<
       const provider = yield* SandboxProvider
       const random = yield* SecureRandom
       const reading = yield* Semaphore.make(readAtOnce)
+      const scope = yield* Effect.scope
 
       const spec = (id: string, script: Script, args: ReadonlyArray<string>, timeout: Duration.Duration) => ({
         id: CommandId.make(id),
@@ -124,8 +125,8 @@ export class Inside extends Context.Service<
         if (end?.exitCode === 0 && !truncated) {
           const found = Schema.decodeUnknownOption(Schema.fromJsonString(answer))(text)
           if (Option.isSome(found)) {
-            // Nobody asks for it again, and an app may be asked for its files every other second.
-            yield* Effect.ignore(provider.forget(name, id))
+            // Nobody asks for it again, and an app may be asked for its files every other second. Nobody waits for it.
+            yield* Effect.forkIn(Effect.ignore(provider.forget(name, id)), scope, { startImmediately: true })
             return found.value
           }
         }
