@@ -1,5 +1,5 @@
 import { type AppStep, told } from "@castellan/domain/app/AppLifecycle.ts"
-import { activeStates, AppSandbox, AppState } from "@castellan/domain/app/AppSandbox.ts"
+import { AppSandbox, AppState, isActive } from "@castellan/domain/app/AppSandbox.ts"
 import { AppStore } from "@castellan/domain/app/AppStore.ts"
 import { AccountId } from "@castellan/domain/identity/Account.ts"
 import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
@@ -95,10 +95,10 @@ const write = async (db: Kysely<Tables>, scope: AccountScope, { app, event }: Ap
 }
 
 /** An index sees each row as it is written: who makes room goes before who comes in. */
-const inOrder = (steps: ReadonlyArray<AppStep>) => {
-  const isActive = ({ app }: AppStep) => activeStates.includes(app.state)
-  return [...steps.filter((step) => !isActive(step)), ...steps.filter(isActive)]
-}
+const inOrder = (steps: ReadonlyArray<AppStep>) => [
+  ...steps.filter(({ app }) => !isActive(app)),
+  ...steps.filter(({ app }) => isActive(app))
+]
 
 const writeAll = (db: Kysely<Tables>, scope: AccountScope, steps: ReadonlyArray<AppStep>) =>
   db.transaction().execute(async (db) => {

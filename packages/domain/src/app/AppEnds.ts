@@ -2,7 +2,7 @@ import { Context, DateTime, Effect, Layer, Option } from "effect"
 import { AccountScope } from "../identity/AccountScope.ts"
 import { SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
 import { AppMove, AppStep, legal } from "./AppLifecycle.ts"
-import { activeStates, type AppSandbox } from "./AppSandbox.ts"
+import { type AppSandbox, isActive } from "./AppSandbox.ts"
 import { AppStore } from "./AppStore.ts"
 import type { AppTimes } from "./AppTimes.ts"
 
@@ -89,7 +89,7 @@ export class AppEnds extends Context.Service<
             yield* persist(starting.value, yield* toEnd(reason), ({ state }) => state === "starting")
           }
           const now = yield* store.get(AccountScope.ofOwner(app), app.name)
-          if (!Option.exists(now, ({ state }) => activeStates.includes(state))) yield* provider.remove(app.name)
+          if (!Option.exists(now, isActive)) yield* provider.remove(app.name)
         })
 
         return AppEnds.of({ move, moveAsSeen, until, end, endAsSeen: endBy(moveAsSeen), finish, withdraw })

@@ -10,8 +10,8 @@ import { SandboxName } from "../sandbox/SandboxName.ts"
 export const AppState = Schema.Literals(["starting", "ready", "stopped", "ending", "ended"])
 export type AppState = typeof AppState.Type
 
-/** The states of an account's active app: at most one of an account is in one of them. */
-export const activeStates: ReadonlyArray<AppState> = ["ready", "stopped"]
+/** Whether an app is its account's active one: at most one of an account is ready or stopped. */
+export const isActive = ({ state }: { readonly state: AppState }): boolean => state === "ready" || state === "stopped"
 
 /** A web app of an account that is under construction in a sandbox of its own, with its dev server. */
 export class AppSandbox extends Schema.Class<AppSandbox>("AppSandbox")({

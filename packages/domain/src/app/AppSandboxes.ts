@@ -14,7 +14,7 @@ import {
 import { Withheld } from "../Withheld.ts"
 import { AppEnds } from "./AppEnds.ts"
 import { AppMove } from "./AppLifecycle.ts"
-import { activeStates, AppSandbox } from "./AppSandbox.ts"
+import { AppSandbox, isActive } from "./AppSandbox.ts"
 import { AppStarts, type StartFailure } from "./AppStarts.ts"
 import { AppStore } from "./AppStore.ts"
 import type { AppTimes } from "./AppTimes.ts"
@@ -117,7 +117,7 @@ export class AppSandboxes extends Context.Service<
             if (Option.isNone(fresh)) break
             app = fresh.value
           }
-          if (activeStates.includes(app.state)) return app
+          if (isActive(app)) return app
           const cause = new Error(`${app.name} is ${app.state}: ${app.reason ?? "its owner ended it"}`)
           return yield* new AppNotCreated({ retryAfterMs: 1000, cause })
         })
@@ -195,7 +195,7 @@ export class AppSandboxes extends Context.Service<
         })
 
         const lookAt = Effect.fnUntraced(function* (app: AppSandbox) {
-          const found = activeStates.includes(app.state) ? yield* provider.find(app.name) : Option.none()
+          const found = isActive(app) ? yield* provider.find(app.name) : Option.none()
           const look = decide(app, found, times, yield* DateTime.now)
           // What it was decided for is what it is done to.
           if (look._tag === "Write") yield* ends.moveAsSeen(app, look.move)

@@ -13,7 +13,7 @@ import {
 import { about } from "../Measures.ts"
 import { AppEnds } from "./AppEnds.ts"
 import { AppMove, AppStep } from "./AppLifecycle.ts"
-import { activeStates, type AppSandbox } from "./AppSandbox.ts"
+import { type AppSandbox, isActive } from "./AppSandbox.ts"
 import { AppStore } from "./AppStore.ts"
 import type { AppTimes } from "./AppTimes.ts"
 import { Inside } from "./Inside.ts"
@@ -99,9 +99,7 @@ export class AppStarts extends Context.Service<
           while (Option.isSome(yield* ends.move(app, AppMove.Hold({ until: yield* ends.until }))))
           const known = yield* store.get(AccountScope.ofOwner(app), app.name)
           // It is active: who brought it up finds that out by itself.
-          return Option.exists(known, ({ state }) => activeStates.includes(state))
-            ? yield* Effect.never
-            : yield* new AppSuperseded()
+          return Option.exists(known, isActive) ? yield* Effect.never : yield* new AppSuperseded()
         })
 
         const start = Effect.fn("AppStarts.start")(function* (app: AppSandbox) {

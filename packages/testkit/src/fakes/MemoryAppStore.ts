@@ -1,12 +1,10 @@
 import { told } from "@castellan/domain/app/AppLifecycle.ts"
-import { activeStates, AppSandbox } from "@castellan/domain/app/AppSandbox.ts"
+import { AppSandbox, isActive } from "@castellan/domain/app/AppSandbox.ts"
 import { AppStore } from "@castellan/domain/app/AppStore.ts"
 import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { Effect, Layer, Option } from "effect"
 import * as MemoryEventStore from "./MemoryEventStore.ts"
-
-const isActive = ({ state }: AppSandbox) => activeStates.includes(state)
 
 const make = (events: MemoryEventStore.MemoryEvents["Service"]) => {
   const rows = new Map<SandboxName, AppSandbox>()
