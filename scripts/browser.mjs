@@ -39,8 +39,8 @@ if (chromium === undefined) {
   console.log(`Skipped, since there is no chromium and it can't be installed here: ${skipped.join(", ")}`)
   console.log("Install it, or say where one is by CHROMIUM.")
 } else {
-  const vitest = [join("node_modules", "vitest", "vitest.mjs"), "--config", "vitest.browser.ts", "run"]
-  const { status } = spawnSync(process.execPath, vitest, {
+  const tests = [join("scripts", "test.mjs"), "--config", "vitest.browser.ts"]
+  const { status } = spawnSync(process.execPath, tests, {
     stdio: "inherit",
     env: { ...process.env, CHROMIUM: chromium }
   })

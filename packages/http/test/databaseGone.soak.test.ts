@@ -8,8 +8,9 @@ import { dataDirectory, killed, listening, started } from "./serverProcess.ts"
 
 it.live("A server whose database goes away while it starts says so in one sentence, and ends", () =>
   Effect.gen(function* () {
-    const database = yield* Effect.acquireRelease(Effect.promise(EmbeddedPostgres.start), ({ stop }) =>
-      Effect.promise(stop)
+    const database = yield* Effect.acquireRelease(
+      Effect.promise(() => EmbeddedPostgres.start()),
+      ({ stop }) => Effect.promise(stop)
     )
     const { endAt, port } = yield* wayTo(Number(new URL(database.url).port))
     const environment = {

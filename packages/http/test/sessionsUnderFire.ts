@@ -57,8 +57,9 @@ export const underFire = Effect.fnUntraced(function* (
   const data = yield* dataDirectory
   const temporary = join(data, "temporary")
   mkdirSync(temporary)
-  const { url } = yield* Effect.acquireRelease(Effect.promise(EmbeddedPostgres.start), ({ stop }) =>
-    Effect.promise(stop)
+  const { url } = yield* Effect.acquireRelease(
+    Effect.promise(() => EmbeddedPostgres.start()),
+    ({ stop }) => Effect.promise(stop)
   )
   const environment = {
     CASTELLAN_DATA_DIR: data,

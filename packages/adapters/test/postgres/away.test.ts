@@ -10,7 +10,10 @@ import { wayTo } from "../breakable.ts"
 import * as EmbeddedPostgres from "../embeddedPostgres.ts"
 import * as databases from "./databases.ts"
 
-const server = Effect.acquireRelease(Effect.promise(EmbeddedPostgres.start), ({ stop }) => Effect.promise(stop))
+const server = Effect.acquireRelease(
+  Effect.promise(() => EmbeddedPostgres.start()),
+  ({ stop }) => Effect.promise(stop)
+)
 
 const isAway = (exit: Exit.Exit<unknown, unknown>) =>
   Exit.isFailure(exit) && Cause.squash(exit.cause) instanceof StoreAway

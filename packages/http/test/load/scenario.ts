@@ -43,8 +43,9 @@ export const scenario = Effect.fnUntraced(function* (
 > {
   const data = yield* dataDirectory
   mkdirSync(join(data, "temporary"))
-  const database = yield* Effect.acquireRelease(Effect.promise(EmbeddedPostgres.start), ({ stop }) =>
-    Effect.promise(stop)
+  const database = yield* Effect.acquireRelease(
+    Effect.promise(() => EmbeddedPostgres.start()),
+    ({ stop }) => Effect.promise(stop)
   )
   const begin = listening({
     CASTELLAN_DATA_DIR: data,
