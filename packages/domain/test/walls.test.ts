@@ -109,6 +109,7 @@ describe("The walls between packages", () => {
       return (
         from !== to &&
         to !== "git" &&
+        to !== "process" &&
         !(to === "sandbox" && providers.includes(from)) &&
         !(from === "tasks" && to === "postgres")
       )

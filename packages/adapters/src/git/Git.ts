@@ -1,10 +1,11 @@
 /** The `git` program: an argument vector, an environment of its own, and nothing of the user's or the host's settings. */
 import { Effect, Redacted, Schema, type Scope, Stream } from "effect"
 import { type ChildProcess, spawn } from "node:child_process"
-import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs"
+import { mkdtempSync, readdirSync, rmSync } from "node:fs"
 import { open } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { lives } from "../process/stat.ts"
 
 /** The program ended with another code than 0, or could not be started (127). */
 export class GitFailed extends Schema.TaggedError<GitFailed>()("GitFailed", {
@@ -170,7 +171,7 @@ export const workspace: Effect.Effect<string, never, Scope.Scope> = Effect.acqui
 export const sweep: Effect.Effect<void> = Effect.sync(() => {
   for (const name of readdirSync(tmpdir())) {
     const pid = name.startsWith(prefix) ? /^\d+/.exec(name.slice(prefix.length))?.[0] : undefined
-    if (pid === undefined || isAlive(Number(pid))) continue
+    if (pid === undefined || lives(Number(pid))) continue
     try {
       rmSync(join(tmpdir(), name), { recursive: true, force: true, maxRetries: 3 })
     } catch {
@@ -178,16 +179,6 @@ export const sweep: Effect.Effect<void> = Effect.sync(() => {
     }
   }
 })
-
-const isAlive = (pid: number): boolean => {
-  if (existsSync("/proc/self")) return existsSync(`/proc/${pid}`)
-  try {
-    process.kill(pid, 0)
-    return true
-  } catch (cause) {
-    return (cause as { code?: string }).code === "EPERM"
-  }
-}
 
 /** Writes a stream to a new file. */
 export const save = <E>(file: string, content: Stream.Stream<Uint8Array, E>): Effect.Effect<void, E> =>

@@ -2,6 +2,7 @@
 import { SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Effect } from "effect"
 import { readFileSync } from "node:fs"
+import { statOfLiving } from "../process/stat.ts"
 
 /** A promise of Node as an effect; its failure is the provider's, with the cause withheld. */
 export const attempt = <A>(operation: string, run: (signal: AbortSignal) => PromiseLike<A>) =>
@@ -40,20 +41,16 @@ export const parseStat = (line: string): ProcessMark | undefined => {
     : undefined
 }
 
-const stateOf = (pid: number): { readonly mark: ProcessMark; readonly zombie: boolean } | undefined => {
-  try {
-    const line = readFileSync(`/proc/${pid}/stat`, "utf8")
-    const mark = parseStat(line)
-    return mark && { mark, zombie: /^[ZX]/.test(line.slice(line.lastIndexOf(")") + 2)) }
-  } catch {
-    return undefined
-  }
-}
-
 /** Whether that very process lives. */
 export const isAlive = (mark: ProcessMark): boolean => {
-  const now = stateOf(mark.pid)
-  return now !== undefined && !now.zombie && now.mark.startTime === mark.startTime
+  const line = statOfLiving(mark.pid)
+  return line !== undefined && parseStat(line)?.startTime === mark.startTime
+}
+
+/** The living process of that number, if it runs that program. */
+export const livingAs = (pid: number, program: string): ProcessMark | undefined => {
+  const line = statOfLiving(pid)
+  return line?.includes(` (${program}) `) === true ? parseStat(line) : undefined
 }
 
 /** Kills that very process, if it still lives. */

@@ -4,10 +4,10 @@ import { Sandbox } from "@castellan/domain/sandbox/Sandbox.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SandboxGone, SandboxNotRunning, type SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Clock, DateTime, Effect, Schema } from "effect"
-import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { existsSync, rmSync, writeFileSync } from "node:fs"
 import { mkdir, readdir, rename, rm } from "node:fs/promises"
 import { join } from "node:path"
-import { attempt, attemptNow, bootId, isAlive, killProcess, parseStat, type ProcessMark } from "./Host.ts"
+import { attempt, attemptNow, bootId, isAlive, killProcess, livingAs, parseStat, type ProcessMark } from "./Host.ts"
 import type { Booted, Isolation } from "./Isolation.ts"
 import { fresh, type Layout, readJson, readText, type SandboxLayout, overwrite, writeWhole } from "./Layout.ts"
 
@@ -160,13 +160,13 @@ export const make = (
     const [init] = all
     if (init === undefined) return start
     yield* letGo(name, init)
-    const parent = isAlive(init) && init.parent > 1 ? [{ ...init, pid: init.parent }] : []
+    const parent = isAlive(init) ? livingAs(init.parent, "unshare") : undefined
+    const ending = parent === undefined ? all : [...all, parent]
     killProcess(init)
     yield* isolation.sweep(name)
     yield* attempt("stop", async (signal) => {
-      const until = Date.now() + goneWithin
-      const gone = () => !all.some(isAlive) && !parent.some(({ pid }) => isUnshare(pid))
-      while (!gone() && Date.now() < until && !signal.aborted) {
+      const until = performance.now() + goneWithin
+      while (ending.some(isAlive) && performance.now() < until && !signal.aborted) {
         await new Promise((resolve) => setTimeout(resolve, goneEvery))
       }
     })
@@ -227,14 +227,3 @@ export const make = (
 }
 
 export type Machines = ReturnType<typeof make>
-
-/** Whether the process of that number is still the one that made a sandbox's namespaces. */
-const isUnshare = (pid: number): boolean => {
-  try {
-    return readComm(pid) === "unshare"
-  } catch {
-    return false
-  }
-}
-
-const readComm = (pid: number): string => readFileSync(`/proc/${pid}/comm`, "utf8").trim()

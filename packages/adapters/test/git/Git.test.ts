@@ -4,6 +4,7 @@ import { Effect, Exit, Fiber, Redacted, Stream } from "effect"
 import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { zombie } from "../process/zombie.ts"
 
 describe("Git", () => {
   it.live("is handed its secret beside its arguments, and sends it to that server alone", () =>
@@ -70,6 +71,16 @@ describe("Git", () => {
       assert.deepStrictEqual([dead, own, other].map(existsSync), [false, false, true])
       rmSync(other, { recursive: true })
     })
+  )
+
+  it.live("removes the directory of a process that has ended although its parent has not reaped it", () =>
+    Effect.gen(function* () {
+      const pid = yield* zombie()
+      const left = join(tmpdir(), `castellan-git-${pid}-zombie`)
+      mkdirSync(left)
+      yield* Git.sweep
+      assert.isFalse(existsSync(left))
+    }).pipe(Effect.scoped)
   )
 
   it.live("keeps a stream in a file, to the byte, and leaves a broken one to its error", () =>

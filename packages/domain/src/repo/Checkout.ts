@@ -44,8 +44,8 @@ command -v git > /dev/null || exit 127
 [ -e .git ] || git init -q .
 exec 9> .git/castellan.lock
 if command -v flock > /dev/null; then flock 9; fi
-if [ -e /proc/self/comm ]; then
-  cat /proc/[0-9]*/comm 2> /dev/null | grep -q '^git' ||
+if [ -e /proc/self/stat ]; then
+  cat /proc/[0-9]*/stat 2> /dev/null | grep -q '^[0-9]* (git[^)]*) [^ZX]' ||
     find .git -path .git/objects -prune -o -name '*.lock' ! -name castellan.lock -exec rm -f {} +
 else
   rm -f .git/index.lock

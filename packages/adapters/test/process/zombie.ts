@@ -1,0 +1,26 @@
+import { Effect } from "effect"
+import { spawn } from "node:child_process"
+import { once } from "node:events"
+import { mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+
+/** A process of that name that has ended, and stays a zombie for as long as the scope is open. Gives its number. */
+export const zombie = (program = "sleep") =>
+  Effect.gen(function* () {
+    const directory = yield* Effect.acquireRelease(
+      Effect.sync(() => mkdtempSync(join(tmpdir(), "castellan-zombie-"))),
+      (directory) => Effect.sync(() => rmSync(directory, { recursive: true, force: true }))
+    )
+    const file = join(directory, program)
+    symlinkSync("/bin/sleep", file)
+    // The shell becomes another program, which knows nothing of its child.
+    const parent = yield* Effect.acquireRelease(
+      Effect.sync(() => spawn("sh", ["-c", '"$0" 0 & echo $!; exec sleep 600', file])),
+      (parent) => Effect.sync(() => void parent.kill("SIGKILL"))
+    )
+    const [said] = yield* Effect.promise(() => once(parent.stdout, "data"))
+    const pid = Number(said)
+    while (!/\) Z /.test(readFileSync(`/proc/${pid}/stat`, "utf8"))) yield* Effect.sleep("5 millis")
+    return pid
+  })
