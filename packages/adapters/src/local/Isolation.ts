@@ -1,6 +1,6 @@
 /** What keeps a sandbox from its host, or, knowingly, does not. */
 import type { SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
-import { type Effect, Schema } from "effect"
+import { type Duration, type Effect, Schema } from "effect"
 import type { ProcessMark } from "./Host.ts"
 import type { SandboxLayout } from "./Layout.ts"
 import type { Spec } from "./Machines.ts"
@@ -9,6 +9,11 @@ import type { Spec } from "./Machines.ts"
 export class LocalUnavailable extends Schema.TaggedError<LocalUnavailable>()("LocalUnavailable", {
   message: Schema.String
 }) {}
+
+/** A sandbox did not come up in the time it had. It says nothing about whether it would have. */
+export class BootTimedOut extends Error {
+  override readonly name = "BootTimedOut"
+}
 
 /** A sandbox that was brought up. */
 export interface Booted {
@@ -26,12 +31,13 @@ export interface Isolation {
   readonly prepare: (sandbox: SandboxLayout, chain: ReadonlyArray<string>) => Effect.Effect<void, SandboxUnavailable>
   /**
    * Starts what the sandbox's processes live in, if `start` is still the one that counts by then; nothing of an earlier
-   * start may be alive.
+   * start may be alive. Fails with `BootTimedOut` as its cause if that takes longer than `within`, a minute by default.
    */
   readonly boot: (
     sandbox: SandboxLayout,
     spec: Pick<Spec, "name" | "chain" | "registry">,
-    start: string
+    start: string,
+    within?: Duration.Duration
   ) => Effect.Effect<Booted, SandboxUnavailable>
   /** What goes before a program to run it inside, as the sandbox's user, with its limits. */
   readonly enter: (sandbox: SandboxLayout, booted: Booted) => ReadonlyArray<string>

@@ -1,12 +1,12 @@
 /** Sandboxes in Linux namespaces, with util-linux alone. */
 import { SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
-import { Effect, Semaphore } from "effect"
+import { Duration, Effect, Semaphore } from "effect"
 import { chownSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs"
 import { mkdir, readFile, writeFile } from "node:fs/promises"
 import { availableParallelism } from "node:os"
 import { join } from "node:path"
 import { attempt, attemptNow, parseStat } from "./Host.ts"
-import { type Booted, type Isolation, processCap } from "./Isolation.ts"
+import { type Booted, BootTimedOut, type Isolation, processCap } from "./Isolation.ts"
 import { layout, readText, type SandboxLayout } from "./Layout.ts"
 import type { Spec } from "./Machines.ts"
 import { npmDirectory } from "./Npm.ts"
@@ -16,8 +16,8 @@ import { spawned } from "./Spawner.ts"
 
 export type Network = "none" | "host"
 
-/** How long a sandbox may take to come up. */
-const bootTimeout = "20 seconds"
+/** How long a sandbox may take to come up. It takes some 30 ms on an idle host, and many seconds on one that is overloaded. */
+const bootTimeout = Duration.minutes(1)
 
 const devices = ["null", "zero", "full", "random", "urandom", "tty"]
 
@@ -155,7 +155,12 @@ export const make = Effect.fnUntraced(function* (root: string, network: Network)
       if (drop) chownSync(sandbox.root, sandboxUid, sandboxUid)
     })
 
-  const launched = Effect.fnUntraced(function* (sandbox: SandboxLayout, name: string, start: string) {
+  const launched = Effect.fnUntraced(function* (
+    sandbox: SandboxLayout,
+    name: string,
+    start: string,
+    within: Duration.Duration
+  ) {
     const namespaces = ["--user", "--map-root-user", "--mount", "--pid", "--ipc", "--uts", "--cgroup", "--fork"]
     const unshare = ["unshare", ...namespaces, ...(network === "none" ? ["--net"] : [])]
     const script = ["sh", "-c", launch, "launch", name, network === "none" ? "lo" : "host", start]
@@ -165,8 +170,11 @@ export const make = Effect.fnUntraced(function* (root: string, network: Network)
       "ready"
     ).pipe(
       Effect.timeoutOrElse({
-        duration: bootTimeout,
-        orElse: () => Effect.succeed({ code: 137, stdout: "", stderr: "it took too long" })
+        duration: within,
+        orElse: () => {
+          const cause = new BootTimedOut(`the sandbox did not come up within ${Duration.toSeconds(within)} seconds`)
+          return Effect.fail(new SandboxUnavailable({ operation: "boot", retryable: false, cause }))
+        }
       })
     )
     const keeper = /^ready (\d+)$/m.exec(stdout)?.[1]
@@ -178,13 +186,14 @@ export const make = Effect.fnUntraced(function* (root: string, network: Network)
   const boot = Effect.fnUntraced(function* (
     sandbox: SandboxLayout,
     { chain, name, registry }: Pick<Spec, "name" | "chain" | "registry">,
-    start: string
+    start: string,
+    within = bootTimeout
   ) {
-    yield* attemptNow("boot", () => {
+    yield* attemptNow("prepare", () => {
       writeFileSync(join(sandbox.root, "fstab"), fstab(name, chain, [...mounts, npmMount(registry)]))
     })
-    const keeper = yield* launching.withPermits(1)(launched(sandbox, name, start))
-    const init = parseStat(yield* attemptNow("boot", () => readFileSync(sandbox.init, "utf8")))
+    const keeper = yield* launching.withPermits(1)(launched(sandbox, name, start, within))
+    const init = parseStat(yield* attemptNow("find", () => readFileSync(sandbox.init, "utf8")))
     return init === undefined
       ? yield* new SandboxUnavailable({ operation: "boot", retryable: false, cause: "no first process" })
       : { init, keeper }
