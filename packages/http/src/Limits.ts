@@ -1,7 +1,7 @@
 /** How often an account may ask. Each server counts for itself: with N of them behind one address the limit is up to N times as high. */
 import type { AccountId } from "@castellan/domain/identity/Account.ts"
 import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
-import { Context, Duration, Effect, Layer } from "effect"
+import { Clock, Context, Duration, Effect, Layer } from "effect"
 import { RateLimiter } from "effect/persistence"
 import { RateLimited } from "./api/Statuses.ts"
 
@@ -16,6 +16,17 @@ export interface LimitOptions {
 export const defaultLimits: LimitOptions = { requests: 6000, creates: 600 }
 
 const window = Duration.minutes(1)
+
+/** Counts by elapsed time: the buckets must keep filling after the system's clock is stepped back. */
+const steady = (clock: Clock.Clock): Clock.Clock => ({
+  currentTimeMillisUnsafe: () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6,
+  currentTimeMillis: Effect.map(clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1e6),
+  currentTimeNanosUnsafe: () => clock.monotonicTimeNanosUnsafe(),
+  currentTimeNanos: clock.monotonicTimeNanos,
+  monotonicTimeNanosUnsafe: () => clock.monotonicTimeNanosUnsafe(),
+  monotonicTimeNanos: clock.monotonicTimeNanos,
+  sleep: (duration) => clock.sleep(duration)
+})
 
 export class Limits extends Context.Service<
   Limits,
@@ -38,6 +49,7 @@ export class Limits extends Context.Service<
                 ? new RateLimited({ retryAfterMs: Math.ceil(Duration.toMillis(failure.reason.retryAfter)) })
                 : Effect.die(failure)
             ),
+            Effect.updateService(Clock.Clock, steady),
             Effect.asVoid
           )
         return Limits.of({

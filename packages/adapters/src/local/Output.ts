@@ -73,7 +73,7 @@ export async function* follow(
       }
       if (drained) return
       // Children left behind may hold the pipes, and fill them, for ever; that is no longer the command's output.
-      if (ended && Date.now() - (endedSince ??= Date.now()) >= drainWithin) return
+      if (ended && performance.now() - (endedSince ??= performance.now()) >= drainWithin) return
       await changes.next(ended ? 20 : lookAgain)
     }
   } finally {

@@ -42,6 +42,23 @@ const options = {
   monitorVacuum: false
 } satisfies ConstructorOptions
 
+/** The longest time that a timer of Node can wait; a longer one fires at once. */
+const longestTimer = 2 ** 31 - 1
+
+/**
+ * The clock by which pg-boss decides when to supervise its queues. It starts at the system's time and then only goes
+ * forward at an even pace: pg-boss waits until a moment that it computed before, so by the system's clock, stepped back by
+ * 25 days, it would wait for 25 days, or spin where that is more than a timer can wait. What is stored about jobs is
+ * dated by the database.
+ */
+export const steadyClock = {
+  now: () => performance.timeOrigin + performance.now(),
+  setTimeout: (run: () => void, ms: number) => setTimeout(run, Math.min(ms, longestTimer)),
+  clearTimeout: (timer: NodeJS.Timeout) => clearTimeout(timer),
+  setInterval: (run: () => void, ms: number) => setInterval(run, Math.min(ms, longestTimer)),
+  clearInterval: (timer: NodeJS.Timeout) => clearInterval(timer)
+}
+
 /** The id of no job. */
 const nobody = "00000000-0000-0000-0000-000000000000"
 
@@ -80,7 +97,7 @@ const takeBack = ({ kysely }: Db["Service"]) =>
 /** pg-boss, started and with its queues, for as long as the scope is open. */
 export const start = Effect.fnUntraced(function* (db: Db["Service"]) {
   const backend = db.engine._tag === "PGlite" ? "pglite" : "postgres"
-  const boss = new PgBoss({ ...options, db: databaseOf(db.engine), backend })
+  const boss = new PgBoss({ ...options, clock: steadyClock, db: databaseOf(db.engine), backend })
   const context = yield* Effect.context()
   const log = (level: "Debug" | "Warn") => (event: unknown) =>
     void Effect.runForkWith(context)(Effect.logWithLevel(level)("the task queue", event))

@@ -76,7 +76,8 @@ export const layer: Layer.Layer<TaskRunner, DatabaseUnavailable, Db> = Layer.eff
       query(() =>
         kysely.transaction().execute(async (transaction) => {
           const db = fromKysely(transaction)
-          const startAfter = new Date(Date.now() + Duration.toMillis(after))
+          // In seconds from now: which moment that is, the database's clock says, by which it is compared.
+          const startAfter = Duration.toSeconds(after)
           if (settled(await boss.complete(task, job, null, { db })).length === 0) return
           await boss.send(task, job.data, { db, startAfter })
         })

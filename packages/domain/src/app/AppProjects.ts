@@ -1,4 +1,5 @@
-import { Cause, Clock, Context, Duration, Effect, Exit, FiberSet, Layer, Option, Queue, Schema, Stream } from "effect"
+import { Cause, Context, Duration, Effect, Exit, FiberSet, Layer, Option, Queue, Schema, Stream } from "effect"
+import { monotonicMillis } from "../monotonicMillis.ts"
 import {
   type SandboxGone,
   type SandboxNotRunning,
@@ -86,8 +87,8 @@ export class AppProjects extends Context.Service<
         })
 
         const looked = Effect.fn("AppProjects.diagnose")(function* (app: AppSandbox) {
-          const begun = yield* Clock.currentTimeMillis
-          const answered = Effect.map(Clock.currentTimeMillis, (now) => now - begun)
+          const begun = yield* monotonicMillis
+          const answered = Effect.map(monotonicMillis, (now) => Math.round(now - begun))
           yield* apps.used(app)
           return yield* apps.isAlive(app).pipe(
             Effect.flatMap((alive) => (alive ? answered : Effect.fail("The sandbox does not run"))),

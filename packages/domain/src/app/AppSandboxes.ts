@@ -170,7 +170,9 @@ export class AppSandboxes extends Context.Service<
           function* (app: AppSandbox) {
             if (app.state !== "ready" || app.expiresAt === null) return
             const now = yield* DateTime.now
-            const missing = Duration.toMillis(times.idle) - (app.expiresAt.epochMilliseconds - now.epochMilliseconds)
+            // Bounded for a clock that was stepped: an app is never given more than its time.
+            const left = Math.max(0, app.expiresAt.epochMilliseconds - now.epochMilliseconds)
+            const missing = Duration.toMillis(times.idle) - left
             if (missing < Duration.toMillis(usedEvery(times))) return
             // Of many who use it at once, one gives it more.
             const wanted = AppMove.Serve({ expiresAt: DateTime.addDuration(now, times.idle) })

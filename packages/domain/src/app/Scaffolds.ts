@@ -1,6 +1,6 @@
 import { Context, DateTime, Duration, Effect, Layer, Option, Schema, Stream } from "effect"
 import { Digest } from "effect/crypto/Digest"
-import { ImageKey } from "../sandbox/BaseImage.ts"
+import { ImageKey, longestPause } from "../sandbox/BaseImage.ts"
 import { BaseImages } from "../sandbox/BaseImages.ts"
 import type { SandboxName } from "../sandbox/SandboxName.ts"
 import { SandboxProvider } from "../sandbox/SandboxProvider.ts"
@@ -87,7 +87,10 @@ export class Scaffolds extends Context.Service<
             const wait = after === null ? 0 : after.epochMilliseconds - (yield* DateTime.now).epochMilliseconds
             if (wait > 0) {
               const reason = Option.getOrNull(image)?.error ?? "It could not be built"
-              return yield* new ScaffoldNotReady({ reason, retryAfterMs: wait })
+              return yield* new ScaffoldNotReady({
+                reason,
+                retryAfterMs: Math.min(wait, Duration.toMillis(longestPause))
+              })
             }
             yield* Effect.sleep(lookEvery)
           }

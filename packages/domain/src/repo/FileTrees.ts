@@ -1,4 +1,5 @@
-import { Clock, Context, Deferred, Effect, Exit, Layer, Option } from "effect"
+import { Context, Deferred, Effect, Exit, Layer, Option } from "effect"
+import { monotonicMillis } from "../monotonicMillis.ts"
 import type { FileTree, RepoPath } from "./FileTree.ts"
 import type { Repo } from "./Repo.ts"
 import {
@@ -140,7 +141,7 @@ export class FileTrees extends Context.Service<
               : Effect.void
           ),
           Effect.exit,
-          Effect.tap((exit) => Effect.map(Clock.currentTimeMillis, (at) => settle(key, question, exit, at))),
+          Effect.tap((exit) => Effect.map(monotonicMillis, (at) => settle(key, question, exit, at))),
           Effect.flatMap((exit) => Deferred.done(question.answer, exit)),
           Effect.forkIn(scope)
         )
@@ -150,7 +151,7 @@ export class FileTrees extends Context.Service<
       return FileTrees.of({
         tree: Effect.fn("FileTrees.tree")(function* (repo: Repo) {
           const key = keyOf(repo)
-          const now = yield* Clock.currentTimeMillis
+          const now = yield* monotonicMillis
           const one = known.get(key)
           if (one !== undefined && now < one.askedAt + freshFor) return one.tree
           const left = [hostQuiet, quiet.get(key)].find((quiet) => quiet !== undefined && now < quiet.until)

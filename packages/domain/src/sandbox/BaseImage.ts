@@ -39,9 +39,12 @@ export const rebuiltAfter = Duration.hours(24)
 /** How long an image is kept that nothing boots from. */
 export const unusedKept = Duration.days(14)
 
-/** How long to wait after the n-th failed build in a row: 1, 2, 4 … minutes, an hour at most. */
+/** The longest time between a failed build and the next one. */
+export const longestPause = Duration.hours(1)
+
+/** How long to wait after the n-th failed build in a row: 1, 2, 4 … minutes, `longestPause` at most. */
 export const pauseAfter = (failures: number): Duration.Duration =>
-  Duration.minutes(Math.min(60, 2 ** Math.max(0, failures - 1)))
+  Duration.min(longestPause, Duration.minutes(2 ** Math.max(0, failures - 1)))
 
 /** Whether somebody should build the image now. */
 export const wantsBuild = (image: Option.Option<BaseImage>, now: DateTime.Utc): boolean => {
@@ -49,6 +52,8 @@ export const wantsBuild = (image: Option.Option<BaseImage>, now: DateTime.Utc): 
   const { builderUntil, builtAt, current, retryAfter } = image.value
   const at = now.epochMilliseconds
   if (builderUntil !== null && builderUntil.epochMilliseconds > at) return false
-  if (retryAfter !== null && retryAfter.epochMilliseconds > at) return false
+  // A longer pause than the longest means that the clock was stepped back since.
+  const pause = retryAfter === null ? 0 : retryAfter.epochMilliseconds - at
+  if (pause > 0 && pause <= Duration.toMillis(longestPause)) return false
   return current === null || builtAt === null || builtAt.epochMilliseconds + Duration.toMillis(rebuiltAfter) <= at
 }

@@ -84,6 +84,19 @@ describe("The trees of repositories", () => {
     }).pipe(Effect.provide(world))
   )
 
+  it.effect("are asked for again once they are old although the system's clock was stepped back", () =>
+    Effect.gen(function* () {
+      const host = yield* Host
+      const now = 1_800_000_000_000
+      yield* TestClock.setTime(now)
+      yield* look(one)
+      yield* TestClock.setTime(now - 26 * 24 * 60 * 60 * 1000)
+      yield* TestClock.adjust(freshFor)
+      yield* look(one)
+      assert.strictEqual(host.asked.length, 2)
+    }).pipe(Effect.provide(world))
+  )
+
   it.effect("that were forgotten are asked for again, even if the answer was on its way", () =>
     Effect.gen(function* () {
       const host = yield* Host

@@ -49,9 +49,9 @@ export const finding = script(`
 const port = Number(process.argv[1])
 const importing = ${JSON.stringify(importing)}
 const timed = async (look) => {
-  const since = Date.now()
+  const since = performance.now()
   const found = await look()
-  return { ...found, durationMs: Date.now() - since }
+  return { ...found, durationMs: Math.round(performance.now() - since) }
 }
 const page = () => new Promise((resolve) => {
   const request = http.get({ host: "127.0.0.1", port, path: "/", headers: { accept: "text/html" }, timeout: 5000 }, (answer) => {

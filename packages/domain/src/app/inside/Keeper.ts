@@ -12,7 +12,7 @@ const flags = ["--host", "127.0.0.1", "--port", port, "--strictPort", "--clearSc
 let child, timer, said = "", wait = 1000
 const begin = () => {
   clearTimeout(timer)
-  const since = Date.now()
+  const since = performance.now()
   const one = spawn(process.execPath, [vite, ...flags], {
     stdio: ["ignore", "pipe", "pipe"], detached: true, env: { ...process.env, NO_COLOR: "1", BROWSER: "none" }
   })
@@ -24,7 +24,7 @@ const begin = () => {
     if (one.isOver) return
     one.isOver = true
     if (child !== one) return
-    wait = Date.now() - since > 10000 ? 1000 : Math.min(8000, wait * 2)
+    wait = performance.now() - since > 10000 ? 1000 : Math.min(8000, wait * 2)
     timer = setTimeout(begin, wait)
   }
   one.on("error", over)

@@ -1,0 +1,32 @@
+import { steadyClock } from "@castellan/adapters/tasks/Boss.ts"
+import { assert, describe, it, vi } from "@effect/vitest"
+
+describe("The clock of the task queue", () => {
+  it("goes forward although the system's clock is stepped back by 26 days", () => {
+    const before = steadyClock.now()
+    const stepped = vi.spyOn(Date, "now").mockReturnValue(Date.now() - 26 * 24 * 60 * 60 * 1000)
+    try {
+      const after = steadyClock.now()
+      assert.isAtLeast(after, before)
+      assert.isBelow(after - before, 60_000)
+    } finally {
+      stepped.mockRestore()
+    }
+  })
+
+  it("does not turn a wait that is too long for a timer into none", () => {
+    const timer = vi.spyOn(globalThis, "setTimeout")
+    const interval = vi.spyOn(globalThis, "setInterval")
+    try {
+      steadyClock.clearTimeout(steadyClock.setTimeout(() => undefined, 2 ** 31))
+      steadyClock.clearInterval(steadyClock.setInterval(() => undefined, 2 ** 40))
+      assert.deepStrictEqual(
+        [timer, interval].map(({ mock }) => mock.calls.at(-1)?.[1]),
+        [2 ** 31 - 1, 2 ** 31 - 1]
+      )
+    } finally {
+      timer.mockRestore()
+      interval.mockRestore()
+    }
+  })
+})
