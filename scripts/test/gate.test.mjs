@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url"
 const root = join(dirname(fileURLToPath(import.meta.url)), "..", "..")
 const copies = mkdtempSync(join(tmpdir(), "castellan-gate-"))
 // The copies share the packages that are installed here, so those have to be the ones that they would install.
-before(() => assert.equal(spawnSync(process.execPath, [join(root, "scripts", "install.mjs")]).status, 0))
+before(() => assert.equal(spawnSync(process.execPath, [join(root, "scripts", "install.cjs")]).status, 0))
 after(() => rmSync(copies, { recursive: true, force: true }))
 
 const places = {

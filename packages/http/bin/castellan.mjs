@@ -16,7 +16,7 @@ const isServer = args.length === 1 && args[0] === "serve"
 const main = new URL(isServer ? "../src/main.ts" : "../src/cli/main.ts", import.meta.url)
 
 if (!existsSync(pinned)) {
-  console.error(`castellan: not installed yet (run \`node scripts/install.mjs\` in ${root})`)
+  console.error(`castellan: not installed yet (run \`node scripts/install.cjs\` in ${root})`)
   process.exit(1)
 }
 
