@@ -12,8 +12,11 @@ const project = (name: string, more: object) => ({
 export const configOf = (files: { readonly include: ReadonlyArray<string>; readonly exclude: ReadonlyArray<string> }) =>
   defineConfig({
     test: {
-      testTimeout: 60_000,
-      hookTimeout: 60_000,
+      // A bound for tests that hang. It says nothing about speed: on a busy machine processes take many times as long.
+      testTimeout: 240_000,
+      hookTimeout: 240_000,
+      // Durations are printed for those who look for them (`--slowTestThreshold`), not on every run.
+      slowTestThreshold: 60_000,
       // Many tests wait for processes and for a database: fewer workers would leave cores idle.
       maxWorkers: Math.max(3, availableParallelism() - 1),
       // A process for each file would spend a third of the whole time on loading the same modules again.

@@ -3,7 +3,7 @@ import { Effect } from "effect"
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
 import { fileURLToPath } from "node:url"
-import { killed, listening, usedDirectory } from "./serverProcess.ts"
+import { killed, listening, onPostgres } from "./serverProcess.ts"
 
 const launcher = fileURLToPath(new URL("../bin/castellan.mjs", import.meta.url))
 
@@ -45,7 +45,7 @@ const ended = ({ child, said }: Process) =>
 describe("The command line as a process", () => {
   it.live("runs a command in a real sandbox, and ends as it ends", () =>
     Effect.gen(function* () {
-      const server = yield* listening({ CASTELLAN_DATA_DIR: yield* usedDirectory })
+      const server = yield* listening(yield* onPostgres)
       const script = "echo out; echo err >&2; exit 3"
       const said = yield* ended(castellan(server, "sandboxes", "create", "--", "sh", "-c", script))
       assert.deepStrictEqual([said.exit, said.stdout], [3, "out\n"])
@@ -61,7 +61,7 @@ describe("The command line as a process", () => {
 
   it.live("follows a command over the death of its server, and leaves it alive on Ctrl-C", () =>
     Effect.gen(function* () {
-      const environment = { CASTELLAN_DATA_DIR: yield* usedDirectory }
+      const environment = yield* onPostgres
       const first = yield* listening(environment)
       const script = "echo one; sleep 1; echo two; sleep 1; echo three; sleep 600"
       const following = castellan(first, "sandboxes", "create", "--", "sh", "-c", script)

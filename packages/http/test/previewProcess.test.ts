@@ -2,12 +2,12 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { once } from "node:events"
 import { ask } from "./PreviewHouse.ts"
-import { listening, usedDirectory } from "./serverProcess.ts"
+import { listening, onPostgres } from "./serverProcess.ts"
 
 describe("The server", () => {
   it.live("has previews below localhost, or below the host that is set, and the API everywhere else", () =>
     Effect.gen(function* () {
-      const CASTELLAN_DATA_DIR = yield* usedDirectory
+      const database = yield* onPostgres
       for (const [environment, preview, other] of [
         [{}, "5173-app-none.localhost", "5173-app-none.preview.example.com"],
         [
@@ -17,7 +17,7 @@ describe("The server", () => {
         ]
       ] as const) {
         yield* Effect.gen(function* () {
-          const { child, url } = yield* listening({ CASTELLAN_DATA_DIR, ...environment })
+          const { child, url } = yield* listening({ ...database, ...environment })
           const port = Number(new URL(url).port)
           const { headers, status, text } = yield* ask(port, preview, { path: "/health" })
           assert.deepStrictEqual([status, text], [404, "This app has stopped.\n"])

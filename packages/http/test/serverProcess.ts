@@ -7,6 +7,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { inject } from "vitest"
+import { migratedUrl } from "../../adapters/test/postgres/databases.ts"
 
 const launcher = fileURLToPath(new URL("../bin/castellan.mjs", import.meta.url))
 
@@ -37,8 +38,16 @@ export const dataDirectory = Effect.acquireRelease(
 
 /** The same, with a database in it as an earlier server leaves it before anything was asked of it. */
 export const usedDirectory = Effect.tap(dataDirectory, (directory) =>
-  Effect.promise(() => cp(inject("migratedDatabase"), join(directory, "postgres"), { recursive: true }))
+  Effect.promise(() => cp(inject("migratedDirectory"), join(directory, "postgres"), { recursive: true }))
 )
+
+/**
+ * Settings of a server with an empty data directory and a migrated Postgres database. It starts in a third of the time
+ * that one with an embedded database takes.
+ */
+export const onPostgres = Effect.gen(function* () {
+  return { CASTELLAN_DATA_DIR: yield* dataDirectory, DATABASE_URL: yield* migratedUrl }
+})
 
 /** A server's process, and all it said so far. */
 export interface Running {
@@ -75,7 +84,7 @@ export const listening = Effect.fnUntraced(function* (environment: Record<string
   }).pipe(
     Effect.retry({
       schedule: Schedule.spaced("50 millis"),
-      times: 600,
+      times: 4000,
       while: () => server.child.exitCode === null && server.child.signalCode === null
     })
   )

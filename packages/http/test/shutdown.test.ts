@@ -5,7 +5,7 @@ import { once } from "node:events"
 import { Agent, type IncomingMessage, createServer, request } from "node:http"
 import { type AddressInfo, connect } from "node:net"
 import { setTimeout as later } from "node:timers/promises"
-import { listening, usedDirectory, type Running } from "./serverProcess.ts"
+import { listening, onPostgres, type Running } from "./serverProcess.ts"
 
 /** What it ended with, once it has. */
 const exit = ({ child }: Running) =>
@@ -53,8 +53,7 @@ const printed = (log: string) =>
 describe("A server that is told to end", () => {
   it.live("answers what is under way, says where else to go, loses nothing, and exits 0", () =>
     Effect.gen(function* () {
-      const CASTELLAN_DATA_DIR = yield* usedDirectory
-      const environment = { CASTELLAN_DATA_DIR, CASTELLAN_SHUTDOWN_SECONDS: "60", CASTELLAN_LOG: "json" }
+      const environment = { ...(yield* onPostgres), CASTELLAN_SHUTDOWN_SECONDS: "60", CASTELLAN_LOG: "json" }
       const first = yield* listening(environment)
       const key = first.key!
       const done = yield* Effect.promise(async () => {
@@ -147,7 +146,7 @@ describe("A server that is told to end", () => {
         (server) => Effect.sync(() => (server.closeAllConnections(), server.close()))
       )
       const environment = {
-        CASTELLAN_DATA_DIR: yield* usedDirectory,
+        ...(yield* onPostgres),
         CASTELLAN_NPM_REGISTRY: `http://127.0.0.1:${(registry.address() as AddressInfo).port}`,
         CASTELLAN_ADMIN_KEY: "key-of-the-admin-of-a-test"
       }

@@ -1,16 +1,16 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schedule } from "effect"
-import { started, usedDirectory } from "./serverProcess.ts"
+import { started, onPostgres } from "./serverProcess.ts"
 
 describe("A server that is to have its sandboxes at Vercel", () => {
   it.live("does not start without a token, and says in one sentence which setting is missing", () =>
     Effect.gen(function* () {
-      const directory = yield* usedDirectory
-      const { child, said } = yield* started({ CASTELLAN_DATA_DIR: directory, CASTELLAN_PROVIDER: "vercel" })
+      const database = yield* onPostgres
+      const { child, said } = yield* started({ ...database, CASTELLAN_PROVIDER: "vercel" })
       const ended = Effect.suspend(() =>
         child.exitCode === null ? Effect.fail("runs") : Effect.succeed(child.exitCode)
       )
-      assert.strictEqual(yield* Effect.retry(ended, { schedule: Schedule.spaced("50 millis"), times: 400 }), 1)
+      assert.strictEqual(yield* Effect.retry(ended, { schedule: Schedule.spaced("50 millis"), times: 4000 }), 1)
       assert.strictEqual(
         said(),
         "Castellan can't start. VERCEL_TOKEN is not set; it must be an access token of a Vercel team.\n"

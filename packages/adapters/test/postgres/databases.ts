@@ -16,9 +16,10 @@ export const pglite = Layer.unwrap(
   Effect.map(temporaryDirectory, (directory) => Db.layerPglite({ directory: join(directory, "data") }))
 )
 
-const admin = (statement: string) =>
+/** Runs a statement on the tests' server, connected to that database. */
+const runOn = (database: string, statement: string) =>
   Effect.promise(async () => {
-    const client = new pg.Client({ connectionString: `${inject("postgresUrl")}/postgres` })
+    const client = new pg.Client({ connectionString: `${inject("postgresUrl")}/${database}` })
     await client.connect()
     try {
       await client.query(statement)
@@ -29,15 +30,21 @@ const admin = (statement: string) =>
 
 let databases = 0
 
-/** The URL of a new database on the tests' server. */
-export const postgresUrl = Effect.acquireRelease(
-  Effect.gen(function* () {
-    const name = `test_${process.pid}_${databases++}`
-    yield* admin(`create database ${name}`)
-    return { name, url: `${inject("postgresUrl")}/${name}` }
-  }),
-  ({ name }) => admin(`drop database ${name} with (force)`)
-).pipe(Effect.map(({ url }) => url))
+/** The URL of a new database on the tests' server, made by `run` from a template. */
+const databaseFrom = (template: string, run: (statement: string) => Effect.Effect<void>) =>
+  Effect.acquireRelease(
+    Effect.gen(function* () {
+      const name = `test_${process.pid}_${databases++}`
+      yield* run(`create database ${name} template ${template}`)
+      return { name, url: `${inject("postgresUrl")}/${name}` }
+    }),
+    ({ name }) => run(`drop database ${name} with (force)`)
+  ).pipe(Effect.map(({ url }) => url))
+
+export const postgresUrl = databaseFrom("template1", (statement) => runOn("postgres", statement))
+
+/** The same, where the setup of the tests has migrated the database `postgres`. A template may have no connections. */
+export const migratedUrl = databaseFrom("postgres", (statement) => runOn("template1", statement))
 
 export const postgres = Layer.unwrap(Effect.map(postgresUrl, (url) => Db.layerPostgres({ url: Redacted.make(url) })))
 
