@@ -74,6 +74,18 @@ sabotage(AppStore, World.layer, promises, {
   "a step is written if the stored version is the one before, by its account only": (real) => ({
     take: (scope, steps) => Effect.as(real.take(scope, steps), true)
   }),
+  "a write leaves every other app as it is": (real) => ({
+    // Holds all apps of the account that are ending.
+    take: (scope, steps) =>
+      Effect.tap(real.take(scope, steps), () =>
+        Effect.flatMap(real.listLive(scope), (live) =>
+          Effect.forEach(
+            live.filter(({ state }) => state === "ending"),
+            (app) => real.take(scope, [given.appStep(app, AppMove.Hold({ until: DateTime.makeUnsafe(7000) }))])
+          )
+        )
+      )
+  }),
   "of many that take the same version at once one does, and that is told": toAllAtOnce,
   "several steps are written together, and none where one of them can't be": (real) => ({
     take: (scope, steps) => oneByOne(real, scope, steps)

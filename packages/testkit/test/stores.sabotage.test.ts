@@ -3,9 +3,10 @@ import { AccountStore } from "@castellan/domain/account/AccountStore.ts"
 import { EnvironmentStore } from "@castellan/domain/account/EnvironmentStore.ts"
 import type { SnapshotKey } from "@castellan/domain/account/KeptSnapshot.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
-import { Asked, IdempotencyStore } from "@castellan/domain/identity/IdempotencyStore.ts"
+import { Asked, type IdempotencyKey, IdempotencyStore } from "@castellan/domain/identity/IdempotencyStore.ts"
 import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
 import type { Page } from "@castellan/domain/Page.ts"
+import type { ImageKey } from "@castellan/domain/sandbox/BaseImage.ts"
 import { BaseImageStore } from "@castellan/domain/sandbox/BaseImageStore.ts"
 import { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
 import { EventCursor } from "@castellan/domain/sandbox/SandboxEvent.ts"
@@ -14,7 +15,7 @@ import { Session, type SessionId } from "@castellan/domain/session/Session.ts"
 import { SessionStore } from "@castellan/domain/session/SessionStore.ts"
 import { TaskRunner, type TryAgain } from "@castellan/domain/task/TaskRunner.ts"
 import { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
-import { hasEnded, type TaskRun } from "@castellan/domain/task/TaskRun.ts"
+import { hasEnded, TaskRun } from "@castellan/domain/task/TaskRun.ts"
 import * as AccountPromises from "@castellan/testkit/contracts/AccountStore.ts"
 import * as BaseImagePromises from "@castellan/testkit/contracts/BaseImageStore.ts"
 import * as EnvironmentPromises from "@castellan/testkit/contracts/EnvironmentStore.ts"
@@ -122,6 +123,19 @@ sabotage(IdentityStore, World.layer, IdentityPromises.promises, {
         .changeMember(scope, { ...change, decide: () => Result.succeed(Option.none()) })
         .pipe(Effect.andThen(real.changeMember(scope, change)))
   }),
+  "a write leaves every other key and membership as it is": (real) => ({
+    changeMember: (scope, change) =>
+      Effect.gen(function* () {
+        const changed = yield* real.changeMember(scope, change)
+        const member = AccountScope.ofOwner({ account: change.member })
+        // Removes the member of one organization from all of them.
+        for (const { organization } of Option.isNone(changed) ? yield* real.listOrganizations(member) : []) {
+          const all = AccountScope.ofOwner({ account: organization.id })
+          yield* real.changeMember(all, { ...change, decide: () => Result.succeed(Option.none()) })
+        }
+        return changed
+      })
+  }),
   "of many changes at once each is decided on what the one before has left": (real) => ({
     changeMember: Effect.fnUntraced(function* (scope, change) {
       const decided = yield* Effect.flip(
@@ -150,6 +164,19 @@ sabotage(IdempotencyStore, World.layer, IdempotencyPromises.promises, {
         found._tag === "First" ? Asked.First({ nonce: asked.nonce }) : found
       )
   }),
+  "a request that was begun again is forgotten when its first attempt is too old": (real) => {
+    let last: Parameters<typeof real.begin>[2] | undefined
+    return {
+      begin: (scope, key, asked) =>
+        Effect.suspend(() => {
+          const begun = last
+          last = asked
+          return begun === undefined || asked.request === begun.request
+            ? real.begin(scope, key, asked)
+            : Effect.succeed(Asked.Reused())
+        })
+    }
+  },
   "a request that was refused is forgotten": () => ({ forget: () => Effect.void }),
   "an answer is forgotten when its time is over": (real) => {
     let start: Parameters<typeof real.begin>[2]["at"] | undefined
@@ -158,6 +185,21 @@ sabotage(IdempotencyStore, World.layer, IdempotencyPromises.promises, {
   "a key is its own account's affair": (real) => {
     let shared: AccountScope | undefined
     return { begin: (scope, key, asked) => real.begin((shared ??= scope), key, asked) }
+  },
+  "a write leaves the other keys of the account and the same key of another as they are": (real) => {
+    const begun: Array<readonly [AccountScope, IdempotencyKey]> = []
+    return {
+      begin: (scope, key, asked) => {
+        begun.push([scope, key])
+        return real.begin(scope, key, asked)
+      },
+      answer: (scope, _, answer) =>
+        Effect.forEach(
+          begun.filter(([{ account }]) => account === scope.account),
+          ([scope, key]) => real.answer(scope, key, answer),
+          { discard: true }
+        )
+    }
   },
   "sweeping forgets what is old, and counts it": () => ({ sweep: () => Effect.succeed(0) })
 })
@@ -326,6 +368,18 @@ sabotage(EnvironmentStore, World.layer, EnvironmentPromises.promises, {
     listSnapshots: (scope) => real.listSnapshots(scope, null)
   }),
   "a snapshot is dropped, twice if need be, by its account only": () => ({ drop: () => Effect.void }),
+  "a write leaves every other environment and snapshot as it is": (real) => ({
+    // Takes one snapshot for all that the account still waits for.
+    taken: (scope, key, id) =>
+      Effect.tap(real.taken(scope, key, id), () =>
+        Effect.flatMap(real.listSnapshots(scope, null), (all) =>
+          Effect.forEach(
+            all.filter((one) => one.id === null),
+            (one) => real.taken(scope, one.key, id)
+          )
+        )
+      )
+  }),
   "unneeded are what expired, what was not taken in time, and passing ones that no environment refers to": (real) => ({
     listUnneeded: (now, before, limit) =>
       Effect.map(real.listUnneeded(now, before, limit), (all) => all.filter(({ purpose }) => purpose !== "fork"))
@@ -415,6 +469,15 @@ sabotage(SessionStore, World.layer, SessionPromises.promises, {
   "a session is forgotten at its version, once, by its account only": (real) => ({
     remove: (scope, session, now) => Effect.as(real.remove(scope, session, now), true)
   }),
+  "a write leaves every other session as it is": (real) => ({
+    // Changes all sessions of the account.
+    change: Effect.fnUntraced(function* (scope, id, change, now) {
+      for (const other of (yield* real.list(scope, { limit: 100, cursor: null })).rows) {
+        yield* real.change(scope, other.id, change, now)
+      }
+      return yield* real.get(scope, id)
+    })
+  }),
   "that a session was created, each of its steps that says so, and that it was removed are told once": (real) => ({
     add: (scope, session) =>
       Effect.flatMap(real.add(scope, session), (added) =>
@@ -501,6 +564,18 @@ sabotage(BaseImageStore, World.layer, BaseImagePromises.promises, {
       Effect.flatMap(real.find(key), (known) => real.lost(key, Option.getOrNull(known)?.current ?? snapshot))
   }),
   "use is recorded to the hour, and no earlier one after it": () => ({ used: () => Effect.void }),
+  "a write leaves every other image as it is": (real) => {
+    const keys = new Set<ImageKey>()
+    return {
+      claim: (claim, now) =>
+        Effect.andThen(
+          Effect.sync(() => keys.add(claim.key)),
+          real.claim(claim, now)
+        ),
+      // Records the use of all images.
+      used: (_, at) => Effect.suspend(() => Effect.forEach(keys, (key) => real.used(key, at), { discard: true }))
+    }
+  },
   "unneeded are what was replaced, builders whose time is over and current snapshots long unused": (real) => ({
     listUnneeded: (now, unusedSince) => real.listUnneeded(now, unusedSince, 100)
   }),
@@ -526,6 +601,17 @@ sabotage(TaskRunStore, World.layer, TaskPromises.storePromises, {
       Effect.map(real.liveIn(scope, sandbox), (runs) => runs.filter(({ status }) => status === "EXECUTING"))
   }),
   "a run of another account is not saved": (real) => ({ save: (_, run) => real.save(AccountScope.ofOwner(run), run) }),
+  "a write leaves every other run as it is": (real) => ({
+    // Saves all runs of the account at that version.
+    save: Effect.fnUntraced(function* (scope, run) {
+      for (const other of (yield* real.list(scope, { limit: 100, cursor: null })).rows) {
+        if (other.version === run.version - 1) {
+          yield* real.save(scope, new TaskRun({ ...other, status: run.status, version: run.version }))
+        }
+      }
+      return true
+    })
+  }),
   "runs are listed newest first without their output, in pages that lose and repeat none": (real) => ({
     list: (scope, page) => Effect.map(real.list(scope, page), ({ next, rows }) => ({ rows: rows.toReversed(), next }))
   }),

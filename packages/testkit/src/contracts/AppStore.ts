@@ -11,6 +11,7 @@ import { assert } from "@effect/vitest"
 import { DateTime, Effect, type Layer, Option } from "effect"
 import * as given from "../given.ts"
 import { holds, type Promises } from "./holds.ts"
+import { assertUntouched } from "./untouched.ts"
 
 const at = (millis: number) => DateTime.makeUnsafe(millis)
 
@@ -212,6 +213,24 @@ export const promises: Promises<AppStore | EventStore | IdentityStore> = {
       assert.isTrue(yield* store.take(one, [silent]))
       assert.isFalse(yield* store.take(one, [silent]))
       yield* stand(one, [silent.app])
+    }),
+
+  "a write leaves every other app as it is": () =>
+    Effect.gen(function* () {
+      const store = yield* AppStore
+      const [one, two] = [yield* given.scope, yield* given.scope]
+      // Others at each version that a write names, of the account and of another.
+      const others = [yield* begun(one, [end]), yield* begun(one, [end, hold]), yield* begun(two, [end])]
+      const app = yield* begun(one, [end])
+      const held = given.appStep(app, hold)
+      const gone = given.appStep(held.app, forget)
+      const rows = Object.fromEntries(others.map((row, i) => [`${i}`, store.get(AccountScope.ofOwner(row), row.name)]))
+      yield* assertUntouched(rows, {
+        begin: begun(one),
+        take: store.take(one, [held]),
+        "take of another step": store.take(one, [gone])
+      })
+      yield* stand(one, [gone.app])
     }),
 
   "of many that take the same version at once one does, and that is told": () =>

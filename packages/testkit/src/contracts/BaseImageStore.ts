@@ -9,6 +9,7 @@ import { DateTime, Effect, type Layer, Option } from "effect"
 import { SecureRandom } from "effect/crypto"
 import * as given from "../given.ts"
 import { holds, type Promises } from "./holds.ts"
+import { assertUntouched } from "./untouched.ts"
 
 const at = (millis: number) => DateTime.makeUnsafe(millis)
 const unique = () => SecureRandom.uuidV4Unsafe().replaceAll("-", "")
@@ -231,6 +232,38 @@ export const promises: Promises<BaseImageStore | IdentityStore> = {
       yield* store.used(image.key, at(now + hour))
       assert.deepStrictEqual(yield* usedAt, at(now + 2 * hour))
       assert.deepStrictEqual((yield* stands(other)).usedAt, at(now))
+    }),
+
+  "a write leaves every other image as it is": () =>
+    Effect.gen(function* () {
+      const store = yield* BaseImageStore
+      const [image, other, building] = [yield* newImage, yield* newImage, yield* newImage]
+      const [builder, first, second] = [newBuilder(), newSnapshot(), newSnapshot()]
+      /** Another image with the same builder and the same snapshots: only its key tells them apart. */
+      for (const snapshot of [first, second]) {
+        yield* claim(other, builder)
+        yield* store.built(other.key, builder, snapshot, at(now))
+      }
+      yield* claim(other, builder)
+      yield* claim(building, builder)
+      const rows = { built: store.find(other.key), building: store.find(building.key) }
+      const later = now + 20_000
+      yield* assertUntouched(rows, {
+        claim: claim(image, builder),
+        renew: store.renew(image.key, builder, at(now + 15_000)),
+        failed: store.failed(image.key, builder, "it broke", at(now)),
+        "claim again": claim(image, builder),
+        built: store.built(image.key, builder, first, at(now)),
+        "claim a third time": claim(image, builder),
+        "built again": store.built(image.key, builder, second, at(now)),
+        dropReplaced: store.dropReplaced(image.key, first),
+        lost: store.lost(image.key, second),
+        "claim a fourth time": claim(image, builder),
+        dropBuilder: store.dropBuilder(image.key, builder, at(later)),
+        used: store.used(image.key, at(now + 2 * hour)),
+        retire: store.retire(image.key, at(now + 3 * hour))
+      })
+      assert.deepStrictEqual((yield* stands(image)).usedAt, at(now + 2 * hour))
     }),
 
   "unneeded are what was replaced, builders whose time is over and current snapshots long unused": () =>

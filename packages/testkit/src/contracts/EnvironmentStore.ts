@@ -10,6 +10,7 @@ import { DateTime, Effect, type Layer, Option } from "effect"
 import { SecureRandom } from "effect/crypto"
 import * as given from "../given.ts"
 import { holds, type Promises } from "./holds.ts"
+import { assertUntouched } from "./untouched.ts"
 
 const at = (millis: number) => DateTime.makeUnsafe(millis)
 const unique = () => SecureRandom.uuidV4Unsafe().replaceAll("-", "")
@@ -319,6 +320,41 @@ export const promises: Promises<EnvironmentStore | IdentityStore> = {
       yield* store.drop(one, first.key)
       yield* store.drop(one, first.key)
       assert.deepStrictEqual(yield* store.listSnapshots(one, null), [second])
+    }),
+
+  "a write leaves every other environment and snapshot as it is": () =>
+    Effect.gen(function* () {
+      const store = yield* EnvironmentStore
+      const [one, two] = [yield* given.scope, yield* given.scope]
+      // Another account's environment with the same setup and the same snapshot, and snapshots of the same source.
+      const [run, { snapshot }] = [newRun(one), snapshotChange()]
+      yield* store.claimSetup(two, run, null, at(5))
+      yield* store.save(two, { snapshot }, at(5))
+      const wanted = snapshotOf(one)
+      const [taken, untaken, foreign] = [snapshotOf(one), snapshotOf(one), snapshotOf(two, { source: wanted.source })]
+      yield* store.want(one, taken)
+      yield* store.taken(one, taken.key, newId())
+      for (const row of [untaken, foreign]) yield* store.want(AccountScope.ofOwner(row), row)
+      const snapshots = (scope: AccountScope, others: ReadonlyArray<KeptSnapshot>) =>
+        Effect.map(store.listSnapshots(scope, null), (all) =>
+          all.filter(({ key }) => others.some((other) => other.key === key))
+        )
+      const rows = {
+        "another account's environment": store.get(two),
+        "other snapshots of the account": snapshots(one, [taken, untaken]),
+        "another account's snapshots": snapshots(two, [foreign])
+      }
+      yield* assertUntouched(rows, {
+        save: store.save(one, { snapshot }, at(6)),
+        claimSetup: store.claimSetup(one, run, null, at(6)),
+        saveSetup: store.saveSetup(one, run, { repo: { url: "https://h/o/r", granted: true } }),
+        "claimSetup instead of another": store.claimSetup(one, newRun(one), run, at(6)),
+        forget: store.forget(one, snapshot.id),
+        want: store.want(one, wanted),
+        taken: store.taken(one, wanted.key, newId()),
+        drop: store.drop(one, wanted.key),
+        remove: store.remove(one)
+      })
     }),
 
   "unneeded are what expired, what was not taken in time, and passing ones that no environment refers to": () =>

@@ -10,6 +10,7 @@ import { assert } from "@effect/vitest"
 import { DateTime, Effect, type Layer } from "effect"
 import * as given from "../given.ts"
 import { holds, type Promises } from "./holds.ts"
+import { assertUntouched } from "./untouched.ts"
 
 const key = IdempotencyKey.make("a key")
 const start = 1_800_000_000_000
@@ -45,7 +46,7 @@ export const promises: Promises<IdempotencyStore | IdentityStore> = {
       const scope = yield* given.scope
       yield* store.begin(scope, key, asked())
       yield* store.answer(scope, key, answer)
-      const again = yield* store.begin(scope, key, asked(answersKept - 1))
+      const again = yield* store.begin(scope, key, asked(answersKept))
       assert.deepStrictEqual({ ...again }, { _tag: "Answered", answer })
     }),
 
@@ -64,7 +65,7 @@ export const promises: Promises<IdempotencyStore | IdentityStore> = {
       const store = yield* IdempotencyStore
       const scope = yield* given.scope
       yield* store.begin(scope, key, asked())
-      assert.strictEqual((yield* store.begin(scope, key, asked(cutOffAfter - 1)))._tag, "InFlight")
+      assert.strictEqual((yield* store.begin(scope, key, asked(cutOffAfter)))._tag, "InFlight")
       const late = cutOffAfter + 1
       assert.strictEqual((yield* store.begin(scope, key, asked(late, "two")))._tag, "Reused")
       const all = yield* Effect.all(
@@ -73,6 +74,17 @@ export const promises: Promises<IdempotencyStore | IdentityStore> = {
       )
       assert.deepStrictEqual(all.map(({ _tag }) => _tag).sort(), ["First", ...Array<string>(4).fill("InFlight")])
       assert.deepStrictEqual({ ...all.find(({ _tag }) => _tag === "First") }, { _tag: "First", nonce: "nonce 0" })
+    }),
+
+  "a request that was begun again is forgotten when its first attempt is too old": () =>
+    Effect.gen(function* () {
+      const store = yield* IdempotencyStore
+      const scope = yield* given.scope
+      yield* store.begin(scope, key, asked())
+      const last = yield* store.begin(scope, key, asked(answersKept))
+      assert.deepStrictEqual({ ...last }, { _tag: "First", nonce: "nonce 0" })
+      const anew = yield* store.begin(scope, key, asked(answersKept + 1, "two"))
+      assert.deepStrictEqual({ ...anew }, { _tag: "First", nonce: `nonce ${answersKept + 1}` })
     }),
 
   "a request that was refused is forgotten": () =>
@@ -107,6 +119,37 @@ export const promises: Promises<IdempotencyStore | IdentityStore> = {
       assert.strictEqual((yield* store.begin(one, key, asked(2)))._tag, "Answered")
     }),
 
+  "a write leaves the other keys of the account and the same key of another as they are": () =>
+    Effect.gen(function* () {
+      const store = yield* IdempotencyStore
+      const [one, two] = [yield* given.scope, yield* given.scope]
+      const [answered, inFlight] = [IdempotencyKey.make("answered"), IdempotencyKey.make("in flight")]
+      const others = [
+        [one, answered],
+        [one, inFlight],
+        [two, key],
+        [two, answered],
+        [two, inFlight]
+      ] as const
+      const theirs = new SavedAnswer({ status: 200, body: "theirs" })
+      for (const [scope, key] of others) yield* store.begin(scope, key, asked())
+      for (const [scope, key] of others) if (key !== inFlight) yield* store.answer(scope, key, theirs)
+      // To ask again changes nothing as long as the request is neither cut off nor forgotten.
+      const rows = Object.fromEntries(
+        others.map(([scope, key]) => [
+          `${scope === one ? "own" : "foreign"}: ${key}`,
+          Effect.map(store.begin(scope, key, asked(1)), (found) => ({ ...found }))
+        ])
+      )
+      yield* assertUntouched(rows, {
+        "begin of a new request": store.begin(one, key, asked()),
+        "begin of one that was cut off": store.begin(one, key, asked(cutOffAfter + 1)),
+        answer: store.answer(one, key, answer),
+        "begin of one that is forgotten": store.begin(one, key, asked(answersKept + 1)),
+        forget: store.forget(one, key)
+      })
+    }),
+
   "sweeping forgets what is old, and counts it": () =>
     Effect.gen(function* () {
       const store = yield* IdempotencyStore
@@ -114,8 +157,12 @@ export const promises: Promises<IdempotencyStore | IdentityStore> = {
       const old = IdempotencyKey.make("old")
       yield* store.sweep(DateTime.makeUnsafe(2_000_000))
       yield* store.begin(scope, old, { ...asked(), at: DateTime.makeUnsafe(1_000_000) })
+      const kept = IdempotencyKey.make("kept")
+      yield* store.begin(scope, kept, { ...asked(), at: DateTime.makeUnsafe(2_000_000) })
       yield* store.begin(scope, key, asked())
       assert.strictEqual(yield* store.sweep(DateTime.makeUnsafe(2_000_000)), 1)
+      const again = { ...asked(), at: DateTime.makeUnsafe(2_000_001) }
+      assert.strictEqual((yield* store.begin(scope, kept, again))._tag, "InFlight")
       assert.strictEqual((yield* store.begin(scope, old, asked(1, "two")))._tag, "First")
       assert.strictEqual((yield* store.begin(scope, key, asked(1)))._tag, "InFlight")
     })

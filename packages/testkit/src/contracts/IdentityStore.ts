@@ -9,6 +9,7 @@ import { DateTime, Effect, type Layer, Option, Result } from "effect"
 import { SecureRandom } from "effect/crypto"
 import * as given from "../given.ts"
 import { holds, type Promises } from "./holds.ts"
+import { assertUntouched } from "./untouched.ts"
 
 const digest = () => KeyDigest.make(SecureRandom.uuidV4Unsafe().replaceAll("-", "").repeat(2))
 const at = (millis: number) => DateTime.makeUnsafe(millis)
@@ -330,6 +331,11 @@ export const promises: Promises<IdentityStore> = {
       const store = yield* IdentityStore
       const [one, two] = [yield* owner, yield* owner]
       const made = yield* organizationOf(one.scope)
+      // Neither another role, nor an invitation, nor an owner of another organization counts as an owner.
+      yield* put(made.scope, (yield* owner).account.id, "admin", "active")
+      yield* put(made.scope, (yield* owner).account.id, "member", "active")
+      yield* put(made.scope, (yield* owner).account.id, "owner", "invited")
+      yield* put((yield* organizationOf(one.scope)).scope, (yield* owner).account.id, "owner", "active")
       const seen: Array<MembersSeen> = []
       const deciding = (standing: Option.Option<Standing>) => ({
         actor: one.account.id,
@@ -384,6 +390,42 @@ export const promises: Promises<IdentityStore> = {
       const change = { actor: account.id, member: account.id, at: at(2000), decide: () => Result.fail("no") }
       assert.strictEqual(yield* Effect.flip(store.changeMember(made.scope, change)), "no")
       assert.strictEqual((yield* store.listMembers(made.scope)).length, 1)
+    }),
+
+  "a write leaves every other key and membership as it is": () =>
+    Effect.gen(function* () {
+      const store = yield* IdentityStore
+      const [one, two, stranger] = [yield* owner, yield* owner, yield* owner]
+      const [first, second] = [yield* organizationOf(one.scope), yield* organizationOf(one.scope)]
+      const foreign = yield* organizationOf(stranger.scope)
+      for (const { scope } of [first, second, foreign]) yield* put(scope, two.account.id, "member", "invited")
+      yield* put(first.scope, stranger.account.id, "member", "invited")
+      const [key, kept, theirs] = [keyOf(one.account.id), keyOf(one.account.id), keyOf(two.account.id)]
+      const [digestOfKey, digestOfKept, digestOfTheirs] = [digest(), digest(), digest()]
+      yield* store.addKey(one.scope, key, digestOfKey)
+      yield* store.addKey(one.scope, kept, digestOfKept)
+      yield* store.addKey(two.scope, theirs, digestOfTheirs)
+      const rows = {
+        "another key of the account": store.findKey(digestOfKept),
+        "a key of another account": store.findKey(digestOfTheirs),
+        "the member in another organization": store.findMembership(two.scope, second.account.id),
+        "the member in a stranger's organization": store.findMembership(two.scope, foreign.account.id),
+        "another member": store.findMembership(stranger.scope, first.account.id),
+        "the owner": store.findMembership(one.scope, first.account.id)
+      }
+      const removal = { actor: one.account.id, member: two.account.id, at: at(3000) }
+      yield* assertUntouched(rows, {
+        recordUse: store.recordUse(key.id, at(5000)),
+        removeKey: store.removeKey(one.scope, key.id),
+        acceptMembership: store.acceptMembership(two.scope, first.account.id),
+        changeMember: put(first.scope, two.account.id, "admin", "active"),
+        "changeMember that removes": store.changeMember(first.scope, {
+          ...removal,
+          decide: () => Result.succeed(Option.none())
+        })
+      })
+      assert.isTrue(Option.isNone(yield* store.findKey(digestOfKey)))
+      assert.isTrue(Option.isNone(yield* store.findMembership(two.scope, first.account.id)))
     }),
 
   "of many changes at once each is decided on what the one before has left": () =>

@@ -13,6 +13,7 @@ import { assert } from "@effect/vitest"
 import { DateTime, Effect, type Layer, Option } from "effect"
 import * as given from "../given.ts"
 import { holds, type Promises } from "./holds.ts"
+import { assertUntouched } from "./untouched.ts"
 
 const at = (millis: number) => DateTime.makeUnsafe(millis)
 
@@ -360,6 +361,31 @@ export const promises: Promises<SessionStore | EventStore | IdentityStore> = {
       assert.lengthOf(removed.filter(Boolean), 1)
       assert.isTrue(Option.isNone(yield* store.get(one, session.id)))
       assert.deepStrictEqual(yield* store.get(one, other.id), Option.some(other))
+    }),
+
+  "a write leaves every other session as it is": () =>
+    Effect.gen(function* () {
+      const store = yield* SessionStore
+      const [one, two] = [yield* given.scope, yield* given.scope]
+      const session = sleeping(one)
+      yield* store.add(one, session)
+      const began = given.step(session, restore)
+      const failed = given.step(began.session, Move.Fail({ error: "it broke" }))
+      // Others at each version that a write names, of the account and of another.
+      const others = [one, two].flatMap((scope) =>
+        [session, began.session, failed.session].map((at) => given.session(scope, { lifecycle: at.lifecycle }))
+      )
+      for (const other of others) yield* store.add(AccountScope.ofOwner(other), other)
+      const rows = Object.fromEntries(others.map((row, i) => [`${i}`, store.get(AccountScope.ofOwner(row), row.id)]))
+      yield* assertUntouched(rows, {
+        add: store.add(one, given.session(one)),
+        change: store.change(one, session.id, { title: "new", status: "completed", repo: "https://h/o/r" }, at(9)),
+        postpone: store.postpone(one, session.id, session.lifecycle.version, at(9_000_000)),
+        take: store.take(one, began),
+        "take of another step": store.take(one, failed),
+        remove: store.remove(one, failed.session, at(9))
+      })
+      assert.isTrue(Option.isNone(yield* store.get(one, session.id)))
     }),
 
   "that a session was created, each of its steps that says so, and that it was removed are told once": () =>

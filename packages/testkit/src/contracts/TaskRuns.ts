@@ -10,6 +10,7 @@ import { assert } from "@effect/vitest"
 import { DateTime, Deferred, Duration, Effect, Exit, type Layer, Option, Queue, type Schema } from "effect"
 import * as given from "../given.ts"
 import { holds, type Promises } from "./holds.ts"
+import { assertUntouched } from "./untouched.ts"
 
 type Ports = TaskRunStore | TaskRunner | IdentityStore
 
@@ -102,6 +103,22 @@ export const storePromises: Promises<Ports> = {
       yield* (yield* TaskRunner).enqueue(run)
       assert.isFalse(yield* store.save(two, next(run, "CANCELED")))
       assert.deepStrictEqual(yield* store.get(one, run.id), Option.some(run))
+    }),
+
+  "a write leaves every other run as it is": () =>
+    Effect.gen(function* () {
+      const store = yield* TaskRunStore
+      const runner = yield* TaskRunner
+      const [one, two] = [yield* given.scope, yield* given.scope]
+      const [run, own, foreign] = [runOf(one), runOf(one), runOf(two)]
+      for (const one of [run, own, foreign]) yield* runner.enqueue(one)
+      const rows = { "another of the account": store.get(one, own.id), "another account's": store.get(two, foreign.id) }
+      const executing = next(run, "EXECUTING")
+      yield* assertUntouched(rows, {
+        enqueue: runner.enqueue(runOf(one)),
+        save: store.save(one, executing),
+        "save of its end": store.save(one, next(executing, "COMPLETED", { output: "done" }))
+      })
     }),
 
   "runs are listed newest first without their output, in pages that lose and repeat none": () =>
