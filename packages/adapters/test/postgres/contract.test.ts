@@ -1,33 +1,4 @@
-import * as Stores from "@castellan/adapters/postgres/stores.ts"
-import * as PgBossTaskRunner from "@castellan/adapters/tasks/PgBossTaskRunner.ts"
-import * as AccountStore from "@castellan/testkit/contracts/AccountStore.ts"
-import * as AppStore from "@castellan/testkit/contracts/AppStore.ts"
-import * as BaseImageStore from "@castellan/testkit/contracts/BaseImageStore.ts"
-import * as EnvironmentStore from "@castellan/testkit/contracts/EnvironmentStore.ts"
-import * as EventStore from "@castellan/testkit/contracts/EventStore.ts"
-import * as IdempotencyStore from "@castellan/testkit/contracts/IdempotencyStore.ts"
-import * as IdentityStore from "@castellan/testkit/contracts/IdentityStore.ts"
-import * as SessionStore from "@castellan/testkit/contracts/SessionStore.ts"
-import * as TaskRuns from "@castellan/testkit/contracts/TaskRuns.ts"
-import { Layer } from "effect"
+import { contracts } from "./contracts.ts"
 import * as databases from "./databases.ts"
-import * as later from "./later.ts"
 
-for (const [subject, database] of Object.entries({
-  PGlite: databases.pglite,
-  Postgres: databases.postgres,
-  "Postgres of a later version": later.postgres
-})) {
-  const shared = databases.shared(
-    Layer.merge(Stores.layer, PgBossTaskRunner.layer).pipe(Layer.provide(database), Layer.fresh)
-  )
-  IdentityStore.contract(subject, shared)
-  IdempotencyStore.contract(subject, shared)
-  AccountStore.contract(subject, shared)
-  EnvironmentStore.contract(subject, shared)
-  SessionStore.contract(subject, shared)
-  AppStore.contract(subject, shared)
-  EventStore.contract(subject, shared)
-  BaseImageStore.contract(subject, shared)
-  TaskRuns.contract(subject, shared)
-}
+contracts("PGlite", databases.pglite)
