@@ -1,0 +1,101 @@
+import { CommandEnd, OutputPosition } from "@castellan/domain/sandbox/Command.ts"
+import {
+  CommandRunInput,
+  commandOf,
+  defaultTimeout,
+  errorOf,
+  outputOf,
+  statusOf,
+  storedOutput
+} from "@castellan/domain/task/CommandRun.ts"
+import { AccountId } from "@castellan/domain/identity/Account.ts"
+import { queued, RunId, TaskRun } from "@castellan/domain/task/TaskRun.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { DateTime, Duration, Result, Schema } from "effect"
+
+const at = DateTime.makeUnsafe(1_700_000_000_123)
+
+const runWith = (output: Schema.Json) =>
+  new TaskRun({
+    ...queued({
+      id: RunId.make("run_1"),
+      account: AccountId.make("00000000-0000-4000-8000-000000000001"),
+      task: "run-sandbox-command",
+      input: null,
+      sandbox: null,
+      at
+    }),
+    output
+  })
+
+const accepts = (timeoutMs: unknown) =>
+  Result.isSuccess(Schema.decodeUnknownResult(CommandRunInput)(inputOf(timeoutMs)))
+const inputOf = (timeoutMs: unknown) => ({
+  sandbox: "sbx_1",
+  command: { command: "true", args: [], cwd: null, env: {} },
+  timeoutMs
+})
+
+describe("A command run", () => {
+  for (const [by, status, error] of [
+    ["exited", "COMPLETED", null],
+    ["timedOut", "TIMED_OUT", "The command ran longer than it was allowed to"],
+    ["killed", "CANCELED", "The command was killed"],
+    ["lost", "FAILED", "The sandbox stopped while the command ran"]
+  ] as const) {
+    it(`is ${status} when its command ended as "${by}"`, () => {
+      assert.strictEqual(statusOf(by), status)
+      assert.strictEqual(errorOf(by), error)
+    })
+  }
+
+  it("may last from a millisecond to a day, and a quarter of an hour by default", () => {
+    const day = 24 * 60 * 60 * 1000
+    for (const timeout of [1, day]) assert.isTrue(accepts(timeout), String(timeout))
+    for (const timeout of [0, -1, day + 1, 1.5]) assert.isFalse(accepts(timeout), String(timeout))
+    assert.strictEqual(Duration.toMinutes(defaultTimeout), 15)
+  })
+
+  it("gives its command its own id", () => {
+    assert.strictEqual(commandOf(RunId.make("run_1")), "run_1")
+  })
+
+  it("stores what its command printed, its exit code, and whether there was more", () => {
+    for (const truncated of [true, false]) {
+      const end = new CommandEnd({ by: "exited", exitCode: 7, at })
+      assert.deepStrictEqual(outputOf({ end, stdout: "out", stderr: "err", truncated }), {
+        stdout: "out",
+        stderr: "err",
+        exitCode: 7,
+        truncated
+      })
+    }
+  })
+
+  const stored = { stdout: "aöb", stderr: "err", exitCode: 0, truncated: false }
+  const read = (stdout: number, stderr: number, output: Schema.Json = stored) =>
+    storedOutput(runWith(output), new OutputPosition({ stdout, stderr }))
+  const next = (stdout: number, stderr: number) => new OutputPosition({ stdout, stderr })
+
+  it("gives a reader of its stored output what lies after the reader's position in each stream", () => {
+    assert.deepStrictEqual(read(0, 0), [
+      { stream: "stdout", text: "aöb", next: next(4, 0) },
+      { stream: "stderr", text: "err", next: next(4, 3) }
+    ])
+    assert.deepStrictEqual(read(3, 2), [
+      { stream: "stdout", text: "b", next: next(4, 2) },
+      { stream: "stderr", text: "r", next: next(4, 3) }
+    ])
+    assert.deepStrictEqual(read(4, 1), [{ stream: "stderr", text: "rr", next: next(4, 3) }])
+    assert.deepStrictEqual(read(1, 3), [{ stream: "stdout", text: "öb", next: next(4, 3) }])
+    assert.deepStrictEqual(read(9, 1), [{ stream: "stderr", text: "rr", next: next(9, 3) }])
+    assert.deepStrictEqual(read(1, 9), [{ stream: "stdout", text: "öb", next: next(4, 9) }])
+    assert.deepStrictEqual(read(4, 3), [])
+  })
+
+  it("has no stored output before it ended or where its record has none", () => {
+    for (const output of [null, {}, { stdout: "a", stderr: "b", exitCode: 0 }]) {
+      assert.deepStrictEqual(read(0, 0, output), [])
+    }
+  })
+})
