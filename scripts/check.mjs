@@ -21,6 +21,8 @@ const checks = {
   "types, example hono": types("examples/hono"),
   "types, example plain-node": types("examples/plain-node"),
   "types, bench": types("bench"),
+  "types, mutate": types("scripts/mutate"),
+  mutators: [node, "--test", "scripts/mutate/mutators.test.ts"],
   lint: [bin("oxlint"), "--deny-warnings"],
   format: [bin("prettier"), "--check", "--log-level", "warn", "."],
   "import walls": [node, "scripts/test.mjs", "--project", "domain", "walls"],

@@ -1,0 +1,59 @@
+/** Finds the test files that reach a source file through imports. */
+import { parseSync } from "oxc-parser"
+import { existsSync, globSync, readFileSync } from "node:fs"
+import { basename, dirname, join, relative } from "node:path"
+
+const isTest = (file: string) => file.endsWith(".test.ts") && !file.endsWith(".soak.test.ts")
+
+/** Files that a file imports, and those it names in a string, to run them as a process of their own. */
+const importsOf = (root: string, file: string): ReadonlyArray<string> => {
+  const source = readFileSync(join(root, file), "utf8")
+  const { staticExports, staticImports } = parseSync(file, source).module
+  const modules = [
+    ...staticImports.map(({ entries, moduleRequest: { value } }) => ({ entries, value })),
+    ...staticExports.flatMap(({ entries }) =>
+      entries.flatMap((entry) => (entry.moduleRequest === null ? [] : [{ entries, value: entry.moduleRequest.value }]))
+    )
+  ]
+  const typesOnly = ({ entries }: (typeof modules)[number]) =>
+    entries.length > 0 && entries.every(({ isType }) => isType)
+  const named = [...source.matchAll(/"([^"\s]+\.ts)"/g)].map(({ 1: path }) => path!)
+  const requests = [
+    ...modules.filter((module) => !typesOnly(module)).map(({ value }) => value),
+    ...named.filter((path) => !modules.some(({ value }) => value === path)).flatMap((path) => [path, `./${path}`])
+  ]
+  return requests
+    .map((request) =>
+      request.startsWith("@castellan/")
+        ? request.replace(/^@castellan\/([^/]+)\//, "packages/$1/src/")
+        : relative(root, join(root, dirname(file), request))
+    )
+    .filter((path) => path.endsWith(".ts") && existsSync(join(root, path)))
+}
+
+/** Tells for a source file which tests reach it: those of its own package first, then by imports between. */
+export const relatedTests = (root: string): ((file: string) => ReadonlyArray<string>) => {
+  const importers = new Map<string, Array<string>>()
+  for (const file of globSync(["packages/*/{src,test}/**/*.ts", "examples/*/**/*.ts"], {
+    cwd: root,
+    exclude: (name) => name === "node_modules" || name === "dist"
+  })) {
+    for (const path of new Set(importsOf(root, file))) importers.set(path, [...(importers.get(path) ?? []), file])
+  }
+  const folder = (file: string) => file.split("/").slice(0, 2).join("/")
+  return (source) => {
+    const found = new Map([[source, 0]])
+    for (const [file, distance] of found) {
+      for (const importer of importers.get(file) ?? []) if (!found.has(importer)) found.set(importer, distance + 1)
+    }
+    const foreign = (test: string) => Number(folder(test) !== folder(source))
+    // A test of the same name and a contract are closest; at the same distance one in the folder of the same name is.
+    const named = (test: string) => Number(!["contract", basename(source, ".ts")].includes(basename(test, ".test.ts")))
+    const elsewhere = (test: string) => Number(basename(dirname(test)) !== basename(dirname(source)))
+    return [...found.keys()]
+      .filter(isTest)
+      .map((test) => ({ test, order: [foreign(test), named(test), found.get(test)!, elsewhere(test)] }))
+      .toSorted((a, b) => a.order.map((value, i) => value - b.order[i]!).find((difference) => difference !== 0) ?? 0)
+      .map(({ test }) => test)
+  }
+}
