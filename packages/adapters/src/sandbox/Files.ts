@@ -43,7 +43,16 @@ export const refusalOf = (path: SandboxPath, line: string): FileNotFound | FileR
   return reason === undefined ? undefined : new FileRefused({ path, reason })
 }
 
-/** The files of a listing, in order: NUL-separated path, type, size and time of change. */
+/** The years of times on the wire, 0 to 9999, in epoch milliseconds. A file can claim any time of change. */
+const firstMoment = Date.parse("0000-01-01T00:00:00.000Z")
+const lastMoment = Date.parse("9999-12-31T23:59:59.999Z")
+
+const within = (least: number, value: number, most: number): number => Math.max(least, Math.min(most, value || 0))
+
+/**
+ * The files of a listing, in order: NUL-separated path, type, size and time of change. A number that has no place on the
+ * wire becomes the nearest one that has.
+ */
 export const listed = (text: string): ReadonlyArray<SandboxFile> => {
   const fields = text.split("\0")
   const files: Array<SandboxFile> = []
@@ -52,8 +61,8 @@ export const listed = (text: string): ReadonlyArray<SandboxFile> => {
       new SandboxFile({
         path: fields[i]!,
         type: kinds[fields[i + 1]!] ?? "other",
-        size: Number(fields[i + 2]),
-        modifiedAt: DateTime.makeUnsafe(Math.floor(Number(fields[i + 3]) * 1000))
+        size: within(0, Number(fields[i + 2]), Number.MAX_SAFE_INTEGER),
+        modifiedAt: DateTime.makeUnsafe(within(firstMoment, Math.floor(Number(fields[i + 3]) * 1000), lastMoment))
       })
     )
   }
