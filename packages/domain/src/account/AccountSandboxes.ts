@@ -29,11 +29,18 @@ export class SandboxNotCreated extends Schema.TaggedError<SandboxNotCreated>()("
 /** What to run in a new sandbox. */
 export type Work =
   | { readonly _tag: "Command"; readonly command: Command }
-  /** Given to the configured agent, as one argument. */
-  | { readonly _tag: "Prompt"; readonly prompt: string }
+  /** The configured agent runs with the prompt as its last argument, in `cwd`, with `env` added to its environment. */
+  | {
+      readonly _tag: "Prompt"
+      readonly prompt: string
+      readonly cwd?: string | null
+      readonly env?: Readonly<Record<string, string>>
+    }
 
 export interface NewSandbox {
   readonly work: Option.Option<Work>
+  /** How long the work may take; 15 minutes if it is left out. */
+  readonly timeout?: Duration.Duration
   /** Makes asking repeatable: the same nonce gives the same sandbox and the same run. */
   readonly nonce: Option.Option<string>
   /** The snapshot it boots from; the account's saved one if none is named. */
@@ -104,7 +111,7 @@ export class AccountSandboxes extends Context.Service<
         const commandFor = (work: Work): Command => {
           if (work._tag === "Command") return work.command
           const [command, ...args] = options.agent
-          return new Command({ command, args: [...args, work.prompt], cwd: null, env: {} })
+          return new Command({ command, args: [...args, work.prompt], cwd: work.cwd ?? null, env: work.env ?? {} })
         }
 
         /** Nobody gets a sandbox whose command will never run: without its run it is not kept. */
@@ -192,8 +199,9 @@ export class AccountSandboxes extends Context.Service<
             )
             if (Option.isNone(wanted.work)) return { sandbox, run: Option.none<RunId>() }
             const command = commandFor(wanted.work.value)
+            const timeout = wanted.timeout ?? defaultTimeout
             const run = yield* runs
-              .startCommand(scope, sandbox.name, { command, timeout: defaultTimeout, nonce: Option.some(nonce) })
+              .startCommand(scope, sandbox.name, { command, timeout, nonce: Option.some(nonce) })
               .pipe(Effect.tapCause(() => takeBack(scope, sandbox.name)))
             return { sandbox, run: Option.some(run.id) }
           },

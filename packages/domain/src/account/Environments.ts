@@ -54,6 +54,8 @@ export class Environments extends Context.Service<
       scope: AccountScope,
       wanted: { readonly snapshot: SnapshotId | null; readonly repo: string | null }
     ) => Effect.Effect<Option.Option<Environment>, SnapshotNotFound, CurrentActor>
+    /** A snapshot of the account that a sandbox can boot from. */
+    readonly bootable: (scope: AccountScope, id: SnapshotId) => Effect.Effect<SnapshotId, SnapshotNotFound>
     /** The bytes of a file in the account's repository. */
     readonly readFile: (
       scope: AccountScope,
@@ -121,6 +123,10 @@ export class Environments extends Context.Service<
         return Option.some(saved)
       })
 
+      const bootable = Effect.fn("Environments.bootable")(function* (scope: AccountScope, id: SnapshotId) {
+        return (yield* savable(scope, id, yield* DateTime.now)).id
+      })
+
       const readFile = Effect.fn("Environments.readFile")(function* (scope: AccountScope, path: RepoPath) {
         const environment = yield* store.get(scope)
         const repo = Option.flatMap(environment, (one) => usable(host.supports, one))
@@ -166,7 +172,7 @@ export class Environments extends Context.Service<
         return Option.isSome(removed) ? environment : removed
       })
 
-      return Environments.of({ view, change, readFile, clear })
+      return Environments.of({ view, change, bootable, readFile, clear })
     })
   )
 }
