@@ -1,14 +1,16 @@
 import { Schema } from "effect"
 
-/** Where a list goes on: opaque to callers, and good for as long as the list exists. */
-export const Cursor = Schema.String.check(Schema.isPattern(/^[A-Za-z0-9_-]{1,200}$/)).pipe(Schema.brand("Cursor"))
+const form = /^(\d{1,15})_([A-Za-z0-9_-]{1,180})$/
+
+/** The place where a list continues: opaque to callers, and valid as long as the list exists. */
+export const Cursor = Schema.String.check(Schema.isPattern(form)).pipe(Schema.brand("Cursor"))
 export type Cursor = typeof Cursor.Type
 
 /** A piece of a list. */
 export interface Page {
   /** Rows at most; 1 to 100. */
   readonly limit: number
-  /** Where to go on; null for the beginning. A cursor that no list gave is taken for the beginning. */
+  /** Where to continue; null for the beginning. */
   readonly cursor: Cursor | null
 }
 
@@ -28,8 +30,8 @@ export interface Place {
 /** The cursor that goes on after a row. */
 export const cursorAfter = ({ at, id }: Place): Cursor => Cursor.make(`${at}_${id}`)
 
-/** The row a cursor goes on after; null for the beginning. */
+/** The row that a cursor continues after; null for the beginning. */
 export const placeOf = (cursor: Cursor | null): Place | null => {
-  const match = /^(\d{1,15})_(.+)$/.exec(cursor ?? "")
+  const match = form.exec(cursor ?? "")
   return match === null ? null : { at: Number(match[1]), id: match[2]! }
 }

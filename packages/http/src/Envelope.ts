@@ -9,21 +9,23 @@ import * as AccessLine from "./AccessLine.ts"
 import { changeLimit } from "./api/Apps.ts"
 import { type ErrorBody, errorBody } from "./api/ErrorBody.ts"
 import { fileLimit } from "./api/HeldSandboxes.ts"
+import { ignoredFields } from "./api/KnownFields.ts"
 import { RequestArrival } from "./RequestArrival.ts"
-import { methodsAt } from "./Routes.ts"
+import { RequestJson } from "./RequestJson.ts"
+import { isWellEncoded, methodsAt, routeOf } from "./Routes.ts"
 import { describe } from "./Validation.ts"
 
 /** Bytes of a request's body, unless its endpoint takes more. */
 export const bodyLimit = 1024 * 1024
 
-/** Whether the request brings a file, as it is; then it is for its endpoint to say how much. */
-const bringsFile = (request: HttpServerRequest.HttpServerRequest) =>
-  request.method === "PUT" && /^\/api\/sandboxes\/[^/?]+\/file\/?(\?|$)/.test(request.url)
+/** Whether the request uploads the bytes of a file. */
+const bringsFile = ({ method, url }: HttpServerRequest.HttpServerRequest) =>
+  method === "PUT" && routeOf(url).route === "/api/sandboxes/{sandboxId}/file"
 
-/** Bytes of the request's body. */
+/** How many bytes the request's body may have. */
 const limitOf = (request: HttpServerRequest.HttpServerRequest): number => {
   if (bringsFile(request)) return fileLimit
-  return /^\/api\/apply\/stream\/?(\?|$)/.test(request.url) ? changeLimit : bodyLimit
+  return routeOf(request.url).route === "/api/apply/stream" ? changeLimit : bodyLimit
 }
 
 /** The body is not JSON. A defect, since no handler can do anything about it. */
@@ -33,7 +35,7 @@ class BodyNotJson {
 
 const cors = {
   "access-control-allow-origin": "*",
-  "access-control-expose-headers": "x-request-id, idempotency-replayed, retry-after"
+  "access-control-expose-headers": `x-request-id, idempotency-replayed, retry-after, ${ignoredFields}`
 }
 
 const preflight = {
@@ -54,6 +56,7 @@ const tooLarge = (limit: number) =>
     connection: "close"
   })
 const notJson = errorBody("invalid_json", "Request body must be valid JSON")
+const badPath = errorBody("invalid_request", "The path must be percent-encoded UTF-8")
 const notFound = errorBody("not_found", "Not found")
 const notAllowed = errorBody("method_not_allowed", "Method not allowed")
 const unsupported = errorBody("unsupported_media_type", "Content-Type must be application/json")
@@ -61,20 +64,30 @@ const unsupportedFile = errorBody("unsupported_media_type", "Content-Type must b
 const storeAway = errorBody("not_ready", "The store does not answer", { retryAfterMs: 1000 })
 const internal = errorBody("internal_error", "Internal server error")
 
-/** The request as handlers see it: an empty body is `{}`, and what is read is read once. */
+const utf8 = new TextDecoder("utf-8", { fatal: true })
+
+const parse = (bytes: ArrayBuffer) => {
+  try {
+    const text = utf8.decode(bytes)
+    return text.trim() === "" ? { text: "{}", json: {} } : { text, json: JSON.parse(text) as unknown }
+  } catch {
+    return undefined
+  }
+}
+
+/** The request as handlers see it: an empty body is `{}`, and a body is read and parsed once. */
 const readable = Effect.fnUntraced(function* (request: HttpServerRequest.HttpServerRequest) {
-  const text = yield* Effect.cached(
-    Effect.flatMap(request.text, (text) => {
-      if (text.trim() === "") return Effect.succeed("{}")
-      try {
-        JSON.parse(text)
-        return Effect.succeed(text)
-      } catch {
-        return Effect.die(new BodyNotJson())
-      }
+  const body = yield* Effect.cached(
+    Effect.flatMap(request.arrayBuffer, (bytes) => {
+      const parsed = parse(bytes)
+      return parsed === undefined ? Effect.die(new BodyNotJson()) : Effect.succeed(parsed)
     })
   )
-  return Object.create(request, { text: { value: text } }) as HttpServerRequest.HttpServerRequest
+  const text = Effect.map(body, (parsed) => parsed.text)
+  return {
+    request: Object.create(request, { text: { value: text } }) as HttpServerRequest.HttpServerRequest,
+    json: Effect.orDie(Effect.map(body, (parsed) => parsed.json))
+  }
 })
 
 const isTooLarge = (failure: unknown) =>
@@ -82,9 +95,12 @@ const isTooLarge = (failure: unknown) =>
   failure.reason._tag === "RequestParseError" &&
   failure.reason.reason === "BodyTooLarge"
 
-const noRoute = (request: HttpServerRequest.HttpServerRequest) => {
-  const methods = methodsAt(request.url)
-  return methods.length === 0 ? answer(404, notFound) : answer(405, notAllowed, { allow: methods.join(", ") })
+/** The answer to a request that no operation is for: its path is invalid or unknown, or its method is wrong. */
+const unrouted = ({ method, url }: HttpServerRequest.HttpServerRequest) => {
+  if (!isWellEncoded(url)) return answer(400, badPath)
+  const methods = methodsAt(url)
+  if (methods.length === 0) return answer(404, notFound)
+  return methods.includes(method) ? undefined : answer(405, notAllowed, { allow: methods.join(", ") })
 }
 
 const explain = (request: HttpServerRequest.HttpServerRequest, cause: Cause.Cause<unknown>) => {
@@ -98,7 +114,7 @@ const explain = (request: HttpServerRequest.HttpServerRequest, cause: Cause.Caus
     return Effect.succeed(answer(400, describe(failure)))
   }
   if (failure instanceof HttpServerError.HttpServerError && failure.reason._tag === "RouteNotFound") {
-    return Effect.succeed(noRoute(request))
+    return Effect.succeed(answer(404, notFound))
   }
   return Effect.as(Effect.logError("a request broke off", cause), answer(500, internal))
 }
@@ -140,11 +156,14 @@ export const around = <E, R>(
     }
     const declared = Number(request.headers["content-length"] ?? 0)
     const limit = limitOf(request)
+    const refused = unrouted(request) ?? (declared > limit ? tooLarge(limit) : undefined)
+    const { json, request: read } = yield* readable(request)
     const response =
-      declared > limit
-        ? yield* AccessLine.told(id, arrivedAt)(Effect.succeed(tooLarge(limit)))
+      refused !== undefined
+        ? yield* AccessLine.told(id, arrivedAt)(Effect.succeed(refused))
         : yield* app.pipe(
-            Effect.provideService(HttpServerRequest.HttpServerRequest, yield* readable(request)),
+            Effect.provideService(HttpServerRequest.HttpServerRequest, read),
+            Effect.provideService(RequestJson, json),
             Effect.provideService(HttpIncomingMessage.MaxBodySize, ByteSize.bytes(limit)),
             Effect.provideService(RequestArrival, arrivedAt),
             Effect.catchCause((cause) =>

@@ -69,7 +69,10 @@ export const layer = (options: { readonly secret: Redacted.Redacted<Uint8Array> 
           const key = request.headers["idempotency-key"]
           if (key === undefined) return yield* endpoint
           if (!isKey(key)) {
-            return yield* new RequestRefused({ say: "Idempotency-Key must be 1 to 255 printable characters" })
+            return yield* new RequestRefused({
+              say: "Idempotency-Key must be 1 to 255 printable characters",
+              fields: ["idempotency-key"]
+            })
           }
           const scope = yield* AccountScope.own
           const text = yield* Effect.orDie(request.text)

@@ -18,9 +18,11 @@ import { SessionSandboxHandlers } from "./handlers/SessionSandbox.ts"
 import { SystemHandlers } from "./handlers/System.ts"
 import { TaskRunsHandlers } from "./handlers/TaskRuns.ts"
 import * as Idempotency from "./Idempotency.ts"
+import * as KnownFields from "./KnownFields.ts"
 import { defaultLimits, type LimitOptions, Limits } from "./Limits.ts"
 import { document } from "./openapi.ts"
 import { PreviewBase } from "./PreviewBase.ts"
+import { routerConfig } from "./Routes.ts"
 
 export interface ServerOptions {
   /** Seals what must not lie open in the store; the same for all servers on one store. */
@@ -38,7 +40,7 @@ const routes = (options: ServerOptions) =>
       Layer.provide([AccountSandboxesHandlers, HeldSandboxesHandlers, TaskRunsHandlers]),
       Layer.provide([SessionsHandlers, SessionSandboxHandlers, AppsHandlers, EventsHandlers]),
       Layer.provide(Layer.succeed(PreviewBase, options.previews)),
-      Layer.provide([Authenticate.layer, Idempotency.layer(options)]),
+      Layer.provide([Authenticate.layer, KnownFields.layer, Idempotency.layer(options)]),
       Layer.provide(Limits.layer(options.limits ?? defaultLimits))
     ),
     HttpRouter.add("GET", "/openapi.json", Effect.succeed(HttpServerResponse.jsonUnsafe(document))),
@@ -46,7 +48,7 @@ const routes = (options: ServerOptions) =>
   ).pipe(
     Layer.provide(HttpServer.layerServices),
     Layer.provideMerge(HttpRouter.layer),
-    Layer.provide(Layer.succeed(HttpRouter.RouterConfig, { ignoreTrailingSlash: true, maxParamLength: 500 }))
+    Layer.provide(Layer.succeed(HttpRouter.RouterConfig, routerConfig))
   )
 
 /** The application over the use cases: give it requests in any way you like. */

@@ -8,6 +8,7 @@ import { MemoryRepos } from "@castellan/testkit/fakes/MemoryRepoHost.ts"
 import { MemorySandboxes } from "@castellan/testkit/fakes/MemorySandbox.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Latch, Layer, Logger } from "effect"
+import { TestClock } from "effect/testing"
 import { WebApi } from "./WebApi.ts"
 
 const quiet = Logger.layer([])
@@ -109,6 +110,37 @@ describe("The account's snapshot", () => {
       const list = yield* ask("GET", "/api/sandboxes", { key })
       assert.isNull(list.json.snapshot_id)
       assert.isNotNull(list.json.github_repo)
+    }).pipe(Effect.provide(api))
+  )
+
+  it.effect("is not booted from by a create that names another one of the account's own", () =>
+    Effect.gen(function* () {
+      const { ask, join } = yield* WebApi
+      const [one, two] = [yield* join(), yield* join()]
+      const create = (key: string, body: object) => ask("POST", "/api/sandboxes", { key, body })
+      const [source] = (yield* create(one.key, {})).json.sandboxes
+      const file = `/api/sandboxes/${source.sandboxId}/file?path=mark`
+      const bytes = { "content-type": "application/octet-stream" }
+      yield* ask("PUT", file, { key: one.key, headers: bytes, body: "kept" })
+      const taken = yield* ask("POST", `/api/sandboxes/${source.sandboxId}/snapshot`, {
+        key: one.key,
+        body: { expiresInMs: 60_000 }
+      })
+      const { snapshotId } = taken.json
+      const [made] = (yield* create(one.key, { snapshotId })).json.sandboxes
+      const read = yield* ask("GET", `/api/sandboxes/${made.sandboxId}/file?path=mark`, { key: one.key })
+      assert.strictEqual(read.text, "kept")
+
+      for (const [key, id] of [
+        [two.key, snapshotId],
+        [one.key, "snap_none"]
+      ]) {
+        const refused = yield* create(key, { snapshotId: id })
+        assert.deepStrictEqual([refused.status, refused.json.error], [404, "Snapshot not found"])
+      }
+      assert.deepStrictEqual((yield* ask("GET", "/api/sandboxes", { key: two.key })).json.sandboxes, [])
+      yield* TestClock.adjust("2 minutes")
+      assert.strictEqual((yield* create(one.key, { snapshotId })).status, 404)
     }).pipe(Effect.provide(api))
   )
 

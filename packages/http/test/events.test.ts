@@ -204,19 +204,17 @@ describe("The events of an account", () => {
     }).pipe(Effect.scoped, Effect.provide(api))
   )
 
-  it.effect("take an id that none of them has for none", () =>
+  it.effect("begin where a reader without an id begins, if its id is empty", () =>
     Effect.gen(function* () {
       const { join } = yield* WebApi
       const { key } = yield* join()
       yield* passingSandbox(key)
-      for (const id of ["", "null", "-1", "1.5", "1e3", "9".repeat(19), "0x1", "' or 1=1", "1,2"]) {
-        const fromNow = yield* reader(key, "", id)
-        assert.deepStrictEqual(yield* fromNow.settled, [], id)
-        const fromStart = yield* reader(key, "?from=start", id)
-        assert.strictEqual((yield* fromStart.settled).length, 3, id)
-        yield* fromNow.close
-        yield* fromStart.close
-      }
+      const fromNow = yield* reader(key, "", "")
+      assert.deepStrictEqual(yield* fromNow.settled, [])
+      const fromStart = yield* reader(key, "?from=start", "")
+      assert.strictEqual((yield* fromStart.settled).length, 3)
+      yield* fromNow.close
+      yield* fromStart.close
     }).pipe(Effect.scoped, Effect.provide(api))
   )
 

@@ -43,8 +43,37 @@ layer(WebApi.layer)("API keys over HTTP", (it) => {
       assert.strictEqual((yield* ask("GET", "/api/keys", { key: issued.json.key })).status, 200)
       yield* TestClock.setTime(2 * 60 * 60 * 1000)
       assert.strictEqual((yield* ask("GET", "/api/keys", { key: issued.json.key })).status, 401)
-      const wrong = yield* ask("POST", "/api/keys", { key, body: { name: "x", expiresAt: "tomorrow" } })
-      assert.deepStrictEqual([wrong.status, wrong.json.error], [400, "expiresAt must be an ISO 8601 time"])
+    })
+  )
+
+  it.effect("are not made with an expiry that is no time, or that no database can hold", () =>
+    Effect.gen(function* () {
+      const { key } = yield* join()
+      const times = [
+        "tomorrow",
+        "+010000-01-01T00:00:00Z",
+        "9999-12-31T23:59:59-01:00",
+        "2030-02-30",
+        "2030-13-01",
+        "1",
+        ""
+      ]
+      for (const expiresAt of times) {
+        const { json, status } = yield* ask("POST", "/api/keys", { key, body: { name: "x", expiresAt } })
+        assert.deepStrictEqual(
+          [status, json.error, json.missing_fields],
+          [400, "expiresAt must be an ISO 8601 time, such as 2030-01-31T12:00:00Z", ["expiresAt"]],
+          expiresAt
+        )
+      }
+      for (const expiresAt of [
+        "2030-01-31",
+        "2030-01-31T12:00Z",
+        "2030-01-31T12:00:00+05:30",
+        "9999-12-31T23:59:59.999Z"
+      ]) {
+        assert.strictEqual((yield* ask("POST", "/api/keys", { key, body: { name: "x", expiresAt } })).status, 201)
+      }
     })
   )
 

@@ -88,12 +88,12 @@ layer(WebApi.layer)("Every request", (it) => {
         "account_id must be a valid UUID": { account_id: "me" },
         "command must not be empty": { command: "" },
         "command must be a string": { command: 7 },
-        "args must be a list": { command: "ls", args: "-la" },
+        "args must be a list of strings": { command: "ls", args: "-la" },
         "args.1 must be a string": { command: "ls", args: ["a", 2] },
         "prompt must not be empty": { prompt: "" },
         "Cannot specify both command and prompt": { command: "ls", prompt: "hello" },
         "command must not contain a NUL character": { command: "l\0s" },
-        "Request body must be an object": [1]
+        "Request body must be a JSON object": [1]
       }
       for (const [sentence, body] of Object.entries(sentences)) {
         const answer = yield* ask("POST", "/api/sandboxes", { key, body })
@@ -107,10 +107,10 @@ layer(WebApi.layer)("Every request", (it) => {
     })
   )
 
-  it.effect("has its unknown fields ignored, and null for an optional field taken as absent", () =>
+  it.effect("may send null for an optional field, which is the same as leaving it out", () =>
     Effect.gen(function* () {
       const { key } = yield* (yield* WebApi).join()
-      const body = { command: null, args: null, cwd: null, prompt: null, account_id: null, color: "red" }
+      const body = { command: null, args: null, cwd: null, env: null, prompt: null, snapshotId: null, account_id: null }
       assert.strictEqual((yield* ask("POST", "/api/sandboxes", { key, body })).status, 200)
     })
   )
@@ -168,6 +168,30 @@ layer(WebApi.layer)("Every request", (it) => {
       assert.deepStrictEqual([wrong.status, wrong.json], [405, errorBody("method_not_allowed", "Method not allowed")])
       assert.strictEqual(wrong.headers.get("allow"), "DELETE, GET, PATCH, POST, HEAD, OPTIONS")
       assert.strictEqual((yield* ask("GET", "/api/tasks/runs/run_1/cancel")).headers.get("allow"), "POST, OPTIONS")
+    })
+  )
+
+  it.effect("by a wrong method to a fixed path beside an id is 405, and is not taken for that id", () =>
+    Effect.gen(function* () {
+      const { key } = yield* (yield* WebApi).join()
+      const paths = Object.entries(document.paths)
+      const patterns = paths.map(([path]) => new RegExp(`^${path.replaceAll(/\{\w+\}/g, "[^/]+")}$`))
+      let beside = 0
+      for (const [path, methods] of paths) {
+        const concrete = path.replaceAll(/\{\w+\}/g, "x")
+        const others = paths.flatMap(([other, taken], index) =>
+          other !== path && other.includes("{") && patterns[index]!.test(concrete) ? Object.keys(taken) : []
+        )
+        for (const method of others.filter((one) => !(one in methods))) {
+          const { headers, json, status } = yield* ask(method.toUpperCase(), concrete, { key })
+          assert.deepStrictEqual([status, json.code], [405, "method_not_allowed"], `${method} ${concrete}`)
+          for (const allowed of Object.keys(methods)) assert.include(headers.get("allow")!, allowed.toUpperCase())
+          beside++
+        }
+      }
+      assert.isAtLeast(beside, 4)
+      assert.strictEqual((yield* ask("HEAD", "/api/sandboxes/setup", { key })).status, 405)
+      assert.strictEqual((yield* ask("GET", "/api/sandboxes/%73etup", { key })).status, 405)
     })
   )
 

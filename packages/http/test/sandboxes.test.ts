@@ -1,6 +1,7 @@
 import { MemorySandboxes } from "@castellan/testkit/fakes/MemorySandbox.ts"
+import { asSteps, Step } from "@castellan/testkit/Program.ts"
 import { assert, layer } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Layer } from "effect"
 import { TestClock } from "effect/testing"
 import { WebApi } from "./WebApi.ts"
 
@@ -127,6 +128,40 @@ layer(WebApi.layer)("Sandboxes over HTTP", (it) => {
       yield* ask("GET", `/api/tasks/runs/${runId}/logs`, { key })
       const [run] = (yield* ask("GET", `/api/tasks/runs?runId=${runId}`, { key })).json.runs
       assert.strictEqual(run.output.stdout, "prompted: create a $(page) 'now'; rm -rf /\n")
+    })
+  )
+
+  it.effect("run a command or a prompt with its environment, in its directory, for its time", () =>
+    Effect.gen(function* () {
+      const api = yield* WebApi
+      const { key } = yield* api.join()
+      const runOf = Effect.fnUntraced(function* (body: object) {
+        const { json } = yield* api.ask("POST", "/api/sandboxes", { key, body })
+        const { runId } = json.sandboxes[0]
+        const following = yield* Effect.forkChild(api.ask("GET", `/api/tasks/runs/${runId}/logs`, { key }))
+        while (following.pollUnsafe() === undefined) yield* TestClock.adjust("1 second")
+        return (yield* api.ask("GET", `/api/tasks/runs?runId=${runId}`, { key })).json.runs[0]
+      })
+      const { args, command } = asSteps(Step.PrintVariable({ name: "NAME" }))
+      for (const work of [{ command, args }, { prompt: args[0] }]) {
+        const env = { NAME: "variable" }
+        assert.strictEqual((yield* runOf({ ...work, env })).output.stdout, "variable")
+        assert.include((yield* runOf({ ...work, cwd: "/nowhere" })).output.stderr, "/nowhere")
+      }
+      assert.strictEqual((yield* runOf({ command: "sleep", args: ["60"], timeoutMs: 2000 })).status, "TIMED_OUT")
+    }).pipe(Effect.provide(Layer.fresh(WebApi.layerWith({ agent: ["steps"] }))))
+  )
+
+  it.effect("refuse what would apply to a command where there is none", () =>
+    Effect.gen(function* () {
+      const { key } = yield* join()
+      for (const [field, value] of Object.entries({ env: { A: "1" }, timeoutMs: 1000 })) {
+        const { json, status } = yield* ask("POST", "/api/sandboxes", { key, body: { [field]: value } })
+        assert.deepStrictEqual(
+          [status, json.error, json.missing_fields],
+          [400, `${field} must come with a command or a prompt`, [field]]
+        )
+      }
     })
   )
 

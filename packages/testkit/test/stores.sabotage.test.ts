@@ -218,7 +218,7 @@ sabotage(AccountStore, World.layer, AccountPromises.promises, {
   "rows are listed newest first, in pages that lose and repeat none": (real) => ({
     list: (scope, page) => real.list(scope, { ...page, cursor: null, limit: 100 })
   }),
-  "a cursor that no list gave is taken for the beginning": (real) => ({
+  "a cursor of a moment after every row gives the beginning": (real) => ({
     list: (scope, page) => Effect.andThen(knownCursor(page), real.list(scope, page))
   }),
   "a NUL in a text breaks nothing": (real) => ({
@@ -413,7 +413,7 @@ sabotage(SessionStore, World.layer, SessionPromises.promises, {
   "sessions are listed newest first without those that are ephemeral, in pages that lose and repeat none": (real) => ({
     list: (scope, page) => real.list(scope, { ...page, cursor: null, limit: 100 })
   }),
-  "a cursor that no list gave is taken for the beginning": (real) => ({
+  "a cursor of a moment after every row gives the beginning": (real) => ({
     list: (scope, page) => Effect.andThen(knownCursor(page), real.list(scope, page))
   }),
   "what is named of a session is changed, by its account only, and its version stays": (real) => ({
@@ -615,7 +615,7 @@ sabotage(TaskRunStore, World.layer, TaskPromises.storePromises, {
   "runs are listed newest first without their output, in pages that lose and repeat none": (real) => ({
     list: (scope, page) => Effect.map(real.list(scope, page), ({ next, rows }) => ({ rows: rows.toReversed(), next }))
   }),
-  "a cursor that no list gave is taken for the beginning": (real) => ({
+  "a cursor of a moment after every row gives the beginning": (real) => ({
     list: (scope, page) => Effect.andThen(knownCursor(page), real.list(scope, page))
   }),
   "a NUL in a text breaks nothing": (real) => ({

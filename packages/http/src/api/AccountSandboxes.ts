@@ -2,9 +2,8 @@ import type { AccountSandbox } from "@castellan/domain/account/AccountSandbox.ts
 import type { Environment } from "@castellan/domain/account/Environment.ts"
 import type { EnvironmentView } from "@castellan/domain/account/Environments.ts"
 import { AccountId } from "@castellan/domain/identity/Account.ts"
-import { Cursor } from "@castellan/domain/Page.ts"
+import type { Cursor } from "@castellan/domain/Page.ts"
 import { RepoPath } from "@castellan/domain/repo/FileTree.ts"
-import { Argument } from "@castellan/domain/sandbox/Command.ts"
 import { remaining, SandboxStatus } from "@castellan/domain/sandbox/Sandbox.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
@@ -12,18 +11,20 @@ import { RunId } from "@castellan/domain/task/TaskRun.ts"
 import { type DateTime, Option, Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "effect/http-api"
 import { Authenticated } from "./Authenticated.ts"
-import { absent, forAccount, page, RepositoryUrl, ProgramText, Time } from "./Fields.ts"
+import { absent, forAccount, cursorOf, pageOf, RepositoryUrl, ProgramText, Time } from "./Fields.ts"
 import { Idempotent } from "./Idempotent.ts"
+import { KnownFields } from "./KnownFields.ts"
+import { commandOptions } from "./NewCommand.ts"
 import { Statuses } from "./Statuses.ts"
 
 export const NewSandbox = Schema.Struct({
   /** The program to run; nothing is run if it and `prompt` are left out. */
   command: absent(ProgramText),
-  args: absent(Schema.Array(Argument)),
-  /** Where to run it; the sandbox's home if left out. */
-  cwd: absent(ProgramText),
+  ...commandOptions,
   /** Given to the agent in place of a command. */
   prompt: absent(ProgramText),
+  /** A snapshot of the account to boot from; the account's saved one if left out. */
+  snapshotId: absent(SnapshotId),
   account_id: absent(AccountId)
 })
 
@@ -51,7 +52,7 @@ export const SandboxesResponse = Schema.Struct({
   github_repo: Schema.NullOr(Schema.String),
   filetree: Schema.NullOr(Schema.Array(FileTreeEntry)),
   /** Where the list goes on; left out on its last page. */
-  next_cursor: Schema.optionalKey(Cursor)
+  next_cursor: Schema.optionalKey(cursorOf("sandboxes"))
 }).annotate({ identifier: "SandboxesResponse" })
 
 /** A sandbox with the time it has left. */
@@ -117,12 +118,18 @@ export class AccountSandboxesApi extends HttpApiGroup.make("sandboxes")
     HttpApiEndpoint.post("create", "/", {
       payload: NewSandbox,
       success: SandboxesResponse,
-      error: [Statuses.RequestRefused, Statuses.AccountHidden, Statuses.SandboxNotCreated, Statuses.SandboxQuotaReached]
+      error: [
+        Statuses.RequestRefused,
+        Statuses.AccountHidden,
+        Statuses.SnapshotNotFound,
+        Statuses.SandboxNotCreated,
+        Statuses.SandboxQuotaReached
+      ]
     })
       .middleware(Idempotent)
       .annotate(OpenApi.Summary, "Create a sandbox, and run a command or a prompt in it"),
     HttpApiEndpoint.get("list", "/", {
-      query: { ...forAccount, ...page, sandbox_id: Schema.optionalKey(Schema.String) },
+      query: { ...forAccount, ...pageOf("sandboxes"), sandbox_id: Schema.optionalKey(Schema.String) },
       success: SandboxesResponse,
       error: [Statuses.AccountHidden]
     }).annotate(OpenApi.Summary, "List sandboxes, newest first"),
@@ -161,6 +168,7 @@ export class AccountSandboxesApi extends HttpApiGroup.make("sandboxes")
       ]
     }).annotate(OpenApi.Summary, "Read a file of the account's repository")
   )
+  .middleware(KnownFields)
   .middleware(Authenticated)
   .prefix("/api/sandboxes")
   .annotate(OpenApi.Title, "Account sandboxes") {}

@@ -4,6 +4,7 @@ import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/ht
 import { Authenticated } from "./Authenticated.ts"
 import { absent, Text, Time } from "./Fields.ts"
 import { Idempotent } from "./Idempotent.ts"
+import { KnownFields } from "./KnownFields.ts"
 import { Statuses } from "./Statuses.ts"
 
 const email = /^[^\s@]+@[^\s@]+$/
@@ -31,6 +32,7 @@ export class AccountsApi extends HttpApiGroup.make("accounts")
       .middleware(Idempotent)
       .annotate(OpenApi.Summary, "Make an account")
   )
+  .middleware(KnownFields)
   .middleware(Authenticated)
   .prefix("/api/accounts")
   .annotate(OpenApi.Title, "Accounts") {}

@@ -1,9 +1,9 @@
 import { AccountId } from "@castellan/domain/identity/Account.ts"
-import { Cursor } from "@castellan/domain/Page.ts"
 import { Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "effect/http-api"
 import { Authenticated } from "./Authenticated.ts"
-import { page, Time } from "./Fields.ts"
+import { cursorOf, pageOf, Time } from "./Fields.ts"
+import { KnownFields } from "./KnownFields.ts"
 import { Statuses } from "./Statuses.ts"
 
 const Total = Schema.Struct({
@@ -18,16 +18,17 @@ const Total = Schema.Struct({
 export class AdminsApi extends HttpApiGroup.make("admins")
   .add(
     HttpApiEndpoint.get("sandboxes", "/sandboxes", {
-      query: page,
+      query: pageOf("accounts"),
       success: Schema.Struct({
         status: Schema.Literal("success"),
         accounts: Schema.Array(Total),
         /** Where the list goes on; left out on its last page. */
-        next_cursor: Schema.optionalKey(Cursor)
+        next_cursor: Schema.optionalKey(cursorOf("accounts"))
       }),
       error: [Statuses.NotPlatformAdmin]
     }).annotate(OpenApi.Summary, "How many sandboxes accounts have had, the newest sandbox first")
   )
+  .middleware(KnownFields)
   .middleware(Authenticated)
   .prefix("/api/admins")
   .annotate(OpenApi.Title, "Platform admins") {}

@@ -3,13 +3,14 @@ import { AccountId } from "@castellan/domain/identity/Account.ts"
 import { Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/http-api"
 import { Authenticated } from "./Authenticated.ts"
-import { absent, forAccount, Text, Time } from "./Fields.ts"
+import { absent, forAccount, GivenTime, Text, Time } from "./Fields.ts"
 import { Idempotent } from "./Idempotent.ts"
+import { KnownFields } from "./KnownFields.ts"
 import { Statuses } from "./Statuses.ts"
 
 const NewKey = Schema.Struct({
   name: Text.check(Schema.isMaxLength(200, { message: "must be at most 200 characters" })),
-  expiresAt: absent(Time.annotate({ message: "must be an ISO 8601 time" })),
+  expiresAt: absent(GivenTime),
   account_id: absent(AccountId)
 })
 
@@ -51,6 +52,7 @@ export class ApiKeysApi extends HttpApiGroup.make("keys")
       error: [Statuses.AccountHidden, Statuses.ApiKeyNotFound]
     }).annotate(OpenApi.Summary, "End an API key")
   )
+  .middleware(KnownFields)
   .middleware(Authenticated)
   .prefix("/api/keys")
   .annotate(OpenApi.Title, "API keys") {}

@@ -6,6 +6,7 @@ import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/ht
 import { Authenticated } from "./Authenticated.ts"
 import { absent } from "./Fields.ts"
 import { Idempotent } from "./Idempotent.ts"
+import { allowNul, KnownFields, lenient } from "./KnownFields.ts"
 import { Statuses } from "./Statuses.ts"
 
 /** Bytes of a change of a project. */
@@ -43,6 +44,7 @@ export class AppsApi extends HttpApiGroup.make("apps")
   .add(
     HttpApiEndpoint.post("create", "/sandbox/create", { success: Where, error: [Statuses.AppNotCreated] })
       .middleware(Idempotent)
+      .annotateMerge(lenient)
       .annotateMerge(
         OpenApi.annotations({
           summary: "A new web app with its dev server",
@@ -66,7 +68,9 @@ export class AppsApi extends HttpApiGroup.make("apps")
         skipped: Schema.Array(Schema.Struct({ path: Schema.String, reason: Schema.String }))
       }),
       error: [Statuses.AppNotFound, Statuses.FilesNotListed]
-    }).annotate(OpenApi.Summary, "The files of an app's project"),
+    })
+      .annotate(OpenApi.Summary, "The files of an app's project")
+      .annotateMerge(lenient),
     HttpApiEndpoint.post("diagnose", "/sandbox/diagnostics", {
       payload: Schema.Struct(meant),
       success: Schema.Struct({
@@ -83,12 +87,16 @@ export class AppsApi extends HttpApiGroup.make("apps")
         )
       }),
       error: [Statuses.AppNotFound]
-    }).annotate(OpenApi.Summary, "What is wrong with an app"),
+    })
+      .annotate(OpenApi.Summary, "What is wrong with an app")
+      .annotateMerge(lenient),
     HttpApiEndpoint.post("kill", "/sandbox/kill", {
       payload: Schema.Struct(meant),
       success: Schema.Struct({ success }),
       error: [Statuses.AppNotTerminated]
-    }).annotate(OpenApi.Summary, "End an app, or all of the caller's"),
+    })
+      .annotate(OpenApi.Summary, "End an app, or all of the caller's")
+      .annotateMerge(lenient),
     HttpApiEndpoint.post("install", "/packages/install", {
       payload: Schema.Struct({ ...meant, packages }),
       success: Schema.Struct({
@@ -98,16 +106,18 @@ export class AppsApi extends HttpApiGroup.make("apps")
         versions: Schema.Record(Schema.String, Schema.String)
       }),
       error: [Statuses.AppNotFound, Statuses.PackagesNotInstalled, Statuses.RequestRefused]
-    }).annotateMerge(
-      OpenApi.annotations({
-        summary: "Install npm packages in an app",
-        description: `At most ${atOnce} by name, with a version, range or tag after \`@\` if one is meant. Their scripts are not run.`
-      })
-    ),
+    })
+      .annotateMerge(lenient)
+      .annotateMerge(
+        OpenApi.annotations({
+          summary: "Install npm packages in an app",
+          description: `At most ${atOnce} by name, with a version, range or tag after \`@\` if one is meant. Their scripts are not run.`
+        })
+      ),
     HttpApiEndpoint.post("apply", "/apply/stream", {
       payload: Schema.Struct({
         ...meant,
-        files: Schema.Array(Schema.Struct({ path: ProjectPath, content: Schema.String })).check(
+        files: Schema.Array(Schema.Struct({ path: ProjectPath, content: allowNul(Schema.String) })).check(
           Schema.isMinLength(1, { message: filesMessage }),
           Schema.isMaxLength(filesAtOnce, { message: filesMessage })
         ),
@@ -123,6 +133,7 @@ export class AppsApi extends HttpApiGroup.make("apps")
       })
     )
   )
+  .middleware(KnownFields)
   .middleware(Authenticated)
   .prefix("/api")
   .annotate(OpenApi.Title, "Web apps") {}

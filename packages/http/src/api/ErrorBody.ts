@@ -10,7 +10,7 @@ export const ErrorBody = Schema.Struct({
   code: Schema.String,
   /** What a program said that the caller asked to run, cut and cleaned. */
   detail: Schema.optionalKey(Schema.String),
-  /** The required fields a request lacks. */
+  /** The paths of the fields that are missing or invalid, such as `args.0`. */
   missing_fields: Schema.optionalKey(Schema.Array(Schema.String)),
   /** How long to wait before asking again is worth it, in milliseconds. */
   retryAfterMs: Schema.optionalKey(Schema.Int)

@@ -2,7 +2,8 @@ import type { SandboxEventType } from "@castellan/domain/sandbox/SandboxEvent.ts
 import { Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/http-api"
 import { Authenticated } from "./Authenticated.ts"
-import { forAccount } from "./Fields.ts"
+import { forAccount, lastEventId } from "./Fields.ts"
+import { KnownFields } from "./KnownFields.ts"
 import { Statuses } from "./Statuses.ts"
 
 /** What an event says, as JSON in its `data`. */
@@ -25,7 +26,7 @@ export class EventsApi extends HttpApiGroup.make("events")
         ...forAccount,
         from: Schema.optionalKey(Schema.Literals(["now", "start"]).annotate({ message: "must be now or start" }))
       },
-      headers: { "last-event-id": Schema.optionalKey(Schema.String) },
+      headers: { "last-event-id": Schema.optionalKey(lastEventId(/^(\d{1,18})?$/)) },
       success: HttpApiSchema.StreamSse({
         events: Schema.Struct({ event: Schema.String, id: Schema.String, data: Schema.String })
       }),
@@ -38,6 +39,7 @@ export class EventsApi extends HttpApiGroup.make("events")
       })
     )
   )
+  .middleware(KnownFields)
   .middleware(Authenticated)
   .prefix("/api/events")
   .annotate(OpenApi.Title, "Events") {}

@@ -2,7 +2,7 @@
 import { AccountId } from "@castellan/domain/identity/Account.ts"
 import { Cursor } from "@castellan/domain/Page.ts"
 import { Argument } from "@castellan/domain/sandbox/Command.ts"
-import { Duration, Schema } from "effect"
+import { Duration, Schema, SchemaTransformation } from "effect"
 
 /** A body's field that may be left out; null is the same as absent. */
 export const absent = <S extends Schema.Top>(schema: S) => Schema.optionalKey(Schema.NullOr(schema))
@@ -27,6 +27,23 @@ export const RepositoryUrl = Schema.String.check(
 /** An instant as ISO 8601, in milliseconds and UTC. */
 export const Time = Schema.DateTimeUtcFromString
 
+const timeForm = /^(\d{4}-\d\d-\d\d)([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d)?)?$/i
+
+/** The last moment that every database and every client reads. */
+const lastMoment = Date.UTC(9999, 11, 31, 23, 59, 59, 999)
+
+const isTime = (text: string): boolean => {
+  const day = timeForm.exec(text)?.[1]
+  const at = Date.parse(text)
+  // A day that its month does not have would become one of the next month.
+  return day !== undefined && at <= lastMoment && new Date(Date.parse(day)).toISOString().startsWith(day)
+}
+
+/** A time that a caller gives. */
+export const GivenTime = Schema.String.check(
+  Schema.makeFilter(isTime, { message: "must be an ISO 8601 time, such as 2030-01-31T12:00:00Z" })
+).pipe(Schema.decodeTo(Time))
+
 /** Milliseconds from 1 to `most`. */
 export const milliseconds = (most: Duration.Duration) => {
   const maximum = Duration.toMillis(most)
@@ -40,15 +57,39 @@ export const milliseconds = (most: Duration.Duration) => {
 /** The account a request is for: the caller's own if it is left out. */
 export const forAccount = { account_id: Schema.optionalKey(AccountId) }
 
+/** The id of the last event that a reader of a stream got, in that stream's form; an empty one counts as none. */
+export const lastEventId = (form: RegExp) =>
+  Schema.String.check(Schema.isPattern(form, { message: "must be the id of an event of this stream" }))
+
 const limitMessage = "must be an integer between 1 and 100"
 
-/** How much of a list to give, and from where. */
-export const page = {
+/** A checksum (FNV-1a, 32 bits) that tells a cursor of this list from a damaged one and from one of another list. */
+const checksumOf = (list: string, cursor: string): string => {
+  let hash = 0x811c9dc5
+  for (const char of `${list}:${cursor}`) hash = Math.imul(hash ^ char.charCodeAt(0), 0x01000193) >>> 0
+  return hash.toString(36).padStart(7, "0")
+}
+
+const checksumLength = 7
+
+/** The cursor of a list on the wire: the place, then a checksum. It is refused if it is damaged or of another list. */
+export const cursorOf = (list: string) => {
+  const bare = (sealed: string) => sealed.slice(0, -checksumLength - 1)
+  const seal = (cursor: string) => `${cursor}-${checksumOf(list, cursor)}`
+  return Schema.String.check(
+    Schema.makeFilter((sealed: string) => sealed === seal(bare(sealed)), {
+      message: "must be a next_cursor that this list gave"
+    })
+  ).pipe(Schema.decodeTo(Cursor, SchemaTransformation.transform({ decode: bare, encode: seal })))
+}
+
+/** How many rows of a list to give, and where to continue. */
+export const pageOf = (list: string) => ({
   limit: Schema.optionalKey(
     Schema.FiniteFromString.annotate({ message: limitMessage }).check(
       Schema.isInt({ message: limitMessage }),
       Schema.isBetween({ minimum: 1, maximum: 100 }, { message: limitMessage })
     )
   ),
-  cursor: Schema.optionalKey(Cursor)
-}
+  cursor: Schema.optionalKey(cursorOf(list))
+})

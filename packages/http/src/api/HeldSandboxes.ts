@@ -6,6 +6,7 @@ import { SandboxBody } from "./AccountSandboxes.ts"
 import { Authenticated } from "./Authenticated.ts"
 import { absent, forAccount, milliseconds, Time } from "./Fields.ts"
 import { Idempotent } from "./Idempotent.ts"
+import { KnownFields } from "./KnownFields.ts"
 import { commandAnswers, NewCommand } from "./NewCommand.ts"
 import { Statuses } from "./Statuses.ts"
 
@@ -103,6 +104,7 @@ export class HeldSandboxesApi extends HttpApiGroup.make("sandbox")
       error: [...errors, Statuses.SandboxUnavailable]
     }).annotate(OpenApi.Summary, "Stop a sandbox and forget its files")
   )
+  .middleware(KnownFields)
   .middleware(Authenticated)
   .prefix("/api/sandboxes")
   .annotate(OpenApi.Title, "One sandbox") {}

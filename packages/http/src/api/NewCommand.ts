@@ -16,16 +16,21 @@ const Environment = Schema.Record(Schema.String, Argument).check(
   })
 )
 
+/** What any command takes beside its program. */
+export const commandOptions = {
+  args: absent(Schema.Array(Argument)),
+  /** Where to run it; the sandbox's home directory if left out. */
+  cwd: absent(ProgramText),
+  /** Variables that are added to the sandbox's environment. */
+  env: absent(Environment),
+  /** When the command is killed; 15 minutes if left out. */
+  timeoutMs: absent(milliseconds(longestTimeout))
+}
+
 export const NewCommand = Schema.Struct({
   /** The program to run; its arguments are passed on as they are, never through a shell. */
   command: ProgramText,
-  args: absent(Schema.Array(Argument)),
-  /** Where to run it; the sandbox's home if left out. */
-  cwd: absent(ProgramText),
-  /** Added to the sandbox's environment. */
-  env: absent(Environment),
-  /** When it is killed; 15 minutes if left out. */
-  timeoutMs: absent(milliseconds(longestTimeout)),
+  ...commandOptions,
   /** Whether to answer only once it has ended, `timeoutMs` has passed, or the server ends, which hands it to the next. */
   wait: absent(Schema.Boolean)
 })

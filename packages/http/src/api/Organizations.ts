@@ -5,6 +5,7 @@ import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/ht
 import { Authenticated } from "./Authenticated.ts"
 import { absent, Text } from "./Fields.ts"
 import { Idempotent } from "./Idempotent.ts"
+import { KnownFields } from "./KnownFields.ts"
 import { Statuses } from "./Statuses.ts"
 
 const NewOrganization = Schema.Struct({
@@ -73,6 +74,7 @@ export class OrganizationsApi extends HttpApiGroup.make("organizations")
       error: [Statuses.RoleForbids, Statuses.OrganizationNotFound, Statuses.LastOwnerStays]
     }).annotate(OpenApi.Summary, "Remove a member, take an invitation back, or leave")
   )
+  .middleware(KnownFields)
   .middleware(Authenticated)
   .prefix("/api/organizations")
   .annotate(OpenApi.Title, "Organizations") {}

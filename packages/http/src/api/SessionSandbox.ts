@@ -5,6 +5,7 @@ import { AppStatus } from "./Apps.ts"
 import { Authenticated } from "./Authenticated.ts"
 import { absent, milliseconds, Text } from "./Fields.ts"
 import { Idempotent } from "./Idempotent.ts"
+import { KnownFields, lenient } from "./KnownFields.ts"
 import { sessionErrors } from "./Sessions.ts"
 import { Statuses } from "./Statuses.ts"
 
@@ -64,6 +65,7 @@ export class SessionSandboxApi extends HttpApiGroup.make("sessionSandbox")
       ]
     })
       .middleware(Idempotent)
+      .annotateMerge(lenient)
       .annotate(OpenApi.Summary, "Open a session: its sandbox, running, with its repository"),
     HttpApiEndpoint.get("status", "/status", {
       query: { sessionId: Schema.optionalKey(Text), sandboxId: Schema.optionalKey(Schema.String) },
@@ -78,13 +80,15 @@ export class SessionSandboxApi extends HttpApiGroup.make("sessionSandbox")
         AppStatus
       ]),
       error: [...sessionErrors, Statuses.AppNotFound, Statuses.AppStatusUnknown]
-    }).annotateMerge(
-      OpenApi.annotations({
-        summary: "What is known of a session's sandbox, or of a web app's",
-        description:
-          "With `sessionId`, of that session's; asks nobody. Without, of the web app that `sandboxId` names, or of the active one. Wakes nothing."
-      })
-    ),
+    })
+      .annotateMerge(lenient)
+      .annotateMerge(
+        OpenApi.annotations({
+          summary: "What is known of a session's sandbox, or of a web app's",
+          description:
+            "With `sessionId`, of that session's; asks nobody. Without, of the web app that `sandboxId` names, or of the active one. Wakes nothing."
+        })
+      ),
     HttpApiEndpoint.get("reconnect", "/reconnect", {
       query: ofSession,
       success: Schema.Struct({
@@ -112,6 +116,7 @@ export class SessionSandboxApi extends HttpApiGroup.make("sessionSandbox")
       error: [...sessionErrors, Statuses.SandboxUnavailable]
     }).annotate(OpenApi.Summary, "Put a session's sandbox to sleep now")
   )
+  .middleware(KnownFields)
   .middleware(Authenticated)
   .prefix("/api/sandbox")
   .annotate(OpenApi.Title, "A session's sandbox") {}

@@ -1,11 +1,11 @@
 import { AccountId } from "@castellan/domain/identity/Account.ts"
-import { Cursor } from "@castellan/domain/Page.ts"
 import { LifecycleState, type Session, SessionId, SessionStatus } from "@castellan/domain/session/Session.ts"
 import { Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/http-api"
 import { Authenticated } from "./Authenticated.ts"
-import { absent, page, Text, Time } from "./Fields.ts"
+import { absent, cursorOf, pageOf, Text, Time } from "./Fields.ts"
 import { Idempotent } from "./Idempotent.ts"
+import { KnownFields } from "./KnownFields.ts"
 import { commandAnswers, NewCommand } from "./NewCommand.ts"
 import { Statuses } from "./Statuses.ts"
 
@@ -76,11 +76,11 @@ export class SessionsApi extends HttpApiGroup.make("sessions")
       .middleware(Idempotent)
       .annotate(OpenApi.Summary, "Begin a session"),
     HttpApiEndpoint.get("list", "/", {
-      query: page,
+      query: pageOf("sessions"),
       success: Schema.Struct({
         sessions: Schema.Array(SessionBody),
         /** Where the list goes on; left out on its last page. */
-        next_cursor: Schema.optionalKey(Cursor)
+        next_cursor: Schema.optionalKey(cursorOf("sessions"))
       })
     }).annotate(OpenApi.Summary, "List one's sessions, newest first"),
     HttpApiEndpoint.get("get", "/:id", { params, success: One, error: sessionErrors }).annotate(
@@ -105,6 +105,7 @@ export class SessionsApi extends HttpApiGroup.make("sessions")
       .middleware(Idempotent)
       .annotate(OpenApi.Summary, "Run a command in a session's sandbox, which stays awake for it")
   )
+  .middleware(KnownFields)
   .middleware(Authenticated)
   .prefix("/api/sessions")
   .annotate(OpenApi.Title, "Sessions") {}

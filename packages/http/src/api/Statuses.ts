@@ -41,7 +41,14 @@ import { ErrorBody, errorBody } from "./ErrorBody.ts"
 export class CredentialsUnclear extends Schema.TaggedError<CredentialsUnclear>()("CredentialsUnclear", {}) {}
 
 /** The request asks for two things that exclude each other, or for something no schema can rule out. */
-export class RequestRefused extends Schema.TaggedError<RequestRefused>()("RequestRefused", { say: Schema.String }) {}
+export class RequestRefused extends Schema.TaggedError<RequestRefused>()("RequestRefused", {
+  say: Schema.String,
+  /** The paths of the fields at fault. */
+  fields: Schema.optional(Schema.Array(Schema.String))
+}) {}
+
+/** The request has a body or query field that its operation does not know. */
+export class UnknownField extends Schema.TaggedError<UnknownField>()("UnknownField", { name: Schema.String }) {}
 
 /** The idempotency key was used for another request. */
 export class IdempotencyKeyReused extends Schema.TaggedError<IdempotencyKeyReused>()("IdempotencyKeyReused", {}) {}
@@ -105,8 +112,13 @@ export const Statuses = {
   ),
   AccountUnknown: onWire(AccountUnknown, 404, () => errorBody("account_not_found", "Account not found")),
   LastOwnerStays: onWire(LastOwnerStays, 409, () => errorBody("last_owner", "The last owner can't leave")),
-  OwnMember: onWire(OwnMember, 400, () => errorBody("invalid_request", "An organization can't be a member of itself")),
-  RequestRefused: onWire(RequestRefused, 400, ({ say }) => errorBody("invalid_request", say)),
+  OwnMember: onWire(OwnMember, 400, () =>
+    errorBody("invalid_request", "An organization can't be a member of itself", { missing_fields: ["accountId"] })
+  ),
+  RequestRefused: onWire(RequestRefused, 400, ({ fields, say }) =>
+    errorBody("invalid_request", say, fields === undefined ? {} : { missing_fields: fields })
+  ),
+  UnknownField: onWire(UnknownField, 400, ({ name }) => errorBody("unknown_field", `unknown field: ${name}`)),
   ApiKeyNotFound: onWire(ApiKeyNotFound, 404, () => errorBody("api_key_not_found", "API key not found")),
   TaskRunNotFound: onWire(TaskRunNotFound, 404, () => errorBody("task_run_not_found", "Task run not found")),
   SandboxNotCreated: onWire(SandboxNotCreated, 502, ({ retryable }) =>
@@ -157,10 +169,10 @@ export const Statuses = {
     errorBody("sandbox_not_provisioned", "Failed to provision sandbox", retryAfterMs(retryable))
   ),
   RepoRefused: onWire(RepoRefused, 400, () =>
-    errorBody("invalid_request", "repoUrl must be a valid GitHub repository URL")
+    errorBody("invalid_request", "repoUrl must be a valid GitHub repository URL", { missing_fields: ["repoUrl"] })
   ),
   RepoDiffers: onWire(RepoDiffers, 400, () =>
-    errorBody("invalid_request", "repoUrl must be the repository of the session")
+    errorBody("invalid_request", "repoUrl must be the repository of the session", { missing_fields: ["repoUrl"] })
   ),
   SandboxUnavailable: onWire(SandboxUnavailable, 502, ({ retryable }) =>
     errorBody("provider_unavailable", "The sandbox provider could not be reached", retryAfterMs(retryable))

@@ -1,9 +1,9 @@
-import { Cursor } from "@castellan/domain/Page.ts"
 import { duration, RunId, RunLog, RunStatus, TaskName, type TaskRun } from "@castellan/domain/task/TaskRun.ts"
 import { type DateTime, Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/http-api"
 import { Authenticated } from "./Authenticated.ts"
-import { forAccount, page, Time } from "./Fields.ts"
+import { forAccount, cursorOf, pageOf, Time, lastEventId } from "./Fields.ts"
+import { KnownFields } from "./KnownFields.ts"
 import { Statuses } from "./Statuses.ts"
 
 export const Run = Schema.Struct({
@@ -45,7 +45,7 @@ const Runs = Schema.Struct({
   status: Schema.Literal("success"),
   runs: Schema.Array(Run),
   /** Where the list goes on; left out on its last page. */
-  next_cursor: Schema.optionalKey(Cursor)
+  next_cursor: Schema.optionalKey(cursorOf("runs"))
 })
 
 const byId = { params: { runId: Schema.String }, query: forAccount }
@@ -54,13 +54,13 @@ const byId = { params: { runId: Schema.String }, query: forAccount }
 export class TaskRunsApi extends HttpApiGroup.make("runs")
   .add(
     HttpApiEndpoint.get("list", "/", {
-      query: { ...forAccount, ...page, runId: Schema.optionalKey(Schema.String) },
+      query: { ...forAccount, ...pageOf("runs"), runId: Schema.optionalKey(Schema.String) },
       success: Runs,
       error: [Statuses.AccountHidden, Statuses.TaskRunNotFound]
     }).annotate(OpenApi.Summary, "One run by its id, or the account's runs, newest first"),
     HttpApiEndpoint.get("logs", "/:runId/logs", {
       ...byId,
-      headers: { "last-event-id": Schema.optionalKey(Schema.String) },
+      headers: { "last-event-id": Schema.optionalKey(lastEventId(/^(\d{1,12}\.\d{1,12})?$/)) },
       success: HttpApiSchema.StreamSse({
         events: Schema.Struct({ event: Schema.String, id: Schema.String, data: Schema.String })
       }),
@@ -78,6 +78,7 @@ export class TaskRunsApi extends HttpApiGroup.make("runs")
       error: [Statuses.AccountHidden, Statuses.TaskRunNotFound, Statuses.SandboxUnavailable]
     }).annotate(OpenApi.Summary, "End a run and every process of its command")
   )
+  .middleware(KnownFields)
   .middleware(Authenticated)
   .prefix("/api/tasks/runs")
   .annotate(OpenApi.Title, "Task runs") {}

@@ -1,3 +1,5 @@
+import { ignoredFields, lenientMark } from "./KnownFields.ts"
+
 /** What the declarations can't say of themselves, added to the OpenAPI document that is made from them. */
 const securitySchemes = {
   apiKey: { type: "apiKey", in: "header", name: "x-api-key" },
@@ -37,6 +39,9 @@ interface Operation {
   readonly responses: Record<string, Json>
 }
 
+const mapValues = <A, B>(record: Record<string, A>, f: (a: A) => B): Record<string, B> =>
+  Object.fromEntries(Object.entries(record).map(([key, value]) => [key, f(value)]))
+
 const errorResponse = (description: string) => ({
   description,
   content: { "application/json": { schema: { $ref: "#/components/schemas/Error" } } }
@@ -62,16 +67,46 @@ const withErrors = (responses: Operation["responses"]) => ({
   default: errorResponse("Any other error")
 })
 
+const isLenient = (operation: Operation) => lenientMark in operation
+
+/** What Effect says of every schema: our own client needs it, and answers gain fields without notice. */
+const isInternal = (key: string, value: unknown) =>
+  key === "x-effect-stream" || (key === "additionalProperties" && value === false)
+
+const open = (value: unknown): unknown =>
+  Array.isArray(value)
+    ? value.map(open)
+    : typeof value === "object" && value !== null
+      ? Object.fromEntries(
+          Object.entries(value)
+            .filter(([key, inner]) => !isInternal(key, inner))
+            .map(([key, inner]) => [key, open(inner)])
+        )
+      : value
+
 const bodyOf = (operation: Operation) => {
   const schema = (operation.requestBody as { content?: { "application/json"?: { schema?: Json } } } | undefined)
     ?.content?.["application/json"]?.schema
-  if (schema === undefined) return {}
+  if (schema === undefined)
+    return operation.requestBody === undefined ? {} : { requestBody: open(operation.requestBody) }
   return {
     requestBody: {
       required: Array.isArray(schema["required"]) && schema["required"].length > 0,
-      content: { "application/json": { schema } }
+      content: { "application/json": { schema: isLenient(operation) ? open(schema) : schema } }
     }
   }
+}
+
+const ignored = {
+  [ignoredFields]: {
+    description: "The body and query fields that this operation does not know, percent-encoded. It ignored them.",
+    schema: { type: "string" }
+  }
+}
+
+const responsesOf = (operation: Operation) => {
+  const responses = open(withErrors(operation.responses)) as Record<string, Json>
+  return isLenient(operation) ? mapValues(responses, (response) => ({ ...response, headers: ignored })) : responses
 }
 
 const isOpen = (operation: Operation) => operation.operationId.startsWith("system.")
@@ -79,29 +114,12 @@ const isOpen = (operation: Operation) => operation.operationId.startsWith("syste
 const completeOperation = (operation: Operation) => ({
   ...operation,
   ...bodyOf(operation),
-  responses: withErrors(operation.responses),
+  responses: responsesOf(operation),
   security: isOpen(operation) ? [] : [{ apiKey: [] }, { bearer: [] }],
   parameters: creates.has(operation.operationId)
     ? [...(operation.parameters ?? []), idempotencyKey]
     : (operation.parameters ?? [])
 })
-
-const mapValues = <A, B>(record: Record<string, A>, f: (a: A) => B): Record<string, B> =>
-  Object.fromEntries(Object.entries(record).map(([key, value]) => [key, f(value)]))
-
-/** What is said of a schema that our own clients need and others must not hold us to. */
-const internal = new Set(["additionalProperties", "x-effect-stream"])
-
-const lenient = (value: unknown): unknown =>
-  Array.isArray(value)
-    ? value.map(lenient)
-    : typeof value === "object" && value !== null
-      ? Object.fromEntries(
-          Object.entries(value)
-            .filter(([key]) => !internal.has(key))
-            .map(([key, inner]) => [key, lenient(inner)])
-        )
-      : value
 
 interface Made {
   readonly paths: Record<string, Record<string, Operation>>
@@ -111,10 +129,9 @@ interface Made {
 /** The document as it is served, committed and tried out. */
 export const complete = (made: Record<string, unknown>): Record<string, unknown> => {
   const { components, paths } = made as unknown as Made
-  const document = {
+  return {
     ...made,
     paths: mapValues(paths, (methods) => mapValues(methods, completeOperation)),
-    components: { ...components, securitySchemes }
+    components: { ...(open(components) as Json), securitySchemes }
   }
-  return lenient(document) as typeof document
 }

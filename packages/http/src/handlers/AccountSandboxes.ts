@@ -4,7 +4,7 @@ import { Setups } from "@castellan/domain/account/Setups.ts"
 import { Access } from "@castellan/domain/identity/Access.ts"
 import { Command } from "@castellan/domain/sandbox/Command.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
-import { DateTime, Effect, Option, Schema } from "effect"
+import { DateTime, Duration, Effect, Option, Schema } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
 import { Api } from "../api/Api.ts"
 import { type NewSandbox, presentEnvironment, presentSandbox, respond } from "../api/AccountSandboxes.ts"
@@ -15,13 +15,21 @@ import { Limits } from "../Limits.ts"
 
 const isSandboxName = Schema.is(SandboxName)
 
-const workOf = ({ args, command, cwd, prompt }: typeof NewSandbox.Type) => {
-  if (command && prompt) return new RequestRefused({ say: "Cannot specify both command and prompt" })
-  if (prompt) return Effect.succeed(Option.some<Work>({ _tag: "Prompt", prompt }))
-  if (!command) return Effect.succeed(Option.none<Work>())
-  const vector = new Command({ command, args: args ?? [], cwd: cwd ?? null, env: {} })
-  return Effect.succeed(Option.some<Work>({ _tag: "Command", command: vector }))
-}
+const workOf = Effect.fnUntraced(function* ({ args, command, cwd, env, prompt, timeoutMs }: typeof NewSandbox.Type) {
+  if (command && prompt) {
+    return yield* new RequestRefused({ say: "Cannot specify both command and prompt", fields: ["prompt"] })
+  }
+  if (prompt) return Option.some<Work>({ _tag: "Prompt", prompt, cwd: cwd ?? null, env: env ?? {} })
+  if (command) {
+    const vector = new Command({ command, args: args ?? [], cwd: cwd ?? null, env: env ?? {} })
+    return Option.some<Work>({ _tag: "Command", command: vector })
+  }
+  for (const [field, value] of Object.entries({ env, timeoutMs })) {
+    if (value === null || value === undefined) continue
+    return yield* new RequestRefused({ say: `${field} must come with a command or a prompt`, fields: [field] })
+  }
+  return Option.none<Work>()
+})
 
 export const AccountSandboxesHandlers = HttpApiBuilder.group(
   Api,
@@ -37,9 +45,16 @@ export const AccountSandboxesHandlers = HttpApiBuilder.group(
       create: Effect.fnUntraced(function* ({ payload }) {
         const work = yield* workOf(payload)
         const scope = yield* scopeOf(payload.account_id)
+        const { snapshotId, timeoutMs } = payload
+        const wanted = {
+          work,
+          nonce: yield* RequestNonce,
+          ...(snapshotId ? { from: yield* environments.bootable(scope, snapshotId) } : {}),
+          ...(timeoutMs ? { timeout: Duration.millis(timeoutMs) } : {})
+        }
         yield* limits.create(scope)
         const [{ run, sandbox }, view] = yield* Effect.all(
-          [sandboxes.create(scope, { work, nonce: yield* RequestNonce }), environments.view(scope)],
+          [sandboxes.create(scope, wanted), environments.view(scope)],
           { concurrency: 2 }
         )
         return respond([presentSandbox(sandbox, yield* DateTime.now, run)], view, null)
@@ -67,7 +82,10 @@ export const AccountSandboxesHandlers = HttpApiBuilder.group(
       clear: Effect.fnUntraced(function* ({ payload, query }) {
         const named = payload.account_id ?? query.account_id
         if (query.account_id !== undefined && named?.toLowerCase() !== query.account_id.toLowerCase()) {
-          return yield* new RequestRefused({ say: "account_id must be the same in the query and in the body" })
+          return yield* new RequestRefused({
+            say: "account_id must be the same in the query and in the body",
+            fields: ["account_id"]
+          })
         }
         const cleared = yield* environments.clear(yield* scopeOf(named))
         return { status: "success" as const, deleted_snapshot: presentEnvironment(cleared) }

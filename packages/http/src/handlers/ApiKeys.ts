@@ -15,7 +15,7 @@ export const ApiKeysHandlers = HttpApiBuilder.group(
     return handlers.handleAll({
       issue: Effect.fnUntraced(function* ({ payload: { account_id, expiresAt = null, name } }) {
         if (expiresAt !== null && DateTime.isLessThanOrEqualTo(expiresAt, yield* DateTime.now)) {
-          return yield* new RequestRefused({ say: "expiresAt must be in the future" })
+          return yield* new RequestRefused({ say: "expiresAt must be in the future", fields: ["expiresAt"] })
         }
         const { key, secret } = yield* keys.issue(yield* scopeOf(account_id), { name, expiresAt })
         return { id: key.id, name: key.name, key: Redacted.value(secret), expiresAt: key.expiresAt }

@@ -27,8 +27,11 @@ const named = (sandboxId: string | null | undefined) =>
 /** The packages that are asked for, each once. */
 const packagesIn = Effect.fnUntraced(function* (given: ReadonlyArray<string>) {
   const packages = [...new Set(given)]
-  if (packages.length > atOnce) return yield* new RequestRefused({ say: `At most ${atOnce} packages at once` })
-  return packages.every(isPackageName) ? packages : yield* new RequestRefused({ say: "Invalid package name" })
+  if (packages.length > atOnce)
+    return yield* new RequestRefused({ say: `At most ${atOnce} packages at once`, fields: ["packages"] })
+  return packages.every(isPackageName)
+    ? packages
+    : yield* new RequestRefused({ say: "Invalid package name", fields: ["packages"] })
 })
 
 /** Which app it is, and where a browser sees it: at the address the request came to, unless one is configured. */
@@ -79,7 +82,8 @@ export const AppsHandlers = HttpApiBuilder.group(
         return { success }
       }),
       install: Effect.fnUntraced(function* ({ payload }) {
-        if (!payload.packages?.length) return yield* new RequestRefused({ say: "Packages array is required" })
+        if (!payload.packages?.length)
+          return yield* new RequestRefused({ say: "Packages array is required", fields: ["packages"] })
         const packages = yield* packagesIn(payload.packages)
         const versions = yield* projects.install(yield* meant(payload.sandboxId), packages)
         return { success, installedPackages: Object.keys(versions), versions }

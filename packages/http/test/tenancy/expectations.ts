@@ -49,6 +49,7 @@ export const credentialsUnclear = refusal(
 )
 export const unauthorized = refusal(401, "unauthorized", "Unauthorized")
 export const accessDenied = refusal(403, "access_denied", "Access denied to specified account_id")
+export const unknownAccountId = refusal(400, "unknown_field", "unknown field: account_id")
 export const forbidden = refusal(403, "forbidden", "Forbidden")
 export const organizationNotFound = refusal(404, "organization_not_found", "Organization not found")
 const sandboxNotFound = refusal(404, "sandbox_not_found", "Sandbox not found")
@@ -173,7 +174,13 @@ export const expectations: Readonly<Record<string, Expectation>> = {
   "organizations.accept": { who: invitees, names: { id: "organization" } },
   "organizations.remove": { who: leaders, names: { id: "organization", accountId: "newcomer" } },
 
-  "sandboxes.create": { who: peers, body: { command: "true" }, refuses: { command: "true", prompt: "both" } },
+  "sandboxes.create": {
+    who: peers,
+    names: { snapshotId: "snapshot" },
+    hides: snapshotNotFound,
+    body: { command: "true" },
+    refuses: { command: "true", prompt: "both" }
+  },
   "sandboxes.list": { who: peers, names: { sandbox_id: "sandbox" }, hides: emptyList },
   "sandboxes.change": { who: peers, names: { snapshotId: "snapshot" }, hides: snapshotNotFound },
   "sandboxes.clear": { who: peers, ends: true },

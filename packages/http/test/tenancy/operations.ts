@@ -31,6 +31,8 @@ export interface Operation {
   readonly fields: Readonly<Record<string, FieldSchema>> | undefined
   /** It takes bytes. */
   readonly takesBytes: boolean
+  /** It ignores unknown fields. */
+  readonly isLenient: boolean
   readonly expected: Expectation
 }
 
@@ -42,9 +44,10 @@ export const operations: ReadonlyArray<Operation> = Object.entries(document.path
       { readonly properties?: Record<string, FieldSchema> } | undefined
     const takesBytes = requestBody?.content["application/octet-stream"] !== undefined
     const fields = json && (json.properties ?? {})
+    const isLenient = "x-ignores-unknown-fields" in operation
     return expected === undefined
       ? []
-      : [{ id, method: method.toUpperCase(), path, parameters, fields, takesBytes, expected }]
+      : [{ id, method: method.toUpperCase(), path, parameters, fields, takesBytes, isLenient, expected }]
   })
 )
 

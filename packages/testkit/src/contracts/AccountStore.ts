@@ -156,15 +156,14 @@ export const promises: Promises<AccountStore | EventStore | IdentityStore> = {
       assert.deepStrictEqual([whole.rows, whole.next], [read, null])
     }),
 
-  "a cursor that no list gave is taken for the beginning": () =>
+  "a cursor of a moment after every row gives the beginning": () =>
     Effect.gen(function* () {
       const store = yield* AccountStore
       const scope = yield* given.scope
       yield* store.add(scope, sandboxOf(scope), many)
       const beginning = yield* store.list(scope, everything)
-      for (const cursor of ["nonsense", "_", "12345", "999999999999999_x"]) {
-        assert.deepStrictEqual(yield* store.list(scope, { limit: 100, cursor: Cursor.make(cursor) }), beginning)
-      }
+      const cursor = Cursor.make("999999999999999_x")
+      assert.deepStrictEqual(yield* store.list(scope, { limit: 100, cursor }), beginning)
     }),
 
   "a NUL in a text breaks nothing": () =>

@@ -177,15 +177,14 @@ export const storePromises: Promises<Ports> = {
       assert.deepStrictEqual(yield* store.liveIn(two, other!), [])
     }),
 
-  "a cursor that no list gave is taken for the beginning": () =>
+  "a cursor of a moment after every row gives the beginning": () =>
     Effect.gen(function* () {
       const store = yield* TaskRunStore
       const scope = yield* given.scope
       yield* (yield* TaskRunner).enqueue(runOf(scope))
       const beginning = yield* store.list(scope, { limit: 5, cursor: null })
-      for (const cursor of ["nonsense", "_", "12345", "999999999999999_x"]) {
-        assert.deepStrictEqual(yield* store.list(scope, { limit: 5, cursor: Cursor.make(cursor) }), beginning)
-      }
+      const cursor = Cursor.make("999999999999999_x")
+      assert.deepStrictEqual(yield* store.list(scope, { limit: 5, cursor }), beginning)
     }),
 
   "a NUL in a text breaks nothing": () =>
