@@ -1,18 +1,18 @@
-/** Web apps with the real scaffold: until the page answers, and what is done with them then. Needs the package registry. */
+/** Measures web apps with the real scaffold: until the page answers, and changes after that. Needs the package registry. */
 import { AppProjects } from "@castellan/domain/app/AppProjects.ts"
 import { AppSandboxes } from "@castellan/domain/app/AppSandboxes.ts"
 import { PackageName } from "@castellan/domain/app/PackageName.ts"
 import { ProjectPath } from "@castellan/domain/app/ProjectPath.ts"
-import { Effect, Logger, Option, Stream } from "effect"
-import { mkdtemp, rm } from "node:fs/promises"
-import { tmpdir } from "node:os"
-import { join } from "node:path"
-import { onThisMachine, somebody, timed } from "./castellan.ts"
-import { columns, heading, row } from "./figures.ts"
+import { Effect, Layer, Logger, Option, Stream } from "effect"
+import { dataDirectory, onThisMachine, somebody, timed } from "./castellan.ts"
+import { columns, heading, row, type Size } from "./figures.ts"
 
-const rounds = 15
+export const about = "Web apps with the real scaffold. Needs the package registry."
 
-const all = Effect.gen(function* () {
+const sizes = { whole: { rounds: 15, installs: 5 }, quick: { rounds: 1, installs: 1 } }
+
+const measure = Effect.fnUntraced(function* (size: Size) {
+  const { installs, rounds } = sizes[size]
   const apps = yield* AppSandboxes
   const projects = yield* AppProjects
   const scope = yield* somebody
@@ -23,10 +23,13 @@ const all = Effect.gen(function* () {
   for (let n = 0; n < rounds; n++) {
     const app = yield* timed(created, create)
     const files = [{ path: ProjectPath.make("src/App.tsx"), content: `export default () => <p>${n}</p>\n` }]
-    yield* timed(applied, Stream.runDrain(projects.apply(app, { files, packages: [] })))
+    const events = yield* timed(applied, Stream.runCollect(projects.apply(app, { files, packages: [] })))
+    const problem = events.find(({ _tag }) => _tag === "Problem")
+    if (problem !== undefined) return yield* Effect.fail(problem)
     yield* timed(listed, projects.files(app, { contents: true }))
-    yield* timed(diagnosed, projects.diagnose(app))
-    if (n < 5) yield* timed(installed, projects.install(app, [PackageName.make("clsx")]))
+    const { output, success } = yield* timed(diagnosed, projects.diagnose(app))
+    if (!success) return yield* Effect.fail(new Error(`The app is not well: ${output}`))
+    if (n < installs) yield* timed(installed, projects.install(app, [PackageName.make("clsx")]))
   }
   row("the first of all, with npm install", first)
   row("create", created)
@@ -36,12 +39,8 @@ const all = Effect.gen(function* () {
   row("install a package, and answer again", installed)
 })
 
-export const run = async () => {
+export const run = Effect.fnUntraced(function* (size: Size) {
   heading("Web apps (create answers when the page does)")
-  const directory = await mkdtemp(join(tmpdir(), "castellan-bench-"))
   columns()
-  await Effect.runPromise(
-    Effect.scoped(all.pipe(Effect.provide(onThisMachine(directory)), Effect.provide(Logger.layer([]))))
-  )
-  await rm(directory, { recursive: true, force: true })
-}
+  yield* Effect.provide(measure(size), Layer.merge(onThisMachine(yield* dataDirectory), Logger.layer([])))
+})

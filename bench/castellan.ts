@@ -5,12 +5,14 @@ import * as Db from "@castellan/adapters/postgres/Db.ts"
 import * as Stores from "@castellan/adapters/postgres/stores.ts"
 import * as PgBossTaskRunner from "@castellan/adapters/tasks/PgBossTaskRunner.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
+import type { CommandResult } from "@castellan/domain/sandbox/Sandboxes.ts"
 import * as Castellan from "@castellan/http/Castellan.ts"
 import * as MemoryRepoHost from "@castellan/testkit/fakes/MemoryRepoHost.ts"
 import * as MemorySandbox from "@castellan/testkit/fakes/MemorySandbox.ts"
 import * as given from "@castellan/testkit/given.ts"
-import { Effect, Layer, Redacted } from "effect"
+import { Effect, Layer, Redacted, type Scope } from "effect"
 import { join } from "node:path"
+import type { Size } from "./figures.ts"
 
 export const timed = <A, E, R>(times: Array<number>, effect: Effect.Effect<A, E, R>) =>
   Effect.suspend(() => {
@@ -38,5 +40,23 @@ export const onThisMachine = (directory: string) =>
     Layer.provideMerge(stores(directory))
   )
 
+/** A benchmark that measures failures measures nothing: fails unless the command exits with 0. */
+export const succeeds = <E, R>(run: Effect.Effect<CommandResult, E, R>) =>
+  Effect.filterOrFail(
+    run,
+    ({ end }) => end.exitCode === 0,
+    ({ end, stderr }) => new Error(`A command ended with ${end.exitCode}: ${stderr}`)
+  )
+
 /** The scope of a new account. */
 export const somebody = Effect.map(given.account(), ({ id }) => AccountScope.ofOwner({ account: id }))
+
+/** A new directory, which is removed with the scope. Sandboxes whose server is gone are ended first. */
+export { dataDirectory } from "../packages/http/test/serverProcess.ts"
+
+/** What one part of `npm run bench` is: what it measures, and how. */
+export interface Benchmark {
+  /** One line for `--help`. */
+  readonly about: string
+  readonly run: (size: Size) => Effect.Effect<void, unknown, Scope.Scope>
+}

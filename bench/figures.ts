@@ -1,6 +1,9 @@
-/** Figures as they are printed. Nothing here judges one. */
-import { cpus, totalmem } from "node:os"
-import { release } from "node:process"
+/** Prints the figures of the benchmarks. Nothing here judges one. */
+import { spawnSync } from "node:child_process"
+import { arch, availableParallelism, cpus, release, totalmem, type } from "node:os"
+
+/** How much is measured: enough for a figure, or just enough to show that the benchmark works. */
+export type Size = "whole" | "quick"
 
 const quantile = (sorted: ReadonlyArray<number>, part: number) =>
   sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * part))] ?? NaN
@@ -11,10 +14,31 @@ export const quantiles = (times: ReadonlyArray<number>): ReadonlyArray<number> =
   return [0.5, 0.95].map((part) => quantile(sorted, part))
 }
 
-export const machine = (): string => {
+const git = (...args: ReadonlyArray<string>): string => {
+  const { status, stdout } = spawnSync("git", args, { cwd: import.meta.dirname, encoding: "utf8" })
+  return status === 0 ? stdout.trim() : ""
+}
+
+const commit = (): string => {
+  const hash = git("rev-parse", "--short=12", "HEAD")
+  if (hash === "") return "unknown"
+  return git("status", "--porcelain") === "" ? hash : `${hash} with uncommitted changes`
+}
+
+/** What figures depend on: the machine, the software, and how much was measured. */
+export const printFacts = (size: Size): void => {
   const all = cpus()
-  const memory = `${(totalmem() / 2 ** 30).toFixed(0)} GiB`
-  return `${all.length} × ${all[0]?.model.trim() ?? "unknown processor"}, ${memory}, ${process.platform} ${process.arch}, ${release.name} ${process.version}`
+  const facts = {
+    cores: String(availableParallelism()),
+    processor: all[0]?.model.trim() ?? "unknown",
+    memory: `${(totalmem() / 2 ** 30).toFixed(0)} GiB`,
+    kernel: `${type()} ${release()} ${arch()}`,
+    node: process.version,
+    date: new Date().toISOString(),
+    commit: commit(),
+    size: size === "quick" ? "quick: shows that the benchmarks work; its figures mean little" : "whole"
+  }
+  for (const [name, fact] of Object.entries(facts)) console.log(`${name.padEnd(11)}${fact}`)
 }
 
 export const heading = (text: string) => console.log(`\n${text}\n`)

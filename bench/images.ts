@@ -7,18 +7,13 @@ import { Sandboxes } from "@castellan/domain/sandbox/Sandboxes.ts"
 import type { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
 import { Duration, Effect, Layer, Option } from "effect"
 import { SecureRandom } from "effect/crypto"
-import { mkdtemp, rm } from "node:fs/promises"
-import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { columns, heading, row } from "./figures.ts"
+import { dataDirectory, succeeds, timed } from "./castellan.ts"
+import { columns, heading, row, type Size } from "./figures.ts"
 
-const rounds = 20
+export const about = "Snapshot, resume, restore and fork of a small and of a large tree, local provider."
 
-const timed = <A, E, R>(times: Array<number>, effect: Effect.Effect<A, E, R>) =>
-  Effect.suspend(() => {
-    const start = performance.now()
-    return Effect.tap(effect, () => Effect.sync(() => times.push(performance.now() - start)))
-  })
+const sizes = { whole: { rounds: 20, files: 20_000 }, quick: { rounds: 2, files: 200 } }
 
 const fill = (files: number, bytes: number) => {
   const script = `
@@ -32,7 +27,7 @@ const fill = (files: number, bytes: number) => {
   return new Command({ command: "node", args: ["-e", script], cwd: null, env: {} })
 }
 
-const measure = Effect.fnUntraced(function* (label: string, files: number, bytes: number) {
+const measure = Effect.fnUntraced(function* (rounds: number, files: number, bytes: number) {
   const provider = yield* SandboxProvider
   const sandboxes = yield* Sandboxes
   const lifetime = Duration.minutes(30)
@@ -43,7 +38,7 @@ const measure = Effect.fnUntraced(function* (label: string, files: number, bytes
 
   const source = named("source")
   yield* boot(source)
-  yield* sandboxes.run(source, fill(files, bytes), Duration.minutes(5))
+  yield* succeeds(sandboxes.run(source, fill(files, bytes), Duration.minutes(5)))
   for (let i = 0; i < rounds; i++) {
     const { id } = yield* timed(times["snapshot"]!, provider.snapshot(source))
     yield* timed(times["resume"]!, provider.resume(source, lifetime))
@@ -53,18 +48,21 @@ const measure = Effect.fnUntraced(function* (label: string, files: number, bytes
     for (const kind of ["restored", "left", "right"]) yield* provider.remove(named(`${kind}-${i}`))
   }
   yield* provider.remove(source)
-  for (const [name, all] of Object.entries(times)) row(`${label}: ${name}`, all)
+  for (const [name, all] of Object.entries(times))
+    row(`${files.toLocaleString("en")} files, ${bytes / 1e6} MB: ${name}`, all)
 })
 
-export const run = async () => {
+export const run = Effect.fnUntraced(function* (size: Size) {
   heading("Images on the local provider (snapshot stops the sandbox; restore and resume boot it; fork boots two)")
-  const directory = await mkdtemp(join(tmpdir(), "castellan-bench-"))
+  const { files, rounds } = sizes[size]
+  const directory = join(yield* dataDirectory, "local")
   const layer = Sandboxes.layer.pipe(
     Layer.provideMerge(LocalSandbox.layer({ directory })),
     Layer.provide(SecureRandom.layerWebCrypto)
   )
   columns()
-  const all = Effect.andThen(measure("10 files", 10, 10_000), measure("20,000 files, 200 MB", 20_000, 200_000_000))
-  await Effect.runPromise(Effect.scoped(Effect.provide(all, layer)))
-  await rm(directory, { recursive: true, force: true })
-}
+  yield* Effect.gen(function* () {
+    yield* measure(rounds, 10, 10_000)
+    yield* measure(rounds, files, files * 10_000)
+  }).pipe(Effect.provide(layer))
+})

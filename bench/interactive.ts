@@ -1,35 +1,17 @@
-/** Time to interactive: from the request for a sandbox to the first output of its command, over HTTP, on this host. */
-import { type ChildProcess, spawn } from "node:child_process"
-import { once } from "node:events"
-import { mkdtemp, rm } from "node:fs/promises"
-import { tmpdir } from "node:os"
-import { join } from "node:path"
-import { fileURLToPath } from "node:url"
-import { columns, heading, row } from "./figures.ts"
+/** Measures the time to interactive: from the request for a sandbox to the first output of its command, over HTTP. */
+import { Effect } from "effect"
+import { setTimeout } from "node:timers/promises"
+import { listening } from "../packages/http/test/serverProcess.ts"
+import { dataDirectory } from "./castellan.ts"
+import { columns, heading, row, type Size } from "./figures.ts"
+
+export const about = "From POST /api/sandboxes to the first output of `node -v`, over HTTP, local provider."
+
+const sizes = { whole: { warmups: 5, times: 100 }, quick: { warmups: 1, times: 5 } }
 
 interface Server {
-  readonly child: ChildProcess
   readonly url: string
   readonly key: string
-}
-
-const serve = async (directory: string): Promise<Server> => {
-  const main = fileURLToPath(new URL("../packages/http/src/main.ts", import.meta.url))
-  const env = {
-    PATH: "/usr/local/bin:/usr/bin:/bin",
-    PORT: "0",
-    CASTELLAN_DATA_DIR: directory,
-    CASTELLAN_LIVE_SANDBOXES: "1000000"
-  }
-  const child = spawn(process.execPath, [main], { env, stdio: ["ignore", "pipe", "inherit"] })
-  let said = ""
-  for await (const chunk of child.stdout.setEncoding("utf8")) {
-    said += chunk
-    const url = /listens on (\S+)/.exec(said)?.[1]
-    const key = /^ {2}(cst_\w+)$/m.exec(said)?.[1]
-    if (url !== undefined && key !== undefined) return { child, url, key }
-  }
-  throw new Error(`the server did not start: ${said}`)
 }
 
 const interactive = async ({ key, url }: Server) => {
@@ -67,46 +49,31 @@ const report = (name: string, times: Times, more = "") => {
   )
 }
 
-export const run = async () => {
+const measure = async (server: Server, { times, warmups }: (typeof sizes)[Size]) => {
+  columns()
+  for (let i = 0; i < warmups; i++) await interactive(server)
+  const sequential: Array<Times[number]> = []
+  for (let i = 0; i < times; i++) sequential.push(await interactive(server))
+  report("one after the other", sequential)
+
+  const staggered = Array.from({ length: times }, async (_, index) => {
+    await setTimeout(index * 100)
+    return interactive(server)
+  })
+  report("one every 100 ms", await Promise.all(staggered))
+
+  const start = performance.now()
+  const burst = await Promise.all(Array.from({ length: times }, () => interactive(server)))
+  report(`${times} at once`, burst, `all done after ${(performance.now() - start).toFixed(0)} ms`)
+}
+
+export const run = Effect.fnUntraced(function* (size: Size) {
   heading("Time to interactive: POST /api/sandboxes to the first output of `node -v`, local provider")
-  const directory = await mkdtemp(join(tmpdir(), "castellan-bench-"))
-  const server = await serve(directory)
-  try {
-    columns()
-    for (let i = 0; i < 5; i++) await interactive(server)
-    const sequential: Array<Times[number]> = []
-    for (let i = 0; i < 100; i++) sequential.push(await interactive(server))
-    report("one after the other", sequential)
-
-    const staggered = Array.from({ length: 100 }, async (_, index) => {
-      await new Promise((resolve) => setTimeout(resolve, index * 100))
-      return interactive(server)
-    })
-    report("one every 100 ms", await Promise.all(staggered))
-
-    const start = performance.now()
-    const burst = await Promise.all(Array.from({ length: 100 }, () => interactive(server)))
-    report("100 at once", burst, `all done after ${(performance.now() - start).toFixed(0)} ms`)
-  } finally {
-    const headers = { "x-api-key": server.key }
-    await fetch(`${server.url}/health`, { headers })
-    server.child.kill("SIGTERM")
-    await once(server.child, "exit")
-    await endAll(directory)
-    await rm(directory, { recursive: true, force: true })
-  }
-}
-
-/** Sandboxes outlive their server; those of a benchmark need not. */
-const endAll = async (directory: string) => {
-  const { readdir, readFile } = await import("node:fs/promises")
-  const sandboxes = join(directory, "local", "sandboxes")
-  for (const name of await readdir(sandboxes)) {
-    const init = await readFile(join(sandboxes, name, "init"), "utf8").catch(() => "")
-    try {
-      process.kill(Number.parseInt(init, 10), "SIGKILL")
-    } catch {
-      // It has ended already.
-    }
-  }
-}
+  const key = "key-of-the-admin-of-a-benchmark"
+  const { url } = yield* listening({
+    CASTELLAN_DATA_DIR: yield* dataDirectory,
+    CASTELLAN_ADMIN_KEY: key,
+    CASTELLAN_LIVE_SANDBOXES: "1000000"
+  }).pipe(Effect.mapError((said) => new Error(`The server did not start. It printed: ${said}`)))
+  yield* Effect.tryPromise({ try: () => measure({ url, key }, sizes[size]), catch: (cause) => cause })
+})

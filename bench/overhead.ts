@@ -17,10 +17,16 @@ import * as MemorySandbox from "@castellan/testkit/fakes/MemorySandbox.ts"
 import * as given from "@castellan/testkit/given.ts"
 import { Context, DateTime, Duration, Effect, Layer, Logger, Option, Redacted } from "effect"
 import { HttpEffect } from "effect/http"
-import { mkdtemp, rm } from "node:fs/promises"
-import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { columns, heading, row, timed } from "./figures.ts"
+import { dataDirectory } from "./castellan.ts"
+import { columns, heading, row, type Size, timed } from "./figures.ts"
+
+export const about = "Create and list on the control plane alone: memory provider, embedded database, no network."
+
+const sizes = {
+  whole: { warmups: 20, times: 200, accounts: [1, 100, 10_000] },
+  quick: { warmups: 1, times: 5, accounts: [1, 100, 200] }
+}
 
 const spent: Record<string, number> = {}
 const asked: Record<string, number> = {}
@@ -68,12 +74,17 @@ const world = (directory: string) => {
   return Castellan.layer(options).pipe(Layer.provideMerge(ports), Layer.provideMerge(Logger.layer([])))
 }
 
-/** Asks again and again, and prints the whole and where it went. */
-const phases = async (name: string, times: number, ask: () => Promise<Response>) => {
-  for (let i = 0; i < 20; i++) await (await ask()).text()
+/** Sends a request many times; prints how long it took and which part took how much. */
+const phases = async (name: string, { times, warmups }: (typeof sizes)[Size], send: () => Promise<Response>) => {
+  const ask = async () => {
+    const response = await send()
+    const text = await response.text()
+    if (response.status !== 200) throw new Error(`${name} answered ${response.status}: ${text}`)
+  }
+  for (let i = 0; i < warmups; i++) await ask()
   for (const record of [spent, asked]) for (const key of Object.keys(record)) delete record[key]
   const whole: Array<number> = []
-  for (let i = 0; i < times; i++) await timed(whole, async () => (await ask()).text())
+  for (let i = 0; i < times; i++) await timed(whole, ask)
   const total = whole.reduce((sum, time) => sum + time, 0)
   const parts = Object.entries(spent).map(([part, time]) => [part, time / times] as const)
   const rest = total / times - parts.reduce((sum, [, time]) => sum + time, 0)
@@ -82,51 +93,46 @@ const phases = async (name: string, times: number, ask: () => Promise<Response>)
   row(name, whole, `mean of each: ${means.join(", ")}; provider calls ${calls}`)
 }
 
-export const run = async () => {
+export const run = Effect.fnUntraced(function* (size: Size) {
   heading("The control plane alone: memory provider, embedded database, no network")
-  const directory = await mkdtemp(join(tmpdir(), "castellan-bench-"))
-  const bench = Effect.gen(function* () {
-    const services = yield* Layer.build(world(join(directory, "data")))
-    const app = yield* Effect.provide(Server.make(options), services)
-    const handler = HttpEffect.toWebHandler(Effect.provide(app, services))
-    const join_ = Effect.gen(function* () {
-      const account = yield* given.account()
-      const scope = AccountScope.ofOwner({ account: account.id })
-      const { secret } = yield* (yield* ApiKeys).issue(scope, { name: "bench", expiresAt: null })
-      return { scope, headers: { "x-api-key": Redacted.value(secret), "content-type": "application/json" } }
-    }).pipe(Effect.provide(services))
+  const services = yield* Layer.build(world(join(yield* dataDirectory, "data")))
+  const app = yield* Effect.provide(Server.make(options), services)
+  const handler = HttpEffect.toWebHandler(Effect.provide(app, services))
+  const newAccount = Effect.gen(function* () {
+    const account = yield* given.account()
+    const scope = AccountScope.ofOwner({ account: account.id })
+    const { secret } = yield* (yield* ApiKeys).issue(scope, { name: "bench", expiresAt: null })
+    return { scope, headers: { "x-api-key": Redacted.value(secret), "content-type": "application/json" } }
+  }).pipe(Effect.provide(services))
 
-    columns()
-    const { headers } = yield* join_
-    const create = (body: unknown) => () =>
-      handler(new Request("http://bench/api/sandboxes", { method: "POST", headers, body: JSON.stringify(body) }))
-    yield* Effect.promise(() => phases("create", 200, create({})))
-    yield* Effect.promise(() => phases("create with a command", 200, create({ command: "true" })))
+  columns()
+  const { headers } = yield* newAccount
+  const create = (body: unknown) => () =>
+    handler(new Request("http://bench/api/sandboxes", { method: "POST", headers, body: JSON.stringify(body) }))
+  yield* Effect.promise(() => phases("create", sizes[size], create({})))
+  yield* Effect.promise(() => phases("create with a command", sizes[size], create({ command: "true" })))
 
-    for (const count of [1, 100, 10_000]) {
-      const owner = yield* join_
-      const store = Context.get(services, AccountStore)
-      const provider = Context.get(services, SandboxProvider)
-      const start = DateTime.makeUnsafe(1_700_000_000_000)
-      for (let i = 0; i < count; i++) {
-        const name = SandboxName.make(`sbx_bench${count}x${i}`)
-        const createdAt = DateTime.add(start, { seconds: i })
-        const row = {
-          name,
-          account: owner.scope.account,
-          status: "pending",
-          createdAt,
-          expiresAt: null,
-          reason: null,
-          removedAt: null
-        } as const
-        yield* store.add(owner.scope, new AccountSandbox(row), count)
-        if (i >= count - 100) yield* provider.create({ name, from: Option.none(), lifetime: Duration.minutes(30) })
-      }
-      const list = () => handler(new Request("http://bench/api/sandboxes", { headers: owner.headers }))
-      yield* Effect.promise(() => phases(`list, account of ${count} sandboxes`, 200, list))
+  for (const count of sizes[size].accounts) {
+    const owner = yield* newAccount
+    const store = Context.get(services, AccountStore)
+    const provider = Context.get(services, SandboxProvider)
+    const start = DateTime.makeUnsafe(1_700_000_000_000)
+    for (let i = 0; i < count; i++) {
+      const name = SandboxName.make(`sbx_bench${count}x${i}`)
+      const createdAt = DateTime.add(start, { seconds: i })
+      const row = {
+        name,
+        account: owner.scope.account,
+        status: "pending",
+        createdAt,
+        expiresAt: null,
+        reason: null,
+        removedAt: null
+      } as const
+      yield* store.add(owner.scope, new AccountSandbox(row), count)
+      if (i >= count - 100) yield* provider.create({ name, from: Option.none(), lifetime: Duration.minutes(30) })
     }
-  })
-  await Effect.runPromise(Effect.scoped(bench))
-  await rm(directory, { recursive: true, force: true })
-}
+    const list = () => handler(new Request("http://bench/api/sandboxes", { headers: owner.headers }))
+    yield* Effect.promise(() => phases(`list, account of ${count} sandboxes`, sizes[size], list))
+  }
+})

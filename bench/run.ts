@@ -1,28 +1,35 @@
 /** Runs the benchmarks, or those that are named: `npm run bench -- interactive`. */
+import { Effect } from "effect"
+import { inspect } from "node:util"
+import * as Arguments from "../scripts/arguments.ts"
 import * as apps from "./apps.ts"
-import { machine } from "./figures.ts"
+import type { Benchmark } from "./castellan.ts"
+import { printFacts } from "./figures.ts"
 import * as images from "./images.ts"
 import * as interactive from "./interactive.ts"
 import * as overhead from "./overhead.ts"
 import * as sessions from "./sessions.ts"
 
-const benchmarks: Record<string, { readonly run: () => Promise<void> }> = {
-  interactive,
-  overhead,
-  images,
-  sessions,
-  apps
-}
+const benchmarks: Record<string, Benchmark> = { interactive, overhead, images, sessions, apps }
 
-const wanted = process.argv.slice(2)
-const unknown = wanted.filter((name) => !Object.hasOwn(benchmarks, name))
-if (unknown.length > 0) {
-  console.error(`There is no benchmark ${unknown.join(", ")}; there are ${Object.keys(benchmarks).join(", ")}.`)
-  process.exit(1)
-}
+const { values, words } = Arguments.read({
+  name: "npm run bench",
+  about: "Measures the named benchmarks, or all. It prints times and judges none.",
+  options: {
+    quick: { type: "switch", about: "Measure each a few times only, to show that the benchmarks work." }
+  },
+  words: Object.fromEntries(Object.entries(benchmarks).map(([name, { about }]) => [name, about]))
+})
 
-console.log(machine())
+const size = values.quick ? "quick" : "whole"
+printFacts(size)
 for (const [name, { run }] of Object.entries(benchmarks)) {
-  if (wanted.length === 0 || wanted.includes(name)) await run()
+  if (words.length > 0 && !words.includes(name)) continue
+  try {
+    await Effect.runPromise(Effect.scoped(run(size)))
+  } catch (cause) {
+    console.error(`\nThe benchmark ${name} failed: ${inspect(cause, { depth: 8 })}`)
+    process.exit(1)
+  }
 }
 process.exit(0)

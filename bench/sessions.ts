@@ -8,14 +8,16 @@ import { Sandboxes } from "@castellan/domain/sandbox/Sandboxes.ts"
 import type { SessionId } from "@castellan/domain/session/Session.ts"
 import { Sessions } from "@castellan/domain/session/Sessions.ts"
 import { Duration, Effect, Layer, Logger, Option } from "effect"
-import { mkdtemp, rm } from "node:fs/promises"
-import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { onTheControlPlane, onThisMachine, somebody, timed } from "./castellan.ts"
-import { columns, heading, row } from "./figures.ts"
+import { dataDirectory, onTheControlPlane, onThisMachine, somebody, succeeds, timed } from "./castellan.ts"
+import { columns, heading, row, type Size } from "./figures.ts"
 
-const rounds = 15
-const atOnce = 200
+export const about = "Sessions: many at once on the control plane alone; first open and wake, local provider."
+
+const sizes = {
+  whole: { rounds: 15, atOnce: 200, files: 20_000 },
+  quick: { rounds: 2, atOnce: 10, files: 200 }
+}
 
 /** An empty repository of the service's, and its URL. */
 const repository = Effect.gen(function* () {
@@ -30,7 +32,7 @@ const created = (scope: AccountScope) =>
     sessions.create(scope, { title: null, repo: null, organization: null, nonce: Option.none() })
   )
 
-const many = Effect.gen(function* () {
+const many = Effect.fnUntraced(function* (atOnce: number) {
   const sessions = yield* Sessions
   const scope = yield* somebody
   const repo = yield* repository
@@ -54,7 +56,7 @@ const script = (files: number) => `
     writeFileSync(directory + "/" + i, content)
   }`
 
-const resumed = Effect.fnUntraced(function* (files: number) {
+const resumed = Effect.fnUntraced(function* (rounds: number, files: number) {
   const sessions = yield* Sessions
   const sandboxes = yield* Sandboxes
   const scope = yield* somebody
@@ -62,7 +64,7 @@ const resumed = Effect.fnUntraced(function* (files: number) {
   const { id } = yield* created(scope)
   const { sandbox } = yield* sessions.open(scope, id, repo)
   const fill = new Command({ command: "node", args: ["-e", script(files)], cwd: null, env: {} })
-  yield* sandboxes.run(sandbox.name, fill, Duration.minutes(5))
+  yield* succeeds(sandboxes.run(sandbox.name, fill, Duration.minutes(5)))
   const times: Array<number> = []
   const running: Array<number> = []
   for (let i = 0; i < rounds; i++) {
@@ -74,7 +76,7 @@ const resumed = Effect.fnUntraced(function* (files: number) {
   row(`local, ${files.toLocaleString("en")} files: open while it runs`, running)
 })
 
-const cold = Effect.gen(function* () {
+const cold = Effect.fnUntraced(function* (rounds: number) {
   const sessions = yield* Sessions
   const scope = yield* somebody
   const repo = yield* repository
@@ -87,17 +89,16 @@ const cold = Effect.gen(function* () {
   row("local, empty repository: first open", times)
 })
 
-export const run = async () => {
+export const run = Effect.fnUntraced(function* (size: Size) {
   heading("Sessions (open answers when the sandbox runs with its repository)")
-  const directory = await mkdtemp(join(tmpdir(), "castellan-bench-"))
+  const { atOnce, files, rounds } = sizes[size]
+  const directory = yield* dataDirectory
   columns()
   const quiet = Logger.layer([])
-  await Effect.runPromise(
-    Effect.scoped(Effect.provide(many, Layer.mergeAll(onTheControlPlane(join(directory, "plane")), quiet)))
-  )
-  const real = Effect.all([cold, resumed(10), resumed(20_000)])
-  await Effect.runPromise(
-    Effect.scoped(Effect.provide(real, Layer.mergeAll(onThisMachine(join(directory, "machine")), quiet)))
-  )
-  await rm(directory, { recursive: true, force: true })
-}
+  yield* Effect.provide(many(atOnce), Layer.mergeAll(onTheControlPlane(join(directory, "plane")), quiet))
+  yield* Effect.gen(function* () {
+    yield* cold(rounds)
+    yield* resumed(rounds, 10)
+    yield* resumed(rounds, files)
+  }).pipe(Effect.provide(Layer.mergeAll(onThisMachine(directory), quiet)))
+})

@@ -1,8 +1,4 @@
-/**
- * What the stores cost in a database with a million sandboxes, sessions and events of 100,000 accounts, one of which has
- * a tenth of them:
- * `npm run bench:store`, with the whole plans if `-- --plans` is added, smaller with `-- --rows 10000`.
- */
+/** Measures the statements of the stores in a large database on Postgres: `npm run bench:store`. */
 import * as Db from "@castellan/adapters/postgres/Db.ts"
 import * as Stores from "@castellan/adapters/postgres/stores.ts"
 import { AccountSandbox } from "@castellan/domain/account/AccountSandbox.ts"
@@ -21,17 +17,34 @@ import { SessionStore } from "@castellan/domain/session/SessionStore.ts"
 import * as given from "@castellan/testkit/given.ts"
 import { DateTime, Effect, Layer, Redacted } from "effect"
 import { SecureRandom } from "effect/crypto"
-import { parseArgs } from "node:util"
 import { start } from "../packages/adapters/test/embeddedPostgres.ts"
-import { heading, machine, quantiles } from "./figures.ts"
+import * as Arguments from "../scripts/arguments.ts"
+import { heading, printFacts, quantiles } from "./figures.ts"
 import * as filled from "./filled.ts"
 import * as plans from "./plans.ts"
 
-const { values: flags } = parseArgs({
-  options: { plans: { type: "boolean", default: false }, rows: { type: "string", default: "1000000" } }
+const { values: flags } = Arguments.read({
+  name: "npm run bench:store",
+  about:
+    "Fills a Postgres server of its own with sandboxes, sessions and events of a tenth as many accounts, one of which\n" +
+    "has a tenth of them. Prints how long each operation of the stores takes there, and its query plan in short.",
+  options: {
+    quick: {
+      type: "switch",
+      about: "Fill 10,000 rows and measure a few times only, to show that the benchmark works."
+    },
+    rows: {
+      type: "integer",
+      about: "How many sandboxes, and as many sessions and events.",
+      min: 10_000,
+      max: 100_000_000,
+      multipleOf: 1000
+    },
+    plans: { type: "switch", about: "Print the whole query plans, too." }
+  }
 })
-const rows = Number(flags.rows)
-const runs = 200
+const rows = flags.rows ?? (flags.quick ? 10_000 : 1_000_000)
+const runs = flags.quick ? 5 : 200
 const pageSize = 100
 
 const admin = Layer.effect(CurrentActor, given.account({ platformAdmin: true }))
@@ -163,7 +176,7 @@ const measure = Effect.fnUntraced(function* () {
   }
 }, Effect.scoped)
 
-console.log(machine())
+printFacts(flags.quick ? "quick" : "whole")
 const server = await start()
 try {
   const database = Db.layerPostgres({

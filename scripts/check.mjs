@@ -21,6 +21,7 @@ const checks = {
   "types, example hono": types("examples/hono"),
   "types, example plain-node": types("examples/plain-node"),
   "types, bench": types("bench"),
+  "types, scripts": types("scripts"),
   "types, mutate": types("scripts/mutate"),
   mutators: [node, "--test", "scripts/mutate/mutators.test.ts"],
   lint: [bin("oxlint"), "--deny-warnings"],

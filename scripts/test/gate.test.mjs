@@ -18,6 +18,7 @@ const places = {
   testkit: "packages/testkit",
   adapters: "packages/adapters",
   http: "packages/http",
+  scripts: "scripts",
   examples: "examples/hono"
 }
 
@@ -129,7 +130,7 @@ describe("npm test", { concurrency: 2 }, () => {
   it("exits with 0 and prints the counts when every test passes", async () => {
     const { code, output } = await run(copyWith({}))
     assert.equal(code, 0, output)
-    assert.match(output, /^5 passed, 0 failed, 0 skipped$/m)
+    assert.match(output, /^6 passed, 0 failed, 0 skipped$/m)
   })
 
   for (const [fault, { args, files, says }] of Object.entries(faults)) {

@@ -8,6 +8,7 @@ import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { inject } from "vitest"
 import { migratedUrl } from "../../adapters/test/postgres/databases.ts"
+import type {} from "./migratedDatabase.ts"
 
 const launcher = fileURLToPath(new URL("../bin/castellan.mjs", import.meta.url))
 
@@ -32,7 +33,8 @@ export const dataDirectory = Effect.acquireRelease(
   (directory) =>
     Effect.promise(async () => {
       await endSandboxes(directory)
-      await rm(directory, { recursive: true, force: true })
+      // Programs that a sandbox started may still write for a moment.
+      await rm(directory, { recursive: true, force: true, maxRetries: 10 })
     })
 )
 

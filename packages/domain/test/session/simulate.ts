@@ -5,8 +5,8 @@
 import { Effect } from "effect"
 import * as fc from "fast-check"
 import { availableParallelism } from "node:os"
-import { parseArgs } from "node:util"
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads"
+import * as Arguments from "../../../../scripts/arguments.ts"
 import { history } from "./History.ts"
 import { simulate } from "./Model.ts"
 
@@ -45,24 +45,44 @@ const work = async () => {
   for (let n = 0; n < seeds; n += step) parentPort!.postMessage(await look(first + n, runsOfSeed))
 }
 
+const seedsAtMost = 2 ** 31 - 1
+
 const all = async () => {
-  const { values } = parseArgs({
+  const { values } = Arguments.read({
+    name: "npm run simulate",
+    about: "Lets random histories happen to the model of a session, and prints those that break a rule of it.",
     options: {
-      seeds: { type: "string", default: "1000" },
-      seed: { type: "string" },
-      path: { type: "string" },
-      workers: { type: "string", default: `${availableParallelism()}` }
+      seeds: {
+        type: "integer",
+        about: `How many histories, in steps of ${runsOfSeed}.`,
+        min: 1,
+        max: 100_000_000,
+        default: 1000
+      },
+      seed: { type: "integer", about: "The first seed; a random one if left out.", min: 0, max: seedsAtMost },
+      path: {
+        type: "text",
+        about: "the path of one history that was found with the seed, such as 12:3:0",
+        pattern: /^\d+(:\d+)*$/
+      },
+      workers: {
+        type: "integer",
+        about: "Threads that search.",
+        min: 1,
+        max: 256,
+        default: availableParallelism()
+      }
     }
   })
   if (values.path !== undefined) {
-    const found = await look(Number(values.seed ?? 1), 1, values.path)
+    const found = await look(values.seed ?? 1, 1, values.path)
     if (found === null) return console.log("It holds.")
     process.exitCode = 1
     return tell(found)
   }
-  const first = Number(values.seed ?? Math.floor(Math.random() * 1_000_000_000))
-  const seeds = Math.ceil(Number(values.seeds) / runsOfSeed)
-  const workers = Math.min(Number(values.workers), seeds)
+  const first = values.seed ?? Math.floor(Math.random() * 1_000_000_000)
+  const seeds = Math.ceil(values.seeds / runsOfSeed)
+  const workers = Math.min(values.workers, seeds)
   const began = performance.now()
   let done = 0
   let failed = 0
@@ -87,7 +107,9 @@ const all = async () => {
   )
   const seconds = Math.round((performance.now() - began) / 1000)
   console.log(`${done} histories from seed ${first} in ${seconds} s on ${workers} workers: ${failed} seeds failed`)
-  if (failed > 0) process.exitCode = 1
+  const expected = seeds * runsOfSeed
+  if (done < expected) console.log(`${expected - done} histories are missing: a worker ended early`)
+  if (failed > 0 || done < expected) process.exitCode = 1
 }
 
 await (isMainThread ? all() : work())
