@@ -20,8 +20,11 @@ const castellan = await make(ports, { secret: Redacted.make(await Secret.inDirec
 // A service has its own idea of who asks; this one knows a single account, and makes it at the first start.
 const { id } = await castellan.createAccount({ name: "the only one", nonce: "the-only-account" })
 
-const server = serve({ fetch: appOver(castellan, () => Promise.resolve(id)).fetch, hostname: "127.0.0.1", port: 3001 })
-console.log("http://127.0.0.1:3001/dashboard")
+const { fetch } = appOver(castellan, () => Promise.resolve(id))
+const port = Number(process.env["PORT"] ?? 3001)
+const server = serve({ fetch, hostname: "127.0.0.1", port }, (address) =>
+  console.log(`http://127.0.0.1:${address.port}/dashboard`)
+)
 
 for (const signal of ["SIGINT", "SIGTERM"]) {
   process.once(signal, () => server.close(() => void castellan.dispose()))
