@@ -6,6 +6,7 @@ import { chownSync, existsSync, mkdirSync, statSync, writeFileSync } from "node:
 import { readdir, rm, writeFile } from "node:fs/promises"
 import { isAbsolute, join } from "node:path"
 import { attempt, attemptNow, isAlive, parseStat } from "./Host.ts"
+import { whileRead } from "../sandbox/whileRead.ts"
 import type { Isolation } from "./Isolation.ts"
 import { readJson, readText, type SandboxLayout, writeWhole } from "./Layout.ts"
 import type { Running } from "./Machines.ts"
@@ -130,7 +131,7 @@ export const make = (isolation: Isolation, outputKept: number) => {
   /** Looks at a command's directory whenever something in it changes, until `look` gives something. */
   const whenever = <A>(directory: string, look: () => A | undefined) =>
     attempt("command", async (signal) => {
-      const changes = watching(directory)
+      const changes = watching(directory, signal)
       try {
         while (!signal.aborted) {
           const seen = look()
@@ -156,8 +157,14 @@ export const make = (isolation: Isolation, outputKept: number) => {
     Stream.unwrap(
       Effect.as(
         stored(files, id),
-        Stream.fromAsyncIterable(
-          follow(files.command(id), from, (directory) => endOf(directory) !== undefined || isForgotten(directory)),
+        whileRead(
+          (signal) =>
+            follow(
+              files.command(id),
+              from,
+              (directory) => endOf(directory) !== undefined || isForgotten(directory),
+              signal
+            ),
           (cause) => new SandboxUnavailable({ operation: "output", retryable: true, cause })
         )
       )

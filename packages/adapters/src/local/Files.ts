@@ -1,10 +1,11 @@
 /** Files by way of programs that run inside: whatever links lie in the way, they lead to files of the sandbox. */
 import type { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
-import { FileNotFound, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { FileNotFound, type FileRefused, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Effect, Stream } from "effect"
 import type { ChildProcess } from "node:child_process"
 import { once } from "node:events"
 import type { Readable, Writable } from "node:stream"
+import { whileRead } from "../sandbox/whileRead.ts"
 import { deepest, failed, listed, noHome, notThere, refusalOf } from "../sandbox/Files.ts"
 import type { Isolation } from "./Isolation.ts"
 import type { Running } from "./Machines.ts"
@@ -42,19 +43,22 @@ export const make = (isolation: Isolation) => {
   const options = { cwd: "/", drop: isolation.drop }
 
   const read = (machine: Running, path: SandboxPath) =>
-    Stream.fromAsyncIterable(
-      bytesOf(start({ command: command(machine, readFile, path), ...options }, ["ignore", "pipe", "pipe"])),
+    whileRead(
+      (signal) =>
+        bytesOf(
+          () => start({ command: command(machine, readFile, path), ...options }, ["ignore", "pipe", "pipe"]),
+          signal
+        ),
       (cause) => failureOf("readFile", path, cause)
     )
 
   const write = <E>(machine: Running, path: SandboxPath, content: Stream.Stream<Uint8Array, E>) =>
-    Effect.suspend(() => {
-      const child = start({ command: command(machine, writeFile, path), ...options }, [
-        "pipe",
-        "ignore",
-        "pipe",
-        "pipe"
-      ])
+    Effect.gen(function* (): Effect.fn.Return<number, E | FileNotFound | FileRefused | SandboxUnavailable> {
+      const child = yield* Effect.try({
+        try: () =>
+          start({ command: command(machine, writeFile, path), ...options }, ["pipe", "ignore", "pipe", "pipe"]),
+        catch: (cause) => failureOf("writeFile", path, cause)
+      })
       const errors = errorsOf(child)
       const ended = new Promise<Failed>((resolve) => {
         child.on("error", (cause) => resolve({ code: null, stderr: `${cause.message}\n` }))
@@ -69,7 +73,7 @@ export const make = (isolation: Isolation) => {
         size += chunk.length
         return Effect.promise(() => send(bytes, chunk, ended))
       })
-      return sent.pipe(
+      return yield* sent.pipe(
         Effect.andThen(
           Effect.promise(async () => {
             bytes.end()
@@ -101,7 +105,10 @@ export const make = (isolation: Isolation) => {
 }
 
 /** What a program prints; it fails with how the program did, and ends the program when it is no longer read. */
-async function* bytesOf(child: ChildProcess): AsyncGenerator<Uint8Array> {
+async function* bytesOf(begin: () => ChildProcess, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  const child = begin()
+  const end = () => void child.kill("SIGKILL")
+  signal.addEventListener("abort", end)
   const closed = once(child, "close")
   const errors = errorsOf(child)
   try {
@@ -109,7 +116,8 @@ async function* bytesOf(child: ChildProcess): AsyncGenerator<Uint8Array> {
     const [code] = (await closed) as [number | null]
     if (code !== 0) throw { code, stderr: errors() } satisfies Failed
   } finally {
-    child.kill("SIGKILL")
+    signal.removeEventListener("abort", end)
+    end()
     closed.catch(() => undefined)
   }
 }

@@ -4,16 +4,26 @@ import { Effect } from "effect"
 import { readFileSync } from "node:fs"
 import { statOfLiving } from "../process/stat.ts"
 
+/** What the host runs out of for a while; a later attempt may find enough of it. */
+const scarce = new Set(["EMFILE", "ENFILE", "EAGAIN", "ENOMEM"])
+
+const unavailable = (operation: string, cause: unknown) =>
+  new SandboxUnavailable({
+    operation,
+    retryable: scarce.has((cause as NodeJS.ErrnoException | undefined)?.code ?? ""),
+    cause
+  })
+
 /** A promise of Node as an effect; its failure is the provider's, with the cause withheld. */
 export const attempt = <A>(operation: string, run: (signal: AbortSignal) => PromiseLike<A>) =>
   Effect.tryPromise({
     try: (signal) => run(signal),
-    catch: (cause) => new SandboxUnavailable({ operation, retryable: false, cause })
+    catch: (cause) => unavailable(operation, cause)
   })
 
 /** The same for what is done at once. */
 export const attemptNow = <A>(operation: string, run: () => A) =>
-  Effect.try({ try: run, catch: (cause) => new SandboxUnavailable({ operation, retryable: false, cause }) })
+  Effect.try({ try: run, catch: (cause) => unavailable(operation, cause) })
 
 /** Tells one start of the host from the next; the empty string where the host does not say. */
 export const bootId: string = (() => {

@@ -13,8 +13,8 @@ export const lookAgain = 500
 /** Milliseconds that the collectors have, after a command's end, to write down what was still in the pipes. */
 const drainWithin = 1000
 
-/** Tells of changes in a directory, as far as the host can, and otherwise after a while. */
-export const watching = (directory: string) => {
+/** Tells of changes in a directory, as far as the host can, and otherwise after a while. An abort counts as a change. */
+export const watching = (directory: string, signal: AbortSignal) => {
   let wake: (() => void) | undefined
   let changed = false
   const notice = () => {
@@ -28,6 +28,7 @@ export const watching = (directory: string) => {
   } catch {
     // Without watching, looking again does it.
   }
+  signal.addEventListener("abort", notice)
   return {
     next: async (atMost: number) => {
       if (!changed) {
@@ -41,25 +42,32 @@ export const watching = (directory: string) => {
       }
       changed = false
     },
-    close: () => watcher?.close()
+    close: () => {
+      signal.removeEventListener("abort", notice)
+      watcher?.close()
+    }
   }
 }
 
-/** The output from a position on, as it appears; it is over when its command has ended and the pipes are empty. */
+/**
+ * The output from a position on, as it appears. It is over when its command has ended and the pipes are empty, or when the
+ * signal aborts.
+ */
 export async function* follow(
   directory: string,
   from: OutputPosition,
-  hasEnded: (directory: string) => boolean
+  hasEnded: (directory: string) => boolean,
+  signal: AbortSignal
 ): AsyncGenerator<Output> {
   await using stdout = await open(join(directory, "out"), "r")
   await using stderr = await open(join(directory, "err"), "r")
   const files = { stdout, stderr }
-  const changes = watching(directory)
+  const changes = watching(directory, signal)
   const at = { stdout: from.stdout, stderr: from.stderr }
   const chunk = Buffer.allocUnsafe(chunkSize)
   let endedSince: number | undefined
   try {
-    while (true) {
+    while (!signal.aborted) {
       // The end is looked for before the output, so that what is read after it is all there is.
       const ended = hasEnded(directory)
       const drained = ended && existsSync(join(directory, "drained"))

@@ -50,15 +50,23 @@ export interface Program {
   readonly drop: boolean
 }
 
+/** Starts a program. Throws where the system refuses at once; what it refuses later is the child's `error` event. */
 export const start = (program: Program, stdio: ReadonlyArray<Stdio>): ChildProcess => {
   const [file, ...args] = program.command
-  return spawn(file!, args, {
+  const child = spawn(file!, args, {
     cwd: program.cwd,
     detached: true,
     stdio: sealed(stdio),
     env: { PATH: path, LANG: "C.UTF-8", ...program.env },
     ...(program.drop ? { uid: sandboxUid, gid: sandboxUid } : {})
   })
+  // An `error` event that nobody listens to would end this process.
+  child.on("error", () => undefined)
+  // Node makes no pipes, not even the list of them, where it runs out of descriptors.
+  if ((child.stdio as typeof child.stdio | undefined) === undefined) {
+    throw Object.assign(new Error("no descriptors are left for a new process"), { code: "EMFILE" })
+  }
+  return child
 }
 
 /** Bytes of a program's errors that are kept for whoever wants to know why it failed. */

@@ -11,6 +11,7 @@ import {
 import type { Session } from "@vercel/sandbox"
 import { Effect, Stream } from "effect"
 import { randomUUID } from "node:crypto"
+import type { Readable } from "node:stream"
 import { deepest, failed, listed, notThere, refusalOf } from "../sandbox/Files.ts"
 import type { Api } from "./Api.ts"
 import type { Inside, Said } from "./Inside.ts"
@@ -53,6 +54,8 @@ export const make = (api: Api, machines: Machines, inside: Inside) => {
         const bytes = yield* machines.inRunning(operation, name, (session) =>
           api.on(operation, () => session.readFile({ path: path.startsWith("/") ? path : `${session.cwd}/${path}` }))
         )
+        // A reader that leaves may be in the middle of a pull, which only the end of the download ends.
+        yield* Effect.addFinalizer(() => Effect.sync(() => void (bytes as Readable | null)?.destroy()))
         if (bytes === null) return yield* new FileNotFound({ path })
         return Stream.fromAsyncIterable(
           bytes as AsyncIterable<Uint8Array>,
