@@ -14,6 +14,9 @@ export class PreviewServer extends Server {
 
   constructor(previews: Previews) {
     super({
+      // A client that vanished without a word is noticed.
+      keepAlive: true,
+      keepAliveInitialDelay: 15_000,
       // Who offers an app another protocol than web sockets is answered in the one it came with.
       shouldUpgradeCallback: (request) =>
         previews.takes(request) ? isWebSocket(request) : this.listenerCount("upgrade") > 0

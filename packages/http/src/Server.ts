@@ -19,7 +19,7 @@ import { SystemHandlers } from "./handlers/System.ts"
 import { TaskRunsHandlers } from "./handlers/TaskRuns.ts"
 import * as Idempotency from "./Idempotency.ts"
 import * as KnownFields from "./KnownFields.ts"
-import { defaultLimits, type LimitOptions, Limits } from "./Limits.ts"
+import { type LimitOptions, Limits } from "./Limits.ts"
 import { document } from "./openapi.ts"
 import { PreviewBase } from "./PreviewBase.ts"
 import { routerConfig } from "./Routes.ts"
@@ -27,8 +27,8 @@ import { routerConfig } from "./Routes.ts"
 export interface ServerOptions {
   /** Seals what must not lie open in the store; the same for all servers on one store. */
   readonly secret: Redacted.Redacted<Uint8Array>
-  /** How often an account may ask. */
-  readonly limits?: LimitOptions
+  /** How often an account may ask, and what it may have open; what is left out is as usual. */
+  readonly limits?: Partial<LimitOptions>
   /** Below which address web apps are shown, such as `https://preview.example.com`; that of the request if left out. */
   readonly previews?: URL
 }
@@ -41,7 +41,7 @@ const routes = (options: ServerOptions) =>
       Layer.provide([SessionsHandlers, SessionSandboxHandlers, AppsHandlers, EventsHandlers]),
       Layer.provide(Layer.succeed(PreviewBase, options.previews)),
       Layer.provide([Authenticate.layer, KnownFields.layer, Idempotency.layer(options)]),
-      Layer.provide(Limits.layer(options.limits ?? defaultLimits))
+      Layer.provide(Limits.layer(options.limits ?? {}))
     ),
     HttpRouter.add("GET", "/openapi.json", Effect.succeed(HttpServerResponse.jsonUnsafe(document))),
     HttpApiScalar.layer(Api, { path: "/docs" })

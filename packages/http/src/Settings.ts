@@ -186,6 +186,8 @@ export const settings = Effect.all({
   previewUrl,
   requestsPerMinute: wholeNumber("CASTELLAN_REQUESTS_PER_MINUTE", [1, 1_000_000], Limits.defaultLimits.requests),
   createsPerMinute: wholeNumber("CASTELLAN_CREATES_PER_MINUTE", [1, 1_000_000], Limits.defaultLimits.creates),
+  openStreams: wholeNumber("CASTELLAN_OPEN_STREAMS", [1, 1_000_000], Limits.defaultLimits.streams),
+  waitSeconds: wholeNumber("CASTELLAN_WAIT_SECONDS", [1, 240], Duration.toSeconds(Limits.defaultLimits.wait)),
   liveSandboxes: wholeNumber("CASTELLAN_LIVE_SANDBOXES", [1, 1_000_000], Castellan.defaultLiveAtMost),
   keepStoppedHours: wholeNumber("CASTELLAN_KEEP_STOPPED_HOURS", [1, 24 * 365], Castellan.defaultKeepStoppedHours),
   sessionIdleSeconds: wholeNumber("CASTELLAN_SESSION_IDLE_SECONDS", [10, 24 * 60 * 60], defaultIdleSeconds),

@@ -17,6 +17,7 @@ import { HttpMiddleware, HttpServer } from "effect/http"
 import { flushCompileCache } from "node:module"
 import { join, resolve } from "node:path"
 import * as Castellan from "./Castellan.ts"
+import * as Descriptors from "./Descriptors.ts"
 import * as Logs from "./Logs.ts"
 import * as Preview from "./Preview.ts"
 import { PreviewServer } from "./PreviewServer.ts"
@@ -74,6 +75,7 @@ const serve = Effect.gen(function* () {
     host,
     keepStoppedHours,
     liveSandboxes,
+    openStreams,
     port,
     previewUrl,
     provider,
@@ -83,7 +85,8 @@ const serve = Effect.gen(function* () {
     sessionIdleSeconds,
     secret: configured,
     shutdownSeconds,
-    tokens
+    tokens,
+    waitSeconds
   } = yield* settings
   ending.within = Duration.seconds(shutdownSeconds)
   const dataDirectory = resolve(given)
@@ -114,7 +117,12 @@ const serve = Effect.gen(function* () {
   const app = yield* Effect.provide(
     Server.make({
       secret,
-      limits: { requests: requestsPerMinute, creates: createsPerMinute },
+      limits: {
+        requests: requestsPerMinute,
+        creates: createsPerMinute,
+        streams: Math.min(openStreams, Descriptors.streamsOfOne(Descriptors.limit())),
+        wait: Duration.seconds(waitSeconds)
+      },
       ...(previewUrl === undefined ? {} : { previews: previewUrl })
     }),
     services

@@ -4,7 +4,7 @@ import type { Account } from "@castellan/domain/identity/Account.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import * as given from "@castellan/testkit/given.ts"
 import * as World from "@castellan/testkit/World.ts"
-import { Context, Effect, Layer, Redacted, type Scope } from "effect"
+import { Context, Effect, Layer, Redacted, Scope } from "effect"
 import { HttpEffect, type HttpServerRequest } from "effect/http"
 import * as Castellan from "@castellan/http/Castellan.ts"
 import * as Server from "@castellan/http/Server.ts"
@@ -51,9 +51,11 @@ export class WebApi extends Context.Service<
     return Layer.effect(
       WebApi,
       Effect.gen(function* () {
-        const context = yield* Effect.context<
+        const all = yield* Effect.context<
           Castellan.Ports | ApiKeys | Layer.Success<ReturnType<typeof Castellan.layer>>
         >()
+        // Each request has a scope of its own, as it has at a server.
+        const context = Context.omit(Scope.Scope)(all)
         const keys = yield* ApiKeys
         const app = yield* Server.make(options)
         // What is streamed goes by the same clock, too.

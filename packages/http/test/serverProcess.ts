@@ -57,12 +57,20 @@ export interface Running {
   readonly said: () => string
 }
 
+interface Host {
+  /** Descriptors that the server may have open; as many as this process if left out. */
+  readonly descriptors?: number
+}
+
 /** A server that may or may not come up. */
-export const started = (environment: Record<string, string>) =>
+export const started = (environment: Record<string, string>, { descriptors }: Host = {}) =>
   Effect.acquireRelease(
     Effect.sync((): Running => {
       const { PATH = "" } = process.env
-      const child = spawn(process.execPath, [launcher, "serve"], { env: { PATH, PORT: "0", ...environment } })
+      const server = [process.execPath, launcher, "serve"]
+      const limited = ["sh", "-c", `ulimit -n ${descriptors} && exec "$@"`, "sh", ...server]
+      const [program, ...args] = descriptors === undefined ? server : limited
+      const child = spawn(program!, args, { env: { PATH, PORT: "0", ...environment } })
       let text = ""
       for (const pipe of [child.stdout, child.stderr]) pipe.setEncoding("utf8").on("data", (chunk) => (text += chunk))
       return { child, said: () => text }
@@ -76,8 +84,8 @@ export const started = (environment: Record<string, string>) =>
   )
 
 /** The server once it has said where it listens; it fails with what was said where there will be none. */
-export const listening = Effect.fnUntraced(function* (environment: Record<string, string>) {
-  const server = yield* started(environment)
+export const listening = Effect.fnUntraced(function* (environment: Record<string, string>, host?: Host) {
+  const server = yield* started(environment, host)
   const url = yield* Effect.suspend(() => {
     const found = /listens on (\S+)/.exec(server.said())?.[1]
     return found !== undefined && server.said().includes("sandboxes  ")

@@ -104,9 +104,8 @@ describe("A server that is told to end", () => {
       assert.deepStrictEqual([done.ready.status, done.ready.headers.connection], [503, "close"])
       assert.strictEqual(JSON.parse(done.ready.text).code, "not_ready")
       assert.deepStrictEqual([done.health.status, done.health.headers.connection], [200, "close"])
-      assert.deepStrictEqual([done.answered.status, done.answered.headers.connection], [200, "close"])
-      const handedOver = JSON.parse(done.answered.text).run
-      assert.strictEqual(handedOver.status, "EXECUTING")
+      assert.deepStrictEqual([done.answered.status, done.answered.headers.connection], [202, "close"])
+      const handedOver = JSON.parse(done.answered.text).runId
       assert.deepStrictEqual([done.written.statusCode, done.written.headers.connection], [200, "close"])
       assert.strictEqual(JSON.parse(done.size).size, 8)
       assert.include(done.read, "\nretry: 1000\n")
@@ -126,7 +125,7 @@ describe("A server that is told to end", () => {
         assert.include(rest.text, 'data: {"status":"COMPLETED","exitCode":3}')
         const file = await ask(second.url, key, `/api/sandboxes/${done.sandboxId}/file?path=uploaded`)
         assert.strictEqual(file.text, "halfhalf")
-        const { text } = await ask(second.url, key, `/api/tasks/runs/${handedOver.id}/cancel`, { method: "POST" })
+        const { text } = await ask(second.url, key, `/api/tasks/runs/${handedOver}/cancel`, { method: "POST" })
         assert.strictEqual(JSON.parse(text).run.status, "CANCELED")
       })
       second.child.kill("SIGINT")

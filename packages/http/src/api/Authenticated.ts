@@ -10,7 +10,8 @@ export class Authenticated extends HttpApiMiddleware.Service<Authenticated, { pr
       Statuses.CredentialsUnclear,
       Statuses.KeyRefused,
       Statuses.IdentityProviderUnavailable,
-      Statuses.RateLimited
+      Statuses.RateLimited,
+      Statuses.TooManyStreams
     ]
   }
 ) {}

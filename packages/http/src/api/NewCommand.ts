@@ -31,13 +31,17 @@ export const NewCommand = Schema.Struct({
   /** The program to run; its arguments are passed on as they are, never through a shell. */
   command: ProgramText,
   ...commandOptions,
-  /** Whether to answer only once it has ended, `timeoutMs` has passed, or the server ends, which hands it to the next. */
-  wait: absent(Schema.Boolean)
+  wait: absent(
+    Schema.Boolean.annotate({
+      description:
+        "Wait for the command: the answer is 200 with the run once the command has ended or `timeoutMs` has passed. After 120 s (`CASTELLAN_WAIT_SECONDS`), or when the server ends, it is 202 with the run's id, and the command goes on."
+    })
+  )
 })
 
 const success = { status: Schema.Literal("success") }
 
-/** At once the run's id; or, to who waits, the run as it ended. */
+/** The run's id at once, or when a wait is given up; the run itself where a wait saw it end. */
 export const commandAnswers = [
   Schema.Struct({ ...success, runId: RunId }).pipe(HttpApiSchema.status(202)),
   Schema.Struct({ ...success, run: Run })

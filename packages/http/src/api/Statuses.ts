@@ -71,6 +71,9 @@ export class IdentityProviderUnavailable extends Schema.TaggedError<IdentityProv
 /** The account asked more often than it may; after `retryAfterMs` it may again. */
 export class RateLimited extends Schema.TaggedError<RateLimited>()("RateLimited", { retryAfterMs: Schema.Int }) {}
 
+/** The account has as many streams, waits and transfers open at this server as it may have. */
+export class TooManyStreams extends Schema.TaggedError<TooManyStreams>()("TooManyStreams", { limit: Schema.Int }) {}
+
 /** The body is longer than this endpoint takes, in bytes. */
 export class BodyTooLarge extends Schema.TaggedError<BodyTooLarge>()("BodyTooLarge", { limit: Schema.Int }) {}
 
@@ -82,6 +85,9 @@ export class AppNotTerminated extends Schema.TaggedError<AppNotTerminated>()("Ap
 
 /** How long to wait where only somebody's stopping a sandbox helps, in milliseconds. */
 const quotaRetryMs = 60_000
+
+/** How long to wait for one of an account's own streams to end, in milliseconds. */
+const streamRetryMs = 5000
 
 const mebibytes = (bytes: number) => `${bytes / 1024 / 1024} MiB`
 
@@ -131,6 +137,13 @@ export const Statuses = {
   ),
   RateLimited: onWire(RateLimited, 429, ({ retryAfterMs }) =>
     errorBody("rate_limited", "Too many requests", { retryAfterMs })
+  ),
+  TooManyStreams: onWire(TooManyStreams, 429, ({ limit }) =>
+    errorBody(
+      "quota_exceeded",
+      `The account has ${limit} streams, waits and transfers open at this server, which is as many as it may have`,
+      { retryAfterMs: streamRetryMs }
+    )
   ),
   SandboxNotFound: onWire(SandboxNotFound, 404, () => errorBody("sandbox_not_found", "Sandbox not found")),
   SandboxNotRunning: onWire(SandboxNotRunning, 409, () => errorBody("sandbox_not_running", "Sandbox is not running")),

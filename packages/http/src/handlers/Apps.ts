@@ -89,6 +89,7 @@ export const AppsHandlers = HttpApiBuilder.group(
         return { success, installedPackages: Object.keys(versions), versions }
       }),
       apply: Effect.fnUntraced(function* ({ payload: { files, packages, sandboxId } }) {
+        yield* limits.stream
         const change = { files, packages: yield* packagesIn(packages ?? []) }
         const events = projects.apply(yield* meant(sandboxId), change)
         const scope = yield* AccountScope.own

@@ -5,17 +5,20 @@ import { Effect } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
 import { Api } from "../api/Api.ts"
 import * as EventStream from "../EventStream.ts"
+import { Limits } from "../Limits.ts"
 
 export const EventsHandlers = HttpApiBuilder.group(
   Api,
   "events",
   Effect.fn(function* (handlers) {
     const store = yield* EventStore
+    const limits = yield* Limits
     const { scopeOf, untilLost } = yield* Access
 
     return handlers.handleAll({
       follow: Effect.fnUntraced(function* ({ headers, query: { account_id, from = "now" } }) {
         const scope = yield* scopeOf(account_id)
+        yield* limits.stream
         const given = EventStream.cursorAfter(headers["last-event-id"])
         const after = given ?? (from === "start" ? null : yield* store.latest(scope))
         const lost = Effect.provideService(untilLost(scope), CurrentActor, yield* CurrentActor)

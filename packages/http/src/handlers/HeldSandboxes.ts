@@ -7,7 +7,7 @@ import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { TaskRuns } from "@castellan/domain/task/TaskRuns.ts"
 import type { AccountId } from "@castellan/domain/identity/Account.ts"
-import { DateTime, Duration, Effect, Schema, Stream } from "effect"
+import { DateTime, Duration, Effect, Option, Schema, Stream } from "effect"
 import { HttpApiBuilder, HttpApiError } from "effect/http-api"
 import { presentSandbox } from "../api/AccountSandboxes.ts"
 import { Api } from "../api/Api.ts"
@@ -18,7 +18,7 @@ import { BodyTooLarge } from "../api/Statuses.ts"
 import { present } from "../api/TaskRuns.ts"
 import * as FileStream from "../FileStream.ts"
 import { Limits } from "../Limits.ts"
-import { waited } from "../RunWait.ts"
+import { awaitRun } from "../RunWait.ts"
 
 const isSandboxName = Schema.is(SandboxName)
 
@@ -67,10 +67,13 @@ export const HeldSandboxesHandlers = HttpApiBuilder.group(
       run: Effect.fnUntraced(function* (asked) {
         const { name, scope } = yield* meant(asked)
         const wanted = commandIn(asked.payload)
+        if (asked.payload.wait === true) yield* limits.stream
         const run = yield* held.run(scope, name, { ...wanted, nonce: yield* RequestNonce })
         if (asked.payload.wait !== true) return { status, runId: run.id }
-        const ended = yield* Effect.raceFirst(waited(runs, scope, run.id, wanted.timeout), lost(scope))
-        return { status, run: present(ended, yield* DateTime.now) }
+        const wait = { timeout: wanted.timeout, atMost: limits.wait, lost: lost(scope) }
+        const ended = yield* awaitRun(runs, scope, run.id, wait)
+        if (Option.isNone(ended)) return { status, runId: run.id }
+        return { status, run: present(ended.value, yield* DateTime.now) }
       }),
       files: Effect.fnUntraced(function* (asked) {
         const { name, scope } = yield* meant(asked)
@@ -82,11 +85,13 @@ export const HeldSandboxesHandlers = HttpApiBuilder.group(
       }),
       readFile: Effect.fnUntraced(function* (asked) {
         const { name, scope } = yield* meant(asked)
+        yield* limits.stream
         const gone = Effect.provideService(lost(scope), CurrentActor, yield* CurrentActor)
         return yield* FileStream.begun(Stream.interruptWhen(held.readFile(scope, name, asked.query.path), gone))
       }),
       writeFile: Effect.fnUntraced(function* (asked) {
         const { name, scope } = yield* meant(asked)
+        yield* limits.stream
         const size = yield* held.writeFile(scope, name, asked.query.path, asked.payload).pipe(
           Effect.catchIf(HttpApiError.HttpApiPayloadTooLarge.is, () => new BodyTooLarge({ limit: fileLimit })),
           Effect.raceFirst(lost(scope))

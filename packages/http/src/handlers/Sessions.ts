@@ -15,7 +15,7 @@ import { presentSession } from "../api/Sessions.ts"
 import { OrganizationHidden } from "../api/Statuses.ts"
 import { present } from "../api/TaskRuns.ts"
 import { Limits } from "../Limits.ts"
-import { waited } from "../RunWait.ts"
+import { awaitRun } from "../RunWait.ts"
 
 const isSessionId = Schema.is(SessionId)
 
@@ -79,10 +79,13 @@ export const SessionsHandlers = HttpApiBuilder.group(
         const scope = yield* AccountScope.own
         const wanted = commandIn(payload)
         const id = yield* sessionId(params.id)
+        if (payload.wait === true) yield* limits.stream
         const run = yield* sessions.run(scope, id, { ...wanted, nonce: yield* RequestNonce })
         if (payload.wait !== true) return { status: "success" as const, runId: run.id }
-        const ended = yield* waited(runs, scope, run.id, wanted.timeout)
-        return { status: "success" as const, run: present(ended, yield* DateTime.now) }
+        const wait = { timeout: wanted.timeout, atMost: limits.wait, lost: Effect.never }
+        const ended = yield* awaitRun(runs, scope, run.id, wait)
+        if (Option.isNone(ended)) return { status: "success" as const, runId: run.id }
+        return { status: "success" as const, run: present(ended.value, yield* DateTime.now) }
       })
     })
   })

@@ -6,6 +6,7 @@ import { DateTime, Effect, Schema } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
 import { Api } from "../api/Api.ts"
 import { present } from "../api/TaskRuns.ts"
+import { Limits } from "../Limits.ts"
 import * as RunLogStream from "../RunLogStream.ts"
 
 const isRunId = Schema.is(RunId)
@@ -18,6 +19,7 @@ export const TaskRunsHandlers = HttpApiBuilder.group(
   "runs",
   Effect.fn(function* (handlers) {
     const runs = yield* TaskRuns
+    const limits = yield* Limits
     const { scopeOf, untilLost } = yield* Access
 
     return handlers.handleAll({
@@ -37,6 +39,7 @@ export const TaskRunsHandlers = HttpApiBuilder.group(
       logs: Effect.fnUntraced(function* ({ headers, params, query }) {
         const scope = yield* scopeOf(query.account_id)
         const run = yield* runs.get(scope, yield* runId(params.runId))
+        yield* limits.stream
         const log = runs.log(scope, run.id, RunLogStream.positionAfter(headers["last-event-id"]))
         return RunLogStream.respond(log, Effect.provideService(untilLost(scope), CurrentActor, yield* CurrentActor))
       }),
