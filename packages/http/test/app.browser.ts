@@ -77,7 +77,9 @@ describe("An app in a browser", () => {
         yield* shows(page, "With a package")
         assert.isTrue((yield* json("POST", "/api/sandbox/diagnostics")).success)
 
-        yield* apply(app("{", 'import gone from "./gone.tsx"\nimport none from "not-installed"\n'))
+        const uncompiled = yield* apply(app("{", 'import gone from "./gone.tsx"\nimport none from "not-installed"\n'))
+        assert.isFalse(uncompiled.success)
+        assert.match(uncompiled.errors[0], /^src\/App\.tsx: /)
         const broken = yield* json("POST", "/api/sandbox/diagnostics")
         assert.isFalse(broken.success)
         assert.include(broken.output, "src/App.tsx")

@@ -150,9 +150,17 @@ describe("A web app", () => {
         ]
       )
       const failed = yield* post("/api/packages/install", { packages: ["no-such-package"] })
-      assert.deepStrictEqual([failed.status, failed.json.error], [500, "Failed to install packages"])
+      assert.deepStrictEqual(
+        [failed.status, failed.json.code, failed.json.error],
+        [400, "package_not_found", "Package no-such-package is not in the registry"]
+      )
       assert.include(failed.json.detail, "404 Not Found - GET /no-such-package")
       assert.notInclude(failed.text, "registry.test")
+      const away = yield* post("/api/packages/install", { packages: ["out-of-reach-package"] })
+      assert.deepStrictEqual(
+        [away.status, away.json.code, away.json.error],
+        [500, "packages_not_installed", "Failed to install packages"]
+      )
     }).pipe(Effect.provide(api))
   )
 
@@ -232,6 +240,34 @@ describe("A web app", () => {
         errors: ["src: A directory has that name"]
       })
       assert.notInclude((yield* get("/api/sandbox/files")).json.files, "b.ts")
+    }).pipe(Effect.provide(api))
+  )
+
+  it.effect("takes a path as people write it, and tells its usual form", () =>
+    Effect.gen(function* () {
+      const { get, post } = yield* builder
+      const files = [file("./src/x.ts", "1"), file("src//y.ts", "2"), file("src/./z.ts/.", "3")]
+      const { status, text } = yield* post("/api/apply/stream", { files })
+      assert.strictEqual(status, 200)
+      assert.deepStrictEqual(toldIn(text).at(-1).appliedFiles, ["src/x.ts", "src/y.ts", "src/z.ts"])
+      const { files: listed } = (yield* get("/api/sandbox/files")).json
+      for (const path of ["src/x.ts", "src/y.ts", "src/z.ts"]) assert.include(listed, path)
+    }).pipe(Effect.provide(api))
+  )
+
+  it.effect("is not called a success where the dev server can't compile it, until it is mended", () =>
+    Effect.gen(function* () {
+      const { post } = yield* builder
+      const apply = (content: string) =>
+        Effect.map(post("/api/apply/stream", { files: [file("src/App.tsx", content)] }), ({ text }) => toldIn(text))
+      const broken = yield* apply("export const x = {{{\n")
+      const last = broken.at(-1)
+      assert.deepStrictEqual([last.appliedFiles, last.success], [["src/App.tsx"], false])
+      assert.match(last.errors[0], /^src\/App\.tsx: .*Expression expected/)
+      assert.strictEqual(broken.find(({ type }) => type === "error").message, last.errors[0])
+      assert.match((yield* apply('import "./gone.ts"\n')).at(-1).errors[0], /^src\/App\.tsx: .*\.\/gone\.ts/)
+      const mended = (yield* apply("export default () => null\n")).at(-1)
+      assert.deepStrictEqual([mended.success, mended.errors], [true, []])
     }).pipe(Effect.provide(api))
   )
 

@@ -21,7 +21,7 @@ layer(WebApi.layer)("Web apps by the command line", (it) => {
       const installed = yield* said("install", "clsx@2", "@a/b")
       assert.strictEqual(installed.stdout, "clsx  2\n@a/b  1.0.0\n")
       const unknown = yield* said("install", "no-such-package")
-      assert.match(unknown.stderr, /^castellan: Failed to install packages: .*404 Not Found/)
+      assert.match(unknown.stderr, /^castellan: Package no-such-package is not in the registry: .*404 Not Found/)
       const wrong = yield* said("install", "--", "-g")
       assert.deepStrictEqual([wrong.exit, wrong.stderr], [1, "castellan: Invalid package name\n"])
 

@@ -50,6 +50,15 @@ const lastMoment = Date.parse("9999-12-31T23:59:59.999Z")
 const within = (least: number, value: number, most: number): number => Math.max(least, Math.min(most, value || 0))
 
 /**
+ * The milliseconds of a time as `find` prints it: seconds, and the fraction that comes on top of them. One and a half
+ * seconds before 1970 is `-2.5`.
+ */
+const millisOf = (text: string): number => {
+  const [seconds = "", fraction = ""] = text.split(".")
+  return Number(seconds) * 1000 + Math.floor(Number(`0.${fraction}`) * 1000)
+}
+
+/**
  * The files of a listing, in order: NUL-separated path, type, size and time of change. A number that has no place on the
  * wire becomes the nearest one that has.
  */
@@ -62,7 +71,7 @@ export const listed = (text: string): ReadonlyArray<SandboxFile> => {
         path: fields[i]!,
         type: kinds[fields[i + 1]!] ?? "other",
         size: within(0, Number(fields[i + 2]), Number.MAX_SAFE_INTEGER),
-        modifiedAt: DateTime.makeUnsafe(within(firstMoment, Math.floor(Number(fields[i + 3]) * 1000), lastMoment))
+        modifiedAt: DateTime.makeUnsafe(within(firstMoment, millisOf(fields[i + 3]!), lastMoment))
       })
     )
   }

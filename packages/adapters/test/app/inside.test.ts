@@ -9,7 +9,7 @@ import { Sandboxes } from "@castellan/domain/sandbox/Sandboxes.ts"
 import { assert, layer } from "@effect/vitest"
 import { Duration, Effect, Option, Stream } from "effect"
 import { said, sh } from "../local/inside.ts"
-import { apply, port, project, world } from "./project.ts"
+import { apply, compilingServer, port, project, world } from "./project.ts"
 
 const answers = (name: SandboxName) =>
   Effect.flatMap(Inside, (inside) => inside.awaitAnswer(name, port, Duration.seconds(20)))
@@ -68,6 +68,28 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Inside an ap
       assert.deepStrictEqual([server.status, server.said], [null, "failed to load config\n"])
       yield* apply(name, { "vite.config.ts": "" })
       assert.isTrue(Option.isSome(yield* inside.awaitAnswer(name, port, Duration.seconds(2))))
+    })
+  )
+
+  it.effect("what the page loads is compiled anew, and what does not compile is named with its file", () =>
+    Effect.gen(function* () {
+      const good = { "src/main.ts": 'import "./a.ts"\n', "src/a.ts": "1", "index.html": "" }
+      const { name, sandbox } = yield* project({ ...compilingServer, ...good })
+      const inside = yield* Inside
+      yield* inside.serve(sandbox, port)
+      yield* answers(name)
+      const changed = Effect.fnUntraced(function* (files: Readonly<Record<string, string>>) {
+        yield* apply(name, files)
+        return (yield* inside.compile(name, port, Object.keys(files))).errors
+      })
+      assert.deepStrictEqual(yield* changed({ "src/a.ts": "2" }), [])
+      const broken = [{ file: "src/a.ts", message: "line 7: Unexpected token in src/a.ts" }]
+      assert.deepStrictEqual(yield* changed({ "src/a.ts": "{{{" }), broken)
+      assert.deepStrictEqual(yield* changed({ "README.md": "{{{" }), broken)
+      assert.deepStrictEqual(yield* changed({ "src/a.ts": "3" }), [])
+      assert.deepStrictEqual(yield* changed({ "src/unused.ts": "{{{", "src/fine.ts": "4" }), [
+        { file: "src/unused.ts", message: "Unexpected token" }
+      ])
     })
   )
 

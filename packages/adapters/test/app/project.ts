@@ -26,6 +26,39 @@ const port = Number(process.argv[process.argv.indexOf("--port") + 1])
 http.createServer((_, answer) => answer.end(String(process.pid))).listen(port, "127.0.0.1")
 `
 
+/** As Vite does it: modules are served, those that are broken with the error of the overlay, and from a cache at first. */
+const modules = `
+const fs = require("node:fs"), http = require("node:http")
+const port = Number(process.argv[process.argv.indexOf("--port") + 1])
+const cache = new Map()
+const textOf = (file) => {
+  const known = cache.get(file)
+  if (known !== undefined && known.asked < 3) {
+    known.asked++
+    return known.text
+  }
+  const text = fs.readFileSync(file, "utf8")
+  if (!text.includes("{{{")) cache.set(file, { text, asked: 0 })
+  return text
+}
+http.createServer(({ url }, answer) => {
+  const file = process.cwd() + url.replace(/[?].*/, "")
+  if (url === "/") return answer.end('<script type="module" src="/src/main.ts?v=1"></script><script src="/@vite/client"></script>')
+  const text = textOf(file)
+  if (!text.includes("{{{")) return answer.end(text.replace(/"[.][/]/g, '"/src/'))
+  const error = { message: "Unexpected token in " + file, id: file, loc: { file, line: 7 }, stack: "secret" }
+  answer.writeHead(500).end("<script>\\n  const error = " + JSON.stringify(error) + "\\n</script>")
+}).listen(port, "127.0.0.1")
+`
+
+const parser = `export const parseSync = (_, code) => ({ errors: code.includes("{{{") ? [{ message: "Unexpected token" }] : [] })`
+
+/** The files of a dev server that compiles, and of what it parses with. */
+export const compilingServer = {
+  "node_modules/vite/bin/vite.js": modules,
+  "node_modules/vite/dist/node/index.js": parser
+}
+
 /** A sandbox with a project in it. */
 export const project = Effect.fnUntraced(function* (files: Readonly<Record<string, string>> = {}) {
   const name = yield* created({ ports: [port] })

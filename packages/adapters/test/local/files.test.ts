@@ -4,7 +4,7 @@ import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { FileRefused, SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Sandboxes } from "@castellan/domain/sandbox/Sandboxes.ts"
 import { assert, layer } from "@effect/vitest"
-import { Duration, Effect, Layer, Option, Stream } from "effect"
+import { DateTime, Duration, Effect, Layer, Option, Stream } from "effect"
 import { SecureRandom } from "effect/crypto"
 import { local } from "./temporary.ts"
 
@@ -48,6 +48,26 @@ const readOnly = "It can't be changed"
 const impossible = "No file can be made there"
 
 layer(world, { excludeTestServices: true, timeout: "60 seconds" })("The files of a local sandbox", (it) => {
+  it.effect("are listed whatever times and sizes they claim to have", () =>
+    Effect.gen(function* () {
+      const name = yield* created()
+      const { end, stderr } = yield* sh(
+        name,
+        `mkdir odd && cd odd && truncate -s 4T large && touch -d @1.123456789 exact && touch -d @-1.5 before
+        touch -d @253402300800 late; touch -d @9223372036854775000 last; touch -d @-9223372036854775000 first; true`
+      )
+      assert.strictEqual(end.exitCode, 0, stderr)
+      const files = new Map((yield* list(name, "odd")).map((file) => [file.path, file]))
+      const at = (path: string) => files.get(path)!.modifiedAt.epochMilliseconds
+      assert.strictEqual(at("exact"), 1123)
+      assert.strictEqual(at("before"), -1500)
+      assert.strictEqual(files.get("large")!.size, 4 * 2 ** 40)
+      for (const { modifiedAt } of files.values()) {
+        assert.match(DateTime.formatIso(modifiedAt), /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/)
+      }
+    })
+  )
+
   it.effect("are refused with the reason where its user may not write, or nothing can stand", () =>
     Effect.gen(function* () {
       const name = yield* created()

@@ -6,7 +6,9 @@ it("lists a file whose time of change or size is out of every bound as the neare
     ["far", "f", "9223372036854775807", "9223372036854775807.0"],
     ["past", "f", "-1", "-9223372036854775808.0"],
     ["strange", "f", "x", "nan"],
-    ["usual", "f", "3", "1700000000.25"]
+    ["usual", "f", "3", "1700000000.25"],
+    // As find prints one and a half seconds before 1970.
+    ["within", "f", "3", "-2.5000000000"]
   ]
   const files = listed(
     rows
@@ -20,7 +22,8 @@ it("lists a file whose time of change or size is out of every bound as the neare
       [Number.MAX_SAFE_INTEGER, "9999-12-31T23:59:59.999Z"],
       [0, "0000-01-01T00:00:00.000Z"],
       [0, "1970-01-01T00:00:00.000Z"],
-      [3, "2023-11-14T22:13:20.250Z"]
+      [3, "2023-11-14T22:13:20.250Z"],
+      [3, "1969-12-31T23:59:58.500Z"]
     ]
   )
 })

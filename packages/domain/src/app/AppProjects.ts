@@ -14,8 +14,9 @@ import type { AppTimes } from "./AppTimes.ts"
 import { diagnose, type Diagnosis, unreachable } from "./Diagnostics.ts"
 import { Inside, type InsideFailed, type ProjectFile } from "./Inside.ts"
 import type { Listing } from "./inside/Listing.ts"
-import { cleaned } from "./ManagerWords.ts"
+import { cleaned, notInRegistry } from "./ManagerWords.ts"
 import type { PackageName } from "./PackageName.ts"
+import { uncoloured } from "./uncoloured.ts"
 
 /** The files of a project could not be told. */
 export class FilesNotListed extends Schema.TaggedError<FilesNotListed>()("FilesNotListed", { cause: Withheld }) {}
@@ -24,6 +25,12 @@ export class FilesNotListed extends Schema.TaggedError<FilesNotListed>()("FilesN
 export class PackagesNotInstalled extends Schema.TaggedError<PackagesNotInstalled>()("PackagesNotInstalled", {
   reason: Schema.String,
   cause: Withheld
+}) {}
+
+/** A package is not in the registry, or not in the version asked for; `reason` is what the package manager said. */
+export class PackageNotFound extends Schema.TaggedError<PackageNotFound>()("PackageNotFound", {
+  package: Schema.String,
+  reason: Schema.String
 }) {}
 
 /** Packages that are there, by name, with their versions. */
@@ -55,10 +62,10 @@ export class AppProjects extends Context.Service<
     readonly install: (
       app: AppSandbox,
       packages: ReadonlyArray<PackageName>
-    ) => Effect.Effect<InstalledPackages, PackagesNotInstalled>
+    ) => Effect.Effect<InstalledPackages, PackageNotFound | PackagesNotInstalled>
     /**
      * Writes files, then installs packages, and tells of each; the last event is `Complete`. If a file is refused, nothing
-     * is done. It goes on if nobody reads. Wakes the app if it sleeps.
+     * is done. What the dev server can't compile afterwards is a problem, too. It goes on if nobody reads. Wakes the app if it sleeps.
      */
     readonly apply: (app: AppSandbox, change: ProjectChange) => Stream.Stream<ApplyEvent>
   }
@@ -106,10 +113,15 @@ export class AppProjects extends Context.Service<
         const installed = (app: AppSandbox, packages: ReadonlyArray<PackageName>) =>
           awake(app, inside.install(app.name, packages, times.installWithin)).pipe(
             Effect.mapError((cause) => new PackagesNotInstalled({ reason: reasonOf(cause), cause })),
-            Effect.flatMap(({ failure, installed }) =>
-              failure === null
-                ? Effect.succeed(installed)
-                : Effect.fail(new PackagesNotInstalled({ reason: cleaned(failure) }))
+            Effect.flatMap(
+              ({ failure, installed }): Effect.Effect<InstalledPackages, PackageNotFound | PackagesNotInstalled> => {
+                if (failure === null) return Effect.succeed(installed)
+                const reason = cleaned(failure)
+                const missing = notInRegistry(failure, packages)
+                return missing === undefined
+                  ? Effect.fail(new PackagesNotInstalled({ reason }))
+                  : Effect.fail(new PackageNotFound({ package: missing, reason }))
+              }
             )
           )
 
@@ -165,7 +177,9 @@ export class AppProjects extends Context.Service<
             if (!(yield* write)) return
             if (packages.length > 0) yield* bring
             yield* tell(ApplyEvent.Status({ message: "Waiting for the page" }))
-            if (!(yield* answers(app))) yield* complain("The dev server does not answer")
+            if (!(yield* answers(app))) return yield* complain("The dev server does not answer")
+            const { errors } = yield* inside.compile(app.name, app.port, done.files)
+            for (const { file, message } of errors) yield* complain(`${file}: ${uncoloured(message)}`)
           }).pipe(Effect.catch((failure) => complain(reasonOf(failure))))
           yield* tell(ApplyEvent.Complete(done))
         })

@@ -15,6 +15,7 @@ import {
 } from "../sandbox/SandboxProvider.ts"
 import { decode, encode } from "../utf8.ts"
 import { Applied, applying } from "./inside/Applying.ts"
+import { Compiled, compiling } from "./inside/Compiling.ts"
 import { finding, Findings } from "./inside/Finding.ts"
 import { Installed, installing } from "./inside/Installing.ts"
 import { keeper } from "./inside/Keeper.ts"
@@ -47,6 +48,9 @@ const readAtOnce = 8
 
 /** Bytes that are read of what a script that failed complained of. */
 const complaint = 8 * 1024
+
+/** Bytes of the names of files that a script is given; Linux takes 128 KiB in an argument. */
+const longestNames = 100 * 1024
 
 /** How long after its own deadline the package manager's end is waited for. */
 const installGrace = Duration.seconds(30)
@@ -90,6 +94,12 @@ export class Inside extends Context.Service<
       packages: ReadonlyArray<PackageName>,
       atMost: Duration.Duration
     ) => Effect.Effect<Installed, InsideFailed | Idle>
+    /** What the dev server can't compile of the page, and of these files, which were written just now. */
+    readonly compile: (
+      name: SandboxName,
+      port: Port,
+      files: ReadonlyArray<string>
+    ) => Effect.Effect<Compiled, InsideFailed | Idle>
     readonly find: (name: SandboxName, port: Port) => Effect.Effect<Findings, InsideFailed | Idle>
   }
 >()("domain/app/Inside") {
@@ -209,10 +219,17 @@ export class Inside extends Context.Service<
         list: (name, { contents }) => run(name, Listing, listing, contents ? ["contents"] : []),
         apply,
         install,
+        compile: (name, port, files) => run(name, Compiled, compiling, [String(port), JSON.stringify(fitting(files))]),
         find: (name, port) => run(name, Findings, finding, [String(port)])
       })
     })
   )
+}
+
+/** The first of these names that fit into one argument of a program. */
+const fitting = (files: ReadonlyArray<string>): ReadonlyArray<string> => {
+  let bytes = 0
+  return files.filter((file) => (bytes += encode(JSON.stringify(file)).length + 1) < longestNames)
 }
 
 const noRoom = () => new InsideFailed({ reason: "There is no room for the files in the sandbox" })

@@ -1,3 +1,4 @@
+import { bareName, type PackageName } from "./PackageName.ts"
 import { uncoloured } from "./uncoloured.ts"
 
 /** Characters of what a package manager said that are passed on. */
@@ -24,4 +25,33 @@ export const cleaned = (output: string): string => {
   const text = [...new Set(lines)].join("\n").trim()
   if (text === "") return "The package manager failed and did not say why"
   return text.length > longest ? `${text.slice(0, longest)} …` : text
+}
+
+const urlName = (word: string): string => {
+  try {
+    return decodeURIComponent(word)
+  } catch {
+    return word
+  }
+}
+
+/** Whether a word is the URL of that package at a registry, which may have a path of its own. */
+const isUrlOf = (name: string, word: string): boolean => {
+  const url = urlName(word)
+  return /^https?:/.test(url) && url.endsWith(`/${name}`) && !/\/@[^/]+$/.test(url.slice(0, -name.length - 1))
+}
+
+/**
+ * The package, of those that were asked for, that the registry does not have at all or not in that version; undefined where
+ * the package manager failed for another reason.
+ */
+export const notInRegistry = (output: string, packages: ReadonlyArray<PackageName>): PackageName | undefined => {
+  const lines = uncoloured(output).split(/\r?\n/)
+  if (!lines.some((line) => /^npm (?:error|ERR!) code (?:E404|ETARGET)\s*$/.test(line))) return undefined
+  const about = lines.filter((line) => /^npm (?:error|ERR!) (?:404|notarget) /.test(line))
+  const words = about.flatMap((line) => line.split(/\s+/))
+  return packages.find((one) => {
+    const name = bareName(one)
+    return words.some((word) => word.startsWith(`'${name}@`) || word.startsWith(`${name}@`) || isUrlOf(name, word))
+  })
 }

@@ -1,4 +1,4 @@
-import { Schema } from "effect"
+import { Schema, SchemaGetter } from "effect"
 import { encode } from "../utf8.ts"
 
 /** Bytes that a path and a name in it may have, as Linux has it. */
@@ -28,3 +28,27 @@ export const ProjectPath = Schema.String.check(Schema.makeFilter((text: string) 
   Schema.brand("ProjectPath")
 )
 export type ProjectPath = typeof ProjectPath.Type
+
+/**
+ * The path without what changes nothing: `./`, a second `/`, a `/.` at the end, and `..` that stays within the project. A
+ * path that leaves the project, or is absolute, stays as it is and is refused.
+ */
+const normalized = (text: string): string => {
+  if (text.startsWith("/")) return text
+  const given = text.split("/")
+  const names: Array<string> = []
+  for (const [at, name] of given.entries()) {
+    if (name === "." || (name === "" && at < given.length - 1)) continue
+    if (name !== "..") names.push(name)
+    else if (names.pop() === undefined) return text
+  }
+  return names.join("/")
+}
+
+/** A `ProjectPath` as people and programs write it, such as `./src/App.tsx`. */
+export const WrittenPath = Schema.String.pipe(
+  Schema.decodeTo(ProjectPath, {
+    decode: SchemaGetter.transform(normalized),
+    encode: SchemaGetter.transform((path) => path)
+  })
+)

@@ -1,4 +1,5 @@
-import { cleaned } from "@castellan/domain/app/ManagerWords.ts"
+import { cleaned, notInRegistry } from "@castellan/domain/app/ManagerWords.ts"
+import { PackageName } from "@castellan/domain/app/PackageName.ts"
 import { assert, describe, it } from "@effect/vitest"
 
 const notFound = `npm error code E404
@@ -28,6 +29,33 @@ describe("What a package manager said", () => {
     assert.isAtMost(text.length, 2010)
     assert.isTrue(text.startsWith("line 0\nline 1\n"))
     assert.isTrue(text.endsWith("…"))
+  })
+
+  it("tells which of the packages asked for is not in the registry, also by its version or scope", () => {
+    const asked = ["react", "foo", "no-such", "@a/foo", "react@999"].map((name) => PackageName.make(name))
+    const missing = (output: string, among = asked) => notInRegistry(output, among)
+    const notHere = (name: string, url = name) =>
+      `npm error code E404\nnpm error 404 Not Found - GET https://registry.test/npm/${url}\nnpm error 404\nnpm error 404  The requested resource '${name}@*' could not be found\n`
+    assert.strictEqual(missing(notFound), "no-such")
+    assert.strictEqual(missing(notHere("@a/foo", "@a%2ffoo")), "@a/foo")
+    assert.strictEqual(missing(notHere("foo")), "foo")
+    const old = "npm ERR! code E404\nnpm ERR! 404 Not Found - GET https://registry.test/@a%2ffoo - Not found\n"
+    assert.strictEqual(missing(old), "@a/foo")
+    const version = "npm error code ETARGET\nnpm error notarget No matching version found for react@999.\n"
+    assert.strictEqual(missing(version, [asked[1]!, asked[4]!]), "react@999")
+  })
+
+  it("names no package where the registry is away, or where another package is missing", () => {
+    const asked = [PackageName.make("react"), PackageName.make("foo")]
+    for (const output of [
+      "npm error code ECONNREFUSED\nnpm error request to https://registry.test/react failed\n",
+      "npm error code E500\nnpm error 500 Internal Server Error - GET https://registry.test/react\n",
+      "npm error code E404\nnpm error 404 Not Found - GET https://registry.test/react-of-another\n",
+      "npm error code E404\nnpm error 404 Not Found - GET https://registry.test/@a%2ffoo\n",
+      "react@1 prints npm error code E404"
+    ]) {
+      assert.isUndefined(notInRegistry(output, asked), output)
+    }
   })
 
   it("is never nothing", () => {

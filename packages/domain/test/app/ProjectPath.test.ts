@@ -1,4 +1,4 @@
-import { ProjectPath } from "@castellan/domain/app/ProjectPath.ts"
+import { ProjectPath, WrittenPath } from "@castellan/domain/app/ProjectPath.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Schema } from "effect"
 import * as fc from "fast-check"
@@ -57,6 +57,41 @@ describe("A path in a project", () => {
         const resolved = posix.resolve("/home/user/app", path)
         assert.isTrue(resolved.startsWith("/home/user/app/"), path)
         assert.strictEqual(posix.relative("/home/user/app", resolved), path)
+      })
+    )
+  })
+
+  it("is taken as people write it, without what changes nothing", () => {
+    const read: (text: string) => string = Schema.decodeUnknownSync(WrittenPath)
+    for (const [written, path] of [
+      ["./src/x.ts", "src/x.ts"],
+      ["././x.ts", "x.ts"],
+      ["src//x.ts", "src/x.ts"],
+      ["src/./x.ts", "src/x.ts"],
+      ["src/x.ts/.", "src/x.ts"],
+      ["src/../x.ts", "x.ts"],
+      ["a/b/../../x.ts", "x.ts"],
+      [".gitignore", ".gitignore"],
+      ["...", "..."]
+    ] as const) {
+      assert.strictEqual(read(written), path, written)
+    }
+  })
+
+  it("is refused however it is written where it leaves the project, is absolute, or names no file", () => {
+    const isTaken = (path: string) => Schema.decodeUnknownExit(WrittenPath)(path)._tag === "Success"
+    for (const path of ["../x", "./../x", "a/../../x", "a/../../app/x", "/x", "//x", "/./x", ".", "./", "a/..", "x/"]) {
+      assert.isFalse(isTaken(path), path)
+    }
+    for (const path of ["./node_modules/x", "a/../node_modules/x", ".//.git/config", "./a\\b"]) {
+      assert.isFalse(isTaken(path), path)
+    }
+    const part = fc.constantFrom("..", ".", "", "a", "b.ts", "src", "...", "..a", "\\", " ")
+    fc.assert(
+      fc.property(fc.array(part, { maxLength: 6 }), (parts) => {
+        const exit = Schema.decodeUnknownExit(WrittenPath)(parts.join("/"))
+        fc.pre(exit._tag === "Success")
+        assert.strictEqual(posix.relative("/app", posix.resolve("/app", parts.join("/"))), exit.value)
       })
     )
   })

@@ -1,5 +1,5 @@
 import { atOnce } from "@castellan/domain/app/PackageName.ts"
-import { ProjectPath } from "@castellan/domain/app/ProjectPath.ts"
+import { WrittenPath } from "@castellan/domain/app/ProjectPath.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/http-api"
@@ -105,7 +105,7 @@ export class AppsApi extends HttpApiGroup.make("apps")
         /** Which version of each is there now. */
         versions: Schema.Record(Schema.String, Schema.String)
       }),
-      error: [Statuses.AppNotFound, Statuses.PackagesNotInstalled, Statuses.RequestRefused]
+      error: [Statuses.AppNotFound, Statuses.PackageNotFound, Statuses.PackagesNotInstalled, Statuses.RequestRefused]
     })
       .annotateMerge(lenient)
       .annotateMerge(
@@ -117,7 +117,7 @@ export class AppsApi extends HttpApiGroup.make("apps")
     HttpApiEndpoint.post("apply", "/apply/stream", {
       payload: Schema.Struct({
         ...meant,
-        files: Schema.Array(Schema.Struct({ path: ProjectPath, content: allowNul(Schema.String) })).check(
+        files: Schema.Array(Schema.Struct({ path: WrittenPath, content: allowNul(Schema.String) })).check(
           Schema.isMinLength(1, { message: filesMessage }),
           Schema.isMaxLength(filesAtOnce, { message: filesMessage })
         ),
@@ -129,7 +129,7 @@ export class AppsApi extends HttpApiGroup.make("apps")
       OpenApi.annotations({
         summary: "Bring files and packages into an app, and follow it",
         description:
-          'Server-sent events without names, each `{"type":…}`: `status {message}`, `file {path,status:"applied"}`, `package {name,version}`, `error {message}`, and at the end `complete {appliedFiles,installedPackages,success,errors}`. A path that leaves the project is refused before anything is written. It goes on if the reader leaves.'
+          'Server-sent events without names, each `{"type":…}`: `status {message}`, `file {path,status:"applied"}`, `package {name,version}`, `error {message}`, and at the end `complete {appliedFiles,installedPackages,success,errors}`. Paths are normalised (`./src/App.tsx` is `src/App.tsx`); one that leaves the project is refused before anything is written. `success` is true only if the dev server compiles the page afterwards: `errors` names each file and what is wrong with it. It goes on if the reader leaves.'
       })
     )
   )

@@ -1,6 +1,6 @@
 /** What each failure is on the wire: the only place that knows both the domain's errors and HTTP's statuses. */
 import { AccountHidden } from "@castellan/domain/identity/AccountScope.ts"
-import { FilesNotListed, PackagesNotInstalled } from "@castellan/domain/app/AppProjects.ts"
+import { FilesNotListed, PackageNotFound, PackagesNotInstalled } from "@castellan/domain/app/AppProjects.ts"
 import { AppNotCreated, AppNotFound } from "@castellan/domain/app/AppSandboxes.ts"
 import { ApiKeyNotFound, KeyRefused } from "@castellan/domain/identity/ApiKeys.ts"
 import {
@@ -201,6 +201,9 @@ export const Statuses = {
     errorBody("provider_unavailable", "Failed to terminate sandbox", { retryAfterMs: 1000 })
   ),
   FilesNotListed: onWire(FilesNotListed, 500, () => errorBody("files_not_listed", "Failed to retrieve file list")),
+  PackageNotFound: onWire(PackageNotFound, 400, ({ package: name, reason }) =>
+    errorBody("package_not_found", `Package ${name} is not in the registry`, { detail: reason })
+  ),
   PackagesNotInstalled: onWire(PackagesNotInstalled, 500, ({ reason }) =>
     errorBody("packages_not_installed", "Failed to install packages", { detail: reason })
   ),

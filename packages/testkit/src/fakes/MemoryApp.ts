@@ -1,5 +1,6 @@
 /** What the scripts of an app's sandbox do, for sandboxes in memory: the same answers, without a shell and without npm. */
 import { type Applied, applying } from "@castellan/domain/app/inside/Applying.ts"
+import { type Compiled, compiling } from "@castellan/domain/app/inside/Compiling.ts"
 import { type Findings, finding } from "@castellan/domain/app/inside/Finding.ts"
 import { type Installed, installing } from "@castellan/domain/app/inside/Installing.ts"
 import { keeper } from "@castellan/domain/app/inside/Keeper.ts"
@@ -68,6 +69,9 @@ const manifestOf = (place: Place): Manifest => JSON.parse(textOf(place, "package
 /** A name that no registry of ours knows. */
 const isUnknown = (name: string): boolean => name.startsWith("no-such-")
 
+/** A name that is asked for while the registry does not answer. */
+const isUnreachable = (name: string): boolean => name.startsWith("out-of-reach-")
+
 const install = (place: Place, [, names, ...packages]: ReadonlyArray<string>): Installed => {
   const missing = packages.find(isUnknown)
   if (missing !== undefined) {
@@ -75,6 +79,9 @@ const install = (place: Place, [, names, ...packages]: ReadonlyArray<string>): I
       installed: {},
       failure: `npm error code E404\nnpm error 404 Not Found - GET https://registry.test/${missing} - Not found\n`
     }
+  }
+  if (packages.some(isUnreachable)) {
+    return { installed: {}, failure: "npm error code ECONNREFUSED\nnpm error request to the registry failed\n" }
   }
   const manifest = manifestOf(place)
   const wanted = new Map(
@@ -130,11 +137,22 @@ const find = (place: Place): Findings => {
   }
 }
 
+const compile = (place: Place): Compiled => {
+  const { imports, types } = find(place)
+  const broken = types.output.split("\n").flatMap((line) => {
+    const [, file, message] = /^(\S+)\(.*?\): (.*)$/.exec(line) ?? []
+    return file === undefined ? [] : [{ file, message: message! }]
+  })
+  const missing = [...imports.files, ...imports.packages].map(({ detail, file }) => ({ file, message: detail }))
+  return { errors: [...broken, ...missing] }
+}
+
 /** The scripts that answer at once. */
 const answers: Readonly<Record<string, (place: Place, args: ReadonlyArray<string>) => unknown>> = {
   [listing]: list,
   [applying]: apply,
   [installing]: install,
+  [compiling]: compile,
   [finding]: find,
   [restarting]: (): Restarted => ({ asked: true })
 }
