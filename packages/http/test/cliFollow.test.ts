@@ -1,6 +1,6 @@
 import { asSteps, Step } from "@castellan/testkit/Program.ts"
 import { assert, layer } from "@effect/vitest"
-import { Effect, Fiber } from "effect"
+import { Clock, Effect, Fiber } from "effect"
 import { TestClock } from "effect/testing"
 import { castellan, fetchOfApi, untilDone } from "./castellanCommand.ts"
 import { WebApi } from "./WebApi.ts"
@@ -196,6 +196,29 @@ layer(WebApi.layer)("The command line, following and trying again,", (it) => {
       const canceling = castellan(["runs", "cancel", "run_1"], { key, fetch: unreachable })
       assert.strictEqual((yield* untilDone(yield* Effect.forkChild(canceling))).exit, 5)
       assert.strictEqual(asked, 1)
+    })
+  )
+
+  it.effect("waits for the answer of a request whose connection was silent for five minutes and broke", () =>
+    Effect.gen(function* () {
+      const { key } = yield* join
+      const begun = yield* Clock.currentTimeMillis
+      const clock = yield* Clock.Clock
+      const seconds = () => (clock.currentTimeMillisUnsafe() - begun) / 1000
+      const silent = Object.assign(new TypeError("fetch failed"), { cause: { code: "UND_ERR_HEADERS_TIMEOUT" } })
+      let isFirst = true
+      const fetch: typeof globalThis.fetch = async () => {
+        if (isFirst) {
+          isFirst = false
+          while (seconds() < 300) await new Promise((resolve) => setImmediate(resolve))
+          throw silent
+        }
+        if (seconds() < 480) return json(409, refusal("idempotency_in_flight", { retryAfterMs: 1000 }))
+        return json(200, { success: true, sandboxId: "app-1", url: "http://app.test" })
+      }
+      const creating = yield* Effect.forkChild(castellan(["apps", "create"], { key, fetch }))
+      const said = yield* untilDone(creating)
+      assert.deepStrictEqual([said.exit, said.stdout], [0, "app  app-1\nurl  http://app.test\n"])
     })
   )
 

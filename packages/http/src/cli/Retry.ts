@@ -24,8 +24,11 @@ const longestWait = 30_000
 /** How often a server that says "later" is asked again. */
 const timesLater = 3
 
-/** How long the first attempt of a request may go on after its connection broke, in milliseconds. */
-const inFlight = 120_000
+/**
+ * How long the first attempt of a request may take in all, in milliseconds. Its connection may break long before: Node gives
+ * up an answer after 300 s of silence, and to clone a large repository or to make the first app of a server takes minutes.
+ */
+const inFlight = 15 * 60_000
 
 const afterRefusal = (refused: ApiRefused, { elapsed, repeatable, sent }: Attempts): number | undefined => {
   const wait = refused.retryAfter
