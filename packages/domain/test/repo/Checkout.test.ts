@@ -40,8 +40,8 @@ describe("A commit of a home directory", () => {
 describe("What a stage printed", () => {
   it("names each commit once, in order, after its word at the beginning of a line", () => {
     const printed = `known ${two}\nahead ${one}\nknown ${two}\nnot known ${one}\nknown ${one}\nknown x\n`
-    assert.deepStrictEqual(allSaid(printed, "known"), [two, one])
-    assert.deepStrictEqual(allSaid(printed, "ahead"), [one])
+    assert.deepStrictEqual<ReadonlyArray<string>>(allSaid(printed, "known"), [two, one])
+    assert.deepStrictEqual<ReadonlyArray<string>>(allSaid(printed, "ahead"), [one])
     assert.deepStrictEqual(allSaid(printed, "same"), [])
     assert.strictEqual(said(printed, "known"), two)
     assert.isNull(said(printed, "same"))
