@@ -39,8 +39,10 @@ if (![count, seed, mostTests].every(Number.isSafeInteger) || (only !== undefined
   process.exit(2)
 }
 
-/** How long one run of test files may take; a mutant that takes longer hangs. */
-const deadlineMillis = 240_000
+/** How long a test file may take without a mutant. */
+const longest = 300_000
+/** How long test files may take with a mutant that take so long without: a mutant that takes longer hangs. */
+const deadlineOf = (millis: number) => 20_000 + 4 * millis
 /** Test files of a mutant that have run after each step: most are killed by the closest one. */
 const steps = [1, 4, mostTests].map((most) => Math.min(most, mostTests))
 
@@ -124,7 +126,7 @@ interface Report {
   }>
 }
 
-const runTests = async (tests: ReadonlyArray<string>): Promise<TestRun> => {
+const runTests = async (tests: ReadonlyArray<string>, deadlineMillis: number): Promise<TestRun> => {
   const report = "report.json"
   checkout.remove(report)
   const { code, late, output } = await checkout.run(
@@ -144,16 +146,15 @@ const runTests = async (tests: ReadonlyArray<string>): Promise<TestRun> => {
   }
 }
 
-/** Whether these pass without a mutant; each is found out once. */
-const sound = new Map<string, boolean>()
-const areSound = async (tests: ReadonlyArray<string>) => {
-  for (const test of tests) {
-    if (sound.has(test)) continue
-    const { passed, reason } = await runTests([test])
-    sound.set(test, passed)
-    if (!passed) console.log(`Left out, since it fails without a mutant: ${test}: ${reason}`)
-  }
-  return tests.every((test) => sound.get(test))
+/** Milliseconds that a test file takes without a mutant; undefined if it fails. Each is measured once. */
+const measured = new Map<string, number | undefined>()
+const measure = async (test: string) => {
+  if (measured.has(test)) return measured.get(test)
+  const begun = Date.now()
+  const { passed, reason } = await runTests([test], longest)
+  if (!passed) console.log(`Left out, since it fails without a mutant: ${test}: ${reason}`)
+  measured.set(test, passed ? Date.now() - begun : undefined)
+  return measured.get(test)
 }
 
 /** The test files that notice a mutant, or none. */
@@ -161,16 +162,19 @@ const killersOf = async (mutant: Mutant): Promise<ReadonlyArray<string> | undefi
   const original = checkout.read(mutant.file)
   const tests = related(mutant.file)
   for (const [i, to] of steps.entries()) {
-    for (;;) {
-      const chosen = tests.filter((test) => sound.get(test) !== false).slice(steps[i - 1] ?? 0, to)
-      if (chosen.length === 0) break
-      checkout.write(mutant.file, applied(original, mutant))
-      const { failed, passed } = await runTests(chosen)
-      checkout.write(mutant.file, original)
-      if (passed) break
-      const killers = failed === undefined || failed.length === 0 ? chosen : failed
-      if (await areSound(killers)) return killers
+    const chosen: Array<string> = []
+    let millis = 0
+    for (const test of tests.slice(steps[i - 1] ?? 0, to)) {
+      const takes = await measure(test)
+      if (takes === undefined) continue
+      chosen.push(test)
+      millis += takes
     }
+    if (chosen.length === 0) continue
+    checkout.write(mutant.file, applied(original, mutant))
+    const { failed, passed } = await runTests(chosen, deadlineOf(millis))
+    checkout.write(mutant.file, original)
+    if (!passed) return failed === undefined || failed.length === 0 ? chosen : failed
   }
   return undefined
 }
