@@ -1,6 +1,6 @@
 import { AccountId } from "@castellan/domain/identity/Account.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
-import { Limits } from "@castellan/http/Limits.ts"
+import { defaultLimits, Limits } from "@castellan/http/Limits.ts"
 import * as given from "@castellan/testkit/given.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Result } from "effect"
@@ -61,4 +61,8 @@ describe("An account's limits", () => {
       assert.strictEqual(yield* waitOf(limits.request(two)), 0)
     }).pipe(Effect.provide(Limits.layer({ requests: 4, creates: 2 })))
   )
+
+  it("are 6,000 requests and 600 creates a minute by default", () => {
+    assert.deepStrictEqual(defaultLimits, { requests: 6000, creates: 600 })
+  })
 })

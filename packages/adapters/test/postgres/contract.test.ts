@@ -1,4 +1,4 @@
 import { contracts } from "./contracts.ts"
 import * as databases from "./databases.ts"
 
-contracts("PGlite", databases.pglite)
+contracts("Postgres", databases.postgres)

@@ -1,4 +1,4 @@
 import { contracts } from "./contracts.ts"
 import * as databases from "./databases.ts"
 
-contracts("Postgres", databases.postgres)
+contracts("PGlite", databases.pglite)
