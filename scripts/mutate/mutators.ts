@@ -133,7 +133,7 @@ const mutate = (node: Node, parent: Node | undefined, source: string, replace: R
       } else if (callee !== undefined) {
         if (optionalLinks.has(callee.name)) replace({ start: callee.object.end, end: node.end }, "")
         if (callee.name === "pipe")
-          withoutEach(args.filter((arg) => !isObservability(text(arg))).length === args.length ? args : [], replace)
+          withoutEach(args, replace, (arg) => isObservability(text(arg)) || text(arg) === "Effect.asVoid")
         const twin = { every: "some", some: "every" }[callee.name]
         if (twin !== undefined) replace({ start: callee.object.end, end: first?.start ?? node.end }, `.${twin}(`)
       }
