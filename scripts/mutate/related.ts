@@ -47,12 +47,17 @@ export const relatedTests = (root: string): ((file: string) => ReadonlyArray<str
       for (const importer of importers.get(file) ?? []) if (!found.has(importer)) found.set(importer, distance + 1)
     }
     const foreign = (test: string) => Number(folder(test) !== folder(source))
-    // A test of the same name and a contract are closest; at the same distance one in the folder of the same name is.
-    const named = (test: string) => Number(!["contract", basename(source, ".ts")].includes(basename(test, ".test.ts")))
-    const elsewhere = (test: string) => Number(basename(dirname(test)) !== basename(dirname(source)))
+    const isBeside = (test: string) => basename(dirname(test)) === basename(dirname(source))
+    // A test of the same name and the folder's contract are closest.
+    const isNamed = (test: string) =>
+      basename(test, ".test.ts") === basename(source, ".ts") ||
+      (basename(test) === "contract.test.ts" && isBeside(test))
     return [...found.keys()]
       .filter(isTest)
-      .map((test) => ({ test, order: [foreign(test), named(test), found.get(test)!, elsewhere(test)] }))
+      .map((test) => ({
+        test,
+        order: [foreign(test), isNamed(test) ? 0 : 1, found.get(test)!, isBeside(test) ? 0 : 1]
+      }))
       .toSorted((a, b) => a.order.map((value, i) => value - b.order[i]!).find((difference) => difference !== 0) ?? 0)
       .map(({ test }) => test)
   }
