@@ -1,6 +1,6 @@
 /** The scripts that run inside a sandbox, with this host's git in a directory. */
 import { allSaid, said, stages } from "@castellan/domain/repo/Checkout.ts"
-import { firstBranch } from "@castellan/domain/repo/Repo.ts"
+import { CommitId, firstBranch } from "@castellan/domain/repo/Repo.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { execFileSync } from "node:child_process"
 import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs"
@@ -8,7 +8,7 @@ import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
 
 const author = { name: "Ada", email: "ada@example.com" }
-const [one, two] = ["1", "2"].map((digit) => digit.repeat(40)) as [string, string]
+const [one, two] = [CommitId.make("1".repeat(40)), CommitId.make("2".repeat(40))]
 
 describe("A commit of a home directory", () => {
   it("has no caches, histories, credentials and installed packages, and everything else", () => {
