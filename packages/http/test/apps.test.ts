@@ -329,6 +329,7 @@ describe("A web app", () => {
       for (const id of sandboxes.snapshots()) yield* (yield* SandboxProvider).removeSnapshot(id)
       const refused = yield* post("/api/sandbox/create")
       assert.deepStrictEqual([refused.status, refused.json.error], [500, "Failed to create sandbox"])
+      assert.strictEqual(refused.json.reasonCode, "provider_unavailable")
       assert.isNumber(refused.json.retryAfterMs)
       const status = yield* get("/api/sandbox/status")
       assert.deepStrictEqual([status.json.sandboxId, status.json.isAlive], [sandboxId, true])

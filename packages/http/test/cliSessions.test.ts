@@ -32,6 +32,17 @@ layer(WebApi.layer)("A session held by the command line", (it) => {
 
   const held = (key: string, ...args: ReadonlyArray<string>) => castellan(["sessions", ...args], { key })
 
+  it.effect("is refused with the reason where its repository can't be read", () =>
+    Effect.gen(function* () {
+      const { key } = yield* join
+      const refused = yield* castellan(["sessions", "open", "--repo", "https://public.memory.test/no/where"], { key })
+      assert.deepStrictEqual(
+        [refused.exit, refused.stderr],
+        [1, "castellan: Failed to provision sandbox: The repository does not exist, or may not be read\n"]
+      )
+    })
+  )
+
   it.effect("is begun, opened, and keeps its files while it sleeps", () =>
     Effect.gen(function* () {
       const { id, on, said, url } = yield* holder

@@ -1,6 +1,6 @@
 import { Repo, RepoName, RepoOwner } from "@castellan/domain/repo/Repo.ts"
 import { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
-import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { SandboxProvider, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { MemorySandboxes } from "@castellan/testkit/fakes/MemorySandbox.ts"
 import { assert, describe, it } from "@effect/vitest"
@@ -69,6 +69,66 @@ describe("A session", () => {
       assert.deepStrictEqual(yield* ofSessions, [sandboxId])
     }).pipe(Effect.provide(api))
   )
+
+  it.effect("tells whoever opens it why its repository can't be used, and that another try does not help", () =>
+    Effect.gen(function* () {
+      const { about, id, key, session } = yield* holder
+      const { ask } = yield* WebApi
+      const repoUrl = "https://public.memory.test/no/where"
+      const reason = "The repository does not exist, or may not be read"
+      const body = {
+        status: "error",
+        success: false,
+        error: "Failed to provision sandbox",
+        code: "sandbox_not_provisioned",
+        reason,
+        reasonCode: "repository_not_found"
+      }
+      const opens = yield* Effect.all(
+        [
+          about("POST", "/api/sandbox", { repoUrl, sessionId: id }),
+          about("POST", "/api/sandbox", { repoUrl, sessionId: id }),
+          ask("POST", "/api/sandbox", { key, body: { repoUrl } })
+        ],
+        { concurrency: 3 }
+      )
+      for (const { json, status } of opens) assert.deepStrictEqual([status, json], [400, body])
+      const { lifecycleError, lifecycleErrorCode, lifecycleState } = yield* session
+      assert.deepStrictEqual(
+        [lifecycleState, lifecycleError, lifecycleErrorCode],
+        ["failed", reason, "repository_not_found"]
+      )
+    }).pipe(Effect.provide(api))
+  )
+
+  it.effect("tells whoever opens it that the provider is away, and when another try may help", () => {
+    const marked = "s3cr3t-t0ken /srv/private db.internal.example"
+    const down = new SandboxUnavailable({ operation: marked, retryable: true, cause: new Error(marked) })
+    const failing = Layer.effect(
+      SandboxProvider,
+      Effect.map(SandboxProvider, (real) => ({ ...real, create: () => Effect.fail(down) }))
+    )
+    return Effect.gen(function* () {
+      const { open } = yield* holder
+      const { headers, json, status } = yield* open
+      assert.deepStrictEqual(
+        [status, json],
+        [
+          502,
+          {
+            status: "error",
+            success: false,
+            error: "Failed to provision sandbox",
+            code: "sandbox_not_provisioned",
+            reason: "The sandbox provider could not be reached",
+            reasonCode: "provider_unavailable",
+            retryAfterMs: 1000
+          }
+        ]
+      )
+      assert.strictEqual(headers.get("retry-after"), "1")
+    }).pipe(Effect.provide(Layer.fresh(WebApi.over(failing)).pipe(Layer.provideMerge(quiet))))
+  })
 
   it.effect("is opened by many at once and has one sandbox, which all of them get", () =>
     Effect.gen(function* () {

@@ -48,7 +48,7 @@ describe("The token for repositories", () => {
           Effect.forever(Effect.andThen(watch, Effect.sleep("10 millis")))
         )
         assert.strictEqual(run.status, "COMPLETED", JSON.stringify(run))
-        const again = "The repository host could not be reached, or refused; trying again"
+        const again = "The repository host could not be reached; trying again"
         const messages = run.metadata.logs.map(({ message }: Json) => message)
         assert.strictEqual(messages.filter((message: string) => message === again).length, 3, messages.join("\n"))
         assert.isTrue([...lines].some((line) => line.includes("git") && line.includes(github.url)))

@@ -95,6 +95,8 @@ describe("The fetch handler", () => {
         success: false,
         error: "Failed to create sandbox",
         code: "sandbox_not_created",
+        reason: "The sandbox provider could not be reached",
+        reasonCode: "provider_unavailable",
         retryAfterMs: 1000
       })
       const broken = await get("/api/sandboxes")

@@ -126,6 +126,12 @@ sabotage(RepoHost, MemoryRepoHost.layer, promises(author, publish), {
         branches: { ...branches, main: Object.values(branches)[0]! }
       }))(real).push(repo, BranchName.make("main"), bundle)
   }),
+  "the default branch is one that exists, once any branch does": (real) => ({
+    tree: (repo, known) =>
+      Effect.flatMap(Effect.scoped(real.fetch(repo, BranchName.make("main"), [], "service")), (found) =>
+        Option.isSome(found) ? real.tree(repo, known) : Effect.succeed(Option.some({ revision: "empty", entries: [] }))
+      ) as ReturnType<Host["tree"]>
+  }),
   "a file is read to the byte": reading((bytes) => Buffer.from(Buffer.from(bytes).toString())),
   "what is no file is not found": obliging("RepoFileNotFound"),
   "a link is read as the file of the repository it leads to, and leads nowhere else": sending((bundle) => {

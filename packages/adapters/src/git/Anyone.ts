@@ -1,6 +1,6 @@
 /** Repositories as anyone sees them who has no credential: over HTTP, and nothing is sent that tells who asks. */
 import type { BranchName, CommitId, Repo } from "@castellan/domain/repo/Repo.ts"
-import { type Fetched, RepoNotFound, RepoUnavailable } from "@castellan/domain/repo/RepoHost.ts"
+import { type Fetched, RepoNotFound, RepoRejected, RepoUnavailable } from "@castellan/domain/repo/RepoHost.ts"
 import * as RepoUrl from "@castellan/domain/repo/RepoUrl.ts"
 import { Duration, Effect, type Option, type Scope } from "effect"
 import * as Bundles from "./Bundles.ts"
@@ -26,7 +26,9 @@ const explained = Effect.fnUntraced(function* (
   url: string,
   repo: Repo,
   failed: Git.GitFailed
-): Effect.fn.Return<never, RepoNotFound | RepoUnavailable> {
+): Effect.fn.Return<never, RepoNotFound | RepoRejected | RepoUnavailable> {
+  const rejection = Bundles.rejection(failed)
+  if (rejection !== undefined) return yield* new RepoRejected({ repo, ...rejection, cause: failed })
   const unavailable = { operation: "fetch", retryable: true, retryAfterMs: null, cause: failed }
   if (failed.code === 127) return yield* new RepoUnavailable({ ...unavailable, retryable: false })
   const { after, status } = yield* Effect.mapError(answered(url), () => new RepoUnavailable(unavailable))
@@ -43,7 +45,7 @@ export const fetched = (
   repo: Repo,
   branch: BranchName | null,
   have: ReadonlyArray<CommitId>
-): Effect.Effect<Option.Option<Fetched>, RepoNotFound | RepoUnavailable, Scope.Scope> => {
+): Effect.Effect<Option.Option<Fetched>, RepoNotFound | RepoRejected | RepoUnavailable, Scope.Scope> => {
   const url = RepoUrl.urlOf(publicUrl, repo)
   return Effect.catch(Bundles.fetchedFrom({ url }, branch, have), (failed) => explained(url, repo, failed))
 }

@@ -1,9 +1,11 @@
 /** Commits as bundles: one file that any git reads, so that they cross into a sandbox without a network or a credential. */
-import type { Fetched } from "@castellan/domain/repo/RepoHost.ts"
-import { BranchName, CommitId } from "@castellan/domain/repo/Repo.ts"
-import { Clock, Effect, Option, Result, Schema, type Scope, Stream } from "effect"
+import type { Fetched, RejectedFor } from "@castellan/domain/repo/RepoHost.ts"
+import { BranchName, CommitId, firstBranch } from "@castellan/domain/repo/Repo.ts"
+import { Clock, Duration, Effect, Option, Result, Schema, type Scope, Stream } from "effect"
 import { readdir, rm, stat, writeFile } from "node:fs/promises"
 import { join } from "node:path"
+import { pathToFileURL } from "node:url"
+import * as Fsck from "./Fsck.ts"
 import * as Git from "./Git.ts"
 
 /** The bundle is damaged, is none, or has not the branch. */
@@ -38,15 +40,74 @@ const commitIn = (lines: string, ref: string): Option.Option<CommitId> =>
     (line) => CommitId.make(line.slice(0, line.search(/[ \t]/)))
   )
 
-/** The branch that a repository on this disk shows first. */
-export const defaultBranchOf = (repository: string): Effect.Effect<BranchName, Git.GitFailed> =>
-  Effect.map(Git.text(["symbolic-ref", "HEAD"], { repository }), (ref) => BranchName.make(ref.slice(refOf("").length)))
+/** A branch that has a commit. `ref` is the reference that the commit is fetched by. */
+export interface Head {
+  readonly branch: BranchName
+  readonly commit: CommitId
+  readonly ref: string
+}
+
+const isBranch = Schema.is(BranchName)
+
+/** The branches in lines of git's own, by name. */
+const branchesIn = (lines: string): ReadonlyArray<Head> =>
+  lines
+    .split("\n")
+    .flatMap((line) => {
+      const [commit = "", ref = ""] = line.split(/[ \t]/)
+      const branch = ref.startsWith(refOf("")) ? ref.slice(refOf("").length) : undefined
+      return isBranch(branch) ? [{ branch, commit: CommitId.make(commit), ref }] : []
+    })
+    .sort((one, other) => (one.branch < other.branch ? -1 : 1))
+
+/** Branches that are taken for the default one, the first of them first. */
+const usual: ReadonlyArray<string> = [firstBranch, "master"]
+
+/**
+ * The default branch of a repository whose HEAD names no branch that has a commit: the branch that stands where a detached
+ * HEAD does, or else `main`, `master`, or the first by name. A repository without branches still has its detached HEAD.
+ */
+export const standIn = (branches: ReadonlyArray<Head>, detached?: CommitId): Option.Option<Head> => {
+  const there = branches.filter(({ commit }) => commit === detached)
+  const among = there.length > 0 ? there : branches
+  const found = usual.map((name) => among.find(({ branch }) => branch === name)).find((one) => one !== undefined)
+  const chosen = found ?? among[0]
+  return chosen === undefined && detached !== undefined
+    ? Option.some({ branch: firstBranch, commit: detached, ref: "HEAD" })
+    : Option.fromUndefinedOr(chosen)
+}
+
+/** The branch that HEAD of a repository on this disk names, whether it exists or not; none where HEAD is detached. */
+const namedByHead = (repository: string) =>
+  Git.text(["symbolic-ref", "--quiet", "HEAD"], { repository }).pipe(
+    Effect.map((ref) => Option.some(BranchName.make(ref.slice(refOf("").length)))),
+    Effect.catchIf(
+      ({ code }) => code === 1,
+      () => Effect.succeed(Option.none<BranchName>())
+    )
+  )
 
 /** A branch of a repository on this disk: the default one if none is named, none where it has no commit. */
 export const branchOf = Effect.fnUntraced(function* (repository: string, named: BranchName | null) {
-  const branch = named ?? (yield* defaultBranchOf(repository))
-  const ref = refOf(branch)
-  return Option.map(commitIn(yield* heads(repository, ref), ref), (commit) => ({ branch, commit }))
+  const byHead = named === null ? yield* namedByHead(repository) : Option.some(named)
+  if (Option.isSome(byHead)) {
+    const ref = refOf(byHead.value)
+    const commit = commitIn(yield* heads(repository, ref), ref)
+    if (Option.isSome(commit)) return Option.some<Head>({ branch: byHead.value, commit: commit.value, ref })
+    if (named !== null) return Option.none<Head>()
+  }
+  const detached = Option.isSome(byHead)
+    ? ""
+    : yield* Git.text(["rev-parse", "--verify", "--quiet", "HEAD^{commit}"], { repository })
+  const branches = branchesIn(yield* heads(repository))
+  return detached === "" ? standIn(branches) : standIn(branches, CommitId.make(detached))
+})
+
+/** The default branch of a repository on this disk, also where it has no commit yet. */
+export const defaultBranchOf = Effect.fnUntraced(function* (repository: string) {
+  const head = yield* branchOf(repository, null)
+  if (Option.isSome(head)) return head.value.branch
+  return Option.getOrElse(yield* namedByHead(repository), () => firstBranch)
 })
 
 /** A branch of a repository on this disk as a bundle, without what `have` brings along. */
@@ -57,52 +118,90 @@ export const fetched = Effect.fnUntraced(function* (
 ): Effect.fn.Return<Option.Option<Fetched>, Git.GitFailed, Scope.Scope> {
   const head = yield* branchOf(repository, branch)
   if (Option.isNone(head)) return Option.none()
-  const ref = refOf(head.value.branch)
+  const { branch: name, commit, ref } = head.value
+  // A bundle names a branch, and there is none to name.
+  if (ref !== refOf(name)) return yield* fetchedFrom({ url: pathToFileURL(repository).href }, branch, have)
   const asked = ["rev-list", "--no-walk", "--ignore-missing", ref, ...have, "--"]
   const there = new Set((yield* Git.text(asked, { repository })).split("\n"))
   const known = have.filter((commit) => there.has(commit)).map((commit) => `^${commit}`)
   const news = yield* Git.text(["rev-list", "--max-count=1", ref, ...known, "--"], { repository })
-  if (news === "") return Option.some({ ...head.value, bundle: Option.none() })
+  if (news === "") return Option.some({ branch: name, commit, bundle: Option.none() })
   const file = join(yield* Git.workspace, "bundle")
   yield* Git.text(["bundle", "create", "--quiet", file, ref, ...known], { repository })
-  return Option.some({ ...head.value, bundle: Option.some(Git.load(file)) })
+  return Option.some({ branch: name, commit, bundle: Option.some(Git.load(file)) })
 })
 
 /** Copies branches of a remote to references here. */
-const copied = (remote: Remote, into: string, refs: string) =>
+const copied = (remote: Remote, into: string, refs: string, limits?: Git.GitLimits) =>
   Git.text(["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--", remote.url, refs], {
     repository: into,
-    authorization: remote.authorization
+    authorization: remote.authorization,
+    limits
   })
 
 /** The branch that a remote has under that name, or as its default; none where it has no commit. */
 const found = Effect.fnUntraced(function* ({ authorization, url }: Remote, branch: BranchName | null) {
-  const wanted = branch === null ? "HEAD" : refOf(branch)
-  const listed = yield* Git.text(["ls-remote", "--symref", "--", url, wanted], { authorization })
-  const name = branch ?? /^ref: refs\/heads\/(\S+)\tHEAD$/m.exec(listed)?.[1]
-  return name === undefined || Option.isNone(commitIn(listed, wanted))
-    ? Option.none()
-    : Option.some(BranchName.make(name))
+  const listed = (...refs: ReadonlyArray<string>) =>
+    Git.text(["ls-remote", "--symref", "--", url, ...refs], { authorization })
+  const asked = branch === null ? "HEAD" : refOf(branch)
+  const lines = yield* listed(asked)
+  const name = branch ?? /^ref: refs\/heads\/(\S+)\tHEAD$/m.exec(lines)?.[1]
+  const commit = commitIn(lines, asked)
+  if (Option.isSome(commit) && isBranch(name)) {
+    return Option.some<Head>({ branch: name, commit: commit.value, ref: refOf(name) })
+  }
+  if (branch !== null) return Option.none<Head>()
+  const branches = branchesIn(yield* listed("refs/heads/*"))
+  return Option.isSome(commit) ? standIn(branches, commit.value) : standIn(branches)
 })
 
+/** The most that is fetched of a repository: bytes of its commits, and of memory that git may use for them. */
+const most: Git.GitLimits = { fileSize: 4 * 1024 ** 3, memory: 8 * 1024 ** 3 }
+
+/** How long a fetch may take. */
+const fetchedWithin = Duration.minutes(30)
+
+/** What git says where the limits stopped it. */
+const beyondLimits = /^fatal: .*(?:File too large|Out of memory|out of memory)/m
+
+/** Why git refuses a repository for good; undefined where it failed for another reason. */
+export const rejection = ({
+  stderr
+}: Git.GitFailed): { readonly why: RejectedFor; readonly fault: string | null } | undefined => {
+  const fault = Fsck.faultIn(stderr)
+  if (fault !== undefined) return { why: "unsafe_object", fault }
+  return beyondLimits.test(stderr) ? { why: "too_large", fault: null } : undefined
+}
+
 /** A branch of a remote as a bundle, as `fetched` gives it. */
-export const fetchedFrom = Effect.fnUntraced(function* (
+export const fetchedFrom: (
   remote: Remote,
   branch: BranchName | null,
-  have: ReadonlyArray<CommitId>
-): Effect.fn.Return<Option.Option<Fetched>, Git.GitFailed, Scope.Scope> {
-  const name = yield* found(remote, branch)
-  if (Option.isNone(name)) return Option.none()
-  const repository = yield* newRepository
-  yield* copied(remote, repository, `+${refOf(name.value)}:${refOf(name.value)}`)
-  // What another branch has is not in this one; who does not give it makes the bundle larger, and no worse.
-  for (const commit of have) {
-    if (!(yield* has(repository, [commit]))) {
-      yield* Effect.ignore(copied(remote, repository, `${commit}:refs/have/${commit}`))
+  have: ReadonlyArray<CommitId>,
+  limits?: Git.GitLimits
+) => Effect.Effect<Option.Option<Fetched>, Git.GitFailed, Scope.Scope> = Effect.fnUntraced(
+  function* (remote, branch, have, limits = most) {
+    const head = yield* found(remote, branch)
+    if (Option.isNone(head)) return Option.none<Fetched>()
+    const name = head.value.branch
+    const repository = yield* newRepository
+    yield* copied(remote, repository, `+${head.value.ref}:${refOf(name)}`, limits)
+    // What another branch has is not in this one; who does not give it makes the bundle larger, and no worse.
+    for (const commit of have) {
+      if (!(yield* has(repository, [commit]))) {
+        yield* Effect.ignore(copied(remote, repository, `${commit}:refs/have/${commit}`, limits))
+      }
     }
-  }
-  return yield* fetched(repository, name.value, have)
-})
+    return yield* fetched(repository, name, have)
+  },
+  Effect.timeoutOrElse({
+    duration: fetchedWithin,
+    orElse: () =>
+      Effect.fail(
+        new Git.GitFailed({ operation: "fetch", code: 137, stderr: `no end in ${Duration.format(fetchedWithin)}` })
+      )
+  })
+)
 
 const unreadable = ({ stderr }: Git.GitFailed) => new BundleUnreadable({ stderr })
 
@@ -124,7 +223,7 @@ const unbundled = Effect.fnUntraced(function* (repository: string, branch: Branc
   return { aside, commit: commit.value }
 })
 
-const strictly = `--strict=${Git.tolerated.map((fault) => `${fault}=ignore`).join(",")}`
+const strictly = `--strict=${Fsck.blemishes.map((fault) => `${fault}=ignore`).join(",")}`
 
 /** Makes sure that every object a bundle brought is as git wants it, and that what it leads to is there. */
 const sound = Effect.fnUntraced(function* (aside: string) {

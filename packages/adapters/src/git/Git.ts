@@ -6,6 +6,7 @@ import { open } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { lives } from "../process/stat.ts"
+import * as Fsck from "./Fsck.ts"
 
 /** The program ended with another code than 0, or could not be started (127). */
 export class GitFailed extends Schema.TaggedError<GitFailed>()("GitFailed", {
@@ -23,10 +24,16 @@ export interface GitOptions {
   readonly authorization?: { readonly url: string; readonly header: Redacted.Redacted<string> } | undefined
   /** What holds for this call beside `settings`, or in their place. */
   readonly settings?: ReadonlyArray<readonly [string, string]>
+  readonly limits?: GitLimits | undefined
 }
 
-/** Blemishes of old commits that hurt nobody, and that many repositories have. */
-export const tolerated = ["zeroPaddedFilemode", "badTimezone", "missingSpaceBeforeDate"] as const
+/** What git and the programs it starts may use. The system ends a program that asks for more. */
+export interface GitLimits {
+  /** Bytes of one file. */
+  readonly fileSize: number
+  /** Bytes of memory of one process; not every system counts it. */
+  readonly memory: number
+}
 
 /** Settings that hold for every call, whatever a repository or a user has configured. */
 const settings: ReadonlyArray<readonly [string, string]> = [
@@ -45,7 +52,9 @@ const settings: ReadonlyArray<readonly [string, string]> = [
   ["core.filesRefLockTimeout", "10000"],
   ["core.packedRefsTimeout", "10000"],
   ["safe.directory", "*"],
-  ...tolerated.map((fault) => [`fetch.fsck.${fault}`, "ignore"] as const)
+  // Git is to write one pack, whose size is limited, and not many single objects.
+  ["fetch.unpackLimit", "1"],
+  ...[...Fsck.blemishes, ...Fsck.oddities].map((fault) => [`fetch.fsck.${fault}`, "ignore"] as const)
 ]
 
 /** As `git -c` hands settings to the programs it starts; every version reads them, and no argument shows them. */
@@ -67,6 +76,22 @@ const environment = ({ authorization, settings: more = [] }: GitOptions): Record
   }
 }
 
+/**
+ * Sets the limits, in blocks of 512 bytes and in KiB, and becomes git, which gets an error for a file that is too large
+ * and not a signal. A system without the second limit goes on.
+ */
+const limiting = 'trap "" XFSZ; ulimit -f "$1" && { ulimit -v "$2" 2> /dev/null || :; } && shift 2 && exec git "$@"'
+
+/** The program to start, with its arguments. */
+const limited = (
+  vector: ReadonlyArray<string>,
+  limits: GitLimits | undefined
+): readonly [program: string, args: ReadonlyArray<string>] => {
+  if (limits === undefined) return ["git", vector]
+  const blocks = [limits.fileSize / 512, limits.memory / 1024].map((count) => String(Math.ceil(count)))
+  return ["/bin/sh", ["-c", limiting, "git", ...blocks, ...vector]]
+}
+
 /** Bytes of standard error that are kept. */
 const saidKept = 16 * 1024
 
@@ -74,7 +99,8 @@ const saidKept = 16 * 1024
 export const bytes = (args: ReadonlyArray<string>, options: GitOptions = {}): Effect.Effect<Buffer, GitFailed> =>
   Effect.callback((resume) => {
     const vector = options.repository === undefined ? args : ["--git-dir", options.repository, ...args]
-    const child = spawn("git", vector, {
+    const [program, words] = limited(vector, options.limits)
+    const child = spawn(program, words, {
       cwd: tmpdir(),
       env: environment(options),
       stdio: ["ignore", "pipe", "pipe"],

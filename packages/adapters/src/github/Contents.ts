@@ -1,6 +1,6 @@
 /** A file's bytes. GitHub follows a link to a file of the same repository, and describes what has no bytes. */
 import type { RepoPath } from "@castellan/domain/repo/FileTree.ts"
-import type { Repo } from "@castellan/domain/repo/Repo.ts"
+import type { CommitId, Repo } from "@castellan/domain/repo/Repo.ts"
 import { fileRead } from "@castellan/domain/repo/RepoHost.ts"
 import { Effect } from "effect"
 import type { Refusal } from "./Refusal.ts"
@@ -35,13 +35,18 @@ const bytes = async (answer: Answer): Promise<Content> => {
 
 export const make =
   (ask: Ask) =>
-  (repo: Repo, path: RepoPath): Effect.Effect<Content, Refusal> => {
+  (repo: Repo, path: RepoPath, ref?: CommitId): Effect.Effect<Content, Refusal> => {
     // Half a character can't be in a URL.
     if (/\p{Surrogate}/u.test(path)) return Effect.succeed("notAFile")
     const encoded = path.split("/").map(encodeURIComponent).join("/")
     return ask(
       `GET /repos/{owner}/{repo}/contents/${encoded}`,
-      { owner: repo.owner, repo: repo.name, headers: { accept: "application/vnd.github.raw+json" } },
+      {
+        owner: repo.owner,
+        repo: repo.name,
+        ...(ref !== undefined && { ref }),
+        headers: { accept: "application/vnd.github.raw+json" }
+      },
       bytes
     ).pipe(
       // Above 100 MB GitHub itself does not give it.

@@ -1,5 +1,5 @@
 /** Repositories on GitHub, or on an Enterprise Server: its REST API for what they are, git for what is in them. */
-import { BranchName, type Repo, Repository } from "@castellan/domain/repo/Repo.ts"
+import { BranchName, CommitId, type Repo, Repository } from "@castellan/domain/repo/Repo.ts"
 import {
   BundleRefused,
   PushRejected,
@@ -7,6 +7,7 @@ import {
   RepoFileTooLarge,
   RepoHost,
   RepoNotFound,
+  RepoRejected,
   RepoUnavailable
 } from "@castellan/domain/repo/RepoHost.ts"
 import { Effect, Layer, Option, Schema } from "effect"
@@ -26,6 +27,13 @@ const Described = Schema.Struct({
   private: Schema.Boolean,
   permissions: Schema.optionalKey(Schema.Struct({ push: Schema.Boolean }))
 })
+
+/** Branches that are asked for at once. */
+const page = 100
+
+const Branches = Schema.Array(Schema.Struct({ name: Schema.String, commit: Schema.Struct({ sha: CommitId }) }))
+
+const isBranch = Schema.is(BranchName)
 
 const User = Schema.Struct({ login: Schema.String })
 
@@ -54,19 +62,35 @@ const make = (options: GitHubOptions) => {
     )
 
   /** The same answer means that there is no repository and that it has nothing there: another question tells. */
-  const orNothing = <A, B>(repo: Repo, asked: Effect.Effect<A, Refusal>, otherwise: () => B) =>
-    asked.pipe(
-      Effect.catchIf(
-        (refusal) => refusal.isAbsent,
-        () =>
-          Effect.flatMap(
-            look(repo),
-            Option.match({
-              onNone: () => Effect.fail(new RepoNotFound({ repo })),
-              onSome: () => Effect.succeed(otherwise())
-            })
-          )
-      )
+  const orElse = <A>(
+    repo: Repo,
+    asked: Effect.Effect<A, Refusal>,
+    otherwise: (described: typeof Described.Type) => Effect.Effect<A, Refusal>
+  ): Effect.Effect<A, Refusal | RepoNotFound> =>
+    Effect.catchIf(
+      asked,
+      (refusal) => refusal.isAbsent,
+      () =>
+        Effect.flatMap(look(repo), (described): Effect.Effect<A, Refusal | RepoNotFound> =>
+          Option.isSome(described) ? otherwise(described.value) : Effect.fail(new RepoNotFound({ repo }))
+        )
+    )
+
+  /** Where the default branch does not exist, the commit of the branch that stands in for it. */
+  const standInFor = (repo: Repo, { default_branch }: typeof Described.Type) =>
+    Effect.map(
+      ask("GET /repos/{owner}/{repo}/branches", { ...named(repo), per_page: page }, Requests.json(Branches)),
+      (branches) =>
+        branches.length === page || branches.some(({ name }) => name === default_branch)
+          ? Option.none<CommitId>()
+          : Option.map(
+              Bundles.standIn(
+                branches.flatMap(({ commit, name }) =>
+                  isBranch(name) ? [{ branch: name, commit: commit.sha, ref: name }] : []
+                )
+              ),
+              ({ commit }) => commit
+            )
     )
 
   const createBy = (route: string, repo: Repo) =>
@@ -100,6 +124,9 @@ const make = (options: GitHubOptions) => {
     return toRepository(repo, made)
   })
 
+  const scrubbed = ({ code, operation, stderr }: Git.GitFailed) =>
+    new Git.GitFailed({ operation, code, stderr: credential.scrub(stderr) })
+
   /** Why git failed: GitHub itself is asked, for what git says is for people. */
   const explained = Effect.fnUntraced(function* (
     operation: string,
@@ -112,12 +139,7 @@ const make = (options: GitHubOptions) => {
     const isNo =
       failed.code === 127 ||
       (failed.operation === "push" && (failed.code === 1 || standing.value.permissions?.push === false))
-    const cause = new Git.GitFailed({
-      operation: failed.operation,
-      code: failed.code,
-      stderr: credential.scrub(failed.stderr)
-    })
-    return yield* new RepoUnavailable({ operation, retryable: !isNo, retryAfterMs: null, cause })
+    return yield* new RepoUnavailable({ operation, retryable: !isNo, retryAfterMs: null, cause: scrubbed(failed) })
   })
 
   return RepoHost.of({
@@ -134,13 +156,30 @@ const make = (options: GitHubOptions) => {
         Effect.mapError(unavailable("remove"))
       ),
     tree: (repo, known) =>
-      orNothing(repo, trees(repo, known), () => Trees.nothingOn(known)).pipe(
-        Effect.catchTag("Refusal", unavailable("tree"))
-      ),
+      orElse(repo, trees(repo, known), (described) =>
+        Effect.flatMap(
+          standInFor(repo, described),
+          Option.match({
+            onNone: () => Effect.succeed(Trees.nothingOn(known)),
+            onSome: (commit) => trees(repo, known, commit)
+          })
+        )
+      ).pipe(Effect.catchTag("Refusal", unavailable("tree"))),
     readFile: Effect.fnUntraced(function* (repo, path) {
-      const content = yield* orNothing(repo, contents(repo, path), (): Contents.Content => "notAFile").pipe(
-        Effect.catchTag("Refusal", unavailable("readFile"))
-      )
+      const content = yield* orElse(repo, contents(repo, path), (described) =>
+        Effect.flatMap(
+          standInFor(repo, described),
+          Option.match({
+            onNone: () => Effect.succeed<Contents.Content>("notAFile"),
+            onSome: (commit) =>
+              Effect.catchIf(
+                contents(repo, path, commit),
+                (refusal) => refusal.isAbsent,
+                () => Effect.succeed<Contents.Content>("notAFile")
+              )
+          })
+        )
+      ).pipe(Effect.catchTag("Refusal", unavailable("readFile")))
       if (content === "notAFile") return yield* new RepoFileNotFound({ path })
       if (content === "tooLarge") return yield* new RepoFileTooLarge({ path })
       return content
@@ -148,7 +187,15 @@ const make = (options: GitHubOptions) => {
     fetch: (repo, branch, have, right) =>
       right === "anyone"
         ? Anyone.fetched(url, repo, branch, have)
-        : Effect.catch(Bundles.fetchedFrom(remoteOf(repo), branch, have), (failed) => explained("fetch", repo, failed)),
+        : Effect.catch(
+            Bundles.fetchedFrom(remoteOf(repo), branch, have),
+            (failed): Effect.Effect<never, RepoNotFound | RepoRejected | RepoUnavailable> => {
+              const rejection = Bundles.rejection(failed)
+              return rejection === undefined
+                ? explained("fetch", repo, failed)
+                : Effect.fail(new RepoRejected({ repo, ...rejection, cause: scrubbed(failed) }))
+            }
+          ),
     push: <E>(repo: Repo, branch: BranchName, bundle: Parameters<typeof Bundles.pushTo<E>>[2]) =>
       Effect.catch(
         Effect.scoped(Bundles.pushTo(remoteOf(repo), branch, bundle)),

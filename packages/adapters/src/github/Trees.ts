@@ -1,6 +1,6 @@
 /** The tree of a default branch, in one request where GitHub can, and piece by piece where it truncates. */
 import { type FileTree, TreeEntry } from "@castellan/domain/repo/FileTree.ts"
-import type { Repo } from "@castellan/domain/repo/Repo.ts"
+import type { CommitId, Repo } from "@castellan/domain/repo/Repo.ts"
 import { Effect, Option, Schema, Semaphore } from "effect"
 import { Refusal } from "./Refusal.ts"
 import { type Ask, json } from "./Requests.ts"
@@ -92,10 +92,14 @@ export const make = (ask: Ask) => {
       refusal.isAbsent ? new Refusal({ ...refusal, status: null, retryable: true, cause: refusal.cause }) : refusal
     )
 
-  /** None if it is still of the revision `known`. */
-  return (repo: Repo, known: string | null): Effect.Effect<Option.Option<FileTree>, Refusal> => {
+  /** The tree of the default branch, or of a commit; none if it is still of the revision `known`. */
+  return (
+    repo: Repo,
+    known: string | null,
+    ref: CommitId | "HEAD" = "HEAD"
+  ): Effect.Effect<Option.Option<FileTree>, Refusal> => {
     const seen = parse(known)
-    return Effect.matchEffect(list(repo, "HEAD", true, seen.tag), {
+    return Effect.matchEffect(list(repo, ref, true, seen.tag), {
       onFailure: (refusal) => {
         if (refusal.status === 304) return Effect.succeed(Option.none())
         // It has no commits.

@@ -11,6 +11,7 @@ import * as environments from "./migrations/0003_environments.ts"
 import * as sessions from "./migrations/0004_sessions.ts"
 import * as awakeSessions from "./migrations/0005_awake_sessions.ts"
 import * as apps from "./migrations/0006_apps.ts"
+import * as sessionErrorCodes from "./migrations/0007_session_error_codes.ts"
 
 /** What every server of this version knows, in their order. */
 export const migrations: Readonly<Record<string, Migration>> = {
@@ -19,7 +20,8 @@ export const migrations: Readonly<Record<string, Migration>> = {
   "0003_environments": environments,
   "0004_sessions": sessions,
   "0005_awake_sessions": awakeSessions,
-  "0006_apps": apps
+  "0006_apps": apps,
+  "0007_session_error_codes": sessionErrorCodes
 }
 
 const newest = Object.keys(migrations).at(-1)!

@@ -1,5 +1,6 @@
 import { AccountId } from "@castellan/domain/identity/Account.ts"
 import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
+import { FailureCode } from "@castellan/domain/FailureReason.ts"
 import { BranchName } from "@castellan/domain/repo/Repo.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import type { SandboxEvent } from "@castellan/domain/sandbox/SandboxEvent.ts"
@@ -17,6 +18,10 @@ const toStatus = Schema.decodeUnknownSync(SessionStatus)
 const toState = Schema.decodeUnknownSync(Schema.NullOr(LifecycleState))
 const toSandbox = Schema.decodeUnknownSync(Schema.NullOr(SandboxName))
 const toBranch = Schema.decodeUnknownSync(Schema.NullOr(BranchName))
+
+/** A later server may write a code that this one does not know. */
+const toCode = (code: string | null) => (isCode(code) ? code : null)
+const isCode = Schema.is(FailureCode)
 
 type Row = Selectable<Tables["sessions"]>
 
@@ -43,7 +48,8 @@ const toSession = (row: Row): Session =>
       fresh: row.fresh,
       branch: toBranch(row.branch),
       attempt: row.attempt,
-      error: row.error
+      error: row.error,
+      errorCode: row.error === null ? null : toCode(row.error_code)
     })
   })
 
@@ -59,7 +65,8 @@ const fromLifecycle = (lifecycle: Lifecycle) => ({
   fresh: lifecycle.fresh,
   branch: lifecycle.branch,
   attempt: lifecycle.attempt,
-  error: lifecycle.error
+  error: lifecycle.error,
+  error_code: lifecycle.errorCode
 })
 
 export const layer = Layer.effect(

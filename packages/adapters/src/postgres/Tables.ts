@@ -89,6 +89,7 @@ export interface Tables {
     branch: string | null
     attempt: number
     error: string | null
+    error_code: string | null
   }
   app_sandboxes: {
     name: string

@@ -119,10 +119,11 @@ describe("The token for GitHub", () => {
       // Slow enough to be watched.
       github.faults.plan({ kind: "slow", ms: 100 }, { times: 1000 })
       const pushes = pushed(repo, { file: "2" }, BranchName.make("other"))
-      for (const asked of [
-        Effect.asVoid(Effect.scoped(host.fetch(repo, firstBranch, [], "service"))),
-        Effect.asVoid(pushes)
-      ]) {
+      const both: ReadonlyArray<Effect.Effect<unknown, unknown, RepoHost>> = [
+        Effect.scoped(host.fetch(repo, firstBranch, [], "service")),
+        pushes
+      ]
+      for (const asked of both) {
         const running = new Set<string>()
         const files = new Map<string, string>()
         const watch = Effect.sync(() => {

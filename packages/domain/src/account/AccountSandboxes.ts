@@ -2,8 +2,10 @@ import { Context, DateTime, Duration, Effect, Layer, Option, Schema } from "effe
 import { SecureRandom } from "effect/crypto/SecureRandom"
 import { AccountScope } from "../identity/AccountScope.ts"
 import { about, counted, measures } from "../Measures.ts"
+import { FailureReason, lasting } from "../FailureReason.ts"
 import { givenOrNew } from "../newNonce.ts"
 import type { Page, PageOf } from "../Page.ts"
+import { providerReason } from "../sandbox/providerReason.ts"
 import { Command } from "../sandbox/Command.ts"
 import type { Sandbox } from "../sandbox/Sandbox.ts"
 import { SandboxName } from "../sandbox/SandboxName.ts"
@@ -22,7 +24,7 @@ import { EnvironmentStore } from "./EnvironmentStore.ts"
 /** The provider made no sandbox; its row says so. */
 export class SandboxNotCreated extends Schema.TaggedError<SandboxNotCreated>()("SandboxNotCreated", {
   name: SandboxName,
-  retryable: Schema.Boolean,
+  reason: FailureReason,
   cause: Withheld
 }) {}
 
@@ -143,16 +145,16 @@ export class AccountSandboxes extends Context.Service<
             Effect.catch((failure) =>
               Effect.gen(function* () {
                 yield* Effect.logWarning("no sandbox was made", failure)
-                yield* store.see(scope, [failed(row.name, "The provider did not make it")])
-                const retryable = failure._tag === "SandboxUnavailable" && failure.retryable
-                return yield* new SandboxNotCreated({ name: row.name, retryable, cause: failure })
+                const reason = failure._tag === "SnapshotGone" ? snapshotGone : providerReason(failure)
+                yield* store.see(scope, [failed(row.name, reason.sentence)])
+                return yield* new SandboxNotCreated({ name: row.name, reason, cause: failure })
               })
             )
           )
           // It was deleted while it was being made: then nobody would ever end it.
           if (!(yield* store.see(scope, [made])).has(row.name)) {
             yield* Effect.ignore(provider.remove(row.name))
-            return yield* new SandboxNotCreated({ name: row.name, retryable: false })
+            return yield* new SandboxNotCreated({ name: row.name, reason: deleted })
           }
           return seenAs(row, made)
         })
@@ -193,7 +195,7 @@ export class AccountSandboxes extends Context.Service<
             const row = yield* add(scope, intent)
             if (Option.isNone(row)) return yield* Effect.die(new Error("a new sandbox's name is another account's"))
             if (row.value.removedAt !== null)
-              return yield* new SandboxNotCreated({ name: intent.name, retryable: false })
+              return yield* new SandboxNotCreated({ name: intent.name, reason: deleted })
             const sandbox = yield* boot(scope, row.value, wanted.from).pipe(
               about({ account: scope.account, sandbox: intent.name })
             )
@@ -280,6 +282,10 @@ export class AccountSandboxes extends Context.Service<
       })
     )
 }
+
+const snapshotGone = lasting("snapshot_gone", "The provider no longer has the snapshot")
+
+const deleted = lasting("sandbox_deleted", "The sandbox was deleted while it was made")
 
 const failed = (name: SandboxName, reason: string): Sighting => ({ name, status: "failed", expiresAt: null, reason })
 

@@ -46,8 +46,9 @@ const hope = (failure: Failure): Option.Option<number> => {
     case "RepoUnavailable":
       return failure.retryable ? Option.some(failure.retryAfterMs ?? 0) : Option.none()
     case "SandboxUnavailable":
-    case "SandboxNotCreated":
       return failure.retryable ? Option.some(0) : Option.none()
+    case "SandboxNotCreated":
+      return Option.fromNullOr(failure.reason.retryAfterMs)
     case "Broken":
     case "SandboxNotRunning":
     case "SandboxGone":
@@ -56,6 +57,7 @@ const hope = (failure: Failure): Option.Option<number> => {
     case "RepoNotFound":
       return Option.some(0)
     case "CheckoutFailed":
+    case "RepoRejected":
     case "SandboxQuotaReached":
       return Option.none()
   }
@@ -67,13 +69,13 @@ const reasonOf = (failure: Failure): string => {
     case "Broken":
       return "Something went wrong in the service"
     case "SandboxNotCreated":
-      return "The sandbox's provider could not be reached, or refused"
+      return failure.reason.sentence
     case "SandboxQuotaReached":
       return "The account has as many sandboxes as it may have"
     case "SnapshotInProgress":
       return "Another snapshot of the sandbox was being taken"
     default:
-      return reasonFor(failure)
+      return reasonFor(failure).sentence
   }
 }
 

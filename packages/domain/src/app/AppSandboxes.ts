@@ -1,5 +1,6 @@
 import { type Cause, Context, DateTime, Duration, Effect, Exit, Layer, Option, Schema } from "effect"
 import { SecureRandom } from "effect/crypto/SecureRandom"
+import { FailureReason, lasting, passing } from "../FailureReason.ts"
 import { AccountScope } from "../identity/AccountScope.ts"
 import { counted, measures } from "../Measures.ts"
 import { givenOrNew } from "../newNonce.ts"
@@ -12,10 +13,11 @@ import {
   type SandboxUnavailable
 } from "../sandbox/SandboxProvider.ts"
 import { Withheld } from "../Withheld.ts"
+import { providerReason } from "../sandbox/providerReason.ts"
 import { AppEnds } from "./AppEnds.ts"
 import { AppMove } from "./AppLifecycle.ts"
 import { AppSandbox, isActive } from "./AppSandbox.ts"
-import { AppStarts, type StartFailure } from "./AppStarts.ts"
+import { AppStarts, type AppSuperseded, type StartFailure } from "./AppStarts.ts"
 import { AppStore } from "./AppStore.ts"
 import type { AppTimes } from "./AppTimes.ts"
 import { decide } from "./decide.ts"
@@ -26,8 +28,7 @@ export class AppNotFound extends Schema.TaggedError<AppNotFound>()("AppNotFound"
 
 /** No app came to be; the one before is as it was. */
 export class AppNotCreated extends Schema.TaggedError<AppNotCreated>()("AppNotCreated", {
-  /** When asking again may help, in milliseconds; null where nobody knows. */
-  retryAfterMs: Schema.NullOr(Schema.Int),
+  reason: FailureReason,
   cause: Withheld
 }) {}
 
@@ -98,7 +99,7 @@ export class AppSandboxes extends Context.Service<
           if (Option.isNone(failure)) return Effect.failCause(exit.cause as Cause.Cause<never>)
           return failure.value._tag === "AppSuperseded"
             ? Effect.void
-            : Effect.fail(notCreated(failure.value, exit.cause))
+            : Effect.fail(new AppNotCreated({ reason: reasonOf(failure.value), cause: exit.cause }))
         }
 
         /** Takes over an app whose maker was silent for too long; none if somebody was faster. */
@@ -119,7 +120,10 @@ export class AppSandboxes extends Context.Service<
           }
           if (isActive(app)) return app
           const cause = new Error(`${app.name} is ${app.state}: ${app.reason ?? "its owner ended it"}`)
-          return yield* new AppNotCreated({ retryAfterMs: 1000, cause })
+          return yield* new AppNotCreated({
+            reason: passing("app_ended", "The app was ended while it was made"),
+            cause
+          })
         })
 
         const create = Effect.fn("AppSandboxes.create")(
@@ -233,12 +237,23 @@ export class AppSandboxes extends Context.Service<
 
 const isOver = ({ state }: AppSandbox): boolean => state === "ending" || state === "ended"
 
-const notCreated = (failure: StartFailure, cause: Cause.Cause<StartFailure>): AppNotCreated => {
-  const retryAfterMs =
-    failure._tag === "ScaffoldNotReady"
-      ? failure.retryAfterMs
-      : failure._tag === "SandboxUnavailable" && failure.retryable
-        ? 1000
-        : null
-  return new AppNotCreated({ retryAfterMs, cause })
+/** Why an app could not be brought up, for its owner. */
+const reasonOf = (failure: Exclude<StartFailure, AppSuperseded>): FailureReason => {
+  switch (failure._tag) {
+    case "PageSilent":
+      return passing("app_silent", "The app's page did not answer in time")
+    case "SandboxGone":
+    case "SandboxNotRunning":
+      return passing("sandbox_stopped", "The sandbox stopped while the app was made")
+    case "SandboxUnavailable":
+      return providerReason(failure)
+    case "ScaffoldNotReady": {
+      const sentence = `The image for apps could not be prepared: ${failure.reason}`
+      return failure.retryAfterMs === null
+        ? lasting("app_image_not_ready", sentence)
+        : passing("app_image_not_ready", sentence, failure.retryAfterMs)
+    }
+    case "SnapshotGone":
+      return passing("snapshot_gone", "The provider no longer has the image for apps")
+  }
 }

@@ -3,6 +3,7 @@ import { Digest } from "effect/crypto/Digest"
 import { ImageKey, longestPause } from "../sandbox/BaseImage.ts"
 import { BaseImages } from "../sandbox/BaseImages.ts"
 import type { SandboxName } from "../sandbox/SandboxName.ts"
+import { providerReason } from "../sandbox/providerReason.ts"
 import { SandboxProvider } from "../sandbox/SandboxProvider.ts"
 import type { SnapshotId } from "../sandbox/Snapshot.ts"
 import { encode } from "../utf8.ts"
@@ -65,11 +66,10 @@ export class Scaffolds extends Context.Service<
           .pipe(
             Effect.catchTags({
               ImageNotBuilt: ({ reason }) => new ScaffoldNotReady({ reason, retryAfterMs: 1000 }),
-              SandboxUnavailable: ({ retryable }) =>
-                new ScaffoldNotReady({
-                  reason: "The sandbox's provider could not be reached, or refused",
-                  retryAfterMs: retryable ? 1000 : null
-                })
+              SandboxUnavailable: (failure) => {
+                const { retryAfterMs, sentence } = providerReason(failure)
+                return new ScaffoldNotReady({ reason: sentence, retryAfterMs })
+              }
             })
           )
 

@@ -1,35 +1,57 @@
 import { Context, Duration, Effect, Layer, Option, Schema, Stream } from "effect"
+import { type FailureReason, lasting, passing } from "../FailureReason.ts"
 import { Sandboxes } from "../sandbox/Sandboxes.ts"
-import type { Command } from "../sandbox/Command.ts"
+import type { Command, CommandEnd } from "../sandbox/Command.ts"
+import { providerReason } from "../sandbox/providerReason.ts"
 import type { SandboxName } from "../sandbox/SandboxName.ts"
 import type { SandboxGone, SandboxNotRunning, SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
 import { allSaid, type Author, type CheckoutOptions, incoming, outgoing, refusal, said, stages } from "./Checkout.ts"
 import { type BranchName, type CommitId, firstBranch, type Repo } from "./Repo.ts"
-import { RepoHost, RepoNotFound, type RepoUnavailable, type Right } from "./RepoHost.ts"
+import { RepoHost, RepoNotFound, type RepoRejected, type RepoUnavailable, type Right } from "./RepoHost.ts"
 
 /** Git could not do it in the sandbox; `reason` is for the sandbox's owner. */
 export class CheckoutFailed extends Schema.TaggedError<CheckoutFailed>()("CheckoutFailed", {
-  reason: Schema.String
+  reason: Schema.String,
+  /** Why it was, where it was not git that failed. */
+  code: Schema.optionalKey(Schema.Literals(["branch_not_found", "sandbox_stopped"]))
 }) {}
 
 /** Why a sandbox's files and a repository could not be brought together. */
 export type SyncFailure =
-  CheckoutFailed | RepoNotFound | RepoUnavailable | SandboxGone | SandboxNotRunning | SandboxUnavailable
+  CheckoutFailed | RepoNotFound | RepoRejected | RepoUnavailable | SandboxGone | SandboxNotRunning | SandboxUnavailable
 
-/** Why it was, in words for the sandbox's owner. */
-export const reasonFor = (failure: SyncFailure): string => {
+/** What the owner of a repository is told of a read that the repository's host prevented. */
+export const repoReason = (failure: RepoNotFound | RepoRejected | RepoUnavailable): FailureReason => {
+  switch (failure._tag) {
+    case "RepoNotFound":
+      return lasting("repository_not_found", "The repository does not exist, or may not be read")
+    case "RepoRejected":
+      return failure.why === "too_large"
+        ? lasting("repository_too_large", "The branch is larger than this server fetches")
+        : lasting("repository_unsafe", `The branch has an object that is refused for safety: ${failure.fault}`)
+    case "RepoUnavailable":
+      return failure.retryable
+        ? passing("repository_host_unavailable", "The repository host could not be reached", failure.retryAfterMs)
+        : lasting("repository_host_refused", "The repository host refused the server's request")
+  }
+}
+
+/** Why it was, for the sandbox's owner. */
+export const reasonFor = (failure: SyncFailure): FailureReason => {
   switch (failure._tag) {
     case "CheckoutFailed":
-      return failure.reason
+      return failure.code === "sandbox_stopped"
+        ? passing("sandbox_stopped", failure.reason)
+        : lasting(failure.code ?? "checkout_failed", failure.reason)
     case "RepoNotFound":
-      return "The repository does not exist, or may not be read"
+    case "RepoRejected":
     case "RepoUnavailable":
-      return "The repository host could not be reached, or refused"
+      return repoReason(failure)
     case "SandboxGone":
     case "SandboxNotRunning":
-      return "The sandbox stopped while it was worked in"
+      return passing("sandbox_stopped", "The sandbox stopped while it was worked in")
     case "SandboxUnavailable":
-      return "The sandbox's provider could not be reached, or refused"
+      return providerReason(failure)
   }
 }
 
@@ -86,7 +108,7 @@ export class Checkouts extends Context.Service<
       const run = Effect.fnUntraced(function* (sandbox: SandboxName, command: Command) {
         const { end, stderr, stdout } = yield* sandboxes.run(sandbox, command, stageTimeout)
         if (end.by === "exited" && end.exitCode === 0) return stdout
-        return yield* new CheckoutFailed({ reason: reasonOf(end, stderr) })
+        return yield* failureOf(end, stderr)
       })
 
       const pull = Effect.fnUntraced(function* (
@@ -144,7 +166,10 @@ export class Checkouts extends Context.Service<
           if (Option.isNone(fetched)) {
             // An empty repository has every branch, in a way; any other has none that it does not name.
             if (branch !== null && Option.isSome(yield* host.fetch(repo, null, known, right))) {
-              return yield* new CheckoutFailed({ reason: "The repository has no such branch" })
+              return yield* new CheckoutFailed({
+                reason: "The repository has no such branch",
+                code: "branch_not_found"
+              })
             }
             const first = branch ?? (right === "service" ? yield* defaultBranch(repo) : firstBranch)
             yield* run(sandbox, stages.clone(first, null, url, author))
@@ -168,8 +193,12 @@ export class Checkouts extends Context.Service<
   )
 }
 
-const reasonOf = (end: { readonly by: string; readonly exitCode: number }, stderr: string): string => {
-  if (end.by === "lost") return "The sandbox stopped while git worked in it"
+const failureOf = (end: CommandEnd, stderr: string) =>
+  end.by === "lost"
+    ? new CheckoutFailed({ reason: "The sandbox stopped while git worked in it", code: "sandbox_stopped" })
+    : new CheckoutFailed({ reason: reasonOf(end, stderr) })
+
+const reasonOf = (end: CommandEnd, stderr: string): string => {
   if (end.by !== "exited") return "Git took too long in the sandbox"
   if (end.exitCode === 127) return "The sandbox has no git"
   const last = stderr.trim().split("\n").at(-1)?.slice(0, 300) ?? ""

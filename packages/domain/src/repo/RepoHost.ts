@@ -35,6 +35,19 @@ export class RepoUnavailable extends Schema.TaggedError<RepoUnavailable>()("Repo
   cause: Withheld
 }) {}
 
+/** Why a repository is refused for good: `unsafe_object` or `too_large`. */
+export const RejectedFor = Schema.Literals(["unsafe_object", "too_large"])
+export type RejectedFor = typeof RejectedFor.Type
+
+/** The branch's commits are refused. Asking again does not help while the branch has them. */
+export class RepoRejected extends Schema.TaggedError<RepoRejected>()("RepoRejected", {
+  repo: Repo,
+  why: RejectedFor,
+  /** What git calls the fault of the object, such as `hasDotgit`; null where the object has no part in it. */
+  fault: Schema.NullOr(Schema.String),
+  cause: Withheld
+}) {}
+
 /** What a host is, for those who make and read URLs. */
 export interface HostSupport {
   /** `github`, `local`, `memory`. */
@@ -77,7 +90,8 @@ export class RepoHost extends Context.Service<
     readonly remove: (repo: Repo) => Effect.Effect<void, RepoUnavailable>
     /**
      * The whole tree of the default branch, however large; empty for a repository without commits. None if it is still
-     * the one of revision `known`, which is cheap to ask.
+     * the one of revision `known`, which is cheap to ask. Where the repository names a default branch that does not
+     * exist, or none, another of its branches counts as the default one, here and in `readFile` and `fetch`.
      */
     readonly tree: (
       repo: Repo,
@@ -95,6 +109,8 @@ export class RepoHost extends Context.Service<
      * A branch with all its commits, but those that `have` says are there already; ids it does not know are ignored.
      * The default branch if none is named; none if there is no such branch yet. The bundle can be read until the scope
      * closes, whatever becomes of the branch.
+     * The commits may have any blemish that `git clone` takes. Objects that could do harm to whoever checks them out, and
+     * branches larger than the host's limit, are rejected for good.
      * In the right of `anyone` it is the repository below `publicUrl`, and no credential is sent.
      */
     readonly fetch: (
@@ -102,7 +118,7 @@ export class RepoHost extends Context.Service<
       branch: BranchName | null,
       have: ReadonlyArray<CommitId>,
       right: Right
-    ) => Effect.Effect<Option.Option<Fetched>, RepoNotFound | RepoUnavailable, Scope.Scope>
+    ) => Effect.Effect<Option.Option<Fetched>, RepoNotFound | RepoRejected | RepoUnavailable, Scope.Scope>
     /**
      * Moves a branch, and no other, forward to where the bundle has it, making the branch if need be. Never overwrites:
      * a branch that has other commits stays as it is. Pushing the commit it stands at changes nothing.

@@ -5,6 +5,7 @@ import { newNonce } from "../newNonce.ts"
 import { type BaseImage, type ImageKey, pauseAfter, rebuiltAfter, unusedKept } from "./BaseImage.ts"
 import { BaseImageStore } from "./BaseImageStore.ts"
 import { SandboxName } from "./SandboxName.ts"
+import { providerReason } from "./providerReason.ts"
 import { SandboxProvider, type SandboxUnavailable } from "./SandboxProvider.ts"
 import type { SnapshotId } from "./Snapshot.ts"
 
@@ -126,8 +127,7 @@ export class BaseImages extends Context.Service<
           Effect.raceFirst(keepClaim(key, builder)),
           Effect.tapError((failure) =>
             Effect.gen(function* () {
-              const reason =
-                failure._tag === "ImageNotBuilt" ? failure.reason : "The sandbox's provider could not be reached"
+              const reason = failure._tag === "ImageNotBuilt" ? failure.reason : providerReason(failure).sentence
               const retryAfter = DateTime.addDuration(yield* DateTime.now, pauseAfter(before.value.failures + 1))
               // What can't be removed now stays written down, until the claim has lapsed and it is removed with that.
               yield* clear(builder, null).pipe(

@@ -4,6 +4,7 @@ import { Checkouts, reasonFor } from "../repo/Checkouts.ts"
 import { Repo } from "../repo/Repo.ts"
 import { ImageKey, pauseAfter, wantsBuild } from "../sandbox/BaseImage.ts"
 import { BaseImages, type ImageNotBuilt } from "../sandbox/BaseImages.ts"
+import { providerReason } from "../sandbox/providerReason.ts"
 import type { SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
 import { SnapshotId } from "../sandbox/Snapshot.ts"
 import type { TaskRun } from "../task/TaskRun.ts"
@@ -90,7 +91,7 @@ export const worker = (options: { readonly concurrency: number }) =>
 
       const giveUpOrTryAgain = Effect.fnUntraced(function* (run: TaskRun, failure: ImageNotBuilt | SandboxUnavailable) {
         yield* Effect.logWarning("a base image was not built", failure)
-        const error = failure._tag === "ImageNotBuilt" ? failure.reason : "The sandbox's provider could not be reached"
+        const error = failure._tag === "ImageNotBuilt" ? failure.reason : providerReason(failure).sentence
         if (run.attempt < attempts) {
           yield* runs.advance(run, "REATTEMPTING", { log: `${error}; trying again` })
           return yield* new TryAgain({ after: Duration.sum(pauseAfter(run.attempt), Duration.seconds(1)) })
@@ -104,7 +105,7 @@ export const worker = (options: { readonly concurrency: number }) =>
           key,
           account,
           prepare: (builder) => Effect.asVoid(checkouts.clone(builder, repo, { branch: null, right, url })),
-          explain: reasonFor
+          explain: (failure) => reasonFor(failure).sentence
         })
         const output = Schema.encodeSync(BuildOutput)({ snapshotId: Option.getOrNull(snapshot) })
         yield* runs.advance(run, "COMPLETED", { output })

@@ -1,5 +1,6 @@
 /** What may become of a session's sandbox, step by step. Nothing else can be written: stores take nothing but steps. */
 import { Data, DateTime, Duration, Option } from "effect"
+import type { FailureCode } from "../FailureReason.ts"
 import { SandboxEvent, type SandboxEventType } from "../sandbox/SandboxEvent.ts"
 import type { SandboxName } from "../sandbox/SandboxName.ts"
 import type { BranchName } from "../repo/Repo.ts"
@@ -35,7 +36,7 @@ export type Move = Data.TaggedEnum<{
   /** Its provider no longer has its sandbox. */
   Lose: { readonly reason: string }
   /** It could not be brought up. */
-  Fail: { readonly error: string }
+  Fail: { readonly error: string; readonly code: FailureCode }
   /** It was looked at where it rests, and nothing runs. */
   Settle: {}
   /** Put it away; whoever comes by at `until` at the latest stops what may still run. */
@@ -186,8 +187,13 @@ const nothingRuns = { hibernateAfter: null, sandboxExpiresAt: null, incarnation:
 /** Where a session rests whose sandbox is stopped. */
 const resting = (session: Session): LifecycleState => (session.status === "archived" ? "archived" : "hibernated")
 
+const noError = { error: null, errorCode: null } as const
+
+const loss = (reason: string) => ({ error: reason, errorCode: "provider_lost" }) as const
+
 const changeOf = (session: Session, move: Move, now: DateTime.Utc): Change => {
-  const { attempt, error, fresh, lookAt, sandbox, state } = session.lifecycle
+  const { attempt, error, errorCode, fresh, lookAt, sandbox, state } = session.lifecycle
+  const told = { error, errorCode }
   switch (move._tag) {
     case "Provision":
       return {
@@ -195,7 +201,7 @@ const changeOf = (session: Session, move: Move, now: DateTime.Utc): Change => {
         sandbox: sandbox ?? move.sandbox,
         lookAt: move.until,
         attempt: attempt + 1,
-        error: null
+        ...noError
       }
     case "Restore":
       return {
@@ -205,7 +211,7 @@ const changeOf = (session: Session, move: Move, now: DateTime.Utc): Change => {
         lookAt: move.until,
         attempt: attempt + 1,
         // What was lost is told until it has been brought back with everything.
-        error: move.lost ? lostReason : fresh && state !== "failed" ? error : null
+        ...(move.lost ? loss(lostReason) : fresh && state !== "failed" ? told : noError)
       }
     case "TakeOver":
       return { lookAt: move.until, attempt: attempt + 1 }
@@ -233,12 +239,12 @@ const changeOf = (session: Session, move: Move, now: DateTime.Utc): Change => {
     case "Sleep":
       return { ...restOf(session, now), state: resting(session) }
     case "Lose": {
-      const loss = { fresh: true, error: fresh ? error : move.reason }
+      const lost = { fresh: true, ...(fresh ? told : loss(move.reason)) }
       // While it is brought back there is nobody who would not go on.
-      return state === "restoring" ? loss : { ...restOf(session, now), ...loss, state: resting(session) }
+      return state === "restoring" ? lost : { ...restOf(session, now), ...lost, state: resting(session) }
     }
     case "Fail":
-      return { ...restOf(session, now), state: "failed", error: move.error }
+      return { ...restOf(session, now), state: "failed", error: move.error, errorCode: move.code }
     case "Settle":
       return { lookAt: null }
     case "Archive":

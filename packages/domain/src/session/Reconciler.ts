@@ -132,7 +132,13 @@ const make = Effect.gen(function* () {
       case "BringUp":
         return beside(session)
       case "GiveUp":
-        return held.move(session, Move.Fail({ error: "It could not be brought up, however often it was tried" }))
+        return held.move(
+          session,
+          Move.Fail({
+            error: "It could not be brought up, however often it was tried",
+            code: "attempts_exhausted"
+          })
+        )
       case "Halt":
         return halt(session, need.incarnation)
       case "Settle":

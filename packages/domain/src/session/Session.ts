@@ -1,5 +1,6 @@
 import { Schema } from "effect"
 import { AccountId } from "../identity/Account.ts"
+import { FailureCode } from "../FailureReason.ts"
 import { BranchName } from "../repo/Repo.ts"
 import { SandboxName } from "../sandbox/SandboxName.ts"
 
@@ -56,7 +57,9 @@ export class Lifecycle extends Schema.Class<Lifecycle>("Lifecycle")({
   /** How often in a row bringing it up was begun. */
   attempt: Schema.Int,
   /** Why it failed, or what was lost, in words for its owner. */
-  error: Schema.NullOr(Schema.String)
+  error: Schema.NullOr(Schema.String),
+  /** The code of `error`; null where there is no error, and for errors of servers that wrote no code. */
+  errorCode: Schema.NullOr(FailureCode)
 }) {}
 
 /** A session of an account, which has one sandbox. */
@@ -89,5 +92,6 @@ export const unopened = new Lifecycle({
   fresh: true,
   branch: null,
   attempt: 0,
-  error: null
+  error: null,
+  errorCode: null
 })

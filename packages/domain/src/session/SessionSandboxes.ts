@@ -1,6 +1,7 @@
 import { Clock, Context, DateTime, Duration, Effect, Layer, Option, PubSub, Ref, Schema } from "effect"
 import { AccountScope } from "../identity/AccountScope.ts"
 import { IdentityStore } from "../identity/IdentityStore.ts"
+import { type FailureCode, FailureReason, isCallers, lasting, passing } from "../FailureReason.ts"
 import { about, counted, measures } from "../Measures.ts"
 import { Checkouts, reasonFor, type SyncFailure } from "../repo/Checkouts.ts"
 import { RepoHost } from "../repo/RepoHost.ts"
@@ -9,7 +10,7 @@ import { ImageKey } from "../sandbox/BaseImage.ts"
 import { BaseImages } from "../sandbox/BaseImages.ts"
 import type { Sandbox } from "../sandbox/Sandbox.ts"
 import type { SandboxName } from "../sandbox/SandboxName.ts"
-import { SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
+import { SandboxNotRunning, SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
 import { Withheld } from "../Withheld.ts"
 import { authorOf } from "./authorOf.ts"
 import { lookAtFor, type SessionTimes } from "./decide.ts"
@@ -18,11 +19,32 @@ import type { Session, SessionId } from "./Session.ts"
 import { holdersOf, type RepoAccess, resolve, type SessionRepo } from "./SessionRepo.ts"
 import { SessionStore } from "./SessionStore.ts"
 
-/** Its sandbox could not be brought up; the session says so. */
+/** The session's sandbox could not be brought up. The session keeps the reason. */
 export class SessionNotProvisioned extends Schema.TaggedError<SessionNotProvisioned>()("SessionNotProvisioned", {
-  retryable: Schema.Boolean,
+  reason: FailureReason,
   cause: Withheld
 }) {}
+
+/** The session's repository can't be brought in: only another repository, or a change of this one, helps. */
+export class SessionRepoUnusable extends Schema.TaggedError<SessionRepoUnusable>()("SessionRepoUnusable", {
+  reason: FailureReason,
+  cause: Withheld
+}) {}
+
+/** The error for a reason: whether the caller's repository is the cause, or something behind the server. */
+export const notProvisioned = (reason: FailureReason, cause?: unknown): SessionNotProvisioned | SessionRepoUnusable =>
+  isCallers(reason) ? new SessionRepoUnusable({ reason, cause }) : new SessionNotProvisioned({ reason, cause })
+
+/** Why the last attempt at a session failed, as the session keeps it. */
+export const lastFailure = ({ lifecycle: { error, errorCode } }: Session): FailureReason => {
+  const code = errorCode ?? "internal_error"
+  const sentence = error ?? "The sandbox could not be brought up"
+  const reason = lasting(code, sentence)
+  return isCallers(reason) || stays.includes(code) ? reason : passing(code, sentence)
+}
+
+/** Codes of failures that another try does not overcome, though the caller did not cause them. */
+const stays: ReadonlyArray<FailureCode> = ["checkout_failed", "provider_refused", "repository_host_refused"]
 
 /** Somebody else went on with the session, or put it away: what was begun here no longer counts. */
 export class Superseded extends Schema.TaggedError<Superseded>()("Superseded", {}) {}
@@ -61,7 +83,7 @@ export class SessionSandboxes extends Context.Service<
       session: Pick<Session, "account" | "organization" | "repo">
     ) => Effect.Effect<Option.Option<SessionRepo>>
     /** Brings up the sandbox of a session that the caller has just begun to provision or restore. */
-    readonly bringUp: (session: Session) => Effect.Effect<Up, SessionNotProvisioned | Superseded>
+    readonly bringUp: (session: Session) => Effect.Effect<Up, SessionNotProvisioned | SessionRepoUnusable | Superseded>
     /** Stops the sandbox of a session that the caller has just begun to put to sleep. */
     readonly putToSleep: (
       session: Session,
@@ -189,7 +211,7 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
     // What was asked for before, and is there now, may have stopped in between.
     if (made.status === "running") return made
     const up = yield* resumed(name)
-    return Option.isSome(up) ? up.value : yield* new SessionNotProvisioned({ retryable: true })
+    return Option.isSome(up) ? up.value : yield* new SandboxNotRunning({ name, reason: null })
   })
 
   const brought = Effect.fnUntraced(function* (session: Session, name: SandboxName) {
@@ -241,10 +263,11 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
 
   const fail = Effect.fnUntraced(function* (session: Session, started: Sandbox | null, failure: Failure) {
     yield* Effect.logWarning("a session could not be brought up", { session: session.id }, failure)
-    const failed = yield* move(session, Move.Fail({ error: reasonOf(failure) }))
+    const reason = reasonOf(failure)
+    const failed = yield* move(session, Move.Fail({ error: reason.sentence, code: reason.code }))
     if (Option.isNone(failed)) return yield* new Superseded()
     if (started !== null) yield* Effect.ignore(provider.stop(started.name, started.incarnation))
-    return yield* new SessionNotProvisioned({ retryable: "retryable" in failure && failure.retryable, cause: failure })
+    return yield* notProvisioned(reason, failure)
   })
 
   const bringUp = Effect.fn("SessionSandboxes.bringUp")(
@@ -304,19 +327,19 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
   return SessionSandboxes.of({ times, move, awaitChange, repoOf, bringUp, putToSleep, until, use, lastsAWhile })
 })
 
-type Failure = SyncFailure | SandboxUnavailable | SessionNotProvisioned | RepoForbidden
+type Failure = SyncFailure | RepoForbidden
 
 const isFailure = (failure: Failure | Superseded): failure is Failure => failure._tag !== "Superseded"
 
-/** Why a session could not be brought up, in words for its owner. */
-const reasonOf = (failure: Failure): string => {
+/** Why a session could not be brought up, for its owner. */
+const reasonOf = (failure: Failure): FailureReason => {
   switch (failure._tag) {
     case "RepoForbidden":
-      return "The repository does not exist, or may not be read"
+      // The same as for one that does not exist: nobody learns which repositories there are.
+      return lasting("repository_not_found", "The repository does not exist, or may not be read")
     case "SandboxGone":
     case "SandboxNotRunning":
-    case "SessionNotProvisioned":
-      return "The sandbox stopped while it was brought up"
+      return passing("sandbox_stopped", "The sandbox stopped while it was brought up")
     default:
       return reasonFor(failure)
   }

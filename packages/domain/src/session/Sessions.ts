@@ -3,6 +3,7 @@ import { Digest } from "effect/crypto/Digest"
 import { SecureRandom } from "effect/crypto/SecureRandom"
 import { AccountId } from "../identity/Account.ts"
 import type { AccountScope } from "../identity/AccountScope.ts"
+import { lasting } from "../FailureReason.ts"
 import type { Page, PageOf } from "../Page.ts"
 import type { Sandbox } from "../sandbox/Sandbox.ts"
 import { SandboxName } from "../sandbox/SandboxName.ts"
@@ -15,7 +16,14 @@ import { uuidOf } from "../uuidOf.ts"
 import { ImageBuilds } from "./ImageBuilds.ts"
 import { lostReason, Move, stageOf } from "./Lifecycle.ts"
 import { Lifecycle, Session, SessionId, type SessionStatus, unopened } from "./Session.ts"
-import { SessionNotProvisioned, SessionSandboxes, type Up } from "./SessionSandboxes.ts"
+import {
+  lastFailure,
+  notProvisioned,
+  SessionNotProvisioned,
+  type SessionRepoUnusable,
+  SessionSandboxes,
+  type Up
+} from "./SessionSandboxes.ts"
 import { type SessionChange, SessionStore } from "./SessionStore.ts"
 
 /** There is no session of that id. */
@@ -101,6 +109,7 @@ export class Sessions extends Context.Service<
       | SandboxUnavailable
       | SessionArchived
       | SessionNotProvisioned
+      | SessionRepoUnusable
     >
     /**
      * A sandbox for once, with a repository: nobody can come back to it, and it goes for good when it is idle. It is
@@ -110,7 +119,10 @@ export class Sessions extends Context.Service<
       scope: AccountScope,
       repo: string,
       nonce: Option.Option<string>
-    ) => Effect.Effect<Up, RepoRefused | SandboxQuotaReached | SandboxUnavailable | SessionNotProvisioned>
+    ) => Effect.Effect<
+      Up,
+      RepoRefused | SandboxQuotaReached | SandboxUnavailable | SessionNotProvisioned | SessionRepoUnusable
+    >
     /** Whether its sandbox is still there. Wakes nothing; what it finds out for certain is written. */
     readonly reconnect: (scope: AccountScope, id: SessionId) => Effect.Effect<Reconnected, Hidden>
     /** Moves the moment at which the session is idle. */
@@ -283,7 +295,7 @@ const make = Effect.fnUntraced(function* (liveAtMost: number) {
       const before: Session = session
       session = yield* get(scope, session.id)
       // Who waited for another's attempt shares its end, and does not begin the next.
-      if (isBusy(before) && stageOf(session) === "failed") return yield* new SessionNotProvisioned({ retryable: true })
+      if (isBusy(before) && stageOf(session) === "failed") return yield* notProvisioned(lastFailure(session))
     }
   })
 
@@ -302,9 +314,9 @@ const make = Effect.fnUntraced(function* (liveAtMost: number) {
     const session = yield* add(scope, wanted, true)
     return yield* bringUp(scope, session).pipe(
       Effect.catchTags({
-        SessionArchived: () => new SessionNotProvisioned({ retryable: false }),
-        SessionForbidden: () => new SessionNotProvisioned({ retryable: false }),
-        SessionNotFound: () => new SessionNotProvisioned({ retryable: false })
+        SessionArchived: () => new SessionNotProvisioned({ reason: ended }),
+        SessionForbidden: () => new SessionNotProvisioned({ reason: ended }),
+        SessionNotFound: () => new SessionNotProvisioned({ reason: ended })
       })
     )
   })
@@ -418,7 +430,9 @@ const make = Effect.fnUntraced(function* (liveAtMost: number) {
         case "provisioning":
         case "restoring":
         case "hibernating":
-          yield* goOnOrWait(session).pipe(Effect.catchTag("SessionNotProvisioned", () => Effect.void))
+          yield* goOnOrWait(session).pipe(
+            Effect.catchTags({ SessionNotProvisioned: () => Effect.void, SessionRepoUnusable: () => Effect.void })
+          )
       }
     }
   })
@@ -480,6 +494,8 @@ const make = Effect.fnUntraced(function* (liveAtMost: number) {
     run
   })
 })
+
+const ended = lasting("session_ended", "The session ended while it was opened")
 
 /** Whether two URLs name one repository. */
 const sameRepo = (known: string | null, url: string): boolean => {

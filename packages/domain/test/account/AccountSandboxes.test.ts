@@ -75,11 +75,18 @@ describe("Sandboxes of an account", () => {
       const refusing = Layer.succeed(SandboxProvider, { ...real, create: () => Effect.fail(full) })
       const create = Effect.flatMap(AccountSandboxes, (sandboxes) => Effect.flip(sandboxes.create(scope, echo)))
       const failure = yield* create.pipe(Effect.provide(Layer.fresh(useCases).pipe(Layer.provide(refusing))))
-      assert.strictEqual(failure._tag, "SandboxNotCreated")
+      assert.deepInclude(failure, {
+        _tag: "SandboxNotCreated",
+        reason: {
+          code: "provider_refused",
+          sentence: "The sandbox provider refused the server's request",
+          retryAfterMs: null
+        }
+      })
       const { rows } = yield* (yield* AccountStore).list(scope, page)
       assert.deepStrictEqual(
         rows.map(({ reason, status }) => [status, reason]),
-        [["failed", "The provider did not make it"]]
+        [["failed", "The sandbox provider refused the server's request"]]
       )
       assert.deepStrictEqual((yield* (yield* TaskRunStore).list(scope, page)).rows, [])
     }).pipe(Effect.provide(useCases.pipe(Layer.provideMerge(World.layer))))

@@ -93,7 +93,7 @@ describe("A setup", () => {
       const { id } = yield* (yield* Setups).start(scope, Option.none())
       const waiting = yield* standing(scope, id)
       assert.deepStrictEqual([waiting.status, waiting.attempt], ["REATTEMPTING", 1])
-      const said = "The repository host could not be reached, or refused; trying again"
+      const said = "The repository host could not be reached; trying again"
       assert.strictEqual(waiting.logs.at(-1)?.message, said)
       yield* TestClock.adjust(89_999)
       assert.strictEqual((yield* standing(scope, id)).status, "REATTEMPTING")
@@ -127,7 +127,7 @@ describe("A setup", () => {
       }
       const run = yield* standing(scope, id)
       assert.deepStrictEqual([run.status, run.attempt], ["FAILED", 8])
-      assert.strictEqual(run.error, "The repository host could not be reached, or refused")
+      assert.strictEqual(run.error, "The repository host could not be reached")
       assert.deepStrictEqual(at, [0, 1, 3, 7, 15, 31, 63, 123])
       assert.deepStrictEqual(yield* statuses(scope), ["stopped"])
       const environment = Option.getOrThrow(yield* (yield* EnvironmentStore).get(scope))
@@ -141,7 +141,7 @@ describe("A setup", () => {
       const scope = yield* given.scope
       const failed = yield* setUp(scope)
       assert.deepStrictEqual([failed.status, failed.attempt], ["FAILED", 1])
-      assert.strictEqual(failed.error, "The repository host could not be reached, or refused")
+      assert.strictEqual(failed.error, "The repository host refused the server's request")
       assert.deepStrictEqual(yield* statuses(scope), ["stopped"])
       const second = yield* setUp(scope)
       assert.notStrictEqual(second.id, failed.id)

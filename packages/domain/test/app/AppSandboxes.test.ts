@@ -146,7 +146,11 @@ describe("An app", () => {
       ]
       for (const instead of failing) {
         const failure = yield* Effect.flip(create(scope)).pipe(Effect.provide(yield* another(instead)))
-        assert.deepStrictEqual([failure._tag, failure.retryAfterMs], ["AppNotCreated", 1000])
+        assert.deepStrictEqual([failure._tag, failure.reason.code, failure.reason.retryAfterMs] as const, [
+          "AppNotCreated",
+          "provider_unavailable",
+          1000
+        ])
         assert.deepStrictEqual(yield* active(scope), Option.some(before))
         assert.isTrue(yield* isAlive(before))
         assert.deepStrictEqual(yield* sandboxes, [before.name])
@@ -162,7 +166,7 @@ describe("An app", () => {
         start: (name, spec) => start(name, spec.id.startsWith("dev_") ? { ...spec, command: "true" } : spec)
       }))
       const failure = yield* inTime(70, Effect.flip(create(scope)).pipe(Effect.provide(mute)))
-      assert.strictEqual(failure._tag, "AppNotCreated")
+      assert.deepStrictEqual([failure._tag, failure.reason.code], ["AppNotCreated", "app_silent"])
       assert.deepStrictEqual(yield* sandboxes, [before.name])
     }).pipe(Effect.provide(world))
   )

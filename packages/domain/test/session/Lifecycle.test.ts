@@ -26,7 +26,7 @@ const moves = {
   Hibernate: Move.Hibernate({ until, reason: "why" }),
   Sleep: Move.Sleep({ reason: "why" }),
   Lose: Move.Lose({ reason: lostReason }),
-  Fail: Move.Fail({ error: "it broke" }),
+  Fail: Move.Fail({ error: "it broke", code: "internal_error" }),
   Settle: Move.Settle(),
   Archive: Move.Archive({ until }),
   Unarchive: Move.Unarchive()

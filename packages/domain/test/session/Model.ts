@@ -121,7 +121,16 @@ const leads: ReadonlyArray<readonly [Stage, SandboxEventType | null, Stage]> = s
 )
 
 function movesOf(tag: Move["_tag"]): ReadonlyArray<Move> {
-  const some = { until: at(0), expiresAt: at(0), idleAt: at(0), lookAt: at(0), reason: "", error: "", byOwner: true }
+  const some = {
+    until: at(0),
+    expiresAt: at(0),
+    idleAt: at(0),
+    lookAt: at(0),
+    reason: "",
+    error: "",
+    code: "internal_error",
+    byOwner: true
+  } as const
   const more = { sandbox: sandboxOf, incarnation: "", branch: null }
   return [true, false].map((lost) => ({ _tag: tag, ...some, ...more, lost }) as never)
 }

@@ -401,7 +401,10 @@ describe("Opening a session", () => {
       )
       for (let i = 0; i < 20; i++) yield* TestClock.adjust("250 millis")
       const failures = yield* Fiber.join(waiting)
-      assert.deepStrictEqual(new Set(failures.map(({ _tag }) => _tag)), new Set(["SessionNotProvisioned"]))
+      const sentence = "The sandbox provider refused the server's request"
+      const reason = { code: "provider_refused", sentence, retryAfterMs: null }
+      for (const failure of failures) assert.deepInclude(failure, { _tag: "SessionNotProvisioned", reason })
+      assert.strictEqual((yield* known(scope, id)).lifecycle.errorCode, "provider_refused")
       assert.strictEqual(yield* stateOf(scope, id), "failed")
       assert.deepStrictEqual(yield* eventsOf(scope), ["created", "provisioning", "failed"])
       yield* open(scope, id)
@@ -413,11 +416,15 @@ describe("Opening a session", () => {
     Effect.gen(function* () {
       const { id, scope } = yield* session
       const failure = yield* Effect.flip((yield* Sessions).open(scope, id, "https://public.memory.test/no/where"))
-      assert.strictEqual(failure._tag, "SessionNotProvisioned")
+      const sentence = "The repository does not exist, or may not be read"
+      assert.deepInclude(failure, {
+        _tag: "SessionRepoUnusable",
+        reason: { code: "repository_not_found", sentence, retryAfterMs: null }
+      })
       const { lifecycle } = yield* known(scope, id)
       assert.deepStrictEqual(
         [lifecycle.state, lifecycle.error, yield* statusOf(lifecycle.sandbox!)],
-        ["failed", "The repository does not exist, or may not be read", "stopped"]
+        ["failed", sentence, "stopped"]
       )
     }).pipe(Effect.provide(world))
   )
@@ -882,7 +889,7 @@ describe("A session for once", () => {
       const scope = yield* given.scope
       const sessions = yield* Sessions
       const failing = sessions.openOnce(scope, "https://public.memory.test/no/where", nonce)
-      assert.strictEqual((yield* Effect.flip(failing))._tag, "SessionNotProvisioned")
+      assert.strictEqual((yield* Effect.flip(failing))._tag, "SessionRepoUnusable")
       const store = yield* SessionStore
       const killed = Layer.succeed(SessionStore, { ...store, take: () => Effect.die(new Error("killed")) })
       const url = yield* repository

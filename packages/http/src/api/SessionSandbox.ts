@@ -61,7 +61,8 @@ export class SessionSandboxApi extends HttpApiGroup.make("sessionSandbox")
         Statuses.SandboxQuotaReached,
         Statuses.SandboxUnavailable,
         Statuses.SessionArchived,
-        Statuses.SessionNotProvisioned
+        Statuses.SessionNotProvisioned,
+        Statuses.SessionRepoUnusable
       ]
     })
       .middleware(Idempotent)

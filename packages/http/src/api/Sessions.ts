@@ -1,4 +1,5 @@
 import { AccountId } from "@castellan/domain/identity/Account.ts"
+import { FailureCode } from "@castellan/domain/FailureReason.ts"
 import { LifecycleState, type Session, SessionId, SessionStatus } from "@castellan/domain/session/Session.ts"
 import { Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/http-api"
@@ -34,6 +35,8 @@ const SessionBody = Schema.Struct({
   lifecycleVersion: Schema.Int,
   /** Why it failed, or what was lost. */
   lifecycleError: Schema.NullOr(Schema.String),
+  /** The code of `lifecycleError`. */
+  lifecycleErrorCode: Schema.NullOr(FailureCode),
   lastActivityAt: Schema.NullOr(Time),
   hibernateAfter: Schema.NullOr(Time),
   sandboxExpiresAt: Schema.NullOr(Time),
@@ -52,6 +55,7 @@ export const presentSession = ({ lifecycle, ...session }: Session): typeof Sessi
   lifecycleState: lifecycle.state,
   lifecycleVersion: lifecycle.version,
   lifecycleError: lifecycle.error,
+  lifecycleErrorCode: lifecycle.errorCode,
   lastActivityAt: lifecycle.lastActivityAt,
   hibernateAfter: lifecycle.hibernateAfter,
   sandboxExpiresAt: lifecycle.sandboxExpiresAt,

@@ -15,7 +15,9 @@ import { SandboxNotCreated } from "@castellan/domain/account/AccountSandboxes.ts
 import { NoRepository, RepoNotDeleted, SnapshotNotFound } from "@castellan/domain/account/Environments.ts"
 import { SandboxNotFound } from "@castellan/domain/account/HeldSandboxes.ts"
 import { SnapshotInProgress } from "@castellan/domain/account/Snapshots.ts"
+import { repoReason } from "@castellan/domain/repo/Checkouts.ts"
 import { fileRead, RepoFileNotFound, RepoFileTooLarge, RepoUnavailable } from "@castellan/domain/repo/RepoHost.ts"
+import { providerReason } from "@castellan/domain/sandbox/providerReason.ts"
 import {
   FileNotFound,
   FileRefused,
@@ -30,12 +32,12 @@ import {
   SessionForbidden,
   SessionNotFound
 } from "@castellan/domain/session/Sessions.ts"
-import { SessionNotProvisioned } from "@castellan/domain/session/SessionSandboxes.ts"
+import { SessionNotProvisioned, SessionRepoUnusable } from "@castellan/domain/session/SessionSandboxes.ts"
 import { TaskRunNotFound } from "@castellan/domain/task/TaskRuns.ts"
 import { Withheld } from "@castellan/domain/Withheld.ts"
 import { Schema, SchemaGetter } from "effect"
 import { HttpApiSchema } from "effect/http-api"
-import { ErrorBody, errorBody } from "./ErrorBody.ts"
+import { ErrorBody, errorBody, told } from "./ErrorBody.ts"
 
 /** The request came with two credentials, or with none. */
 export class CredentialsUnclear extends Schema.TaggedError<CredentialsUnclear>()("CredentialsUnclear", {}) {}
@@ -127,8 +129,8 @@ export const Statuses = {
   UnknownField: onWire(UnknownField, 400, ({ name }) => errorBody("unknown_field", `unknown field: ${name}`)),
   ApiKeyNotFound: onWire(ApiKeyNotFound, 404, () => errorBody("api_key_not_found", "API key not found")),
   TaskRunNotFound: onWire(TaskRunNotFound, 404, () => errorBody("task_run_not_found", "Task run not found")),
-  SandboxNotCreated: onWire(SandboxNotCreated, 502, ({ retryable }) =>
-    errorBody("sandbox_not_created", "Failed to create sandbox", retryAfterMs(retryable))
+  SandboxNotCreated: onWire(SandboxNotCreated, 502, ({ reason }) =>
+    errorBody("sandbox_not_created", "Failed to create sandbox", told(reason))
   ),
   SandboxQuotaReached: onWire(SandboxQuotaReached, 429, ({ limit }) =>
     errorBody("quota_exceeded", `The account has ${limit} live sandboxes, which is as many as it may have`, {
@@ -164,10 +166,7 @@ export const Statuses = {
     errorBody("file_too_large", `The file is larger than ${mebibytes(fileRead)}`)
   ),
   RepoUnavailable: onWire(RepoUnavailable, 502, (failure) =>
-    errorBody("repository_host_unavailable", "The repository host could not be reached", {
-      ...retryAfterMs(failure.retryable),
-      ...(failure.retryAfterMs === null ? {} : { retryAfterMs: failure.retryAfterMs })
-    })
+    errorBody("repository_host_unavailable", "The repository host could not be reached", told(repoReason(failure)))
   ),
   RepoNotDeleted: onWire(RepoNotDeleted, 502, ({ retryable }) =>
     errorBody("repository_not_deleted", "Failed to delete GitHub repository", retryAfterMs(retryable))
@@ -178,8 +177,11 @@ export const Statuses = {
   SessionNotFound: onWire(SessionNotFound, 404, () => errorBody("session_not_found", "Session not found")),
   SessionForbidden: onWire(SessionForbidden, 403, () => errorBody("forbidden", "Forbidden")),
   SessionArchived: onWire(SessionArchived, 409, () => errorBody("session_archived", "Session is archived")),
-  SessionNotProvisioned: onWire(SessionNotProvisioned, 502, ({ retryable }) =>
-    errorBody("sandbox_not_provisioned", "Failed to provision sandbox", retryAfterMs(retryable))
+  SessionNotProvisioned: onWire(SessionNotProvisioned, 502, ({ reason }) =>
+    errorBody("sandbox_not_provisioned", "Failed to provision sandbox", told(reason))
+  ),
+  SessionRepoUnusable: onWire(SessionRepoUnusable, 400, ({ reason }) =>
+    errorBody("sandbox_not_provisioned", "Failed to provision sandbox", told(reason))
   ),
   RepoRefused: onWire(RepoRefused, 400, () =>
     errorBody("invalid_request", "repoUrl must be a valid GitHub repository URL", { missing_fields: ["repoUrl"] })
@@ -187,12 +189,12 @@ export const Statuses = {
   RepoDiffers: onWire(RepoDiffers, 400, () =>
     errorBody("invalid_request", "repoUrl must be the repository of the session", { missing_fields: ["repoUrl"] })
   ),
-  SandboxUnavailable: onWire(SandboxUnavailable, 502, ({ retryable }) =>
-    errorBody("provider_unavailable", "The sandbox provider could not be reached", retryAfterMs(retryable))
+  SandboxUnavailable: onWire(SandboxUnavailable, 502, (failure) =>
+    errorBody("provider_unavailable", "The sandbox provider could not be reached", told(providerReason(failure)))
   ),
   AppNotFound: onWire(AppNotFound, 404, () => errorBody("sandbox_not_found", "No active sandbox found")),
-  AppNotCreated: onWire(AppNotCreated, 500, ({ retryAfterMs }) =>
-    errorBody("sandbox_not_created", "Failed to create sandbox", retryAfterMs === null ? {} : { retryAfterMs })
+  AppNotCreated: onWire(AppNotCreated, 500, ({ reason }) =>
+    errorBody("sandbox_not_created", "Failed to create sandbox", told(reason))
   ),
   AppStatusUnknown: onWire(AppStatusUnknown, 500, () =>
     errorBody("provider_unavailable", "Failed to retrieve sandbox status", { retryAfterMs: 1000 })

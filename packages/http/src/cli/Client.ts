@@ -15,6 +15,7 @@ import * as Output from "./Output.ts"
 import { meets, waitBefore } from "./Retry.ts"
 import { castellan } from "./Root.ts"
 import { apiKey, serverUrl } from "./Settings.ts"
+import { span } from "./Table.ts"
 
 type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE"
 
@@ -51,6 +52,14 @@ const parse = <A>(text: string): A | undefined => {
   }
 }
 
+/** An error of the API as a person reads it, with its reason and whether another try may help. */
+const sentenceOf = (error: string, { detail, reason, retryAfterMs }: Partial<ErrorBody>): string => {
+  const why = detail ?? reason
+  if (why === undefined) return error
+  const again = reason === undefined || retryAfterMs === undefined ? "" : `; try again in ${span(retryAfterMs)}`
+  return `${error}: ${why}${again}`
+}
+
 const refusal = Effect.fnUntraced(function* (url: string, response: HttpClientResponse) {
   const body = yield* Effect.mapError(response.text, unreachable(url))
   const error = parse<Partial<ErrorBody> | null>(body)
@@ -59,7 +68,7 @@ const refusal = Effect.fnUntraced(function* (url: string, response: HttpClientRe
   return yield* new ApiRefused({
     status: response.status,
     code: error.code ?? "",
-    say: error.detail === undefined ? error.error : `${error.error}: ${error.detail}`,
+    say: sentenceOf(error.error, error),
     requestId: response.headers["x-request-id"],
     retryAfter: error.retryAfterMs ?? (Number.isNaN(seconds) ? undefined : seconds * 1000),
     body

@@ -28,7 +28,10 @@ const longStory = Effect.fnUntraced(function* (scope: AccountScope, events: numb
   let session = given.session(scope, { lifecycle: given.lifecycle({ state: "hibernated" }) })
   yield* store.add(scope, session)
   for (let i = 1; i < events; i++) {
-    const move = i % 2 === 1 ? Move.Restore({ until: at(5000), lost: false }) : Move.Fail({ error: `${i}` })
+    const move =
+      i % 2 === 1
+        ? Move.Restore({ until: at(5000), lost: false })
+        : Move.Fail({ error: `${i}`, code: "internal_error" })
     const step = given.step(session, move)
     yield* store.take(scope, step)
     session = step.session
@@ -151,7 +154,7 @@ export const promises: Promises<Ports> = {
       const scope = yield* given.scope
       const session = given.session(scope, { lifecycle: given.lifecycle({ state: "restoring" }) })
       yield* store.add(scope, session)
-      yield* store.take(scope, given.step(session, Move.Fail({ error: "a\0b" })))
+      yield* store.take(scope, given.step(session, Move.Fail({ error: "a\0b", code: "internal_error" })))
       const [, failed] = yield* readOn(scope, null, 100)
       assert.strictEqual(failed?.event.reason?.replaceAll("\0", "\uFFFD"), "a\uFFFDb")
     })

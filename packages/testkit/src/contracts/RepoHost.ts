@@ -329,6 +329,20 @@ export const promises = <R = never>(newAuthor: NewAuthor, publish: Publish<R>): 
       })
     ),
 
+  "the default branch is one that exists, once any branch does": () =>
+    made(
+      Effect.fnUntraced(function* (repo) {
+        const host = yield* RepoHost
+        const commit = yield* pushed(yield* newAuthor, repo, { a: "1" }, { branch: other })
+        assert.deepStrictEqual(listed(yield* wholeTree(repo)), ["blob a 1"])
+        assert.strictEqual(yield* fileText(repo, "a"), "1")
+        assert.strictEqual(yield* tagOf(host.readFile(repo, path("b"))), "RepoFileNotFound")
+        const found = yield* fetched(repo, null)
+        assert.deepStrictEqual([found.branch, found.commit], [other, commit])
+        assert.strictEqual(Option.getOrThrow(yield* host.find(repo)).defaultBranch, other)
+      })
+    ),
+
   "a file is read to the byte": () =>
     made(
       Effect.fnUntraced(function* (repo) {

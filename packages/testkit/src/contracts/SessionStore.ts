@@ -58,7 +58,8 @@ export const promises: Promises<SessionStore | EventStore | IdentityStore> = {
           fresh: false,
           branch: BranchName.make("main"),
           attempt: 2,
-          error: "it's gone"
+          error: "it's gone",
+          errorCode: "provider_lost"
         })
       })
       assert.deepStrictEqual(yield* store.add(one, session), Option.some(session))
@@ -199,7 +200,9 @@ export const promises: Promises<SessionStore | EventStore | IdentityStore> = {
       assert.isFalse(yield* store.take(one, step))
       yield* store.add(one, session)
       assert.isFalse(yield* store.take(two, step))
-      assert.isFalse(yield* store.take(one, given.step(step.session, Move.Fail({ error: "too early" }))))
+      assert.isFalse(
+        yield* store.take(one, given.step(step.session, Move.Fail({ error: "too early", code: "internal_error" })))
+      )
       assert.deepStrictEqual(yield* store.get(one, session.id), Option.some(session))
       assert.isTrue(yield* store.take(one, step))
       assert.deepStrictEqual(yield* store.get(one, session.id), Option.some(step.session))
@@ -248,7 +251,7 @@ export const promises: Promises<SessionStore | EventStore | IdentityStore> = {
       const restoring = yield* write(session, restore)
       const stored = new Session({ ...restoring, ...change })
       assert.deepStrictEqual(yield* store.get(scope, session.id), Option.some(stored))
-      const failed = yield* write(stored, Move.Fail({ error: "it broke" }))
+      const failed = yield* write(stored, Move.Fail({ error: "it broke", code: "internal_error" }))
       const putAway = yield* write(failed, Move.Archive({ until: at(5000) }))
       yield* store.change(scope, session.id, { status: "failed" }, at(13))
       const archived = Option.getOrThrow(yield* store.get(scope, session.id))
@@ -342,7 +345,7 @@ export const promises: Promises<SessionStore | EventStore | IdentityStore> = {
       const woken = given.step(session, restore)
       yield* store.take(two, woken)
       assert.strictEqual(yield* store.countAwake(two), 1)
-      yield* store.take(two, given.step(woken.session, Move.Fail({ error: "it broke" })))
+      yield* store.take(two, given.step(woken.session, Move.Fail({ error: "it broke", code: "internal_error" })))
       assert.strictEqual(yield* store.countAwake(two), 0)
     }),
 
@@ -395,7 +398,7 @@ export const promises: Promises<SessionStore | EventStore | IdentityStore> = {
       for (const scope of [one, one, two]) yield* store.add(scope, session)
       const began = given.step(session, restore)
       const silent = given.step(began.session, Move.TakeOver({ until: at(6000) }))
-      const failed = given.step(silent.session, Move.Fail({ error: "it's broken" }))
+      const failed = given.step(silent.session, Move.Fail({ error: "it's broken", code: "internal_error" }))
       for (const step of [began, began, failed, silent, failed]) yield* store.take(one, step)
       yield* store.change(one, session.id, { title: "new" }, at(10))
       yield* store.postpone(one, session.id, failed.session.lifecycle.version, at(7_000_000))
@@ -427,7 +430,9 @@ export const promises: Promises<SessionStore | EventStore | IdentityStore> = {
       assert.deepStrictEqual([clean(changed.title), clean(changed.repo)], ["\uFFFDc", "d\uFFFD"])
       const began = given.step(changed, restore)
       yield* store.take(scope, began)
-      assert.isTrue(yield* store.take(scope, given.step(began.session, Move.Fail({ error: "e\0f" }))))
+      assert.isTrue(
+        yield* store.take(scope, given.step(began.session, Move.Fail({ error: "e\0f", code: "internal_error" })))
+      )
       assert.strictEqual(clean(Option.getOrThrow(yield* store.get(scope, session.id)).lifecycle.error), "e\uFFFDf")
     })
 }

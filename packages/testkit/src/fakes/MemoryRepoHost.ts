@@ -1,6 +1,6 @@
 import type { RepoPath } from "@castellan/domain/repo/FileTree.ts"
 import {
-  type BranchName,
+  BranchName,
   type CommitId,
   firstBranch,
   type Repo,
@@ -58,6 +58,10 @@ const fileAt = (files: MemoryGit.Files, path: string, follow = links): MemoryGit
   return follow > 0 ? fileAt(files, parts.join("/"), follow - 1) : undefined
 }
 
+/** The branch that is read where none is named: one that exists, if any does. */
+const defaultBranchOf = ({ branches, repository: { defaultBranch } }: Kept): BranchName =>
+  branches.has(defaultBranch) ? defaultBranch : BranchName.make([...branches.keys()].sort()[0] ?? defaultBranch)
+
 /** Repositories in memory; their bundles are those of `MemoryGit`. */
 export const layer = Layer.effectContext(
   Effect.sync(() => {
@@ -86,9 +90,9 @@ export const layer = Layer.effectContext(
       return kept
     }
 
-    const headOf = ({ branches, commits, repository }: Kept, branch = repository.defaultBranch) => {
-      const commit = branches.get(branch)
-      return commit === undefined ? undefined : commits.get(commit)
+    const headOf = (kept: Kept, branch = defaultBranchOf(kept)) => {
+      const commit = kept.branches.get(branch)
+      return commit === undefined ? undefined : kept.commits.get(commit)
     }
 
     const host = RepoHost.of({
@@ -103,7 +107,7 @@ export const layer = Layer.effectContext(
         counted(
           Effect.map(
             Effect.option(get(repo)),
-            Option.map(({ repository }) => repository)
+            Option.map((kept) => new Repository({ ...kept.repository, defaultBranch: defaultBranchOf(kept) }))
           )
         ),
       remove: (repo) => counted(Effect.sync(() => void all.delete(keyOf(repo)))),
@@ -120,7 +124,7 @@ export const layer = Layer.effectContext(
       }, counted),
       fetch: Effect.fnUntraced(function* (repo, named, have, right) {
         const kept = yield* get(repo, right)
-        const branch = named ?? kept.repository.defaultBranch
+        const branch = named ?? defaultBranchOf(kept)
         const head = headOf(kept, branch)
         if (head === undefined) return Option.none()
         const bundle = MemoryGit.bundleOf(kept.commits, branch, head.id, have)

@@ -255,6 +255,12 @@ export const directory = (
     type: entry.type === "tree" ? "dir" : entry.mode === "120000" ? "symlink" : "file"
   }))
 
+export const branch = (bases: Bases, one: Kept, name: string, sha: string): Schemas["short-branch"] => ({
+  name,
+  commit: { sha, url: `${apiOf(bases, one)}/commits/${sha}` },
+  protected: false
+})
+
 export const commit = (
   bases: Bases,
   one: Kept,

@@ -22,6 +22,12 @@ export const isEmpty = async (directory: string) =>
 export const defaultBranch = async (directory: string) =>
   (await Git.text(directory, "symbolic-ref", "--short", "HEAD"))!
 
+export const branches = async (directory: string) =>
+  (await Git.text(directory, "for-each-ref", "--format=%(objectname) %(refname:lstrip=2)", "refs/heads"))!
+    .split("\n")
+    .filter((line) => line !== "")
+    .map((line) => ({ sha: line.slice(0, line.indexOf(" ")), name: line.slice(line.indexOf(" ") + 1) }))
+
 export const list = async (directory: string, tree: string, recursive: boolean): Promise<ReadonlyArray<Entry>> => {
   const more = recursive ? ["-r", "-t"] : []
   const printed = (await Git.bytes(directory, "ls-tree", "-z", "-l", "--full-tree", ...more, tree))!.toString("utf8")

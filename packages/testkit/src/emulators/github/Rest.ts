@@ -155,6 +155,15 @@ const commits = async (asked: Asked, one: Kept, ref: string): Promise<Answer> =>
   return json(200, body)
 }
 
+const branches = async (asked: Asked, one: Kept) => {
+  const all = await Objects.branches(one.directory)
+  const count = Math.min(100, Number(asked.query.get("per_page") ?? 30))
+  return json(
+    200,
+    all.slice(0, count).map(({ name, sha }) => Bodies.branch(asked.bases, one, name, sha))
+  )
+}
+
 /** What is said of a repository that goes by another name now. */
 const moved = ({ bases, method }: Asked, one: Kept, rest: string) => {
   const url = `${bases.api}/repositories/${one.id}${rest}`
@@ -169,6 +178,7 @@ const withinRepository = async (site: Site, asked: Asked, one: Kept, rest: strin
   const get = asked.method === "GET"
   if (rest === "" && get) return show(asked, one)
   if (rest === "" && asked.method === "DELETE") return remove(site, asked, one)
+  if (rest === "/branches" && get) return branches(asked, one)
   const [, kind, encoded = ""] = /^\/(git\/trees|git\/blobs|commits|contents)(?:\/(.*))?$/.exec(rest) ?? []
   if (kind === undefined || !get) return notFound()
   const name = decodeURIComponent(encoded)

@@ -1,0 +1,166 @@
+/** What `git clone` takes, and what nobody should: repositories as the world has them. */
+import * as Bundles from "@castellan/adapters/git/Bundles.ts"
+import * as Git from "@castellan/adapters/git/Git.ts"
+import { RepoPath } from "@castellan/domain/repo/FileTree.ts"
+import { firstBranch, Repo, RepoName, RepoOwner } from "@castellan/domain/repo/Repo.ts"
+import { RepoHost, type Right } from "@castellan/domain/repo/RepoHost.ts"
+import { GitHubEmulator } from "@castellan/testkit/emulators/github/GitHubEmulator.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Option, Stream } from "effect"
+import { execFileSync } from "node:child_process"
+import { randomBytes } from "node:crypto"
+import { join } from "node:path"
+import { pathToFileURL } from "node:url"
+import { besideOthers } from "../git-local/temporary.ts"
+import { emulated } from "../github/emulated.ts"
+import { author, git } from "./author.ts"
+import { blemished, blemishes, blobOf, commitOf, hostile, treeOf } from "./rawObjects.ts"
+
+/** A repository on this disk that is reached by its URL, as one of another host is. */
+const remote = Effect.gen(function* () {
+  const path = join(yield* Git.workspace, "remote.git")
+  yield* Git.text(["init", "--bare", "--quiet", "--initial-branch=main", path])
+  return { path, url: pathToFileURL(path).href }
+})
+
+const bytesOf = (found: Effect.Success<ReturnType<typeof Bundles.fetchedFrom>>) =>
+  Effect.map(Stream.runCollect(Option.getOrThrow(Option.getOrThrow(found).bundle)), (pieces) => Buffer.concat(pieces))
+
+const name = RepoName.make("old")
+
+/** The directory of a repository that the right may read. */
+const directoryFor = Effect.fnUntraced(function* (right: Right) {
+  const github = yield* GitHubEmulator
+  const host = yield* RepoHost
+  const owner = right === "anyone" ? RepoOwner.make("somebody") : host.supports.owner
+  const repo = new Repo({ owner, name })
+  if (right === "service") yield* host.ensure(repo)
+  const directory =
+    right === "anyone"
+      ? yield* Effect.promise(() => github.publish(owner, name))
+      : github.repositoryDirectory(owner, name)!
+  return { repo, directory }
+})
+
+const places = [
+  ["GitHub, in the service's right", emulated(), "service"],
+  ["GitHub, in the right of anyone", emulated(), "anyone"],
+  ["a directory, in the right of anyone", besideOthers, "anyone"]
+] as const
+
+for (const [place, layer, right] of places) {
+  describe(`A repository of ${place}`, () => {
+    it.live("is fetched with the blemishes that old repositories have, whole and from there on", () =>
+      Effect.gen(function* () {
+        const { directory, repo } = yield* directoryFor(right)
+        const head = blemished(directory)
+        const host = yield* RepoHost
+        const reader = yield* author
+        const found = yield* host.fetch(repo, null, [], right)
+        assert.deepStrictEqual(yield* reader.take(yield* bytesOf(found)), { main: head })
+        const next = commitOf(directory, treeOf(directory, [["100644", "a", blobOf(directory, "new")]]), head)
+        git(directory, ["update-ref", "refs/heads/main", next])
+        const rest = yield* host.fetch(repo, firstBranch, [head], right)
+        assert.deepStrictEqual(yield* reader.take(yield* bytesOf(rest)), { main: next })
+      }).pipe(Effect.scoped, Effect.provide(layer))
+    )
+
+    it.live("is never shown empty where HEAD names a branch that does not exist", () =>
+      Effect.gen(function* () {
+        const { directory, repo } = yield* directoryFor(right)
+        const head = blemished(directory, "other")
+        const host = yield* RepoHost
+        const found = Option.getOrThrow(yield* host.fetch(repo, null, [], right))
+        assert.deepStrictEqual([found.branch, found.commit] as const, ["other" as never, head])
+        if (right === "anyone") return
+        const tree = Option.getOrThrow(yield* host.tree(repo, null))
+        assert.deepStrictEqual(
+          tree.entries.map((entry) => entry.path),
+          ["a", "d", "d/a"]
+        )
+        assert.isTrue(Option.isNone(yield* host.tree(repo, tree.revision)))
+        assert.strictEqual(Buffer.from(yield* host.readFile(repo, RepoPath.make("d/a"))).toString(), "text\n")
+      }).pipe(Effect.scoped, Effect.provide(layer))
+    )
+
+    it.live("is rejected for good, with git's name of the fault, where an object could do harm", () =>
+      Effect.gen(function* () {
+        const { directory, repo } = yield* directoryFor(right)
+        const bad = commitOf(directory, hostile["hasDotgit"]!(directory))
+        const head = commitOf(directory, treeOf(directory, [["100644", "a", blobOf(directory, "1")]]), bad)
+        git(directory, ["update-ref", "refs/heads/main", head])
+        const host = yield* RepoHost
+        const rejected = yield* Effect.flip(host.fetch(repo, null, [], right))
+        assert.deepInclude(rejected, { _tag: "RepoRejected", repo, why: "unsafe_object", fault: "hasDotgit" })
+      }).pipe(Effect.scoped, Effect.provide(layer))
+    )
+  })
+}
+
+describe("What is fetched of a remote", () => {
+  it.live("has the blemishes that the tests make, or else they show nothing", () =>
+    Effect.gen(function* () {
+      const { path } = yield* remote
+      blemished(path)
+      const said = execFileSync("sh", ["-c", 'git --git-dir "$1" fsck 2>&1 || :', "sh", path], { encoding: "utf8" })
+      for (const blemish of blemishes) assert.include(said, ` ${blemish}: `)
+    }).pipe(Effect.scoped)
+  )
+
+  for (const [what, make] of Object.entries(hostile)) {
+    it.live(`is nothing where a tree has the fault ${what}`, () =>
+      Effect.gen(function* () {
+        const { path, url } = yield* remote
+        git(path, ["update-ref", "refs/heads/main", commitOf(path, make(path))])
+        const failed = yield* Effect.flip(Bundles.fetchedFrom({ url }, null, []))
+        assert.deepStrictEqual(Bundles.rejection(failed), { why: "unsafe_object", fault: what.split(" ")[0]! })
+      }).pipe(Effect.scoped)
+    )
+  }
+
+  it.live("is nothing where it is larger than the limit, and that is not taken for a broken connection", () =>
+    Effect.gen(function* () {
+      const { path, url } = yield* remote
+      const blob = git(path, ["hash-object", "-w", "--stdin"], randomBytes(300_000)).toString().trim()
+      git(path, ["update-ref", "refs/heads/main", commitOf(path, treeOf(path, [["100644", "a", blob]]))])
+      const limits = { fileSize: 200_000, memory: 8 * 1024 ** 3 }
+      const failed = yield* Effect.flip(Bundles.fetchedFrom({ url }, null, [], limits))
+      assert.deepStrictEqual(Bundles.rejection(failed), { why: "too_large", fault: null })
+      assert.isTrue(Option.isSome(yield* Bundles.fetchedFrom({ url }, null, [], { ...limits, fileSize: 400_000 })))
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("is a branch that exists where HEAD names one that does not", () =>
+    Effect.gen(function* () {
+      for (const [branches, taken] of [
+        [["zebra", "apple"], "apple"],
+        [["apple", "master"], "master"]
+      ] as const) {
+        const { path, url } = yield* remote
+        const commit = commitOf(path, treeOf(path, [["100644", "a", blobOf(path, "1")]]))
+        for (const branch of branches) git(path, ["update-ref", `refs/heads/${branch}`, commit])
+        const found = Option.getOrThrow(yield* Bundles.fetchedFrom({ url }, null, []))
+        assert.deepStrictEqual([found.branch, found.commit] as const, [taken as never, commit])
+      }
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("is the branch at a detached HEAD, or the commit itself where no branch exists", () =>
+    Effect.gen(function* () {
+      const { path, url } = yield* remote
+      const first = commitOf(path, treeOf(path, [["100644", "a", blobOf(path, "1")]]))
+      const second = commitOf(path, treeOf(path, [["100644", "a", blobOf(path, "2")]]), first)
+      git(path, ["update-ref", "refs/heads/main", second])
+      git(path, ["update-ref", "refs/heads/older", first])
+      git(path, ["update-ref", "--no-deref", "HEAD", first])
+      const older = Option.getOrThrow(yield* Bundles.fetchedFrom({ url }, null, []))
+      assert.deepStrictEqual([older.branch, older.commit] as const, ["older" as never, first])
+      for (const branch of ["main", "older"]) git(path, ["update-ref", "-d", `refs/heads/${branch}`])
+      const bare = Option.getOrThrow(yield* Bundles.fetchedFrom({ url }, null, []))
+      assert.deepStrictEqual([bare.branch, bare.commit], [firstBranch, first])
+      const here = Option.getOrThrow(yield* Bundles.fetched(path, null, []))
+      assert.deepStrictEqual([here.branch, here.commit], [firstBranch, first])
+      assert.strictEqual(yield* Bundles.defaultBranchOf(path), firstBranch)
+    }).pipe(Effect.scoped)
+  )
+})
