@@ -41,7 +41,8 @@ export const check = async (
       await sandboxes.remove(sandbox.name)
     }
   } catch (failure) {
-    if (failure instanceof SandboxNotCreated && failure.retryable) return { verdict: "no sandbox", output: "" }
+    if (failure instanceof SandboxNotCreated && failure.reason.retryAfterMs !== null)
+      return { verdict: "no sandbox", output: "" }
     throw failure
   }
 }

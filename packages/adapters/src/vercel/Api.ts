@@ -29,6 +29,9 @@ export type SnapshotListed = Awaited<ReturnType<typeof Snapshot.list>>["snapshot
 /** What Vercel tells of a sandbox in a list. */
 export type SandboxListed = Listed
 
+/** Where the API is, as the SDK has it. */
+const vercel = "https://vercel.com/api"
+
 /** How long an ordinary request may take, with the SDK's own tries. */
 const answeredWithin = Duration.minutes(2)
 
@@ -42,7 +45,7 @@ const absent = <A>(asked: Effect.Effect<A, Refusal>): Effect.Effect<Option.Optio
   asked.pipe(
     Effect.map(Option.some),
     Effect.catchIf(
-      (refusal) => refusal.isAbsent,
+      (refusal) => refusal.isGone,
       () => Effect.succeedNone
     )
   )
@@ -51,7 +54,7 @@ const goneIsFine = <A>(asked: Effect.Effect<A, Refusal>): Effect.Effect<void, Re
   asked.pipe(
     Effect.asVoid,
     Effect.catchIf(
-      (refusal) => refusal.isAbsent || refusal.status === 410,
+      (refusal) => refusal.isGone,
       () => Effect.void
     )
   )
@@ -157,12 +160,30 @@ export const make = (options: VercelOptions) => {
       )
     )
 
+  /** Deletes by its name a sandbox that can't be looked at. The SDK deletes only what it was given. */
+  const removeUnseen = (name: SandboxName) =>
+    ask(
+      "remove",
+      async ({ fetch, projectId, signal, teamId, token }) => {
+        const url = `${vercel}/v2/sandboxes/${name}?${new URLSearchParams({ teamId, projectId })}`
+        const response = await fetch(url, { method: "DELETE", headers: { authorization: `Bearer ${token}` }, signal })
+        await response.body?.cancel()
+        if (!response.ok) throw Object.assign(new Error(`Status code ${response.status}`), { response })
+      },
+      settledWithin
+    )
+
   const remove = (name: SandboxName) =>
     goneIsFine(
       ask(
         "remove",
         async (who) => (await Sandbox.get({ ...who, name, resume: false })).delete({ signal: who.signal }),
         settledWithin
+      ).pipe(
+        Effect.catchIf(
+          (refusal) => refusal.status === 410,
+          () => removeUnseen(name)
+        )
       )
     )
 

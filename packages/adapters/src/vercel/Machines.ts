@@ -148,7 +148,7 @@ export const make = Effect.fnUntraced(function* (api: Api, machine: CreateParams
     const reader = yield* RcMap.get(readers, snapshot).pipe(
       Effect.tapError(() => giveUp),
       Effect.catchIf(
-        (refusal) => refusal.isSnapshotGone,
+        (refusal) => refusal.isGone,
         () => Effect.fail(new SandboxGone({ name }))
       )
     )

@@ -19,15 +19,19 @@ export class Refusal extends Schema.TaggedError<Refusal>()("Refusal", {
     return this.status === 404
   }
 
-  /** The snapshot that was to be booted from is not there any more. */
+  /** Nothing is there under that name or id any more, whatever code says so. */
+  get isGone(): boolean {
+    return this.status === 404 || this.status === 410
+  }
+
+  /** The snapshot that a sandbox was to be resumed from is gone. */
   get isSnapshotGone(): boolean {
     return this.status === 410 && this.code === snapshotGone
   }
 
   /** The session that was asked is over, or on its way there. */
   get isOver(): boolean {
-    if (this.status === 410) return !this.isSnapshotGone
-    if (this.isStopping) return true
+    if (this.status === 410 || this.isStopping) return true
     return this.status === null && this.code === "sandbox_stream_closed"
   }
 

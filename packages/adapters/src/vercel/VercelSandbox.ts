@@ -82,24 +82,38 @@ const make = Effect.fnUntraced(function* (options: VercelOptions) {
     { from, name }: SandboxSpec,
     refusal: Refusal
   ): Effect.fn.Return<Sandbox, SnapshotGone | SandboxUnavailable> {
-    const asked = refusal.status !== null && refusal.status >= 400 && refusal.status < 500 && !refusal.retryable
-    if (asked) {
+    const isRefused = refusal.status !== null && refusal.status >= 400 && refusal.status < 500 && !refusal.retryable
+    if (isRefused || refusal.isGone) {
       const known = yield* standing("create", name)
       if (Option.isSome(known)) return Machines.toSandbox(known.value)
       if (Option.isSome(from)) {
         const exists = yield* Effect.mapError(api.hasSnapshot(parse(from.value).vercelId), unavailable("create"))
-        if (refusal.isSnapshotGone || !exists) return yield* new SnapshotGone({ id: from.value })
+        if (refusal.isGone || !exists) return yield* new SnapshotGone({ id: from.value })
       }
     }
     return yield* unavailable("create")(refusal)
   })
+
+  /** Asks for a sandbox. Where a lost one, which can't be looked at, still has the name, that one is deleted first. */
+  const asked = (spec: SandboxSpec) =>
+    api.create(paramsOf(spec)).pipe(
+      Effect.catchIf(
+        (refusal) => refusal.status === 400 || refusal.status === 409,
+        (refusal) =>
+          Effect.flatMap(api.get(spec.name), (known) =>
+            Option.isSome(known)
+              ? Effect.fail(refusal)
+              : Effect.andThen(api.remove(spec.name), api.create(paramsOf(spec)))
+          )
+      )
+    )
 
   const create = Effect.fnUntraced(function* (spec: SandboxSpec) {
     if ((spec.ports?.length ?? 0) > mostPorts) {
       const cause = new Error(`Vercel gives a sandbox ${mostPorts} ports at most`)
       return yield* new SandboxUnavailable({ operation: "create", retryable: false, cause })
     }
-    return yield* api.create(paramsOf(spec)).pipe(
+    return yield* asked(spec).pipe(
       Effect.matchEffect({
         onSuccess: (vm) => ready("create", spec.name, vm),
         onFailure: (refusal) => notCreated(spec, refusal)
@@ -119,6 +133,17 @@ const make = Effect.fnUntraced(function* (options: VercelOptions) {
     for (const { id } of automatic) if (id !== needed) yield* api.removeSnapshot(id)
   })
 
+  /**
+   * Whether a refusal to resume a sandbox means that its files are lost. A code that says only that the sandbox does not
+   * run is not believed while a look still finds the sandbox. What is lost gives up its name.
+   */
+  const lost = Effect.fnUntraced(function* (name: SandboxName, refusal: Refusal) {
+    if (refusal.isAbsent) return true
+    if (!refusal.isSnapshotGone && Option.isSome(yield* api.get(name))) return false
+    yield* api.remove(name)
+    return true
+  })
+
   const resume = Effect.fnUntraced(function* (name: SandboxName, lifetime: Duration.Duration) {
     const vm = yield* machines.find("resume", name)
     if (vm.status === "running") return Machines.toSandbox(vm)
@@ -127,11 +152,10 @@ const make = Effect.fnUntraced(function* (options: VercelOptions) {
       vm.timeout === timeout ? Effect.void : api.on("resume", (signal) => vm.update({ timeout }, { signal }))
     const resumed = yield* waited(Effect.andThen(asked, api.resume(name))).pipe(
       Effect.catchIf(
-        (refusal) => refusal.isAbsent || refusal.isSnapshotGone,
+        (refusal) => refusal.isGone,
         (refusal) =>
-          Effect.andThen(
-            refusal.isSnapshotGone ? Effect.mapError(api.remove(name), unavailable("resume")) : Effect.void,
-            new SandboxGone({ name })
+          Effect.flatMap(lost(name, refusal), (isLost): Effect.Effect<never, Refusal | SandboxGone> =>
+            Effect.fail(isLost ? new SandboxGone({ name }) : refusal)
           )
       ),
       Effect.catchTag("Refusal", (refusal) => Effect.fail(unavailable("resume")(refusal)))
@@ -244,8 +268,14 @@ const make = Effect.fnUntraced(function* (options: VercelOptions) {
     ).pipe(
       Effect.map(Option.some),
       Effect.catchIf(
-        (refusal) => refusal.isAbsent || refusal.isSnapshotGone,
-        () => Effect.succeedNone
+        (refusal) => refusal.isGone,
+        (refusal) =>
+          // Its files are nowhere else: only where the sandbox is lost may the snapshot go.
+          refusal.isAbsent || refusal.isSnapshotGone
+            ? Effect.succeedNone
+            : Effect.flatMap(api.get(name), (known) =>
+                Option.isSome(known) ? Effect.fail(refusal) : Effect.succeedNone
+              )
       )
     )
     // Somebody else who woke it meanwhile goes on with it.

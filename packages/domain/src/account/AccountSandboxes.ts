@@ -132,9 +132,10 @@ export class AccountSandboxes extends Context.Service<
           const saved = Option.flatMap(yield* environments.get(scope), (environment) => bootable(environment, now))
           return yield* ask(name, saved).pipe(
             Effect.catchTag("SnapshotGone", ({ id }) =>
-              Effect.logWarning("a saved snapshot is gone; the sandbox is a fresh one", { snapshot: id }).pipe(
-                Effect.andThen(environments.forget(scope, id)),
-                Effect.andThen(ask(name, Option.none()))
+              // Forgotten last: where the provider makes no fresh sandbox either, its word on the snapshot counts for little.
+              Effect.logWarning("Saved snapshot is gone: booting a fresh sandbox", { snapshot: id }).pipe(
+                Effect.andThen(ask(name, Option.none())),
+                Effect.tap(environments.forget(scope, id))
               )
             )
           )

@@ -179,6 +179,29 @@ describe("Kept snapshots", () => {
     }).pipe(Effect.provide(world()))
   )
 
+  it.effect("that the provider lost are forgotten once a fresh sandbox was made in their place, and not before", () =>
+    Effect.gen(function* () {
+      const scope = yield* given.scope
+      const { id } = yield* snapshotOf(scope, Duration.hours(1))
+      const environments = yield* EnvironmentStore
+      const { expiresAt } = Option.getOrThrow(yield* environments.findSnapshot(scope, id))
+      yield* environments.save(scope, { snapshot: { id, expiresAt } }, expiresAt)
+      const saved = Effect.map(environments.get(scope), (one) => Option.getOrThrow(one).snapshot)
+      const real = yield* SandboxProvider
+      yield* real.removeSnapshot(id)
+      const full = new SandboxUnavailable({ operation: "create", retryable: true })
+      const nothing = Layer.succeed(SandboxProvider, {
+        ...real,
+        create: (spec) => (Option.isSome(spec.from) ? real.create(spec) : Effect.fail(full))
+      })
+      const broken = Layer.fresh(useCases().pipe(Layer.provide(nothing), Layer.provide(quiet)))
+      assert.strictEqual((yield* Effect.flip(create(scope).pipe(Effect.provide(broken))))._tag, "SandboxNotCreated")
+      assert.strictEqual(yield* saved, id)
+      yield* create(scope)
+      assert.isNull(yield* saved)
+    }).pipe(Effect.provide(world()))
+  )
+
   it.effect("are removed though one before them can't be", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope

@@ -14,6 +14,7 @@ import { Reconciler } from "@castellan/domain/session/Reconciler.ts"
 import { usualTimes } from "@castellan/domain/session/decide.ts"
 import type { Session, SessionId } from "@castellan/domain/session/Session.ts"
 import { Sessions } from "@castellan/domain/session/Sessions.ts"
+import { SessionNotProvisioned } from "@castellan/domain/session/SessionSandboxes.ts"
 import { SessionStore } from "@castellan/domain/session/SessionStore.ts"
 import { TaskRunner } from "@castellan/domain/task/TaskRunner.ts"
 import { author } from "@castellan/testkit/fakes/MemoryAuthor.ts"
@@ -403,7 +404,10 @@ describe("Opening a session", () => {
       const failures = yield* Fiber.join(waiting)
       const sentence = "The sandbox provider refused the server's request"
       const reason = { code: "provider_refused", sentence, retryAfterMs: null }
-      for (const failure of failures) assert.deepInclude(failure, { _tag: "SessionNotProvisioned", reason })
+      for (const failure of failures) {
+        assert.instanceOf(failure, SessionNotProvisioned)
+        assert.deepStrictEqual(failure.reason, reason)
+      }
       assert.strictEqual((yield* known(scope, id)).lifecycle.errorCode, "provider_refused")
       assert.strictEqual(yield* stateOf(scope, id), "failed")
       assert.deepStrictEqual(yield* eventsOf(scope), ["created", "provisioning", "failed"])
