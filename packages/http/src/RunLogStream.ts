@@ -23,7 +23,8 @@ const writeEvent = (event: RunEvent): string => {
     return ServerSent.write("output", { stream, text }, eventId(next))
   }
   const { output, status } = event.run
-  return ServerSent.write("exit", { status, exitCode: isCommandOutput(output) ? output.exitCode : null })
+  const exitCode = isCommandOutput(output) ? output.exitCode : null
+  return ServerSent.write("exit", { status, exitCode, truncated: event.truncated })
 }
 
 /** The answer that carries the log; it breaks off when `lost` completes. */

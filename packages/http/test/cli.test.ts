@@ -50,7 +50,10 @@ layer(WebApi.layer)("The command line", (it) => {
       const shown = yield* castellan(["runs", "get", run], { key })
       assert.match(shown.stdout, /^exit code {2}0$/m)
       const events = yield* castellan(["runs", "logs", run, "--json"], { key })
-      assert.strictEqual(events.stdout, '{"stream":"stdout","text":"later\\n"}\n{"status":"COMPLETED","exitCode":0}\n')
+      assert.strictEqual(
+        events.stdout,
+        '{"stream":"stdout","text":"later\\n"}\n{"status":"COMPLETED","exitCode":0,"truncated":false}\n'
+      )
     })
   )
 

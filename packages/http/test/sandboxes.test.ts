@@ -92,7 +92,7 @@ layer(WebApi.layer)("Sandboxes over HTTP", (it) => {
       assert.strictEqual(log.headers.get("content-type"), "text/event-stream")
       assert.deepStrictEqual(eventsOf(log.text), [
         { event: "output", id: "12.0", data: { stream: "stdout", text: "hello world\n" } },
-        { event: "exit", id: undefined, data: { status: "COMPLETED", exitCode: 0 } }
+        { event: "exit", id: undefined, data: { status: "COMPLETED", exitCode: 0, truncated: false } }
       ])
       const { json, status } = yield* ask("GET", `/api/tasks/runs?runId=${runId}`, { key })
       assert.strictEqual(status, 200)
@@ -146,7 +146,7 @@ layer(WebApi.layer)("Sandboxes over HTTP", (it) => {
       for (const work of [{ command, args }, { prompt: args[0] }]) {
         const env = { NAME: "variable" }
         assert.strictEqual((yield* runOf({ ...work, env })).output.stdout, "variable")
-        assert.include((yield* runOf({ ...work, cwd: "/nowhere" })).output.stderr, "/nowhere")
+        assert.strictEqual((yield* runOf({ ...work, cwd: "/nowhere" })).error.code, "cwd_not_found")
       }
       assert.strictEqual((yield* runOf({ command: "sleep", args: ["60"], timeoutMs: 2000 })).status, "TIMED_OUT")
     }).pipe(Effect.provide(Layer.fresh(WebApi.layerWith({ agent: ["steps"] }))))
@@ -165,15 +165,15 @@ layer(WebApi.layer)("Sandboxes over HTTP", (it) => {
     })
   )
 
-  it.effect("complete a run whose program is not there with exit code 127 and the reason", () =>
+  it.effect("fail a run whose program is not there, with a code, a sentence and no output", () =>
     Effect.gen(function* () {
       const { key } = yield* join()
       const { runId } = (yield* ask("POST", "/api/sandboxes", { key, body: { command: "no-such-program" } })).json
         .sandboxes[0]
       yield* ask("GET", `/api/tasks/runs/${runId}/logs`, { key })
       const [run] = (yield* ask("GET", `/api/tasks/runs?runId=${runId}`, { key })).json.runs
-      assert.deepStrictEqual([run.status, run.output.exitCode], ["COMPLETED", 127])
-      assert.include(run.output.stderr, "no-such-program")
+      const error = { code: "command_not_found", message: 'The sandbox has no program named "no-such-program"' }
+      assert.deepStrictEqual([run.status, run.output, run.error], ["FAILED", undefined, error])
     })
   )
 

@@ -39,7 +39,7 @@ describe("The server", () => {
       const log = yield* ask(second.url, key, `/api/tasks/runs/${runId}/logs`)
       assert.include(log.text, '"text":"before\\n')
       assert.include(log.text, 'after\\n"')
-      assert.include(log.text, 'data: {"status":"COMPLETED","exitCode":3}')
+      assert.include(log.text, 'data: {"status":"COMPLETED","exitCode":3,"truncated":false}')
       const [run] = json(yield* ask(second.url, key, `/api/tasks/runs?runId=${runId}`)).runs
       assert.deepStrictEqual(run.output, { stdout: "before\nafter\n", stderr: "", exitCode: 3, truncated: false })
       const { sandboxes } = json(yield* ask(second.url, key, "/api/sandboxes"))

@@ -122,7 +122,7 @@ describe("A server that is told to end", () => {
         const rest = await ask(second.url, key, path, { headers: { "last-event-id": last } })
         const lines = Array.from({ length: 9 }, (_, i) => `line ${i + 1}\n`)
         assert.strictEqual(printed(done.read) + printed(rest.text), lines.join(""))
-        assert.include(rest.text, 'data: {"status":"COMPLETED","exitCode":3}')
+        assert.include(rest.text, 'data: {"status":"COMPLETED","exitCode":3,"truncated":false}')
         const file = await ask(second.url, key, `/api/sandboxes/${done.sandboxId}/file?path=uploaded`)
         assert.strictEqual(file.text, "halfhalf")
         const { text } = await ask(second.url, key, `/api/tasks/runs/${handedOver}/cancel`, { method: "POST" })

@@ -17,7 +17,7 @@ const ran = Effect.fnUntraced(function* (command: string, args: ReadonlyArray<st
   yield* TestClock.adjust("30 seconds")
   const { end } = yield* provider.wait(name, id)
   const pieces = provider.output(name, id, OutputPosition.start).pipe(Stream.map(({ bytes }) => bytes))
-  return [end?.exitCode, yield* pieces.pipe(Stream.decodeText(), Stream.mkString)]
+  return [end?.failure ?? end?.exitCode, yield* pieces.pipe(Stream.decodeText(), Stream.mkString)]
 })
 
 const layer = MemorySandbox.layerWith({
@@ -47,7 +47,7 @@ describe("A sandbox in memory", () => {
   )
 
   it.effect("says of a program that it does not know that it is not there", () =>
-    Effect.map(ran("constructor", []), (said) => assert.deepStrictEqual(said, [127, "constructor: not found\n"])).pipe(
+    Effect.map(ran("constructor", []), (said) => assert.deepStrictEqual(said, ["command_not_found", ""])).pipe(
       Effect.provide(layer)
     )
   )

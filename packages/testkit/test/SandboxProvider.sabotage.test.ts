@@ -159,8 +159,10 @@ const breakings: Record<keyof typeof promises & string, Breaking<Provider>> = {
     args: args.flatMap((arg) => arg.split(" ")).filter(Boolean)
   })),
   "a command ends with what its program returned": ending({ exitCode: 0 }),
-  "a program that is not there ends with 127 and the reason": ending({ exitCode: 1 }),
-  "a directory that is not there ends with 126 and the reason": starting(() => ({ cwd: null })),
+  "a program that can't be run ends as unstarted with the reason, and nothing is printed": ending({ by: "exited" }),
+  "a command whose directory can't be entered ends as unstarted with the reason, and nothing is printed": starting(
+    () => ({ cwd: null })
+  ),
   "a command runs in the home directory, or where it is told to": starting(() => ({ cwd: "/" })),
   "a command has the variables it is given": starting(() => ({ env: {} })),
   "the two streams of output are kept apart, to the byte": (real) => ({
@@ -192,6 +194,17 @@ const breakings: Record<keyof typeof promises & string, Breaking<Provider>> = {
       }))
   }),
   "a command whose sandbox is stopped is lost, and its output is not": ending({ by: "exited" }),
+  "a command whose sandbox stops, is removed or snapshotted as it starts never ends by itself": ending({
+    by: "exited",
+    exitCode: 1
+  }),
+  // Knows nothing of a command until it has begun.
+  "a command that is killed as it starts ends as killed, and nothing of it goes on": (real) => ({
+    kill: (name, id) => Effect.asVoid(real.command(name, id))
+  }),
+  "a command whose time is over as it starts is timed out, and prints nothing that it did not": ending({
+    by: "killed"
+  }),
   "a file is read as it was written, whatever its bytes": (real) => ({
     readFile: (name, path) => real.readFile(name, path).pipe(Stream.decodeText(), Stream.encodeText)
   }),

@@ -1,5 +1,11 @@
 /** Commands as directories: what they print and how they end lies in files, so that a crash of the server loses none. */
-import { type CommandId, CommandEnd, type OutputPosition, StartedCommand } from "@castellan/domain/sandbox/Command.ts"
+import {
+  CommandEnd,
+  type CommandId,
+  type OutputPosition,
+  StartedCommand,
+  type StartFailure
+} from "@castellan/domain/sandbox/Command.ts"
 import { CommandNotFound, type CommandSpec, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { DateTime, Duration, Effect, Stream } from "effect"
 import { chownSync, existsSync, mkdirSync, statSync, writeFileSync } from "node:fs"
@@ -7,11 +13,12 @@ import { readdir, rm, writeFile } from "node:fs/promises"
 import { isAbsolute, join } from "node:path"
 import { attempt, attemptNow, isAlive, parseStat } from "./Host.ts"
 import { whileRead } from "../sandbox/whileRead.ts"
+import { outputBlock, startFailureOf, startProgram, startRecordRead } from "../sandbox/Start.ts"
 import type { Isolation } from "./Isolation.ts"
-import { readJson, readText, type SandboxLayout, writeWhole } from "./Layout.ts"
+import { readJson, readStart, readText, type SandboxLayout, writeWhole } from "./Layout.ts"
 import type { Running } from "./Machines.ts"
 import { follow, lookAgain, watching } from "./Output.ts"
-import { inside, killMarked, literally, path, wrap } from "./scripts.ts"
+import { kill as killScript, path, wrap } from "./scripts.ts"
 import { sandboxUid } from "./Spawn.ts"
 import { run, spawned } from "./Spawner.ts"
 
@@ -22,8 +29,16 @@ interface StoredCommand {
   readonly deadline: number
 }
 
-/** The variable that marks a command's processes, so that those that left its session are found too. */
+/** The variables that mark a command's processes, so that those that left its tree are found too. */
 const mark = "CASTELLAN_COMMAND"
+const sandboxMark = "CASTELLAN_SANDBOX"
+
+/** What a host refuses for a while when it has too little of something. */
+const passing: ReadonlyArray<string | undefined> = ["EAGAIN", "EMFILE", "ENFILE", "ENOMEM"]
+
+/** How often, and how many milliseconds apart, a command that is to be ended is looked at. */
+const killRounds = 200
+const killEvery = 50
 
 export const make = (isolation: Isolation, outputKept: number) => {
   const stored = Effect.fnUntraced(function* (files: SandboxLayout, id: CommandId) {
@@ -31,12 +46,20 @@ export const make = (isolation: Isolation, outputKept: number) => {
     return spec ?? (yield* new CommandNotFound({ id }))
   })
 
-  const by = (directory: string, said: string, code: number): CommandEnd["by"] => {
-    if (said === "lost") return "lost"
+  /** Why the program of a command that has ended never ran; undefined if it did. */
+  const failureOf = (directory: string) => {
+    const record = readStart(join(directory, "start"), startRecordRead)
+    return record === undefined ? undefined : startFailureOf(record)
+  }
+
+  /** How the command ended, by what its wrapper wrote down. A kill that came too late changes nothing. */
+  const by = (directory: string, said: string, code: number): Pick<CommandEnd, "by" | "failure"> => {
+    const failure = failureOf(directory)
+    if (said === "lost" && (code === 137 || failure === "command_not_started")) return { by: "lost" }
     const asked = code > 128
-    if (asked && existsSync(join(directory, "killed"))) return "killed"
-    if (asked && existsSync(join(directory, "timedOut"))) return "timedOut"
-    return "exited"
+    if (asked && existsSync(join(directory, "killed"))) return { by: "killed" }
+    if (asked && existsSync(join(directory, "timedOut"))) return { by: "timedOut" }
+    return failure === undefined ? { by: "exited" } : { by: "unstarted", failure }
   }
 
   /** How the command ended; undefined while it runs. One whose wrapper is gone without a word is lost. */
@@ -46,7 +69,7 @@ export const make = (isolation: Isolation, outputKept: number) => {
       const [said = "", code = ""] = exit.trim().split(" ")
       const at = statSync(join(directory, "exit")).mtimeMs
       return new CommandEnd({
-        by: by(directory, said, Number(code)),
+        ...by(directory, said, Number(code)),
         exitCode: Number(code),
         at: DateTime.makeUnsafe(Math.floor(at))
       })
@@ -84,13 +107,23 @@ export const make = (isolation: Isolation, outputKept: number) => {
       PATH: path,
       ...variables,
       ...spec.env,
-      CASTELLAN_SANDBOX: machine.spec.name,
+      [sandboxMark]: machine.spec.name,
       [mark]: spec.id
     }
     const assignments = Object.entries(env).map(([name, value]) => `${name}=${value}`)
-    const program = spec.command.includes("=") ? ["sh", "-c", literally, "sh", spec.command] : [spec.command]
-    return ["sh", "-c", inside, "sh", cwd, ...assignments, ...program, ...spec.args]
+    return ["env", "--", ...assignments, "/bin/sh", "-c", startProgram, "sh", cwd, spec.command, ...spec.args]
   }
+
+  const marksOf = (machine: Running, id: CommandId) => [`${mark}=${id}`, `${sandboxMark}=${machine.spec.name}`]
+
+  /** Writes down that a command ended before its wrapper could begin. */
+  const refuse = (directory: string, failure: StartFailure) =>
+    attemptNow("start", () => {
+      mkdirSync(join(directory, "begun"), { recursive: true })
+      writeFileSync(join(directory, "start"), `refused ${failure}\n`)
+      writeFileSync(join(directory, "drained"), "")
+      writeFileSync(join(directory, "exit"), "exited 126\n")
+    })
 
   /** `variables` are what the sandbox's commands have beside their own. */
   const start = Effect.fnUntraced(function* (
@@ -117,15 +150,22 @@ export const make = (isolation: Isolation, outputKept: number) => {
       }
       await writeWhole(join(directory, "spec.json"), command)
     })
-    const wrapped = ["sh", "-c", wrap, "wrap", String(Math.floor(outputKept / 512)), String(machine.booted.init.pid)]
+    const seconds = Math.max(0.001, (command.deadline - now) / 1000)
+    const limits = [Math.floor(outputKept / outputBlock), machine.booted.init.pid, seconds].map(String)
+    const wrapped = ["sh", "-c", wrap, "wrap", ...limits, ...marksOf(machine, spec.id)]
     const program = [...wrapped, ...isolation.enter(machine.files, machine.booted), ...vector(machine, spec, variables)]
-    const { code, stderr } = yield* spawned(
+    const { code, errno, stderr } = yield* spawned(
       "start",
       { command: program, cwd: directory, drop: isolation.drop },
       "started"
     )
-    if (code !== 0) return yield* new SandboxUnavailable({ operation: "start", retryable: false, cause: stderr })
-    return toStarted(command, undefined)
+    if (code === 0) return toStarted(command, undefined)
+    if (errno !== "E2BIG") {
+      const retryable = errno !== undefined && passing.includes(errno)
+      return yield* new SandboxUnavailable({ operation: "start", retryable, cause: stderr })
+    }
+    yield* refuse(directory, "arguments_too_long")
+    return toStarted(command, yield* attemptNow("start", () => endOf(directory)))
   })
 
   /** Looks at a command's directory whenever something in it changes, until `look` gives something. */
@@ -170,17 +210,7 @@ export const make = (isolation: Isolation, outputKept: number) => {
       )
     )
 
-  const endMarked = (machine: Running, id: CommandId) =>
-    run(
-      "kill",
-      [...isolation.enterAsRoot(machine.files, machine.booted), "sh", "-c", killMarked, "kill", `${mark}=${id}`],
-      {
-        cwd: "/",
-        drop: isolation.drop
-      }
-    )
-
-  /** Ends a command that runs and all it started, and writes down why before it does. */
+  /** Ends a command that runs and all it started. Why it ends is written down before it does. */
   const kill = Effect.fnUntraced(function* (machine: Running, id: CommandId, why: "killed" | "timedOut") {
     yield* stored(machine.files, id)
     const directory = machine.files.command(id)
@@ -188,12 +218,17 @@ export const make = (isolation: Isolation, outputKept: number) => {
       attemptNow("kill", () => endOf(directory)),
       (end) => end !== undefined
     )
-    if (!(yield* hasEnded)) yield* attempt("kill", () => writeFile(join(directory, why), ""))
-    for (let round = 0; round < 50; round++) {
-      yield* endMarked(machine, id)
+    if (yield* hasEnded) return
+    yield* attempt("kill", () => writeFile(join(directory, why), ""))
+    // A wrapper that begins from now on finds that its command is to be killed.
+    if (!existsSync(join(directory, "begun"))) return
+    const script = ["sh", "-c", killScript, "kill", String(machine.booted.init.pid), ...marksOf(machine, id)]
+    for (let round = 0; round < killRounds; round++) {
+      yield* run("kill", script, { cwd: directory, drop: isolation.drop })
       if (yield* hasEnded) return
-      yield* Effect.sleep("20 millis")
+      yield* Effect.sleep(killEvery)
     }
+    return yield* new SandboxUnavailable({ operation: "kill", retryable: true, cause: "the command did not end" })
   })
 
   /** Removes what is kept of a command that has ended. */

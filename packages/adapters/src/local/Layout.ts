@@ -3,7 +3,7 @@ import type { CommandId } from "@castellan/domain/sandbox/Command.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import type { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
 import { randomBytes } from "node:crypto"
-import { closeSync, constants, openSync, readFileSync, renameSync, writeFileSync, writeSync } from "node:fs"
+import { closeSync, constants, openSync, readFileSync, readSync, renameSync, writeFileSync, writeSync } from "node:fs"
 import { open, readdir, rm, writeFile } from "node:fs/promises"
 import { dirname, join } from "node:path"
 
@@ -116,6 +116,22 @@ export const readJson = <A>(file: string): A | undefined => {
 export const readText = (file: string): string | undefined => {
   try {
     return readFileSync(file, "utf8")
+  } catch (cause) {
+    if ((cause as NodeJS.ErrnoException).code === "ENOENT") return undefined
+    throw cause
+  }
+}
+
+/** The first bytes of a file, as text; undefined where there is none. */
+export const readStart = (file: string, atMost: number): string | undefined => {
+  try {
+    const descriptor = openSync(file, "r")
+    try {
+      const bytes = Buffer.alloc(atMost)
+      return bytes.toString("utf8", 0, readSync(descriptor, bytes, 0, atMost, 0))
+    } finally {
+      closeSync(descriptor)
+    }
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === "ENOENT") return undefined
     throw cause

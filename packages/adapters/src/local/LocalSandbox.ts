@@ -10,6 +10,7 @@ import {
   SandboxUnavailable
 } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Clock, Duration, Effect, FiberMap, Layer, Option, Schedule, Stream } from "effect"
+import { outputBlock } from "../sandbox/Start.ts"
 import * as Commands from "./Commands.ts"
 import * as Files from "./Files.ts"
 import * as Gateway from "./Gateway.ts"
@@ -33,8 +34,12 @@ const mebibyte = 1024 * 1024
 const lookEvery = 1000
 const othersAtOnce = 25
 
+/** Milliseconds that a command may be over its deadline before the server ends it, as its own wrapper should have. */
+const overdue = 10_000
+
 const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, locks: Locks, options: LocalOptions) {
-  const outputKept = options.outputKept ?? 128 * mebibyte
+  const wanted = options.outputKept ?? 128 * mebibyte
+  const outputKept = wanted - (wanted % outputBlock)
   const registry = yield* Registry.make(layout, isolation, locks, options.registry)
   const gateways = yield* Gateway.make(isolation, layout.runtime, registry.url)
   const dial = isolation.sharesNetwork ? (_: Machines.Running, port: Port) => dialHost(port) : gateways.dial
@@ -93,12 +98,13 @@ const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, 
     return at(`sandbox ${spec.name}`, spec.expiresAt, expire(spec.name))
   }
 
+  /** Ends a command that its own wrapper should have ended by then. */
   const timeOutAt = (name: SandboxName, id: CommandId, deadline: number) => {
     const kill = Effect.flatMap(machines.running(name), (machine) => commands.kill(machine, id, "timedOut"))
     const over = Effect.flatMap(commands.find(layout.sandbox(name), id), ({ end }) =>
       end === null ? kill : Effect.void
     )
-    return at(`command ${name} ${id}`, deadline, over)
+    return at(`command ${name} ${id}`, deadline + overdue, over)
   }
 
   /** What commands of the sandbox are to know of its registry, which they can reach by then. */
@@ -264,15 +270,11 @@ const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, 
     removeSnapshot: (id: SnapshotId) => Effect.andThen(images.forget(id), images.collect),
     start: Effect.fnUntraced(function* (name, spec) {
       const now = yield* Clock.currentTimeMillis
-      const started = yield* locked(name)(
+      return yield* locked(name)(
         Effect.flatMap(inRunning(name), (machine) =>
           Effect.flatMap(variables(machine), (known) => commands.start(machine, spec, now, known))
         )
       )
-      if (started.end === null) {
-        yield* timeOutAt(name, spec.id, started.startedAt.epochMilliseconds + Duration.toMillis(spec.timeout))
-      }
-      return started
     }),
     command: (name, id) => Effect.andThen(machines.get(name), commands.find(layout.sandbox(name), id)),
     wait: (name, id) => Effect.andThen(machines.get(name), commands.wait(layout.sandbox(name), id)),

@@ -70,6 +70,9 @@ const starts = 3
 const goneWithin = 10_000
 const goneEvery = 4
 
+/** Milliseconds after which what is left is swept again: a command that was about to start is marked by then. */
+const sweepEvery = 100
+
 /** `letGo` is done before a sandbox's processes are ended: it ends what reaches into that from outside. */
 export const make = (
   layout: Layout,
@@ -163,13 +166,17 @@ export const make = (
     const parent = isAlive(init) ? livingAs(init.parent, "unshare") : undefined
     const ending = parent === undefined ? all : [...all, parent]
     killProcess(init)
-    yield* isolation.sweep(name)
-    yield* attempt("stop", async (signal) => {
-      const until = performance.now() + goneWithin
-      while (ending.some(isAlive) && performance.now() < until && !signal.aborted) {
-        await new Promise((resolve) => setTimeout(resolve, goneEvery))
-      }
-    })
+    const gone = () => !ending.some(isAlive)
+    const until = performance.now() + goneWithin
+    do {
+      yield* isolation.sweep(name)
+      const sweepAgain = Math.min(until, performance.now() + sweepEvery)
+      yield* attempt("stop", async (signal) => {
+        while (!gone() && performance.now() < sweepAgain && !signal.aborted) {
+          await new Promise((resolve) => setTimeout(resolve, goneEvery))
+        }
+      })
+    } while (!gone() && performance.now() < until)
     return start
   })
 

@@ -86,6 +86,13 @@ export interface Ended {
   readonly code: number
   readonly stdout: string
   readonly stderr: string
+  /** The system's word for why it could not be started, like `E2BIG`. */
+  readonly errno?: string
+}
+
+const errnoOf = (cause: unknown): Pick<Ended, "errno"> => {
+  const code = (cause as NodeJS.ErrnoException).code
+  return code === undefined ? {} : { errno: code }
 }
 
 /** Bytes of a program's output that are looked at. */
@@ -102,18 +109,18 @@ export const startUntil = (program: Program, until: Until, done: (ended: Ended) 
     child = start(program, until === "started" ? ["ignore", "ignore", "ignore"] : ["ignore", "pipe", "pipe"])
   } catch (cause) {
     // What the system refuses outright, such as arguments that are too long, must not end the process that starts all.
-    done({ code: 126, stdout: "", stderr: String(cause) })
+    done({ code: 126, stdout: "", stderr: String(cause), ...errnoOf(cause) })
     return undefined
   }
   let over = false
-  const finish = (code: number) => {
+  const finish = (code: number, more: Pick<Ended, "errno"> = {}) => {
     if (over) return
     over = true
-    done({ code, ...said })
+    done({ code, ...said, ...more })
   }
   child.on("error", (cause) => {
     said.stderr += cause.message
-    finish(127)
+    finish(127, errnoOf(cause))
   })
   if (until === "started") {
     child.unref()

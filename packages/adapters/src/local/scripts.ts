@@ -1,5 +1,6 @@
 /** The shell scripts that stand between the server and a sandbox. Nothing in them is put together from input. */
 import { failed, notThere } from "../sandbox/Files.ts"
+import { collectGated, emptyRecord } from "../sandbox/Start.ts"
 
 /** Where programs are looked for, on the host's side and inside. */
 export const path = "/opt/castellan/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -55,47 +56,123 @@ done
 `
 
 /**
+ * Ends a command and every process it started, as seen from the host: by the host's numbers, which nothing inside can
+ * take or signal. \`$program\` is the process that the command was started as, \`$init\` the sandbox's first process,
+ * \`$command\` and \`$sandbox\` are the marks that the command's processes have in their environment. All of them are
+ * stopped before any is killed: a shell would print that its child was killed, and a process that runs could start more.
+ */
+const endCommand = `
+below() {
+  next=$1
+  while [ -n "$next" ]; do
+    echo "$next"
+    next=$(for pid in $next; do cat "/proc/$pid/task/"*/children; done 2> /dev/null)
+  done
+}
+marked() {
+  grep -lzxF -- "$command" /proc/[0-9]*/environ 2> /dev/null |
+    xargs -r grep -lzxF -- "$sandbox" 2> /dev/null |
+    while read -r file; do
+      pid=\${file%/environ}
+      [ ! "$pid/ns/pid" -ef "/proc/$init/ns/pid" ] || echo "\${pid#/proc/}"
+    done
+}
+endCommand() {
+  stopped=
+  while :; do
+    fresh=
+    for pid in $(below "$program") $(marked); do
+      case " $stopped $fresh " in *" $pid "*) ;; *) fresh="$fresh $pid" ;; esac
+    done
+    [ -n "$fresh" ] || break
+    kill -STOP $fresh 2> /dev/null
+    stopped="$stopped $fresh"
+  done
+  [ -z "$stopped" ] || kill -KILL $stopped 2> /dev/null
+}
+`
+
+/**
+ * Ends a command in its directory: \`$1\` is the sandbox's first process, \`$2\` and \`$3\` are the marks of command and
+ * sandbox.
+ */
+export const kill = `
+${endCommand}
+init=$1 command=$2 sandbox=$3 program=
+read -r program rest 2> /dev/null < program
+endCommand
+`
+
+/**
  * Runs a command to its end on the host's side of the sandbox, in the command's directory, whether or not the server
- * lives on. \`$1\` is how much of each stream to keep, in blocks of 512 bytes, \`$2\` the sandbox's first process; the
- * rest is the command, with what enters the sandbox before it. Only the collectors are limited in what they write, so
- * an output that is too long is cut and its command goes on. Background children may hold the pipes for as long as
- * they like: the end is written when the command itself ends.
+ * lives on. \`$1\` is how much of each stream to keep, in blocks of 512 bytes, \`$2\` the sandbox's first process, \`$3\`
+ * the seconds after which the command is ended, \`$4\` and \`$5\` the marks of command and sandbox; the rest is the
+ * command, with what enters the sandbox before it, and \`startProgram\` last. Only the collectors are limited in what they
+ * write, so an output that is too long is cut and its command goes on. Background children may hold the pipes for as long
+ * as they like: the end is written when the command itself ends. The wrapper holds both ends of the pipes until then, so
+ * that no collector waits for a command that was killed before it opened them.
  */
 export const wrap = `
 mkdir begun || exit 1
 read -r stat < /proc/self/stat
 echo "$stat" > begun/stat
 echo 800 > /proc/self/oom_score_adj
-blocks=$1 init=$2
-shift 2
-mkfifo o e
+blocks=$1 init=$2 seconds=$3 command=$4 sandbox=$5
+shift 5
+${endCommand}
+${collectGated}
+${emptyRecord}
 collect() { ulimit -f "$blocks"; trap '' XFSZ; cat > "$1" 2>/dev/null; cat > /dev/null; }
-(collect out) < o &
+emptyRecord start
+mkfifo o e gate
+exec 5<> o 6<> e
+(collect out) < o 5>&- 6>&- &
 out=$!
-(collect err) < e &
+(collectGated gate err) < e 5>&- 6>&- &
 err=$!
-"$@" < /dev/null > o 2> e
+(
+  read -r pid rest < /proc/self/stat
+  echo "$pid" > program
+  if [ -e killed ] || [ ! -e "/proc/$init/root" ]; then kill -KILL "$pid"; fi
+  exec "$@" < /dev/null > o 2<> start 3> e 4> gate
+) 5>&- 6>&- &
+program=$!
+(
+  last=$!
+  trap '[ "$!" = "$last" ] || kill "$!"; exit' TERM
+  sleep "$seconds" &
+  wait "$!" || exit
+  trap '' TERM
+  [ -e exit ] || : > timedOut
+  while [ ! -e exit ]; do
+    endCommand
+    sleep 0.1
+  done
+  endCommand
+) 5>&- 6>&- > /dev/null 2>&1 &
+deadline=$!
+wait "$program"
 code=$?
 by=exited
-if [ "$code" = 137 ] && [ ! -e "/proc/$init/root" ]; then by=lost; fi
+if [ ! -e "/proc/$init/root" ]; then by=lost; fi
 echo "$by $code" > exit.new && mv exit.new exit
-rm -f o e
+kill "$deadline"
+exec 5>&- 6>&- 7<> gate
+echo >&7
 wait "$out" "$err"
+rm -f o e gate
 : > drained
 `
 
 /** How a program ends whose directory can't be entered. */
 export const noDirectory = 126
 
-/** Runs a program inside: \`$1\` is the directory, the rest the program as \`env\` takes it. */
+/** Runs a program of ours inside: \`$1\` is the directory, the rest the program as \`env\` takes it. */
 export const inside = `cd -- "$1" || exit ${noDirectory}
 shift
 exec env -- "$@"`
 
-/** Runs what \`env\` would take for an assignment. */
-export const literally = `exec "$@"`
-
-/** Ends every process that bears a command's mark \`$1\`, until none is left. */
+/** Ends every process of the host that bears a mark \`$1\`, until none is left. */
 export const killMarked = `
 for round in 1 2 3 4 5 6 7 8 9 10; do
   pids=$(grep -lzxF -- "$1" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3)

@@ -12,6 +12,7 @@ import * as sessions from "./migrations/0004_sessions.ts"
 import * as awakeSessions from "./migrations/0005_awake_sessions.ts"
 import * as apps from "./migrations/0006_apps.ts"
 import * as sessionErrorCodes from "./migrations/0007_session_error_codes.ts"
+import * as errorCodes from "./migrations/0008_error_codes.ts"
 
 /** What every server of this version knows, in their order. */
 export const migrations: Readonly<Record<string, Migration>> = {
@@ -21,7 +22,8 @@ export const migrations: Readonly<Record<string, Migration>> = {
   "0004_sessions": sessions,
   "0005_awake_sessions": awakeSessions,
   "0006_apps": apps,
-  "0007_session_error_codes": sessionErrorCodes
+  "0007_session_error_codes": sessionErrorCodes,
+  "0008_error_codes": errorCodes
 }
 
 const newest = Object.keys(migrations).at(-1)!

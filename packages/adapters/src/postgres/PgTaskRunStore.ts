@@ -28,6 +28,7 @@ export const toRun = (row: Selectable<Tables["task_runs"]>): TaskRun =>
     logs: toLogs(row.logs),
     output: row.output === null ? null : (JSON.parse(row.output) as Schema.Json),
     error: row.error,
+    errorCode: row.error_code,
     createdAt: DateTime.makeUnsafe(row.created_at),
     updatedAt: DateTime.makeUnsafe(row.updated_at),
     startedAt: timeOrNull(row.started_at),
@@ -47,6 +48,7 @@ export const toRow = (run: TaskRun): Insertable<Tables["task_runs"]> => ({
   logs: fromLogs(run.logs),
   output: run.output === null ? null : JSON.stringify(run.output),
   error: run.error,
+  error_code: run.errorCode,
   created_at: toDate(run.createdAt),
   updated_at: toDate(run.updatedAt),
   started_at: toDateOrNull(run.startedAt),
@@ -87,7 +89,8 @@ export const layer = Layer.effect(
                 "attempt",
                 "current_step",
                 "logs",
-                "error"
+                "error",
+                "error_code"
               ])
               .select(["created_at", "updated_at", "started_at", "finished_at", "version"])
               .select(sql<null>`null`.as("output"))
@@ -106,7 +109,7 @@ export const layer = Layer.effect(
             kysely
               .selectFrom("task_runs")
               .select(["id", "account_id", "task", "sandbox", "input", "status", "attempt", "current_step", "output"])
-              .select(["error", "created_at", "updated_at", "started_at", "finished_at", "version"])
+              .select(["error", "error_code", "created_at", "updated_at", "started_at", "finished_at", "version"])
               .select(sql<string>`'[]'`.as("logs"))
               .where("sandbox", "=", sandbox)
               .where("finished_at", "is", null)

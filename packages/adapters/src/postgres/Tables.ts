@@ -137,6 +137,7 @@ export interface Tables {
     logs: string
     output: string | null
     error: string | null
+    error_code: string | null
     created_at: Time
     updated_at: Time
     started_at: TimeOrNull

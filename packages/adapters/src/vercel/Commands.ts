@@ -14,12 +14,13 @@ import {
   type SandboxUnavailable
 } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { DateTime, Duration, Effect, Option, Schedule, type Scope, Stream } from "effect"
+import { outputBlock, startFailureIn, startProgram } from "../sandbox/Start.ts"
 import { type Inside, isCut, type Said } from "./Inside.ts"
 import { isPast, isRefusal, type Machines, type Seen } from "./Machines.ts"
 import { Refusal, unavailable } from "./Refusal.ts"
-import { drop, follow, inside, kill as killScript, literally, look, mark, variable, watch, wrap } from "./scripts.ts"
+import { drop, follow, inside, kill as killScript, look, mark, variable, watch, wrap } from "./scripts.ts"
 
-const ends: ReadonlyArray<string> = ["exited", "killed", "timedOut"]
+const ends: ReadonlyArray<string> = ["exited", "killed", "timedOut", "unstarted"]
 
 /** Milliseconds, whatever follows them: not every `date` cuts what comes after the seconds to three digits. */
 const timeOf = (text: string | undefined): DateTime.Utc =>
@@ -31,10 +32,11 @@ const recordOf = (id: CommandId, { lines }: Said, seen: Pick<Seen, "lostAt" | "r
   if (begun === undefined) return undefined
   const [, session, at] = begun
   const startedAt = timeOf(at)
-  const [, by, code, endedAt] = lines.find((line) => line.startsWith("ended "))?.split(" ") ?? []
+  const [, by, code, endedAt, why] = lines.find((line) => line.startsWith("ended "))?.split(" ") ?? []
   const known = ends.find((one) => one === by) as CommandEnd["by"] | undefined
   if (known !== undefined && /^\d{1,3}$/.test(code ?? "")) {
-    const end = new CommandEnd({ by: known, exitCode: Number(code), at: timeOf(endedAt) })
+    const failure = known === "unstarted" ? { failure: startFailureIn(why) } : {}
+    const end = new CommandEnd({ by: known, exitCode: Number(code), at: timeOf(endedAt), ...failure })
     return new StartedCommand({ id, startedAt, end })
   }
   const isLost = session !== seen.runs
@@ -45,15 +47,15 @@ const recordOf = (id: CommandId, { lines }: Said, seen: Pick<Seen, "lostAt" | "r
 /** How a program is called that runs in the sandbox: by what enters its directory and sets its variables. */
 const called = ({ args, command, cwd, env, id }: CommandSpec, home: string) => {
   const variables = Object.entries({ HOME: home, ...env, [mark]: id }).map(([name, value]) => `${name}=${value}`)
-  const program = command.includes("=") ? ["sh", "-c", literally, "sh", command] : [command]
+  const program = ["/bin/sh", "-c", startProgram, "sh", cwd ?? ".", command, ...args]
   return {
-    vector: ["sh", "-c", inside, "sh", home, cwd ?? ".", String(variables.length), ...program, ...args],
+    vector: ["sh", "-c", inside, "sh", home, String(variables.length), ...program],
     env: Object.fromEntries(variables.map((word, index) => [`${variable}${index}`, word]))
   }
 }
 
 export const make = (machines: Machines, inside: Inside, outputKept: number) => {
-  const blocks = String(Math.floor(outputKept / 512))
+  const blocks = String(Math.floor(outputKept / outputBlock))
 
   const start = (name: SandboxName, spec: CommandSpec) =>
     machines.inRunning("start", name, (session) =>

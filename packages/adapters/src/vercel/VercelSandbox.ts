@@ -13,6 +13,7 @@ import { Snapshot, type SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts
 import type { Sandbox as Vm } from "@vercel/sandbox"
 import { DateTime, Duration, Effect, Layer, Option, Schedule } from "effect"
 import * as Api from "./Api.ts"
+import { outputBlock } from "../sandbox/Start.ts"
 import * as Commands from "./Commands.ts"
 import * as Files from "./Files.ts"
 import * as Inside from "./Inside.ts"
@@ -38,7 +39,7 @@ const waited = <A>(asked: Effect.Effect<A, Refusal>) =>
   Effect.retry(asked, { ...settling, while: (refusal) => refusal.isStopping })
 
 const make = Effect.fnUntraced(function* (options: VercelOptions) {
-  const { image, network = "allow", outputKept = 64 * 1024 * 1024, region, registryHost } = options
+  const { image, network = "allow", outputKept: wanted = 64 * 1024 * 1024, region, registryHost } = options
   const api = Api.make(options)
   const most = longest(options)
   const kept = Duration.toMillis(Duration.days(options.keptDays ?? 30))
@@ -49,6 +50,7 @@ const make = Effect.fnUntraced(function* (options: VercelOptions) {
   }
   const machines = yield* Machines.make(api, machine)
   const inside = Inside.make(api)
+  const outputKept = wanted - (wanted % outputBlock)
   const commands = Commands.make(machines, inside, outputKept)
   const files = Files.make(api, machines, inside)
   const ports = Ports.make(api, machines, inside)

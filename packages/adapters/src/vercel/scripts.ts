@@ -3,15 +3,13 @@
  * outside the home directory, in files that a snapshot keeps as well, so that any server finds it again.
  */
 import { failed, noHome, notThere } from "../sandbox/Files.ts"
+import { collectGated, emptyRecord } from "../sandbox/Start.ts"
 
 /** Where commands are recorded inside: on the disk, and open to whichever user the image has. */
 export const kept = "/var/tmp/castellan"
 
 /** What uploaded pieces of files are named like: beside each other where anybody may put something. */
 export const uploads = "/var/tmp/castellan-upload-"
-
-/** How a program ends whose directory can't be entered. */
-export const noDirectory = 126
 
 /** What every process of a command has in its environment: its id. */
 export const mark = "CASTELLAN_COMMAND"
@@ -100,54 +98,74 @@ if ! mkdir "$dir" 2>/dev/null; then
   exit 0
 fi
 ${killMarked}
+${collectGated}
+${emptyRecord}
 : > "$dir/out"
 : > "$dir/err"
 printf '%64s\\n' '' > "$dir/end" || exit 1
-mkfifo "$dir/o" "$dir/e" || exit 1
+emptyRecord "$dir/start" || exit 1
+mkfifo "$dir/o" "$dir/e" "$dir/gate" || exit 1
+exec 5<> "$dir/o" 6<> "$dir/e"
 echo "$session $(date +%s%3N)" > "$dir/begun.new" && mv "$dir/begun.new" "$dir/begun"
 ${tell}
 echo "${over} 0"
 for other in ${kept}/commands/*; do [ "$other" = "$own" ] || rm -rf -- "$other"; done
 collect() { ulimit -f "$blocks"; trap '' XFSZ; cat > "$1" 2>/dev/null; cat > /dev/null; }
-(collect "$dir/out") < "$dir/o" > /dev/null 2>&1 &
+(collect "$dir/out") < "$dir/o" > /dev/null 2>&1 5>&- 6>&- &
 out=$!
-(collect "$dir/err") < "$dir/e" > /dev/null 2>&1 &
+(collectGated "$dir/gate" "$dir/err") < "$dir/e" > /dev/null 2>&1 5>&- 6>&- &
 err=$!
 (
   sleep "$seconds" &
   echo "$!" > "$dir/nap"
   wait "$!" && [ ! -e "$dir/exit" ] && mkdir "$dir/timedOut" && killMarked
-) > /dev/null 2>&1 &
-(umask "$umask"; exec "$@" < /dev/null > "$dir/o" 2> "$dir/e")
+) > /dev/null 2>&1 5>&- 6>&- &
+(
+  umask "$umask"
+  exec "$@" < /dev/null > "$dir/o" 2<> "$dir/start" 3> "$dir/e" 4> "$dir/gate" 5>&- 6>&-
+)
 code=$?
+why=command_not_started
+while read -r word rest; do
+  case $word in
+    began) [ "$why" != command_not_started ] || why= ;;
+    refused) why=$rest ;;
+  esac
+done < "$dir/start"
 by=exited
-if [ "$code" = 137 ]; then
-  if [ -d "$dir/killed" ]; then by=killed; elif [ -d "$dir/timedOut" ]; then by=timedOut; fi
+if [ "$code" = 137 ] && [ -d "$dir/killed" ]; then by=killed
+elif [ "$code" = 137 ] && [ -d "$dir/timedOut" ]; then by=timedOut
+elif [ -n "$why" ]; then by=unstarted
 fi
-echo "$by $code $(date +%s%3N)" 1<> "$dir/end" && mv "$dir/end" "$dir/exit"
+echo "$by $code $(date +%s%3N) $why" 1<> "$dir/end" && mv "$dir/end" "$dir/exit"
 while [ ! -s "$dir/nap" ]; do sleep 0.01; done
 read -r nap < "$dir/nap"
 kill "$nap" 2>/dev/null
+exec 5>&- 6>&- 7<> "$dir/gate"
+echo >&7
 rm -f "$dir/o" "$dir/e"
 wait "$out" "$err"
+rm -f "$dir/gate"
 : > "$dir/drained"
 `
 
 /**
- * Runs a program: `$1` is the home directory, `$2` where it runs, `$3` how many variables it is brought, the rest the
- * program. They come by the environment: arguments are for everybody to read.
+ * Gives a program its variables: `$1` is the home directory, `$2` how many variables there are, the rest the program,
+ * which is \`startProgram\`. They come by the environment: arguments are for everybody to read.
  */
-export const inside = `cd -- "$1" && cd -- "$2" || exit ${noDirectory}
-left=$3
-shift 3
+export const inside = `
+if ! CDPATH= cd -- "$1" 2> /dev/null; then
+  echo "refused cwd_not_accessible" >&2
+  echo refused >&4
+  exit 126
+fi
+left=$2
+shift 2
 while [ "$left" -gt 0 ]; do
   left=$((left - 1))
   eval "set -- \\"\\$${variable}$left\\" \\"\\$@\\"; unset ${variable}$left"
 done
 exec env -- "$@"`
-
-/** Runs what `env` would take for an assignment. */
-export const literally = `exec "$@"`
 
 /** What is known of command `$2` of sandbox `$1`. */
 export const look = telling(`

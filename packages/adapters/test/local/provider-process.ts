@@ -51,6 +51,17 @@ const main = Effect.gen(function* () {
         return Effect.map(provider.snapshots(name), (all) => all.map(({ id }) => id))
       case "forget":
         return provider.removeSnapshot(order.from)
+      case "start":
+        return provider.start(name, {
+          id: order.id,
+          command: "sh",
+          args: ["-c", order.script],
+          cwd: null,
+          env: {},
+          timeout: Duration.millis(order.timeout)
+        })
+      case "wait":
+        return Effect.map(provider.wait(name, order.id), ({ end }) => end?.by)
       case "sh":
         return Effect.map(
           sandboxes.run(

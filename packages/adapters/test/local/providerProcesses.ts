@@ -1,4 +1,5 @@
 /** Processes that have the provider open over one directory, and orders to them. */
+import type { CommandId } from "@castellan/domain/sandbox/Command.ts"
 import type { Port } from "@castellan/domain/sandbox/Port.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import type { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
@@ -25,6 +26,10 @@ export type Order = { readonly name: SandboxName } & (
   | { readonly do: "find" | "remove" | "snapshot" | "snapshots" }
   | { readonly do: "forget"; readonly from: SnapshotId }
   | { readonly do: "sh"; readonly script: string }
+  /** Starts a command and does not wait for it. */
+  | { readonly do: "start"; readonly id: CommandId; readonly script: string; readonly timeout: number }
+  /** How the command ended, once it has. */
+  | { readonly do: "wait"; readonly id: CommandId }
 )
 
 /** A sandbox as it is told of. */

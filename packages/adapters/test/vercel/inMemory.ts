@@ -58,9 +58,9 @@ const runningIn = (files: MemoryFiles) => {
 }
 
 /** The program that is called by way of `inside`, with the variables that it is brought. */
-const specOf = (id: string, seconds: string, env: CommandSpec["env"], [, , , , , cwd, count, ...called]: Words) => {
-  const [name, , script, , ...rest] = called
-  const [command, ...args] = name === "sh" && script === scripts.literally ? rest : called
+const specOf = (id: string, seconds: string, env: CommandSpec["env"], called: Words) => {
+  // What goes before them: `sh -c inside sh home`, and `/bin/sh -c startProgram sh` behind their number.
+  const [count, , , , , cwd, command, ...args] = called.slice(5)
   const brought = Array.from({ length: Number(count) }, (_, index) => env[`${scripts.variable}${index}`]!)
   return {
     id: CommandId.make(id),
@@ -97,15 +97,18 @@ const wrap: Script = Effect.fnUntraced(function* (process, name = "", ...words) 
   own(program)
   const killed = Deferred.makeUnsafe<void>()
   runningIn(files).set(id, killed)
-  const by = (word: CommandEnd["by"], code: number) => `${word} ${code}`
+  const by = (word: CommandEnd["by"], code: number, failure = "") => ({ said: `${word} ${code}`, failure, word })
   const end = yield* Effect.raceAllFirst([
-    Effect.map(Fiber.join(program), (code) => by("exited", code)),
+    Fiber.join(program).pipe(
+      Effect.map((code) => by("exited", code)),
+      Effect.catch((failure) => Effect.succeed(by("unstarted", 126, failure)))
+    ),
     Effect.as(Deferred.await(killed), by("killed", 137)),
     Effect.as(Effect.sleep(spec.timeout), by("timedOut", 137))
   ])
-  if (!end.startsWith("exited")) yield* Fiber.interruptAll(left)
+  if (end.word === "killed" || end.word === "timedOut") yield* Fiber.interruptAll(left)
   runningIn(files).delete(id)
-  kept.write("exit", `${end} ${yield* Clock.currentTimeMillis}`, 0)
+  kept.write("exit", `${end.said} ${yield* Clock.currentTimeMillis} ${end.failure}`, 0)
   return 0
 })
 

@@ -172,7 +172,10 @@ export const layer = (options: { readonly concurrency: number; readonly lifetime
           return yield* new TryAgain({ after })
         }
         yield* Effect.ignore(stop(run))
-        yield* runs.advance(run, "FAILED", { error: reasonOf(failure), log: reasonOf(failure) })
+        yield* runs.advance(run, "FAILED", {
+          error: { code: "setup_failed", message: reasonOf(failure) },
+          log: reasonOf(failure)
+        })
       })
 
       /** Whoever cleared the account may have been faster than the step under way: what that made is not left behind. */

@@ -132,7 +132,7 @@ export class Inside extends Context.Service<
         yield* provider.start(name, { id, ...wanted })
         const { end } = yield* provider.wait(name, id).pipe(Effect.catchTag("CommandNotFound", Effect.die))
         const { text, truncated } = yield* reading.withPermit(printed(name, id, "stdout", said))
-        if (end?.exitCode === 0 && !truncated) {
+        if (end?.by === "exited" && end.exitCode === 0 && !truncated) {
           const found = Schema.decodeUnknownOption(Schema.fromJsonString(answer))(text)
           if (Option.isSome(found)) {
             // Nobody asks for it again, and an app may be asked for its files every other second. Nobody waits for it.
@@ -242,6 +242,8 @@ const reasonOf = (end: CommandEnd | null): string => {
       return "It was ended from inside"
     case "lost":
       return "The sandbox stopped meanwhile"
+    case "unstarted":
+      return `A program could not be started in the sandbox (${end.failure ?? "command_not_started"})`
     default:
       return "Something in the sandbox stood in the way"
   }

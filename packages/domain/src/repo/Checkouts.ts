@@ -199,6 +199,7 @@ const failureOf = (end: CommandEnd, stderr: string) =>
     : new CheckoutFailed({ reason: reasonOf(end, stderr) })
 
 const reasonOf = (end: CommandEnd, stderr: string): string => {
+  if (end.by === "unstarted") return `Git could not be started in the sandbox (${end.failure ?? "command_not_started"})`
   if (end.by !== "exited") return "Git took too long in the sandbox"
   if (end.exitCode === 127) return "The sandbox has no git"
   const last = stderr.trim().split("\n").at(-1)?.slice(0, 300) ?? ""

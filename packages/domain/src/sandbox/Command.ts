@@ -35,12 +35,32 @@ export class Command extends Schema.Class<Command>("Command")({
   env: Schema.Record(EnvironmentName, Argument)
 }) {}
 
+/** Why a program never ran. */
+export const StartFailure = Schema.Literals([
+  "command_not_found",
+  "command_is_directory",
+  "command_not_executable",
+  "interpreter_not_found",
+  "arguments_too_long",
+  "cwd_not_found",
+  "cwd_not_directory",
+  "cwd_not_accessible",
+  /** The provider failed to start it, for none of the reasons above. */
+  "command_not_started"
+])
+export type StartFailure = typeof StartFailure.Type
+
 /** How a command ended. */
 export class CommandEnd extends Schema.Class<CommandEnd>("CommandEnd")({
-  /** `exited` by itself, `killed` when asked to, `timedOut` at its deadline, `lost` with its sandbox. */
-  by: Schema.Literals(["exited", "killed", "timedOut", "lost"]),
-  /** What the program returned; 127 if it was not found, 126 if it could not be started, 128 + n for signal n. */
+  /**
+   * `exited` by itself, `killed` when asked to, `timedOut` at its deadline, `lost` with its sandbox, `unstarted` where
+   * its program never ran.
+   */
+  by: Schema.Literals(["exited", "killed", "timedOut", "lost", "unstarted"]),
+  /** What the program returned; 128 + n for signal n. Says nothing of a command that is `unstarted`. */
   exitCode: Schema.Int,
+  /** Why the program never ran; only of a command that is `unstarted`. */
+  failure: Schema.optionalKey(StartFailure),
   at: Schema.DateTimeUtc
 }) {}
 

@@ -111,9 +111,15 @@ export class SandboxProvider extends Context.Service<
     /** New sandboxes can't boot from it any more; those made from it live on. Succeeds when it is already gone. */
     readonly removeSnapshot: (id: SnapshotId) => Effect.Effect<void, SandboxUnavailable>
 
-    /** Starts a command and does not wait for it. Idempotent on `id`: a second call starts nothing. */
+    /**
+     * Starts a command and does not wait for it. Idempotent on `id`: a second call starts nothing. A command whose
+     * program can't be run ends as `unstarted` with its `failure`. Only what the program itself prints is output.
+     */
     readonly start: (name: SandboxName, spec: CommandSpec) => Effect.Effect<StartedCommand, Idle>
-    /** The command as it is now; `lost` if its sandbox stopped under it. */
+    /**
+     * The command as it is now; `lost` if its sandbox stopped under it, or before its program ran. It ends at its
+     * deadline also while no server is there to end it.
+     */
     readonly command: (name: SandboxName, id: CommandId) => Effect.Effect<StartedCommand, CommandNotFound | Absent>
     /** Completes once the command has ended, and at once if it has already. Children it left behind don't count. */
     readonly wait: (name: SandboxName, id: CommandId) => Effect.Effect<StartedCommand, CommandNotFound | Absent>

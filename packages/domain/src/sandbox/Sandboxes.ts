@@ -29,6 +29,18 @@ export interface CommandResult {
 /** Bytes of each output stream that a result keeps: enough to read, little enough to store with every run. */
 export const resultKept = 256 * 1024
 
+/** What an ended command printed, up to `resultKept` bytes a stream. */
+export const resultOf = (provider: SandboxProvider["Service"]) => {
+  // Output as long as what the provider keeps may have been longer.
+  const kept = Math.min(resultKept, provider.supports.outputKept - 1)
+  return Effect.fn("Sandboxes.result")(function* (name: SandboxName, id: CommandId, end: CommandEnd) {
+    const stdout = yield* first(provider.output(name, id, OutputPosition.only("stdout")), kept)
+    const stderr = yield* first(provider.output(name, id, OutputPosition.only("stderr")), kept)
+    const truncated = stdout.truncated || stderr.truncated
+    return { stdout: stdout.text, stderr: stderr.text, truncated, end }
+  })
+}
+
 /** What anyone who holds a sandbox does with it. Whose it is, is for the caller to know. */
 export class Sandboxes extends Context.Service<
   Sandboxes,
@@ -76,8 +88,7 @@ export class Sandboxes extends Context.Service<
     Effect.gen(function* () {
       const provider = yield* SandboxProvider
       const random = yield* SecureRandom
-      // Output as long as what the provider keeps may have been longer.
-      const kept = Math.min(resultKept, provider.supports.outputKept - 1)
+      const result = resultOf(provider)
 
       const status = Effect.fn("Sandboxes.status")(function* (name: SandboxName) {
         const found = yield* provider.find(name)
@@ -87,13 +98,6 @@ export class Sandboxes extends Context.Service<
       const awaitEnd = Effect.fn("Sandboxes.awaitEnd")(function* (name: SandboxName, id: CommandId) {
         const { end } = yield* provider.wait(name, id)
         return end ?? (yield* Effect.die(new Error("a provider's wait completed before the command had ended")))
-      })
-
-      const result = Effect.fn("Sandboxes.result")(function* (name: SandboxName, id: CommandId, end: CommandEnd) {
-        const stdout = yield* first(provider.output(name, id, OutputPosition.only("stdout")), kept)
-        const stderr = yield* first(provider.output(name, id, OutputPosition.only("stderr")), kept)
-        const truncated = stdout.truncated || stderr.truncated
-        return { stdout: stdout.text, stderr: stderr.text, truncated, end }
       })
 
       const run = Effect.fn("Sandboxes.run")(function* (

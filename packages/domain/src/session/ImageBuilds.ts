@@ -96,7 +96,7 @@ export const worker = (options: { readonly concurrency: number }) =>
           yield* runs.advance(run, "REATTEMPTING", { log: `${error}; trying again` })
           return yield* new TryAgain({ after: Duration.sum(pauseAfter(run.attempt), Duration.seconds(1)) })
         }
-        yield* runs.advance(run, "FAILED", { error })
+        yield* runs.advance(run, "FAILED", { error: { code: "image_failed", message: error } })
       })
 
       const build = Effect.fnUntraced(function* (run: TaskRun) {

@@ -2,7 +2,7 @@ import { Duration, Effect, Layer, Option } from "effect"
 import { AccountScope } from "../identity/AccountScope.ts"
 import { SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
 import { Sandboxes } from "../sandbox/Sandboxes.ts"
-import { commandOf, decodeInput, errorOf, outputOf, statusOf } from "./CommandRun.ts"
+import { commandOf, decodeInput, endingOf, lossOf } from "./CommandRun.ts"
 import { hasEnded, type TaskRun } from "./TaskRun.ts"
 import { TaskRunner, TryAgain } from "./TaskRunner.ts"
 import { TaskRuns } from "./TaskRuns.ts"
@@ -28,8 +28,7 @@ export const layer = (options: { readonly concurrency: number }) =>
         Effect.map(store.get(AccountScope.ofOwner(run), run.id), Option.exists(hasEnded))
 
       /** Nothing may go on in a sandbox for a run that has ended, whoever ended it and wherever they were cut off. */
-      const killLeftovers = (run: TaskRun) =>
-        Effect.ignore(provider.kill(decodeInput(run.input).sandbox, commandOf(run.id)))
+      const endCommand = (run: TaskRun) => Effect.ignore(runs.endCommand(run))
 
       const complete = Effect.fnUntraced(function* (run: TaskRun) {
         const { command, sandbox, timeoutMs } = decodeInput(run.input)
@@ -37,11 +36,13 @@ export const layer = (options: { readonly concurrency: number }) =>
         yield* provider.start(sandbox, { ...command, id, timeout: Duration.millis(timeoutMs) })
         yield* runs.announce(run.id)
         // A cancellation that came between the last look and the start found no command to kill.
-        if (yield* isCanceled(run)) return yield* killLeftovers(run)
+        if (yield* isCanceled(run)) return yield* endCommand(run)
         const end = yield* sandboxes.awaitEnd(sandbox, id)
-        const output = outputOf(yield* sandboxes.result(sandbox, id, end))
-        const error = errorOf(end.by)
-        yield* runs.advance(run, statusOf(end.by), error === null ? { output } : { output, error })
+        const result = yield* sandboxes.result(sandbox, id, end)
+        const loss = lossOf(end.by === "lost" ? yield* provider.find(sandbox) : Option.none())
+        const { change, status } = endingOf(command, result, loss)
+        const ended = yield* runs.advance(run, status, change)
+        if (Option.isNone(ended)) yield* endCommand(run)
       })
 
       const giveUpOrTryAgain = Effect.fnUntraced(function* (run: TaskRun, failure: SandboxUnavailable) {
@@ -50,20 +51,23 @@ export const layer = (options: { readonly concurrency: number }) =>
           yield* runs.advance(run, "REATTEMPTING")
           return yield* new TryAgain({ after: pause(run.attempt) })
         }
-        yield* runs.advance(run, "FAILED", { error: "The sandbox could not be reached" })
+        yield* runs.advance(run, "FAILED", {
+          error: { code: "provider_unavailable", message: "The sandbox could not be reached" }
+        })
       })
 
       const work = Effect.fn("CommandRuns.work")(function* (queued: TaskRun) {
         const executing = yield* runs.advance(queued, "EXECUTING")
-        if (Option.isNone(executing)) return yield* killLeftovers(queued)
+        if (Option.isNone(executing)) return yield* endCommand(queued)
         const run = executing.value
-        const fail = (error: string) => Effect.asVoid(runs.advance(run, "FAILED", { error }))
+        const fail = (code: string, message: string) =>
+          Effect.asVoid(runs.advance(run, "FAILED", { error: { code, message } }))
         yield* complete(run).pipe(
           Effect.catchTags({
-            SandboxGone: () => fail("The sandbox no longer exists"),
+            SandboxGone: () => fail("sandbox_deleted", "The sandbox no longer exists"),
             SandboxNotRunning: ({ reason }) =>
-              fail(`The sandbox is not running${reason === null ? "" : `: ${reason}`}`),
-            CommandNotFound: () => fail("The sandbox lost the command"),
+              fail("sandbox_stopped", `The sandbox is not running${reason === null ? "" : `: ${reason}`}`),
+            CommandNotFound: () => fail("command_lost", "The sandbox lost the command"),
             SandboxUnavailable: (failure) => giveUpOrTryAgain(run, failure)
           })
         )

@@ -45,8 +45,10 @@ export class TaskRun extends Schema.Class<TaskRun>("TaskRun")({
   currentStep: Schema.NullOr(Schema.String),
   logs: Schema.Array(RunLog),
   output: Schema.NullOr(Schema.Json),
-  /** Why it failed, in words for its owner. */
+  /** Why it did not complete, as a sentence for its owner. */
   error: Schema.NullOr(Schema.String),
+  /** Why it did not complete, for programs: a word like `sandbox_stopped`. Null also on runs from before it was kept. */
+  errorCode: Schema.NullOr(Schema.String),
   createdAt: Schema.DateTimeUtc,
   updatedAt: Schema.DateTimeUtc,
   startedAt: Schema.NullOr(Schema.DateTimeUtc),
@@ -74,6 +76,7 @@ export const queued = (
     logs: [],
     output: null,
     error: null,
+    errorCode: null,
     createdAt: asked.at,
     updatedAt: asked.at,
     startedAt: null,
@@ -96,12 +99,18 @@ const next: Record<RunStatus, ReadonlyArray<RunStatus>> = {
 /** Whether nothing more happens to the run. */
 export const hasEnded = (run: TaskRun): boolean => next[run.status].length === 0
 
+/** Why a run did not complete: a stable code and a sentence. */
+export interface RunError {
+  readonly code: string
+  readonly message: string
+}
+
 /** What a step of a run may change besides its status. */
 export interface RunChange {
   readonly currentStep?: string | null
   readonly log?: string
   readonly output?: Schema.Json
-  readonly error?: string
+  readonly error?: RunError
 }
 
 /** The run as it is after it went to `status`; none where that step is not a legal one. */
@@ -121,7 +130,8 @@ export const advance = (
       currentStep: change.currentStep === undefined ? run.currentStep : change.currentStep,
       logs: change.log === undefined ? run.logs : [...run.logs, { at: now, message: change.log }],
       output: change.output === undefined ? run.output : change.output,
-      error: change.error === undefined ? run.error : change.error,
+      error: change.error === undefined ? run.error : change.error.message,
+      errorCode: change.error === undefined ? run.errorCode : change.error.code,
       updatedAt: now,
       startedAt: begins ? (run.startedAt ?? now) : run.startedAt,
       finishedAt: next[status].length === 0 ? now : null,
@@ -129,6 +139,25 @@ export const advance = (
     })
   )
 }
+
+/** A run that was canceled, with what its command had printed by then; none where that is known already. */
+export const withOutput = (run: TaskRun, now: DateTime.Utc, output: Schema.Json): Option.Option<TaskRun> =>
+  run.status === "CANCELED" && run.output === null
+    ? Option.some(new TaskRun({ ...run, output, updatedAt: now, version: run.version + 1 }))
+    : Option.none()
+
+/** How long a canceled run may go without the output of its command, which is read once that has ended. */
+const outputWithin = Duration.seconds(5)
+
+/** Whether the run has ended and is complete: the output of a canceled one is added after its end. */
+export const isSettled = (run: TaskRun, now: DateTime.Utc): boolean =>
+  hasEnded(run) &&
+  (run.status !== "CANCELED" ||
+    run.task !== "run-sandbox-command" ||
+    run.startedAt === null ||
+    run.output !== null ||
+    run.finishedAt === null ||
+    run.finishedAt.epochMilliseconds + Duration.toMillis(outputWithin) <= now.epochMilliseconds)
 
 /** How long a run may wait and work before it no longer keeps its sandbox awake: longer than any command may take. */
 const holdsAtMost = Duration.hours(25)

@@ -6,17 +6,28 @@ import type { Page, PageOf } from "../Page.ts"
 import type { OutputPosition } from "../sandbox/Command.ts"
 import type { SandboxName } from "../sandbox/SandboxName.ts"
 import { type OutputText, toText } from "../sandbox/OutputText.ts"
+import { resultOf } from "../sandbox/Sandboxes.ts"
 import { SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
-import { commandOf, decodeInput, encodeInput, storedOutput, type WantedCommand } from "./CommandRun.ts"
+import {
+  CommandRunOutput,
+  commandOf,
+  decodeInput,
+  encodeInput,
+  outputOf,
+  storedOutput,
+  type WantedCommand
+} from "./CommandRun.ts"
 import {
   advance,
   hasEnded,
+  isSettled,
   queued,
   type RunChange,
   RunId,
   type RunStatus,
   type TaskName,
-  type TaskRun
+  type TaskRun,
+  withOutput
 } from "./TaskRun.ts"
 import { TaskRunner } from "./TaskRunner.ts"
 import { TaskRunStore } from "./TaskRunStore.ts"
@@ -26,9 +37,13 @@ export class TaskRunNotFound extends Schema.TaggedError<TaskRunNotFound>()("Task
   id: Schema.String
 }) {}
 
-/** What the log of a run tells: what its command printed and, last, the run as it ended. */
+/**
+ * An event in the log of a run: a piece of its command's output or, last, the run as it ended. `truncated` is set where
+ * the command printed more than the log has.
+ */
 export type RunEvent =
-  { readonly _tag: "Printed"; readonly output: OutputText } | { readonly _tag: "Ended"; readonly run: TaskRun }
+  | { readonly _tag: "Printed"; readonly output: OutputText }
+  | { readonly _tag: "Ended"; readonly run: TaskRun; readonly truncated: boolean }
 
 /** A task to be run; `id` makes asking repeatable. */
 export interface NewRun {
@@ -38,6 +53,11 @@ export interface NewRun {
   readonly sandbox?: SandboxName
   readonly id?: RunId
 }
+
+const isCommandOutput = Schema.is(CommandRunOutput)
+
+/** How long the output of a canceled command is waited for. */
+const endsWithin = Duration.seconds(5)
 
 /** How long a reader waits before it looks at a run again that another process may have changed. */
 const lookAgainAfter = Duration.seconds(1)
@@ -68,6 +88,11 @@ export class TaskRuns extends Context.Service<
     readonly cancel: (scope: AccountScope, id: RunId) => Effect.Effect<TaskRun, TaskRunNotFound | SandboxUnavailable>
     /** For those who work on a run: writes its next status, or gives none if that is no longer a legal step. */
     readonly advance: (run: TaskRun, status: RunStatus, change?: RunChange) => Effect.Effect<Option.Option<TaskRun>>
+    /**
+     * For those who work on a run that has ended: kills what goes on of its command. A canceled run gets the output
+     * that its command had printed by then.
+     */
+    readonly endCommand: (run: TaskRun) => Effect.Effect<void, SandboxUnavailable>
     /** For those who work on a run: tells its readers in this process that there is something new. */
     readonly announce: (id: RunId) => Effect.Effect<void>
   }
@@ -79,6 +104,7 @@ export class TaskRuns extends Context.Service<
       const runner = yield* TaskRunner
       const provider = yield* SandboxProvider
       const random = yield* SecureRandom
+      const result = resultOf(provider)
       const changed = yield* PubSub.unbounded<RunId>()
 
       const announce = (id: RunId) => Effect.asVoid(PubSub.publish(changed, id))
@@ -141,6 +167,9 @@ export class TaskRuns extends Context.Service<
         }
       })
 
+      const awaitSettled = (scope: AccountScope, id: RunId, changes: PubSub.Subscription<RunId>) =>
+        awaitRun(scope, id, changes, (run) => Effect.map(DateTime.now, (now) => isSettled(run, now)))
+
       const isStarted = (run: TaskRun) =>
         provider
           .command(decodeInput(run.input).sandbox, commandOf(run.id))
@@ -149,10 +178,18 @@ export class TaskRuns extends Context.Service<
             Effect.catchTags({ CommandNotFound: () => Effect.succeed(false), SandboxGone: () => Effect.succeed(false) })
           )
 
-      const printed = (run: TaskRun, from: OutputPosition): Stream.Stream<OutputText, SandboxUnavailable> =>
-        toText(provider.output(decodeInput(run.input).sandbox, commandOf(run.id), from)).pipe(
-          Stream.catchTags({ CommandNotFound: () => Stream.empty, SandboxGone: () => Stream.empty })
-        )
+      const printed = (
+        run: TaskRun,
+        from: OutputPosition,
+        seen: (next: OutputPosition) => void
+      ): Stream.Stream<OutputText, SandboxUnavailable> =>
+        toText(
+          provider
+            .output(decodeInput(run.input).sandbox, commandOf(run.id), from)
+            .pipe(Stream.tap(({ next }) => Effect.sync(() => seen(next))))
+        ).pipe(Stream.catchTags({ CommandNotFound: () => Stream.empty, SandboxGone: () => Stream.empty }))
+
+      const isCut = ({ stderr, stdout }: OutputPosition) => Math.max(stdout, stderr) >= provider.supports.outputKept
 
       const follow = Effect.fnUntraced(function* (scope: AccountScope, id: RunId, from: OutputPosition) {
         const changes: PubSub.Subscription<RunId> = yield* PubSub.subscribe(changed)
@@ -165,11 +202,21 @@ export class TaskRuns extends Context.Service<
                 return is || hasEnded(run)
               })
         )
-        const output = started ? printed(run, from) : Stream.fromIterable(storedOutput(run, from))
-        const ended = awaitRun(scope, id, changes, (run) => Effect.succeed(hasEnded(run)))
+        let at = from
+        const output = started
+          ? printed(run, from, (next) => {
+              at = next
+            })
+          : Stream.fromIterable(storedOutput(run, from))
+        const ended = awaitSettled(scope, id, changes)
+        const toEnded = (run: TaskRun): RunEvent => ({
+          _tag: "Ended",
+          run,
+          truncated: started ? isCut(at) : isCommandOutput(run.output) && run.output.truncated
+        })
         return Stream.concat(
           Stream.map(output, (output): RunEvent => ({ _tag: "Printed", output })),
-          Stream.fromEffect(Effect.map(ended, (run): RunEvent => ({ _tag: "Ended", run })))
+          Stream.fromEffect(Effect.map(ended, toEnded))
         )
       })
 
@@ -179,22 +226,47 @@ export class TaskRuns extends Context.Service<
         atMost: Duration.Duration
       ) {
         const changes = yield* PubSub.subscribe(changed)
-        const ended = yield* Effect.timeoutOption(
-          awaitRun(scope, id, changes, (run) => Effect.succeed(hasEnded(run))),
-          atMost
-        )
+        const ended = yield* Effect.timeoutOption(awaitSettled(scope, id, changes), atMost)
         return Option.isSome(ended) ? ended.value : yield* get(scope, id)
       }, Effect.scoped)
+
+      /** Adds the output of its command to a canceled run that has none. */
+      const keepOutput = Effect.fnUntraced(function* (run: TaskRun) {
+        const { sandbox } = decodeInput(run.input)
+        const id = commandOf(run.id)
+        const scope = AccountScope.ofOwner(run)
+        const { end } = yield* provider.wait(sandbox, id)
+        const output = end === null ? null : outputOf(yield* result(sandbox, id, end))
+        if (output === null) return
+        let seen = yield* store.get(scope, run.id)
+        while (Option.isSome(seen)) {
+          const next = withOutput(seen.value, yield* DateTime.now, output)
+          if (Option.isNone(next)) return
+          if (yield* store.save(scope, next.value)) return yield* announce(run.id)
+          seen = yield* store.get(scope, run.id)
+        }
+      })
+
+      const endCommand = Effect.fn("TaskRuns.endCommand")(
+        function* (run: TaskRun) {
+          if (run.task !== "run-sandbox-command") return
+          yield* provider.kill(decodeInput(run.input).sandbox, commandOf(run.id))
+          // The run has ended: its output is worth a little time, and no failure.
+          yield* keepOutput(run).pipe(
+            Effect.timeoutOption(endsWithin),
+            Effect.catchTag("SandboxUnavailable", (failure) =>
+              Effect.logWarning("Failed to read the output of a canceled run", { run: run.id }, failure)
+            )
+          )
+        },
+        Effect.catchTags({ CommandNotFound: () => Effect.void, SandboxGone: () => Effect.void })
+      )
 
       const cancel = Effect.fn("TaskRuns.cancel")(function* (scope: AccountScope, id: RunId) {
         const run = yield* get(scope, id)
         const now = Option.getOrElse(yield* write(run, "CANCELED"), () => run)
-        if (now.status === "CANCELED" && now.task === "run-sandbox-command") {
-          yield* provider
-            .kill(decodeInput(now.input).sandbox, commandOf(id))
-            .pipe(Effect.catchTags({ CommandNotFound: () => Effect.void, SandboxGone: () => Effect.void }))
-        }
-        return hasEnded(now) ? now : yield* get(scope, id)
+        if (now.status === "CANCELED") yield* endCommand(now)
+        return yield* get(scope, id)
       })
 
       return TaskRuns.of({
@@ -206,6 +278,7 @@ export class TaskRuns extends Context.Service<
         awaitEnd,
         cancel,
         advance: write,
+        endCommand,
         announce
       })
     })

@@ -94,7 +94,10 @@ describe("A run of a command", () => {
       const scope = yield* given.scope
       yield* sandbox
       const run = yield* ended(scope, yield* begin(scope, print("early"), sleep(600)))
-      assert.deepStrictEqual([run.status, run.error], ["TIMED_OUT", "The command ran longer than it was allowed to"])
+      assert.deepStrictEqual(
+        [run.status, run.errorCode, run.error],
+        ["TIMED_OUT", "deadline", "The command ran longer than it was allowed to"]
+      )
       assert.strictEqual((run.output as { readonly stdout: string }).stdout, "early")
     }).pipe(Effect.provide(world))
   )
@@ -107,11 +110,19 @@ describe("A run of a command", () => {
       const under = yield* begin(scope, sleep(50))
       yield* TestClock.adjust("1 second")
       yield* provider.stop(name)
-      assert.strictEqual((yield* ended(scope, under)).error, "The sandbox stopped while the command ran")
+      const lost = yield* ended(scope, under)
+      assert.deepStrictEqual(
+        [lost.status, lost.errorCode, lost.error],
+        ["FAILED", "sandbox_stopped", "The sandbox stopped while the command ran"]
+      )
       const stopped = yield* ended(scope, yield* begin(scope, print("x")))
-      assert.deepStrictEqual([stopped.status, stopped.error], ["FAILED", "The sandbox is not running"])
+      assert.deepStrictEqual(
+        [stopped.status, stopped.errorCode, stopped.error],
+        ["FAILED", "sandbox_stopped", "The sandbox is not running"]
+      )
       yield* provider.remove(name)
-      assert.strictEqual((yield* ended(scope, yield* begin(scope))).error, "The sandbox no longer exists")
+      const gone = yield* ended(scope, yield* begin(scope))
+      assert.deepStrictEqual([gone.errorCode, gone.error], ["sandbox_deleted", "The sandbox no longer exists"])
     }).pipe(Effect.provide(world))
   )
 
@@ -129,7 +140,10 @@ describe("A run of a command", () => {
       const scope = yield* given.scope
       yield* sandbox
       const run = yield* ended(scope, yield* begin(scope))
-      assert.deepStrictEqual([run.status, run.attempt, run.error], ["FAILED", 5, "The sandbox could not be reached"])
+      assert.deepStrictEqual(
+        [run.status, run.attempt, run.errorCode, run.error],
+        ["FAILED", 5, "provider_unavailable", "The sandbox could not be reached"]
+      )
     }).pipe(
       Effect.provide(worldFailing(100, true)),
       Effect.andThen(
@@ -151,10 +165,79 @@ describe("A run of a command", () => {
       yield* sandbox
       const id = yield* begin(scope, print("begun"), sleep(50))
       yield* TestClock.adjust("1 second")
-      assert.strictEqual((yield* runs.cancel(scope, id)).status, "CANCELED")
+      const canceled = yield* runs.cancel(scope, id)
+      assert.deepStrictEqual(
+        [canceled.status, canceled.output],
+        ["CANCELED", { stdout: "begun", stderr: "", exitCode: 137, truncated: false }]
+      )
       yield* TestClock.adjust("1 minute")
-      assert.strictEqual((yield* runs.get(scope, id)).status, "CANCELED")
+      assert.deepStrictEqual(yield* runs.get(scope, id), canceled)
       assert.strictEqual((yield* provider.command(name, id as never)).end?.by, "killed")
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("fails with the reason, a code and no output if its program can't be run", () =>
+    Effect.gen(function* () {
+      const scope = yield* given.scope
+      const runs = yield* TaskRuns
+      yield* sandbox
+      const failed = Effect.fnUntraced(function* (vector: { readonly command: string; readonly cwd?: string }) {
+        const command = new Command({ cwd: null, ...vector, args: [], env: {} })
+        const input = encodeInput({ sandbox: name, command, timeoutMs: 60_000 })
+        const { id } = yield* runs.start(scope, { task: "run-sandbox-command", input })
+        const { error, errorCode, output, status } = yield* ended(scope, id)
+        assert.deepStrictEqual([status, output], ["FAILED", null])
+        return [errorCode, error]
+      })
+      assert.deepStrictEqual(yield* failed({ command: "nope" }), [
+        "command_not_found",
+        'The sandbox has no program named "nope"'
+      ])
+      assert.deepStrictEqual(yield* failed({ command: "ls -la" }), [
+        "command_not_found",
+        'The sandbox has no program named "ls -la". "command" takes the name of a program alone: put its arguments into "args"'
+      ])
+      assert.deepStrictEqual(yield* failed({ command: "true", cwd: "/no/such" }), [
+        "cwd_not_found",
+        'The directory "/no/such" does not exist in the sandbox'
+      ])
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("that is waited for while it is canceled is given with its output", () =>
+    Effect.gen(function* () {
+      const scope = yield* given.scope
+      const runs = yield* TaskRuns
+      yield* sandbox
+      const id = yield* begin(scope, print("begun"), sleep(50))
+      yield* TestClock.adjust("1 second")
+      const waiting = yield* Effect.forkChild(runs.awaitEnd(scope, id, Duration.minutes(1)))
+      const events = yield* Effect.forkChild(Stream.runCollect(runs.log(scope, id, OutputPosition.start)))
+      yield* runs.cancel(scope, id)
+      yield* TestClock.adjust("10 seconds")
+      const run = yield* Fiber.join(waiting)
+      assert.strictEqual((run.output as { readonly stdout: string }).stdout, "begun")
+      const last = (yield* Fiber.join(events)).at(-1)
+      assert.deepStrictEqual(last, { _tag: "Ended", run, truncated: false })
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("says at the end of its log whether the command printed more than the log has", () =>
+    Effect.gen(function* () {
+      const scope = yield* given.scope
+      const runs = yield* TaskRuns
+      yield* sandbox
+      const endOf = Effect.fnUntraced(function* (id: RunId, from = OutputPosition.start) {
+        const events = yield* Stream.runCollect(runs.log(scope, id, from))
+        const last = events.at(-1)
+        return last?._tag === "Ended" && last.truncated
+      })
+      const long = yield* ended(scope, yield* begin(scope, Step.Flood({ lines: 2000, length: 100 })))
+      const short = yield* ended(scope, yield* begin(scope, print("short")))
+      assert.deepStrictEqual([yield* endOf(long.id), yield* endOf(short.id)], [true, false])
+      assert.isTrue(yield* endOf(long.id, new OutputPosition({ stdout: 1000, stderr: 0 })))
+      yield* (yield* SandboxProvider).remove(name)
+      assert.deepStrictEqual([yield* endOf(long.id), yield* endOf(short.id)], [true, false])
     }).pipe(Effect.provide(world))
   )
 

@@ -19,6 +19,7 @@ const run = (status: RunStatus) =>
     logs: [],
     output: null,
     error: null,
+    errorCode: null,
     createdAt: start,
     updatedAt: start,
     startedAt: null,

@@ -22,7 +22,17 @@ export const Run = Schema.Struct({
   metadata: Schema.Struct({ currentStep: Schema.optionalKey(Schema.String), logs: Schema.Array(RunLog) }),
   /** What its task leaves behind; of a command `{ stdout, stderr, exitCode, truncated }`. Only in the answer to one id. */
   output: Schema.optionalKey(Schema.Json),
-  error: Schema.optionalKey(Schema.Struct({ message: Schema.String }))
+  error: Schema.optionalKey(
+    Schema.Struct({
+      message: Schema.String.annotate({ description: "Why the run did not complete, as a sentence." }),
+      code: Schema.optionalKey(
+        Schema.String.annotate({
+          description:
+            "Why the run did not complete, for programs. Of a command: `command_not_found`, `command_is_directory`, `command_not_executable`, `interpreter_not_found`, `arguments_too_long`, `cwd_not_found`, `cwd_not_directory`, `cwd_not_accessible`, `command_not_started`, `command_lost`, `sandbox_stopped`, `sandbox_deleted`, `provider_unavailable`, `deadline` or `killed`. Of other tasks: `setup_failed` or `image_failed`. Left out on runs from before codes were kept."
+        })
+      )
+    })
+  )
 }).annotate({ identifier: "Run" })
 
 export const present = (run: TaskRun, now: DateTime.Utc): typeof Run.Type => ({
@@ -38,7 +48,9 @@ export const present = (run: TaskRun, now: DateTime.Utc): typeof Run.Type => ({
   tags: [`account:${run.account}`],
   metadata: { logs: run.logs, ...(run.currentStep === null ? {} : { currentStep: run.currentStep }) },
   ...(run.output === null ? {} : { output: run.output }),
-  ...(run.error === null ? {} : { error: { message: run.error } })
+  ...(run.error === null
+    ? {}
+    : { error: { message: run.error, ...(run.errorCode === null ? {} : { code: run.errorCode }) } })
 })
 
 const Runs = Schema.Struct({
@@ -69,7 +81,7 @@ export class TaskRunsApi extends HttpApiGroup.make("runs")
       OpenApi.annotations({
         summary: "Follow what a run prints",
         description:
-          'Server-sent events: `output` with `{"stream","text"}` from the start or after `Last-Event-ID`, as it appears; last `exit` with `{"status","exitCode"}`.'
+          'Server-sent events: `output` with `{"stream","text"}` from the start or after `Last-Event-ID`, as it appears; last `exit` with `{"status","exitCode","truncated"}`. `exitCode` is null where no command ran; `truncated` tells that the command printed more than the log has.'
       })
     ),
     HttpApiEndpoint.post("cancel", "/:runId/cancel", {

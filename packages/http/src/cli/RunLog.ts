@@ -10,6 +10,8 @@ import * as ServerEvents from "./ServerEvents.ts"
 export interface Ended {
   readonly status: RunStatus
   readonly exitCode: number | null
+  /** Whether the command printed more than the log has. Older servers leave it out. */
+  readonly truncated?: boolean
 }
 
 export interface Printed {

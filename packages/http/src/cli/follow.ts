@@ -7,8 +7,10 @@ import * as Output from "./Output.ts"
 import * as RunLog from "./RunLog.ts"
 import type { Runs } from "./Wire.ts"
 
+const cut = "The command printed more than is kept: the rest of its output is missing"
+
 const write = (event: RunLog.LogEvent) => {
-  if (event._tag === "Ended") return Effect.void
+  if (event._tag === "Ended") return event.ended.truncated === true ? Output.say(cut) : Effect.void
   const { stream, text } = event.printed
   return stream === "stdout" ? Output.print(text) : Output.printError(text)
 }

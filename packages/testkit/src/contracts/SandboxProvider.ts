@@ -6,7 +6,7 @@ import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { type CommandSpec, SandboxProvider, type SandboxSpec } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
 import { assert, it } from "@effect/vitest"
-import { DateTime, Duration, Effect, type Layer, Option, Schedule, Scope, Stream } from "effect"
+import { DateTime, Duration, Effect, type Layer, Option, Result, Schedule, Scope, Stream } from "effect"
 import { SecureRandom } from "effect/crypto"
 import { randomInt } from "node:crypto"
 import { createServer } from "node:net"
@@ -86,6 +86,52 @@ const written = (name: SandboxName, file: string, text: string) =>
 
 const tagOf = <E extends { readonly _tag: string }, R>(effect: Effect.Effect<unknown, E, R>) =>
   Effect.map(Effect.flip(effect), (error) => error._tag)
+
+type Moment = <A, E, B, F>(
+  start: Effect.Effect<A, E>,
+  other: Effect.Effect<B, F>
+) => Effect.Effect<readonly [A, B], E | F>
+
+/** What may meet the start of a command: together with it, a little later, and as soon as it has returned. */
+const momentsOfStart: ReadonlyArray<Moment> = [
+  (start, other) => Effect.all([start, other], { concurrency: 2 }),
+  (start, other) => Effect.all([start, Effect.andThen(Effect.sleep("5 millis"), other)], { concurrency: 2 }),
+  (start, other) => Effect.all([start, other]),
+  (start, other) => Effect.all([start, Effect.andThen(Effect.sleep("10 millis"), other)])
+]
+
+/** What ends a sandbox under its commands. */
+const endings: Readonly<
+  Record<string, (provider: SandboxProvider["Service"], name: SandboxName) => Effect.Effect<unknown, unknown>>
+> = {
+  stop: (provider, name) => provider.stop(name),
+  remove: (provider, name) => provider.remove(name),
+  snapshot: (provider, name) => Effect.flatMap(provider.snapshot(name), ({ id }) => provider.removeSnapshot(id))
+}
+
+/** How a command may end whose sandbox ends as it starts: by what, or the tag of the failure that tells it. */
+const outcomes: Readonly<Record<string, ReadonlyArray<string>>> = {
+  stop: ["lost", "SandboxNotRunning"],
+  remove: ["CommandNotFound", "SandboxGone"],
+  snapshot: ["lost", "SandboxNotRunning", "killed"]
+}
+
+/** How a command is seen to end: by what, or the tag of the failure that says so. */
+const outcomeOf = Effect.fnUntraced(function* (
+  name: SandboxName,
+  spec: CommandSpec,
+  started: Result.Result<unknown, { readonly _tag: string }>,
+  way: string
+) {
+  const provider = yield* SandboxProvider
+  if (Result.isFailure(started)) return started.failure._tag
+  // A snapshot need not stop its source.
+  if (way === "snapshot" && !provider.supports.snapshotStops) yield* provider.kill(name, spec.id)
+  return yield* provider.wait(name, spec.id).pipe(
+    Effect.map(({ end }) => end?.by),
+    Effect.catch(({ _tag }) => Effect.succeed(_tag))
+  )
+})
 
 /** A port that nothing else is likely to have where loopbacks are shared. */
 const somePort = () => Port.make(randomInt(20_000, 30_000))
@@ -541,21 +587,65 @@ export const promises: Record<string, Promise> = {
       })
     ),
 
-  "a program that is not there ends with 127 and the reason": () =>
+  "a program that can't be run ends as unstarted with the reason, and nothing is printed": () =>
     created(
       Effect.fnUntraced(function* (name) {
-        const { end, stderr } = yield* ran(name, { command: "no-such-program", args: ["x"] })
-        assert.deepStrictEqual([end.by, end.exitCode], ["exited", 127])
-        assert.include(stderr, "no-such-program")
+        yield* written(name, "plain/file", "not a program")
+        const programs = {
+          "no-such-program": "command_not_found",
+          "ls -la": "command_not_found",
+          "two\nlines": "command_not_found",
+          "A=b": "command_not_found",
+          "-x": "command_not_found",
+          "./no/such": "command_not_found",
+          "plain/file/below": "command_not_found",
+          "./plain": "command_is_directory",
+          "/": "command_is_directory",
+          "plain/file": "command_not_executable"
+        }
+        const ends = yield* Effect.forEach(
+          Object.keys(programs),
+          (command) =>
+            Effect.map(ran(name, { command, args: ["x"] }), ({ end, stderr, stdout }) => [
+              command,
+              end.by,
+              end.failure,
+              stdout + stderr
+            ]),
+          { concurrency: 10 }
+        )
+        assert.deepStrictEqual(
+          ends,
+          Object.entries(programs).map(([command, failure]) => [command, "unstarted", failure, ""])
+        )
       })
     ),
 
-  "a directory that is not there ends with 126 and the reason": (compile) =>
+  "a command whose directory can't be entered ends as unstarted with the reason, and nothing is printed": (compile) =>
     created(
       Effect.fnUntraced(function* (name) {
-        const { end, stderr } = yield* ran(name, compile(print("x")), { cwd: "/no/such/directory" })
-        assert.deepStrictEqual([end.by, end.exitCode], ["exited", 126])
-        assert.include(stderr, "/no/such/directory")
+        yield* written(name, "file", "")
+        const directories = {
+          "/no/such/directory": "cwd_not_found",
+          nowhere: "cwd_not_found",
+          file: "cwd_not_directory",
+          "file/below": "cwd_not_found"
+        }
+        const ends = yield* Effect.forEach(
+          Object.keys(directories),
+          (cwd) =>
+            Effect.map(ran(name, compile(print("x")), { cwd }), ({ end, stderr, stdout }) => [
+              cwd,
+              end.by,
+              end.failure,
+              stdout + stderr
+            ]),
+          { concurrency: 4 }
+        )
+        assert.deepStrictEqual(
+          ends,
+          Object.entries(directories).map(([cwd, failure]) => [cwd, "unstarted", failure, ""])
+        )
       })
     ),
 
@@ -712,6 +802,61 @@ export const promises: Record<string, Promise> = {
         const { end } = yield* provider.wait(name, spec.id)
         assert.strictEqual(end?.by, "lost")
         assert.strictEqual((yield* printed(name, spec.id)).stdout, "before")
+      })
+    ),
+
+  "a command whose sandbox stops, is removed or snapshotted as it starts never ends by itself": (compile) =>
+    Effect.forEach(
+      Object.entries(endings).flatMap(([way, ending]) => momentsOfStart.map((moment) => ({ way, ending, moment }))),
+      ({ ending, moment, way }, index) =>
+        created(
+          Effect.fnUntraced(function* (name) {
+            const provider = yield* SandboxProvider
+            const spec = commandSpec(compile(print("up"), Step.Sleep({ millis: 20_000 })))
+            const [started] = yield* moment(Effect.result(provider.start(name, spec)), ending(provider, name))
+            const outcome = yield* outcomeOf(name, spec, started, way)
+            const where = `${way}, moment ${index % momentsOfStart.length}: ${outcome}`
+            assert.isTrue(outcomes[way]!.includes(outcome ?? "runs"), where)
+            if (outcome !== "lost" && outcome !== "killed") return
+            const { stderr, stdout } = yield* printed(name, spec.id)
+            assert.strictEqual(stderr, "", where)
+            assert.include(["", "up"], stdout, where)
+          })
+        ),
+      { concurrency: 6, discard: true }
+    ),
+
+  "a command that is killed as it starts ends as killed, and nothing of it goes on": (compile) =>
+    Effect.forEach(
+      momentsOfStart,
+      (moment) =>
+        created(
+          Effect.fnUntraced(function* (name) {
+            const provider = yield* SandboxProvider
+            const spec = commandSpec(compile(Step.Append({ path: "ran", text: "x" }), Step.Sleep({ millis: 20_000 })))
+            const kill = Effect.retry(provider.kill(name, spec.id), {
+              while: ({ _tag }) => _tag === "CommandNotFound",
+              schedule: Schedule.spaced("2 millis")
+            })
+            yield* moment(provider.start(name, spec), kill)
+            const { end } = yield* provider.wait(name, spec.id)
+            assert.strictEqual(end?.by, "killed")
+            assert.deepStrictEqual(yield* printed(name, spec.id), { stdout: "", stderr: "" })
+            assert.strictEqual((yield* provider.start(name, spec)).end?.by, "killed")
+          })
+        ),
+      { concurrency: momentsOfStart.length, discard: true }
+    ),
+
+  "a command whose time is over as it starts is timed out, and prints nothing that it did not": (compile) =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        for (const millis of [1, 10, 50]) {
+          const late = compile(print("up"), Step.Sleep({ millis: 20_000 }))
+          const { end, stderr, stdout } = yield* ran(name, late, { timeout: Duration.millis(millis) })
+          assert.deepStrictEqual([end.by, stderr], ["timedOut", ""], `${millis} ms`)
+          assert.include(["", "up"], stdout)
+        }
       })
     ),
 

@@ -3,7 +3,14 @@ import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import type { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
 import { Cursor } from "@castellan/domain/Page.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
-import { advance, RunId, type RunStatus, type TaskName, TaskRun } from "@castellan/domain/task/TaskRun.ts"
+import {
+  advance,
+  type RunChange,
+  RunId,
+  type RunStatus,
+  type TaskName,
+  TaskRun
+} from "@castellan/domain/task/TaskRun.ts"
 import { TaskRunner, TryAgain } from "@castellan/domain/task/TaskRunner.ts"
 import { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
 import { assert } from "@effect/vitest"
@@ -32,7 +39,7 @@ const runOf = (
     at: at(more.createdAt ?? 1_700_000_000_123)
   })
 
-const next = (run: TaskRun, status: RunStatus, change = {}) =>
+const next = (run: TaskRun, status: RunStatus, change: RunChange = {}) =>
   Option.getOrThrow(advance(run, status, at(1_700_000_001_456), change))
 
 /** Works on an account's runs of a task until the use is over; what other promises left behind is let pass. */
@@ -76,7 +83,10 @@ export const storePromises: Promises<Ports> = {
       yield* (yield* TaskRunner).enqueue(run)
       const executing = next(run, "EXECUTING", { currentStep: "stép", log: "began" })
       assert.isTrue(yield* store.save(scope, executing))
-      const failed = next(executing, "FAILED", { output: { stdout: "a\u0000b€" }, error: "it's broken" })
+      const failed = next(executing, "FAILED", {
+        output: { stdout: "a\u0000b€" },
+        error: { code: "broken", message: "it's broken" }
+      })
       assert.isTrue(yield* store.save(scope, failed))
       assert.deepStrictEqual(yield* store.get(scope, run.id), Option.some(failed))
     }),
@@ -193,7 +203,11 @@ export const storePromises: Promises<Ports> = {
       const scope = yield* given.scope
       const run = runOf(scope)
       yield* (yield* TaskRunner).enqueue(run)
-      const failed = next(next(run, "EXECUTING"), "FAILED", { currentStep: "a\0b", log: "c\0d", error: "\0" })
+      const failed = next(next(run, "EXECUTING"), "FAILED", {
+        currentStep: "a\0b",
+        log: "c\0d",
+        error: { code: "\0", message: "\0" }
+      })
       assert.isTrue(yield* store.save(scope, new TaskRun({ ...failed, version: 1 })))
       const found = Option.getOrThrow(yield* store.get(scope, run.id))
       const texts = [found.currentStep, found.logs[0]?.message, found.error]

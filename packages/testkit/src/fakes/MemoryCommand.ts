@@ -4,7 +4,8 @@ import {
   type Output,
   OutputPosition,
   type OutputStream,
-  StartedCommand
+  StartedCommand,
+  type StartFailure
 } from "@castellan/domain/sandbox/Command.ts"
 import { DateTime, Deferred, Effect, Fiber, Option, Stream } from "effect"
 
@@ -46,11 +47,16 @@ export class MemoryCommand implements Parent {
     this.wake()
   }
 
-  finish(by: CommandEnd["by"], exitCode: number, at: number): void {
+  finish(by: CommandEnd["by"], exitCode: number, at: number, more: Pick<CommandEnd, "failure"> = {}): void {
     if (this.end !== undefined) return
-    this.end = new CommandEnd({ by, exitCode, at: DateTime.makeUnsafe(at) })
+    this.end = new CommandEnd({ by, exitCode, at: DateTime.makeUnsafe(at), ...more })
     Deferred.doneUnsafe(this.ended, Effect.succeed(this.end))
     this.wake()
+  }
+
+  /** Ends a command whose program never ran. */
+  refuse(failure: StartFailure, at: number): void {
+    this.finish("unstarted", 126, at, { failure })
   }
 
   own(process: Fiber.Fiber<unknown, unknown>): void {

@@ -1,4 +1,5 @@
 /** The programs of sandboxes in memory. */
+import type { StartFailure } from "@castellan/domain/sandbox/Command.ts"
 import type { CommandSpec } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Clock, Effect } from "effect"
 import { type Step, stepper } from "../Program.ts"
@@ -141,19 +142,29 @@ const own: MemoryPrograms = {
 /** Enough to see that it is there. */
 const npm = (process: MemoryProcess) => says(process, "12.2.0")
 
-/** Runs a program to the code it exits with. */
-export const execute = (command: Parent, surroundings: Surroundings, spec: CommandSpec): Effect.Effect<number> =>
+/** Why a program can't be run in sandboxes in memory, whose files are never programs. */
+const failureOf = ({ files }: Surroundings, command: string, cwd: string): StartFailure => {
+  if (!command.includes("/")) return "command_not_found"
+  const path = resolve(cwd, command)
+  if (files.isDirectory(path)) return "command_is_directory"
+  return files.read(path) === undefined ? "command_not_found" : "command_not_executable"
+}
+
+/** Runs a program to the code it exits with; fails where it never runs. */
+export const execute = (
+  command: Parent,
+  surroundings: Surroundings,
+  spec: CommandSpec
+): Effect.Effect<number, StartFailure> =>
   Effect.suspend(() => {
     const { files, programs, registry } = surroundings
     const cwd = resolve(home, spec.cwd ?? home)
-    const complain = (code: number, words: string) =>
-      Effect.sync(() => {
-        command.print("stderr", utf8.encode(words))
-        return code
-      })
-    if (!files.isDirectory(cwd)) return complain(126, `${spec.cwd}: no such directory\n`)
+    if (!files.isDirectory(cwd)) {
+      return Effect.fail(files.read(cwd) === undefined ? ("cwd_not_found" as const) : ("cwd_not_directory" as const))
+    }
     const all = new Map(Object.entries({ ...own, ...(registry ? { npm } : {}), ...programs }))
     return (
-      all.get(spec.command)?.({ ...surroundings, command, spec, cwd }) ?? complain(127, `${spec.command}: not found\n`)
+      all.get(spec.command)?.({ ...surroundings, command, spec, cwd }) ??
+      Effect.fail(failureOf(surroundings, spec.command, cwd))
     )
   })

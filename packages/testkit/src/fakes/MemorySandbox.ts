@@ -209,7 +209,8 @@ const make = (programs: MemoryPrograms) =>
                 ? Effect.sync(() => command.finish("exited", code.value, now))
                 : command.terminate("timedOut", now)
             )
-          )
+          ),
+          Effect.catch((failure) => Effect.map(Clock.currentTimeMillis, (now) => command.refuse(failure, now)))
         )
         command.own(yield* Effect.forkIn(life, scope, { startImmediately: true }))
         return command.started

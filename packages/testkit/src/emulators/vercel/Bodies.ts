@@ -82,6 +82,7 @@ export const snapshot = (one: KeptSnapshot, now: number) => ({
 /** What a process that was sent the signal exits with. */
 const exitCodeOf = ({ signal }: KeptCommand, { end }: StartedCommand): number | null => {
   if (end === null) return null
+  if (end.failure === "command_not_found") return 127
   return end.by === "killed" && signal !== undefined ? 128 + signal : end.exitCode
 }
 

@@ -76,7 +76,7 @@ export const run = Effect.fnUntraced(function* (
     Stream.decodeText(),
     Stream.mkString
   )
-  return end?.exitCode === 127 ? undefined : { exitCode: end?.exitCode ?? 1, complaint }
+  return end?.failure === "command_not_found" ? undefined : { exitCode: end?.exitCode ?? 1, complaint }
 })
 
 /** Makes a directory, by a command. */

@@ -1,0 +1,91 @@
+/** Starts a program in a sandbox, and tells a program that never ran from one that ran and failed. */
+import { StartFailure } from "@castellan/domain/sandbox/Command.ts"
+import { Schema } from "effect"
+
+/**
+ * The last program before the one that is wanted: it takes that one's place. `$1` is the directory to run in, the rest
+ * is the program with its arguments. Its descriptors: 1 is the program's standard output, 3 its standard error; 2 is the
+ * start record, and 4 the gate. Nothing that this script or a program before it prints can reach the program's streams,
+ * except what the shell says when `exec` fails, which goes to descriptor 3. The reader of descriptor 3 waits at the gate:
+ * it closes when the program takes over, since the shell keeps its copy of a redirected descriptor for itself
+ * (close-on-exec), and brings a line if the program could not, which makes the reader drop what it gets.
+ *
+ * The start record is written over blanks, so that a disk that is full by then still holds it. It has `began` once all that comes before the program has worked, and `refused REASON` if the program
+ * never ran. When `exec` fails, `dash` runs the trap at once; `bash` needs `execfail` to get to the end of the script, and
+ * `--` before a program whose name could be an option.
+ */
+export const startProgram = `
+refuse() {
+  trap - EXIT
+  echo "refused $1" >&2
+  echo refused >&4
+  exit 126
+}
+explain() {
+  found=
+  case $2 in
+    */*) found=$2 ;;
+    *)
+      set -f
+      IFS=:
+      for directory in $PATH; do
+        [ -f "\${directory:-.}/$2" ] || continue
+        found=\${directory:-.}/$2
+        [ ! -x "$found" ] || break
+      done ;;
+  esac
+  [ -n "$found" ] && [ -e "$found" ] || refuse command_not_found
+  [ ! -d "$found" ] || refuse command_is_directory
+  [ -x "$found" ] || refuse command_not_executable
+  [ "$1" != 127 ] || refuse interpreter_not_found
+  refuse command_not_executable
+}
+if ! CDPATH= cd -- "$1" 2> /dev/null; then
+  [ -e "$1" ] || refuse cwd_not_found
+  [ -d "$1" ] || refuse cwd_not_directory
+  refuse cwd_not_accessible
+fi
+shift
+trap 'explain "$?" "$1"' EXIT
+options=
+if shopt -s execfail 2> /dev/null; then options=--; fi
+echo began >&2
+{ exec $options "$@"; } 2>&3 3>&- 4>&-
+`
+
+/**
+ * Collects what a program prints on its standard error, once it has passed the gate: `$1` is the gate, `$2` the file. It
+ * needs a function \`collect\`.
+ */
+export const collectGated = `
+collectGated() {
+  read -r refused < "$1"
+  if [ -n "$refused" ]; then exec cat > /dev/null; fi
+  collect "$2"
+}
+`
+
+/** Makes an empty start record \`$1\`. */
+export const emptyRecord = `
+emptyRecord() { printf '%64s\\n' '' > "$1"; }
+`
+
+/** Bytes of the unit in which a shell limits what a collector may write: what is kept of output is a multiple. */
+export const outputBlock = 512
+
+/** Bytes of a start record that are looked at: what runs beside the program may have added to it. */
+export const startRecordRead = 4096
+
+const isFailure = Schema.is(StartFailure)
+
+/** The failure that a word names; a word that names none stands for one without a known reason. */
+export const startFailureIn = (word: string | undefined): StartFailure =>
+  isFailure(word) ? word : "command_not_started"
+
+/** Why a program that has ended never ran; undefined if it did. `record` is what its start record has. */
+export const startFailureOf = (record: string): StartFailure | undefined => {
+  const lines = record.split("\n").map((line) => line.trim())
+  const refused = lines.find((line) => line.startsWith("refused "))?.slice("refused ".length)
+  if (refused !== undefined) return startFailureIn(refused)
+  return lines.includes("began") ? undefined : "command_not_started"
+}
