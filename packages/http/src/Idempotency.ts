@@ -1,9 +1,9 @@
 import { Access, ActingFor } from "@castellan/domain/identity/Access.ts"
 import type { AccountId } from "@castellan/domain/identity/Account.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
-import { IdempotencyKey, IdempotencyStore, SavedAnswer } from "@castellan/domain/identity/IdempotencyStore.ts"
+import { IdempotencyKey, IdempotencyStore, keyLease, SavedAnswer } from "@castellan/domain/identity/IdempotencyStore.ts"
 import { newNonce } from "@castellan/domain/newNonce.ts"
-import { DateTime, Effect, Layer, Option, Redacted, Schema } from "effect"
+import { DateTime, Effect, Fiber, Layer, Option, Redacted, Schema } from "effect"
 import { Aead, Digest, Mac, SecureRandom } from "effect/crypto"
 import { Base64 } from "effect/encoding"
 import { HttpServerRequest, HttpServerResponse } from "effect/http"
@@ -63,6 +63,40 @@ export const layer = (options: { readonly secret: Redacted.Redacted<Uint8Array> 
       const access = yield* Access
       const { open, seal } = yield* Effect.orDie(makeSeal(options.secret))
 
+      /**
+       * Does what an attempt does while its key is held, however long that takes. `held` gives since when its lease counts,
+       * and lets no renewal change that any more.
+       */
+      const whileHeld = Effect.fnUntraced(function* <A, E, R>(
+        scope: AccountScope,
+        key: IdempotencyKey,
+        begun: DateTime.Utc,
+        attempt: (held: Effect.Effect<DateTime.Utc>) => Effect.Effect<A, E, R>
+      ) {
+        let held = begun
+        const renewal = Effect.gen(function* () {
+          const at = yield* DateTime.now
+          if (!(yield* store.renew(scope, key, held, at))) return false
+          held = at
+          return true
+        }).pipe(
+          Effect.uninterruptible,
+          Effect.catchCause((cause) =>
+            Effect.as(Effect.logWarning("The lease of an idempotency key was not renewed", cause), true)
+          )
+        )
+        const renewing = Effect.delay(renewal, keyLease / 3).pipe(
+          Effect.repeat({ while: (isHeld) => isHeld }),
+          Effect.interruptible
+        )
+        const fiber = yield* Effect.forkChild(renewing)
+        const settled = Effect.andThen(
+          Fiber.interrupt(fiber),
+          Effect.sync(() => held)
+        )
+        return yield* Effect.ensuring(attempt(settled), settled)
+      }, Effect.uninterruptible)
+
       return Idempotent.of((endpoint) =>
         Effect.gen(function* () {
           const request = yield* HttpServerRequest.HttpServerRequest
@@ -76,10 +110,11 @@ export const layer = (options: { readonly secret: Redacted.Redacted<Uint8Array> 
           }
           const scope = yield* AccountScope.own
           const text = yield* Effect.orDie(request.text)
+          const at = yield* DateTime.now
           const asked = yield* store.begin(scope, key, {
             request: yield* digest.digestHex(Digest.sha256, utf8.encode(`${request.method} ${request.url}\n${text}`)),
             nonce: yield* newNonce(random),
-            at: yield* DateTime.now
+            at
           })
           switch (asked._tag) {
             case "Reused":
@@ -100,16 +135,19 @@ export const layer = (options: { readonly secret: Redacted.Redacted<Uint8Array> 
             case "First": {
               const { nonce } = asked
               let account: AccountId | null = null
-              return yield* endpoint.pipe(
-                Effect.provideService(RequestNonce, Option.some(nonce)),
-                Effect.provideService(ActingFor, (id: AccountId) => void (account = id)),
-                Effect.tap((response) =>
-                  Effect.flatMap(seal({ account, nonce, body: bodyOf(response) }), (body) =>
-                    store.answer(scope, key, new SavedAnswer({ status: response.status, body }))
-                  )
-                ),
-                Effect.tapError(() => store.forget(scope, key)),
-                Effect.uninterruptible
+              return yield* whileHeld(scope, key, at, (held) =>
+                endpoint.pipe(
+                  Effect.provideService(RequestNonce, Option.some(nonce)),
+                  Effect.provideService(ActingFor, (id: AccountId) => void (account = id)),
+                  Effect.tap((response) =>
+                    Effect.flatMap(seal({ account, nonce, body: bodyOf(response) }), (body) =>
+                      Effect.flatMap(held, (since) =>
+                        store.answer(scope, key, since, new SavedAnswer({ status: response.status, body }))
+                      )
+                    )
+                  ),
+                  Effect.tapError(() => Effect.flatMap(held, (since) => store.forget(scope, key, since)))
+                )
               )
             }
           }

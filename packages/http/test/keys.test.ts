@@ -1,5 +1,6 @@
+import { SandboxProvider, type SandboxSpec } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { assert, layer } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Fiber, Layer } from "effect"
 import { TestClock } from "effect/testing"
 import { WebApi } from "./WebApi.ts"
 
@@ -190,6 +191,36 @@ layer(WebApi.layer)("A request under an idempotency key", (it) => {
         [answer.status, answer.json.error],
         [400, "Idempotency-Key must be 1 to 255 printable characters"]
       )
+    })
+  )
+})
+
+/** A provider that takes two minutes for a sandbox. */
+const slow = Layer.effect(
+  SandboxProvider,
+  Effect.map(SandboxProvider, (real) => ({
+    ...real,
+    create: (spec: SandboxSpec) => Effect.delay(real.create(spec), "2 minutes")
+  }))
+)
+
+layer(WebApi.over(slow))("A slow request under an idempotency key", (it) => {
+  it.effect("is in flight for as long as it takes, and then answered again", () =>
+    Effect.gen(function* () {
+      const { ask, join } = yield* WebApi
+      const { key } = yield* join()
+      const create = ask("POST", "/api/sandboxes", { key, body: {}, headers: { "idempotency-key": "slow" } })
+      const first = yield* Effect.forkChild(create)
+      for (let minutes = 0; minutes < 2; minutes++) {
+        yield* TestClock.adjust("50 seconds")
+        const meanwhile = yield* create
+        assert.deepStrictEqual([meanwhile.status, meanwhile.json.code], [409, "idempotency_in_flight"])
+      }
+      yield* TestClock.adjust("1 minute")
+      const answer = yield* Fiber.join(first)
+      const again = yield* create
+      assert.deepStrictEqual([again.status, again.text], [200, answer.text])
+      assert.strictEqual((yield* ask("GET", "/api/sandboxes", { key })).json.sandboxes.length, 1)
     })
   )
 })

@@ -177,6 +177,15 @@ sabotage(IdempotencyStore, World.layer, IdempotencyPromises.promises, {
         })
     }
   },
+  "a request is in flight for as long as its lease is renewed": () => ({ renew: () => Effect.succeed(true) }),
+  "an attempt whose key another took does not get it back": () => ({ renew: () => Effect.succeed(true) }),
+  "an attempt whose key another took neither answers nor forgets its request": (real) => {
+    let newest: Parameters<typeof real.begin>[2]["at"] | undefined
+    return {
+      begin: (scope, key, asked) => real.begin(scope, key, { ...asked, at: (newest = asked.at) }),
+      forget: (scope, key) => real.forget(scope, key, newest!)
+    }
+  },
   "a request that was refused is forgotten": () => ({ forget: () => Effect.void }),
   "an answer is forgotten when its time is over": (real) => {
     let start: Parameters<typeof real.begin>[2]["at"] | undefined

@@ -1,6 +1,6 @@
 /** The database: Postgres inside this process, or a Postgres server. The statements are the same. */
 import { PGlite } from "@electric-sql/pglite"
-import { Config, Context, Effect, Layer, Option, Redacted, Schema } from "effect"
+import { Config, Context, DateTime, Effect, Layer, Option, Redacted, Schema } from "effect"
 import { Kysely, PGliteDialect, PostgresDialect } from "kysely"
 import { join } from "node:path"
 import pg from "pg"
@@ -8,6 +8,7 @@ import { StoreAway } from "@castellan/domain/StoreAway.ts"
 import { isAway } from "./Away.ts"
 import * as DirectoryLock from "./DirectoryLock.ts"
 import { migrate } from "./Migrations.ts"
+import { releaseLeases } from "./releaseLeases.ts"
 import type { Tables } from "./Tables.ts"
 import { textWithoutNul } from "./textWithoutNul.ts"
 
@@ -79,11 +80,14 @@ export const layerPglite = (options: { readonly directory: string }): Layer.Laye
         (pglite) => Effect.ignore(Effect.tryPromise(() => pglite.close()))
       )
       const kysely = new Kysely<Tables>({ dialect: new PGliteDialect({ pglite }), plugins: [textWithoutNul] })
-      return yield* migrated(
+      const db = yield* migrated(
         { _tag: "PGlite", pglite },
         kysely,
         `The database in ${options.directory} can't be migrated`
       )
+      const now = yield* DateTime.now
+      yield* Effect.tryPromise({ try: () => releaseLeases(kysely, DateTime.toDateUtc(now)), catch: unusable })
+      return db
     })
   )
 

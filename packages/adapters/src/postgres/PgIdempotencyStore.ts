@@ -1,11 +1,11 @@
 import {
   answersKept,
   Asked,
-  cutOffAfter,
   IdempotencyStore,
+  keyLease,
   SavedAnswer
 } from "@castellan/domain/identity/IdempotencyStore.ts"
-import { Effect, Layer } from "effect"
+import { type DateTime, Effect, Layer } from "effect"
 import { sql } from "kysely"
 import { Db, query } from "./Db.ts"
 import { toDate } from "./times.ts"
@@ -32,9 +32,13 @@ export const layer = Layer.effect(
           answer_status = null,
           answer_body = null
         where known.asked_at < ${before(answersKept)}
-          or (known.request = excluded.request and known.answer_status is null and known.begun_at < ${before(cutOffAfter)})
+          or (known.request = excluded.request and known.answer_status is null and known.begun_at < ${before(keyLease)})
         returning nonce`.execute(kysely)
     }
+
+    /** The request of an attempt, for as long as that holds the key: `begun_at` is when it last renewed its lease. */
+    const isHeld = (account: string, key: string, held: DateTime.Utc) =>
+      sql<boolean>`account_id = ${account} and key = ${key} and begun_at = ${toDate(held)} and answer_status is null`
 
     return IdempotencyStore.of({
       begin: Effect.fnUntraced(function* (scope, key, asked) {
@@ -48,21 +52,30 @@ export const layer = Layer.effect(
         if (known.answer_status === null || known.answer_body === null) return Asked.InFlight()
         return Asked.Answered({ answer: new SavedAnswer({ status: known.answer_status, body: known.answer_body }) })
       }),
-      answer: (scope, key, answer) =>
+      renew: (scope, key, held, at) =>
+        Effect.map(
+          query(() =>
+            kysely
+              .updateTable("idempotent_requests")
+              .set({ begun_at: toDate(at) })
+              .where(isHeld(scope.account, key, held))
+              .executeTakeFirst()
+          ),
+          (updated) => updated.numUpdatedRows > 0n
+        ),
+      answer: (scope, key, held, answer) =>
         query(() =>
           kysely
             .updateTable("idempotent_requests")
             .set({ answer_status: answer.status, answer_body: answer.body })
-            .where("account_id", "=", scope.account)
-            .where("key", "=", key)
+            .where(isHeld(scope.account, key, held))
             .execute()
         ).pipe(Effect.asVoid),
-      forget: (scope, key) =>
+      forget: (scope, key, held) =>
         query(() =>
           kysely
             .deleteFrom("idempotent_requests")
-            .where("account_id", "=", scope.account)
-            .where("key", "=", key)
+            .where(isHeld(scope.account, key, held))
             .execute()
         ).pipe(Effect.asVoid),
       sweep: (before) =>

@@ -1,10 +1,18 @@
 import { AccountStore } from "@castellan/domain/account/AccountStore.ts"
+import { AppStore } from "@castellan/domain/app/AppStore.ts"
 import * as Db from "@castellan/adapters/postgres/Db.ts"
 import * as Stores from "@castellan/adapters/postgres/stores.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { AccountId } from "@castellan/domain/identity/Account.ts"
+import { IdempotencyKey, IdempotencyStore } from "@castellan/domain/identity/IdempotencyStore.ts"
+import { ImageKey } from "@castellan/domain/sandbox/BaseImage.ts"
+import { BaseImageStore } from "@castellan/domain/sandbox/BaseImageStore.ts"
+import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
+import type { Session } from "@castellan/domain/session/Session.ts"
+import { SessionStore } from "@castellan/domain/session/SessionStore.ts"
+import * as given from "@castellan/testkit/given.ts"
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Effect, Layer, Redacted, Schedule } from "effect"
+import { Context, DateTime, Effect, Layer, Option, Redacted, Schedule } from "effect"
 import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { join } from "node:path"
@@ -61,6 +69,44 @@ it.layer(Directory.layer, { excludeTestServices: true })("The embedded database"
         for (const name of written) assert.include(found, name)
       }
       assert.isAbove(names.length, 60)
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("lets go of what a dead server was at work on when the next one opens it", () =>
+    Effect.gen(function* () {
+      const database = Stores.layer.pipe(Layer.provide(Db.layerPglite({ directory: yield* Directory })), Layer.fresh)
+      const later = DateTime.addDuration(yield* DateTime.now, "1 hour")
+      const key = IdempotencyKey.make("a key")
+      const asked = (nonce: string) => Effect.map(DateTime.now, (at) => ({ request: "one", nonce, at }))
+      const image = ImageKey.make("everyone/something")
+      const left = yield* Effect.gen(function* () {
+        const scope = yield* given.scope
+        const opening = given.session(scope, { lifecycle: given.lifecycle({ state: "provisioning", lookAt: later }) })
+        const active = given.session(scope, { lifecycle: given.lifecycle({ state: "active", lookAt: later }) })
+        const app = given.app(scope, { lookAt: later })
+        const sessions = yield* SessionStore
+        for (const session of [opening, active]) yield* sessions.add(scope, session)
+        yield* (yield* AppStore).begin(scope, app)
+        const claim = { key: image, account: null, builder: SandboxName.make("builder"), until: later }
+        yield* (yield* BaseImageStore).claim({ ...claim, staleBefore: later }, yield* DateTime.now)
+        yield* (yield* IdempotencyStore).begin(scope, key, yield* asked("first"))
+        return { scope, opening, active, app }
+      }).pipe(Effect.provide(database))
+      yield* Effect.gen(function* () {
+        const { active, app, opening, scope } = left
+        const sessions = yield* SessionStore
+        const lookAt = (session: Session) =>
+          Effect.map(sessions.get(scope, session.id), (one) => Option.getOrThrow(one).lifecycle.lookAt!)
+        const isDue = (moment: DateTime.Utc) =>
+          Effect.map(DateTime.now, (now) => DateTime.isLessThanOrEqualTo(moment, now))
+        assert.isTrue(yield* isDue(yield* lookAt(opening)))
+        assert.isFalse(yield* isDue(yield* lookAt(active)))
+        assert.isTrue(yield* isDue(Option.getOrThrow(yield* (yield* AppStore).get(scope, app.name)).lookAt!))
+        const { builderUntil } = Option.getOrThrow(yield* (yield* BaseImageStore).find(image))
+        assert.isTrue(yield* isDue(builderUntil!))
+        const again = yield* (yield* IdempotencyStore).begin(scope, key, yield* asked("second"))
+        assert.deepStrictEqual({ ...again }, { _tag: "First", nonce: "first" })
+      }).pipe(Effect.provide(database))
     }).pipe(Effect.scoped)
   )
 

@@ -21,7 +21,7 @@ export interface Wanted {
 
 /**
  * Milliseconds that an answer is waited for, and between two tries, and after which it is given up: a key that was used at
- * a server which was killed is in flight for a minute.
+ * a server which was killed is in flight until its lease lapses.
  */
 const patience = 15_000
 const pause = 500

@@ -1,8 +1,8 @@
 import {
   answersKept,
-  cutOffAfter,
   IdempotencyKey,
   IdempotencyStore,
+  keyLease,
   SavedAnswer
 } from "@castellan/domain/identity/IdempotencyStore.ts"
 import type { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
@@ -14,10 +14,11 @@ import { assertUntouched } from "./untouched.ts"
 
 const key = IdempotencyKey.make("a key")
 const start = 1_800_000_000_000
+const at = (after: number) => DateTime.makeUnsafe(start + after)
 const asked = (after = 0, request = "one", nonce = `nonce ${after}`) => ({
   request,
   nonce,
-  at: DateTime.makeUnsafe(start + after)
+  at: at(after)
 })
 const answer = new SavedAnswer({ status: 201, body: '{"€":1}' })
 
@@ -45,7 +46,7 @@ export const promises: Promises<IdempotencyStore | IdentityStore> = {
       const store = yield* IdempotencyStore
       const scope = yield* given.scope
       yield* store.begin(scope, key, asked())
-      yield* store.answer(scope, key, answer)
+      yield* store.answer(scope, key, at(0), answer)
       const again = yield* store.begin(scope, key, asked(answersKept))
       assert.deepStrictEqual({ ...again }, { _tag: "Answered", answer })
     }),
@@ -56,7 +57,7 @@ export const promises: Promises<IdempotencyStore | IdentityStore> = {
       const scope = yield* given.scope
       yield* store.begin(scope, key, asked())
       assert.strictEqual((yield* store.begin(scope, key, asked(1, "two")))._tag, "Reused")
-      yield* store.answer(scope, key, answer)
+      yield* store.answer(scope, key, at(0), answer)
       assert.strictEqual((yield* store.begin(scope, key, asked(2, "two")))._tag, "Reused")
     }),
 
@@ -65,8 +66,8 @@ export const promises: Promises<IdempotencyStore | IdentityStore> = {
       const store = yield* IdempotencyStore
       const scope = yield* given.scope
       yield* store.begin(scope, key, asked())
-      assert.strictEqual((yield* store.begin(scope, key, asked(cutOffAfter)))._tag, "InFlight")
-      const late = cutOffAfter + 1
+      assert.strictEqual((yield* store.begin(scope, key, asked(keyLease - 1)))._tag, "InFlight")
+      const late = keyLease + 1
       assert.strictEqual((yield* store.begin(scope, key, asked(late, "two")))._tag, "Reused")
       const all = yield* Effect.all(
         Array.from({ length: 5 }, () => store.begin(scope, key, asked(late))),
@@ -87,12 +88,50 @@ export const promises: Promises<IdempotencyStore | IdentityStore> = {
       assert.deepStrictEqual({ ...anew }, { _tag: "First", nonce: `nonce ${answersKept + 1}` })
     }),
 
+  "a request is in flight for as long as its lease is renewed": () =>
+    Effect.gen(function* () {
+      const store = yield* IdempotencyStore
+      const scope = yield* given.scope
+      const other = IdempotencyKey.make("another key")
+      yield* store.begin(scope, key, asked())
+      yield* store.begin(scope, other, asked())
+      assert.isTrue(yield* store.renew(scope, key, at(0), at(keyLease - 1)))
+      assert.isTrue(yield* store.renew(scope, key, at(keyLease - 1), at(2 * keyLease - 2)))
+      assert.strictEqual((yield* store.begin(scope, key, asked(3 * keyLease - 3)))._tag, "InFlight")
+      assert.strictEqual((yield* store.begin(scope, other, asked(3 * keyLease - 3)))._tag, "First")
+      assert.strictEqual((yield* store.begin(scope, key, asked(3 * keyLease)))._tag, "First")
+    }),
+
+  "an attempt whose key another took does not get it back": () =>
+    Effect.gen(function* () {
+      const store = yield* IdempotencyStore
+      const scope = yield* given.scope
+      yield* store.begin(scope, key, asked())
+      yield* store.begin(scope, key, asked(keyLease + 1))
+      assert.isFalse(yield* store.renew(scope, key, at(0), at(keyLease + 2)))
+      assert.isTrue(yield* store.renew(scope, key, at(keyLease + 1), at(keyLease + 2)))
+    }),
+
+  "an attempt whose key another took neither answers nor forgets its request": () =>
+    Effect.gen(function* () {
+      const store = yield* IdempotencyStore
+      const scope = yield* given.scope
+      yield* store.begin(scope, key, asked())
+      yield* store.begin(scope, key, asked(keyLease + 1))
+      yield* store.answer(scope, key, at(0), new SavedAnswer({ status: 500, body: "late" }))
+      yield* store.forget(scope, key, at(0))
+      assert.strictEqual((yield* store.begin(scope, key, asked(keyLease + 2)))._tag, "InFlight")
+      yield* store.answer(scope, key, at(keyLease + 1), answer)
+      const again = yield* store.begin(scope, key, asked(keyLease + 3))
+      assert.deepStrictEqual({ ...again }, { _tag: "Answered", answer })
+    }),
+
   "a request that was refused is forgotten": () =>
     Effect.gen(function* () {
       const store = yield* IdempotencyStore
       const scope = yield* given.scope
       yield* store.begin(scope, key, asked())
-      yield* store.forget(scope, key)
+      yield* store.forget(scope, key, at(0))
       const again = yield* store.begin(scope, key, asked(1, "two"))
       assert.deepStrictEqual({ ...again }, { _tag: "First", nonce: "nonce 1" })
     }),
@@ -102,7 +141,7 @@ export const promises: Promises<IdempotencyStore | IdentityStore> = {
       const store = yield* IdempotencyStore
       const scope = yield* given.scope
       yield* store.begin(scope, key, asked())
-      yield* store.answer(scope, key, answer)
+      yield* store.answer(scope, key, at(0), answer)
       const again = yield* store.begin(scope, key, asked(answersKept + 1, "two"))
       assert.deepStrictEqual({ ...again }, { _tag: "First", nonce: `nonce ${answersKept + 1}` })
       assert.strictEqual((yield* store.begin(scope, key, asked(answersKept + 2, "two")))._tag, "InFlight")
@@ -113,9 +152,9 @@ export const promises: Promises<IdempotencyStore | IdentityStore> = {
       const store = yield* IdempotencyStore
       const [one, two] = [yield* given.scope, yield* given.scope]
       yield* store.begin(one, key, asked())
-      yield* store.answer(one, key, answer)
+      yield* store.answer(one, key, at(0), answer)
       assert.strictEqual((yield* store.begin(two, key, asked(1, "two")))._tag, "First")
-      yield* store.forget(two, key)
+      yield* store.forget(two, key, at(1))
       assert.strictEqual((yield* store.begin(one, key, asked(2)))._tag, "Answered")
     }),
 

@@ -1,8 +1,8 @@
 import {
   answersKept,
   Asked,
-  cutOffAfter,
   IdempotencyStore,
+  keyLease,
   type SavedAnswer
 } from "@castellan/domain/identity/IdempotencyStore.ts"
 import { type DateTime, Effect, Layer } from "effect"
@@ -10,7 +10,7 @@ import { type DateTime, Effect, Layer } from "effect"
 interface Row {
   readonly request: string
   readonly nonce: string
-  /** When it was first asked, and when it was last begun. */
+  /** When it was first asked, and since when its attempt's lease counts. */
   readonly asked: DateTime.Utc
   readonly begun: DateTime.Utc
   readonly answer: SavedAnswer | undefined
@@ -19,12 +19,19 @@ interface Row {
 /** Requests and their answers in memory. */
 export const layer = Layer.sync(IdempotencyStore, () => {
   const rows = new Map<string, Row>()
-  const at = (scope: { readonly account: string }, key: string) => `${scope.account} ${key}`
+  const placeOf = (scope: { readonly account: string }, key: string) => `${scope.account} ${key}`
+
+  /** The request of an attempt, for as long as that holds the key. */
+  const heldAt = (place: string, held: DateTime.Utc): Row | undefined => {
+    const known = rows.get(place)
+    const isHeld = known?.answer === undefined && known?.begun.epochMilliseconds === held.epochMilliseconds
+    return isHeld ? known : undefined
+  }
 
   return IdempotencyStore.of({
     begin: (scope, key, asked) =>
       Effect.sync(() => {
-        const place = at(scope, key)
+        const place = placeOf(scope, key)
         const age = (since: DateTime.Utc) => asked.at.epochMilliseconds - since.epochMilliseconds
         const known = rows.get(place)
         if (known === undefined || age(known.asked) > answersKept) {
@@ -34,18 +41,24 @@ export const layer = Layer.sync(IdempotencyStore, () => {
         }
         if (known.request !== asked.request) return Asked.Reused()
         if (known.answer !== undefined) return Asked.Answered({ answer: known.answer })
-        if (age(known.begun) <= cutOffAfter) return Asked.InFlight()
+        if (age(known.begun) <= keyLease) return Asked.InFlight()
         rows.set(place, { ...known, begun: asked.at })
         return Asked.First({ nonce: known.nonce })
       }),
-    answer: (scope, key, answer) =>
+    renew: (scope, key, held, at) =>
       Effect.sync(() => {
-        const known = rows.get(at(scope, key))
-        if (known !== undefined) rows.set(at(scope, key), { ...known, answer })
+        const known = heldAt(placeOf(scope, key), held)
+        if (known !== undefined) rows.set(placeOf(scope, key), { ...known, begun: at })
+        return known !== undefined
       }),
-    forget: (scope, key) =>
+    answer: (scope, key, held, answer) =>
       Effect.sync(() => {
-        rows.delete(at(scope, key))
+        const known = heldAt(placeOf(scope, key), held)
+        if (known !== undefined) rows.set(placeOf(scope, key), { ...known, answer })
+      }),
+    forget: (scope, key, held) =>
+      Effect.sync(() => {
+        if (heldAt(placeOf(scope, key), held) !== undefined) rows.delete(placeOf(scope, key))
       }),
     sweep: (before) =>
       Effect.sync(() => {
