@@ -76,7 +76,7 @@ export interface Caller<R> {
 
 /** Fields of parameters that may be absent: the compiler sees to it that none is missing here. */
 type FieldsOf<F> = F extends (...args: infer Args) => unknown
-  ? { [K in keyof Args]: Args[K] extends Option.Option<any> ? never : OptionalKeys<Args[K]> }[number]
+  ? { [K in keyof Args]-?: Args[K] extends Option.Option<any> ? never : OptionalKeys<Args[K]> }[number]
   : never
 export type OptionalFields<S, Names extends keyof S> = { [K in Names]: FieldsOf<S[K]> }[Names]
 const optional = ["nonce", "work"] as const

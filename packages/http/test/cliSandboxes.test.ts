@@ -1,3 +1,4 @@
+import { statSync } from "node:fs"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber } from "effect"
 import { TestClock } from "effect/testing"
@@ -129,22 +130,24 @@ describe("One sandbox on the command line", () => {
     Effect.gen(function* () {
       const modifiedAt = "2026-11-21T06:21:30.311Z"
       const files = [
-        { path: "src", type: "directory", size: 0, modifiedAt },
-        { path: "evil\u001b[2J\n名前", type: "file", size: 1200, modifiedAt }
+        { path: "src", type: "directory", size: 0, mode: "0755", modifiedAt },
+        { path: "latest", type: "link", size: 3, mode: "0777", target: "src", modifiedAt },
+        { path: "evil\u001b[2J\n名前", type: "file", size: 1200, mode: "0600", modifiedAt }
       ]
       const { around, asked } = scripted({ status: "success", files })
       const said = yield* castellan(["sandboxes", "files", id, "a/b c", "-r"], around)
       assert.deepStrictEqual(asked[0]!.query, { path: "a/b c", recursive: "true" })
       assert.deepStrictEqual(said.stdout.split("\n"), [
-        "TYPE       SIZE  MODIFIED                  PATH",
-        `directory  0     ${modifiedAt}  src`,
-        `file       1200  ${modifiedAt}  evil [2J 名前`,
+        "TYPE       MODE  SIZE  MODIFIED                  PATH",
+        `directory  0755  0     ${modifiedAt}  src`,
+        `link       0777  3     ${modifiedAt}  latest -> src`,
+        `file       0600  1200  ${modifiedAt}  evil [2J 名前`,
         ""
       ])
     })
   )
 
-  it.effect("gives and takes files byte by byte", () =>
+  it.effect("gives and takes files byte by byte, with the permissions of local files", () =>
     Effect.gen(function* () {
       const bytes = new TextEncoder().encode("no newline at the end, 名前")
       const reading = scripted(bytes)
@@ -161,8 +164,13 @@ describe("One sandbox on the command line", () => {
       const own = import.meta.filename
       yield* castellan(["sandboxes", "write", id, "notes.txt", own], writing.around)
       assert.include(writing.asked[1]!.body, "gives and takes files byte by byte")
+      const permissions = (statSync(own).mode & 0o777).toString(8)
+      assert.deepStrictEqual(writing.asked[1]!.query, { path: "notes.txt", mode: permissions })
+      assert.deepStrictEqual(writing.asked[0]!.query, { path: "notes.txt" })
       const missing = yield* castellan(["sandboxes", "write", id, "notes.txt", `${own}.not`], writing.around)
       assert.deepStrictEqual([missing.exit, writing.asked.length], [2, 2])
+      yield* castellan(["sandboxes", "write", id, "run.sh", own, "--mode", "755"], writing.around)
+      assert.strictEqual(writing.asked[2]!.query["mode"], "755")
       assert.include(missing.stderr, "can't be read")
     })
   )

@@ -215,14 +215,43 @@ describe("One sandbox", () => {
     }).pipe(Effect.provide(api))
   )
 
+  it.effect("gives a file the mode that is asked for, lists it, and keeps it when the file is overwritten", () =>
+    Effect.gen(function* () {
+      const { about } = yield* holder
+      assert.strictEqual((yield* about("PUT", "/file?path=run.sh&mode=755", "1", bytes)).status, 200)
+      yield* about("PUT", "/file?path=run.sh", "2", bytes)
+      yield* about("PUT", "/file?path=usual", "1", bytes)
+      const { json } = yield* about("GET", "/files")
+      assert.deepStrictEqual(
+        json.files.map(({ mode, path }: { readonly mode: string; readonly path: string }) => [path, mode]),
+        [
+          ["run.sh", "0755"],
+          ["usual", "0644"]
+        ]
+      )
+      for (const mode of ["rwx", "8", "07777777", ""]) {
+        const refused = yield* about("PUT", `/file?path=run.sh&mode=${mode}`, "x", bytes)
+        assert.deepStrictEqual(
+          [refused.status, refused.json.error],
+          [400, "mode must be permissions in octal, such as 644 or 0755"]
+        )
+      }
+    }).pipe(Effect.provide(api))
+  )
+
   it.effect("says of a file that can't stand where it shall that it can't", () =>
     Effect.gen(function* () {
       const { about } = yield* holder
-      for (const path of ["none/", "n".repeat(256), `${"n".repeat(256)}/below`]) {
+      const reasons = {
+        "none/": "It is named like a directory",
+        ["n".repeat(256)]: "Its name is too long",
+        [`${"n".repeat(256)}/below`]: "Its name is too long"
+      }
+      for (const [path, reason] of Object.entries(reasons)) {
         const { json, status } = yield* about("PUT", `/file?path=${path}`, "x", bytes)
         assert.deepStrictEqual(
           [status, json.code, json.error],
-          [403, "file_refused", "The file can't be read or written there"]
+          [403, "file_refused", `The file can't be read or written there: ${reason}`]
         )
       }
       assert.strictEqual((yield* about("PUT", `/file?path=${"n".repeat(255)}`, "x", bytes)).status, 200)

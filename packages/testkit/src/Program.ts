@@ -10,6 +10,8 @@ export type Step = Data.TaggedEnum<{
   PrintFile: { readonly path: string }
   /** Adds text to a file, made if need be. */
   Append: { readonly path: string; readonly text: string }
+  /** Makes a link at the path. */
+  Link: { readonly path: string; readonly target: string }
   Sleep: { readonly millis: number }
   /** Leaves a process behind that holds the output streams, in a session of its own, and adds to a file for ever. */
   Leave: { readonly path: string }
@@ -72,6 +74,8 @@ const line = (step: Step): string => {
       return `cat -- ${quoted(step.path)}`
     case "Append":
       return `printf %s ${quoted(step.text)} >> ${quoted(step.path)}`
+    case "Link":
+      return `ln -s -- ${quoted(step.target)} ${quoted(step.path)}`
     case "Sleep":
       return `sleep ${step.millis / 1000}`
     case "Leave":

@@ -1,7 +1,7 @@
 import { CommandEnd, OutputPosition } from "@castellan/domain/sandbox/Command.ts"
 import { Port, type PortConnection } from "@castellan/domain/sandbox/Port.ts"
 import { Sandbox } from "@castellan/domain/sandbox/Sandbox.ts"
-import { SandboxFile } from "@castellan/domain/sandbox/SandboxFile.ts"
+import { FileMode, SandboxFile, SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { type CommandSpec, PortClosed, SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { promises } from "@castellan/testkit/contracts/SandboxProvider.ts"
@@ -216,6 +216,23 @@ const breakings: Record<keyof typeof promises & string, Breaking<Provider>> = {
         () => 0,
         (size, chunk) => Effect.map(real.writeFile(name, path, Stream.make(chunk)), (written) => size + written)
       )
+  }),
+  "a file that is overwritten keeps its mode, unless another is asked for": (real) => ({
+    writeFile: (name, path, content, options) =>
+      real.writeFile(name, path, content, { mode: options?.mode ?? FileMode.make("0644") })
+  }),
+  "a link is listed with where it leads": (real) => ({
+    listFiles: (name, path, options) =>
+      Effect.map(real.listFiles(name, path, options), (files) =>
+        files.map(({ mode, modifiedAt, path, size, type }) => new SandboxFile({ mode, modifiedAt, path, size, type }))
+      )
+  }),
+  "a write follows a link to its file, and the link stays": (real) => ({
+    writeFile: (name, path, content) => real.writeFile(name, SandboxPath.make(`${path}.new`), content)
+  }),
+  "a link that leads to no file is neither written through nor replaced": (real) => ({
+    writeFile: (name, path, content) =>
+      Effect.catchTag(real.writeFile(name, path, content), "FileRefused", () => Effect.succeed(1))
   }),
   "a directory is listed by path, with what is below it only if that is asked for": (real) => ({
     listFiles: (name, path) => real.listFiles(name, path, { recursive: true })

@@ -52,11 +52,16 @@ export const make = (isolation: Isolation) => {
       (cause) => failureOf("readFile", path, cause)
     )
 
-  const write = <E>(machine: Running, path: SandboxPath, content: Stream.Stream<Uint8Array, E>) =>
+  const write = <E>(
+    machine: Running,
+    path: SandboxPath,
+    content: Stream.Stream<Uint8Array, E>,
+    { mode = "" }: { readonly mode?: string | undefined } = {}
+  ) =>
     Effect.gen(function* (): Effect.fn.Return<number, E | FileNotFound | FileRefused | SandboxUnavailable> {
+      const program = { command: command(machine, writeFile, path, mode), ...options }
       const child = yield* Effect.try({
-        try: () =>
-          start({ command: command(machine, writeFile, path), ...options }, ["pipe", "ignore", "pipe", "pipe"]),
+        try: () => start(program, ["pipe", "ignore", "pipe", "pipe"]),
         catch: (cause) => failureOf("writeFile", path, cause)
       })
       const errors = errorsOf(child)

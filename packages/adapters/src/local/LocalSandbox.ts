@@ -291,8 +291,8 @@ const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, 
       else yield* commands.find(layout.sandbox(name), id)
     }),
     readFile: (name, path) => Stream.unwrap(Effect.map(inRunning(name), (machine) => files.read(machine, path))),
-    writeFile: (name, path, content) =>
-      Effect.flatMap(inRunning(name), (machine) => files.write(machine, path, content)),
+    writeFile: (name, path, content, options) =>
+      Effect.flatMap(inRunning(name), (machine) => files.write(machine, path, content, options)),
     listFiles: (name, path, { recursive }) =>
       Effect.flatMap(inRunning(name), (machine) => files.list(machine, path, recursive)),
     connect: (name, port) => Effect.flatMap(inRunning(name), (machine) => ports.connect(machine, port))

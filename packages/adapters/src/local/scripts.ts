@@ -1,5 +1,5 @@
 /** The shell scripts that stand between the server and a sandbox. Nothing in them is put together from input. */
-import { failed, notThere } from "../sandbox/Files.ts"
+import { entryFormat, failed, findTarget, notThere } from "../sandbox/Files.ts"
 import { collectGated, emptyRecord } from "../sandbox/Start.ts"
 
 /** Where programs are looked for, on the host's side and inside. */
@@ -189,30 +189,25 @@ cat < "$1" || exit ${failed}
 `
 
 /**
- * Writes standard input to a file beside the one meant, which takes its place once a word comes on descriptor 3. Its name
- * is not made of the other's, which may be as long as names can be.
+ * Writes standard input to a file beside the one that `$1` names or leads to, which takes its place once a word comes on
+ * descriptor 3. It gets the mode `$2`, or where that is empty keeps the other's. Its name is not made of the other's, which
+ * may be as long as names can be.
  */
 export const writeFile = `
-[ ! -d "$1" ] || exit ${notThere}
 refuse() { echo "$1" >&2; exit ${failed}; }
-above=./
-case "$1" in
-  */ | */. | */..) refuse ": Is a directory" ;;
-  */*) above=\${1%/*}/ ;;
-esac
-[ -f "$1" ] || [ ! -e "$1" ] || refuse ": Device or resource busy"
-mkdir -p -- "$above" || exit ${failed}
+wanted=$1 mode=$2
+${findTarget}
 new="\${above}.castellan-$$"
-cat > "$new" && read -r word <&3 && mv -fT -- "$new" "$1" && exit 0
+(umask 077; cat > "$new") && chmod -- "$mode" "$new" && read -r word <&3 && mv -fT -- "$new" "$file" && exit 0
 rm -f -- "$new" 2> /dev/null
 exit ${failed}
 `
 
-/** Lists a directory \`$1\`, \`$2\` levels deep, as NUL-separated path, type, size and time of change. */
+/** Lists a directory `$1`, `$2` levels deep; see `listed`. */
 export const listFiles = `
 [ -d "$1" ] || exit ${notThere}
 cd -- "$1" 2> /dev/null || { echo ": Permission denied" >&2; exit ${failed}; }
-find . -mindepth 1 -maxdepth "$2" -printf '%P\\0%y\\0%s\\0%T@\\0' || exit ${failed}
+find . -mindepth 1 -maxdepth "$2" -printf '${entryFormat}' || exit ${failed}
 `
 
 /** Copies what a chain of layers shows into one new layer: in namespaces of its own, in the data directory. */

@@ -1,7 +1,7 @@
 /** What the programs say that look after files inside a sandbox, whoever made it. */
-import { SandboxFile, type SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
+import { FileMode, fileModeOf, SandboxFile, type SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import { FileNotFound, FileRefused } from "@castellan/domain/sandbox/SandboxProvider.ts"
-import { DateTime } from "effect"
+import { DateTime, Schema } from "effect"
 
 /** Exit codes by which they say what they found; why something failed ends what they print of errors. */
 export const notThere = 44
@@ -9,6 +9,37 @@ export const failed = 45
 
 /** Levels that a listing goes down. */
 export const deepest = 64
+
+/** What a script says of a link that leads to nothing, or to itself. */
+const leadsNowhere = "Dangling symbolic link"
+
+/**
+ * Finds where a file that is to be written stands; `$wanted` is the path as it was given, `$mode` the permissions, or
+ * empty. Sets `$file`, which is no link, `$above`, its directory, made if need be, and `$mode`: what an existing file
+ * has, or what a new one gets. It refuses in the system's words, for `refusalOf`.
+ */
+export const findTarget = `
+[ ! -d "$wanted" ] || exit ${notThere}
+file=$wanted
+if [ -L "$wanted" ]; then
+  [ -e "$wanted" ] || refuse ": ${leadsNowhere}"
+  file=$(readlink -fn -- "$wanted" && echo .) || refuse ": ${leadsNowhere}"
+  file=\${file%.}
+fi
+above=./
+case "$file" in
+  */ | */. | */..) refuse ": Is a directory" ;;
+  */*) above=\${file%/*}/ ;;
+esac
+[ -f "$file" ] || [ ! -e "$file" ] || refuse ": Device or resource busy"
+said=$(mkdir -p -- "$above" 2>&1) || refuse "$said"
+if [ -z "$mode" ]; then
+  if [ -e "$file" ]; then mode=$(stat -c %a -- "$file"); else mode=$(printf %o $((0666 & ~0$(umask)))); fi
+fi
+`
+
+/** What a listing says of each entry, for `find`; see `listed`. */
+export const entryFormat = "%P\\0%y\\0%s\\0%T@\\0%m\\0%l\\0"
 
 const kinds: Record<string, SandboxFile["type"]> = { f: "file", d: "directory", l: "link" }
 
@@ -32,7 +63,8 @@ const refusals = new Map([
   ["No such file or directory", nothingThere],
   ["Directory nonexistent", nothingThere],
   ["Device or resource busy", nothingThere],
-  ["Too many levels of symbolic links", nothingThere]
+  ["Too many levels of symbolic links", nothingThere],
+  [leadsNowhere, "It is a link that leads to no file"]
 ])
 
 /** What a program's last line of errors means for the file; undefined where it is not the file's fault. */
@@ -58,19 +90,24 @@ const millisOf = (text: string): number => {
   return Number(seconds) * 1000 + Math.floor(Number(`0.${fraction}`) * 1000)
 }
 
+const isMode = Schema.is(FileMode)
+
 /**
- * The files of a listing, in order: NUL-separated path, type, size and time of change. A number that has no place on the
- * wire becomes the nearest one that has.
+ * The files of a listing, in order: NUL-separated path, type, size, time of change, mode, and target of a link. A number
+ * that has no place on the wire becomes the nearest one that has.
  */
 export const listed = (text: string): ReadonlyArray<SandboxFile> => {
   const fields = text.split("\0")
   const files: Array<SandboxFile> = []
-  for (let i = 0; i + 3 < fields.length; i += 4) {
+  for (let i = 0; i + 5 < fields.length; i += 6) {
+    const [mode, target] = [fields[i + 4]!, fields[i + 5]!]
     files.push(
       new SandboxFile({
         path: fields[i]!,
         type: kinds[fields[i + 1]!] ?? "other",
         size: within(0, Number(fields[i + 2]), Number.MAX_SAFE_INTEGER),
+          mode: fileModeOf(isMode(mode) ? Number.parseInt(mode, 8) : 0),
+          ...(fields[i + 1] === "l" ? { target } : {}),
         modifiedAt: DateTime.makeUnsafe(within(firstMoment, millisOf(fields[i + 3]!), lastMoment))
       })
     )

@@ -70,7 +70,12 @@ export const make = (api: Api, machines: Machines, inside: Inside) => {
       api.on("writeFile", (signal) => session.writeFiles([{ path: `${uploads}${to}`, content }], { signal }))
     )
 
-  const write = <E>(name: SandboxName, path: SandboxPath, content: Stream.Stream<Uint8Array, E>) =>
+  const write = <E>(
+    name: SandboxName,
+    path: SandboxPath,
+    content: Stream.Stream<Uint8Array, E>,
+    { mode = "" }: { readonly mode?: string | undefined } = {}
+  ) =>
     Effect.gen(function* (): Effect.fn.Return<number, E | NoFile> {
       yield* machines.running("writeFile", name)
       const id = randomUUID()
@@ -93,7 +98,7 @@ export const make = (api: Api, machines: Machines, inside: Inside) => {
         Effect.andThen(Effect.suspend(() => (waiting > 0 || pieces === 0 ? flush : Effect.void))),
         Effect.andThen(
           inSandbox("writeFile", name, path, (session) =>
-            inside.run("writeFile", session, place, id, session.cwd, path)
+            inside.run("writeFile", session, place, id, session.cwd, path, mode)
           )
         ),
         Effect.ensuring(

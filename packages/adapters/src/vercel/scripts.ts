@@ -2,7 +2,7 @@
  * The shell scripts that run in a sandbox. Nothing in them is put together from input. What they keep of commands is
  * outside the home directory, in files that a snapshot keeps as well, so that any server finds it again.
  */
-import { failed, noHome, notThere } from "../sandbox/Files.ts"
+import { entryFormat, failed, findTarget, noHome, notThere } from "../sandbox/Files.ts"
 import { collectGated, emptyRecord } from "../sandbox/Start.ts"
 
 /** Where commands are recorded inside: on the disk, and open to whichever user the image has. */
@@ -273,8 +273,9 @@ cd -- "$1" 2>/dev/null || refuse ": ${noHome}"
 `)
 
 /**
- * Puts the pieces that were uploaded as `$1` in the place of file `$3`, from directory `$2`: whole, by way of a file
- * beside it. When it is asked again it has been done, and the pieces are gone.
+ * Puts the pieces that were uploaded as `$1` in the place of the file that `$3` names or leads to, from directory `$2`:
+ * whole, by way of a file beside it. It gets the mode `$4`, or where that is empty keeps the other's. When it is asked again
+ * it has been done, and the pieces are gone.
  */
 export const place = telling(`
 pieces=${uploads}$1
@@ -282,16 +283,11 @@ ${refuse}
 find /var/tmp -maxdepth 1 -type f -path '${uploads}*' -mmin +1440 -delete 2>/dev/null
 [ ! -e "$pieces.done" ] || exit 0
 cd -- "$2" 2>/dev/null || refuse ": ${noHome}"
-[ ! -d "$3" ] || exit ${notThere}
-above=./
-case "$3" in
-  */ | */. | */..) refuse ": Is a directory" ;;
-  */*) above=\${3%/*}/ ;;
-esac
-[ -f "$3" ] || [ ! -e "$3" ] || refuse ": Device or resource busy"
-mkdir -p -- "$above" 2>&1 || exit ${failed}
+wanted=$3 mode=$4
+${findTarget}
 new="\${above}.castellan-$$"
-cat "$pieces"-* 2>&1 > "$new" && mv -fT -- "$new" "$3" 2>&1 && : > "$pieces.done" && exit 0
+(umask 077; cat "$pieces"-* 2>&1 > "$new") && chmod -- "$mode" "$new" 2>&1 && mv -fT -- "$new" "$file" 2>&1 &&
+  : > "$pieces.done" && exit 0
 rm -f -- "$new" 2>/dev/null
 exit ${failed}
 `)
@@ -299,13 +295,13 @@ exit ${failed}
 /** Forgets pieces that were uploaded as `$1`. */
 export const forget = telling(`rm -f "${uploads}$1"-* "${uploads}$1.done"`)
 
-/** Lists directory `$2` from directory `$1`, `$3` levels deep: base64 of NUL-separated path, type, size and time. */
+/** Lists directory `$2` from directory `$1`, `$3` levels deep: base64 of what `listed` takes. */
 export const list = telling(`
 ${refuse}
 cd -- "$1" 2>/dev/null || refuse ": ${noHome}"
 [ -d "$2" ] || exit ${notThere}
 cd -- "$2" 2>/dev/null || refuse ": Permission denied"
-find . -mindepth 1 -maxdepth "$3" -printf '%P\\0%y\\0%s\\0%T@\\0' 2>/dev/null | base64
+find . -mindepth 1 -maxdepth "$3" -printf '${entryFormat}' 2>/dev/null | base64
 `)
 
 /** Whether something listens on port `$1`, which is in hexadecimal, at the loopback or at all addresses. */

@@ -109,12 +109,16 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Inside an ap
       const { name } = yield* project()
       yield* sh(
         name,
-        "mkdir outside app/inner; cd app; ln -s ../outside out; ln -s /tmp tmp; ln -s inner within; ln -s no where"
+        "mkdir outside app/inner; cd app; ln -s ../outside out; ln -s /tmp tmp; ln -s inner within; ln -s no where; " +
+          "echo theirs > ../theirs; ln -s ../theirs theirs.ts; ln -s no lost.ts"
       )
       for (const [path, reason] of [
         ["out/x.ts", "It leads out of the project"],
         ["tmp/x.ts", "It leads out of the project"],
+        ["theirs.ts", "It leads out of the project"],
         ["where/x.ts", "A link on the way leads nowhere"],
+        ["lost.ts", "A link on the way leads nowhere"],
+        ["within", "A directory has that name"],
         ["package.json/x.ts", "A file is where a directory would have to be"],
         ["inner", "A directory has that name"],
         [`${"x".repeat(250)}/${"ö".repeat(127)}`, undefined]
@@ -130,14 +134,17 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Inside an ap
     })
   )
 
-  it.effect("a file takes the place of a link, and not what that leads to", () =>
+  it.effect("a file that is a link is written where the link leads, and the link stays", () =>
     Effect.gen(function* () {
       const { name } = yield* project()
-      yield* sh(name, "echo theirs > theirs; ln -s ../theirs app/link.ts")
-      yield* apply(name, { "link.ts": "ours" })
+      yield* sh(
+        name,
+        "cd app; mkdir inner; echo old > inner/file.ts; chmod 600 inner/file.ts; ln -s inner/file.ts link.ts"
+      )
+      assert.deepStrictEqual((yield* apply(name, { "link.ts": "new" })).applied, ["link.ts"])
       assert.strictEqual(
-        yield* said(name, "cat theirs app/link.ts; test -L app/link.ts || echo file"),
-        "theirs\noursfile"
+        yield* said(name, "cat app/inner/file.ts; stat -c %a app/inner/file.ts; readlink app/link.ts"),
+        "new600\ninner/file.ts"
       )
     })
   )

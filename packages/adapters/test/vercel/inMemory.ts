@@ -2,6 +2,7 @@
 import { failed, noHome, notThere } from "@castellan/adapters/sandbox/Files.ts"
 import * as scripts from "@castellan/adapters/vercel/scripts.ts"
 import { type CommandEnd, CommandId, type OutputStream } from "@castellan/domain/sandbox/Command.ts"
+import { fileModeOf } from "@castellan/domain/sandbox/SandboxFile.ts"
 import { home, type MemoryFiles, refusalOf, resolve } from "@castellan/testkit/fakes/MemoryFiles.ts"
 import { execute, type MemoryProcess, type MemoryPrograms } from "@castellan/testkit/fakes/MemoryPrograms.ts"
 import type { CommandSpec } from "@castellan/domain/sandbox/SandboxProvider.ts"
@@ -189,18 +190,20 @@ const piecesOf = (files: MemoryFiles, id: string) =>
     .filter((path) => path.startsWith(`${scripts.uploads}${id}-`))
 
 const place: Script = telling(
-  Effect.fnUntraced(function* (process, id = "", from = "", path = "") {
+  Effect.fnUntraced(function* (process, id = "", from = "", path = "", mode = "") {
     const { files } = process
     const done = `${scripts.uploads}${id}.done`
     if (files.read(done) !== undefined) return 0
     const at = resolve(from, path)
     if (files.isDirectory(at)) return notThere
+    if (files.leadsNowhere(at)) return refuse(process, "Dangling symbolic link")
     const reason = refusalOf(path)
     if (reason !== undefined) return refuse(process, words[reason] ?? reason)
     if (!files.mayHold(at)) return refuse(process, "Not a directory")
     const now = yield* Clock.currentTimeMillis
     const pieces = piecesOf(files, id).map((piece) => files.read(piece) ?? new Uint8Array())
-    files.write(at, Uint8Array.from(Buffer.concat(pieces)), now)
+    const wanted = mode === "" ? undefined : fileModeOf(Number.parseInt(mode, 8))
+    files.write(at, Uint8Array.from(Buffer.concat(pieces)), now, wanted)
     files.write(done, new Uint8Array(), now)
     return 0
   })
@@ -216,8 +219,8 @@ const list = inHome((process, from = "", path = "", levels = "") => {
   if (!files.isDirectory(from)) return refuse(process, noHome)
   const at = resolve(from, path)
   if (!files.isDirectory(at)) return notThere
-  const entries = files.list(at, levels !== "1").map(({ modifiedAt, path, size, type }) => {
-    return [path, type === "file" ? "f" : "d", size, modifiedAt.epochMilliseconds / 1000, ""].join("\0")
+  const entries = files.list(at, levels !== "1").map(({ mode, modifiedAt, path, size, target, type }) => {
+    return [path, type[0], size, modifiedAt.epochMilliseconds / 1000, mode, target ?? "", ""].join("\0")
   })
   say(process, Buffer.from(entries.join("")).toString("base64"))
   return 0

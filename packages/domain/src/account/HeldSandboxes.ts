@@ -10,7 +10,8 @@ import {
   SandboxGone,
   SandboxNotRunning,
   SandboxProvider,
-  type SandboxUnavailable
+  type SandboxUnavailable,
+  type WriteOptions
 } from "../sandbox/SandboxProvider.ts"
 import type { SandboxQuotaReached } from "../sandbox/SandboxQuota.ts"
 import type { WantedCommand } from "../task/CommandRun.ts"
@@ -56,7 +57,8 @@ export class HeldSandboxes extends Context.Service<
       scope: AccountScope,
       name: SandboxName,
       path: SandboxPath,
-      content: Stream.Stream<Uint8Array, E>
+      content: Stream.Stream<Uint8Array, E>,
+      options?: WriteOptions
     ) => Effect.Effect<number, E | FileNotFound | FileRefused | Idle>
     readonly listFiles: (
       scope: AccountScope,
@@ -207,11 +209,11 @@ export class HeldSandboxes extends Context.Service<
             Stream.unwrap(Effect.as(kept(scope, name), provider.readFile(name, path))).pipe(
               Stream.catchTag("SandboxGone", (gone) => Stream.fail(notRunning(gone)))
             ),
-          writeFile: (scope, name, path, content) =>
+          writeFile: (scope, name, path, content, options) =>
             Effect.andThen(
               kept(scope, name),
               // The content's own failures pass by: only the provider fails with this tag.
-              Effect.catchIf(provider.writeFile(name, path, content), isGone, notRunning)
+              Effect.catchIf(provider.writeFile(name, path, content, options), isGone, notRunning)
             ),
           listFiles: (scope, name, path, listing) =>
             Effect.andThen(kept(scope, name), provider.listFiles(name, path, listing)).pipe(

@@ -8,6 +8,15 @@ export const SandboxPath = Schema.String.check(
 ).pipe(Schema.brand("SandboxPath"))
 export type SandboxPath = typeof SandboxPath.Type
 
+/** Permissions of a file, in octal: `0644`. */
+export const FileMode = Schema.String.check(
+  Schema.isPattern(/^[0-7]{1,4}$/, { message: "must be permissions in octal, such as 644 or 0755" })
+).pipe(Schema.brand("FileMode"))
+export type FileMode = typeof FileMode.Type
+
+/** The four digits of a mode as numbers have it, whatever else the number says. */
+export const fileModeOf = (mode: number): FileMode => FileMode.make((mode & 0o7777).toString(8).padStart(4, "0"))
+
 /** An entry of a directory in a sandbox. */
 export class SandboxFile extends Schema.Class<SandboxFile>("SandboxFile")({
   /** Relative to the directory that was listed. */
@@ -15,5 +24,9 @@ export class SandboxFile extends Schema.Class<SandboxFile>("SandboxFile")({
   type: Schema.Literals(["file", "directory", "link", "other"]),
   /** Bytes. */
   size: Schema.Int,
+  /** Its permissions, four octal digits; of a link they mean nothing. */
+  mode: FileMode,
+  /** Where a link leads, as it is written in it; only links have it. */
+  target: Schema.optionalKey(Schema.String),
   modifiedAt: Schema.DateTimeUtc
 }) {}

@@ -4,7 +4,7 @@ import { Withheld } from "../Withheld.ts"
 import { type Command, CommandId, type Output, type OutputPosition, type StartedCommand } from "./Command.ts"
 import { Port, type PortConnection } from "./Port.ts"
 import type { Sandbox } from "./Sandbox.ts"
-import { type SandboxFile, SandboxPath } from "./SandboxFile.ts"
+import { type FileMode, type SandboxFile, SandboxPath } from "./SandboxFile.ts"
 import { SandboxName } from "./SandboxName.ts"
 import { type Snapshot, SnapshotId } from "./Snapshot.ts"
 
@@ -53,6 +53,12 @@ export interface SandboxSpec {
   readonly ports?: ReadonlyArray<Port>
   /** Whether it has `npm` and reaches its registry, also where it reaches nothing else; kept for its life. */
   readonly registry?: boolean
+}
+
+/** How a file is written. */
+export interface WriteOptions {
+  /** The permissions that it has afterwards. */
+  readonly mode?: FileMode | undefined
 }
 
 /** A command to be run. */
@@ -144,12 +150,14 @@ export class SandboxProvider extends Context.Service<
     readonly readFile: (name: SandboxName, path: SandboxPath) => Stream.Stream<Uint8Array, NoFile>
     /**
      * Writes a file whole or not at all, making the directories above it; gives the bytes written. A name may have 255
-     * bytes.
+     * bytes. A link is followed, as it is by `readFile`: the file that it leads to is written, and a link that leads to no
+     * file is refused. Without a mode an existing file keeps its own, and a new one may be read by all.
      */
     readonly writeFile: <E>(
       name: SandboxName,
       path: SandboxPath,
-      content: Stream.Stream<Uint8Array, E>
+      content: Stream.Stream<Uint8Array, E>,
+      options?: WriteOptions
     ) => Effect.Effect<number, E | NoFile>
     /** The entries of a directory, by path; `recursive` includes those below, and never follows a link. */
     readonly listFiles: (

@@ -13,7 +13,8 @@ import {
   SandboxGone,
   type SandboxNotRunning,
   SandboxProvider,
-  type SandboxUnavailable
+  type SandboxUnavailable,
+  type WriteOptions
 } from "./SandboxProvider.ts"
 
 type Idle = SandboxGone | SandboxNotRunning | SandboxUnavailable
@@ -72,7 +73,8 @@ export class Sandboxes extends Context.Service<
     readonly writeFile: <E>(
       name: SandboxName,
       path: SandboxPath,
-      content: Stream.Stream<Uint8Array, E>
+      content: Stream.Stream<Uint8Array, E>,
+      options?: WriteOptions
     ) => Effect.Effect<number, E | FileNotFound | FileRefused | Idle>
     readonly listFiles: (
       name: SandboxName,

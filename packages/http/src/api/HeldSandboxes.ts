@@ -1,4 +1,4 @@
-import { SandboxFile, SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
+import { FileMode, SandboxFile, SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
 import { Duration, Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/http-api"
@@ -60,7 +60,7 @@ export class HeldSandboxesApi extends HttpApiGroup.make("sandbox")
     }).annotate(OpenApi.Summary, "Read a file of a sandbox"),
     HttpApiEndpoint.put("writeFile", "/:sandboxId/file", {
       params: one.params,
-      query: { ...forAccount, path: SandboxPath },
+      query: { ...forAccount, path: SandboxPath, mode: Schema.optionalKey(FileMode) },
       payload: HttpApiSchema.StreamUint8Array({ maxBytes: fileLimit }),
       success: Schema.Struct({ ...success, path: SandboxPath, size: Schema.Int }),
       error: [...idle, Statuses.FileNotFound, Statuses.FileRefused, Statuses.BodyTooLarge]

@@ -150,7 +150,9 @@ export const Statuses = {
   SandboxNotFound: onWire(SandboxNotFound, 404, () => errorBody("sandbox_not_found", "Sandbox not found")),
   SandboxNotRunning: onWire(SandboxNotRunning, 409, () => errorBody("sandbox_not_running", "Sandbox is not running")),
   FileNotFound: onWire(FileNotFound, 404, () => errorBody("file_not_found", "File not found")),
-  FileRefused: onWire(FileRefused, 403, () => errorBody("file_refused", "The file can't be read or written there")),
+  FileRefused: onWire(FileRefused, 403, ({ reason }) =>
+    errorBody("file_refused", `The file can't be read or written there: ${reason}`)
+  ),
   BodyTooLarge: onWire(BodyTooLarge, 413, ({ limit }) =>
     errorBody("body_too_large", `Request body must be at most ${mebibytes(limit)}`)
   ),

@@ -91,12 +91,13 @@ export const HeldSandboxesHandlers = HttpApiBuilder.group(
       }),
       writeFile: Effect.fnUntraced(function* (asked) {
         const { name, scope } = yield* meant(asked)
+        const { mode, path } = asked.query
         yield* limits.stream
-        const size = yield* held.writeFile(scope, name, asked.query.path, asked.payload).pipe(
+        const size = yield* held.writeFile(scope, name, path, asked.payload, { mode }).pipe(
           Effect.catchIf(HttpApiError.HttpApiPayloadTooLarge.is, () => new BodyTooLarge({ limit: fileLimit })),
           Effect.raceFirst(lost(scope))
         )
-        return { status, path: asked.query.path, size }
+        return { status, path, size }
       }),
       snapshot: Effect.fnUntraced(function* (asked) {
         const { name, scope } = yield* meant(asked)

@@ -1,7 +1,7 @@
 /** What every provider of sandboxes promises, as data: run over each of them, and over broken ones to see that it bites. */
 import { CommandId, OutputPosition } from "@castellan/domain/sandbox/Command.ts"
 import { Port, type PortConnection } from "@castellan/domain/sandbox/Port.ts"
-import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
+import { FileMode, SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { type CommandSpec, SandboxProvider, type SandboxSpec } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
@@ -897,6 +897,101 @@ export const promises: Record<string, Promise> = {
         assert.deepStrictEqual(
           files.map((file) => file.path),
           ["file"]
+        )
+      })
+    ),
+
+  "a file that is overwritten keeps its mode, unless another is asked for": () =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const provider = yield* SandboxProvider
+        const write = (file: string, mode?: string) =>
+          provider.writeFile(
+            name,
+            path(file),
+            Stream.make(utf8("x")),
+            mode === undefined ? {} : { mode: FileMode.make(mode) }
+          )
+        yield* write("private", "600")
+        yield* write("private")
+        yield* write("run", "0755")
+        yield* write("run")
+        yield* write("changed", "755")
+        yield* write("changed", "0640")
+        yield* write("new")
+        assert.deepStrictEqual(
+          (yield* provider.listFiles(name, path("."), { recursive: false })).map(({ mode, path }) => `${mode} ${path}`),
+          ["0640 changed", "0644 new", "0600 private", "0755 run"]
+        )
+      })
+    ),
+
+  "a link is listed with where it leads": (compile) =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const provider = yield* SandboxProvider
+        yield* written(name, "file", "x")
+        yield* ran(name, compile(Step.Link({ path: "link", target: "nowhere/at all" })))
+        const files = yield* provider.listFiles(name, path("."), { recursive: false })
+        assert.deepStrictEqual(
+          files.map(({ path, target, type }) => [path, type, target]),
+          [
+            ["file", "file", undefined],
+            ["link", "link", "nowhere/at all"]
+          ]
+        )
+      })
+    ),
+
+  "a write follows a link to its file, and the link stays": (compile) =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const provider = yield* SandboxProvider
+        yield* written(name, "dir/file", "old")
+        yield* ran(
+          name,
+          compile(
+            Step.Link({ path: "link", target: "dir/file" }),
+            Step.Link({ path: "dir/second", target: "../link" }),
+            Step.Link({ path: "to-dir", target: "dir" })
+          )
+        )
+        yield* written(name, "dir/second", "new")
+        yield* written(name, "to-dir/beside", "more")
+        assert.strictEqual(yield* fileText(name, "dir/file"), "new")
+        assert.strictEqual(yield* fileText(name, "link"), "new")
+        assert.strictEqual(yield* fileText(name, "dir/beside"), "more")
+        const files = yield* provider.listFiles(name, path("."), { recursive: true })
+        assert.deepStrictEqual(
+          files.map(({ path, type }) => `${path} ${type}`),
+          ["dir directory", "dir/beside file", "dir/file file", "dir/second link", "link link", "to-dir link"]
+        )
+      })
+    ),
+
+  "a link that leads to no file is neither written through nor replaced": (compile) =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const provider = yield* SandboxProvider
+        yield* written(name, "dir/file", "x")
+        yield* ran(
+          name,
+          compile(
+            Step.Link({ path: "dangling", target: "nothing" }),
+            Step.Link({ path: "loop", target: "loop" }),
+            Step.Link({ path: "to-dir", target: "dir" })
+          )
+        )
+        assert.strictEqual(yield* tagOf(written(name, "dangling", "x")), "FileRefused")
+        assert.strictEqual(yield* tagOf(written(name, "loop", "x")), "FileRefused")
+        assert.strictEqual(yield* tagOf(written(name, "to-dir", "x")), "FileNotFound")
+        for (const link of ["dangling", "loop", "to-dir"]) {
+          assert.strictEqual(yield* tagOf(fileText(name, link)), "FileNotFound", link)
+        }
+        const files = yield* provider.listFiles(name, path("."), { recursive: false })
+        assert.deepStrictEqual(
+          files.map(({ path, type }) => `${path} ${type}`),
+          ["dangling link", "dir directory", "loop link", "to-dir link"]
         )
       })
     ),

@@ -51,9 +51,11 @@ const apply = (place: Place, [bundle]: ReadonlyArray<string>): Applied => {
     readonly content: string
   }>
   place.files.remove(bundle!)
-  const failed = wanted.flatMap(({ path }) =>
-    place.files.mayHold(resolve(place.cwd, path)) ? [] : [{ path, reason: "A directory has that name" }]
-  )
+  const failed = wanted.flatMap(({ path }) => {
+    const at = resolve(place.cwd, path)
+    if (place.files.leadsNowhere(at)) return [{ path, reason: "A link on the way leads nowhere" }]
+    return place.files.mayHold(at) ? [] : [{ path, reason: "A directory has that name" }]
+  })
   if (failed.length > 0) return { applied: [], failed }
   for (const { content, path } of wanted) write(place, path, content)
   return { applied: [...new Set(wanted.map(({ path }) => path))], failed: [] }

@@ -1,13 +1,21 @@
-import { SandboxFile } from "@castellan/domain/sandbox/SandboxFile.ts"
+import { FileMode, SandboxFile } from "@castellan/domain/sandbox/SandboxFile.ts"
 import { DateTime } from "effect"
 
 /** The home directory of every sandbox in memory. */
 export const home = "/home/user"
 
+/** A file, or a link where it has a target. */
 interface Entry {
   readonly bytes: Uint8Array
   readonly at: number
+  readonly mode: FileMode
+  readonly target?: string
 }
+
+const usualMode = FileMode.make("0644")
+
+/** Links that a path may lead through. */
+const linksFollowed = 40
 
 /** A path as the file system sees it: absolute, without `.` and `..`. */
 export const resolve = (cwd: string, path: string): string => {
@@ -40,26 +48,64 @@ export class MemoryFiles {
     return new MemoryFiles(this.entries)
   }
 
+  /** The path without links; undefined where they lead to themselves. */
+  private real(path: string): string | undefined {
+    let left = path.split("/").slice(1)
+    let at = ""
+    for (let links = 0; left.length > 0;) {
+      const [name, ...rest] = left
+      const target = this.entries.get(`${at}/${name}`)?.target
+      if (target === undefined) {
+        at = `${at}/${name}`
+        left = rest
+      } else {
+        if (++links > linksFollowed) return undefined
+        left = resolve(at, [target, ...rest].join("/"))
+          .split("/")
+          .slice(1)
+        at = ""
+      }
+    }
+    return at
+  }
+
   read(path: string): Uint8Array | undefined {
-    return this.entries.get(path)?.bytes
+    const at = this.real(path)
+    return at === undefined ? undefined : this.entries.get(at)?.bytes
   }
 
   isDirectory(path: string): boolean {
-    const below = path === "/" ? "/" : `${path}/`
-    return path === "/" || path === home || [...this.entries.keys()].some((file) => file.startsWith(below))
+    const at = this.real(path)
+    if (at === undefined) return false
+    const below = at === "/" ? "/" : `${at}/`
+    return at === "/" || at === home || [...this.entries.keys()].some((file) => file.startsWith(below))
+  }
+
+  /** Whether a link is at the path that leads to no file and no directory. */
+  leadsNowhere(path: string): boolean {
+    const at = this.real(path)
+    return this.entries.get(path)?.target !== undefined && (at === undefined || !this.entries.has(at))
   }
 
   /** Whether a file may stand at the path: no directory does, and none of the directories above it is a file. */
   mayHold(path: string): boolean {
-    const above = path
+    const at = this.real(path)
+    if (at === undefined) return false
+    const above = at
       .split("/")
       .slice(1, -1)
       .map((_, index, parts) => `/${parts.slice(0, index + 1).join("/")}`)
-    return !this.isDirectory(path) && !above.some((directory) => this.entries.has(directory))
+    return !this.isDirectory(at) && !above.some((directory) => this.entries.has(directory))
   }
 
-  write(path: string, bytes: Uint8Array, at: number): void {
-    this.entries.set(path, { bytes, at })
+  /** Writes the file that the path names or leads to; without a mode it keeps its own. */
+  write(path: string, bytes: Uint8Array, at: number, mode?: FileMode): void {
+    const file = this.real(path) ?? path
+    this.entries.set(file, { bytes, at, mode: mode ?? this.entries.get(file)?.mode ?? usualMode })
+  }
+
+  link(path: string, target: string, at: number): void {
+    this.entries.set(path, { bytes: new TextEncoder().encode(target), at, mode: FileMode.make("0777"), target })
   }
 
   remove(path: string): void {
@@ -71,18 +117,22 @@ export class MemoryFiles {
   }
 
   list(directory: string, recursive: boolean): ReadonlyArray<SandboxFile> {
-    const below = directory === "/" ? "/" : `${directory}/`
+    const real = this.real(directory) ?? directory
+    const below = real === "/" ? "/" : `${real}/`
     const found = new Map<string, SandboxFile>()
-    for (const [file, { at, bytes }] of this.entries) {
+    for (const [file, { at, bytes, mode, target }] of this.entries) {
       if (!file.startsWith(below)) continue
       const parts = file.slice(below.length).split("/")
       for (let depth = 1; depth <= (recursive ? parts.length : 1); depth++) {
         const path = parts.slice(0, depth).join("/")
-        const isFile = depth === parts.length
         const modifiedAt = DateTime.makeUnsafe(at)
         found.set(
           path,
-          new SandboxFile({ path, type: isFile ? "file" : "directory", size: isFile ? bytes.length : 0, modifiedAt })
+          depth < parts.length
+            ? new SandboxFile({ path, type: "directory", size: 0, mode: FileMode.make("0755"), modifiedAt })
+            : target === undefined
+              ? new SandboxFile({ path, type: "file", size: bytes.length, mode, modifiedAt })
+              : new SandboxFile({ path, type: "link", size: bytes.length, mode, target, modifiedAt })
         )
       }
     }

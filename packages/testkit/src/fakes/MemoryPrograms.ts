@@ -85,6 +85,8 @@ const doStep = Effect.fnUntraced(function* (process: MemoryProcess, step: Step) 
     }
     case "Append":
       return void files.append(resolve(cwd, step.path), utf8.encode(step.text), now)
+    case "Link":
+      return void files.link(resolve(cwd, step.path), step.target, now)
     case "Sleep":
       return void (yield* Effect.sleep(step.millis))
     case "Leave": {

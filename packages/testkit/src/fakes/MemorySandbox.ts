@@ -1,6 +1,7 @@
 import type { CommandId } from "@castellan/domain/sandbox/Command.ts"
 import type { Port } from "@castellan/domain/sandbox/Port.ts"
 import { Sandbox, type SandboxStatus } from "@castellan/domain/sandbox/Sandbox.ts"
+import { type FileMode, fileModeOf } from "@castellan/domain/sandbox/SandboxFile.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { Snapshot, SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
 import {
@@ -21,6 +22,9 @@ import { execute, type MemoryPrograms } from "./MemoryPrograms.ts"
 
 /** Bytes of each output stream that a command keeps. */
 const outputKept = 64 * 1024
+
+/** A mode with all its digits. */
+const normalized = (mode: FileMode | undefined) => (mode === undefined ? mode : fileModeOf(Number.parseInt(mode, 8)))
 
 interface Machine {
   readonly name: SandboxName
@@ -244,16 +248,19 @@ const make = (programs: MemoryPrograms) =>
             })
           )
         ),
-      writeFile: (name, path, content) =>
+      writeFile: (name, path, content, options) =>
         counted(
           Effect.gen(function* () {
             const { files } = yield* running(name)
             const at = resolve(home, path)
+            if (!files.isDirectory(at) && files.leadsNowhere(at)) {
+              return yield* new FileRefused({ path, reason: "It is a link that leads to no file" })
+            }
             if (!files.mayHold(at)) return yield* new FileNotFound({ path })
             const reason = refusalOf(path)
             if (reason !== undefined) return yield* new FileRefused({ path, reason })
             const bytes = Uint8Array.from(Buffer.concat([...(yield* Stream.runCollect(content))]))
-            files.write(at, bytes, yield* Clock.currentTimeMillis)
+            files.write(at, bytes, yield* Clock.currentTimeMillis, normalized(options?.mode))
             return bytes.length
           })
         ),

@@ -19,7 +19,7 @@ export type Applied = typeof Applied.Type
 export const applying = script(`
 const refused = (path, reason) => ({ path, reason })
 const isWithin = (file) => file === root || file.startsWith(root + path.sep)
-/** Where the file is to stand; links on the way are followed if they stay within the project. */
+/** Where the file is to stand; links are followed if they stay within the project. */
 const targetOf = (file) => {
   const parts = file.split("/")
   const name = parts.pop()
@@ -36,8 +36,11 @@ const targetOf = (file) => {
     if (!fs.statSync(directory).isDirectory()) throw new Error("A file is where a directory would have to be")
   }
   const target = path.join(directory, name)
-  if (fs.lstatSync(target, { throwIfNoEntry: false })?.isDirectory()) throw new Error("A directory has that name")
-  return target
+  const found = fs.lstatSync(target, { throwIfNoEntry: false })
+  const real = found?.isSymbolicLink() ? fs.realpathSync(target) : target
+  if (!isWithin(real)) throw new Error("It leads out of the project")
+  if (found && fs.statSync(real).isDirectory()) throw new Error("A directory has that name")
+  return real
 }
 const words = (cause) => {
   switch (cause.code) {

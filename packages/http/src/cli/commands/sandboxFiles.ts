@@ -39,8 +39,14 @@ const files = Command.make(
     })
     yield* Output.present(answer, ({ files }) =>
       table(
-        ["TYPE", "SIZE", "MODIFIED", "PATH"],
-        files.map(({ modifiedAt, path, size, type }) => [type, size, modifiedAt, path])
+        ["TYPE", "MODE", "SIZE", "MODIFIED", "PATH"],
+        files.map(({ mode, modifiedAt, path, size, target, type }) => [
+          type,
+          mode,
+          size,
+          modifiedAt,
+          target === undefined ? path : `${path} -> ${target}`
+        ])
       )
     )
     yield* orNone("files", answer.json.files)
@@ -73,15 +79,17 @@ const read = Command.make(
 
 const bytes = { contentType: "application/octet-stream" }
 
-const bodyFrom = Effect.fnUntraced(function* (source: Option.Option<string>) {
+/** What is sent, and the permissions of the file it comes from; standard input has none. */
+const contentFrom = Effect.fnUntraced(function* (source: Option.Option<string>) {
   if (Option.isNone(source) || source.value === "-") {
     const { stdin } = yield* Stdio.Stdio
-    return HttpBody.stream(stdin, bytes.contentType)
+    return { body: HttpBody.stream(stdin, bytes.contentType), mode: undefined }
   }
   const unreadable = new UsageRefused({ say: `${source.value} can't be read, or is no file` })
-  const { type } = yield* Effect.mapError((yield* FileSystem.FileSystem).stat(source.value), () => unreadable)
+  const { mode, type } = yield* Effect.mapError((yield* FileSystem.FileSystem).stat(source.value), () => unreadable)
   if (type === "Directory") return yield* unreadable
-  return yield* Effect.mapError(HttpBody.file(source.value, bytes), () => unreadable)
+  const body = yield* Effect.mapError(HttpBody.file(source.value, bytes), () => unreadable)
+  return { body, mode: type === "File" ? (mode & 0o777).toString(8) : undefined }
 })
 
 const write = Command.make(
@@ -90,15 +98,20 @@ const write = Command.make(
     id: sandboxId,
     path: file,
     source: Argument.String("FILE").pipe(
-      Argument.withDescription("Where its bytes come from; standard input if left out"),
+      Argument.withDescription("Where its bytes and its permissions come from; standard input if left out"),
       Argument.optional
+    ),
+    mode: Flag.String("mode").pipe(
+      Flag.withDescription("Its permissions in octal; if left out those of FILE, or those that it has"),
+      Flag.optional
     ),
     account
   },
-  Effect.fnUntraced(function* ({ account, id, path: file, source }) {
+  Effect.fnUntraced(function* ({ account, id, mode, path: file, source }) {
+    const content = yield* contentFrom(source)
     const answer = yield* ask<WrittenFile>("PUT", path`/api/sandboxes/${id}/file`, {
-      query: { path: file, account_id: account },
-      body: yield* bodyFrom(source)
+      query: { path: file, mode: Option.getOrElse(mode, () => content.mode), account_id: account },
+      body: content.body
     })
     yield* Output.present(answer, ({ path, size }) => `${path}, ${size} ${size === 1 ? "byte" : "bytes"}`)
   })

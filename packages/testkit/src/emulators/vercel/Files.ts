@@ -1,6 +1,6 @@
 /** What is asked of files. */
 import { CommandId } from "@castellan/domain/sandbox/Command.ts"
-import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
+import { fileModeOf, SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import { OutputPosition } from "@castellan/domain/sandbox/Command.ts"
 import type {
   CommandNotFound,
@@ -93,24 +93,18 @@ export const mkdir = Effect.fnUntraced(function* (site: Site, session: KeptSessi
   return json({})
 })
 
-/** What a file has when nothing is said of it. */
-const usualMode = 0o644
-
 /** Writes the files of an archive, and gives them their modes. */
 export const write = Effect.fnUntraced(function* (site: Site, session: KeptSession, asked: Asked) {
   yield* mustRun(session)
   const files = yield* unpacked(asked.body)
   const cwd = String(asked.headers["x-cwd"] ?? site.home)
   const refuse = refused(site, session)
-  const modes = new Map<number, Array<string>>()
   const writeOne = Effect.fnUntraced(function* ({ bytes, mode, name }: TarFile) {
     const path = yield* absolute(site, cwd, name)
-    yield* Effect.catch(site.provider.writeFile(session.sandbox.providerName, path, Stream.make(bytes)), refuse)
-    if (mode !== usualMode) modes.set(mode, [...(modes.get(mode) ?? []), path])
+    const content = Stream.make(bytes)
+    const options = { mode: fileModeOf(mode) }
+    yield* Effect.catch(site.provider.writeFile(session.sandbox.providerName, path, content, options), refuse)
   })
   yield* Effect.forEach(files, writeOne, { discard: true })
-  for (const [mode, paths] of modes) {
-    yield* Effect.catch(run(site, session, "chmod", [mode.toString(8), "--", ...paths]), refuse)
-  }
   return json({})
 }, Effect.uninterruptible)
