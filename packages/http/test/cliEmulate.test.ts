@@ -4,6 +4,7 @@ import { execFile, spawn } from "node:child_process"
 import { once } from "node:events"
 import { createServer, type AddressInfo } from "node:net"
 import { fileURLToPath } from "node:url"
+import { setTimeout as later } from "node:timers/promises"
 import { promisify } from "node:util"
 
 const at = (path: string) => fileURLToPath(new URL(path, import.meta.url))
@@ -39,6 +40,27 @@ describe("Vercel's emulator, as a command", () => {
       child.kill("SIGTERM")
     }
     assert.deepStrictEqual(await once(child, "exit"), [130, null])
+  })
+
+  it("serves programs although nobody reads what it prints", async () => {
+    const server = createServer().listen(0, "127.0.0.1")
+    await once(server, "listening")
+    const { port } = server.address() as AddressInfo
+    server.close()
+    const args = [castellan, "emulate", "vercel", "--port", String(port), "--provider", "memory"]
+    const child = spawn(process.execPath, args, { env: {} })
+    const ended = once(child, "exit")
+    for (const pipe of [child.stdout, child.stderr]) pipe.destroy()
+    const answers = () =>
+      fetch(`http://127.0.0.1:${port}/api`).then(
+        () => true,
+        () => false
+      )
+    while (child.exitCode === null && !(await answers())) await later(50)
+    // It prints after it listens; several answers later it has.
+    for (const _ of [1, 2, 3, 4, 5]) assert.isTrue(await answers())
+    child.kill("SIGTERM")
+    assert.deepStrictEqual(await ended, [130, null])
   })
 
   it("says what it can't do", async () => {

@@ -1,6 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect } from "effect"
+import { Effect, Schedule } from "effect"
 import { once } from "node:events"
+import { closeSync, openSync } from "node:fs"
+import { type AddressInfo, createServer } from "node:net"
 import { join } from "node:path"
 import { dataDirectory, killed, listening, started, usedDirectory } from "./serverProcess.ts"
 
@@ -18,6 +20,15 @@ const ask = (url: string, key: string, path: string, body?: unknown) =>
     const response = await fetch(`${url}${path}`, init)
     return { status: response.status, text: await response.text() }
   })
+
+const freePort = Effect.promise(async () => {
+  const server = createServer().listen(0, "127.0.0.1")
+  await once(server, "listening")
+  const { port } = server.address() as AddressInfo
+  server.close()
+  await once(server, "close")
+  return port
+})
 
 const json = (answer: { readonly text: string }) => JSON.parse(answer.text)
 
@@ -55,6 +66,40 @@ describe("The server", () => {
       const cancel = `${second.url}/api/tasks/runs/${executing.id}/cancel`
       const canceled = yield* Effect.promise(async () => (await fetch(cancel, { method: "POST", headers })).json())
       assert.strictEqual((canceled as { run: { status: string } }).run.status, "CANCELED")
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("answers requests after the readers of its output are gone, and shuts down in order", () =>
+    Effect.gen(function* () {
+      const CASTELLAN_DATA_DIR = yield* usedDirectory
+      const server = yield* listening({ CASTELLAN_DATA_DIR })
+      for (const pipe of [server.child.stdout!, server.child.stderr!]) pipe.destroy()
+      for (const _ of [1, 2, 3]) {
+        const { status } = yield* ask(server.url, server.key!, "/api/sandboxes", { command: "true" })
+        assert.strictEqual(status, 200)
+      }
+      server.child.kill("SIGTERM")
+      yield* Effect.promise(() => once(server.child, "exit"))
+      assert.strictEqual(server.child.exitCode, 0)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("answers requests while the disk of its log is full", () =>
+    Effect.gen(function* () {
+      const CASTELLAN_DATA_DIR = yield* usedDirectory
+      const full = yield* Effect.acquireRelease(
+        Effect.sync(() => openSync("/dev/full", "w")),
+        (descriptor) => Effect.sync(() => closeSync(descriptor))
+      )
+      const url = `http://127.0.0.1:${yield* freePort}`
+      const key = "key-of-the-admin-of-a-test"
+      const environment = { CASTELLAN_DATA_DIR, CASTELLAN_ADMIN_KEY: key, PORT: new URL(url).port }
+      const { child } = yield* started(environment, { stdio: ["ignore", full, full] })
+      yield* Effect.promise(() => fetch(`${url}/health`)).pipe(
+        Effect.catchDefect(() => Effect.fail("not yet")),
+        Effect.retry({ schedule: Schedule.spaced("50 millis"), while: () => child.exitCode === null })
+      )
+      for (const _ of [1, 2, 3]) assert.strictEqual((yield* ask(url, key, "/api/keys")).status, 200)
     }).pipe(Effect.scoped)
   )
 

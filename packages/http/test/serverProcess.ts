@@ -1,6 +1,6 @@
 /** The server as a process of its own, with a data directory that is cleared away. */
 import { Effect, Schedule } from "effect"
-import { type ChildProcess, spawn } from "node:child_process"
+import { type ChildProcess, spawn, type StdioOptions } from "node:child_process"
 import { once } from "node:events"
 import { cp, mkdtemp, readdir, readFile, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
@@ -60,19 +60,21 @@ export interface Running {
 interface Host {
   /** Descriptors that the server may have open; as many as this process if left out. */
   readonly descriptors?: number
+  /** Where its output goes; to pipes that the test reads if left out. */
+  readonly stdio?: StdioOptions
 }
 
 /** A server that may or may not come up. */
-export const started = (environment: Record<string, string>, { descriptors }: Host = {}) =>
+export const started = (environment: Record<string, string>, { descriptors, stdio = "pipe" }: Host = {}) =>
   Effect.acquireRelease(
     Effect.sync((): Running => {
       const { PATH = "" } = process.env
       const server = [process.execPath, launcher, "serve"]
       const limited = ["sh", "-c", `ulimit -n ${descriptors} && exec "$@"`, "sh", ...server]
       const [program, ...args] = descriptors === undefined ? server : limited
-      const child = spawn(program!, args, { env: { PATH, PORT: "0", ...environment } })
+      const child = spawn(program!, args, { stdio, env: { PATH, PORT: "0", ...environment } })
       let text = ""
-      for (const pipe of [child.stdout, child.stderr]) pipe.setEncoding("utf8").on("data", (chunk) => (text += chunk))
+      for (const pipe of [child.stdout, child.stderr]) pipe?.setEncoding("utf8").on("data", (chunk) => (text += chunk))
       return { child, said: () => text }
     }),
     ({ child }) =>

@@ -133,6 +133,38 @@ describe("A server that is told to end", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("finishes what is under way and exits 0 when its terminal is closed", () =>
+    Effect.gen(function* () {
+      const server = yield* listening({ CASTELLAN_DATA_DIR: yield* usedDirectory, CASTELLAN_SHUTDOWN_SECONDS: "60" })
+      const key = server.key!
+      yield* Effect.promise(async () => {
+        const made = await ask(server.url, key, "/api/sandboxes", { method: "POST", body: {} })
+        const { sandboxId } = JSON.parse(made.text).sandboxes[0]
+        const upload = opened(`${server.url}/api/sandboxes/${sandboxId}/file?path=uploaded`, {
+          method: "PUT",
+          headers: {
+            "x-api-key": key,
+            "content-type": "application/octet-stream",
+            "content-length": "8",
+            expect: "100-continue"
+          }
+        })
+        upload.asked.flushHeaders()
+        await once(upload.asked, "continue")
+        upload.asked.write("half")
+
+        // The kernel and the shell each send one, and neither is a second wish to end.
+        for (const status of [503, 503]) {
+          server.child.kill("SIGHUP")
+          while ((await ask(server.url, key, "/ready")).status !== status);
+        }
+        upload.asked.end("half")
+        assert.strictEqual((await upload.answer).statusCode, 200)
+      })
+      assert.strictEqual(yield* exit(server), 0)
+    }).pipe(Effect.scoped)
+  )
+
   it.live("cuts what takes longer than it has and still exits 0, and at a second signal ends at once", () =>
     Effect.gen(function* () {
       const registry = yield* Effect.acquireRelease(

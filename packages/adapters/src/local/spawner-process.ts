@@ -20,5 +20,8 @@ process.on("message", (message: Order | Withdrawal) => {
 
 process.on("disconnect", () => process.exit(0))
 
+// It shares the server's stderr, whose reader may be gone.
+process.stderr.on("error", () => undefined)
+
 // A terminal's interrupt goes to all of its processes; this one goes when the server does.
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => undefined)

@@ -5,6 +5,7 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as Layer from "effect/Layer"
+import { outliveOutput } from "../outliveOutput.ts"
 import { run } from "./Cli.ts"
 import { ExitCode } from "./ExitCode.ts"
 
@@ -13,16 +14,23 @@ const http = FetchHttpClient.layer.pipe(
   Layer.provide(Layer.succeed(FetchHttpClient.RequestInit, { redirect: "manual" }))
 )
 
-// Whoever reads us may have enough before we are done, as `head` does; a full disk is another matter.
-for (const pipe of [process.stdout, process.stderr]) {
-  pipe.on("error", ({ code }: NodeJS.ErrnoException) => {
-    if (code === "EPIPE") process.exit(ExitCode.ok)
-    console.error(`castellan: what was to be printed can't be written (${code})`)
-    process.exit(ExitCode.failed)
-  })
+const args = process.argv.slice(2)
+
+if (args[0] === "emulate") {
+  // An emulator is a server: programs use it after the reader of its output is gone.
+  outliveOutput()
+} else {
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on("error", ({ code }: NodeJS.ErrnoException) => {
+      // The reader of a pipe has read enough, as `head` does, or the terminal is closed: the command ends quietly.
+      if (code === "EPIPE" || code === "EIO") process.exit(ExitCode.ok)
+      console.error(`castellan: the output can't be written (${code})`)
+      process.exit(ExitCode.failed)
+    })
+  }
 }
 
-NodeRuntime.runMain(Effect.suspend(() => run(process.argv.slice(2))).pipe(Effect.provide([NodeServices.layer, http])), {
+NodeRuntime.runMain(Effect.suspend(() => run(args)).pipe(Effect.provide([NodeServices.layer, http])), {
   disableErrorReporting: true,
   teardown: (exit, onExit) => {
     if (exit._tag === "Success") return process.exit(exit.value as number)

@@ -68,12 +68,12 @@ const vercel = Command.make(
     yield* Effect.gen(function* () {
       const emulator = yield* make({ port })
       const lines = Object.entries(variables(emulator)).map(([name, value]) => `export ${name}="${value}"\n`)
-      yield* Output.print(
-        `Vercel Sandbox's API listens on ${emulator.url} (${provider} sandboxes). In a shell with these lines, programs that
+      const usage = `Vercel Sandbox's API listens on ${emulator.url} (${provider} sandboxes). In a shell with these lines, programs that
 use @vercel/sandbox and the \`sandbox\` command speak to it:
 
 ${lines.join("")}`
-      )
+      // Programs that know the port use the emulator also if nobody reads this.
+      yield* Effect.ignore(Output.print(usage))
       return yield* hangUp
     }).pipe(
       Effect.scoped,
