@@ -63,6 +63,7 @@ describe("An account's limits", () => {
   )
 
   it("are 6,000 requests and 600 creates a minute by default", () => {
-    assert.deepStrictEqual(defaultLimits, { requests: 6000, creates: 600 })
+    const { creates, requests } = defaultLimits
+    assert.deepStrictEqual([requests, creates], [6000, 600])
   })
 })

@@ -135,7 +135,7 @@ describe("A server that is told to end", () => {
 
   it.live("finishes what is under way and exits 0 when its terminal is closed", () =>
     Effect.gen(function* () {
-      const server = yield* listening({ CASTELLAN_DATA_DIR: yield* usedDirectory, CASTELLAN_SHUTDOWN_SECONDS: "60" })
+      const server = yield* listening({ ...(yield* onPostgres), CASTELLAN_SHUTDOWN_SECONDS: "60" })
       const key = server.key!
       yield* Effect.promise(async () => {
         const made = await ask(server.url, key, "/api/sandboxes", { method: "POST", body: {} })

@@ -202,10 +202,10 @@ sabotage(IdempotencyStore, World.layer, IdempotencyPromises.promises, {
         begun.push([scope, key])
         return real.begin(scope, key, asked)
       },
-      answer: (scope, _, answer) =>
+      answer: (scope, _, at, answer) =>
         Effect.forEach(
           begun.filter(([{ account }]) => account === scope.account),
-          ([scope, key]) => real.answer(scope, key, answer),
+          ([scope, key]) => real.answer(scope, key, at, answer),
           { discard: true }
         )
     }

@@ -106,8 +106,8 @@ export const listed = (text: string): ReadonlyArray<SandboxFile> => {
         path: fields[i]!,
         type: kinds[fields[i + 1]!] ?? "other",
         size: within(0, Number(fields[i + 2]), Number.MAX_SAFE_INTEGER),
-          mode: fileModeOf(isMode(mode) ? Number.parseInt(mode, 8) : 0),
-          ...(fields[i + 1] === "l" ? { target } : {}),
+        mode: fileModeOf(isMode(mode) ? Number.parseInt(mode, 8) : 0),
+        ...(fields[i + 1] === "l" ? { target } : {}),
         modifiedAt: DateTime.makeUnsafe(within(firstMoment, millisOf(fields[i + 3]!), lastMoment))
       })
     )

@@ -403,7 +403,7 @@ describe("Opening a session", () => {
       for (let i = 0; i < 20; i++) yield* TestClock.adjust("250 millis")
       const failures = yield* Fiber.join(waiting)
       const sentence = "The sandbox provider refused the server's request"
-      const reason = { code: "provider_refused", sentence, retryAfterMs: null }
+      const reason = { code: "provider_refused", sentence, retryAfterMs: null } as const
       for (const failure of failures) {
         assert.instanceOf(failure, SessionNotProvisioned)
         assert.deepStrictEqual(failure.reason, reason)

@@ -3,9 +3,8 @@ import {
   CommandRunInput,
   commandOf,
   defaultTimeout,
-  errorOf,
+  endingOf,
   outputOf,
-  statusOf,
   storedOutput
 } from "@castellan/domain/task/CommandRun.ts"
 import { AccountId } from "@castellan/domain/identity/Account.ts"
@@ -28,24 +27,31 @@ const runWith = (output: Schema.Json) =>
     output
   })
 
+const command = { command: "true", args: [], cwd: null, env: {} }
+
 const accepts = (timeoutMs: unknown) =>
   Result.isSuccess(Schema.decodeUnknownResult(CommandRunInput)(inputOf(timeoutMs)))
 const inputOf = (timeoutMs: unknown) => ({
   sandbox: "sbx_1",
-  command: { command: "true", args: [], cwd: null, env: {} },
+  command,
   timeoutMs
 })
 
 describe("A command run", () => {
-  for (const [by, status, error] of [
-    ["exited", "COMPLETED", null],
-    ["timedOut", "TIMED_OUT", "The command ran longer than it was allowed to"],
-    ["killed", "CANCELED", "The command was killed"],
-    ["lost", "FAILED", "The sandbox stopped while the command ran"]
+  for (const [by, status, code] of [
+    ["exited", "COMPLETED", undefined],
+    ["timedOut", "TIMED_OUT", "deadline"],
+    ["killed", "CANCELED", "killed"],
+    ["lost", "FAILED", "sandbox_stopped"],
+    ["unstarted", "FAILED", "command_not_started"]
   ] as const) {
     it(`is ${status} when its command ended as "${by}"`, () => {
-      assert.strictEqual(statusOf(by), status)
-      assert.strictEqual(errorOf(by), error)
+      const end = new CommandEnd({ by, exitCode: 7, at })
+      const loss = { code: "sandbox_stopped", message: "The sandbox stopped while the command ran" } as const
+      const ending = endingOf(command, { end, stdout: "out", stderr: "", truncated: false }, loss)
+      assert.strictEqual(ending.status, status)
+      assert.strictEqual(ending.change.error?.code, code)
+      assert.strictEqual(ending.change.output === undefined, by === "unstarted")
     })
   }
 

@@ -172,7 +172,7 @@ export const promises: Promises<IdempotencyStore | IdentityStore> = {
       ] as const
       const theirs = new SavedAnswer({ status: 200, body: "theirs" })
       for (const [scope, key] of others) yield* store.begin(scope, key, asked())
-      for (const [scope, key] of others) if (key !== inFlight) yield* store.answer(scope, key, theirs)
+      for (const [scope, key] of others) if (key !== inFlight) yield* store.answer(scope, key, at(0), theirs)
       // To ask again changes nothing as long as the request is neither cut off nor forgotten.
       const rows = Object.fromEntries(
         others.map(([scope, key]) => [
@@ -182,10 +182,11 @@ export const promises: Promises<IdempotencyStore | IdentityStore> = {
       )
       yield* assertUntouched(rows, {
         "begin of a new request": store.begin(one, key, asked()),
-        "begin of one that was cut off": store.begin(one, key, asked(cutOffAfter + 1)),
-        answer: store.answer(one, key, answer),
+        renew: store.renew(one, key, at(0), at(1)),
+        "begin of one that was cut off": store.begin(one, key, asked(keyLease + 2)),
+        answer: store.answer(one, key, at(keyLease + 2), answer),
         "begin of one that is forgotten": store.begin(one, key, asked(answersKept + 1)),
-        forget: store.forget(one, key)
+        forget: store.forget(one, key, at(answersKept + 1))
       })
     }),
 

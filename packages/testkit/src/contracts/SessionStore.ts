@@ -372,7 +372,7 @@ export const promises: Promises<SessionStore | EventStore | IdentityStore> = {
       const session = sleeping(one)
       yield* store.add(one, session)
       const began = given.step(session, restore)
-      const failed = given.step(began.session, Move.Fail({ error: "it broke" }))
+      const failed = given.step(began.session, Move.Fail({ error: "it broke", code: "internal_error" }))
       // Others at each version that a write names, of the account and of another.
       const others = [one, two].flatMap((scope) =>
         [session, began.session, failed.session].map((at) => given.session(scope, { lifecycle: at.lifecycle }))
