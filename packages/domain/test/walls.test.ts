@@ -118,7 +118,7 @@ describe("The walls between packages", () => {
   })
 
   it("let only the composition see adapters", () => {
-    const composition = new Set(["http/src/main.ts", "http/src/Settings.ts", emulating])
+    const composition = new Set(["http/src/main.ts", "http/src/AdminKey.ts", "http/src/Settings.ts", emulating])
     assert.deepStrictEqual(
       breaches(http, ({ file }, target) => isOf("@castellan/adapters")(target) && !composition.has(file)),
       []

@@ -23,17 +23,29 @@ const makeDirectory = async (directory: string): Promise<void> => {
   }
 }
 
+const fileIn = (directory: string) => join(directory, "secret")
+
+const read = async (file: string): Promise<Uint8Array> => {
+  const secret = await readFile(file)
+  if (secret.length !== length) throw new Error(`${file} does not hold ${length} bytes`)
+  return secret
+}
+
 /**
  * The server's secret: made at the first start, and kept where only its user may read it. It gets its name once it is
  * whole, so that of several servers that start at once, or are killed at it, none finds half of one.
  */
 export const inDirectory = async (directory: string): Promise<Uint8Array> => {
   await makeDirectory(directory)
-  const file = join(directory, "secret")
+  const file = fileIn(directory)
   if (!existsSync(file)) await place(file)
-  const secret = await readFile(file)
-  if (secret.length !== length) throw new Error(`${file} does not hold ${length} bytes`)
-  return secret
+  return read(file)
+}
+
+/** The secret that a server made in the directory; undefined if there is none. */
+export const existing = async (directory: string): Promise<Uint8Array | undefined> => {
+  const file = fileIn(directory)
+  return existsSync(file) ? read(file) : undefined
 }
 
 const place = async (file: string): Promise<void> => {

@@ -170,14 +170,19 @@ const defaultIdleSeconds = Duration.toSeconds(usualTimes.idle)
 /** Seconds after which a web app that nobody uses is stopped. */
 const defaultAppIdleSeconds = Duration.toSeconds(usualAppTimes.idle)
 
+const dataDirectory = Effect.map(
+  text("CASTELLAN_DATA_DIR"),
+  Option.getOrElse(() => "./.castellan")
+)
+
+/** Where the server's data is, for commands that work on it without a server. */
+export const storage = Effect.all({ dataDirectory, secret, databaseUrl: text("DATABASE_URL") })
+
 /** Every setting of the server itself; its adapters read their own. */
 export const settings = Effect.all({
   port: wholeNumber("PORT", [0, 65535], 3000),
   host,
-  dataDirectory: Effect.map(
-    text("CASTELLAN_DATA_DIR"),
-    Option.getOrElse(() => "./.castellan")
-  ),
+  dataDirectory,
   adminKey,
   secret,
   provider: oneOf("CASTELLAN_PROVIDER", ["local", "vercel"], "local"),

@@ -1,4 +1,4 @@
-import { Context, DateTime, Effect, Layer, Option, Redacted, Schema } from "effect"
+import { Context, DateTime, Duration, Effect, Layer, Option, Redacted, Schema } from "effect"
 import * as Mac from "effect/crypto/Mac"
 import { SecureRandom } from "effect/crypto/SecureRandom"
 import * as Hex from "effect/encoding/Hex"
@@ -24,6 +24,23 @@ export interface IssuedKey {
 /** The name of the key that an installation's configuration gives to its platform admin. */
 const configuredKey = "configured"
 
+/** The names of the keys that an installation makes for its platform admin: at its first start, and at a reset. */
+const firstKey = "first key"
+const resetKey = "reset key"
+
+/** The time within which resets count as simultaneous, so that each of them gives a key that works. */
+const simultaneous = Duration.minutes(1)
+
+/** No server has used the store yet: there is no platform admin. */
+export class PlatformAdminMissing extends Schema.TaggedError<PlatformAdminMissing>()("PlatformAdminMissing", {}) {}
+
+/** What a reset of the platform admin's key gives. */
+export interface ResetKey {
+  readonly issued: IssuedKey
+  /** The other keys of the platform admin that still work, newest first. */
+  readonly kept: ReadonlyArray<ApiKey>
+}
+
 export class ApiKeys extends Context.Service<
   ApiKeys,
   {
@@ -45,6 +62,12 @@ export class ApiKeys extends Context.Service<
     readonly ensurePlatformAdmin: (
       configured: Option.Option<Redacted.Redacted<string>>
     ) => Effect.Effect<Option.Option<IssuedKey>>
+    /**
+     * Makes a new key for the platform admin, and revokes the one made at the first start and those made by earlier
+     * resets. Keeps the configured key, the keys that the admin made, and those of resets in the last minute, which may
+     * be simultaneous. There is a working key at every moment: the new one is written before the old ones are revoked.
+     */
+    readonly resetPlatformAdminKey: Effect.Effect<ResetKey, PlatformAdminMissing>
   }
 >()("domain/identity/ApiKeys") {
   /** `secret` keys the digests: whoever has the database alone can't tell a key from its digest. */
@@ -137,10 +160,29 @@ const make = Effect.fnUntraced(function* (serverSecret: Redacted.Redacted<Uint8A
       return Option.none<IssuedKey>()
     }
     if (Option.isSome(known)) return Option.none<IssuedKey>()
-    return Option.some(
-      yield* issue(AccountScope.ofOwner({ account: admin.id }), { name: "first key", expiresAt: null })
-    )
+    return Option.some(yield* issue(AccountScope.ofOwner({ account: admin.id }), { name: firstKey, expiresAt: null }))
   })
 
-  return ApiKeys.of({ issue, authenticate, list: store.listKeys, revoke, ensurePlatformAdmin })
+  const resetPlatformAdminKey = Effect.gen(function* () {
+    const admin = yield* store.findPlatformAdmin
+    if (Option.isNone(admin)) return yield* new PlatformAdminMissing()
+    const scope = AccountScope.ofOwner({ account: admin.value.id })
+    const issued = yield* issue(scope, { name: resetKey, expiresAt: null })
+    const before = DateTime.subtractDuration(issued.key.createdAt, simultaneous)
+    const isReplaced = ({ createdAt, name }: ApiKey) =>
+      name === firstKey || (name === resetKey && DateTime.isLessThan(createdAt, before))
+    const others = (yield* store.listKeys(scope)).filter(({ id }) => id !== issued.key.id)
+    for (const { id } of others.filter(isReplaced)) yield* store.removeKey(scope, id)
+    const now = yield* DateTime.now
+    return { issued, kept: others.filter((key) => !isReplaced(key) && isValid(key, now)) }
+  }).pipe(Effect.withSpan("ApiKeys.resetPlatformAdminKey"))
+
+  return ApiKeys.of({
+    issue,
+    authenticate,
+    list: store.listKeys,
+    revoke,
+    ensurePlatformAdmin,
+    resetPlatformAdminKey
+  })
 })

@@ -27,6 +27,12 @@ export class KeyMissing extends Data.TaggedError("KeyMissing") {}
 /** The command line, or a setting, asks for what can't be. */
 export class UsageRefused extends Data.TaggedError("UsageRefused")<{ readonly say: string }> {}
 
+/** The server's data can't be used: a server has it, or it is not there. */
+export class DataUnavailable extends Data.TaggedError("DataUnavailable")<{
+  readonly say: string
+  readonly exit: number
+}> {}
+
 /** The run ended without an exit code of a command. */
 export class RunFailed extends Data.TaggedError("RunFailed")<{ readonly say: string }> {}
 
@@ -37,7 +43,15 @@ export class CommandExited extends Data.TaggedError("CommandExited")<{ readonly 
 export class OutputClosed extends Data.TaggedError("OutputClosed") {}
 
 export type Failure =
-  ApiRefused | Unreachable | NotCastellan | KeyMissing | UsageRefused | RunFailed | CommandExited | OutputClosed
+  | ApiRefused
+  | Unreachable
+  | NotCastellan
+  | KeyMissing
+  | UsageRefused
+  | DataUnavailable
+  | RunFailed
+  | CommandExited
+  | OutputClosed
 
 /** Whether it may be over soon: the server is away, or busy, or unwell. */
 export const isPassing = (failure: Failure): boolean => {
@@ -92,6 +106,8 @@ export const explain = (failure: Failure): { readonly say: string; readonly exit
       }
     case "UsageRefused":
       return { say: failure.say, exit: ExitCode.usage }
+    case "DataUnavailable":
+      return { say: failure.say, exit: failure.exit }
     case "RunFailed":
       return { say: failure.say, exit: ExitCode.failed }
     case "CommandExited":

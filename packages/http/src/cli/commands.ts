@@ -1,6 +1,7 @@
 /** Everything the command line can do. */
 import * as Command from "effect/cli/Command"
 import { accounts } from "./commands/accounts.ts"
+import { adminKey } from "./commands/adminKey.ts"
 import { apps } from "./commands/apps.ts"
 import { emulate } from "./commands/emulate.ts"
 import { events } from "./commands/events.ts"
@@ -33,5 +34,18 @@ export const commands = castellan.pipe(
   ${exitCodesHelp}`
   ),
   Command.withExamples([{ command: "castellan sandboxes create -- node -p '6 * 7'" }]),
-  Command.withSubcommands([serve, accounts, orgs, keys, sandboxes, sessions, apps, runs, events, health, emulate])
+  Command.withSubcommands([
+    serve,
+    adminKey,
+    accounts,
+    orgs,
+    keys,
+    sandboxes,
+    sessions,
+    apps,
+    runs,
+    events,
+    health,
+    emulate
+  ])
 )
