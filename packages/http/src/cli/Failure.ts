@@ -101,7 +101,7 @@ export const explain = (failure: Failure): { readonly say: string; readonly exit
       }
     case "KeyMissing":
       return {
-        say: "no API key: set CASTELLAN_API_KEY to one (the server shows the first at its first start, `castellan keys create` makes more)",
+        say: "no API key: set CASTELLAN_API_KEY to one (the server shows the first at its first start, `castellan keys create` makes more, `castellan admin-key --reset` replaces a lost one)",
         exit: ExitCode.denied
       }
     case "UsageRefused":
