@@ -183,15 +183,15 @@ describe("A base image", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("is prepared where the package registry can be reached, if it says so, and may be everybody's", () =>
+  it.effect("is prepared for 20 minutes at most, with the package registry if it says so, and may be everybody's", () =>
     Effect.gen(function* () {
       const provider = yield* SandboxProvider
-      const asked: Array<boolean | undefined> = []
+      const asked: Array<readonly [registry: boolean | undefined, minutes: number]> = []
       const listening = Layer.succeed(SandboxProvider, {
         ...provider,
         create: (spec) =>
           Effect.andThen(
-            Effect.sync(() => asked.push(spec.registry)),
+            Effect.sync(() => asked.push([spec.registry, Duration.toMinutes(spec.lifetime)])),
             provider.create(spec)
           )
       })
@@ -202,7 +202,10 @@ describe("A base image", () => {
       const wanted = { account: null, prepare: () => Effect.void, explain: () => "It was no use" }
       yield* images.build({ ...wanted, key, registry: true })
       yield* images.build({ ...wanted, key: ImageKey.make("everybody/other") })
-      assert.deepStrictEqual(asked, [true, undefined])
+      assert.deepStrictEqual(asked, [
+        [true, 20],
+        [undefined, 20]
+      ])
       assert.isNull(Option.getOrThrow(yield* images.find(key)).account)
     }).pipe(Effect.provide(world))
   )
