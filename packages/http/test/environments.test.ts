@@ -3,7 +3,9 @@ import { RunId } from "@castellan/domain/task/TaskRun.ts"
 import { TaskRuns } from "@castellan/domain/task/TaskRuns.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import type { Account } from "@castellan/domain/identity/Account.ts"
+import { Repo, RepoName, RepoOwner } from "@castellan/domain/repo/Repo.ts"
 import { RepoHost, RepoUnavailable } from "@castellan/domain/repo/RepoHost.ts"
+import { author } from "@castellan/testkit/fakes/MemoryAuthor.ts"
 import { MemoryRepos } from "@castellan/testkit/fakes/MemoryRepoHost.ts"
 import { MemorySandboxes } from "@castellan/testkit/fakes/MemorySandbox.ts"
 import { assert, describe, it } from "@effect/vitest"
@@ -176,18 +178,25 @@ describe("The account's snapshot", () => {
 })
 
 describe("The account's repository", () => {
-  it.effect("may be named, but is read with the service's rights only if it was made for the account", () =>
+  it.effect("is refused where it was made for another account, and nothing of it is shown or deleted", () =>
     Effect.gen(function* () {
       const { ask, join } = yield* WebApi
       const [one, two, admin] = [yield* join(), yield* join(), yield* join({ platformAdmin: true })]
       const { output } = yield* setUp(one)
       const named = yield* ask("PATCH", "/api/sandboxes", { key: two.key, body: { github_repo: output.githubRepo } })
-      assert.deepStrictEqual([named.status, named.json.github_repo], [200, output.githubRepo])
+      const { publicUrl, url } = (yield* RepoHost).supports
+      for (const github_repo of [`${url}/castellan/none`, `${publicUrl}/no/where`, "https://example.org/a/b"]) {
+        const other = yield* ask("PATCH", "/api/sandboxes", { key: two.key, body: { github_repo } })
+        assert.deepStrictEqual([other.status, other.json], [named.status, named.json])
+      }
+      assert.deepStrictEqual(
+        [named.status, named.json.error, named.json.reasonCode, named.json.retryAfterMs],
+        [400, "github_repo must be a repository that can be read", "repository_not_found", undefined]
+      )
       const list = yield* ask("GET", "/api/sandboxes", { key: two.key })
-      assert.deepStrictEqual([list.json.github_repo, list.json.filetree], [output.githubRepo, null])
+      assert.deepStrictEqual([list.json.github_repo, list.json.filetree], [null, null])
       const file = yield* ask("GET", "/api/sandboxes/file?path=README.md", { key: two.key })
       assert.deepStrictEqual([file.status, file.json.error], [404, "No GitHub repository found for this account"])
-      // Deleting what it named deletes nothing that is another's.
       assert.strictEqual((yield* ask("DELETE", "/api/sandboxes", { key: two.key })).status, 200)
       assert.strictEqual((yield* MemoryRepos).repos().length, 1)
       // Whoever runs the platform may lend it.
@@ -195,6 +204,33 @@ describe("The account's repository", () => {
       yield* ask("PATCH", "/api/sandboxes", { key: admin.key, body })
       assert.strictEqual((yield* ask("GET", "/api/sandboxes/file?path=README.md", { key: two.key })).status, 200)
     }).pipe(Effect.provide(api))
+  )
+
+  it.effect("may be any public one, whose files are shown as anyone sees them", () =>
+    Effect.gen(function* () {
+      const { ask, join } = yield* WebApi
+      const { key } = yield* join()
+      const somebody = yield* author
+      const repo = new Repo({ owner: RepoOwner.make("somebody"), name: RepoName.make("public") })
+      const bundle = yield* somebody.bundle({ main: yield* somebody.commit({ "docs/a.md": "public" }) })
+      yield* (yield* MemoryRepos).publish(repo, bundle)
+      const github_repo = `${(yield* RepoHost).supports.publicUrl}/somebody/public`
+      const saved = yield* ask("PATCH", "/api/sandboxes", { key, body: { github_repo } })
+      assert.deepStrictEqual([saved.status, saved.json.github_repo], [200, github_repo])
+      const list = yield* ask("GET", "/api/sandboxes", { key })
+      assert.deepStrictEqual(
+        list.json.filetree.map(({ path, type }: any) => [type, path]),
+        [
+          ["tree", "docs"],
+          ["blob", "docs/a.md"]
+        ]
+      )
+      const file = yield* ask("GET", "/api/sandboxes/file?path=docs/a.md", { key })
+      assert.deepStrictEqual([file.status, file.json.content], [200, "public"])
+      // What is public is nobody's to delete here.
+      assert.strictEqual((yield* ask("DELETE", "/api/sandboxes", { key })).status, 200)
+      assert.isTrue(yield* (yield* RepoHost).isPublic(repo))
+    }).pipe(Effect.scoped, Effect.provide(api))
   )
 
   it.effect("is named by a URL without credentials", () =>

@@ -173,6 +173,12 @@ sabotage(RepoHost, MemoryRepoHost.layer, promises(author, publish), {
   "a repository that is private, or not there, is not found in the right of anyone": (real) => ({
     fetch: (repo, branch, have) => real.fetch(repo, branch, have, "service")
   }),
+  "a repository that is public is read in the right of anyone, and a private one is not": (real) => ({
+    isPublic: (repo) =>
+      Effect.flatMap(real.isPublic(repo), (isPublic) =>
+        isPublic ? Effect.succeed(true) : Effect.map(real.find(repo), Option.isSome)
+      )
+  }),
   "a push makes a branch, and moves it forward": () => ({ push: () => Effect.void }),
   "a push that the branch's commits are not in is rejected, and changes nothing": overwriting,
   "pushing the commit that a branch stands at changes nothing": (real) => {

@@ -1,12 +1,9 @@
 /** Repositories on this host's disk: bare ones, in a directory for each owner. */
-import { RepoPath, TreeEntry } from "@castellan/domain/repo/FileTree.ts"
+import type { RepoPath } from "@castellan/domain/repo/FileTree.ts"
 import { type BranchName, firstBranch, type Repo, Repository, RepoOwner } from "@castellan/domain/repo/Repo.ts"
 import {
   BundleRefused,
-  fileRead,
   PushRejected,
-  RepoFileNotFound,
-  RepoFileTooLarge,
   RepoHost,
   RepoNotFound,
   RepoUnavailable
@@ -15,11 +12,12 @@ import { Clock, Effect, Layer, Option, Schema, type Stream } from "effect"
 import { randomBytes } from "node:crypto"
 import { existsSync } from "node:fs"
 import { mkdir, readdir, rename, rm, stat } from "node:fs/promises"
-import { dirname, join, posix, resolve } from "node:path"
+import { dirname, join, resolve } from "node:path"
 import { pathToFileURL } from "node:url"
 import * as Anyone from "../git/Anyone.ts"
 import * as Bundles from "../git/Bundles.ts"
 import * as Git from "../git/Git.ts"
+import * as Listing from "../git/Listing.ts"
 import * as Settings from "../git/Settings.ts"
 
 /** The directory can't hold repositories; the message says why. */
@@ -45,12 +43,6 @@ const tidied: ReadonlyArray<readonly [string, string]> = [
   ["gc.autoDetach", "false"]
 ]
 
-/** Links that are followed in a row, and the bytes that one may have. */
-const links = 5
-const longest = 4096
-
-const isPath = Schema.is(RepoPath)
-
 const codeOf = (cause: unknown) => (cause as NodeJS.ErrnoException).code
 
 const removed = (path: string) => rm(path, { recursive: true, force: true, maxRetries: 3 })
@@ -62,47 +54,6 @@ const nothingSaid = { retryable: true, retryAfterMs: null }
 
 const unavailable = (operation: string, cause: Git.GitFailed) =>
   new RepoUnavailable({ ...nothingSaid, operation, retryable: cause.code !== 127, cause })
-
-/** A line of `git ls-tree -l`: mode, type, id, size and path. */
-const linePattern = /^(\d+) (\w+) ([0-9a-f]+) +(-|\d+)\t(.*)$/s
-
-interface Line {
-  readonly mode: string
-  readonly type: string
-  readonly sha: string
-  readonly size: number
-  readonly path: string
-}
-
-const linesOf = (printed: Buffer): ReadonlyArray<Line> =>
-  printed
-    .toString("utf8")
-    .split("\0")
-    .flatMap((line) => {
-      const [, mode, type, sha, size, path] = linePattern.exec(line) ?? []
-      return path === undefined ? [] : [{ mode: mode!, type: type!, sha: sha!, size: Number(size), path }]
-    })
-
-const toEntry = ({ path, sha, size, type }: Line): TreeEntry =>
-  type === "blob" ? new TreeEntry({ path, type, sha, size }) : new TreeEntry({ path, type: "tree", sha })
-
-const linkMode = "120000"
-
-/** What lies at a path of a commit; none if that is nothing, or no file. */
-const fileAt = Effect.fnUntraced(function* (repository: string, commit: string, path: string) {
-  let at = path
-  for (let followed = 0; followed <= links; followed++) {
-    const args = ["--literal-pathspecs", "ls-tree", "-z", "-l", "--full-tree", commit, "--", at]
-    const line = linesOf(yield* Git.bytes(args, { repository })).find((line) => line.path === at)
-    if (line?.type !== "blob") return Option.none()
-    if (line.mode !== linkMode) return Option.some(line)
-    if (line.size > longest) return Option.none()
-    const target = (yield* Git.bytes(["cat-file", "blob", line.sha], { repository })).toString("utf8")
-    at = posix.join(posix.dirname(at), target)
-    if (target.startsWith("/") || !isPath(at)) return Option.none()
-  }
-  return Option.none()
-})
 
 const make = Effect.fnUntraced(function* (root: string, owner: RepoOwner, publicUrl: string) {
   const making = join(root, ".making")
@@ -216,21 +167,21 @@ const make = Effect.fnUntraced(function* (root: string, owner: RepoOwner, public
           const revision = Option.match(head, { onNone: () => "empty", onSome: ({ commit }) => commit as string })
           if (revision === known) return Option.none()
           if (Option.isNone(head)) return Option.some({ revision, entries: [] })
-          const args = ["ls-tree", "-r", "-t", "-l", "-z", "--full-tree", revision]
-          const lines = linesOf(yield* Git.bytes(args, { repository: path }))
-          return Option.some({ revision, entries: lines.map(toEntry) })
+          return Option.some({ revision, entries: yield* Listing.entriesOf(path, revision, true) })
         })
       ),
     readFile: (repo, file: RepoPath) =>
       within("readFile", repo, (path) =>
         Effect.gen(function* () {
           const head = yield* Bundles.branchOf(path, null)
-          const found = Option.isNone(head) ? Option.none() : yield* fileAt(path, head.value.commit, file)
-          if (Option.isNone(found)) return yield* new RepoFileNotFound({ path: file })
-          if (found.value.size > fileRead) return yield* new RepoFileTooLarge({ path: file })
-          return yield* Git.bytes(["cat-file", "blob", found.value.sha], { repository: path })
+          return Option.isNone(head)
+            ? yield* Listing.notFound(file)
+            : yield* Listing.readFile(path, head.value.commit, file)
         })
       ),
+    isPublic: (repo) => Anyone.isPublic(publicUrl, repo),
+    publicTree: (repo, known) => Anyone.tree(publicUrl, repo, known),
+    readPublicFile: (repo, path) => Anyone.readFile(publicUrl, repo, path),
     fetch: (repo, branch, have, right) =>
       right === "anyone"
         ? Anyone.fetched(publicUrl, repo, branch, have)

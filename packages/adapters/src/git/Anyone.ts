@@ -1,10 +1,19 @@
 /** Repositories as anyone sees them who has no credential: over HTTP, and nothing is sent that tells who asks. */
+import type { FileTree, RepoPath } from "@castellan/domain/repo/FileTree.ts"
 import type { BranchName, CommitId, Repo } from "@castellan/domain/repo/Repo.ts"
-import { type Fetched, RepoNotFound, RepoRejected, RepoUnavailable } from "@castellan/domain/repo/RepoHost.ts"
+import {
+  type Fetched,
+  type RepoFileNotFound,
+  type RepoFileTooLarge,
+  RepoNotFound,
+  RepoRejected,
+  RepoUnavailable
+} from "@castellan/domain/repo/RepoHost.ts"
 import * as RepoUrl from "@castellan/domain/repo/RepoUrl.ts"
-import { Duration, Effect, type Option, type Scope } from "effect"
+import { Duration, Effect, Option, type Scope } from "effect"
 import * as Bundles from "./Bundles.ts"
 import type * as Git from "./Git.ts"
+import * as Listing from "./Listing.ts"
 
 /** How long a server may take to say why git failed. */
 const patience = Duration.seconds(30)
@@ -48,4 +57,62 @@ export const fetched = (
 ): Effect.Effect<Option.Option<Fetched>, RepoNotFound | RepoRejected | RepoUnavailable, Scope.Scope> => {
   const url = RepoUrl.urlOf(publicUrl, repo)
   return Effect.catch(Bundles.fetchedFrom({ url }, branch, have), (failed) => explained(url, repo, failed))
+}
+
+/** What failed of a look, which says nothing of the objects themselves. */
+const looked =
+  (url: string, repo: Repo) =>
+  <A, E, R>(look: Effect.Effect<A, E | Git.GitFailed, R>) =>
+    Effect.catchIf(look, isGitFailed, (failed) =>
+      Effect.catchTag(
+        explained(url, repo, failed),
+        "RepoRejected",
+        (rejected) =>
+          new RepoUnavailable({ operation: "tree", retryable: false, retryAfterMs: null, cause: rejected.cause })
+      )
+    )
+
+const isGitFailed = (error: unknown): error is Git.GitFailed =>
+  typeof error === "object" && error !== null && "_tag" in error && error._tag === "GitFailed"
+
+/** Whether anyone may read the repository below a URL. */
+export const isPublic = (publicUrl: string, repo: Repo): Effect.Effect<boolean, RepoUnavailable> => {
+  const url = RepoUrl.urlOf(publicUrl, repo)
+  return Bundles.headOf({ url }).pipe(
+    Effect.as(true),
+    looked(url, repo),
+    Effect.catchTag("RepoNotFound", () => Effect.succeed(false))
+  )
+}
+
+/** The tree of its default branch; none if it is still of the revision `known`. */
+export const tree = (
+  publicUrl: string,
+  repo: Repo,
+  known: string | null
+): Effect.Effect<Option.Option<FileTree>, RepoNotFound | RepoUnavailable> => {
+  const url = RepoUrl.urlOf(publicUrl, repo)
+  return Effect.gen(function* () {
+    const head = yield* Bundles.headOf({ url })
+    const revision = Option.match(head, { onNone: () => "empty", onSome: ({ commit }) => commit as string })
+    if (revision === known) return Option.none<FileTree>()
+    if (Option.isNone(head)) return Option.some({ revision, entries: [] })
+    const repository = yield* Bundles.shallow({ url }, head.value)
+    return Option.some({ revision, entries: yield* Listing.entriesOf(repository, revision, false) })
+  }).pipe(Effect.scoped, looked(url, repo))
+}
+
+/** The bytes of a file of its default branch. */
+export const readFile = (
+  publicUrl: string,
+  repo: Repo,
+  path: RepoPath
+): Effect.Effect<Uint8Array, RepoFileNotFound | RepoFileTooLarge | RepoNotFound | RepoUnavailable> => {
+  const url = RepoUrl.urlOf(publicUrl, repo)
+  return Effect.gen(function* () {
+    const head = yield* Bundles.headOf({ url })
+    if (Option.isNone(head)) return yield* Listing.notFound(path)
+    const repository = yield* Bundles.shallow({ url }, head.value)
+    return yield* Listing.readFile(repository, head.value.commit, path, Bundles.lookLimits)
+  }).pipe(Effect.scoped, looked(url, repo))
 }

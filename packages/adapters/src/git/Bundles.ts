@@ -155,6 +155,40 @@ const found = Effect.fnUntraced(function* ({ authorization, url }: Remote, branc
   return Option.isSome(commit) ? standIn(branches, commit.value) : standIn(branches)
 })
 
+/** The branch that a remote shows first; none where it has no commit. */
+export const headOf = (remote: Remote): Effect.Effect<Option.Option<Head>, Git.GitFailed> => found(remote, null)
+
+/** The most that is fetched to look at one commit: bytes of its trees, or of one file, and memory. */
+export const lookLimits: Git.GitLimits = { fileSize: 256 * 1024 ** 2, memory: 4 * 1024 ** 3 }
+
+/** How long a look may take. */
+const lookedWithin = Duration.minutes(2)
+
+/**
+ * A repository with one commit of a remote and its trees. Git fetches files when it is asked for them. Nothing is checked
+ * out of it, so that its objects are not checked either.
+ */
+export const shallow = Effect.fnUntraced(
+  function* (remote: Remote, { ref }: Head) {
+    const repository = yield* newRepository
+    yield* Git.text(["remote", "add", "origin", remote.url], { repository })
+    yield* Git.text(["fetch", "--quiet", "--no-tags", "--depth=1", "--filter=blob:none", "origin", ref], {
+      repository,
+      authorization: remote.authorization,
+      limits: lookLimits,
+      settings: [["transfer.fsckObjects", "false"]]
+    })
+    return repository
+  },
+  Effect.timeoutOrElse({
+    duration: lookedWithin,
+    orElse: () =>
+      Effect.fail(
+        new Git.GitFailed({ operation: "fetch", code: 137, stderr: `no end in ${Duration.format(lookedWithin)}` })
+      )
+  })
+)
+
 /** The most that is fetched of a repository: bytes of its commits, and of memory that git may use for them. */
 const most: Git.GitLimits = { fileSize: 4 * 1024 ** 3, memory: 8 * 1024 ** 3 }
 

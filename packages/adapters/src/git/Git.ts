@@ -25,7 +25,12 @@ export interface GitOptions {
   /** What holds for this call beside `settings`, or in their place. */
   readonly settings?: ReadonlyArray<readonly [string, string]>
   readonly limits?: GitLimits | undefined
+  /** Bytes that it may print. More is a failure, of code `printedTooMuch`. */
+  readonly most?: number
 }
+
+/** Git printed more than it was to. */
+export const printedTooMuch = 125
 
 /** What git and the programs it starts may use. The system ends a program that asks for more. */
 export interface GitLimits {
@@ -107,8 +112,15 @@ export const bytes = (args: ReadonlyArray<string>, options: GitOptions = {}): Ef
       detached: true
     })
     const printed: Array<Buffer> = []
+    const { most = Infinity } = options
     let said = ""
-    child.stdout.on("data", (chunk: Buffer) => printed.push(chunk))
+    let size = 0
+    child.stdout.on("data", (chunk: Buffer) => {
+      size += chunk.length
+      if (size <= most) return printed.push(chunk)
+      if (!hasEnded) failed(printedTooMuch, `more than ${most} bytes were printed`)
+      signal(child, "SIGKILL")
+    })
     child.stderr.setEncoding("utf8").on("data", (chunk: string) => {
       said = (said + chunk).slice(-saidKept)
     })

@@ -184,6 +184,9 @@ const make = (options: GitHubOptions) => {
       if (content === "tooLarge") return yield* new RepoFileTooLarge({ path })
       return content
     }),
+    isPublic: (repo) => Anyone.isPublic(url, repo),
+    publicTree: (repo, known) => Anyone.tree(url, repo, known),
+    readPublicFile: (repo, path) => Anyone.readFile(url, repo, path),
     fetch: (repo, branch, have, right) =>
       right === "anyone"
         ? Anyone.fetched(url, repo, branch, have)

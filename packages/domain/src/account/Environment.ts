@@ -1,6 +1,6 @@
 import { type DateTime, Option, Schema } from "effect"
 import { AccountId } from "../identity/Account.ts"
-import type { HostSupport } from "../repo/RepoHost.ts"
+import type { HostSupport, Right } from "../repo/RepoHost.ts"
 import { Repo, RepoName } from "../repo/Repo.ts"
 import * as RepoUrl from "../repo/RepoUrl.ts"
 import { SnapshotId } from "../sandbox/Snapshot.ts"
@@ -57,4 +57,24 @@ export const usable = (host: HostSupport, environment: Environment): Option.Opti
   Option.filter(
     environment.repo === null ? Option.none() : RepoUrl.parse(host.url, environment.repo),
     (repo) => environment.granted || isOwn(host, environment.account, repo)
+  )
+
+/** Where an environment's repository is read, and in whose right; none where it can't be read. */
+export interface ReadableRepo {
+  readonly repo: Repo
+  readonly right: Right
+}
+
+/**
+ * The environment's repository as its account may read it: with the service's credentials if they may be used for it, and
+ * otherwise as anyone reads it.
+ */
+export const readable = (host: HostSupport, environment: Environment): Option.Option<ReadableRepo> =>
+  Option.orElse(
+    Option.map(usable(host, environment), (repo): ReadableRepo => ({ repo, right: "service" })),
+    () =>
+      Option.map(
+        environment.repo === null ? Option.none() : RepoUrl.parse(host.publicUrl, environment.repo),
+        (repo): ReadableRepo => ({ repo, right: "anyone" })
+      )
   )

@@ -3,7 +3,6 @@ import type { AccountScope } from "../identity/AccountScope.ts"
 import { CurrentActor } from "../identity/CurrentActor.ts"
 import type { RepoPath, TreeEntry } from "../repo/FileTree.ts"
 import { FileTrees } from "../repo/FileTrees.ts"
-import type { Repo } from "../repo/Repo.ts"
 import { type RepoFileNotFound, type RepoFileTooLarge, RepoHost, type RepoUnavailable } from "../repo/RepoHost.ts"
 import * as RepoUrl from "../repo/RepoUrl.ts"
 import { SnapshotId } from "../sandbox/Snapshot.ts"
@@ -11,7 +10,7 @@ import { SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProv
 import { TaskRuns } from "../task/TaskRuns.ts"
 import { Withheld } from "../Withheld.ts"
 import { AccountStore } from "./AccountStore.ts"
-import { type Environment, isOwn, usable } from "./Environment.ts"
+import { type Environment, isOwn, type ReadableRepo, readable } from "./Environment.ts"
 import { EnvironmentStore } from "./EnvironmentStore.ts"
 import { Snapshots } from "./Snapshots.ts"
 
@@ -20,6 +19,11 @@ export class SnapshotNotFound extends Schema.TaggedError<SnapshotNotFound>()("Sn
 
 /** The account has no repository that it may read. */
 export class NoRepository extends Schema.TaggedError<NoRepository>()("NoRepository", {}) {}
+
+/** The URL names no repository that the account can read. */
+export class RepoNotReadable extends Schema.TaggedError<RepoNotReadable>()("RepoNotReadable", {
+  url: Schema.String
+}) {}
 
 /** The repository could not be deleted; the account's environment stands as it was. */
 export class RepoNotDeleted extends Schema.TaggedError<RepoNotDeleted>()("RepoNotDeleted", {
@@ -48,12 +52,13 @@ export class Environments extends Context.Service<
     readonly view: (scope: AccountScope) => Effect.Effect<EnvironmentView>
     /**
      * Saves a snapshot of the account, or the URL of its repository, and gives what stands then. The service's own
-     * credentials are used for a repository only if it was made for the account or a platform admin set it.
+     * credentials are used for a repository only if it was made for the account or a platform admin set it; any other one
+     * has to be public. A repository that can't be read is refused, and nothing is saved.
      */
     readonly change: (
       scope: AccountScope,
       wanted: { readonly snapshot: SnapshotId | null; readonly repo: string | null }
-    ) => Effect.Effect<Option.Option<Environment>, SnapshotNotFound, CurrentActor>
+    ) => Effect.Effect<Option.Option<Environment>, RepoNotReadable | RepoUnavailable | SnapshotNotFound, CurrentActor>
     /** A snapshot of the account that a sandbox can boot from. */
     readonly bootable: (scope: AccountScope, id: SnapshotId) => Effect.Effect<SnapshotId, SnapshotNotFound>
     /** The bytes of a file in the account's repository. */
@@ -81,8 +86,8 @@ export class Environments extends Context.Service<
       const trees = yield* FileTrees
       const runs = yield* TaskRuns
 
-      const treeOf = (repo: Repo) =>
-        trees.tree(repo).pipe(
+      const treeOf = ({ repo, right }: ReadableRepo) =>
+        trees.tree(repo, right).pipe(
           Effect.map(({ entries }) => Option.some(entries)),
           Effect.catch((failure) =>
             Effect.as(Effect.logDebug("a repository's files are not shown", failure), Option.none())
@@ -91,7 +96,7 @@ export class Environments extends Context.Service<
 
       const view = Effect.fn("Environments.view")(function* (scope: AccountScope) {
         const environment = yield* store.get(scope)
-        const repo = Option.flatMap(environment, (one) => usable(host.supports, one))
+        const repo = Option.flatMap(environment, (one) => readable(host.supports, one))
         return { environment, tree: Option.isSome(repo) ? yield* treeOf(repo.value) : Option.none() }
       })
 
@@ -103,6 +108,20 @@ export class Environments extends Context.Service<
         return { id, expiresAt: found.value.expiresAt }
       })
 
+      /**
+       * The repository of a URL, once it is known that the account can read it. What exists and may not be read is refused
+       * with the same words as what does not exist.
+       */
+      const checkedRepo = Effect.fnUntraced(function* (scope: AccountScope, url: string, isAdmin: boolean) {
+        const named = RepoUrl.parse(host.supports.url, url)
+        const isMine = Option.exists(named, (one) => isOwn(host.supports, scope.account, one))
+        const saved = { url, granted: isAdmin && !isMine }
+        if (Option.isSome(named) && (isMine || isAdmin) && Option.isSome(yield* host.find(named.value))) return saved
+        const atPublic = RepoUrl.parse(host.supports.publicUrl, url)
+        if (Option.isSome(atPublic) && (yield* host.isPublic(atPublic.value))) return saved
+        return yield* new RepoNotReadable({ url })
+      })
+
       const change = Effect.fn("Environments.change")(function* (
         scope: AccountScope,
         { repo, snapshot }: { readonly snapshot: SnapshotId | null; readonly repo: string | null }
@@ -110,16 +129,11 @@ export class Environments extends Context.Service<
         if (snapshot === null && repo === null) return yield* store.get(scope)
         const { platformAdmin } = yield* CurrentActor
         const now = yield* DateTime.now
-        const named = repo === null ? Option.none() : RepoUrl.parse(host.supports.url, repo)
-        const own = Option.exists(named, (one) => isOwn(host.supports, scope.account, one))
-        const saved = yield* store.save(
-          scope,
-          {
-            ...(snapshot === null ? {} : { snapshot: yield* savable(scope, snapshot, now) }),
-            ...(repo === null ? {} : { repo: { url: repo, granted: platformAdmin && !own } })
-          },
-          now
-        )
+        const change = {
+          ...(snapshot === null ? {} : { snapshot: yield* savable(scope, snapshot, now) }),
+          ...(repo === null ? {} : { repo: yield* checkedRepo(scope, repo, platformAdmin) })
+        }
+        const saved = yield* store.save(scope, change, now)
         return Option.some(saved)
       })
 
@@ -129,9 +143,10 @@ export class Environments extends Context.Service<
 
       const readFile = Effect.fn("Environments.readFile")(function* (scope: AccountScope, path: RepoPath) {
         const environment = yield* store.get(scope)
-        const repo = Option.flatMap(environment, (one) => usable(host.supports, one))
-        if (Option.isNone(repo)) return yield* new NoRepository()
-        return yield* trees.file(repo.value, path).pipe(Effect.catchTag("RepoNotFound", () => new NoRepository()))
+        const found = Option.flatMap(environment, (one) => readable(host.supports, one))
+        if (Option.isNone(found)) return yield* new NoRepository()
+        const { repo, right } = found.value
+        return yield* trees.file(repo, path, right).pipe(Effect.catchTag("RepoNotFound", () => new NoRepository()))
       })
 
       const removeSandboxes = Effect.fnUntraced(function* (scope: AccountScope) {

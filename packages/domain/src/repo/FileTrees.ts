@@ -7,7 +7,8 @@ import {
   type RepoFileTooLarge,
   RepoHost,
   type RepoNotFound,
-  RepoUnavailable
+  RepoUnavailable,
+  type Right
 } from "./RepoHost.ts"
 
 /** How long a tree is shown without asking whether it is still the one, in milliseconds. */
@@ -44,13 +45,14 @@ export class FileTrees extends Context.Service<
     /**
      * The repository's tree, at most `freshFor` old. One question to the host at most, however many ask at once, and
      * none while it is fresh. A host that is slow is waited for once, for `patience`; one that failed is left alone for
-     * a while, and one that said for how long is left alone with every tree.
+     * a while, and one that said for how long is left alone with every tree of that right.
      */
-    readonly tree: (repo: Repo) => Effect.Effect<FileTree, RepoNotFound | RepoUnavailable>
+    readonly tree: (repo: Repo, right?: Right) => Effect.Effect<FileTree, RepoNotFound | RepoUnavailable>
     /** The bytes of a file. */
     readonly file: (
       repo: Repo,
-      path: RepoPath
+      path: RepoPath,
+      right: Right
     ) => Effect.Effect<Uint8Array, RepoFileNotFound | RepoFileTooLarge | RepoNotFound | RepoUnavailable>
     /** Lets the next look ask the host again: for whoever has just changed the repository. */
     readonly forget: (repo: Repo) => Effect.Effect<void>
@@ -67,10 +69,10 @@ export class FileTrees extends Context.Service<
       const asked = new Map<string, Question>()
       /** Of single repositories, in the order they end; and of the host as a whole. */
       const quiet = new Map<string, Quiet>()
-      let hostQuiet: Quiet | undefined
+      const hostQuiet = new Map<Right, Quiet>()
       let entries = 0
 
-      const keyOf = (repo: Repo) => `${repo.owner}/${repo.name}`.toLowerCase()
+      const keyOf = (repo: Repo, right: Right) => `${right} ${repo.owner}/${repo.name}`.toLowerCase()
 
       const weight = (one: Known | undefined) => (one === undefined ? 0 : one.tree.entries.length + 1)
 
@@ -89,13 +91,13 @@ export class FileTrees extends Context.Service<
         }
       }
 
-      const leaveAlone = (key: string, failure: RepoUnavailable, now: number) => {
+      const leaveAlone = (key: string, right: Right, failure: RepoUnavailable, now: number) => {
         const wait = Math.min(quietFor.most, Math.max(quietFor.least, failure.retryAfterMs ?? 0))
         const one = { until: now + wait, failure }
         if (failure.retryAfterMs === null) {
           quiet.delete(key)
           quiet.set(key, one)
-        } else if (hostQuiet === undefined || hostQuiet.until < one.until) hostQuiet = one
+        } else if ((hostQuiet.get(right)?.until ?? 0) < one.until) hostQuiet.set(right, one)
         for (const [other, { until }] of quiet) {
           if (until > now) break
           quiet.delete(other)
@@ -105,6 +107,7 @@ export class FileTrees extends Context.Service<
       /** What was forgotten while the host was asked may have changed since: that answer is for those who wait alone. */
       const settle = (
         key: string,
+        right: Right,
         question: Question,
         exit: Exit.Exit<FileTree, RepoNotFound | RepoUnavailable>,
         now: number
@@ -114,18 +117,20 @@ export class FileTrees extends Context.Service<
         if (Exit.isSuccess(exit)) return keep(key, { tree: exit.value, askedAt: question.askedAt })
         const failure = Option.getOrUndefined(Exit.findErrorOption(exit))
         if (failure?._tag === "RepoNotFound") drop(key)
-        if (failure?._tag === "RepoUnavailable") leaveAlone(key, failure, now)
+        if (failure?._tag === "RepoUnavailable") leaveAlone(key, right, failure, now)
       }
 
       /** The host is asked on behalf of all who wait, so that none of them breaks it off for the others. */
-      const ask = Effect.fnUntraced(function* (repo: Repo, key: string, now: number) {
+      const ask = Effect.fnUntraced(function* (repo: Repo, right: Right, now: number) {
+        const key = keyOf(repo, right)
         const question: Question = {
           askedAt: now,
           answer: yield* Deferred.make<FileTree, RepoNotFound | RepoUnavailable>()
         }
         const before = known.get(key)?.tree
         asked.set(key, question)
-        yield* Effect.interruptible(host.tree(repo, before?.revision ?? null)).pipe(
+        const tree = right === "service" ? host.tree : host.publicTree
+        yield* Effect.interruptible(tree(repo, before?.revision ?? null)).pipe(
           Effect.flatMap(
             Option.match({
               onSome: Effect.succeed,
@@ -141,7 +146,7 @@ export class FileTrees extends Context.Service<
               : Effect.void
           ),
           Effect.exit,
-          Effect.tap((exit) => Effect.map(monotonicMillis, (at) => settle(key, question, exit, at))),
+          Effect.tap((exit) => Effect.map(monotonicMillis, (at) => settle(key, right, question, exit, at))),
           Effect.flatMap((exit) => Deferred.done(question.answer, exit)),
           Effect.forkIn(scope)
         )
@@ -149,14 +154,14 @@ export class FileTrees extends Context.Service<
       }, Effect.uninterruptible)
 
       return FileTrees.of({
-        tree: Effect.fn("FileTrees.tree")(function* (repo: Repo) {
-          const key = keyOf(repo)
+        tree: Effect.fn("FileTrees.tree")(function* (repo: Repo, right: Right = "service") {
+          const key = keyOf(repo, right)
           const now = yield* monotonicMillis
           const one = known.get(key)
           if (one !== undefined && now < one.askedAt + freshFor) return one.tree
-          const left = [hostQuiet, quiet.get(key)].find((quiet) => quiet !== undefined && now < quiet.until)
+          const left = [hostQuiet.get(right), quiet.get(key)].find((quiet) => quiet !== undefined && now < quiet.until)
           if (left !== undefined) return yield* left.failure
-          const { answer, askedAt } = asked.get(key) ?? (yield* ask(repo, key, now))
+          const { answer, askedAt } = asked.get(key) ?? (yield* ask(repo, right, now))
           const late = Effect.suspend(
             () =>
               new RepoUnavailable({ operation: "tree", retryable: true, retryAfterMs: null, cause: "no answer yet" })
@@ -166,14 +171,17 @@ export class FileTrees extends Context.Service<
             Effect.timeoutOrElse({ duration: askedAt + patience - now, orElse: () => late })
           )
         }),
-        file: host.readFile,
+        file: (repo, path, right) =>
+          right === "service" ? host.readFile(repo, path) : host.readPublicFile(repo, path),
         forget: (repo) =>
           Effect.sync(() => {
-            const key = keyOf(repo)
-            asked.delete(key)
-            quiet.delete(key)
-            const one = known.get(key)
-            if (one !== undefined) known.set(key, { ...one, askedAt: -freshFor })
+            for (const right of ["service", "anyone"] as const) {
+              const key = keyOf(repo, right)
+              asked.delete(key)
+              quiet.delete(key)
+              const one = known.get(key)
+              if (one !== undefined) known.set(key, { ...one, askedAt: -freshFor })
+            }
           })
       })
     })

@@ -105,6 +105,18 @@ export class RepoHost extends Context.Service<
       repo: Repo,
       path: RepoPath
     ) => Effect.Effect<Uint8Array, RepoFileNotFound | RepoFileTooLarge | RepoNotFound | RepoUnavailable>
+    /** Whether anyone may read the repository of that name below `publicUrl`. No credential is sent. */
+    readonly isPublic: (repo: Repo) => Effect.Effect<boolean, RepoUnavailable>
+    /** As `tree`, of the repository below `publicUrl` in the right of anyone. Files may come without their sizes. */
+    readonly publicTree: (
+      repo: Repo,
+      known: string | null
+    ) => Effect.Effect<Option.Option<FileTree>, RepoNotFound | RepoUnavailable>
+    /** As `readFile`, of the repository below `publicUrl` in the right of anyone. */
+    readonly readPublicFile: (
+      repo: Repo,
+      path: RepoPath
+    ) => Effect.Effect<Uint8Array, RepoFileNotFound | RepoFileTooLarge | RepoNotFound | RepoUnavailable>
     /**
      * A branch with all its commits, but those that `have` says are there already; ids it does not know are ignored.
      * The default branch if none is named; none if there is no such branch yet. The bundle can be read until the scope

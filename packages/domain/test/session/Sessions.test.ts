@@ -1,3 +1,4 @@
+import { lasting } from "@castellan/domain/FailureReason.ts"
 import { Account, AccountId } from "@castellan/domain/identity/Account.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
@@ -403,10 +404,9 @@ describe("Opening a session", () => {
       for (let i = 0; i < 20; i++) yield* TestClock.adjust("250 millis")
       const failures = yield* Fiber.join(waiting)
       const sentence = "The sandbox provider refused the server's request"
-      const reason = { code: "provider_refused", sentence, retryAfterMs: null } as const
       for (const failure of failures) {
         assert.instanceOf(failure, SessionNotProvisioned)
-        assert.deepStrictEqual(failure.reason, reason)
+        assert.deepStrictEqual(failure.reason, lasting("provider_refused", sentence))
       }
       assert.strictEqual((yield* known(scope, id)).lifecycle.errorCode, "provider_refused")
       assert.strictEqual(yield* stateOf(scope, id), "failed")

@@ -105,7 +105,7 @@ export const presentEnvironment = (environment: Option.Option<Environment>): typ
 const EnvironmentChange = Schema.Struct({
   /** A snapshot of the account; its next sandbox boots from it. */
   snapshotId: absent(SnapshotId),
-  /** The account's repository. */
+  /** The account's repository: its own, or one that anyone may read. */
   github_repo: absent(RepositoryUrl),
   account_id: absent(AccountId)
 })
@@ -136,7 +136,7 @@ export class AccountSandboxesApi extends HttpApiGroup.make("sandboxes")
     HttpApiEndpoint.patch("change", "/", {
       payload: EnvironmentChange,
       success: Schema.NullOr(EnvironmentBody),
-      error: [Statuses.AccountHidden, Statuses.SnapshotNotFound]
+      error: [Statuses.AccountHidden, Statuses.RepoNotReadable, Statuses.RepoUnavailable, Statuses.SnapshotNotFound]
     }).annotate(OpenApi.Summary, "Save the snapshot that the next sandbox boots from, or name the repository"),
     HttpApiEndpoint.delete("clear", "/", {
       query: forAccount,

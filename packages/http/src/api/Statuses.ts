@@ -12,7 +12,12 @@ import {
 } from "@castellan/domain/identity/Organizations.ts"
 import { NotPlatformAdmin } from "@castellan/domain/identity/PlatformAdmin.ts"
 import { SandboxNotCreated } from "@castellan/domain/account/AccountSandboxes.ts"
-import { NoRepository, RepoNotDeleted, SnapshotNotFound } from "@castellan/domain/account/Environments.ts"
+import {
+  NoRepository,
+  RepoNotDeleted,
+  RepoNotReadable,
+  SnapshotNotFound
+} from "@castellan/domain/account/Environments.ts"
 import { SandboxNotFound } from "@castellan/domain/account/HeldSandboxes.ts"
 import { SnapshotInProgress } from "@castellan/domain/account/Snapshots.ts"
 import { repoReason } from "@castellan/domain/repo/Checkouts.ts"
@@ -169,6 +174,12 @@ export const Statuses = {
   ),
   RepoUnavailable: onWire(RepoUnavailable, 502, (failure) =>
     errorBody("repository_host_unavailable", "The repository host could not be reached", told(repoReason(failure)))
+  ),
+  RepoNotReadable: onWire(RepoNotReadable, 400, () =>
+    errorBody("repository_not_readable", "github_repo must be a repository that can be read", {
+      reason: "The repository does not exist, is private, or is at another host",
+      reasonCode: "repository_not_found"
+    })
   ),
   RepoNotDeleted: onWire(RepoNotDeleted, 502, ({ retryable }) =>
     errorBody("repository_not_deleted", "Failed to delete GitHub repository", retryAfterMs(retryable))

@@ -523,6 +523,37 @@ export const promises = <R = never>(newAuthor: NewAuthor, publish: Publish<R>): 
       })
     ),
 
+  "a repository that is public is read in the right of anyone, and a private one is not": () =>
+    made(
+      Effect.fnUntraced(function* (mine) {
+        const host = yield* RepoHost
+        const author = yield* newAuthor
+        const commit = yield* author.commit({ "d/a": "1", b: { link: "d/a" } })
+        const repo = yield* published(author, publish, { [main]: commit })
+        assert.isTrue(yield* host.isPublic(repo))
+        const tree = Option.getOrThrow(yield* host.publicTree(repo, null))
+        assert.deepStrictEqual(tree.entries.map((entry) => `${entry.type} ${entry.path}`).toSorted(), [
+          "blob b",
+          "blob d/a",
+          "tree d"
+        ])
+        assert.isTrue(Option.isNone(yield* host.publicTree(repo, tree.revision)))
+        for (const file of ["d/a", "b"]) {
+          assert.strictEqual(Buffer.from(yield* host.readPublicFile(repo, path(file))).toString(), "1")
+        }
+        for (const file of ["d", "none"]) {
+          assert.strictEqual(yield* tagOf(host.readPublicFile(repo, path(file))), "RepoFileNotFound")
+        }
+        yield* pushed(author, mine, { secret: "1" })
+        const nowhere = new Repo({ owner: repo.owner, name: RepoName.make(`${repo.name}-not`) })
+        for (const one of [mine, nowhere]) {
+          assert.isFalse(yield* host.isPublic(one))
+          assert.strictEqual(yield* tagOf(host.publicTree(one, null)), "RepoNotFound")
+          assert.strictEqual(yield* tagOf(host.readPublicFile(one, path("secret"))), "RepoNotFound")
+        }
+      })
+    ),
+
   "a push makes a branch, and moves it forward": () =>
     made(
       Effect.fnUntraced(function* (repo) {

@@ -95,6 +95,21 @@ export const layer = Layer.effectContext(
       return commit === undefined ? undefined : kept.commits.get(commit)
     }
 
+    const treeIn = (right: Right) =>
+      Effect.fnUntraced(function* (repo: Repo, known: string | null) {
+        const head = headOf(yield* get(repo, right))
+        const revision = head?.id ?? "empty"
+        if (known === revision) return Option.none()
+        return Option.some({ revision, entries: head === undefined ? [] : MemoryGit.entriesOf(head) })
+      }, counted)
+
+    const fileIn = (right: Right) =>
+      Effect.fnUntraced(function* (repo: Repo, path: RepoPath) {
+        const file = fileAt(headOf(yield* get(repo, right))?.files ?? new Map(), path)
+        if (file === undefined) return yield* new RepoFileNotFound({ path })
+        return file.bytes.length > fileRead ? yield* new RepoFileTooLarge({ path }) : file.bytes
+      }, counted)
+
     const host = RepoHost.of({
       supports: {
         name: "memory",
@@ -111,17 +126,11 @@ export const layer = Layer.effectContext(
           )
         ),
       remove: (repo) => counted(Effect.sync(() => void all.delete(keyOf(repo)))),
-      tree: Effect.fnUntraced(function* (repo, known) {
-        const head = headOf(yield* get(repo))
-        const revision = head?.id ?? "empty"
-        if (known === revision) return Option.none()
-        return Option.some({ revision, entries: head === undefined ? [] : MemoryGit.entriesOf(head) })
-      }, counted),
-      readFile: Effect.fnUntraced(function* (repo, path: RepoPath) {
-        const file = fileAt(headOf(yield* get(repo))?.files ?? new Map(), path)
-        if (file === undefined) return yield* new RepoFileNotFound({ path })
-        return file.bytes.length > fileRead ? yield* new RepoFileTooLarge({ path }) : file.bytes
-      }, counted),
+      tree: treeIn("service"),
+      readFile: fileIn("service"),
+      isPublic: (repo) => counted(Effect.isSuccess(get(repo, "anyone"))),
+      publicTree: treeIn("anyone"),
+      readPublicFile: fileIn("anyone"),
       fetch: Effect.fnUntraced(function* (repo, named, have, right) {
         const kept = yield* get(repo, right)
         const branch = named ?? defaultBranchOf(kept)
