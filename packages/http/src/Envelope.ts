@@ -1,7 +1,7 @@
 /** What every answer has, whatever gave it: one form of error, a request id, CORS, and no word too many. */
 import { newNonce } from "@castellan/domain/newNonce.ts"
 import { StoreAway } from "@castellan/domain/StoreAway.ts"
-import { ByteSize, Cause, Clock, Effect } from "effect"
+import { ByteSize, Cause, Clock, Effect, Stream } from "effect"
 import { SecureRandom } from "effect/crypto"
 import { HttpIncomingMessage, HttpServerError, HttpServerRequest, HttpServerResponse } from "effect/http"
 import { HttpApiError } from "effect/http-api"
@@ -83,9 +83,12 @@ const readable = Effect.fnUntraced(function* (request: HttpServerRequest.HttpSer
       return parsed === undefined ? Effect.die(new BodyNotJson()) : Effect.succeed(parsed)
     })
   )
-  const text = Effect.map(body, (parsed) => parsed.text)
+  const text = { value: Effect.map(body, (parsed) => parsed.text) }
+  // Effect fails to stream the body of a web request that has none.
+  const stream = { value: Stream.empty }
+  const hasNone = request.source instanceof Request && request.source.body === null
   return {
-    request: Object.create(request, { text: { value: text } }) as HttpServerRequest.HttpServerRequest,
+    request: Object.create(request, hasNone ? { text, stream } : { text }) as HttpServerRequest.HttpServerRequest,
     json: Effect.orDie(Effect.map(body, (parsed) => parsed.json))
   }
 })
