@@ -5,7 +5,11 @@
 export class StoreAway extends Error {
   readonly _tag = "StoreAway"
 
-  constructor(cause: unknown) {
-    super("The store can't be asked just now", { cause })
+  /** What stands in the way, as a sentence for the caller; none where nothing more is known. */
+  readonly reason: string | undefined
+
+  constructor(cause: unknown, reason?: string) {
+    super(reason ?? "The store can't be asked just now", { cause })
+    this.reason = reason
   }
 }

@@ -61,7 +61,7 @@ const notFound = errorBody("not_found", "Not found")
 const notAllowed = errorBody("method_not_allowed", "Method not allowed")
 const unsupported = errorBody("unsupported_media_type", "Content-Type must be application/json")
 const unsupportedFile = errorBody("unsupported_media_type", "Content-Type must be application/octet-stream")
-const storeAway = errorBody("not_ready", "The store does not answer", { retryAfterMs: 1000 })
+const storeAway = (reason = "The store does not answer") => errorBody("not_ready", reason, { retryAfterMs: 1000 })
 const internal = errorBody("internal_error", "Internal server error")
 
 const utf8 = new TextDecoder("utf-8", { fatal: true })
@@ -110,7 +110,7 @@ const explain = (request: HttpServerRequest.HttpServerRequest, cause: Cause.Caus
   const failure = Cause.squash(cause)
   if (isTooLarge(failure)) return Effect.succeed(tooLarge(limitOf(request)))
   if (failure instanceof StoreAway) {
-    return Effect.as(Effect.logWarning("the store is away", cause), answer(503, storeAway))
+    return Effect.as(Effect.logWarning("the store is away", cause), answer(503, storeAway(failure.reason)))
   }
   if (failure instanceof BodyNotJson) return Effect.succeed(answer(400, notJson))
   if (HttpApiError.HttpApiSchemaError.is(failure) && failure.kind !== "Body") {

@@ -5,6 +5,7 @@ import type { GitHubUnavailable } from "@castellan/adapters/github/Options.ts"
 import type { LocalUnavailable } from "@castellan/adapters/local/Isolation.ts"
 import * as Db from "@castellan/adapters/postgres/Db.ts"
 import * as Stores from "@castellan/adapters/postgres/stores.ts"
+import * as DataDirectory from "@castellan/adapters/process/DataDirectory.ts"
 import * as PgBossTaskRunner from "@castellan/adapters/tasks/PgBossTaskRunner.ts"
 import type { VercelUnavailable } from "@castellan/adapters/vercel/Options.ts"
 import { ApiKeys } from "@castellan/domain/identity/ApiKeys.ts"
@@ -17,6 +18,7 @@ import { HttpMiddleware, HttpServer } from "effect/http"
 import { flushCompileCache } from "node:module"
 import { join, resolve } from "node:path"
 import * as Castellan from "./Castellan.ts"
+import { DataHealth } from "./DataHealth.ts"
 import * as Descriptors from "./Descriptors.ts"
 import * as Logs from "./Logs.ts"
 import * as Preview from "./Preview.ts"
@@ -114,6 +116,14 @@ const serve = Effect.gen(function* () {
     ...(tokens === undefined ? {} : { tokens })
   }
   const services = yield* Layer.build(Castellan.layer(options).pipe(Layer.provideMerge(ports))).pipe(whileStarting)
+  const { engine } = yield* Effect.provide(Db.Db, services)
+  const parts = [
+    ...(engine._tag === "PGlite" ? ["postgres/castellan.lock"] : []),
+    ...(provider === "local" ? ["local/locks"] : []),
+    ...(repositories === "local" ? ["repositories"] : [])
+  ].map((part) => join(dataDirectory, part))
+  // Where all is kept elsewhere, a directory that goes does no harm.
+  const dataHealth = parts.length === 0 ? Effect.succeed(undefined) : yield* DataDirectory.watch(dataDirectory, parts)
   const app = yield* Effect.provide(
     Server.make({
       secret,
@@ -126,7 +136,7 @@ const serve = Effect.gen(function* () {
       ...(previewUrl === undefined ? {} : { previews: previewUrl })
     }),
     services
-  )
+  ).pipe(Effect.provideService(DataHealth, dataHealth))
   const previews = yield* Effect.provide(Preview.make({ base: previewUrl }), services)
   const listener = new PreviewServer(previews)
   const listening = HttpServer.serve(Effect.provide(app, services)).pipe(
@@ -140,7 +150,6 @@ const serve = Effect.gen(function* () {
     Effect.flatMap(ApiKeys, (keys) => keys.ensurePlatformAdmin(adminKey)),
     services
   ).pipe(whileStarting)
-  const { engine } = yield* Effect.provide(Db.Db, services)
   const { supports } = yield* Effect.provide(SandboxProvider, services)
   yield* Console.log(
     welcome({

@@ -1,5 +1,6 @@
 import { AccountStore } from "@castellan/domain/account/AccountStore.ts"
 import { StoreAway } from "@castellan/domain/StoreAway.ts"
+import { DataHealth } from "@castellan/http/DataHealth.ts"
 import { assert, it } from "@effect/vitest"
 import { Effect, Layer, Logger } from "effect"
 import { WebApi } from "./WebApi.ts"
@@ -11,6 +12,20 @@ const world = Layer.fresh(
     Layer.effect(
       AccountStore,
       Effect.map(AccountStore, (real) => ({ ...real, list: () => away, add: () => away }))
+    )
+  )
+).pipe(Layer.provideMerge(Logger.layer([])))
+
+const missing = Effect.die(new StoreAway(new Error("ENOENT"), "The data directory is missing"))
+
+const lost = Layer.fresh(
+  WebApi.over(
+    Layer.merge(
+      Layer.effect(
+        AccountStore,
+        Effect.map(AccountStore, (real) => ({ ...real, list: () => missing }))
+      ),
+      Layer.succeed(DataHealth, Effect.succeed("is full"))
     )
   )
 ).pipe(Layer.provideMerge(Logger.layer([])))
@@ -37,4 +52,18 @@ it.effect("A request that finds the store away is told to come again, and not wh
       )
     }
   }).pipe(Effect.provide(world))
+)
+
+it.effect("A request that finds the data directory lost or full is told so", () =>
+  Effect.gen(function* () {
+    const { ask, join } = yield* WebApi
+    const { key } = yield* join()
+    const { json, status } = yield* ask("GET", "/api/sandboxes", { key })
+    assert.deepStrictEqual([status, json.code, json.error], [503, "not_ready", "The data directory is missing"])
+    const ready = yield* ask("GET", "/ready")
+    assert.deepStrictEqual(
+      [ready.status, ready.json.code, ready.json.error],
+      [503, "not_ready", "The data directory is full"]
+    )
+  }).pipe(Effect.provide(lost))
 )

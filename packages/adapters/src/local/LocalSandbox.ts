@@ -15,13 +15,13 @@ import * as Commands from "./Commands.ts"
 import * as Files from "./Files.ts"
 import * as Gateway from "./Gateway.ts"
 import * as Images from "./Images.ts"
-import { type Isolation, LocalUnavailable } from "./Isolation.ts"
+import { LocalUnavailable } from "./Isolation.ts"
 import { attempt } from "./Host.ts"
-import { emptyDirectory, fresh, type Layout } from "./Layout.ts"
-import type { Locks } from "./Locks.ts"
+import { emptyDirectory, fresh } from "./Layout.ts"
 import * as Machines from "./Machines.ts"
-import { open } from "./Open.ts"
+import { open, type Opened } from "./Open.ts"
 import type { LocalOptions } from "./Options.ts"
+import { endOrphans } from "./Orphans.ts"
 import * as Ports from "./Ports.ts"
 import * as Registry from "./Registry.ts"
 import { settings } from "./Settings.ts"
@@ -37,7 +37,7 @@ const othersAtOnce = 25
 /** Milliseconds that a command may be over its deadline before the server ends it, as its own wrapper should have. */
 const overdue = 10_000
 
-const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, locks: Locks, options: LocalOptions) {
+const make = Effect.fnUntraced(function* ({ isolation, layout, locks, stillThere }: Opened, options: LocalOptions) {
   const wanted = options.outputKept ?? 128 * mebibyte
   const outputKept = wanted - (wanted % outputBlock)
   const registry = yield* Registry.make(layout, isolation, locks, options.registry)
@@ -49,8 +49,11 @@ const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, 
       onSuccess: (now) => now.spec.incarnation === spec.incarnation
     })
   )
-  const machines = Machines.make(layout, isolation, (name, init) =>
-    Effect.andThen(ports.breakAll(name), gateways.end(init))
+  const machines = Machines.make(
+    layout,
+    isolation,
+    (name, init) => Effect.andThen(ports.breakAll(name), gateways.end(init)),
+    stillThere
   )
   const images = Images.make(layout, isolation, locks)
   const commands = Commands.make(isolation, outputKept)
@@ -191,6 +194,7 @@ const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isolation, 
 
   /** What earlier lives of the server left: sandboxes that still run get their deadlines back, the rest its end. */
   const adopt = Effect.gen(function* () {
+    yield* endOrphans(layout, isolation.sweep)
     for (const name of yield* machines.names) yield* locked(name)(adoptOne(name))
     yield* images.collect
     yield* images.clear
@@ -303,8 +307,7 @@ export const layer = (options: LocalOptions): Layer.Layer<SandboxProvider, Local
   Layer.effect(
     SandboxProvider,
     Effect.gen(function* () {
-      const { isolation, layout, locks } = yield* open(options)
-      return yield* make(layout, isolation, locks, options).pipe(
+      return yield* make(yield* open(options), options).pipe(
         Effect.mapError(
           (cause: SandboxUnavailable) =>
             new LocalUnavailable({

@@ -73,11 +73,15 @@ const goneEvery = 4
 /** Milliseconds after which what is left is swept again: a command that was about to start is marked by then. */
 const sweepEvery = 100
 
-/** `letGo` is done before a sandbox's processes are ended: it ends what reaches into that from outside. */
+/**
+ * `letGo` is done before a sandbox's processes are ended: it ends what reaches into that from outside. `stillThere` throws
+ * once the directory is lost, so that its sandboxes do not count as gone: it may come back, as a volume does.
+ */
 export const make = (
   layout: Layout,
   isolation: Isolation,
-  letGo: (name: SandboxName, init: ProcessMark) => Effect.Effect<void>
+  letGo: (name: SandboxName, init: ProcessMark) => Effect.Effect<void>,
+  stillThere: () => void
 ) => {
   const writeDeadline = (spec: Spec) =>
     attemptNow("write", () =>
@@ -93,6 +97,7 @@ export const make = (
   /** What is written down of a sandbox, and its first process if that lives. */
   const look = (name: SandboxName) =>
     attemptNow("find", () => {
+      stillThere()
       const files = layout.sandbox(name)
       const spec = readJson<Spec>(files.spec)
       const init = spec?.status === "running" && spec.bootId === bootId ? initOf(files) : undefined
@@ -205,6 +210,7 @@ export const make = (
 
   /** Writes down a sandbox to be: from here on its layers are in use. */
   const begin = Effect.fnUntraced(function* (spec: Spec) {
+    yield* attemptNow("create", stillThere)
     yield* attempt("create", () => mkdir(layout.sandbox(spec.name).root, { recursive: true, mode: 0o711 }))
     return yield* write(spec)
   })

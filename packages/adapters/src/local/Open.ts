@@ -3,7 +3,8 @@ import { Effect } from "effect"
 import { chmod, copyFile, link, mkdir, rename, rm, stat } from "node:fs/promises"
 import { platform } from "node:os"
 import { join, resolve } from "node:path"
-import { attempt } from "./Host.ts"
+import { guard } from "../process/landmark.ts"
+import { attempt, attemptNow } from "./Host.ts"
 import { type Layout, layout as layoutOf } from "./Layout.ts"
 import * as Locks from "./Locks.ts"
 import * as Namespaces from "./Namespaces.ts"
@@ -56,11 +57,19 @@ export const open = Effect.fnUntraced(function* (options: LocalOptions) {
     Effect.andThen(locks.directory(prepared)),
     Effect.mapError((failure) => unusable(layout, failure))
   )
-  if (kind === "none") return { layout, locks, isolation: Plain.make(layout) }
+  // The directory itself may stay where only its content was removed.
+  const stillThere = yield* Effect.mapError(
+    attemptNow("open", () => guard(layout.locks)),
+    (failure) => unusable(layout, failure)
+  )
+  if (kind === "none") return { layout, locks, stillThere, isolation: Plain.make(layout) }
   if (platform() !== "linux") return yield* forbidden(`${platform()} has no namespaces`)
   const { isolation } = yield* Namespaces.make(layout.root, options.network ?? "none").pipe(
     Effect.mapError((failure) => unusable(layout, failure))
   )
   yield* probe(layout, isolation, locks)
-  return { layout, locks, isolation }
+  return { layout, locks, stillThere, isolation }
 })
+
+/** The directory, opened; `stillThere` throws once it is not what was opened. */
+export type Opened = Effect.Success<ReturnType<typeof open>>

@@ -17,6 +17,9 @@ export const inTheWay = 46
 /** The descriptor by which the first process of a sandbox holds the user namespace of its commands. */
 export const heldAs = 8
 
+/** The descriptor by which it keeps its deadline open. */
+export const deadlineAs = 9
+
 /**
  * Brings a sandbox up, as the first process of its new namespaces and their root; `$1` is its name, `$2` is `lo` if it
  * has a network of its own, `$3` the start this is. It may be late, its server dead and another at work: it leaves its

@@ -5,11 +5,12 @@ import { Kysely, PGliteDialect, PostgresDialect } from "kysely"
 import { join } from "node:path"
 import pg from "pg"
 import { StoreAway } from "@castellan/domain/StoreAway.ts"
-import { isAway } from "./Away.ts"
+import { awayBecause } from "./Away.ts"
 import * as DirectoryLock from "./DirectoryLock.ts"
 import { migrate } from "./Migrations.ts"
 import { releaseLeases } from "./releaseLeases.ts"
 import type { Tables } from "./Tables.ts"
+import { guard } from "../process/landmark.ts"
 import { textWithoutNul } from "./textWithoutNul.ts"
 
 /** The database can't be used; the message says why, without a password. */
@@ -37,9 +38,10 @@ export interface Statement {
 
 /** A statement as an effect. What it fails with nobody can act on: it is a defect, with its cause. */
 export const query = <A>(run: () => Promise<A>): Effect.Effect<A> =>
-  Effect.catch(Effect.tryPromise(run), (failure) =>
-    Effect.die(isAway(failure.cause) ? new StoreAway(failure.cause) : failure)
-  )
+  Effect.catch(Effect.tryPromise(run), (failure) => {
+    const away = awayBecause(failure.cause)
+    return Effect.die(away === undefined ? failure : new StoreAway(failure.cause, away.reason))
+  })
 
 const migrated = Effect.fnUntraced(function* (engine: Engine, kysely: Kysely<Tables>, describe: string) {
   yield* Effect.tryPromise({
@@ -52,6 +54,24 @@ const migrated = Effect.fnUntraced(function* (engine: Engine, kysely: Kysely<Tab
 const reasonOf = (cause: unknown): string => {
   const { code, message } = cause as { readonly code?: unknown; readonly message?: unknown }
   return [code, message].filter((part) => typeof part === "string" && part !== "").join(" ") || "no reason given"
+}
+
+/**
+ * Refuses statements once the directory is lost: files that are removed while they are open take what is written, and are
+ * gone with this process.
+ */
+const guarded = (pglite: PGlite, stillThere: () => void): PGlite => {
+  for (const method of ["query", "exec", "transaction"] as const) {
+    const real = pglite[method].bind(pglite) as (...args: ReadonlyArray<unknown>) => Promise<unknown>
+    const checked = async (...args: ReadonlyArray<unknown>) => {
+      stillThere()
+      const answer = await real(...args)
+      stillThere()
+      return answer
+    }
+    Object.assign(pglite, { [method]: checked })
+  }
+  return pglite
 }
 
 /** Postgres in this process, in a directory of its own, which no other process may have open. */
@@ -76,7 +96,13 @@ export const layerPglite = (options: { readonly directory: string }): Layer.Laye
         (release) => Effect.sync(release)
       )
       const pglite = yield* Effect.acquireRelease(
-        Effect.tryPromise({ try: () => PGlite.create(options.directory), catch: unusable }),
+        Effect.tryPromise({
+          try: async () => {
+            const stillThere = guard(DirectoryLock.fileIn(options.directory))
+            return guarded(await PGlite.create(options.directory), stillThere)
+          },
+          catch: unusable
+        }),
         (pglite) => Effect.ignore(Effect.tryPromise(() => pglite.close()))
       )
       const kysely = new Kysely<Tables>({ dialect: new PGliteDialect({ pglite }), plugins: [textWithoutNul] })

@@ -10,10 +10,13 @@ import { DatabaseSync } from "node:sqlite"
 /** What SQLite answers where another has the lock. */
 const busy = 5
 
+/** The file that is locked; it stays for as long as the directory's content does. */
+export const fileIn = (directory: string): string => join(directory, "castellan.lock")
+
 /** Takes the directory, made if need be; gives what lets go of it, or undefined if another process has it. */
 export const take = async (directory: string): Promise<(() => void) | undefined> => {
   await mkdir(directory, { recursive: true, mode: 0o700 })
-  const file = new DatabaseSync(join(directory, "castellan.lock"), { timeout: 0 })
+  const file = new DatabaseSync(fileIn(directory), { timeout: 0 })
   try {
     file.exec("begin exclusive")
     return () => file.close()

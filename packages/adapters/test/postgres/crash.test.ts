@@ -10,11 +10,13 @@ import { BaseImageStore } from "@castellan/domain/sandbox/BaseImageStore.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import type { Session } from "@castellan/domain/session/Session.ts"
 import { SessionStore } from "@castellan/domain/session/SessionStore.ts"
+import type { StoreAway } from "@castellan/domain/StoreAway.ts"
 import * as given from "@castellan/testkit/given.ts"
 import { assert, describe, it } from "@effect/vitest"
-import { Context, DateTime, Effect, Layer, Option, Redacted, Schedule } from "effect"
+import { Cause, Context, DateTime, Effect, Exit, Layer, Option, Redacted, Schedule } from "effect"
 import { spawn } from "node:child_process"
 import { once } from "node:events"
+import { rm } from "node:fs/promises"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import * as databases from "./databases.ts"
@@ -119,6 +121,24 @@ it.layer(Directory.layer, { excludeTestServices: true })("The embedded database"
       const refused = yield* Effect.flip(Effect.scoped(Layer.build(Db.layerPglite({ directory }))))
       assert.include(refused.message, `${directory} is in use by another Castellan server`)
     }).pipe(Effect.scoped)
+  )
+
+  // The last one, since nothing is left to open then.
+  it.effect("answers nothing more once its directory is removed, and says why", () =>
+    Effect.gen(function* () {
+      const directory = yield* Directory
+      const { kysely } = yield* Db.Db
+      const asked = Effect.map(
+        Effect.exit(Db.query(() => kysely.selectFrom("accounts").select("id").execute())),
+        (exit) => (Exit.isSuccess(exit) ? "answered" : (Cause.squash(exit.cause) as StoreAway).reason)
+      )
+      assert.strictEqual(yield* asked, "answered")
+      yield* Effect.promise(() => rm(directory, { recursive: true }))
+      assert.strictEqual(yield* asked, "The data directory is missing")
+    }).pipe(
+      Effect.provide(Layer.unwrap(Effect.map(Directory, (directory) => Db.layerPglite({ directory })))),
+      Effect.scoped
+    )
   )
 })
 

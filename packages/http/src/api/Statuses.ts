@@ -66,7 +66,8 @@ export class IdempotencyInFlight extends Schema.TaggedError<IdempotencyInFlight>
 /** A part the server can't do without does not answer, or the server itself is about to end. */
 export class NotReady extends Schema.TaggedError<NotReady>()("NotReady", {
   part: Schema.String,
-  isEnding: Schema.optional(Schema.Boolean)
+  /** What is wrong with it, in words that follow its name; it does not answer if left out. */
+  reason: Schema.optional(Schema.String)
 }) {}
 
 /** The keys of the identity provider can't be read, so that no token can be told from another. */
@@ -233,9 +234,7 @@ export const Statuses = {
   IdentityProviderUnavailable: onWire(IdentityProviderUnavailable, 503, () =>
     errorBody("identity_provider_unavailable", "The identity provider does not answer", { retryAfterMs: 1000 })
   ),
-  NotReady: onWire(NotReady, 503, ({ isEnding, part }) =>
-    errorBody("not_ready", `The ${part} ${isEnding === true ? "is about to end" : "does not answer"}`, {
-      retryAfterMs: 1000
-    })
+  NotReady: onWire(NotReady, 503, ({ part, reason = "does not answer" }) =>
+    errorBody("not_ready", `The ${part} ${reason}`, { retryAfterMs: 1000 })
   )
 }

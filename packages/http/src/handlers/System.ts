@@ -6,6 +6,7 @@ import { Effect } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
 import { Api } from "../api/Api.ts"
 import { NotReady } from "../api/Statuses.ts"
+import { DataHealth } from "../DataHealth.ts"
 import { Shutdown } from "../Shutdown.ts"
 
 /** An id that no account has: looking for it asks the store and finds nothing. */
@@ -19,6 +20,7 @@ export const SystemHandlers = HttpApiBuilder.group(
     const runner = yield* TaskRunner
     const { isolation, name } = (yield* SandboxProvider).supports
     const ending = yield* Shutdown
+    const health = yield* DataHealth
 
     const answers = (part: string, ask: Effect.Effect<unknown>) =>
       ask.pipe(
@@ -29,7 +31,9 @@ export const SystemHandlers = HttpApiBuilder.group(
     return handlers.handleAll({
       health: () => Effect.succeed({ status: "ok" as const }),
       ready: Effect.fnUntraced(function* () {
-        if (ending.hasBegun()) return yield* new NotReady({ part: "server", isEnding: true })
+        if (ending.hasBegun()) return yield* new NotReady({ part: "server", reason: "is about to end" })
+        const wrong = yield* health
+        if (wrong !== undefined) return yield* new NotReady({ part: "data directory", reason: wrong })
         yield* Effect.all([answers("store", identities.findAccount(nobody)), answers("task runner", runner.ping)], {
           concurrency: 2
         })

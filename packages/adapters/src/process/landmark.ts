@@ -1,0 +1,35 @@
+/** Tells whether a place on the disk is still the one that it was when this process opened it. */
+import { statSync } from "node:fs"
+
+/** How a place was lost: nothing is there any more, or something else is. */
+export type Lost = "is missing" | "was replaced"
+
+/** What stood at a path is lost: whatever this process still has open is deleted, and nothing written there would stay. */
+export class PlaceLost extends Error {
+  override readonly name = "PlaceLost"
+  readonly lost: Lost
+
+  constructor(path: string, lost: Lost) {
+    super(`${path} ${lost} since this server started`)
+    this.lost = lost
+  }
+}
+
+/** Remembers what stands at the path; the function tells how that was lost, if it was. */
+export const landmark = (path: string): (() => Lost | undefined) => {
+  const { dev, ino } = statSync(path, { bigint: true })
+  return () => {
+    const now = statSync(path, { bigint: true, throwIfNoEntry: false })
+    if (now === undefined) return "is missing"
+    return now.dev === dev && now.ino === ino ? undefined : "was replaced"
+  }
+}
+
+/** Remembers what stands at the path; the function throws `PlaceLost` once that is lost. */
+export const guard = (path: string): (() => void) => {
+  const lost = landmark(path)
+  return () => {
+    const how = lost()
+    if (how !== undefined) throw new PlaceLost(path, how)
+  }
+}
