@@ -5,6 +5,7 @@ import { once } from "node:events"
 import { cpSync, linkSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, symlinkSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
+import { setTimeout } from "node:timers/promises"
 import { fileURLToPath } from "node:url"
 import { promisify } from "node:util"
 
@@ -91,9 +92,7 @@ const newUser = async (version) => {
     for (const pipe of ["stdout", "stderr"]) child[pipe].setEncoding("utf8").on("data", (text) => (said[pipe] += text))
     const ended = once(child, "close").then(([code, signal]) => (running.delete(child), code ?? signal))
     const until = async (pattern) => {
-      while (!pattern.test(said.stdout + said.stderr) && running.has(child)) {
-        await Promise.race([once(child.stdout, "data"), once(child.stderr, "data"), ended])
-      }
+      while (!pattern.test(said.stdout + said.stderr) && running.has(child)) await setTimeout(50)
       return pattern.exec(said.stdout + said.stderr)
     }
     const signal = (name) => process.kill(-child.pid, name)
