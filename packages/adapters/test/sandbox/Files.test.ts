@@ -12,7 +12,7 @@ it("lists a file whose time of change or size is out of every bound as the neare
   ]
   const files = listed(
     rows
-      .flat()
+      .flatMap((row) => [...row, "644", ""])
       .map((field) => `${field}\0`)
       .join("")
   )

@@ -92,15 +92,17 @@ export const survives = <E>(subject: string, layer: Emulated<E>, compile: Compil
               assert.deepStrictEqual(Option.getOrThrow(yield* provider.find(name)), made)
             })
           )
+          const [lost, repeated, ...looks] = asked.map(({ method, status }) => [method, status])
           assert.deepStrictEqual(
-            asked.map(({ method, status }) => [method, status]),
+            [lost, repeated],
             [
               ["POST", null],
-              ["POST", 400],
-              ["GET", 200],
-              ["GET", 200]
+              ["POST", 400]
             ]
           )
+          // How often it is looked at depends on how soon it runs.
+          assert.isNotEmpty(looks)
+          for (const look of looks) assert.deepStrictEqual(look, ["GET", 200])
           yield* provider.remove(name)
         })
       )

@@ -112,7 +112,8 @@ const endings: Readonly<
 /** How a command may end whose sandbox ends as it starts: by what, or the tag of the failure that tells it. */
 const outcomes: Readonly<Record<string, ReadonlyArray<string>>> = {
   stop: ["lost", "SandboxNotRunning"],
-  remove: ["CommandNotFound", "SandboxGone"],
+  // A provider may stop a sandbox before it removes it.
+  remove: ["CommandNotFound", "SandboxGone", "SandboxNotRunning"],
   snapshot: ["lost", "SandboxNotRunning", "killed"]
 }
 

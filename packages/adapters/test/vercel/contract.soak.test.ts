@@ -1,0 +1,5 @@
+import { contract } from "@castellan/testkit/contracts/SandboxProvider.ts"
+import { inShell } from "@castellan/testkit/Program.ts"
+import { emulated } from "./emulated.ts"
+
+contract("Vercel over its emulator, with sandboxes of this machine", emulated(), inShell)
