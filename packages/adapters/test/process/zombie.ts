@@ -14,13 +14,15 @@ export const zombie = (program = "sleep") =>
     )
     const file = join(directory, program)
     symlinkSync("/bin/sleep", file)
-    // The shell becomes another program, which knows nothing of its child.
+    // The shell becomes another program, which does not know of its child. A child that ended earlier would be reaped.
     const parent = yield* Effect.acquireRelease(
-      Effect.sync(() => spawn("sh", ["-c", '"$0" 0 & echo $!; exec sleep 600', file])),
+      Effect.sync(() => spawn("sh", ["-c", '"$0" 600 & echo $!; exec sleep 600', file])),
       (parent) => Effect.sync(() => void parent.kill("SIGKILL"))
     )
     const [said] = yield* Effect.promise(() => once(parent.stdout, "data"))
     const pid = Number(said)
+    while (readFileSync(`/proc/${parent.pid}/comm`, "utf8") !== "sleep\n") yield* Effect.sleep("5 millis")
+    process.kill(pid, "SIGKILL")
     while (!/\) Z /.test(readFileSync(`/proc/${pid}/stat`, "utf8"))) yield* Effect.sleep("5 millis")
     return pid
   })
