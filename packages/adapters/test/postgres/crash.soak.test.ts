@@ -46,7 +46,7 @@ const writing = (directory: string) => {
 
 const until = (enough: () => boolean) =>
   Effect.suspend(() => (enough() ? Effect.void : Effect.fail("not yet"))).pipe(
-    Effect.retry({ schedule: Schedule.spaced("10 millis"), times: 2000 })
+    Effect.retry({ schedule: Schedule.spaced("10 millis"), times: 20_000 })
   )
 
 it.layer(Directory.layer, { excludeTestServices: true })("The embedded database", (it) => {
@@ -116,7 +116,13 @@ it.layer(Directory.layer, { excludeTestServices: true })("The embedded database"
     Effect.gen(function* () {
       const directory = yield* Directory
       const { child, said } = writing(directory)
-      yield* Effect.addFinalizer(() => Effect.sync(() => child.kill("SIGKILL")))
+      const exited = once(child, "exit")
+      yield* Effect.addFinalizer(() =>
+        Effect.promise(() => {
+          child.kill("SIGKILL")
+          return exited
+        })
+      )
       yield* until(() => said.length > 1)
       const refused = yield* Effect.flip(Effect.scoped(Layer.build(Db.layerPglite({ directory }))))
       assert.include(refused.message, `${directory} is in use by another Castellan server`)
