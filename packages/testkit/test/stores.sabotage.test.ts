@@ -196,16 +196,16 @@ sabotage(IdempotencyStore, World.layer, IdempotencyPromises.promises, {
     return { begin: (scope, key, asked) => real.begin((shared ??= scope), key, asked) }
   },
   "a write leaves the other keys of the account and the same key of another as they are": (real) => {
-    const begun: Array<readonly [AccountScope, IdempotencyKey]> = []
+    const begun: Array<readonly [AccountScope, IdempotencyKey, DateTime.Utc]> = []
     return {
       begin: (scope, key, asked) => {
-        begun.push([scope, key])
+        begun.push([scope, key, asked.at])
         return real.begin(scope, key, asked)
       },
-      answer: (scope, _, at, answer) =>
+      forget: (scope) =>
         Effect.forEach(
           begun.filter(([{ account }]) => account === scope.account),
-          ([scope, key]) => real.answer(scope, key, at, answer),
+          ([scope, key, at]) => real.forget(scope, key, at),
           { discard: true }
         )
     }
