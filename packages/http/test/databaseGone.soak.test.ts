@@ -12,10 +12,12 @@ it.live("A server whose database goes away while it starts says so in one senten
       Effect.promise(() => EmbeddedPostgres.start()),
       ({ stop }) => Effect.promise(stop)
     )
-    const { endAt, port } = yield* wayTo(Number(new URL(database.url).port))
+    const url = new URL(`${database.url}/postgres`)
+    const { endAt, port } = yield* wayTo(Number(url.port))
+    url.port = String(port)
     const environment = {
       CASTELLAN_DATA_DIR: yield* dataDirectory,
-      DATABASE_URL: `postgres://postgres:postgres@127.0.0.1:${port}/postgres`,
+      DATABASE_URL: url.href,
       CASTELLAN_LOG: "json"
     }
     yield* killed(yield* listening(environment))
