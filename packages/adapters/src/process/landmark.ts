@@ -17,11 +17,12 @@ export class PlaceLost extends Error {
 
 /** Remembers what stands at the path; the function tells how that was lost, if it was. */
 export const landmark = (path: string): (() => Lost | undefined) => {
-  const { dev, ino } = statSync(path, { bigint: true })
+  // A file system may give the inode number of a deleted file to the next one, which then has another time of birth.
+  const { birthtimeNs, dev, ino } = statSync(path, { bigint: true })
   return () => {
     const now = statSync(path, { bigint: true, throwIfNoEntry: false })
     if (now === undefined) return "is missing"
-    return now.dev === dev && now.ino === ino ? undefined : "was replaced"
+    return now.dev === dev && now.ino === ino && now.birthtimeNs === birthtimeNs ? undefined : "was replaced"
   }
 }
 
