@@ -60,12 +60,19 @@ done
 
 /**
  * Ends a command and every process it started, as seen from the host: by the host's numbers, which nothing inside can
- * take or signal. \`$program\` is the process that the command was started as, \`$init\` the sandbox's first process,
- * \`$command\` and \`$sandbox\` are the marks that the command's processes have in their environment. All of them are
- * stopped before any is killed: a shell would print that its child was killed, and a process that runs could start more.
+ * take or signal. \`$program\` is the process that the command was started as, \`$wrapper\` its parent, \`$init\` the
+ * sandbox's first process; \`$command\` and \`$sandbox\` are the marks that the command's processes have in their
+ * environment. A process that is not the wrapper's child only has the number of a program that has ended. All are stopped
+ * before any is killed: a shell would print that its child was killed, and a process that runs could start more.
  */
 const endCommand = `
+isChild() {
+  read -r stat 2> /dev/null < "/proc/$1/stat" || return 1
+  set -- "$2" \${stat##*) }
+  [ "$3" = "$1" ]
+}
 below() {
+  isChild "$1" "$wrapper" || return
   next=$1
   while [ -n "$next" ]; do
     echo "$next"
@@ -82,7 +89,7 @@ marked() {
 }
 endCommand() {
   stopped=
-  while :; do
+  for round in 1 2 3 4 5 6 7 8 9 10; do
     fresh=
     for pid in $(below "$program") $(marked); do
       case " $stopped $fresh " in *" $pid "*) ;; *) fresh="$fresh $pid" ;; esac
@@ -101,8 +108,9 @@ endCommand() {
  */
 export const kill = `
 ${endCommand}
-init=$1 command=$2 sandbox=$3 program=
+init=$1 command=$2 sandbox=$3 program= wrapper=
 read -r program rest 2> /dev/null < program
+read -r wrapper rest 2> /dev/null < begun/stat
 endCommand
 `
 
@@ -120,7 +128,7 @@ mkdir begun || exit 1
 read -r stat < /proc/self/stat
 echo "$stat" > begun/stat
 echo 800 > /proc/self/oom_score_adj
-blocks=$1 init=$2 seconds=$3 command=$4 sandbox=$5
+blocks=$1 init=$2 seconds=$3 command=$4 sandbox=$5 wrapper=$$
 shift 5
 ${endCommand}
 ${collectGated}
@@ -147,7 +155,7 @@ program=$!
   wait "$!" || exit
   trap '' TERM
   [ -e exit ] || : > timedOut
-  while [ ! -e exit ]; do
+  while [ -e begun ] && [ ! -e exit ] && isChild self "$wrapper"; do
     endCommand
     sleep 0.1
   done

@@ -1,11 +1,12 @@
+import * as LocalSandbox from "@castellan/adapters/local/LocalSandbox.ts"
 import { Command, CommandId } from "@castellan/domain/sandbox/Command.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Sandboxes } from "@castellan/domain/sandbox/Sandboxes.ts"
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Schedule, Stream } from "effect"
-import { existsSync } from "node:fs"
+import { Duration, Effect, Option, Schedule, Stream } from "effect"
+import { existsSync, readdirSync, readlinkSync } from "node:fs"
 import { join } from "node:path"
 import { created, over, sh } from "./inside.ts"
 import { providerProcess } from "./providerProcesses.ts"
@@ -81,6 +82,39 @@ describe("A command of a local sandbox", () => {
       for (const end of ends) assert.deepStrictEqual(end, ["timedOut", undefined, ""])
     }).pipe(Effect.scoped, Effect.provide(world))
   )
+})
+
+/** Whether a process works in the directory, or did before that was removed. */
+const isWorkedIn = (at: string) =>
+  readdirSync("/proc").some((pid) => {
+    try {
+      return /^\d+$/.test(pid) && readlinkSync(`/proc/${pid}/cwd`).startsWith(at)
+    } catch {
+      return false
+    }
+  })
+
+describe("A command whose sandbox is removed at its deadline", () => {
+  for (const isolation of ["none", "namespaces"] as const) {
+    it.live(`leaves no process of ours behind, with isolation "${isolation}"`, () =>
+      Effect.gen(function* () {
+        const at = yield* directory
+        yield* Effect.gen(function* () {
+          const provider = yield* SandboxProvider
+          for (const millis of [1, 20, 50, 100, 150, 200]) {
+            const name = SandboxName.make(`sbx_${millis}`)
+            yield* provider.create({ name, from: Option.none(), lifetime: minute })
+            const spec = { id: CommandId.make("cmd"), command: "sleep", args: ["60"], cwd: null, env: {} }
+            yield* provider.start(name, { ...spec, timeout: Duration.millis(millis) })
+            yield* Effect.sleep(millis)
+            yield* provider.remove(name)
+          }
+          const none = Effect.sync(() => !isWorkedIn(join(at, "sandboxes")) && !isWorkedIn(join(at, "trash")))
+          yield* Effect.repeat(none, { until: (is) => is, schedule: Schedule.spaced("50 millis") })
+        }).pipe(Effect.provide(LocalSandbox.layer({ directory: at, isolation })))
+      }).pipe(Effect.scoped)
+    )
+  }
 })
 
 describe("A command whose server is stopped or killed", () => {
