@@ -1,16 +1,19 @@
-import { CommandEnd, OutputPosition } from "@castellan/domain/sandbox/Command.ts"
+import { Command, CommandEnd, OutputPosition, StartFailure } from "@castellan/domain/sandbox/Command.ts"
 import {
   CommandRunInput,
   commandOf,
   defaultTimeout,
   endingOf,
+  lossOf,
   outputOf,
   storedOutput
 } from "@castellan/domain/task/CommandRun.ts"
 import { AccountId } from "@castellan/domain/identity/Account.ts"
 import { queued, RunId, TaskRun } from "@castellan/domain/task/TaskRun.ts"
+import { Sandbox } from "@castellan/domain/sandbox/Sandbox.ts"
+import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { assert, describe, it } from "@effect/vitest"
-import { DateTime, Duration, Result, Schema } from "effect"
+import { DateTime, Duration, Option, Result, Schema } from "effect"
 
 const at = DateTime.makeUnsafe(1_700_000_000_123)
 
@@ -27,33 +30,69 @@ const runWith = (output: Schema.Json) =>
     output
   })
 
-const command = { command: "true", args: [], cwd: null, env: {} }
-
 const accepts = (timeoutMs: unknown) =>
   Result.isSuccess(Schema.decodeUnknownResult(CommandRunInput)(inputOf(timeoutMs)))
 const inputOf = (timeoutMs: unknown) => ({
   sandbox: "sbx_1",
-  command,
+  command: { command: "true", args: [], cwd: null, env: {} },
   timeoutMs
 })
 
+const endingAs = (end: Pick<CommandEnd, "by" | "failure">, command = "ls", loss = lossOf(Option.none())) =>
+  endingOf(
+    new Command({ command, args: [], cwd: "/work", env: {} }),
+    { end: new CommandEnd({ exitCode: 0, at, ...end }), stdout: "", stderr: "", truncated: false },
+    loss
+  )
+
+const stoppedFor = (reason: string | null, status: Sandbox["status"] = "stopped") =>
+  Option.some(
+    new Sandbox({ name: SandboxName.make("sbx_1"), status, createdAt: at, incarnation: "1", expiresAt: at, reason })
+  )
+
 describe("A command run", () => {
-  for (const [by, status, code] of [
+  for (const [by, status, error] of [
     ["exited", "COMPLETED", undefined],
-    ["timedOut", "TIMED_OUT", "deadline"],
-    ["killed", "CANCELED", "killed"],
-    ["lost", "FAILED", "sandbox_stopped"],
-    ["unstarted", "FAILED", "command_not_started"]
+    ["timedOut", "TIMED_OUT", { code: "deadline", message: "The command ran longer than it was allowed to" }],
+    ["killed", "CANCELED", { code: "killed", message: "The command was killed" }],
+    ["lost", "FAILED", { code: "sandbox_deleted", message: "The sandbox was deleted while the command ran" }],
+    [
+      "unstarted",
+      "FAILED",
+      { code: "command_not_started", message: "The sandbox's provider failed to start the command" }
+    ]
   ] as const) {
     it(`is ${status} when its command ended as "${by}"`, () => {
-      const end = new CommandEnd({ by, exitCode: 7, at })
-      const loss = { code: "sandbox_stopped", message: "The sandbox stopped while the command ran" } as const
-      const ending = endingOf(command, { end, stdout: "out", stderr: "", truncated: false }, loss)
+      const ending = endingAs({ by })
       assert.strictEqual(ending.status, status)
-      assert.strictEqual(ending.change.error?.code, code)
+      assert.deepStrictEqual(ending.change.error, error)
       assert.strictEqual(ending.change.output === undefined, by === "unstarted")
     })
   }
+
+  it("says why its sandbox stopped under its command, unless the sandbox runs again", () => {
+    const message = "The sandbox stopped while the command ran"
+    assert.deepStrictEqual(lossOf(stoppedFor("Its time was up")), {
+      code: "sandbox_stopped",
+      message: `${message}: Its time was up`
+    })
+    assert.strictEqual(lossOf(stoppedFor(null)).message, message)
+    assert.strictEqual(lossOf(stoppedFor("an old reason", "running")).message, message)
+  })
+
+  it("has a code and a sentence of its own for every reason why a program can't be run", () => {
+    const errors = StartFailure.literals.map((failure) => endingAs({ by: "unstarted", failure }).change.error)
+    assert.deepStrictEqual(
+      errors.map((error) => error?.code),
+      [...StartFailure.literals]
+    )
+    assert.strictEqual(new Set(errors.map((error) => error?.message)).size, errors.length)
+  })
+
+  it("repeats only the beginning of a long command in its sentence", () => {
+    const { change } = endingAs({ by: "unstarted", failure: "command_not_found" }, "x".repeat(100_000))
+    assert.isBelow(change.error!.message.length, 300)
+  })
 
   it("may last from a millisecond to a day, and a quarter of an hour by default", () => {
     const day = 24 * 60 * 60 * 1000
