@@ -3,16 +3,19 @@ import { StartFailure } from "@castellan/domain/sandbox/Command.ts"
 import { Schema } from "effect"
 
 /**
- * The last program before the one that is wanted: it takes that one's place. `$1` is the directory to run in, the rest
- * is the program with its arguments. Its descriptors: 1 is the program's standard output, 3 its standard error; 2 is the
- * start record, and 4 the gate. Nothing that this script or a program before it prints can reach the program's streams,
- * except what the shell says when `exec` fails, which goes to descriptor 3. The reader of descriptor 3 waits at the gate:
- * it closes when the program takes over, since the shell keeps its copy of a redirected descriptor for itself
- * (close-on-exec), and brings a line if the program could not, which makes the reader drop what it gets.
+ * The last program before the one that is wanted; that one replaces it. `$1` is the directory to run in, the rest is the
+ * program with its arguments. Descriptor 1 is the program's standard output, 3 its standard error, 2 the start record and
+ * 4 the gate. Nothing that this script or a program before it prints reaches the program's streams, except the shell's
+ * own message when `exec` fails, which goes to descriptor 3. The reader of descriptor 3 therefore waits at the gate: it
+ * closes when the program takes over, because the shell marks its copy of a redirected descriptor close-on-exec, and it
+ * brings a line if the program could not, which tells the reader to drop what it gets.
  *
- * The start record is written over blanks, so that a disk that is full by then still holds it. It has `began` once all that comes before the program has worked, and `refused REASON` if the program
- * never ran. When `exec` fails, `dash` runs the trap at once; `bash` needs `execfail` to get to the end of the script, and
- * `--` before a program whose name could be an option.
+ * The gate also closes when the sandbox ends. To keep the shell's message out of the output even then, the script looks
+ * for the program first, so that `exec` only fails for a file that is executable and still can't run.
+ *
+ * The start record is written over blanks, so that it also fits on a full disk. It holds `began` once everything before
+ * the program has worked, and `refused REASON` if the program never ran. When `exec` fails, `dash` runs the trap at once;
+ * `bash` needs `execfail` to reach the end of the script, and `--` before a program whose name could be an option.
  */
 export const startProgram = `
 refuse() {
@@ -21,22 +24,27 @@ refuse() {
   echo refused >&4
   exit 126
 }
-explain() {
+locate() {
   found=
-  case $2 in
-    */*) found=$2 ;;
+  case $1 in
+    */*) found=$1 ;;
     *)
       set -f
       IFS=:
       for directory in $PATH; do
-        [ -f "\${directory:-.}/$2" ] || continue
-        found=\${directory:-.}/$2
+        [ -f "\${directory:-.}/$1" ] || continue
+        found=\${directory:-.}/$1
         [ ! -x "$found" ] || break
-      done ;;
+      done
+      unset IFS
+      set +f ;;
   esac
   [ -n "$found" ] && [ -e "$found" ] || refuse command_not_found
   [ ! -d "$found" ] || refuse command_is_directory
   [ -x "$found" ] || refuse command_not_executable
+}
+explain() {
+  locate "$2"
   [ "$1" != 127 ] || refuse interpreter_not_found
   refuse command_not_executable
 }
@@ -46,6 +54,7 @@ if ! CDPATH= cd -- "$1" 2> /dev/null; then
   refuse cwd_not_accessible
 fi
 shift
+locate "$1"
 trap 'explain "$?" "$1"' EXIT
 options=
 if shopt -s execfail 2> /dev/null; then options=--; fi
