@@ -2,7 +2,7 @@
 import type { CommandId } from "@castellan/domain/sandbox/Command.ts"
 import type { Port } from "@castellan/domain/sandbox/Port.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
-import type { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
+import type { Snapshot, SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
 import {
   SandboxGone,
   SandboxProvider,
@@ -137,9 +137,7 @@ const make = Effect.fnUntraced(function* ({ isolation, layout, locks, stillThere
         bootId: "",
         keeper: 0
       })
-    const begun = yield* Option.isSome(wanted.from)
-      ? locks.layers(Effect.flatMap(images.chainOf(wanted.from.value), begin))
-      : begin([])
+    const begun = yield* Option.isSome(wanted.from) ? images.standOn(wanted.from.value, begin) : begin([])
     const spec = yield* machines.create(begun)
     yield* expireAt(spec)
     return spec
@@ -167,11 +165,35 @@ const make = Effect.fnUntraced(function* ({ isolation, layout, locks, stillThere
     return longer
   })
 
-  const snapshot = Effect.fnUntraced(function* (name: SandboxName) {
-    const known = yield* machines.get(name)
-    const stopped = yield* machines.stop(known, "stopped", "It was stopped to take a snapshot")
-    return yield* images.take(stopped, yield* Clock.currentTimeMillis)
+  /** Takes a snapshot, unless the sandbox's chain of layers is to be flattened first. */
+  const takeUnlessLong = (name: SandboxName, flattened?: Images.Flattened) =>
+    locked(name)(
+      Effect.gen(function* () {
+        const known = yield* machines.get(name)
+        if (images.isLong(known, flattened)) return Option.none<Snapshot>()
+        const stopped = yield* machines.stop(known, "stopped", "It was stopped to take a snapshot")
+        return Option.some(yield* images.take(stopped, yield* Clock.currentTimeMillis, flattened))
+      })
+    )
+
+  const flattenAndTake = Effect.fnUntraced(function* (name: SandboxName) {
+    const begun = yield* locked(name)(Effect.flatMap(machines.get(name), images.finish))
+    if (!images.isLong(begun)) return Option.none<Snapshot>()
+    return yield* images
+      .flatten(begun, (flattened) => takeUnlessLong(name, flattened))
+      .pipe(
+        // Layers that the sandbox has left behind meanwhile may be gone.
+        Effect.tapError(() => machines.get(name))
+      )
   })
+
+  const snapshot = (name: SandboxName): Effect.Effect<Snapshot, SandboxGone | SandboxUnavailable> =>
+    Effect.gen(function* () {
+      const taken = yield* takeUnlessLong(name)
+      if (Option.isSome(taken)) return taken.value
+      const flattened = yield* locks.flattening(name)(flattenAndTake(name))
+      return Option.isSome(flattened) ? flattened.value : yield* snapshot(name)
+    })
 
   /** Sees to it that a running sandbox and its commands end in time, whoever started them. */
   const lookAfter = Effect.fnUntraced(function* (spec: Machines.Spec) {
@@ -269,7 +291,7 @@ const make = Effect.fnUntraced(function* ({ isolation, layout, locks, stillThere
         Effect.andThen(images.collect)
       ),
     extend: (name, by) => sandbox(locked(name)(extend(name, by))),
-    snapshot: (name) => locked(name)(snapshot(name)),
+    snapshot,
     snapshots: images.of,
     removeSnapshot: (id: SnapshotId) => Effect.andThen(images.forget(id), images.collect),
     start: Effect.fnUntraced(function* (name, spec) {
