@@ -83,9 +83,9 @@ describe("Setting an account up", () => {
       yield* setUp(somebody)
       const { json } = yield* ask("POST", "/api/sandboxes", { key: somebody.key })
       const { sandboxId } = json.sandboxes[0]
-      const read = yield* ask("GET", `/api/sandboxes/${sandboxId}/file?path=README.md`, { key: somebody.key })
+      const read = yield* ask("GET", `/api/sandboxes/${sandboxId}/file?path=workspace/README.md`, { key: somebody.key })
       assert.match(read.text, /^# somebody-/)
-      yield* ask("PUT", `/api/sandboxes/${sandboxId}/file?path=notes/plan.md`, {
+      yield* ask("PUT", `/api/sandboxes/${sandboxId}/file?path=workspace/notes/plan.md`, {
         key: somebody.key,
         body: "a plan",
         headers: { "content-type": "application/octet-stream" }
@@ -95,6 +95,43 @@ describe("Setting an account up", () => {
       assert.strictEqual((yield* setUp(somebody)).status, "COMPLETED")
       const plan = yield* ask("GET", "/api/sandboxes/file?path=notes/plan.md", { key: somebody.key })
       assert.deepStrictEqual(plan.json, { status: "success", content: "a plan" })
+    }).pipe(Effect.provide(api))
+  )
+})
+
+describe("The home directory of an account's sandbox", () => {
+  it.effect("comes back with the snapshot and never reaches the repository, whatever is in it", () =>
+    Effect.gen(function* () {
+      const { ask, join } = yield* WebApi
+      const { key, ...somebody } = yield* join()
+      const inHome =
+        ".codex/auth.json .claude/.credentials.json .gemini/oauth_creds.json .kube/config .gitconfig .netrc"
+          .concat(" .npmrc .unheard-of/token notes.md")
+          .split(" ")
+      const inWorkspace = [".config/app.yml", ".gitconfig", ".npmrc", "README.md", "notes.md"]
+      const [{ sandboxId }] = (yield* ask("POST", "/api/sandboxes", { key })).json.sandboxes
+      for (const path of [...inHome, ...inWorkspace.map((path) => `workspace/${path}`)]) {
+        const headers = { "content-type": "application/octet-stream" }
+        yield* ask("PUT", `/api/sandboxes/${sandboxId}/file?path=${path}`, { key, body: path, headers })
+      }
+      const { snapshotId } = (yield* ask("POST", `/api/sandboxes/${sandboxId}/snapshot`, { key })).json
+      yield* ask("PATCH", "/api/sandboxes", { key, body: { snapshotId } })
+      assert.strictEqual((yield* setUp({ key, ...somebody })).status, "COMPLETED")
+      const { filetree } = (yield* ask("GET", "/api/sandboxes", { key })).json
+      const files = filetree.filter(({ type }: { type: string }) => type === "blob")
+      assert.deepStrictEqual(
+        files.map(({ path }: { path: string }) => path),
+        inWorkspace
+      )
+      for (const path of inHome.filter((path) => !inWorkspace.includes(path))) {
+        assert.strictEqual((yield* ask("GET", `/api/sandboxes/file?path=${path}`, { key })).status, 404, path)
+      }
+      const theirs = yield* ask("GET", "/api/sandboxes/file?path=.gitconfig", { key })
+      assert.strictEqual(theirs.json.content, "workspace/.gitconfig")
+      const next = (yield* ask("POST", "/api/sandboxes", { key })).json.sandboxes[0].sandboxId
+      for (const path of inHome) {
+        assert.strictEqual((yield* ask("GET", `/api/sandboxes/${next}/file?path=${path}`, { key })).text, path)
+      }
     }).pipe(Effect.provide(api))
   )
 })

@@ -176,6 +176,12 @@ describe("A session", () => {
         wait: true
       })
       assert.strictEqual(read.json.run.output.stdout, "kept")
+      const directory = yield* about("POST", `/api/sessions/${id}/commands`, {
+        command: "steps",
+        args: [JSON.stringify([{ _tag: "PrintDirectory" }])],
+        wait: true
+      })
+      assert.strictEqual(directory.json.run.output.stdout, "/home/user/workspace")
     }).pipe(Effect.provide(api))
   )
 

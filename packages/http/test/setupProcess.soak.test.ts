@@ -57,11 +57,11 @@ describe("The token for repositories", () => {
 
         const script = `env; id; cat /proc/[0-9]*/environ /proc/[0-9]*/cmdline | tr '\\0' '\\n'
           find / -xdev -type f -newer /proc/1 ! -path '/proc/*' -exec cat {} + 2> /dev/null
-          git config --list; git remote -v; git cat-file --batch-all-objects --batch`
+          cd workspace; git config --list; git remote -v; git cat-file --batch-all-objects --batch`
         const made = yield* client.ask("POST", "/api/sandboxes", { command: "sh", args: ["-c", script] })
         const seen = yield* ended(client, made.sandboxes[0].runId)
         assert.include(seen.output.stdout, "HOME=/home/user")
-        assert.include(seen.output.stdout, "Update sandbox files")
+        assert.include(seen.output.stdout, "Update the workspace")
         for (const path of ["/api/sandboxes", "/api/tasks/runs", "/api/sandboxes/file?path=README.md", "/api/keys"]) {
           yield* client.ask("GET", path)
         }

@@ -11,7 +11,7 @@ import { BaseImageStore } from "@castellan/domain/sandbox/BaseImageStore.ts"
 import { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
 import { EventCursor } from "@castellan/domain/sandbox/SandboxEvent.ts"
 import { SandboxQuotaReached } from "@castellan/domain/sandbox/SandboxQuota.ts"
-import { Session, type SessionId } from "@castellan/domain/session/Session.ts"
+import { Lifecycle, Session, type SessionId } from "@castellan/domain/session/Session.ts"
 import { SessionStore } from "@castellan/domain/session/SessionStore.ts"
 import { TaskRunner, type TryAgain } from "@castellan/domain/task/TaskRunner.ts"
 import { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
@@ -438,6 +438,17 @@ sabotage(SessionStore, World.layer, SessionPromises.promises, {
   }),
   "a step is written if the stored version is the one before, by its account only": (real) => ({
     take: (scope, step) => Effect.as(real.take(scope, step), true)
+  }),
+  "a step that says where the working tree is is written with it, and those that follow leave it": (real) => ({
+    // As a store does that does not know of it.
+    get: (scope, id) =>
+      Effect.map(
+        real.get(scope, id),
+        Option.map((found) => {
+          const lifecycle = new Lifecycle({ ...found.lifecycle, workspace: false })
+          return new Session({ ...found, lifecycle })
+        })
+      )
   }),
   "of many that take the same version at once one does, and that is told": (real) => ({
     take: (scope, { session }) =>

@@ -13,6 +13,7 @@ import * as awakeSessions from "./migrations/0005_awake_sessions.ts"
 import * as apps from "./migrations/0006_apps.ts"
 import * as sessionErrorCodes from "./migrations/0007_session_error_codes.ts"
 import * as errorCodes from "./migrations/0008_error_codes.ts"
+import * as sessionWorkspaces from "./migrations/0009_session_workspaces.ts"
 
 /** What every server of this version knows, in their order. */
 export const migrations: Readonly<Record<string, Migration>> = {
@@ -23,7 +24,8 @@ export const migrations: Readonly<Record<string, Migration>> = {
   "0005_awake_sessions": awakeSessions,
   "0006_apps": apps,
   "0007_session_error_codes": sessionErrorCodes,
-  "0008_error_codes": errorCodes
+  "0008_error_codes": errorCodes,
+  "0009_session_workspaces": sessionWorkspaces
 }
 
 const newest = Object.keys(migrations).at(-1)!

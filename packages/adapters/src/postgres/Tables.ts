@@ -86,6 +86,7 @@ export interface Tables {
     sandbox_expires_at: TimeOrNull
     look_at: TimeOrNull
     fresh: boolean
+    workspace: boolean | null
     branch: string | null
     attempt: number
     error: string | null

@@ -1,4 +1,5 @@
-/** Real git in real sandboxes, and repositories on this disk: what is found in a home directory, and what comes out. */
+/** Real git in real sandboxes, and repositories on this disk: what is found in a workspace, and what comes out. */
+import { workspace } from "@castellan/domain/repo/Checkout.ts"
 import { Checkouts } from "@castellan/domain/repo/Checkouts.ts"
 import { RepoPath } from "@castellan/domain/repo/FileTree.ts"
 import { firstBranch, Repo, RepoName } from "@castellan/domain/repo/Repo.ts"
@@ -6,6 +7,7 @@ import { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
 import * as RepoUrl from "@castellan/domain/repo/RepoUrl.ts"
 import { Command } from "@castellan/domain/sandbox/Command.ts"
 import { Sandboxes } from "@castellan/domain/sandbox/Sandboxes.ts"
+import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { assert, describe, it } from "@effect/vitest"
@@ -26,7 +28,7 @@ const world = Checkouts.layer.pipe(
 )
 
 const author = { name: "Castellan", email: "castellan@noreply.invalid" }
-const options = { branch: firstBranch, message: "Update sandbox files", author, title: "one" }
+const options = { branch: firstBranch, message: "Update the workspace", author, title: "one" }
 
 /** A sandbox that runs, and a repository without commits. */
 const begun = Effect.gen(function* () {
@@ -40,9 +42,10 @@ const begun = Effect.gen(function* () {
   return { sandbox, repo, sync: checkouts.sync(sandbox, repo, options), host }
 })
 
-/** What a shell prints in the sandbox. */
-const inside = Effect.fnUntraced(function* (sandbox: SandboxName, script: string) {
-  const command = new Command({ command: "sh", args: ["-ec", script], cwd: null, env: {} })
+/** What a shell prints in the sandbox's workspace, or in its home directory. */
+const inside = Effect.fnUntraced(function* (sandbox: SandboxName, script: string, directory: string = workspace) {
+  const there = 'mkdir -p "$0"; cd "$0"; '
+  const command = new Command({ command: "sh", args: ["-ec", there + script, directory], cwd: null, env: {} })
   const { end, stderr, stdout } = yield* (yield* Sandboxes).run(sandbox, command, Duration.minutes(1))
   assert.strictEqual(end.exitCode, 0, `${script}\n${stderr}`)
   return stdout
@@ -88,7 +91,9 @@ describe("A sandbox's files", () => {
          printf four > -dash; printf '#!/bin/sh\\n' > run; chmod +x run; ln -s 'with space' link; ln -s /etc/passwd far
          mkdir nested && git init -q nested && printf five > nested/file
          mkdir many && cd many && for n in $(seq 5000); do echo "$n" > "f$n"; done
-         cd .. && mkdir -p .ssh .cache node_modules/x && echo key > .ssh/id && echo c > .cache/c && echo m > node_modules/x/m
+         cd .. && mkdir -p node_modules/x .config && echo m > node_modules/x/m && echo a > .bashrc && echo a > .npmrc
+         echo a > .config/app && mkdir -p ../.codex ../.config && echo key | tee ../.codex/auth.json > ../.config/gh
+         printf '[core]\n\tfsmonitor = touch caught\n' > .gitconfig
          mkfifo pipe && : > empty && mkdir nothing`
       )
       yield* sync
@@ -97,7 +102,8 @@ describe("A sandbox's files", () => {
       const modes = new Map(lines.map((line) => [line.slice(line.indexOf("\t") + 1), line.slice(0, 6)]))
       assert.strictEqual([...modes.keys()].filter((path) => path.startsWith("many/")).length, 5000)
       const others = [...modes.keys()].filter((path) => !path.startsWith("many/")).toSorted()
-      const wanted = ["-dash", "empty", "far", "grüße 字", "line\nbreak", "link", "run", "with space"]
+      const ours = [".bashrc", ".config/app", ".gitconfig", ".npmrc"]
+      const wanted = [...ours, "-dash", "empty", "far", "grüße 字", "line\nbreak", "link", "run", "with space"]
       assert.deepStrictEqual(others, wanted.toSorted())
       assert.deepStrictEqual([modes.get("run"), modes.get("link"), modes.get("empty")], ["100755", "120000", "100644"])
       assert.deepStrictEqual([clone.text("line\nbreak"), clone.text("many/f4999")], ["three", "4999\n"])
@@ -122,7 +128,7 @@ describe("A sandbox's files", () => {
         "a\nours\nc\ntheirs\nours\nedited by somebody\n"
       )
       const history = clone.git("log", "--format=%s")
-      for (const subject of ["somebody's theirs", "somebody's file", "Update sandbox files"]) {
+      for (const subject of ["somebody's theirs", "somebody's file", "Update the workspace"]) {
         assert.include(history, subject)
       }
       assert.notInclude(readdirSync(clone.directory), "gone")
@@ -205,6 +211,83 @@ describe("A sandbox's files", () => {
         entries.map(({ path }) => path),
         ["file", "second"]
       )
+    }).pipe(Effect.scoped, Effect.provide(world))
+  )
+})
+
+/**
+ * A sandbox made from a snapshot in which the home directory is the repository, as setups left it that had the working
+ * tree there. All its files are of a lower layer.
+ */
+const older = Effect.gen(function* () {
+  const { host, repo, sandbox } = yield* begun
+  yield* inside(
+    sandbox,
+    `mkdir -p .codex .claude src .config/gh workspace; echo key | tee .codex/auth.json > .claude/.credentials.json
+     printf '[user]\\n\\tname = Ada\\n' > .gitconfig; echo rc > .bashrc; echo 1 > src/main; ln -s src/main link; echo 1 > workspace/own
+     git init -q -b main; : > .git/castellan.lock; git add -A
+     git -c user.name='${author.name}' -c user.email=${author.email} commit -q -m 'Update sandbox files'
+     git update-ref refs/castellan/theirs HEAD; git bundle create -q /tmp/bundle main
+     echo key > .config/gh/hosts.yml; echo 2 > new; echo 2 > src/main`,
+    "."
+  )
+  const bundle = (yield* Sandboxes).readFile(sandbox, SandboxPath.make("/tmp/bundle"))
+  yield* host.push(repo, firstBranch, bundle)
+  const { id } = yield* (yield* SandboxProvider).snapshot(sandbox)
+  const copy = SandboxName.make(`${sandbox}copy`)
+  yield* (yield* SandboxProvider).create({ name: copy, from: Option.some(id), lifetime: Duration.minutes(5) })
+  return { host, repo, sandbox: copy }
+})
+
+/** What of a home directory is its own, by name and first line. */
+const own = "head -qn 1 .codex/auth.json .claude/.credentials.json .config/gh/hosts.yml .bashrc; git config user.name"
+
+describe("The environment of an older server", () => {
+  it.live("goes on in its workspace, with no credential in the repository that a setup had put there", () =>
+    Effect.gen(function* () {
+      const { host, repo, sandbox } = yield* older
+      const leaked = RepoPath.make(".codex/auth.json")
+      assert.strictEqual(Buffer.from(yield* host.readFile(repo, leaked)).toString(), "key\n")
+      const checkouts = yield* Checkouts
+      yield* checkouts.sync(sandbox, repo, options)
+      const { entries } = Option.getOrThrow(yield* host.tree(repo, null))
+      const paths = ["link", "new", "src", "src/main", "workspace", "workspace/own"]
+      assert.deepStrictEqual(
+        entries.map(({ path }) => path),
+        paths
+      )
+      assert.strictEqual((yield* Effect.flip(host.readFile(repo, leaked)))._tag, "RepoFileNotFound")
+      assert.strictEqual(yield* inside(sandbox, own, "."), "key\nkey\nkey\nrc\nAda\n")
+      assert.strictEqual(yield* inside(sandbox, "cat link new workspace/own; git status --porcelain"), "2\n2\n1\n")
+      // Where the snapshot has expired, the environment is made anew from the repository.
+      const { sandbox: fresh } = yield* begun
+      yield* checkouts.sync(fresh, repo, options)
+      assert.strictEqual(yield* inside(fresh, "ls -A | tr '\\n' ' '"), ".git link new src workspace ")
+    }).pipe(Effect.scoped, Effect.provide(world))
+  )
+
+  it.live("loses the credentials of its repository also where its snapshot has expired before the next setup", () =>
+    Effect.gen(function* () {
+      const { host, repo } = yield* older
+      const { sandbox: fresh } = yield* begun
+      yield* (yield* Checkouts).sync(fresh, repo, options)
+      const { entries } = Option.getOrThrow(yield* host.tree(repo, null))
+      assert.notInclude(entries.map(({ path }) => path).join(), "auth")
+      assert.strictEqual(yield* inside(fresh, "cat src/main; ls -A .."), "1\nworkspace\n")
+    }).pipe(Effect.scoped, Effect.provide(world))
+  )
+})
+
+describe("The session of an older server", () => {
+  it.live("has its files in its workspace, as git knows them, and the user's own where they were", () =>
+    Effect.gen(function* () {
+      const { sandbox } = yield* older
+      const checkouts = yield* Checkouts
+      for (let again = 0; again < 2; again++) yield* checkouts.relocate(sandbox)
+      const status = yield* inside(sandbox, "cat link; git status --porcelain; ls -A | tr '\\n' ' '")
+      const files = ".bashrc .claude .codex .git .gitconfig link new src workspace "
+      assert.strictEqual(status, `2\n M src/main\n?? new\n${files}`)
+      assert.strictEqual(yield* inside(sandbox, "ls -A; cat .config/gh/hosts.yml", "."), ".config\nworkspace\nkey\n")
     }).pipe(Effect.scoped, Effect.provide(world))
   )
 })

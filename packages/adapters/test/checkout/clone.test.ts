@@ -1,5 +1,5 @@
-/** Real git in real sandboxes: how a repository that anyone may read comes into a home directory. */
-import type { Author } from "@castellan/domain/repo/Checkout.ts"
+/** Real git in real sandboxes: how a repository that anyone may read comes into a workspace. */
+import { type Author, workspace } from "@castellan/domain/repo/Checkout.ts"
 import { Checkouts } from "@castellan/domain/repo/Checkouts.ts"
 import { BranchName, type CommitId, firstBranch, Repo, RepoName, RepoOwner } from "@castellan/domain/repo/Repo.ts"
 import { RepoHost, type Right } from "@castellan/domain/repo/RepoHost.ts"
@@ -54,9 +54,10 @@ const begun = Effect.fnUntraced(function* (from?: SnapshotId) {
   return sandbox
 })
 
-/** What a shell prints in the sandbox. */
-const inside = Effect.fnUntraced(function* (sandbox: SandboxName, script: string) {
-  const command = new Command({ command: "sh", args: ["-ec", script], cwd: null, env: {} })
+/** What a shell prints in the sandbox's workspace, or in its home directory. */
+const inside = Effect.fnUntraced(function* (sandbox: SandboxName, script: string, directory: string = workspace) {
+  const there = 'mkdir -p "$0"; cd "$0"; '
+  const command = new Command({ command: "sh", args: ["-ec", there + script, directory], cwd: null, env: {} })
   const { end, stderr, stdout } = yield* (yield* Sandboxes).run(sandbox, command, Duration.minutes(1))
   assert.strictEqual(end.exitCode, 0, `${script}\n${stderr}`)
   return stdout

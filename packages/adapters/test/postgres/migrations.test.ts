@@ -1,10 +1,15 @@
 import * as Db from "@castellan/adapters/postgres/Db.ts"
 import { breaking, migrations, migratorOf } from "@castellan/adapters/postgres/Migrations.ts"
 import * as Stores from "@castellan/adapters/postgres/stores.ts"
+import { AccountId } from "@castellan/domain/identity/Account.ts"
+import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
+import { Move } from "@castellan/domain/session/Lifecycle.ts"
+import { SessionId } from "@castellan/domain/session/Session.ts"
+import { SessionStore } from "@castellan/domain/session/SessionStore.ts"
 import * as given from "@castellan/testkit/given.ts"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer, Option, Redacted } from "effect"
+import { DateTime, Effect, Layer, Option, Redacted } from "effect"
 import { Kysely, PostgresDialect, sql } from "kysely"
 import pg from "pg"
 import { migratedLater } from "./later.ts"
@@ -12,14 +17,15 @@ import { postgresUrl } from "./databases.ts"
 
 const names = Object.keys(migrations)
 
-const connected = Effect.flatMap(postgresUrl, (connectionString) =>
+const connectedTo = (connectionString: string) =>
   Effect.acquireRelease(
     Effect.sync(
       () => new Kysely<never>({ dialect: new PostgresDialect({ pool: new pg.Pool({ connectionString, max: 2 }) }) })
     ),
     (kysely) => Effect.promise(() => kysely.destroy())
   )
-)
+
+const connected = Effect.flatMap(postgresUrl, connectedTo)
 
 const migratedTo = (kysely: Kysely<never>, name: string) =>
   Effect.promise(async () => {
@@ -122,6 +128,42 @@ describe("Migrations", () => {
         "named: CHECK ((name <> ''::text))",
         "sessions.title is gone"
       ])
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("leave the working tree of a session in the home directory until it is brought up again", () =>
+    Effect.gen(function* () {
+      const url = yield* postgresUrl
+      const kysely = yield* connectedTo(url)
+      yield* migratedTo(kysely, "0008_error_codes")
+      const id = SessionId.make("3f0c9a52-6d1e-4b7a-9a64-0b7f5f6f2c11")
+      const account = AccountId.make("5f0c9a52-6d1e-4b7a-9a64-0b7f5f6f2c12")
+      yield* Effect.promise(async () => {
+        await sql`insert into accounts (id, platform_admin, created_at) values (${account}, false, now())`.execute(
+          kysely
+        )
+        await sql`
+          insert into sessions (id, account_id, title, status, ephemeral, created_at, updated_at, state, version, sandbox,
+            fresh, attempt)
+          values (${id}, ${account}, '', 'running', false, now(), now(), 'hibernated', 5, 'ses_x', false, 0)`.execute(
+          kysely
+        )
+      })
+      const scope = AccountScope.ofOwner({ account })
+      yield* Effect.gen(function* () {
+        const store = yield* SessionStore
+        const before = Option.getOrThrow(yield* store.get(scope, id))
+        assert.deepStrictEqual([before.lifecycle.fresh, before.lifecycle.workspace], [false, false])
+        const until = yield* DateTime.now
+        const restore = given.step(before, Move.Restore({ until, lost: false }))
+        assert.isTrue(yield* store.take(scope, restore))
+        const times = { expiresAt: until, idleAt: until, lookAt: until }
+        const run = Move.Run({ ...times, incarnation: "run", workspace: true, branch: null })
+        assert.isTrue(yield* store.take(scope, given.step(restore.session, run)))
+        assert.isTrue(Option.getOrThrow(yield* store.get(scope, id)).lifecycle.workspace)
+      }).pipe(
+        Effect.provide(Stores.layer.pipe(Layer.provide(Db.layerPostgres({ url: Redacted.make(url), connections: 1 }))))
+      )
     }).pipe(Effect.scoped)
   )
 

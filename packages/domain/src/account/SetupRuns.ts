@@ -142,9 +142,9 @@ export const layer = (options: { readonly concurrency: number; readonly lifetime
         const sandbox = yield* boot(run, scope)
         yield* step("Finding or making the repository")
         const { branch, repo, url } = yield* ensureRepo(run, scope)
-        yield* step("Merging and pushing the sandbox's files")
+        yield* step("Merging and pushing the workspace")
         const title = repo.name
-        yield* checkouts.sync(sandbox, repo, { branch, author, title, message: "Update sandbox files" })
+        yield* checkouts.sync(sandbox, repo, { branch, author, title, message: "Update the workspace" })
         yield* trees.forget(repo)
         yield* step("Taking a snapshot")
         const key = SnapshotKey.make(`snp_${nonceOf(run)}`)

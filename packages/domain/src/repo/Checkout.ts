@@ -7,12 +7,44 @@ import { type BranchName, CommitId } from "./Repo.ts"
 /** What the scripts call themselves. */
 export const scriptName = "castellan-checkout"
 
-/** Where commits lie on their way in and out; below `.git`, so that they are never part of a commit. */
-export const incoming = SandboxPath.make(".git/castellan-in.bundle")
-export const outgoing = SandboxPath.make(".git/castellan-out.bundle")
+/** The directory of a sandbox's working tree, below its home directory. Nothing else of the sandbox is ever committed. */
+export const workspace = "workspace"
 
-/** What of a home directory is nobody else's business: caches, histories, and where programs keep credentials. */
+/** Where a command of a session runs: in the workspace, or at a path that its caller gives relative to it. */
+export const inWorkspace = (cwd: string | null): string =>
+  cwd === null ? workspace : cwd.startsWith("/") ? cwd : `${workspace}/${cwd}`
+
+/** Where commits lie on their way in and out; below `.git`, so that they are never part of a commit. */
+const bundleIn = ".git/castellan-in.bundle"
+const bundleOut = ".git/castellan-out.bundle"
+export const incoming = SandboxPath.make(`${workspace}/${bundleIn}`)
+export const outgoing = SandboxPath.make(`${workspace}/${bundleOut}`)
+
+/**
+ * What `git add` leaves out of the workspace unless it is named: installed packages, and the files in which agents and
+ * tools keep credentials, for programs that take the workspace for their home directory.
+ */
 const excluded = [
+  "node_modules/",
+  ...[
+    ".codex/auth.json",
+    ".claude/.credentials.json",
+    ".gemini/oauth_creds.json",
+    ".local/share/opencode/auth.json",
+    ".config/gh/hosts.yml",
+    ".config/gcloud/",
+    ".kube/config",
+    ".aws/credentials",
+    ".docker/config.json",
+    ".ssh/",
+    ".gnupg/",
+    ".netrc",
+    ".git-credentials"
+  ].map((path) => `**/${path}`)
+]
+
+/** What was left out while the home directory was the working tree. */
+const excludedBefore = [
   "/.cache/",
   "/.config/",
   "/.local/",
@@ -29,20 +61,150 @@ const excluded = [
   "node_modules/"
 ]
 
-const exclude = `printf '%s\\n' ${excluded.map((line) => `'${line}'`).join(" ")} > .git/info/exclude`
+const lines = (all: ReadonlyArray<string>) => `printf '%s\\n' ${all.map((line) => `'${line}'`).join(" ")}`
+
+const exclude = `${lines(excluded)} > .git/info/exclude`
+
+/** The subject of the commits of setups while the home directory was the working tree. */
+const setupSubjectBefore = "Update sandbox files"
+
+/** The subject of the commit that takes the home directory's own files out of the repository of an environment. */
+const leftOutSubject = "Leave the home directory's files out"
+
+/** The code of a script that ends with a sentence for the sandbox's owner. */
+export const refusal = 65
+
+/**
+ * Moves a path `$1` of the home directory to `$2` in the new tree. A path in the new tree is always whole: a directory
+ * that can't be renamed, since it is of a lower layer, is copied beside it first. What can't be copied stays. No quote
+ * may be in here, since the shell has this as a text as well.
+ */
+const bring = `
+moving=.castellan-workspace
+part=.castellan-workspace.part
+present() { [ -e "$1" ] || [ -L "$1" ]; }
+discard() {
+  [ -L "./$1" ] || chmod -R u+rwX "./$1" 2> /dev/null || :
+  rm -rf "./$1"
+}
+renamed() { perl -e "rename(\\$ARGV[0], \\$ARGV[1]) or exit 1" "./$1" "$2" 2> /dev/null; }
+bring() {
+  present "./$1" || return 0
+  if ! present "$moving/$2"; then
+    case $2 in */*) mkdir -p "$moving/\${2%/*}" ;; esac
+    if renamed "$1" "$moving/$2"; then return 0; fi
+    discard "$part"
+    if ! cp -a "./$1" "$part"; then
+      discard "$part"
+      return 0
+    fi
+    mv "$part" "$moving/$2"
+  fi
+  discard "$1"
+}
+bringAll() {
+  for path; do
+    bring "$path" "$path"
+    case $path in */*) rmdir -p "./\${path%/*}" 2> /dev/null || : ;; esac
+  done
+}
+copyFiles() {
+  for path; do
+    case $path in */*) continue ;; esac
+    if cp -a "./$path" "$part"; then mv "$part" "$moving/$path"; fi
+  done
+}
+`
+
+/**
+ * Makes the workspace of a home directory that was the working tree itself, as servers had it before. `$whole` says that
+ * it was; else it was if it has a repository that a server made. `$setup` says that a setup asks: what earlier setups
+ * committed of the home directory's own files stays in it. A path that begins with a dot is moved if it is tracked, and
+ * copied if it is a file that the repository ignores; any other one may be a credential and stays.
+ */
+const relocate = `
+bringing='${bring}'
+eval "$bringing"
+# Paths that setups committed of the home directory's own files. None once a commit has left them out.
+ofHome() {
+  [ -z "$(git log -1 --format=%H --fixed-strings --grep="${leftOutSubject}" HEAD)" ] || return 0
+  git log --no-merges --fixed-strings --author="<$GIT_AUTHOR_EMAIL>" --grep="${setupSubjectBefore}" \\
+    --diff-filter=A --format= --name-only -z HEAD -- \\
+    '.*' ':(exclude).gitignore' ':(exclude).gitattributes' ':(exclude).gitmodules' ':(exclude).github'
+}
+drop() { git --literal-pathspecs rm -q "$@" --ignore-unmatch --pathspec-from-file=- --pathspec-file-nul; }
+relocate() {
+  [ -n "$whole" ] || [ -e .git/castellan.lock ] || [ -d "$moving" ] || return 0
+  mkdir -p "$moving"
+  if [ ! -e "$moving/.git" ]; then
+    export GIT_DIR=.git GIT_WORK_TREE=.
+    rm -f .git/index.lock
+    if [ -n "$setup" ] && has HEAD; then
+      ofHome > "$part.list"
+      [ ! -s "$part.list" ] || drop --cached < "$part.list"
+      rm -f "$part.list"
+    fi
+    # What was put into the directory when it was known by this name already.
+    if [ -n "$setup" ] && [ ! -L workspace ] && [ ! -e workspace/.git ] && [ -z "$(git ls-files workspace | head -n 1)" ]; then
+      for path in workspace/* workspace/.[!.]* workspace/..?*; do
+        present "\${path#workspace/}" || bring "$path" "\${path#workspace/}"
+      done
+      rmdir workspace 2> /dev/null || :
+    fi
+    { git ls-files -z -o -i --directory --exclude-per-directory=.gitignore -- '.*' 2> /dev/null || :; } |
+      xargs -0 sh -euc "$bringing"'copyFiles "$@"' sh
+    bringAll *
+    bringAll .gitignore .gitattributes .gitmodules
+    { git ls-files -z -- '.*' 2> /dev/null || :; } |
+      xargs -0 sh -euc "$bringing"'bringAll "$@"' sh
+    unset GIT_DIR GIT_WORK_TREE
+    bring .git .git
+    ! present .git || refuse "The repository could not be moved to ~/workspace"
+    [ -e "$moving/.git" ] || git init -q "$moving"
+  fi
+  discard .git
+  mkdir -p "$moving/.git/info"
+  touch "$moving/.git/castellan.lock" "$moving/.git/info/exclude"
+  { ${lines(excludedBefore)} | grep -vxF -f - "$moving/.git/info/exclude" || :; ${lines(excluded)}; } > "$part"
+  mv "$part" "$moving/.git/info/exclude"
+  ! present workspace || refuse "~/workspace could not be moved"
+  mv "$moving" workspace
+}
+`
 
 /**
  * `$1` is the branch, `$2` the message, `$3` and `$4` who commits. One at a time. What was killed left its locks: where
- * no git runs they are nobody's.
+ * no git runs they are nobody's. Git is told where the tree is, so that no setting in it leads elsewhere.
  */
-const begin = `
+const begin = ({ setup = false, whole = false } = {}) => `
 set -eu
+setup=${setup ? 1 : ""} whole=${whole ? 1 : ""}
 export GIT_AUTHOR_NAME="$3" GIT_AUTHOR_EMAIL="$4" GIT_COMMITTER_NAME="$3" GIT_COMMITTER_EMAIL="$4"
 export GIT_TERMINAL_PROMPT=0 LC_ALL=C
-git() { command git -c core.hooksPath=/dev/null -c commit.gpgSign=false -c gc.auto=0 -c protocol.file.allow=always "$@"; }
+git() {
+  command git -c core.hooksPath=/dev/null -c core.fsmonitor=false -c core.pager=cat -c commit.gpgSign=false \\
+    -c gc.auto=0 -c protocol.file.allow=always "$@"
+}
+refuse() {
+  echo "$1" >&2
+  exit ${refusal}
+}
+has() { git rev-parse -q --verify "$1^{commit}" > /dev/null; }
 command -v git > /dev/null || exit 127
+${relocate}
+home=$(pwd -P)
+if [ -L workspace ] || [ ! -e workspace/.git/castellan.lock ]; then
+  exec 8< .
+  if command -v flock > /dev/null; then flock 8; fi
+  if [ -L workspace ] || [ ! -e workspace/.git/castellan.lock ]; then relocate; fi
+  exec 8<&-
+fi
+[ -L workspace ] || mkdir -p workspace
+cd workspace
+[ "$(pwd -P)" = "\${home%/}/workspace" ] || refuse "~/workspace must be a directory, not a link"
 [ -e .git ] || git init -q .
 exec 9> .git/castellan.lock
+export GIT_DIR="$PWD/.git" GIT_WORK_TREE="$PWD"
 if command -v flock > /dev/null; then flock 9; fi
 if [ -e /proc/self/stat ]; then
   cat /proc/[0-9]*/stat 2> /dev/null | grep -q '^[0-9]* (git[^)]*) [^ZX]' ||
@@ -50,7 +212,6 @@ if [ -e /proc/self/stat ]; then
 else
   rm -f .git/index.lock
 fi
-has() { git rev-parse -q --verify "$1^{commit}" > /dev/null; }
 commit_all() {
   git add -A --ignore-errors . || echo "some files could not be added" >&2
   if [ -e .git/MERGE_HEAD ] || ! git diff --cached --quiet; then git commit -q --no-verify -m "$1"; fi
@@ -63,13 +224,23 @@ join() {
   done
   return 1
 }
+# A setup's alone: a session's repository is none of an environment.
+leaveHomeOut() {
+  has HEAD || return 0
+  ofHome > .git/castellan-home
+  if [ -s .git/castellan-home ]; then
+    drop -f < .git/castellan-home
+    git commit -q --no-verify --allow-empty -m "${leftOutSubject}"
+  fi
+  rm -f .git/castellan-home
+}
 `
 
 /**
  * Commits what there is, on the branch: whatever other one the sandbox is at, its files stay as they are, and what the
  * branch had besides comes to them. Prints the commit that the host was last known to have.
  */
-const record = `${begin}
+const record = `${begin({ setup: true })}
 mkdir -p .git/info
 ${exclude}
 has HEAD || git symbolic-ref HEAD "refs/heads/$1"
@@ -81,6 +252,7 @@ if [ "$(git symbolic-ref -q --short HEAD || true)" != "$1" ]; then
   fi
   git checkout -q -B "$1"
 fi
+leaveHomeOut
 if has refs/castellan/theirs; then echo "known $(git rev-parse refs/castellan/theirs)"; fi
 `
 
@@ -88,21 +260,22 @@ if has refs/castellan/theirs; then echo "known $(git rev-parse refs/castellan/th
  * Takes in what the host has at commit `$5`, and makes a bundle of what it has not. Where both changed the same lines
  * the sandbox's stand in the files and both stand in the history; no commit is ever dropped.
  */
-const merge = `${begin}
+const merge = `${begin({ setup: true })}
 if [ -n "$5" ]; then
-  if ! has "$5"; then git fetch -q --no-tags "${incoming}" "+refs/heads/$1:refs/castellan/theirs"; fi
+  if ! has "$5"; then git fetch -q --no-tags "${bundleIn}" "+refs/heads/$1:refs/castellan/theirs"; fi
   git update-ref refs/castellan/theirs "$5"
 else
   # What another repository had is not there.
   git update-ref -d refs/castellan/theirs
 fi
-rm -f "${incoming}"
+rm -f "${bundleIn}"
 if has refs/castellan/theirs; then
   if ! has HEAD; then
     git reset -q --hard refs/castellan/theirs
   elif ! git merge-base --is-ancestor refs/castellan/theirs HEAD; then
     join refs/castellan/theirs "Merge what is in the repository"
   fi
+  leaveHomeOut
 fi
 if ! has HEAD; then
   printf '# %s\\n' "$6" > README.md
@@ -113,30 +286,30 @@ if has refs/castellan/theirs && [ "$(git rev-parse refs/castellan/theirs)" = "$(
   echo "same $(git rev-parse HEAD)"
 else
   if has refs/castellan/theirs; then
-    git bundle create -q "${outgoing}" "refs/heads/$1" ^refs/castellan/theirs
+    git bundle create -q "${bundleOut}" "refs/heads/$1" ^refs/castellan/theirs
   else
-    git bundle create -q "${outgoing}" "refs/heads/$1"
+    git bundle create -q "${bundleOut}" "refs/heads/$1"
   fi
   echo "ahead $(git rev-parse HEAD)"
 fi
 `
 
 /** Remembers that the host has commit `$5`, and tidies up. */
-const settle = `${begin}
+const settle = `${begin()}
 git update-ref refs/castellan/theirs "$5"
-rm -f "${outgoing}"
+rm -f "${bundleOut}"
 `
 
 /** Prints commits that the sandbox has already: where branch `$1` stood, where the last repository did, and its own. */
-const look = `${begin}
+const look = `${begin()}
 for ref in "refs/remotes/origin/$1" refs/castellan/theirs HEAD; do
   if has "$ref"; then echo "known $(git rev-parse "$ref")"; fi
 done
-rm -f "${incoming}"
+rm -f "${bundleIn}"
 `
 
-/** The code of a script that ends with a sentence for the sandbox's owner. */
-export const refusal = 65
+/** Makes the workspace of a home directory that was the working tree of a session. */
+const move = begin({ whole: true })
 
 /**
  * Brings branch `$1` in at commit `$5` from the repository at `$6`; without a commit the branch is there and empty.
@@ -144,7 +317,7 @@ export const refusal = 65
  * before it touches anything. What was cut off while it wrote is finished first: those files are its own. `$7` and `$8`
  * are the name and the address of whoever commits there from then on; empty where nobody is to.
  */
-const clone = `${begin}
+const clone = `${begin()}
 export GIT_LFS_SKIP_SMUDGE=1
 plain() {
   set -- -c submodule.recurse=false -c fetch.recurseSubmodules=false -c core.excludesFile=/dev/null "$@"
@@ -152,7 +325,7 @@ plain() {
   command -v git-lfs > /dev/null || set -- -c filter.lfs.process= -c filter.lfs.required=false "$@"
   git "$@"
 }
-drop() { git for-each-ref --format='option no-deref%0adelete %(refname)' "$1" | git update-ref --stdin; }
+dropRefs() { git for-each-ref --format='option no-deref%0adelete %(refname)' "$1" | git update-ref --stdin; }
 # No branch can be where another's name is a directory.
 make_way() {
   part=$2
@@ -160,21 +333,21 @@ make_way() {
     part=\${part%/*}
     if has "$1/$part"; then git update-ref --no-deref -d "$1/$part"; fi
   done
-  drop "$1/$2/"
+  dropRefs "$1/$2/"
 }
 ready() {
   ${exclude}
-  rm -f "${incoming}" .git/ORIG_HEAD .git/FETCH_HEAD
+  rm -f "${bundleIn}" .git/ORIG_HEAD .git/FETCH_HEAD
 }
 url=$(git config remote.origin.url || true)
 git config --replace-all remote.origin.fetch "+refs/heads/*:refs/remotes/origin/*"
 git config --replace-all "branch.$1.remote" origin
 git config --replace-all "branch.$1.merge" "refs/heads/$1"
 if [ -n "$5" ]; then
-  if ! has "$5"; then plain fetch -q --no-tags "${incoming}" "+refs/heads/$1:refs/castellan/theirs"; fi
+  if ! has "$5"; then plain fetch -q --no-tags "${bundleIn}" "+refs/heads/$1:refs/castellan/theirs"; fi
   git update-ref refs/castellan/theirs "$5"
   # Another repository's branches are none of this one's; what the bundle built on was in them.
-  [ "$url" = "$6" ] || drop refs/remotes/origin/
+  [ "$url" = "$6" ] || dropRefs refs/remotes/origin/
   # What is nobody else's business is not worth less for it.
   mkdir -p .git/info
   : > .git/info/exclude
@@ -258,13 +431,14 @@ export const stages = {
   record: (options: CheckoutOptions) => script(record, options),
   merge: (options: CheckoutOptions, theirs: CommitId | null) => script(merge, options, theirs ?? "", options.title),
   settle: (options: CheckoutOptions, commit: CommitId) => script(settle, options, commit),
+  relocate: () => script(move, { ...nobody, branch: "" }),
   look: (branch: BranchName | null) => script(look, { ...nobody, branch: branch ?? "" }),
   clone: (branch: BranchName, commit: CommitId | null, url: string, author?: Author) =>
     script(clone, { ...nobody, branch }, commit ?? "", url, author?.name ?? "", author?.email ?? "")
 }
 
 /** The scripts by their names, for whoever has no shell to run them with. */
-export const scripts = { record, merge, settle, look, clone }
+export const scripts = { record, merge, settle, relocate: move, look, clone }
 
 const toCommit = Schema.decodeUnknownSync(CommitId)
 

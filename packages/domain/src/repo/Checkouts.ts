@@ -80,12 +80,13 @@ export class Checkouts extends Context.Service<
   Checkouts,
   {
     /**
-     * Commits what is in the sandbox's home directory, merges what others have pushed, and pushes; nobody's commits
-     * are overwritten. Gives the commit that both have then. May be repeated, also after it was cut off anywhere.
+     * Commits what is in the sandbox's workspace, merges what others have pushed, and pushes; nobody's commits are
+     * overwritten. Nothing else of the home directory is committed. Gives the commit that both have then. May be
+     * repeated, also after it was cut off anywhere.
      */
     readonly sync: (sandbox: SandboxName, repo: Repo, options: CheckoutOptions) => Effect.Effect<CommitId, SyncFailure>
     /**
-     * Brings a branch of a repository, the default one if none is named, into a fresh sandbox's home directory, at its
+     * Brings a branch of a repository, the default one if none is named, into a fresh sandbox's workspace, at its
      * head, with `url` as its origin. Where the sandbox was made from an image with older commits of the repository,
      * only the newer ones are sent, and what was changed of its files gives way; files that are not the repository's
      * stay, and where they stand in the way it fails with a sentence. An empty repository gives the branch without a
@@ -97,6 +98,12 @@ export class Checkouts extends Context.Service<
       repo: Repo,
       options: CloneOptions
     ) => Effect.Effect<{ readonly branch: BranchName; readonly commit: CommitId | null }, SyncFailure>
+    /**
+     * Makes the workspace of a session's sandbox whose home directory was the working tree, as servers had it before:
+     * the repository and the files that can be its own move there. Changes nothing where there is a workspace already.
+     * May be repeated, also after it was cut off anywhere.
+     */
+    readonly relocate: (sandbox: SandboxName) => Effect.Effect<void, SyncFailure>
   }
 >()("domain/repo/Checkouts") {
   static readonly layer = Layer.effect(
@@ -148,7 +155,7 @@ export class Checkouts extends Context.Service<
         },
         Effect.catchTags({
           BundleRefused: () => new CheckoutFailed({ reason: "The repository host refused the sandbox's commits" }),
-          CommandNotFound: () => new CheckoutFailed({ reason: "The sandbox lost git's command" }),
+          CommandNotFound: lostCommand,
           FileNotFound: () => new CheckoutFailed({ reason: "The sandbox's commits could not be read" }),
           FileRefused: () => new CheckoutFailed({ reason: "The sandbox's commits could not be read" })
         })
@@ -182,16 +189,25 @@ export class Checkouts extends Context.Service<
         },
         Effect.scoped,
         Effect.catchTags({
-          CommandNotFound: () => new CheckoutFailed({ reason: "The sandbox lost git's command" }),
+          CommandNotFound: lostCommand,
           FileNotFound: () => new CheckoutFailed({ reason: "The repository's commits could not be written" }),
           FileRefused: () => new CheckoutFailed({ reason: "The repository's commits could not be written" })
         })
       )
 
-      return Checkouts.of({ sync, clone })
+      const relocate = Effect.fn("Checkouts.relocate")(
+        function* (sandbox: SandboxName) {
+          yield* run(sandbox, stages.relocate())
+        },
+        Effect.catchTag("CommandNotFound", lostCommand)
+      )
+
+      return Checkouts.of({ sync, clone, relocate })
     })
   )
 }
+
+const lostCommand = () => new CheckoutFailed({ reason: "The sandbox lost git's command" })
 
 const failureOf = (end: CommandEnd, stderr: string) =>
   end.by === "lost"

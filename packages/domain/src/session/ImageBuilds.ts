@@ -12,7 +12,7 @@ import { TaskRunner, TryAgain } from "../task/TaskRunner.ts"
 import { TaskRuns } from "../task/TaskRuns.ts"
 import { AccountId } from "../identity/Account.ts"
 import type { Session } from "./Session.ts"
-import { imageKeyOf, SessionSandboxes } from "./SessionSandboxes.ts"
+import { hasWorkspace, imageKeyOf, SessionSandboxes } from "./SessionSandboxes.ts"
 
 /** What a `build-org-snapshot` is given. */
 const BuildInput = Schema.Struct({
@@ -101,12 +101,14 @@ export const worker = (options: { readonly concurrency: number }) =>
 
       const build = Effect.fnUntraced(function* (run: TaskRun) {
         const { account, key, repo, right, url } = Schema.decodeUnknownSync(BuildInput)(run.input)
-        const snapshot = yield* images.build({
+        const wanted = images.build({
           key,
           account,
           prepare: (builder) => Effect.asVoid(checkouts.clone(builder, repo, { branch: null, right, url })),
           explain: (failure) => reasonFor(failure).sentence
         })
+        // A server from before workspaces asked for the other kind, and could not use this one.
+        const snapshot = hasWorkspace(key) ? yield* wanted : Option.none<SnapshotId>()
         const output = Schema.encodeSync(BuildOutput)({ snapshotId: Option.getOrNull(snapshot) })
         yield* runs.advance(run, "COMPLETED", { output })
       })

@@ -20,6 +20,7 @@ export type Move = Data.TaggedEnum<{
     readonly expiresAt: DateTime.Utc
     readonly idleAt: DateTime.Utc
     readonly lookAt: DateTime.Utc
+    readonly workspace: boolean
     readonly branch: BranchName | null
   }
   /** Somebody uses it, or it was given more time. */
@@ -224,6 +225,7 @@ const changeOf = (session: Session, move: Move, now: DateTime.Utc): Change => {
         sandboxExpiresAt: move.expiresAt,
         lookAt: move.lookAt,
         fresh: false,
+        workspace: move.workspace,
         branch: move.branch,
         attempt: 0
       }

@@ -52,6 +52,11 @@ export class Lifecycle extends Schema.Class<Lifecycle>("Lifecycle")({
   lookAt: Schema.NullOr(Schema.DateTimeUtc),
   /** Whether its sandbox is new: its repository has not been brought in yet. */
   fresh: Schema.Boolean,
+  /**
+   * Whether its working tree is `~/workspace`, in which its commands run. Else it is the home directory: it has no
+   * repository, or a server from before workspaces brought it up last.
+   */
+  workspace: Schema.Boolean,
   /** The branch that was brought in; null before. */
   branch: Schema.NullOr(BranchName),
   /** How often in a row bringing it up was begun. */
@@ -90,6 +95,7 @@ export const unopened = new Lifecycle({
   sandboxExpiresAt: null,
   lookAt: null,
   fresh: true,
+  workspace: false,
   branch: null,
   attempt: 0,
   error: null,

@@ -58,12 +58,20 @@ export interface Up {
   readonly sandbox: Sandbox
 }
 
+/** How the key of an image ends whose repository is in its workspace. Older images have it in their home directory. */
+const inWorkspace = ":workspace"
+
+/** Whether the image is one that this server builds. Servers from before workspaces build and use others. */
+export const hasWorkspace = (key: ImageKey): boolean => key.endsWith(inWorkspace)
+
 /**
  * The image that sandboxes of a session boot from: one for each repository of its organization, or of its account. What
  * was read in the service's right is no image for those who may read only what anyone may.
  */
 export const imageKeyOf = (session: Session, { repo, right }: SessionRepo): ImageKey =>
-  ImageKey.make(`${session.organization ?? session.account}/${right}/${repo.owner}/${repo.name}`.toLowerCase())
+  ImageKey.make(
+    `${session.organization ?? session.account}/${right}/${repo.owner}/${repo.name}${inWorkspace}`.toLowerCase()
+  )
 
 /**
  * What is done with a session's sandbox by whoever has claimed it: a client that opens it, or the reconciler. Every
@@ -215,12 +223,18 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
   })
 
   const brought = Effect.fnUntraced(function* (session: Session, name: SandboxName) {
-    if (!session.lifecycle.fresh || session.repo === null) return session.lifecycle.branch
+    const { branch, fresh, workspace } = session.lifecycle
+    if (session.repo === null) return branch
+    if (!fresh) {
+      // Nothing of the session runs yet, so its files can be moved.
+      if (!workspace) yield* checkouts.relocate(name)
+      return branch
+    }
     const repo = yield* repoOf(session)
     if (Option.isNone(repo)) return yield* new RepoForbidden()
     const { right, url } = repo.value
     const author = authorOf(session.account, Option.getOrNull(yield* identities.findAccount(session.account)))
-    const options = { branch: session.lifecycle.branch, right, url, author }
+    const options = { branch, right, url, author }
     return (yield* checkouts.clone(name, repo.value.repo, options)).branch
   })
 
@@ -257,7 +271,9 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
     const idleAt = DateTime.addDuration(now, times.idle)
     const { expiresAt, incarnation } = sandbox
     const lookAt = lookAtFor(times, idleAt, expiresAt, now)
-    const session = yield* taken(yield* Ref.get(claimed), Move.Run({ incarnation, expiresAt, idleAt, lookAt, branch }))
+    const mine = yield* Ref.get(claimed)
+    const workspace = mine.repo !== null
+    const session = yield* taken(mine, Move.Run({ incarnation, expiresAt, idleAt, lookAt, workspace, branch }))
     return { session, sandbox }
   })
 

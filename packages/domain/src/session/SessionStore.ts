@@ -46,7 +46,8 @@ export class SessionStore extends Context.Service<
     /**
      * Writes a step's lifecycle, and its event with it, if it has one, if the stored version is the one before; tells
      * whether it did. Of many that write at once one does. What is not the lifecycle stays as it is stored; of the status
-     * only that it is `archived` is the step's to say, and that it no longer is.
+     * only that it is `archived` is the step's to say, and that it no longer is. Where the working tree is, is part of
+     * the lifecycle; a row that does not say has it in the home directory.
      */
     readonly take: (scope: AccountScope, step: Step) => Effect.Effect<boolean>
     /** Moves `lookAt` of a session that is still at `version`, and tells whether it is; all else stays. */

@@ -5,7 +5,9 @@ import { AccountId } from "../identity/Account.ts"
 import type { AccountScope } from "../identity/AccountScope.ts"
 import { lasting } from "../FailureReason.ts"
 import type { Page, PageOf } from "../Page.ts"
+import { inWorkspace } from "../repo/Checkout.ts"
 import type { Sandbox } from "../sandbox/Sandbox.ts"
+import { Command } from "../sandbox/Command.ts"
 import { SandboxName } from "../sandbox/SandboxName.ts"
 import { SandboxNotRunning, SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
 import { SandboxQuotaReached } from "../sandbox/SandboxQuota.ts"
@@ -141,7 +143,10 @@ export class Sessions extends Context.Service<
       scope: AccountScope,
       id: SessionId
     ) => Effect.Effect<{ readonly session: Session; readonly stopped: boolean }, Hidden | SandboxUnavailable>
-    /** Queues a command in its sandbox, which stays awake for it. The same nonce gives the same run. */
+    /**
+     * Queues a command in its sandbox, which stays awake for it. It runs in the working tree, and a relative `cwd` is
+     * relative to that. The same nonce gives the same run.
+     */
     readonly run: (
       scope: AccountScope,
       id: SessionId,
@@ -477,7 +482,9 @@ const make = Effect.fnUntraced(function* (liveAtMost: number) {
         Effect.flatMap((sandbox) => held.use(session, sandbox.expiresAt, true))
       )
     )
-    return yield* runs.startCommand(scope, lifecycle.sandbox!, wanted)
+    const { command } = wanted
+    const inTree = lifecycle.workspace ? new Command({ ...command, cwd: inWorkspace(command.cwd) }) : command
+    return yield* runs.startCommand(scope, lifecycle.sandbox!, { ...wanted, command: inTree })
   })
 
   return Sessions.of({

@@ -1,3 +1,4 @@
+import { workspace } from "@castellan/domain/repo/Checkout.ts"
 import { CheckoutFailed, Checkouts } from "@castellan/domain/repo/Checkouts.ts"
 import { type CommitId, firstBranch, Repo, RepoName, RepoOwner } from "@castellan/domain/repo/Repo.ts"
 import { PushRejected, RepoHost, RepoUnavailable } from "@castellan/domain/repo/RepoHost.ts"
@@ -15,7 +16,7 @@ import { Duration, Effect, Layer, Option, Stream } from "effect"
 const sandbox = SandboxName.make("sbx_one")
 const repo = new Repo({ owner: RepoOwner.make("castellan"), name: RepoName.make("one") })
 const author = { name: "Castellan", email: "castellan@noreply.invalid" }
-const options = { branch: firstBranch, message: "Update sandbox files", author, title: "one" }
+const options = { branch: firstBranch, message: "Update the workspace", author, title: "one" }
 
 const over = <E, R>(host: Layer.Layer<RepoHost, E, R>) =>
   Checkouts.layer.pipe(Layer.provideMerge(Sandboxes.layer), Layer.provideMerge(host), Layer.provide(World.crypto))
@@ -34,11 +35,13 @@ const begun = Effect.gen(function* () {
 
 const write = (path: string, text: string) =>
   Effect.flatMap(Sandboxes, (sandboxes) =>
-    sandboxes.writeFile(sandbox, SandboxPath.make(path), Stream.make(utf8.encode(text)))
+    sandboxes.writeFile(sandbox, SandboxPath.make(`${workspace}/${path}`), Stream.make(utf8.encode(text)))
   )
 
 const read = Effect.fnUntraced(function* (path: string) {
-  const chunks = yield* Stream.runCollect((yield* Sandboxes).readFile(sandbox, SandboxPath.make(path)))
+  const chunks = yield* Stream.runCollect(
+    (yield* Sandboxes).readFile(sandbox, SandboxPath.make(`${workspace}/${path}`))
+  )
   return Buffer.concat(chunks).toString()
 })
 

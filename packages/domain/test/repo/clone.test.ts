@@ -1,3 +1,4 @@
+import { workspace } from "@castellan/domain/repo/Checkout.ts"
 import { Checkouts } from "@castellan/domain/repo/Checkouts.ts"
 import { BranchName, type CommitId, firstBranch, Repo, RepoName, RepoOwner } from "@castellan/domain/repo/Repo.ts"
 import { RepoHost, RepoUnavailable, type Right } from "@castellan/domain/repo/RepoHost.ts"
@@ -49,17 +50,17 @@ const booted = (name: SandboxName, from?: SnapshotId) =>
 
 const files = Effect.fnUntraced(function* (name: SandboxName) {
   const sandboxes = yield* Sandboxes
-  const found = yield* sandboxes.listFiles(name, SandboxPath.make("."), { recursive: true })
+  const found = yield* sandboxes.listFiles(name, SandboxPath.make(workspace), { recursive: true })
   const kept = found.filter(({ path, type }) => type === "file" && !path.startsWith(".git/"))
   const texts = yield* Effect.forEach(kept, ({ path }) =>
-    sandboxes.readFile(name, SandboxPath.make(path)).pipe(Stream.decodeText(), Stream.mkString)
+    sandboxes.readFile(name, SandboxPath.make(`${workspace}/${path}`)).pipe(Stream.decodeText(), Stream.mkString)
   )
   return Object.fromEntries(kept.map(({ path }, index) => [path, texts[index]]))
 })
 
 const write = (name: SandboxName, path: string, text: string) =>
   Effect.flatMap(Sandboxes, (sandboxes) =>
-    sandboxes.writeFile(name, SandboxPath.make(path), Stream.make(new TextEncoder().encode(text)))
+    sandboxes.writeFile(name, SandboxPath.make(`${workspace}/${path}`), Stream.make(new TextEncoder().encode(text)))
   )
 
 const clone = (name: SandboxName, branch: BranchName | null = null, right: Right = "anyone", of = repo) =>
@@ -85,7 +86,7 @@ describe("A clone", () => {
       const { main } = yield* begun
       assert.deepStrictEqual(yield* clone(one), { branch: firstBranch, commit: main })
       assert.deepStrictEqual(yield* files(one), { a: "1", b: "1" })
-      const found = yield* (yield* Sandboxes).listFiles(one, SandboxPath.make(".git"), { recursive: true })
+      const found = yield* (yield* Sandboxes).listFiles(one, SandboxPath.make(`${workspace}/.git`), { recursive: true })
       assert.notInclude(found.map(({ path }) => path).join(), "bundle")
     }).pipe(Effect.provide(world))
   )
@@ -155,7 +156,7 @@ describe("A clone", () => {
       assert.deepStrictEqual(yield* clone(one, null, "service", own), { branch: firstBranch, commit: null })
       yield* write(one, "file", "1")
       const author = { name: "Castellan", email: "castellan@noreply.invalid" }
-      const options = { branch: firstBranch, message: "Update sandbox files", author, title: "own" }
+      const options = { branch: firstBranch, message: "Update the workspace", author, title: "own" }
       yield* (yield* Checkouts).sync(one, own, options)
       const repos = yield* MemoryRepos
       assert.deepStrictEqual([...repos.commit(own)!.files.keys()], ["file"])
@@ -183,7 +184,7 @@ describe("A clone", () => {
       yield* clone(one)
       yield* (yield* RepoHost).ensure(own)
       const author = { name: "Castellan", email: "castellan@noreply.invalid" }
-      const options = { branch: firstBranch, message: "Update sandbox files", author, title: "own" }
+      const options = { branch: firstBranch, message: "Update the workspace", author, title: "own" }
       assert.strictEqual(yield* (yield* Checkouts).sync(one, own, options), main)
       assert.strictEqual((yield* MemoryRepos).commit(own)?.id, main)
     }).pipe(Effect.provide(world))

@@ -20,7 +20,7 @@ const moves = {
   Restore: Move.Restore({ until, lost: false }),
   RestoreLost: Move.Restore({ until, lost: true }),
   TakeOver: Move.TakeOver({ until }),
-  Run: Move.Run({ incarnation: "run-2", expiresAt, idleAt, lookAt, branch }),
+  Run: Move.Run({ incarnation: "run-2", expiresAt, idleAt, lookAt, workspace: true, branch }),
   Use: Move.Use({ expiresAt, idleAt, lookAt, byOwner: true }),
   Stay: Move.Use({ expiresAt, idleAt, lookAt, byOwner: false }),
   Hibernate: Move.Hibernate({ until, reason: "why" }),
@@ -196,7 +196,7 @@ describe("A step of a session", () => {
 })
 
 describe("A session", () => {
-  it("that runs is known by its run, its deadlines, and the branch it is at", () => {
+  it("that runs is known by its run, its deadlines, its working tree and the branch it is at", () => {
     const before = sessionIn("restoring").lifecycle
     assert.deepStrictEqual(
       { ...lifecycleOf(sessionIn("restoring"), "Run") },
@@ -210,6 +210,7 @@ describe("A session", () => {
         sandboxExpiresAt: expiresAt,
         lookAt,
         fresh: false,
+        workspace: true,
         branch,
         attempt: 0
       }

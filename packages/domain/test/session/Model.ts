@@ -131,7 +131,7 @@ function movesOf(tag: Move["_tag"]): ReadonlyArray<Move> {
     code: "internal_error",
     byOwner: true
   } as const
-  const more = { sandbox: sandboxOf, incarnation: "", branch: null }
+  const more = { sandbox: sandboxOf, incarnation: "", workspace: false, branch: null }
   return [true, false].map((lost) => ({ _tag: tag, ...some, ...more, lost }) as never)
 }
 
@@ -167,7 +167,7 @@ const make = Effect.fnUntraced(function* (breaking: Breaking) {
   const repo = new Repo({ owner: RepoOwner.make("somebody"), name: RepoName.make("work") })
   yield* (yield* MemoryRepos).publish(repo, yield* writer.bundle({ [firstBranch]: commit }))
   const url = `${publicUrl}/somebody/work`
-  const key = ImageKey.make(`${scope.account}/anyone/somebody/work`)
+  const key = ImageKey.make(`${scope.account}/anyone/somebody/work:workspace`)
 
   const find = (name: SandboxName) => Effect.orDie(raw.find(name))
 
@@ -279,7 +279,7 @@ const make = Effect.fnUntraced(function* (breaking: Breaking) {
       const there = yield* textIn(name, path)
       if (there !== text) violate(`${path} should have held ${text}, and held ${there}`)
     }
-    if (session.repo !== null && (yield* textIn(name, SandboxPath.make("README.md"))) !== "hello") {
+    if (session.repo !== null && (yield* textIn(name, SandboxPath.make("workspace/README.md"))) !== "hello") {
       violate("the repository was not brought in")
     }
   })

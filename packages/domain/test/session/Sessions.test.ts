@@ -2,6 +2,7 @@ import { lasting } from "@castellan/domain/FailureReason.ts"
 import { Account, AccountId } from "@castellan/domain/identity/Account.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
+import { workspace } from "@castellan/domain/repo/Checkout.ts"
 import { firstBranch, Repo, RepoName, RepoOwner } from "@castellan/domain/repo/Repo.ts"
 import { Command } from "@castellan/domain/sandbox/Command.ts"
 import { ImageKey } from "@castellan/domain/sandbox/BaseImage.ts"
@@ -9,7 +10,7 @@ import { BaseImages } from "@castellan/domain/sandbox/BaseImages.ts"
 import { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
 import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
-import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { SandboxProvider, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { SandboxQuotaReached } from "@castellan/domain/sandbox/SandboxQuota.ts"
 import { Reconciler } from "@castellan/domain/session/Reconciler.ts"
 import { usualTimes } from "@castellan/domain/session/decide.ts"
@@ -17,16 +18,20 @@ import type { Session, SessionId } from "@castellan/domain/session/Session.ts"
 import { Sessions } from "@castellan/domain/session/Sessions.ts"
 import { SessionNotProvisioned } from "@castellan/domain/session/SessionSandboxes.ts"
 import { SessionStore } from "@castellan/domain/session/SessionStore.ts"
+import { CommandRunOutput } from "@castellan/domain/task/CommandRun.ts"
+import { TaskRuns } from "@castellan/domain/task/TaskRuns.ts"
 import { TaskRunner } from "@castellan/domain/task/TaskRunner.ts"
+import { Step, stepper } from "@castellan/testkit/Program.ts"
 import { author } from "@castellan/testkit/fakes/MemoryAuthor.ts"
 import { MemoryRepos } from "@castellan/testkit/fakes/MemoryRepoHost.ts"
 import { MemorySandboxes } from "@castellan/testkit/fakes/MemorySandbox.ts"
 import * as given from "@castellan/testkit/given.ts"
 import * as World from "@castellan/testkit/World.ts"
 import { assert, describe, it } from "@effect/vitest"
-import { DateTime, Duration, Effect, Exit, Fiber, Layer, Logger, Option, Stream } from "effect"
+import { DateTime, Duration, Effect, Exit, Fiber, Layer, Logger, Option, Schema, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { useCases } from "./useCases.ts"
+import { makeOlder } from "./older.ts"
 import { layer as weathered, Trouble, Weather } from "./Weather.ts"
 
 const worldOf = (cases: ReturnType<typeof useCases>) =>
@@ -66,6 +71,11 @@ const utf8 = new TextEncoder()
 
 const write = (name: SandboxName, text: string) =>
   Effect.flatMap(SandboxProvider, (provider) => provider.writeFile(name, path, Stream.make(utf8.encode(text))))
+
+const writeAt = (name: SandboxName, at: string, text: string) =>
+  Effect.flatMap(SandboxProvider, (provider) =>
+    provider.writeFile(name, SandboxPath.make(at), Stream.make(utf8.encode(text)))
+  )
 
 /** What is in a file; null where there is none. */
 const read = (name: SandboxName, at = path) =>
@@ -133,7 +143,7 @@ const repository = Effect.gen(function* () {
   return "https://public.memory.test/somebody/work"
 })
 
-const readme = SandboxPath.make("README.md")
+const readme = SandboxPath.make(`${workspace}/README.md`)
 
 describe("Opening a session", () => {
   it.effect("fifty times at once makes one sandbox, with one create, and all get it", () =>
@@ -241,7 +251,7 @@ describe("Opening a session", () => {
           new Account({ id: account, name, email, platformAdmin: false, createdAt: yield* DateTime.now })
         )
         const { sandbox, session } = yield* sessions.openOnce(AccountScope.ofOwner({ account }), url, Option.none())
-        const config = yield* read(sandbox.name, SandboxPath.make(".git/config"))
+        const config = yield* read(sandbox.name, SandboxPath.make("workspace/.git/config"))
         return { account: session.account, user: /name = (.*)\n\temail = (.*)\n/.exec(config ?? "")?.slice(1) }
       })
       assert.deepStrictEqual((yield* said("Ada", "ada@example.com")).user, ["Ada", "ada@example.com"])
@@ -259,7 +269,7 @@ describe("Opening a session", () => {
       const scope = yield* given.scope
       const sessions = yield* Sessions
       const images = yield* BaseImages
-      const key = ImageKey.make(`${scope.account}/anyone/somebody/work`)
+      const key = ImageKey.make(`${scope.account}/anyone/somebody/work:workspace`)
       const opened = Effect.gen(function* () {
         const { id } = yield* sessions.create(scope, { ...asked, repo: url })
         const { sandbox } = yield* sessions.open(scope, id, null)
@@ -924,6 +934,137 @@ describe("A session for once", () => {
       const { sandbox } = yield* sessions.openOnce(scope, url, nonce)
       yield* pass("60 seconds")
       assert.strictEqual(yield* statusOf(sandbox.name), "running")
+    }).pipe(Effect.provide(world))
+  )
+})
+
+describe("The working tree of a session", () => {
+  /** Where a command without a directory of its own runs, and one with a relative and an absolute one. */
+  const directories = Effect.fnUntraced(function* (
+    scope: AccountScope,
+    id: SessionId,
+    asked: ReadonlyArray<string | null> = [null, "sub", "/"]
+  ) {
+    const sessions = yield* Sessions
+    const runs = yield* TaskRuns
+    return yield* Effect.forEach(asked, (cwd) =>
+      Effect.gen(function* () {
+        const steps = JSON.stringify([Step.PrintDirectory()])
+        const command = new Command({ command: stepper, args: [steps], cwd, env: {} })
+        const { id: runId } = yield* sessions.run(scope, id, {
+          command,
+          timeout: Duration.minutes(1),
+          nonce: Option.none()
+        })
+        yield* pass("2 seconds")
+        return Schema.decodeUnknownSync(CommandRunOutput)((yield* runs.get(scope, runId)).output).stdout
+      })
+    )
+  })
+
+  const begun = Effect.gen(function* () {
+    const url = yield* repository
+    const scope = yield* given.scope
+    const { id } = yield* (yield* Sessions).create(scope, { ...asked, repo: url })
+    const { sandbox } = yield* open(scope, id)
+    return { scope, id, name: sandbox.name }
+  })
+
+  it.effect("is its workspace, in which its commands run, and not the home directory", () =>
+    Effect.gen(function* () {
+      const { id, name, scope } = yield* begun
+      yield* writeAt(name, "workspace/sub/file", "1")
+      yield* writeAt(name, ".codex/auth.json", "secret")
+      assert.deepStrictEqual(yield* directories(scope, id), ["/home/user/workspace", "/home/user/workspace/sub", "/"])
+      const found = yield* (yield* SandboxProvider).listFiles(name, SandboxPath.make("."), { recursive: false })
+      assert.deepStrictEqual(
+        found.map(({ path }) => path),
+        [".codex", "workspace"]
+      )
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("is the home directory without a repository", () =>
+    Effect.gen(function* () {
+      const { id, name, scope } = yield* opened
+      yield* writeAt(name, "sub/file", "1")
+      assert.deepStrictEqual(yield* directories(scope, id), ["/home/user", "/home/user/sub", "/"])
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("stays where an older server has it while its sandbox runs, and moves when it wakes again", () =>
+    Effect.gen(function* () {
+      const { id, scope } = yield* begun
+      const name = yield* makeOlder(scope, id)
+      yield* writeAt(name, "sub/file", "1")
+      yield* writeAt(name, ".codex/auth.json", "secret")
+      yield* open(scope, id)
+      assert.deepStrictEqual(yield* directories(scope, id), ["/home/user", "/home/user/sub", "/"])
+      yield* (yield* Sessions).hibernate(scope, id)
+      const { session } = yield* open(scope, id)
+      assert.isTrue(session.lifecycle.workspace)
+      assert.deepStrictEqual(yield* directories(scope, id), ["/home/user/workspace", "/home/user/workspace/sub", "/"])
+      assert.strictEqual(yield* read(name, readme), "hello")
+      assert.strictEqual(yield* read(name, SandboxPath.make("workspace/sub/file")), "1")
+      assert.strictEqual(yield* read(name, SandboxPath.make(".codex/auth.json")), "secret")
+      assert.isNull(yield* read(name, SandboxPath.make("README.md")))
+      // What was moved once is not moved again.
+      yield* writeAt(name, "beside", "1")
+      yield* (yield* Sessions).hibernate(scope, id)
+      yield* open(scope, id)
+      assert.strictEqual(yield* read(name, SandboxPath.make("beside")), "1")
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("is its workspace from then on where the sandbox of an older server is lost", () =>
+    Effect.gen(function* () {
+      const { id, scope } = yield* begun
+      const name = yield* makeOlder(scope, id)
+      yield* (yield* SandboxProvider).remove(name)
+      const { session } = yield* open(scope, id)
+      assert.isTrue(session.lifecycle.workspace)
+      assert.strictEqual(yield* read(name, readme), "hello")
+      assert.deepStrictEqual(yield* directories(scope, id, [null]), ["/home/user/workspace"])
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("is moved by the next open where the provider failed in between", () =>
+    Effect.gen(function* () {
+      const { id, scope } = yield* begun
+      const name = yield* makeOlder(scope, id)
+      yield* (yield* Sessions).hibernate(scope, id)
+      const down = new SandboxUnavailable({ operation: "start", retryable: true, cause: "down" })
+      const broken = Layer.effect(
+        SandboxProvider,
+        Effect.map(SandboxProvider, (real) => ({ ...real, start: () => Effect.fail(down) }))
+      )
+      const failing = Layer.fresh(useCases()).pipe(Layer.provide(broken))
+      assert.strictEqual((yield* Effect.flip(Effect.provide(open(scope, id), failing)))._tag, "SessionNotProvisioned")
+      yield* open(scope, id)
+      assert.strictEqual(yield* read(name, readme), "hello")
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("is never brought in from an image that an older server built", () =>
+    Effect.gen(function* () {
+      const url = yield* repository
+      const scope = yield* given.scope
+      const images = yield* BaseImages
+      const key = ImageKey.make(`${scope.account}/anyone/somebody/work`)
+      const prepare = (builder: SandboxName) => Effect.orDie(writeAt(builder, "README.md", "older"))
+      yield* images.build({ key, account: scope.account, prepare, explain: () => "" })
+      const { id } = yield* (yield* Sessions).create(scope, { ...asked, repo: url })
+      const { sandbox } = yield* open(scope, id)
+      assert.isNull(yield* read(sandbox.name, SandboxPath.make("README.md")))
+      // Neither does this server build one for an older server, which would not find the repository in it.
+      const other = `${key}-other`
+      const repo = { owner: "somebody", name: "work" }
+      const input = { key: other, account: scope.account, repo, right: "anyone", url }
+      const run = yield* (yield* TaskRuns).start(scope, { task: "build-org-snapshot", input })
+      yield* pass("2 seconds")
+      const ended = yield* (yield* TaskRuns).get(scope, run.id)
+      assert.deepStrictEqual([ended.status, ended.output], ["COMPLETED", { snapshotId: null }])
+      assert.isTrue(Option.isNone(yield* images.find(ImageKey.make(other))))
     }).pipe(Effect.provide(world))
   )
 })

@@ -15,6 +15,7 @@ import { SessionStore } from "@castellan/domain/session/SessionStore.ts"
 import { TaskRunner } from "@castellan/domain/task/TaskRunner.ts"
 import { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
 import { author } from "@castellan/testkit/fakes/MemoryAuthor.ts"
+import { workspace } from "@castellan/domain/repo/Checkout.ts"
 import { MemoryRepos } from "@castellan/testkit/fakes/MemoryRepoHost.ts"
 import { MemorySandboxes } from "@castellan/testkit/fakes/MemorySandbox.ts"
 import { atEachCall } from "@castellan/testkit/atEachCall.ts"
@@ -23,6 +24,7 @@ import * as World from "@castellan/testkit/World.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { DateTime, Duration, Effect, Fiber, Layer, Logger, Option, Stream } from "effect"
 import { TestClock } from "effect/testing"
+import { makeOlder } from "./older.ts"
 import { useCases } from "./useCases.ts"
 
 /** One life of the server over ports that outlive it, each behind a decorator that can end that life. */
@@ -46,7 +48,7 @@ const world = Layer.mergeAll(World.layer, Faults.Faults.layer, Logger.layer([]))
 
 const url = "https://public.memory.test/somebody/work"
 const repo = new Repo({ owner: RepoOwner.make("somebody"), name: RepoName.make("work") })
-const keyOf = ({ account }: AccountScope) => ImageKey.make(`${account}/anyone/somebody/work`)
+const keyOf = ({ account }: AccountScope) => ImageKey.make(`${account}/anyone/somebody/work:workspace`)
 
 const publish = Effect.gen(function* () {
   const writer = yield* author
@@ -72,7 +74,7 @@ const open = (scope: AccountScope, id: SessionId) =>
   Effect.flatMap(Sessions, (sessions) => sessions.open(scope, id, null))
 
 const work = SandboxPath.make("work.txt")
-const readme = SandboxPath.make("README.md")
+const readme = SandboxPath.make("workspace/README.md")
 
 const write = (name: SandboxName) =>
   Effect.flatMap(SandboxProvider, (provider) =>
@@ -190,6 +192,33 @@ describe("Opening a session, when the server is killed at any step,", () => {
         })
       })
       assert.includeMembers(steps, ["SessionStore.take", "SandboxProvider.find", "SandboxProvider.resume"])
+    })
+  )
+
+  it.effect("whose files lie in the home directory, ends with them in its workspace", () =>
+    Effect.gen(function* () {
+      const steps = yield* atEachStep({
+        first: Effect.fnUntraced(function* (scope) {
+          const id = yield* create(scope)
+          yield* open(scope, id)
+          const name = yield* makeOlder(scope, id)
+          yield* write(name)
+          yield* (yield* Sessions).hibernate(scope, id)
+          return { id, name }
+        }),
+        doing: (scope, { id }: Prepared) => open(scope, id),
+        later: Effect.fnUntraced(function* (scope, when, { id, name }: Prepared) {
+          yield* settled(scope, when)
+          const { session } = yield* open(scope, id)
+          assert.isTrue(session.lifecycle.workspace, when)
+          assert.strictEqual(yield* textIn(name, SandboxPath.make(`${workspace}/${work}`)), "mine", when)
+          assert.strictEqual(yield* textIn(name, readme), "hello", when)
+          assert.isNull(yield* textIn(name, work), when)
+          assert.notInclude(yield* eventsOf(scope), "session.lost", when)
+          yield* settled(scope, when)
+        })
+      })
+      assert.includeMembers(steps, ["SessionStore.take", "SandboxProvider.resume", "SandboxProvider.start"])
     })
   )
 

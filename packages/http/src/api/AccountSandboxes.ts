@@ -150,7 +150,11 @@ export class AccountSandboxesApi extends HttpApiGroup.make("sandboxes")
       error: [Statuses.AccountHidden]
     })
       .middleware(Idempotent)
-      .annotate(OpenApi.Summary, "Set up the account: a sandbox, a private repository, and a snapshot of both"),
+      .annotate(OpenApi.Summary, "Set up the account: a sandbox, a private repository, and a snapshot of both")
+      .annotate(
+        OpenApi.Description,
+        "The repository gets the files of `~/workspace` in the sandbox and nothing else. The rest of the home directory, where agents and tools keep settings and credentials, is never committed; the snapshot has it. Of the workspace, `node_modules/` and files that are known to hold credentials, such as `.codex/auth.json` and `.netrc`, are left out unless they were added with `git add -f`."
+      ),
     HttpApiEndpoint.get("file", "/file", {
       query: { ...forAccount, path: RepoPath },
       success: Schema.Struct({

@@ -19,8 +19,9 @@ const Environment = Schema.Record(Schema.String, Argument).check(
 /** What any command takes beside its program. */
 export const commandOptions = {
   args: absent(Schema.Array(Argument)),
-  /** Where to run it; the sandbox's home directory if left out. */
-  cwd: absent(ProgramText),
+  cwd: absent(ProgramText).annotate({
+    description: "Where to run it: absolute, or relative to the sandbox's home directory, which it is if left out"
+  }),
   /** Variables that are added to the sandbox's environment. */
   env: absent(Environment),
   /** When the command is killed; 15 minutes if left out. */
@@ -37,6 +38,15 @@ export const NewCommand = Schema.Struct({
         "Wait for the command: the answer is 200 with the run once the command has ended or `timeoutMs` has passed. After 120 s (`CASTELLAN_WAIT_SECONDS`), or when the server ends, it is 202 with the run's id, and the command goes on."
     })
   )
+})
+
+/** As `NewCommand`, in the sandbox of a session. */
+export const NewSessionCommand = Schema.Struct({
+  ...NewCommand.fields,
+  cwd: absent(ProgramText).annotate({
+    description:
+      "Where to run it: absolute, or relative to the session's working tree, which it is if left out. The working tree is `~/workspace`; it is the home directory while a sandbox still runs that a server from before workspaces started."
+  })
 })
 
 const success = { status: Schema.Literal("success") }

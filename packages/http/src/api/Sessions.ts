@@ -7,7 +7,7 @@ import { Authenticated } from "./Authenticated.ts"
 import { absent, cursorOf, pageOf, Text, Time } from "./Fields.ts"
 import { Idempotent } from "./Idempotent.ts"
 import { KnownFields } from "./KnownFields.ts"
-import { commandAnswers, NewCommand } from "./NewCommand.ts"
+import { commandAnswers, NewSessionCommand } from "./NewCommand.ts"
 import { Statuses } from "./Statuses.ts"
 
 const title = Text.check(Schema.isMaxLength(500, { message: "must be at most 500 characters" }))
@@ -102,7 +102,7 @@ export class SessionsApi extends HttpApiGroup.make("sessions")
     }).annotate(OpenApi.Summary, "Rename a session, put it away, or take it out again"),
     HttpApiEndpoint.post("run", "/:id/commands", {
       params,
-      payload: NewCommand,
+      payload: NewSessionCommand,
       success: commandAnswers,
       error: [...sessionErrors, Statuses.SandboxNotRunning]
     })

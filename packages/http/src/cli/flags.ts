@@ -59,5 +59,8 @@ export const duration = Argument.String("DURATION").pipe(
   Argument.withSchema(Schema.String.check(Schema.makeFilter((text) => millisOf(text) > 0 || durationForm)))
 )
 
+/** Where a command of a session runs. */
+export const cwdInTree = text("cwd", "PATH", "Where to run it; the working tree, ~/workspace, if left out")
+
 /** Where a command runs. */
 export const cwd = text("cwd", "PATH", "Where to run it; the sandbox's home if left out")

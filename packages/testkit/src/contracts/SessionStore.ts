@@ -56,6 +56,7 @@ export const promises: Promises<SessionStore | EventStore | IdentityStore> = {
           sandboxExpiresAt: at(3_003),
           lookAt: at(3_004),
           fresh: false,
+          workspace: true,
           branch: BranchName.make("main"),
           attempt: 2,
           error: "it's gone",
@@ -212,6 +213,30 @@ export const promises: Promises<SessionStore | EventStore | IdentityStore> = {
       assert.isTrue(yield* store.take(one, silent))
       assert.isFalse(yield* store.take(one, silent))
       assert.deepStrictEqual(yield* store.get(one, session.id), Option.some(silent.session))
+    }),
+
+  "a step that says where the working tree is is written with it, and those that follow leave it": () =>
+    Effect.gen(function* () {
+      const store = yield* SessionStore
+      const scope = yield* given.scope
+      const session = sleeping(scope)
+      assert.isFalse(session.lifecycle.workspace)
+      yield* store.add(scope, session)
+      const times = { expiresAt: at(9000), idleAt: at(8000), lookAt: at(7000) }
+      const moves = [
+        restore,
+        Move.Run({ ...times, incarnation: "run", workspace: true, branch: BranchName.make("main") }),
+        Move.Hibernate({ until: at(9000), reason: "why" }),
+        Move.Sleep({ reason: null })
+      ]
+      let last = session
+      for (const move of moves) {
+        const step = given.step(last, move)
+        assert.isTrue(yield* store.take(scope, step))
+        last = Option.getOrThrow(yield* store.get(scope, session.id))
+        assert.deepStrictEqual(last, step.session)
+      }
+      assert.isTrue(last.lifecycle.workspace)
     }),
 
   "of many that take the same version at once one does, and that is told": () =>

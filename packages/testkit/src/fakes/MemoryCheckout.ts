@@ -1,11 +1,12 @@
 /** What `Checkout`'s scripts do, for sandboxes in memory: the same commits, without a shell and without git. */
-import { incoming, outgoing, refusal, scriptName, scripts } from "@castellan/domain/repo/Checkout.ts"
+import { incoming, outgoing, refusal, scriptName, scripts, workspace } from "@castellan/domain/repo/Checkout.ts"
 import { CommitId } from "@castellan/domain/repo/Repo.ts"
 import { Option } from "effect"
 import { home, type MemoryFiles, resolve } from "./MemoryFiles.ts"
 import * as Git from "./MemoryGit.ts"
 
-const at = (path: string) => resolve(home, path)
+const top = resolve(home, workspace)
+const at = (path: string) => resolve(top, path)
 
 const read = (files: MemoryFiles, path: string): string | undefined => {
   const bytes = files.read(at(path))
@@ -23,7 +24,7 @@ const theirs = ".git/refs/castellan/theirs"
 /** A sandbox's repository, kept in its files, so that snapshots and forks have it too. */
 class Work {
   private readonly files: MemoryFiles
-  private readonly now: number
+  readonly now: number
   private readonly branch: string
   commits: Git.Commits
 
@@ -65,7 +66,7 @@ class Work {
 
   /** The files that a commit would hold. */
   get tree(): Git.Files {
-    const found = this.files.list(home, true).filter(({ path, type }) => type === "file" && !/^\.git(\/|$)/.test(path))
+    const found = this.files.list(top, true).filter(({ path, type }) => type === "file" && !/^\.git(\/|$)/.test(path))
     return new Map(found.map(({ path }) => [path, Git.fileOf(this.files.read(at(path))!)]))
   }
 
@@ -114,7 +115,7 @@ const merge = (work: Work, files: MemoryFiles, branch: string, message: string, 
   if (commit !== "") {
     const id = CommitId.make(commit)
     if (!work.commits.has(id)) {
-      const bytes = files.read(at(incoming))
+      const bytes = files.read(resolve(home, incoming))
       const bundle = bytes === undefined ? Option.none() : Git.decode(bytes)
       const all = Option.flatMap(bundle, (one) => Git.unbundled(work.commits, one))
       if (Option.isNone(all)) return undefined
@@ -125,7 +126,7 @@ const merge = (work: Work, files: MemoryFiles, branch: string, message: string, 
   } else {
     files.remove(at(theirs))
   }
-  files.remove(at(incoming))
+  files.remove(resolve(home, incoming))
   work.takeIn()
   if (work.head === undefined) {
     work.write("README.md", `# ${title}\n`)
@@ -135,12 +136,12 @@ const merge = (work: Work, files: MemoryFiles, branch: string, message: string, 
   if (head === work.theirs) return `same ${head}\n`
   const have = work.theirs === undefined ? [] : [work.theirs]
   const bundle = Git.bundleOf(work.commits, branch, head, have)
-  work.write(outgoing, Git.encode(Option.getOrThrow(bundle)))
+  files.write(resolve(home, outgoing), Git.encode(Option.getOrThrow(bundle)), work.now)
   return `ahead ${head}\n`
 }
 
 const look = (work: Work, files: MemoryFiles): string => {
-  files.remove(at(incoming))
+  files.remove(resolve(home, incoming))
   return work.theirs === undefined ? "" : `known ${work.theirs}\n`
 }
 
@@ -164,14 +165,14 @@ const clone = (
   const id = CommitId.make(commit)
   const before = work.theirs === undefined ? new Map() : work.commits.get(work.theirs)!.files
   if (!work.commits.has(id)) {
-    const bytes = files.read(at(incoming))
+    const bytes = files.read(resolve(home, incoming))
     const bundle = bytes === undefined ? Option.none() : Git.decode(bytes)
     const all = Option.flatMap(bundle, (one) => Git.unbundled(work.commits, one))
     if (Option.isNone(all)) return undefined
     work.commits = all.value
     work.store()
   }
-  files.remove(at(incoming))
+  files.remove(resolve(home, incoming))
   const obstacle = [...work.commits.get(id)!.files.keys()].find((path) => !before.has(path) && work.tree.has(path))
   if (obstacle !== undefined) {
     return { code: refusal, stderr: `A file in the sandbox stands in the way of the repository's: ${obstacle}\n` }
@@ -179,6 +180,21 @@ const clone = (
   work.write(theirs, id)
   work.moveTo(id, before)
   return ""
+}
+
+const dotted = /^\./
+
+/** Makes the workspace of a home directory that was the working tree, as the script does. */
+const relocate = (files: MemoryFiles, whole: boolean): void => {
+  const objects = files.read(resolve(home, ".git/objects"))
+  if (files.isDirectory(at(".git")) || (objects === undefined && !whole)) return
+  const bundle = objects === undefined ? Option.none() : Git.decode(objects)
+  const known = Option.match(bundle, { onNone: () => [], onSome: ({ commits }) => [...commits.values()] })
+  const tracked = new Set(known.flatMap((commit) => [...commit.files.keys()]))
+  for (const { path, type } of files.list(home, true)) {
+    if (type === "directory" || (dotted.test(path) && !path.startsWith(".git/") && !tracked.has(path))) continue
+    files.move(resolve(home, path), at(path))
+  }
 }
 
 /** What a script prints, or why it would not; none if it is no script of a checkout, or failed. */
@@ -189,6 +205,9 @@ export const runCheckout = (
 ): string | Refused | undefined => {
   const [, text, name, branch = "", message = "", , , commit = "", title = "", user = "", email = ""] = args
   if (name !== scriptName) return undefined
+  relocate(files, text === scripts.relocate)
+  files.write(at(".git/castellan.lock"), new Uint8Array(), now)
+  if (text === scripts.relocate) return ""
   const work = new Work(files, branch, now)
   if (text === scripts.record) return record(work, message)
   if (text === scripts.merge) return merge(work, files, branch, message, commit, title)
@@ -196,6 +215,6 @@ export const runCheckout = (
   if (text === scripts.clone) return clone(work, files, commit, title, [user, email])
   if (text !== scripts.settle) return undefined
   work.write(theirs, commit)
-  files.remove(at(outgoing))
+  files.remove(resolve(home, outgoing))
   return ""
 }

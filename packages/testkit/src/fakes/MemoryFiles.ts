@@ -112,6 +112,14 @@ export class MemoryFiles {
     this.entries.delete(path)
   }
 
+  /** Moves a file or a link. */
+  move(from: string, to: string): void {
+    const entry = this.entries.get(from)
+    if (entry === undefined) return
+    this.entries.delete(from)
+    this.entries.set(to, entry)
+  }
+
   append(path: string, bytes: Uint8Array, at: number): void {
     this.write(path, Uint8Array.from([...(this.read(path) ?? []), ...bytes]), at)
   }

@@ -24,7 +24,10 @@ const setup = Command.make(
     yield* followedSetup({ run: answer.json.runId, account })
   })
 ).pipe(
-  Command.withDescription("Set up the account's repository and snapshot, showing the steps as they happen"),
+  Command.withDescription(
+    "Set up the account's repository, with the files of ~/workspace, and its snapshot, showing the steps as they happen"
+  ),
+  Command.withShortDescription("Set up the account's repository and snapshot"),
   Command.withExamples([{ command: "castellan sandboxes setup" }])
 )
 

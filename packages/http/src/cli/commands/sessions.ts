@@ -5,7 +5,7 @@ import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { ask, path } from "../Client.ts"
 import { UsageRefused } from "../Failure.ts"
-import { cwd, duration, id, millisOf, noFollow, page, requiredCommandLine, text } from "../flags.ts"
+import { cwdInTree, duration, id, millisOf, noFollow, page, requiredCommandLine, text } from "../flags.ts"
 import { followed } from "../follow.ts"
 import * as Output from "../Output.ts"
 import { orNone, pages } from "../pages.ts"
@@ -241,7 +241,7 @@ const rename = Command.make(
 
 const run = Command.make(
   "run",
-  { id: sessionId, command: requiredCommandLine, cwd, noFollow },
+  { id: sessionId, command: requiredCommandLine, cwd: cwdInTree, noFollow },
   Effect.fnUntraced(function* ({ command: [command, ...args], cwd, id, noFollow }) {
     const body = { command, args, cwd }
     const answer = yield* ask<StartedRun>("POST", path`/api/sessions/${id}/commands`, { body, creates: true }).pipe(
