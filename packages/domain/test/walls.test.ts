@@ -86,7 +86,7 @@ describe("The walls between packages", () => {
       git: [],
       "git-local": [],
       github: ["@octokit/rest"],
-      local: [],
+      local: ["koffi"],
       sandbox: [],
       postgres: ["kysely", "pg", "@electric-sql/pglite"],
       tasks: ["kysely", "pg-boss"],

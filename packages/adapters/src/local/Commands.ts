@@ -19,7 +19,6 @@ import { readJson, readStart, readText, type SandboxLayout, writeWhole } from ".
 import type { Running } from "./Machines.ts"
 import { follow, lookAgain, watching } from "./Output.ts"
 import { kill as killScript, path, wrap } from "./scripts.ts"
-import { sandboxUid } from "./Spawn.ts"
 import { run, spawned } from "./Spawner.ts"
 
 interface StoredCommand {
@@ -32,6 +31,9 @@ interface StoredCommand {
 /** The variables that mark a command's processes, so that those that left its tree are found too. */
 const mark = "CASTELLAN_COMMAND"
 const sandboxMark = "CASTELLAN_SANDBOX"
+
+/** A shell makes its background processes ignore interrupts; the program must not. Only GNU's `env` can undo it. */
+const defaultSignals = process.platform === "linux" ? ["--default-signal"] : []
 
 /** What a host refuses for a while when it has too little of something. */
 const passing: ReadonlyArray<string | undefined> = ["EAGAIN", "EMFILE", "ENFILE", "ENOMEM"]
@@ -111,7 +113,19 @@ export const make = (isolation: Isolation, outputKept: number) => {
       [mark]: spec.id
     }
     const assignments = Object.entries(env).map(([name, value]) => `${name}=${value}`)
-    return ["env", "--", ...assignments, "/bin/sh", "-c", startProgram, "sh", cwd, spec.command, ...spec.args]
+    return [
+      "env",
+      ...defaultSignals,
+      "--",
+      ...assignments,
+      "/bin/sh",
+      "-c",
+      startProgram,
+      "sh",
+      cwd,
+      spec.command,
+      ...spec.args
+    ]
   }
 
   const marksOf = (machine: Running, id: CommandId) => [`${mark}=${id}`, `${sandboxMark}=${machine.spec.name}`]
@@ -133,6 +147,7 @@ export const make = (isolation: Isolation, outputKept: number) => {
     variables: Readonly<Record<string, string>>
   ) {
     const directory = machine.files.command(spec.id)
+    const user = isolation.userOf(machine.spec)
     const known = yield* attemptNow("start", () => readJson<StoredCommand>(join(directory, "spec.json")))
     if (known !== undefined && existsSync(join(directory, "begun"))) {
       return toStarted(known, yield* attemptNow("start", () => endOf(directory)))
@@ -145,20 +160,14 @@ export const make = (isolation: Isolation, outputKept: number) => {
     yield* attempt("start", async () => {
       mkdirSync(directory, { recursive: true })
       for (const stream of ["out", "err"]) writeFileSync(join(directory, stream), "", { flag: "a" })
-      if (isolation.drop) {
-        for (const entry of ["", "out", "err"]) chownSync(join(directory, entry), sandboxUid, sandboxUid)
-      }
+      if (user !== false) for (const entry of ["", "out", "err"]) chownSync(join(directory, entry), user, user)
       await writeWhole(join(directory, "spec.json"), command)
     })
     const seconds = Math.max(0.001, (command.deadline - now) / 1000)
-    const limits = [Math.floor(outputKept / outputBlock), machine.booted.init.pid, seconds].map(String)
+    const limits = [Math.floor(outputKept / outputBlock), machine.booted.pid, seconds].map(String)
     const wrapped = ["sh", "-c", wrap, "wrap", ...limits, ...marksOf(machine, spec.id)]
     const program = [...wrapped, ...isolation.enter(machine.files, machine.booted), ...vector(machine, spec, variables)]
-    const { code, errno, stderr } = yield* spawned(
-      "start",
-      { command: program, cwd: directory, drop: isolation.drop },
-      "started"
-    )
+    const { code, errno, stderr } = yield* spawned("start", { command: program, cwd: directory, drop: user }, "started")
     if (code === 0) return toStarted(command, undefined)
     if (errno !== "E2BIG") {
       const retryable = errno !== undefined && passing.includes(errno)
@@ -222,9 +231,9 @@ export const make = (isolation: Isolation, outputKept: number) => {
     yield* attempt("kill", () => writeFile(join(directory, why), ""))
     // A wrapper that begins from now on finds that its command is to be killed.
     if (!existsSync(join(directory, "begun"))) return
-    const script = ["sh", "-c", killScript, "kill", String(machine.booted.init.pid), ...marksOf(machine, id)]
+    const script = ["sh", "-c", killScript, "kill", String(machine.booted.pid), ...marksOf(machine, id)]
     for (let round = 0; round < killRounds; round++) {
-      yield* run("kill", script, { cwd: directory, drop: isolation.drop })
+      yield* run("kill", script, { cwd: directory, drop: isolation.userOf(machine.spec) })
       if (yield* hasEnded) return
       yield* Effect.sleep(killEvery)
     }

@@ -40,13 +40,13 @@ export const make = (isolation: Isolation) => {
     return [...entered, "sh", "-c", inside, "sh", home, ...env, "sh", "-c", script, "castellan", ...args]
   }
 
-  const options = { cwd: "/", drop: isolation.drop }
+  const options = (machine: Running) => ({ cwd: "/", drop: isolation.userOf(machine.spec) })
 
   const read = (machine: Running, path: SandboxPath) =>
     whileRead(
       (signal) =>
         bytesOf(
-          () => start({ command: command(machine, readFile, path), ...options }, ["ignore", "pipe", "pipe"]),
+          () => start({ command: command(machine, readFile, path), ...options(machine) }, ["ignore", "pipe", "pipe"]),
           signal
         ),
       (cause) => failureOf("readFile", path, cause)
@@ -59,7 +59,7 @@ export const make = (isolation: Isolation) => {
     { mode = "" }: { readonly mode?: string | undefined } = {}
   ) =>
     Effect.gen(function* (): Effect.fn.Return<number, E | FileNotFound | FileRefused | SandboxUnavailable> {
-      const program = { command: command(machine, writeFile, path, mode), ...options }
+      const program = { command: command(machine, writeFile, path, mode), ...options(machine) }
       const child = yield* Effect.try({
         try: () => start(program, ["pipe", "ignore", "pipe", "pipe"]),
         catch: (cause) => failureOf("writeFile", path, cause)
@@ -101,7 +101,11 @@ export const make = (isolation: Isolation) => {
 
   const list = Effect.fnUntraced(function* (machine: Running, path: SandboxPath, recursive: boolean) {
     const levels = String(recursive ? deepest : 1)
-    const { code, stderr, stdout } = yield* run("listFiles", command(machine, listFiles, path, levels), options)
+    const { code, stderr, stdout } = yield* run(
+      "listFiles",
+      command(machine, listFiles, path, levels),
+      options(machine)
+    )
     if (code !== 0 && stdout === "") return yield* Effect.fail(failureOf("listFiles", path, { code, stderr }))
     return listed(stdout)
   })

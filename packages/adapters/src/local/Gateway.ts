@@ -2,6 +2,7 @@
 import type { Port } from "@castellan/domain/sandbox/Port.ts"
 import { SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Deferred, Duration, Effect, RcMap } from "effect"
+import { closeSync, openSync } from "node:fs"
 import type { Socket } from "node:net"
 import * as Egress from "./Egress.ts"
 import { gateway as script } from "./gateway-script.ts"
@@ -23,6 +24,7 @@ const upWithin = "10 seconds"
 /** What a gateway is for: one run of a sandbox, and whether that has a way out. */
 interface Of {
   readonly init: ProcessMark
+  readonly user: number | false
   readonly registry: boolean
 }
 
@@ -38,11 +40,17 @@ const failed = (cause: unknown) => new SandboxUnavailable({ operation: "connect"
 /** Begins a gateway; `dialled` takes the sockets of who dials it from inside, or what is left of one that broke before. */
 const begin = (
   command: ReadonlyArray<string>,
-  cwd: string,
-  drop: boolean,
+  user: number | false,
   dialled: ((socket: Socket | undefined) => void) | undefined
 ) => {
-  const child = start({ command, cwd, drop }, ["ignore", "ignore", "pipe", "ipc"])
+  const node = openSync(process.execPath, "r")
+  const child = (() => {
+    try {
+      return start({ command, cwd: "/", drop: user }, ["ignore", "ignore", "pipe", "ipc", node])
+    } finally {
+      closeSync(node)
+    }
+  })()
   const errors = errorsOf(child)
   const waiting = new Map<number, (socket: Socket | undefined, failure?: SandboxUnavailable) => void>()
   const ready = Deferred.makeUnsafe<void, SandboxUnavailable>()
@@ -95,7 +103,6 @@ type Gateway = ReturnType<typeof begin>
  */
 export const make = Effect.fnUntraced(function* (
   isolation: Isolation,
-  runtime: string,
   registry: Effect.Effect<URL, SandboxUnavailable>
 ) {
   const scope = yield* Effect.scope
@@ -103,13 +110,13 @@ export const make = Effect.fnUntraced(function* (
   const egressOf = Effect.acquireRelease(Effect.map(registry, Egress.make), ({ close }) => Effect.sync(close))
 
   const begun = Effect.fnUntraced(function* (of: Of) {
-    const { init } = of
+    const { init, user } = of
     const egress = of.registry ? yield* egressOf : undefined
-    // Node is named from where it lies, so that no directory above need be open to the uid it runs as.
-    const node = ["./node", "-e", script, String(init.pid), init.startTime, String(egress ? egressPort : 0)]
+    // Node is started by its descriptor, so that no directory above it has to be open to the user that it runs as.
+    const node = ["/proc/self/fd/4", "-e", script, String(init.pid), init.startTime, String(egress ? egressPort : 0)]
     const command = [...isolation.enterNetwork(init), ...node]
     const gateway = yield* Effect.acquireRelease(
-      attemptNow("connect", () => begin(command, runtime, isolation.drop, egress?.serve)),
+      attemptNow("connect", () => begin(command, user, egress?.serve)),
       ({ end }) => end
     )
     // Watched for as long as it is this one that is meant by `of`.
@@ -128,8 +135,8 @@ export const make = Effect.fnUntraced(function* (
   })
 
   /** A failure is nothing to keep. */
-  const get = ({ booted: { init }, spec }: Running) => {
-    const of: Of = { init, registry: spec.registry === true }
+  const get = ({ booted: init, spec }: Running) => {
+    const of: Of = { init, user: isolation.userOf(spec), registry: spec.registry === true }
     return Effect.tapError(RcMap.get(gateways, of), () => RcMap.invalidate(gateways, of))
   }
 
@@ -139,6 +146,12 @@ export const make = Effect.fnUntraced(function* (
     dial: (machine: Running, port: Port) => Effect.scoped(Effect.flatMap(get(machine), ({ dial }) => dial(port))),
     /** Ends the gateway of a run of a sandbox, and what goes out through it. */
     end: (init: ProcessMark) =>
-      Effect.forEach([true, false], (registry) => RcMap.invalidate(gateways, { init, registry }), { discard: true })
+      Effect.flatMap(RcMap.keys(gateways), (all) =>
+        Effect.forEach(
+          [...all].filter((of) => of.init.pid === init.pid && of.init.startTime === init.startTime),
+          (of) => RcMap.invalidate(gateways, of),
+          { discard: true }
+        )
+      )
   }
 })

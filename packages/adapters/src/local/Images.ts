@@ -12,7 +12,6 @@ import { fresh, type Layout, readJson, readText, syncDirectory, writeWhole } fro
 import type { Locks } from "./Locks.ts"
 import type { Spec } from "./Machines.ts"
 import { flatten as flattenScript } from "./scripts.ts"
-import { sandboxUid } from "./Spawn.ts"
 import { run } from "./Spawner.ts"
 
 interface StoredSnapshot {
@@ -20,6 +19,8 @@ interface StoredSnapshot {
   readonly source: Spec["name"]
   readonly createdAt: number
   readonly chain: ReadonlyArray<string>
+  /** As `Spec` has it: the files belong to that user. */
+  readonly user?: number
 }
 
 /** Layers of a chain. A longer one is flattened into one layer. A mount's options must fit in 4096 bytes. */
@@ -88,7 +89,7 @@ export const make = (layout: Layout, isolation: Isolation, locks: Locks) => {
    * Records a sandbox that stands on a snapshot's layers. A collection of unused layers that is under way learns of them:
    * it may have looked at the sandbox already, and at the snapshot only once that is deleted.
    */
-  const standOn = <A, E, R>(id: SnapshotId, record: (chain: ReadonlyArray<string>) => Effect.Effect<A, E, R>) =>
+  const standOn = <A, E, R>(id: SnapshotId, record: (stored: Pick<Spec, "chain" | "user">) => Effect.Effect<A, E, R>) =>
     locks.layers(
       Effect.gen(function* () {
         const stored = yield* attemptNow("snapshot", () => readJson<StoredSnapshot>(layout.snapshot(id)))
@@ -97,7 +98,7 @@ export const make = (layout: Layout, isolation: Isolation, locks: Locks) => {
           const lines = stored.chain.map((layer) => `${layer}\n`).join("")
           for (const name of namesIn(collecting)) appendFileSync(join(collecting, name), lines)
         })
-        return yield* record(stored.chain)
+        return yield* record(stored)
       })
     )
 
@@ -110,9 +111,10 @@ export const make = (layout: Layout, isolation: Isolation, locks: Locks) => {
    * the sandbox meanwhile. Where that is removed, or its chain changes, the copy may be incomplete: it does not fit any
    * chain by then.
    */
-  const flatten = <A, E, R>({ chain, name }: Spec, use: (flattened: Flattened) => Effect.Effect<A, E, R>) =>
+  const flatten = <A, E, R>({ chain, name, ...spec }: Spec, use: (flattened: Flattened) => Effect.Effect<A, E, R>) =>
     Effect.gen(function* () {
       const layer = fresh()
+      const user = isolation.userOf(spec)
       const layers = [...chain, "base"].map((layer) => `layers/${layer}`).join(":")
       const namespaces = ["unshare", "--user", "--map-root-user", "--mount"]
       yield* discardFlat(name)
@@ -120,12 +122,12 @@ export const make = (layout: Layout, isolation: Isolation, locks: Locks) => {
       yield* attempt("flatten", async () => {
         await mkdir(flatOf(name), { recursive: true, mode: 0o711 })
         await mkdir(whole)
-        if (isolation.drop) await chown(whole, sandboxUid, sandboxUid)
+        if (user !== false) await chown(whole, user, user)
       })
       const script = ["sh", "-c", flattenScript, "flatten", `${name}/${layer}`, layers]
       const { code, stderr } = yield* run("flatten", [...namespaces, ...endsWithParent, ...script], {
         cwd: layout.root,
-        drop: isolation.drop
+        drop: user
       }).pipe(
         Effect.timeoutOrElse({
           duration: flattenedWithin,
@@ -164,7 +166,7 @@ export const make = (layout: Layout, isolation: Isolation, locks: Locks) => {
       await rename(whole, layout.snapshot(moving.id))
       await syncDirectory(layout.snapshot(moving.id))
     })
-    yield* isolation.prepare(files, next.chain)
+    yield* isolation.prepare(files, next)
     yield* attempt("snapshot", () => rm(files.moving))
     return next
   }, Effect.uninterruptible)
@@ -191,7 +193,8 @@ export const make = (layout: Layout, isolation: Isolation, locks: Locks) => {
       id: SnapshotId.make(`snap_${fresh()}${fresh()}`),
       source: spec.name,
       createdAt: now,
-      chain: [fresh(), ...(isolation.kind === "none" ? [] : shortened(spec.chain, flattened))]
+      chain: [fresh(), ...(isolation.kind === "none" ? [] : shortened(spec.chain, flattened))],
+      ...(spec.user === undefined ? {} : { user: spec.user })
     }
     yield* attempt("snapshot", () => writeWhole(files.moving, moving, { durable: true }))
     yield* finished(spec)

@@ -15,34 +15,32 @@ export class BootTimedOut extends Error {
   override readonly name = "BootTimedOut"
 }
 
-/** A sandbox that was brought up. */
-export interface Booted {
-  /** Ends everything in the sandbox when it ends. */
-  readonly init: ProcessMark
-  /** The process, as the sandbox counts, that holds the user namespace of its commands: the first one. */
-  readonly keeper: number
-}
-
 export interface Isolation {
   readonly kind: "namespaces" | "none"
-  /** Whether what it starts runs under the sandboxes' own uid. */
-  readonly drop: boolean
-  /** Makes the directories of a new sandbox over a chain of layers, the newest first. */
-  readonly prepare: (sandbox: SandboxLayout, chain: ReadonlyArray<string>) => Effect.Effect<void, SandboxUnavailable>
+  /** The form of isolation; a sandbox of another form, which an older server brought up, counts as ended. */
+  readonly form?: number
+  /** The user of the host that a sandbox runs as; false if that is the server's own user. */
+  readonly userOf: (spec: Pick<Spec, "user">) => number | false
+  /** A user for a new sandbox, and for what is made of its snapshots; empty where it can have none of its own. */
+  readonly newUser: () => Pick<Spec, "user">
+  /** Makes the directories of a sandbox. */
+  readonly prepare: (
+    sandbox: SandboxLayout,
+    spec: Pick<Spec, "chain" | "user">
+  ) => Effect.Effect<void, SandboxUnavailable>
   /**
    * Starts what the sandbox's processes live in, if `start` is still the one that counts by then; nothing of an earlier
-   * start may be alive. Fails with `BootTimedOut` as its cause if that takes longer than `within`, a minute by default.
+   * start may be alive. Gives the process with which everything in the sandbox ends. Fails with `BootTimedOut` as its cause
+   * if that takes longer than `within`, a minute by default.
    */
   readonly boot: (
     sandbox: SandboxLayout,
-    spec: Pick<Spec, "name" | "chain" | "registry">,
+    spec: Pick<Spec, "name" | "chain" | "registry" | "user">,
     start: string,
     within?: Duration.Duration
-  ) => Effect.Effect<Booted, SandboxUnavailable>
-  /** What goes before a program to run it inside, as the sandbox's user, with its limits. */
-  readonly enter: (sandbox: SandboxLayout, booted: Booted) => ReadonlyArray<string>
-  /** What goes before a program to run it inside with power over all of the sandbox's processes. */
-  readonly enterAsRoot: (sandbox: SandboxLayout, booted: Booted) => ReadonlyArray<string>
+  ) => Effect.Effect<ProcessMark, SandboxUnavailable>
+  /** What goes before a program to run it inside, as the sandbox's user. */
+  readonly enter: (sandbox: SandboxLayout, init: ProcessMark) => ReadonlyArray<string>
   /** Whether sandboxes have the host's network. */
   readonly sharesNetwork: boolean
   /** What goes before a program of the host to run it in a sandbox's own network, and nothing else of the sandbox. */
@@ -54,7 +52,7 @@ export interface Isolation {
   /** The home directory as programs inside name it. */
   readonly home: (sandbox: SandboxLayout) => string
   /** How many processes live in it. */
-  readonly processes: (booted: Booted) => number
+  readonly processes: (init: ProcessMark) => number
 }
 
 /** Processes a sandbox may have. It is ended if it has more for a while. */

@@ -9,9 +9,11 @@ import { dirname, join } from "node:path"
 
 export interface Layout {
   readonly root: string
-  /** The programs that sandboxes see. */
+  /** What all sandboxes see: their root, and layers with Node and npm. */
   readonly runtime: string
-  /** The pinned Node. */
+  /** The root directory of all sandboxes. */
+  readonly runtimeRoot: string
+  /** Node for sandboxes without isolation. */
   readonly node: string
   readonly sandboxes: string
   readonly layers: string
@@ -37,6 +39,11 @@ export interface SandboxLayout {
   /** Its own files, above its layers. */
   readonly upper: string
   readonly work: string
+  /** Where its layers and its own files are mounted together, and where its root is mounted; seen only by its processes. */
+  readonly files: string
+  readonly mount: string
+  /** Places to mount on at its root that not all sandboxes have. */
+  readonly extra: string
   /** A snapshot under way; see `Images`. */
   readonly moving: string
   readonly commands: string
@@ -46,6 +53,7 @@ export interface SandboxLayout {
 export const layout = (root: string): Layout => ({
   root,
   runtime: join(root, "runtime"),
+  runtimeRoot: join(root, "runtime", "root"),
   node: join(root, "runtime", "node"),
   sandboxes: join(root, "sandboxes"),
   layers: join(root, "layers"),
@@ -64,6 +72,9 @@ export const layout = (root: string): Layout => ({
       deadline: join(own, "deadline"),
       upper: join(own, "upper"),
       work: join(own, "work"),
+      files: join(own, "files"),
+      mount: join(own, "root"),
+      extra: join(own, "extra"),
       moving: join(own, "moving.json"),
       commands: join(own, "commands"),
       command: (id) => join(own, "commands", id)

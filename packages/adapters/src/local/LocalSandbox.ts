@@ -41,7 +41,7 @@ const make = Effect.fnUntraced(function* ({ isolation, layout, locks, stillThere
   const wanted = options.outputKept ?? 128 * mebibyte
   const outputKept = wanted - (wanted % outputBlock)
   const registry = yield* Registry.make(layout, isolation, locks, options.registry)
-  const gateways = yield* Gateway.make(isolation, layout.runtime, registry.url)
+  const gateways = yield* Gateway.make(isolation, registry.url)
   const dial = isolation.sharesNetwork ? (_: Machines.Running, port: Port) => dialHost(port) : gateways.dial
   const ports = Ports.make(dial, ({ spec }) =>
     Effect.match(machines.running(spec.name), {
@@ -123,7 +123,7 @@ const make = Effect.fnUntraced(function* ({ isolation, layout, locks, stillThere
     if (known !== undefined && known.status !== "pending") return known
     if (wanted.registry) yield* registry.environment
     const now = yield* Clock.currentTimeMillis
-    const begin = (chain: ReadonlyArray<string>) =>
+    const begin = ({ chain, user }: Pick<Machines.Spec, "chain" | "user">) =>
       machines.begin({
         name,
         createdAt: now,
@@ -134,10 +134,12 @@ const make = Effect.fnUntraced(function* ({ isolation, layout, locks, stillThere
         chain,
         ports: wanted.ports ?? [],
         registry: wanted.registry ?? false,
-        bootId: "",
-        keeper: 0
+        ...(user === undefined ? {} : { user }),
+        bootId: ""
       })
-    const begun = yield* Option.isSome(wanted.from) ? images.standOn(wanted.from.value, begin) : begin([])
+    const begun = yield* Option.isSome(wanted.from)
+      ? images.standOn(wanted.from.value, begin)
+      : begin({ chain: [], ...isolation.newUser() })
     const spec = yield* machines.create(begun)
     yield* expireAt(spec)
     return spec

@@ -8,7 +8,7 @@ import { existsSync, rmSync, writeFileSync } from "node:fs"
 import { mkdir, readdir, rename, rm } from "node:fs/promises"
 import { join } from "node:path"
 import { attempt, attemptNow, bootId, isAlive, killProcess, livingAs, parseStat, type ProcessMark } from "./Host.ts"
-import type { Booted, Isolation } from "./Isolation.ts"
+import type { Isolation } from "./Isolation.ts"
 import { fresh, type Layout, readJson, readText, type SandboxLayout, overwrite, writeWhole } from "./Layout.ts"
 
 /** What is kept of a sandbox. */
@@ -26,16 +26,18 @@ export interface Spec {
   /** As `SandboxSpec` has them. Not there before sandboxes had them. */
   readonly ports?: ReadonlyArray<Port>
   readonly registry?: boolean
-  /** The host's start in which it was brought up, and the process that holds its commands' user namespace. */
+  /** The user of the host that it runs as; not there for sandboxes that have none of their own. */
+  readonly user?: number
+  /** The host's start in which it was brought up, and the form of isolation in which it was. */
   readonly bootId: string
-  readonly keeper: number
+  readonly form?: number
 }
 
 /** A sandbox that runs, and what to reach it by. */
 export interface Running {
   readonly spec: Spec
   readonly files: SandboxLayout
-  readonly booted: Booted
+  readonly booted: ProcessMark
 }
 
 const isSandboxName = Schema.is(SandboxName)
@@ -100,7 +102,8 @@ export const make = (
       stillThere()
       const files = layout.sandbox(name)
       const spec = readJson<Spec>(files.spec)
-      const init = spec?.status === "running" && spec.bootId === bootId ? initOf(files) : undefined
+      const isOurs = spec?.status === "running" && spec.bootId === bootId && spec.form === isolation.form
+      const init = isOurs ? initOf(files) : undefined
       return { files, spec, init: init !== undefined && isAlive(init) ? init : undefined }
     })
 
@@ -139,7 +142,7 @@ export const make = (
   ): Effect.fn.Return<Running, SandboxGone | SandboxNotRunning | SandboxUnavailable> {
     const { files, init, spec } = yield* look(name)
     if (spec === undefined) return yield* new SandboxGone({ name })
-    if (init !== undefined) return { spec, files, booted: { init, keeper: spec.keeper } }
+    if (init !== undefined) return { spec, files, booted: init }
     return yield* new SandboxNotRunning({ name, reason: (yield* seen(spec, false)).reason })
   })
 
@@ -202,10 +205,11 @@ export const make = (
   /** Brings up the sandbox of a spec. */
   const boot = Effect.fnUntraced(function* (spec: Spec) {
     const files = layout.sandbox(spec.name)
-    yield* isolation.prepare(files, spec.chain)
+    yield* isolation.prepare(files, spec)
     yield* writeDeadline(spec)
-    const { keeper } = yield* Effect.retry(started(files, spec), { times: starts, while: ({ retryable }) => retryable })
-    return yield* write({ ...spec, status: "running", reason: null, bootId, keeper })
+    yield* Effect.retry(started(files, spec), { times: starts, while: ({ retryable }) => retryable })
+    const form = isolation.form === undefined ? {} : { form: isolation.form }
+    return yield* write({ ...spec, ...form, status: "running", reason: null, bootId })
   })
 
   /** Writes down a sandbox to be: from here on its layers are in use. */

@@ -1,18 +1,29 @@
 /** Sandboxes in Linux namespaces, with util-linux alone. */
 import { SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Duration, Effect, Semaphore } from "effect"
-import { chownSync, existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs"
-import { mkdir, readFile, writeFile } from "node:fs/promises"
+import {
+  chownSync,
+  constants,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  opendirSync,
+  readdirSync,
+  readFileSync,
+  writeFileSync
+} from "node:fs"
+import { chmod, copyFile, lstat, mkdir, readFile, readlink, rename, symlink, writeFile } from "node:fs/promises"
+import { randomInt } from "node:crypto"
 import { availableParallelism } from "node:os"
 import { join } from "node:path"
-import { attempt, attemptNow, parseStat } from "./Host.ts"
-import { type Booted, BootTimedOut, type Isolation, processCap } from "./Isolation.ts"
-import { layout, readText, type SandboxLayout } from "./Layout.ts"
+import { attempt, attemptNow, parseStat, type ProcessMark } from "./Host.ts"
+import { BootTimedOut, type Isolation, processCap } from "./Isolation.ts"
+import { fresh, type Layout, readText, type SandboxLayout } from "./Layout.ts"
 import type { Spec } from "./Machines.ts"
-import { npmDirectory } from "./Npm.ts"
-import { heldAs, home, inTheWay, launch } from "./scripts.ts"
+import { npmInside, npmLayer } from "./Npm.ts"
+import { etcDirectories, etcFiles, home, inTheWay, launch, ownDirectories } from "./scripts.ts"
 import { isRoot, sandboxUid } from "./Spawn.ts"
-import { spawned } from "./Spawner.ts"
+import { hardening, spawned } from "./Spawner.ts"
 
 export type Network = "none" | "host"
 
@@ -21,114 +32,160 @@ const bootTimeout = Duration.minutes(1)
 
 const devices = ["null", "zero", "full", "random", "urandom", "tty"]
 
-/** What programs need of the host's `/etc` to link, to know the time, and to trust certificates; read-only. */
-const shared = [
-  "alternatives",
-  "ssl",
-  "ca-certificates",
-  "pki",
-  "ld.so.cache",
-  "ld.so.conf",
-  "ld.so.conf.d",
-  "localtime"
-]
-
-const private_ = {
-  "etc/passwd": `root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:${home}:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n`,
-  "etc/group": "root:x:0:\nuser:x:1000:\nnogroup:x:65534:\n",
-  "etc/hosts": "127.0.0.1 localhost sandbox\n::1 localhost\n",
-  "etc/hostname": "sandbox\n",
-  "etc/nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
-  "etc/resolv.conf": ""
+/** The files of a new sandbox's `/etc`. */
+const etc = {
+  passwd: `root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:${home}:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n`,
+  group: "root:x:0:\nuser:x:1000:\nnogroup:x:65534:\n",
+  hosts: "127.0.0.1 localhost sandbox\n::1 localhost\n",
+  hostname: "sandbox\n",
+  "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files dns\n",
+  "resolv.conf": ""
 }
 
-/** Where sandboxes that have npm see it. */
-const npmInside = "opt/castellan/npm"
+/** What of the host's root is bound into every sandbox, unless it is a link into one of the others. */
+const system = ["usr", "bin", "sbin", "lib", "lib64", "lib32"]
 
-/** What of the host's root is not a link into `/usr` and has to be bound like it. */
-const system = ["bin", "sbin", "lib", "lib64", "lib32"]
+/** The directories of a sandbox's root that are not its own files. */
+const ofRoot = ["dev/shm", "proc", "run", "tmp", "usr"]
 
-/** Makes the lowest layer, which every sandbox has: mount points, and an `/etc` of its own. */
+/** Writes a file unless it holds that already: sandboxes may use it. */
+const place = async (file: string, text: string) => {
+  if (readText(file) !== text) await writeFile(file, text)
+}
+
+/** Makes the lowest layer of every sandbox's files. */
 export const makeBase = async (base: string): Promise<void> => {
-  const { lstat, readlink, symlink } = await import("node:fs/promises")
-  const directories = [
-    "usr",
-    "proc",
-    "dev/shm",
-    "tmp",
-    "run",
-    "var/tmp",
-    "etc",
-    "opt/castellan/bin",
-    npmInside,
-    home.slice(1),
-    "mnt"
-  ]
-  for (const directory of directories) await mkdir(join(base, directory), { recursive: true })
+  for (const directory of [...ownDirectories, ...etcDirectories.map((name) => `etc/${name}`), "var/tmp"]) {
+    await mkdir(join(base, directory), { recursive: true })
+  }
+  for (const [name, text] of Object.entries(etc)) await place(join(base, "etc", name), text)
+  for (const name of ["ld.so.preload", ...etcFiles]) await place(join(base, "etc", name), "")
+}
+
+/** Makes the root directory of sandboxes: places to mount on, and the links that the host has. It is mounted read-only. */
+export const makeRoot = async (root: string): Promise<void> => {
+  for (const directory of [...ofRoot, ...ownDirectories]) await mkdir(join(root, directory), { recursive: true })
+  const link = (target: string, name: string) => symlink(target, join(root, name)).catch(() => undefined)
   for (const name of system) {
     const stat = await lstat(`/${name}`).catch(() => undefined)
-    if (stat?.isSymbolicLink()) await symlink(await readlink(`/${name}`), join(base, name)).catch(() => undefined)
-    else if (stat?.isDirectory()) await mkdir(join(base, name), { recursive: true })
+    if (stat?.isSymbolicLink()) await link(await readlink(`/${name}`), name)
+    else if (stat?.isDirectory()) await mkdir(join(root, name), { recursive: true })
   }
-  // Sandboxes may stand on it already: nothing is written that is there.
-  const place = async (file: string, text: string) => {
-    if (readText(join(base, file)) !== text) await writeFile(join(base, file), text)
-  }
-  for (const [file, text] of Object.entries(private_)) await place(file, text)
-  for (const device of devices) await place(join("dev", device), "")
+  for (const device of devices) await place(join(root, "dev", device), "")
   const links = { fd: "/proc/self/fd", stdin: "/proc/self/fd/0", stdout: "/proc/self/fd/1", stderr: "/proc/self/fd/2" }
-  for (const [link, target] of Object.entries(links)) {
-    await symlink(target, join(base, "dev", link)).catch(() => undefined)
-  }
-  await place("opt/castellan/bin/node", "")
-  for (const name of shared) {
-    const stat = await lstat(join("/etc", name)).catch(() => undefined)
-    if (stat?.isDirectory()) await mkdir(join(base, "etc", name), { recursive: true })
-    else if (stat !== undefined) await place(join("etc", name), "")
-  }
+  for (const [name, target] of Object.entries(links)) await link(target, join("dev", name))
 }
 
-/** What is mounted over a sandbox's root: the source, where, of which type, and how. */
-type Mount = readonly [source: string, target: string, type: string, options: string]
-
 /**
- * npm for a sandbox that has it, and nothing in its place for others: so that none can remove the place, which would be
- * missed by whoever has npm and boots from its snapshot.
+ * The users that sandboxes run as where the server runs as root: a range that no distribution gives to anybody (see
+ * systemd's table of users). The kernel counts processes, watches and pipes by user, so a sandbox with a user of its own
+ * takes nothing from others. Two sandboxes may share one by chance: nothing but these counts keeps them apart less.
  */
-const npmMount = (registry: boolean | undefined): Mount =>
-  registry
-    ? [`/tmp/runtime/${npmDirectory()}`, npmInside, "none", "bind,ro,nosuid,nodev"]
-    : ["tmpfs", npmInside, "tmpfs", "ro,nosuid,nodev,noexec,size=4k,mode=755"]
+const firstOwnUser = 0x7000_0000
+const ownUsers = 0x0100_0000
+
+/** Whether this process's user namespace, which may be a container's, has that user. */
+const isMapped = (user: number): boolean =>
+  (readText("/proc/self/uid_map") ?? "").split("\n").some((line) => {
+    const [first = 0, , count = 0] = line.trim().split(/\s+/).map(Number)
+    return user >= first && user < first + count
+  })
+
+/** What is mounted in a sandbox's root: the source, where, of which type, and how. */
+type Mount = readonly [source: string, target: string, type: string, options: string]
 
 const isDirectory = (path: string) => lstatSync(path, { throwIfNoEntry: false })?.isDirectory() === true
 
+/** What `/proc/self/mountinfo` writes for a blank, a tab, a line feed and a backslash. */
+const unescaped = (field: string) =>
+  field.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)))
+
 /**
- * The mounts that all sandboxes have, over the overlay of their own; looked up once. What the host forbids on a mount of
- * its own may not be allowed again on one made of it, so each forbids all that nothing in it needs.
+ * The mounts of this host below a directory, and how each is to be mounted again: read-only, since binding a tree
+ * read-only leaves the mounts in it as they are, and with everything that the host forbids on it, which nobody but the
+ * host may allow again.
  */
-const mountsOfHost = (network: Network): ReadonlyArray<Mount> => [
-  ["/usr", "usr", "none", "rbind,ro,nosuid,nodev"],
-  ...system
-    .filter((name) => isDirectory(`/${name}`))
-    .map((name): Mount => [`/${name}`, name, "none", "rbind,ro,nosuid,nodev"]),
-  ["/tmp/runtime/node", "opt/castellan/bin/node", "none", "bind,ro,nosuid,nodev"],
-  ...[...shared, ...(network === "host" ? ["resolv.conf"] : [])]
-    .filter((name) => existsSync(`/etc/${name}`))
-    .map((name): Mount => [`/etc/${name}`, `etc/${name}`, "none", "bind,ro,nosuid,nodev,noexec"]),
+const mountsBelow = (directory: string): ReadonlyArray<Mount> =>
+  (readText("/proc/self/mountinfo") ?? "").split("\n").flatMap((line): ReadonlyArray<Mount> => {
+    const [, , , , at = "", options = ""] = line.split(" ")
+    if (!unescaped(at).startsWith(`${directory}/`)) return []
+    const kept = options.split(",").filter((option) => option !== "rw" && option !== "ro")
+    return [["none", at.slice(1), "none", ["remount", "bind", "ro", "nosuid", "nodev", ...kept].join(",")]]
+  })
+
+const readOnly = (path: string): ReadonlyArray<Mount> => [
+  [path, path.slice(1), "none", "rbind,ro,nosuid,nodev"],
+  ...mountsBelow(path)
+]
+
+/** The mounts that all sandboxes have, apart from their own files; looked up once. */
+const mountsOfHost = (): ReadonlyArray<Mount> => [
+  ...system.filter((name) => isDirectory(`/${name}`)).flatMap((name) => readOnly(`/${name}`)),
   ...devices.map((name): Mount => [`/dev/${name}`, `dev/${name}`, "none", "bind,nosuid,noexec"]),
   ["proc", "proc", "proc", "nosuid,nodev,noexec"],
   ["tmpfs", "dev/shm", "tmpfs", "nosuid,nodev,size=64m,mode=1777"],
+  ["tmpfs", "run", "tmpfs", "nosuid,nodev,size=16m,mode=755"],
   ["tmpfs", "tmp", "tmpfs", "nosuid,nodev,size=512m,mode=1777"]
 ]
 
-const fstab = (name: string, chain: ReadonlyArray<string>, mounts: ReadonlyArray<Mount>): string => {
-  const own = `/tmp/sandboxes/${name}`
-  const lower = [...chain, "base"].map((id) => `/tmp/layers/${id}`).join(":")
-  const overlay = `overlay ${own}/root overlay lowerdir=${lower},upperdir=${own}/upper,workdir=${own}/work,userxattr 0 0`
-  const others = mounts.map(
-    ([source, target, type, options]) => `${source} ${own}/root/${target} ${type} ${options} 0 0`
-  )
-  return [overlay, ...others, ""].join("\n")
+/**
+ * The mounts of the host over a sandbox's `/etc`, which let programs link, know the time and trust certificates. A file
+ * that the loader would read in every program is always empty.
+ */
+const mountsOfEtc = (network: Network): ReadonlyArray<Mount> => [
+  ...[...etcFiles, ...etcDirectories, ...(network === "host" ? ["resolv.conf"] : [])]
+    .filter((name) => existsSync(`/etc/${name}`))
+    .map((name): Mount => [`/etc/${name}`, `etc/${name}`, "none", "bind,ro,nosuid,nodev,noexec"]),
+  ["/dev/null", "etc/ld.so.preload", "none", "bind,ro,nosuid,noexec"]
+]
+
+const line = (own: string, [source, target, type, options]: Mount) =>
+  `${source} ${own}/root/${target} ${type} ${options} 0 0\n`
+
+/** The name of a directory that earlier sandboxes could make at their root, and that is mounted there again. */
+const isPlainName = /^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$/
+
+/** How many of these there may be. */
+const atRoot = 64
+
+/**
+ * Directories at the root of a sandbox's files that are none of its usual ones. Sandboxes could make them when all of
+ * their root was their own.
+ */
+const othersAtRoot = (directories: ReadonlyArray<string>): ReadonlyArray<string> => {
+  const usual = new Set([...ofRoot, ...ownDirectories, ...system].map((path) => path.split("/")[0]))
+  const found = new Set<string>()
+  for (const directory of directories) {
+    if (!isDirectory(directory)) continue
+    const opened = opendirSync(directory)
+    try {
+      for (let looked = 0; looked < atRoot; looked++) {
+        const entry = opened.readSync()
+        if (entry === null) break
+        if (entry.isDirectory() && isPlainName.test(entry.name) && !usual.has(entry.name)) found.add(entry.name)
+      }
+    } finally {
+      opened.closeSync()
+    }
+  }
+  return [...found].slice(0, atRoot)
+}
+
+/**
+ * Puts the pinned Node into a layer of its own, which all sandboxes have, and gives the layer's name. It is a copy: what
+ * the host runs is never a file that a sandbox sees.
+ */
+const nodeLayer = async (runtime: string): Promise<string> => {
+  const name = `layer-node-${process.version}`
+  const target = join(runtime, name)
+  if (existsSync(target)) return name
+  const next = join(runtime, `next-node-${fresh()}`)
+  const bin = join(next, "opt/castellan/bin")
+  await mkdir(bin, { recursive: true, mode: 0o755 })
+  await copyFile(process.execPath, join(bin, "node"), constants.COPYFILE_FICLONE)
+  await chmod(join(bin, "node"), 0o755)
+  await rename(next, target)
+  return name
 }
 
 /** The host's own limit may be lower, and can't be raised. */
@@ -138,35 +195,80 @@ const processesAllowed = async (): Promise<number> => {
   return Math.min(processCap, hard === undefined || hard === "unlimited" ? processCap : Number(hard))
 }
 
-export const make = Effect.fnUntraced(function* (root: string, network: Network) {
-  const files = layout(root)
-  const drop = isRoot
-  const mounts = mountsOfHost(network)
-  const limit = yield* attempt("probe", () => processesAllowed())
+export const make = Effect.fnUntraced(function* (files: Layout, network: Network) {
+  const mounts = mountsOfHost()
+  const etcMounts = mountsOfEtc(network)
+  const node = yield* attempt("open", () => nodeLayer(files.runtime))
+  const processes = yield* attempt("probe", () => processesAllowed())
+  const { noNewPrivileges } = yield* hardening
   // More at once than the host has processors for only makes each of them later.
   const launching = yield* Semaphore.make(availableParallelism() * 2 + 2)
 
-  const prepare = (sandbox: SandboxLayout) =>
+  const hasOwnUsers = isRoot && isMapped(firstOwnUser + ownUsers - 1)
+
+  const userOf = ({ user }: Pick<Spec, "user">) => isRoot && (user ?? sandboxUid)
+
+  const prepare = (sandbox: SandboxLayout, spec: Pick<Spec, "chain" | "user">) =>
     attemptNow("create", () => {
-      for (const directory of [sandbox.upper, sandbox.work, join(sandbox.root, "root"), sandbox.commands]) {
+      const id = userOf(spec)
+      const make = (directory: string) => {
         mkdirSync(directory, { recursive: true, mode: 0o755 })
-        if (drop) chownSync(directory, sandboxUid, sandboxUid)
+        if (id !== false) chownSync(directory, id, id)
       }
-      if (drop) chownSync(sandbox.root, sandboxUid, sandboxUid)
+      // What lies in an own file system is hostile once a program has run in it: only a new one is looked into here.
+      const isNew = !existsSync(sandbox.upper)
+      for (const directory of [sandbox.upper, sandbox.work, sandbox.mount, sandbox.files, sandbox.extra])
+        make(directory)
+      for (const directory of [sandbox.commands, sandbox.root]) make(directory)
+      if (isNew && spec.chain.length === 0 && id !== sandboxUid) {
+        for (const directory of ["home", ...ownDirectories, "var/tmp"]) make(join(sandbox.upper, directory))
+      }
     })
+
+  const fstabs = (sandbox: SandboxLayout, { chain, name, registry }: Pick<Spec, "name" | "chain" | "registry">) => {
+    const own = `/tmp/sandboxes/${name}`
+    const others = othersAtRoot([sandbox.upper, ...chain.map((id) => files.layer(id))])
+    for (const other of others) mkdirSync(join(sandbox.extra, other), { recursive: true })
+    const lower = [
+      ...chain.map((id) => `/tmp/layers/${id}`),
+      ...(registry ? [`/tmp/runtime/${npmLayer()}`] : []),
+      `/tmp/runtime/${node}`,
+      "/tmp/layers/base"
+    ].join(":")
+    const upper = `upperdir=${own}/upper,workdir=${own}/work`
+    const overlays = [
+      `overlay ${own}/root overlay lowerdir=${own}/extra:/tmp/runtime/root,userxattr,nosuid,nodev 0 0\n`,
+      `overlay ${own}/files overlay lowerdir=${lower},${upper},userxattr,nosuid,nodev 0 0\n`
+    ]
+    const bound = [...ownDirectories, ...others].map(
+      (path) => `${own}/files/${path} ${own}/root/${path} none bind,nosuid,nodev 0 0\n`
+    )
+    return {
+      fstab: [...overlays, ...mounts.map((mount) => line(own, mount))].join(""),
+      ofFiles: [...bound, ...etcMounts.map((mount) => line(own, mount))].join("")
+    }
+  }
 
   const launched = Effect.fnUntraced(function* (
     sandbox: SandboxLayout,
-    name: string,
+    spec: Pick<Spec, "name" | "user">,
     start: string,
     within: Duration.Duration
   ) {
-    const namespaces = ["--user", "--map-root-user", "--mount", "--pid", "--ipc", "--uts", "--cgroup", "--fork"]
-    const unshare = ["unshare", ...namespaces, ...(network === "none" ? ["--net"] : [])]
-    const script = ["sh", "-c", launch, "launch", name, network === "none" ? "lo" : "host", start]
+    const unshare = ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork"]
+    const script = [
+      "sh",
+      "-c",
+      launch,
+      "launch",
+      spec.name,
+      network === "none" ? "lo" : "host",
+      start,
+      String(processes)
+    ]
     const { code, stderr, stdout } = yield* spawned(
       "boot",
-      { command: [...unshare, ...script], cwd: sandbox.root, drop },
+      { command: [...unshare, ...script], cwd: sandbox.root, drop: userOf(spec) },
       "ready"
     ).pipe(
       Effect.timeoutOrElse({
@@ -177,71 +279,73 @@ export const make = Effect.fnUntraced(function* (root: string, network: Network)
         }
       })
     )
-    const keeper = /^ready (\d+)$/m.exec(stdout)?.[1]
-    if (keeper !== undefined) return Number(keeper)
+    if (/^ready$/m.test(stdout)) return
     const cause = new Error(`the sandbox did not come up (exit ${code}): ${stderr.trim()}`)
     return yield* new SandboxUnavailable({ operation: "boot", retryable: code === inTheWay, cause })
   })
 
   const boot = Effect.fnUntraced(function* (
     sandbox: SandboxLayout,
-    { chain, name, registry }: Pick<Spec, "name" | "chain" | "registry">,
+    spec: Pick<Spec, "name" | "chain" | "registry" | "user">,
     start: string,
     within = bootTimeout
   ) {
     yield* attemptNow("prepare", () => {
-      writeFileSync(join(sandbox.root, "fstab"), fstab(name, chain, [...mounts, npmMount(registry)]))
+      const { fstab, ofFiles } = fstabs(sandbox, spec)
+      writeFileSync(join(sandbox.root, "fstab"), fstab)
+      writeFileSync(join(sandbox.root, "fstab.files"), ofFiles)
     })
-    const keeper = yield* launching.withPermits(1)(launched(sandbox, name, start, within))
+    yield* launching.withPermits(1)(launched(sandbox, spec, start, within))
     const init = parseStat(yield* attemptNow("find", () => readFileSync(sandbox.init, "utf8")))
-    return init === undefined
-      ? yield* new SandboxUnavailable({ operation: "boot", retryable: false, cause: "no first process" })
-      : { init, keeper }
+    return init ?? (yield* new SandboxUnavailable({ operation: "boot", retryable: false, cause: "no first process" }))
   })
 
-  const enterAsRoot = (_: SandboxLayout, { init }: Booted) =>
-    [
-      ["nsenter", "--user", "--mount", "--pid", "--ipc", "--uts", "--cgroup", "--root", "--wd"],
-      // The host's network is not the sandbox's to enter, and what enters is in it already.
-      network === "none" ? ["--net"] : [],
-      ["--preserve-credentials", "--target", String(init.pid), "--"]
-    ].flat()
-
-  /** Sandboxes that an older server brought up have a process of that namespace in place of the descriptor. */
-  const userOf = ({ keeper }: Booted) => (keeper === 1 ? `/proc/1/fd/${heldAs}` : `/proc/${keeper}/ns/user`)
-
-  const enter = (sandbox: SandboxLayout, booted: Booted) =>
-    [
-      enterAsRoot(sandbox, booted),
-      ["nsenter", `--user=${userOf(booted)}`, "--preserve-credentials", "--"],
-      ["prlimit", `--nproc=${limit}`, "--core=0", "--"],
-      ["setpriv", "--no-new-privs", "--"]
-    ].flat()
+  /**
+   * One program of the host, which is loaded before it changes namespaces, starts the sandbox's program as the sandbox's
+   * user. Nothing that it starts can get more privileges than it has.
+   */
+  const enter = (_: SandboxLayout, { pid }: ProcessMark) => [
+    ...(noNewPrivileges ? [] : ["setpriv", "--no-new-privs", "--"]),
+    "nsenter",
+    "--user",
+    "--mount",
+    "--ipc",
+    "--uts",
+    "--cgroup",
+    ...(network === "none" ? ["--net"] : []),
+    // The first process has made the namespace of what runs in the sandbox, and is not in it.
+    `--pid=/proc/${pid}/ns/pid_for_children`,
+    "--preserve-credentials",
+    "--target",
+    String(pid),
+    "--"
+  ]
 
   const isolation: Isolation = {
     kind: "namespaces",
-    drop,
     prepare,
     boot,
+    userOf,
+    newUser: () => (hasOwnUsers ? { user: firstOwnUser + randomInt(ownUsers) } : {}),
+    form: 2,
     enter,
-    enterAsRoot,
     sharesNetwork: network === "host",
     enterNetwork: ({ pid }) =>
       [
-        ["nsenter", "--user", "--net", "--preserve-credentials", "--target", String(pid), "--"],
-        ["setpriv", "--no-new-privs", "--bounding-set=-all", "--"]
+        ["setpriv", "--no-new-privs", "--"],
+        ["nsenter", "--user", "--net", "--preserve-credentials", "--target", String(pid), "--"]
       ].flat(),
     npmPath: () => `/${npmInside}/bin`,
     // The kernel ends what is in a process name space with its first process.
     sweep: () => Effect.void,
     home: () => home,
-    processes: ({ init }) => {
+    processes: ({ pid }) => {
       try {
-        return readdirSync(`/proc/${init.pid}/root/proc`).filter((name) => /^\d+$/.test(name)).length
+        return readdirSync(`/proc/${pid}/root/proc`).filter((name) => /^\d+$/.test(name)).length
       } catch {
         return 0
       }
     }
   }
-  return { isolation, files }
+  return isolation
 })

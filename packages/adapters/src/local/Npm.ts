@@ -16,10 +16,13 @@ import { run } from "./Spawner.ts"
 /** Where the package lies. */
 const source = () => dirname(createRequire(import.meta.url).resolve("npm/package.json"))
 
-/** Its name among the programs that sandboxes see. A new version lies beside the old one, which may be in use. */
-export const npmDirectory = (): string => {
+/** Where sandboxes that have npm see it. */
+export const npmInside = "opt/castellan/npm"
+
+/** The name of the layer that holds it. A new version lies beside the old one, which may be in use. */
+export const npmLayer = (): string => {
   const { version } = JSON.parse(readFileSync(join(source(), "package.json"), "utf8")) as { readonly version: string }
-  return `npm-${version}`
+  return `layer-npm-${version}`
 }
 
 /** What a copy is called that is not whole yet. */
@@ -27,7 +30,7 @@ const unfinished = "next-npm-"
 
 /** Puts npm where sandboxes can be given it, unless it is there; gives the place. */
 export const placed = Effect.fnUntraced(function* (layout: Layout, locks: Locks) {
-  const target = yield* attemptNow("npm", () => join(layout.runtime, npmDirectory()))
+  const target = yield* attemptNow("npm", () => join(layout.runtime, npmLayer()))
   const copied = Effect.gen(function* () {
     if (existsSync(target)) return
     yield* attempt("npm", async () => {
@@ -35,13 +38,13 @@ export const placed = Effect.fnUntraced(function* (layout: Layout, locks: Locks)
       await Promise.allSettled(left.map((name) => rm(join(layout.runtime, name), { recursive: true, force: true })))
     })
     const next = join(layout.runtime, unfinished + fresh())
-    const copy = ["sh", "-c", copyNpm, "copy", source(), next]
+    const copy = ["sh", "-c", copyNpm, "copy", source(), join(next, npmInside)]
     const { code, stderr } = yield* run("npm", copy, { cwd: "/", drop: false })
     if (code !== 0) return yield* new SandboxUnavailable({ operation: "npm", retryable: true, cause: stderr })
     yield* attempt("npm", () => rename(next, target))
   })
   if (!existsSync(target)) yield* locks.directory(copied)
-  return target
+  return join(target, npmInside)
 })
 
 /**

@@ -1,6 +1,6 @@
 /** Opens the provider's directory, and finds out by doing it whether sandboxes can be isolated here. */
 import { Effect } from "effect"
-import { chmod, copyFile, link, mkdir, rename, rm, stat } from "node:fs/promises"
+import { chmod, mkdir, readlink, rename, rm, symlink } from "node:fs/promises"
 import { platform } from "node:os"
 import { join, resolve } from "node:path"
 import { guard } from "../process/landmark.ts"
@@ -14,14 +14,12 @@ import { forbidden, probe, unusable } from "./Probe.ts"
 import { isRoot, sandboxUid } from "./Spawn.ts"
 import { run } from "./Spawner.ts"
 
-/** Node itself in the data directory, so that no directory above its own need be open to sandboxes. */
+/** Puts Node itself where sandboxes without isolation look for it. */
 const placeNode = async (target: string): Promise<void> => {
-  const [source, known] = await Promise.all([stat(process.execPath), stat(target).catch(() => undefined)])
-  if (known?.size === source.size && known.mtimeMs >= source.mtimeMs) return
+  if ((await readlink(target).catch(() => undefined)) === process.execPath) return
   const next = `${target}.next`
   await rm(next, { force: true })
-  await link(process.execPath, next).catch(() => copyFile(process.execPath, next))
-  if (((await stat(next)).mode & 0o005) !== 0o005) await chmod(next, 0o755)
+  await symlink(process.execPath, next)
   // Sandboxes of other processes may come up meanwhile: there is always one.
   await rename(next, target)
 }
@@ -37,6 +35,7 @@ const prepare = async (layout: Layout): Promise<void> => {
   const base = layout.layer("base")
   await mkdir(base, { recursive: true, mode: 0o755 })
   await Namespaces.makeBase(base)
+  await Namespaces.makeRoot(layout.runtimeRoot)
 }
 
 export const open = Effect.fnUntraced(function* (options: LocalOptions) {
@@ -64,7 +63,7 @@ export const open = Effect.fnUntraced(function* (options: LocalOptions) {
   )
   if (kind === "none") return { layout, locks, stillThere, isolation: Plain.make(layout) }
   if (platform() !== "linux") return yield* forbidden(`${platform()} has no namespaces`)
-  const { isolation } = yield* Namespaces.make(layout.root, options.network ?? "none").pipe(
+  const isolation = yield* Namespaces.make(layout, options.network ?? "none").pipe(
     Effect.mapError((failure) => unusable(layout, failure))
   )
   yield* probe(layout, isolation, locks)

@@ -2,7 +2,7 @@
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { Effect, Schema } from "effect"
 import { readdirSync, readFileSync, readlinkSync, statSync } from "node:fs"
-import { killProcess, livingAs, type ProcessMark } from "./Host.ts"
+import { killProcess, livingAs, parseStat, type ProcessMark } from "./Host.ts"
 import type { Layout } from "./Layout.ts"
 import { deadlineAs } from "./scripts.ts"
 
@@ -18,14 +18,16 @@ const looked = <A>(look: () => A): A | undefined => {
 }
 
 /**
- * Whether the process is the first one of a sandbox in namespaces, as its arguments say, and the deadline that it keeps open
- * is no longer in any directory. The file is looked at by the descriptor, so no path is followed.
+ * The first process of a sandbox in namespaces, if the process given is that sandbox's timekeeper, as its arguments say, and
+ * the deadline that it keeps open is no longer in any directory. The file is looked at by the descriptor, so no path is
+ * followed.
  */
-const isOrphan = (pid: string): boolean => {
+const orphanOf = (pid: string): number | undefined => {
   const [, , , role, name] = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0")
-  if (role !== "launch" || !isSandboxName(name)) return false
+  if (role !== "keeper" || !isSandboxName(name)) return undefined
   const deadline = `/proc/${pid}/fd/${deadlineAs}`
-  return readlinkSync(deadline).endsWith(" (deleted)") && statSync(deadline).nlink === 0
+  if (!readlinkSync(deadline).endsWith(" (deleted)") || statSync(deadline).nlink !== 0) return undefined
+  return parseStat(readFileSync(`/proc/${pid}/stat`, "utf8"))?.parent
 }
 
 const removed = "/upper (deleted)"
@@ -42,18 +44,19 @@ const plainOrphan = (layout: Layout, pid: string): SandboxName | undefined => {
 export const endOrphans = <E>(layout: Layout, sweep: (name: SandboxName) => Effect.Effect<void, E>) =>
   Effect.gen(function* () {
     const ended: Array<string> = []
-    const kill = (pid: string, program: string) => {
-      const mark: ProcessMark | undefined = livingAs(Number(pid), program)
+    const kill = (pid: number, program: string) => {
+      const mark: ProcessMark | undefined = livingAs(pid, program)
       if (mark !== undefined) killProcess(mark)
     }
     for (const pid of readdirSync("/proc").filter((name) => /^\d+$/.test(name))) {
-      if (looked(() => isOrphan(pid)) === true) {
-        kill(pid, "sh")
+      const orphan = looked(() => orphanOf(pid))
+      if (orphan !== undefined) {
+        kill(orphan, "unshare")
         ended.push(pid)
       }
       const name = looked(() => plainOrphan(layout, pid))
       if (name !== undefined) {
-        kill(pid, "sleep")
+        kill(Number(pid), "sleep")
         yield* sweep(name)
         ended.push(pid)
       }

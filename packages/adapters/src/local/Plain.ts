@@ -7,6 +7,7 @@ import { join } from "node:path"
 import { attempt, parseStat } from "./Host.ts"
 import type { Isolation } from "./Isolation.ts"
 import type { Layout, SandboxLayout } from "./Layout.ts"
+import type { Spec } from "./Machines.ts"
 import { killMarked } from "./scripts.ts"
 import { start } from "./Spawn.ts"
 import { run } from "./Spawner.ts"
@@ -17,8 +18,9 @@ const forEver = "2147483647"
 /** Its files are a directory of their own, copied from the newest layer; an image has but one. */
 export const make = (layout: Layout): Isolation => ({
   kind: "none",
-  drop: false,
-  prepare: Effect.fnUntraced(function* (sandbox: SandboxLayout, chain: ReadonlyArray<string>) {
+  userOf: () => false,
+  newUser: () => ({}),
+  prepare: Effect.fnUntraced(function* (sandbox: SandboxLayout, { chain }: Pick<Spec, "chain">) {
     yield* attempt("create", () => mkdir(sandbox.commands, { recursive: true }))
     if (existsSync(sandbox.upper)) return
     const [layer] = chain
@@ -37,10 +39,9 @@ export const make = (layout: Layout): Isolation => ({
     child.unref()
     const line = `${readFileSync(`/proc/${child.pid}/stat`, "utf8")}`
     yield* attempt("boot", () => writeFile(join(sandbox.root, "init"), line))
-    return { init: parseStat(line)!, keeper: 0 }
+    return parseStat(line)!
   }),
   enter: () => [],
-  enterAsRoot: () => [],
   sharesNetwork: true,
   enterNetwork: () => [],
   // With the pinned Node, since npm does not run with every one a host may have.

@@ -30,7 +30,8 @@ cat /etc/shadow >/dev/null 2>&1 && echo shadow
 ( echo x > /proc/sys/kernel/core_pattern ) 2>/dev/null && echo sysctl
 grep -q '^CapEff:.0*$' /proc/self/status || echo capabilities
 grep -q '^NoNewPrivs:.1$' /proc/self/status || echo privileges
-touch /usr/castellan-test 2>/dev/null && echo usr
+( : > /usr/castellan-test ) 2>/dev/null && echo usr
+unshare --user true 2>/dev/null && echo namespaces
 touch /home/user/test || echo home
 node -e 0 || echo node
 git --version >/dev/null || echo git
@@ -71,12 +72,12 @@ const tried = Effect.fnUntraced(function* (
       const overdue = Date.now() / 1000 + Duration.toSeconds(within) + spareSeconds
       await writeFile(files.deadline, `${Math.ceil(overdue)}\n`)
     })
-    yield* isolation.prepare(files, [])
-    const booted = yield* isolation.boot(files, { name, chain: [] }, start, within)
-    const command = [...isolation.enter(files, booted), "sh", "-c", selfTest]
+    yield* isolation.prepare(files, { chain: [] })
+    const init = yield* isolation.boot(files, { name, chain: [] }, start, within)
+    const command = [...isolation.enter(files, init), "sh", "-c", selfTest]
     const { code, stderr, stdout } = yield* Effect.ensuring(
-      run("probe", command, { cwd: "/", drop: isolation.drop }),
-      Effect.sync(() => killProcess(booted.init))
+      run("probe", command, { cwd: "/", drop: isolation.userOf({}) }),
+      Effect.sync(() => killProcess(init))
     )
     const said = stdout.trim().split("\n")
     if (said.includes("over")) return said.filter((word) => word !== "over")

@@ -1,9 +1,11 @@
 /** Starting programs that know nothing of the server: not its environment, not its descriptors, not its session. */
 import { type ChildProcess, spawn } from "node:child_process"
 import { openSync, readdirSync, readFileSync } from "node:fs"
+import type { Socket } from "node:net"
+import type { Hardening } from "./hardening.ts"
 import { path } from "./scripts.ts"
 
-/** As root nothing runs as root: a uid that owns nothing on the host but the sandboxes. */
+/** The user that sandboxes of a server that runs as root run as if they have none of their own; see `Machines`. */
 export const sandboxUid = 200_000
 
 export const isRoot = process.getuid?.() === 0
@@ -30,7 +32,7 @@ const inherited: ReadonlyArray<number> = (() => {
 
 const nowhere = openSync("/dev/null", "r+")
 
-export type Stdio = "ignore" | "pipe" | "ipc" | number
+export type Stdio = "ignore" | "pipe" | "ipc" | number | Socket
 
 /** Standard streams as asked for, with nothing behind the descriptors that would leak. */
 const sealed = (stdio: ReadonlyArray<Stdio>): Array<Stdio> => {
@@ -46,8 +48,13 @@ export interface Program {
   readonly command: ReadonlyArray<string>
   readonly cwd: string
   readonly env?: Record<string, string>
-  /** Whether it runs under the sandboxes' uid. */
-  readonly drop: boolean
+  /** Whether it runs as a user of sandboxes, and as which; `true` stands for `sandboxUid`. */
+  readonly drop: boolean | number
+}
+
+const userOf = (drop: boolean | number): { readonly uid?: number; readonly gid?: number } => {
+  const id = drop === true ? sandboxUid : drop
+  return id === false ? {} : { uid: id, gid: id }
 }
 
 /** Starts a program. Throws where the system refuses at once; what it refuses later is the child's `error` event. */
@@ -58,7 +65,7 @@ export const start = (program: Program, stdio: ReadonlyArray<Stdio>): ChildProce
     detached: true,
     stdio: sealed(stdio),
     env: { PATH: path, LANG: "C.UTF-8", ...program.env },
-    ...(program.drop ? { uid: sandboxUid, gid: sandboxUid } : {})
+    ...userOf(program.drop)
   })
   // An `error` event that nobody listens to would end this process.
   child.on("error", () => undefined)
@@ -98,7 +105,7 @@ const errnoOf = (cause: unknown): Pick<Ended, "errno"> => {
 /** Bytes of a program's output that are looked at. */
 const outputRead = 64 * 1024 * 1024
 
-/** What to wait for: nothing, a line on its standard output that begins with `ready`, or its end. */
+/** What to wait for: nothing, the line `ready` on its standard output, or its end. */
 export type Until = "started" | "ready" | "ended"
 
 /** Starts a program and waits; gives what it printed by then. Code 0 stands for what has not ended. */
@@ -130,7 +137,7 @@ export const startUntil = (program: Program, until: Until, done: (ended: Ended) 
   for (const stream of ["stdout", "stderr"] as const) {
     child[stream]!.setEncoding("utf8").on("data", (chunk: string) => {
       if (said[stream].length < outputRead) said[stream] += chunk
-      if (until !== "ready" || !/^ready .*$/m.test(said.stdout)) return
+      if (until !== "ready" || !/^ready$/m.test(said.stdout)) return
       for (const pipe of [child.stdout!, child.stderr!]) pipe.destroy()
       child.unref()
       finish(0)
@@ -147,12 +154,33 @@ export interface Order {
   readonly until: Until
 }
 
+/** A stream of a program that the server holds the other end of; `extra` is descriptor 3, which the program reads. */
+export type Pipe = "stdin" | "stdout" | "stderr" | "extra"
+
+export const pipes: ReadonlyArray<Pipe> = ["stdin", "stdout", "stderr", "extra"]
+
+/** An order whose program's streams lead to the server: the process connects them to a socket that the server listens on. */
+export interface Connection {
+  readonly id: number
+  readonly program: Program
+  readonly pipes: ReadonlyArray<Pipe>
+  /** The address of the socket. */
+  readonly socket: string
+  /** What each connection begins with, followed by the index of its pipe in `pipes`; nobody else knows it. */
+  readonly token: string
+}
+
 export interface Withdrawal {
   readonly id: number
   readonly kill: true
 }
 
-export interface Report {
-  readonly id: number
-  readonly ended: Ended
+export type Report =
+  | { readonly id: number; readonly ended: Ended }
+  /** A program whose streams lead to the server runs; from now on the server may write to it. */
+  | { readonly id: number; readonly spawned: true }
+
+/** Comes first: what holds for everything that the process starts. */
+export interface Introduction {
+  readonly hardening: Hardening
 }

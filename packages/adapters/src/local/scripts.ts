@@ -14,21 +14,61 @@ export const home = "/home/user"
 /** How the script below ends when another start of the sandbox has left its mark and may still live. */
 export const inTheWay = 46
 
-/** The descriptor by which the first process of a sandbox holds the user namespace of its commands. */
-export const heldAs = 8
+/** A script as part of another one, within single quotes. */
+const quoted = (script: string) => script.replaceAll("'", `'\\''`)
 
-/** The descriptor by which it keeps its deadline open. */
+/** The descriptor by which a sandbox's timekeeper keeps the sandbox's deadline open. */
 export const deadlineAs = 9
 
 /**
- * Brings a sandbox up, as the first process of its new namespaces and their root; `$1` is its name, `$2` is `lo` if it
- * has a network of its own, `$3` the start this is. It may be late, its server dead and another at work: it leaves its
- * mark, so that it can be ended, and only then looks whether its start still counts. Who makes another count first
- * writes that down, and then looks for the mark: one of the two sees the other. The data directory is bound to a short
- * path, so that no directory above it need be open to the uid this runs as. The script stays as the one that holds the
- * user namespace of commands, by a descriptor, since any other process could be ended from inside; that adopts orphans;
- * and that ends the sandbox when it is overdue and no server has: its deadline is a file of the host's that it keeps
- * open, since from inside no path leads there.
+ * Ends a sandbox that is overdue and that no server has ended. It runs beside the sandbox's first process: in its own copy
+ * of the mounts, which shows the host's programs, and outside the process namespace of what runs in the sandbox. The
+ * deadline is a file of the host that it keeps open, because no path leads to it later.
+ */
+const keepTime = `
+{
+while ! { read -r deadline < /proc/self/fd/${deadlineAs} && [ "$(date +%s)" -ge "$deadline" ]; }; do
+  sleep ${lookAtDeadlineEvery}
+done
+kill -9 -1
+} > /dev/null 2>&1 &
+`
+
+/**
+ * Starts what a sandbox's commands run beside, as the first process of their namespaces; `$1` is `lo` if they have a
+ * network of their own, `$2` the sandbox's name, for who looks at processes. It has all capabilities in these namespaces only, drops them before the sandbox counts as up, and
+ * becomes a program that starts nothing and lets the kernel reap what is orphaned.
+ */
+const begin = `
+if [ "$1" = lo ]; then
+  ip link set lo up 2>/dev/null ||
+    perl -e 'socket(S,2,2,0) && ioctl(S,0x8914,pack("a16sx14","lo",0x41))' 2>/dev/null || echo "no loopback" >&2
+fi
+hostname sandbox 2>/dev/null
+exec setpriv --inh-caps=-all --ambient-caps=-all --bounding-set=-all --no-new-privs \
+  sh -c 'echo ready; exec env -i --ignore-signal=CHLD sleep infinity > /dev/null 2>&1'
+`
+
+/** Files and directories of the host that a sandbox's `/etc` shows, read-only. */
+export const etcFiles = ["ld.so.cache", "ld.so.conf", "localtime"]
+export const etcDirectories = ["alternatives", "ca-certificates", "ld.so.conf.d", "pki", "ssl"]
+
+/** Directories of a sandbox's files that it sees under the same names, and may write to. */
+export const ownDirectories = ["etc", "home/user", "mnt", "opt", "srv", "var", "workspace"]
+
+/**
+ * Brings a sandbox up in two steps. This script runs as the root of a user namespace with its own mounts. It builds the
+ * sandbox's root file system before any program of the sandbox runs. Then it starts `begin` in a second user namespace,
+ * which owns all the other namespaces. There the mounts are locked: even root of the second namespace can't change them.
+ *
+ * `$1` is the sandbox's name, `$2` is `lo` if it has a network of its own, and `$3` is the start this is. The script
+ * may be late, its server dead and another one at work. So it leaves its mark first, by which it can be ended, and then
+ * checks whether its start still counts; whoever replaces the start writes that first, and then looks for the mark. One of
+ * the two sees the other. The data directory is bound to a short path, so that no directory above it has to be open to the
+ * user that this runs as.
+ *
+ * What an earlier run of the sandbox left is hostile: a directory or file that is mounted, or mounted on, must not be a
+ * link. Nothing of the sandbox runs yet, so it can't change what has been checked.
  */
 export const launch = `
 read -r stat < /proc/self/stat
@@ -36,26 +76,33 @@ set -C
 echo "$stat" > init || exit ${inTheWay}
 set +C
 read -r start < start && [ "$start" = "$3" ] || exit 1
-exec 9< deadline || exit 1
+exec ${deadlineAs}< deadline || exit 1
 echo 500 > /proc/self/oom_score_adj
+begun=$(unshare --mount sh -c '${keepTime}' keeper "$1") || exit 1
+exec ${deadlineAs}<&-
 mount -c --bind ../.. /tmp && cd "/tmp/sandboxes/$1" && mount -a -T fstab || exit 1
+directory() {
+  [ -d "files/$1" ] && [ ! -L "files/$1" ] || { rm -rf -- "files/$1" && mkdir -p -- "files/$1"; } || exit 1
+}
+file() {
+  [ -f "files/$1" ] && [ ! -L "files/$1" ] || { rm -rf -- "files/$1" && : > "files/$1"; } || exit 1
+}
+for name in home ${ownDirectories.join(" ")} ${etcDirectories.map((name) => `etc/${name}`).join(" ")}; do
+  directory "$name"
+done
+for name in ${["ld.so.preload", "resolv.conf", ...etcFiles].map((name) => `etc/${name}`).join(" ")}; do
+  file "$name"
+done
+[ ! -e files/etc/iproute2 ] && [ ! -L files/etc/iproute2 ] || rm -rf files/etc/iproute2 || exit 1
+mount -a -T fstab.files || exit 1
 cd root || exit 1
-if [ "$2" = lo ]; then
-  ip link set lo up 2>/dev/null ||
-    perl -e 'socket(S,2,2,0) && ioctl(S,0x8914,pack("a16sx14","lo",0x41))' 2>/dev/null || echo "no loopback" >&2
-fi
 pivot_root . tmp && cd / && umount -l /tmp || exit 1
 echo 1 > /proc/sys/user/max_user_namespaces
-maker=$(unshare --user --map-user=1000 --map-group=1000 sh -c 'echo "$$"; exec sleep 60 > /dev/null' 9<&- &)
-exec ${heldAs}< "/proc/$maker/ns/user" || exit 1
-kill -9 "$maker"
-echo "ready 1"
-exec >/dev/null 2>&1
-while ! { read -r deadline < /proc/self/fd/9 && [ "$(date +%s)" -ge "$deadline" ]; }; do
-  sleep ${lookAtDeadlineEvery} 9<&- ${heldAs}<&- &
-  nap=$!
-  while kill -0 "$nap"; do wait "$nap"; done
-done
+ulimit -p "$4" 2> /dev/null || ulimit -u "$4"
+network=
+if [ "$2" = lo ]; then network=--net; fi
+exec unshare --user --map-user=1000 --map-group=1000 --keep-caps --mount --pid --ipc --uts --cgroup $network \
+  --fork --mount-proc sh -c '${quoted(begin)}' begin "$2" "$1"
 `
 
 /**
@@ -84,7 +131,7 @@ marked() {
     xargs -r grep -lzxF -- "$sandbox" 2> /dev/null |
     while read -r file; do
       pid=\${file%/environ}
-      [ ! "$pid/ns/pid" -ef "/proc/$init/ns/pid" ] || echo "\${pid#/proc/}"
+      [ ! "$pid/ns/pid" -ef "/proc/$init/ns/pid_for_children" ] || echo "\${pid#/proc/}"
     done
 }
 endCommand() {
@@ -120,14 +167,16 @@ endCommand
  * the seconds after which the command is ended, \`$4\` and \`$5\` the marks of command and sandbox; the rest is the
  * command, with what enters the sandbox before it, and \`startProgram\` last. Only the collectors are limited in what they
  * write, so an output that is too long is cut and its command goes on. Background children may hold the pipes for as long
- * as they like: the end is written when the command itself ends. The wrapper holds both ends of the pipes until then, so
- * that no collector waits for a command that was killed before it opened them.
+ * as they like: the end is written when the command itself ends. The wrapper holds both ends of the pipes until then, and
+ * gives the command the gate as an open descriptor, so that no collector waits for a command that was killed before it
+ * opened them, or for pipes that were removed with the sandbox.
  */
 export const wrap = `
 mkdir begun || exit 1
 read -r stat < /proc/self/stat
 echo "$stat" > begun/stat
 echo 800 > /proc/self/oom_score_adj
+ulimit -c 0
 blocks=$1 init=$2 seconds=$3 command=$4 sandbox=$5 wrapper=$$
 shift 5
 ${endCommand}
@@ -136,18 +185,19 @@ ${emptyRecord}
 collect() { ulimit -f "$blocks"; trap '' XFSZ; cat > "$1" 2>/dev/null; cat > /dev/null; }
 emptyRecord start
 mkfifo o e gate
-exec 5<> o 6<> e
-(collect out) < o 5>&- 6>&- &
+exec 5<> o 6<> e 7<> gate
+(collect out) < o 5>&- 6>&- 7>&- &
 out=$!
-(collectGated gate err) < e 5>&- 6>&- &
+(collectGated err) < e 8< gate 5>&- 6>&- 7>&- &
 err=$!
 (
   read -r pid rest < /proc/self/stat
   echo "$pid" > program
   if [ -e killed ] || [ ! -e "/proc/$init/root" ]; then kill -KILL "$pid"; fi
-  exec "$@" < /dev/null > o 2<> start 3> e 4> gate
+  exec "$@" < /dev/null > o 2<> start 3> e 4>&7 7>&-
 ) 5>&- 6>&- &
 program=$!
+exec 7>&-
 (
   last=$!
   trap '[ "$!" = "$last" ] || kill "$!"; exit' TERM
@@ -168,8 +218,7 @@ by=exited
 if [ ! -e "/proc/$init/root" ]; then by=lost; fi
 echo "$by $code" > exit.new && mv exit.new exit
 kill "$deadline"
-exec 5>&- 6>&- 7<> gate
-echo >&7
+exec 5>&- 6>&-
 wait "$out" "$err"
 rm -f o e gate
 : > drained
@@ -225,7 +274,7 @@ find . -mindepth 1 -maxdepth "$2" -printf '${entryFormat}' || exit ${failed}
 export const flatten = `
 mount -c --bind . /tmp && cd /tmp && mkdir -p "flat/$1" || exit 1
 mount -t overlay overlay -o "lowerdir=$2,userxattr" /mnt || exit 1
-exec cp -a /mnt/. "flat/$1/"
+exec cp -a --no-preserve=ownership /mnt/. "flat/$1/"
 `
 
 /**
@@ -235,6 +284,6 @@ exec cp -a /mnt/. "flat/$1/"
 export const copyNpm = `
 mkdir -p "$2/bin" && cp -R -- "$1" "$2/package" || exit 1
 for program in npm npx; do ln -s "../package/bin/$program-cli.js" "$2/bin/$program" || exit 1; done
-chmod -R a+rX "$2" && chmod a+x "$2"/package/bin/*-cli.js || exit 1
+chmod -R a+rX "$2/../../.." && chmod a+x "$2"/package/bin/*-cli.js || exit 1
 sync -f "$2" || sync
 `

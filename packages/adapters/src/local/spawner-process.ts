@@ -1,22 +1,100 @@
 /** The process of `Spawner.ts`: starts what it is told to, and ends with the server. What it started lives on. */
 import type { ChildProcess } from "node:child_process"
-import { type Order, type Report, startUntil, type Withdrawal } from "./Spawn.ts"
+import { writeFileSync } from "node:fs"
+import { connect, type Socket } from "node:net"
+import { harden } from "./hardening.ts"
+import {
+  type Connection,
+  type Introduction,
+  isRoot,
+  type Order,
+  pipes,
+  type Report,
+  start,
+  startUntil,
+  type Stdio,
+  type Withdrawal
+} from "./Spawn.ts"
+
+/**
+ * How readily the kernel ends what is started here when memory runs out, above the server. A program that was started by
+ * root can't go below it.
+ */
+const outOfMemoryScore = "200"
 
 const children = new Map<number, ChildProcess>()
 
-process.on("message", (message: Order | Withdrawal) => {
-  if ("kill" in message) {
-    children.get(message.id)?.kill("SIGKILL")
-    return
+const report = (message: Report | Introduction) => {
+  // The server may be gone by now.
+  process.send?.(message, undefined, undefined, () => undefined)
+}
+
+/** Ends a program and what it started, unless that left its group. */
+const kill = (child: ChildProcess | undefined) => {
+  if (child?.pid === undefined) return
+  try {
+    process.kill(-child.pid, "SIGKILL")
+  } catch {
+    // It ended in between.
   }
+}
+
+/** A connection to the server's socket that has said what it is for. */
+const connected = (address: string, header: string) =>
+  new Promise<Socket>((resolve, reject) => {
+    const socket = connect(address)
+    socket.on("error", reject).on("connect", () => socket.write(header, () => resolve(socket)))
+  })
+
+/** Starts a program whose streams lead to the server, and reports its end. */
+const startConnected = async ({ id, pipes: wanted, program, socket, token }: Connection) => {
+  const opened: Array<Socket> = []
+  try {
+    const stdio: Array<Stdio> = ["ignore", "ignore", "ignore", "ignore"]
+    for (const pipe of wanted) {
+      const index = pipes.indexOf(pipe)
+      const end = await connected(socket, token + index)
+      opened.push(end)
+      stdio[index] = end
+    }
+    const child = start(program, stdio)
+    children.set(id, child)
+    child.on("error", (cause) => report({ id, ended: { code: 127, stdout: "", stderr: cause.message } }))
+    child.on("exit", (code) => {
+      children.delete(id)
+      report({ id, ended: { code: code ?? 137, stdout: "", stderr: "" } })
+    })
+    child.on("spawn", () => report({ id, spawned: true }))
+  } catch (cause) {
+    report({ id, ended: { code: 126, stdout: "", stderr: String(cause) } })
+  } finally {
+    // The program has its own copies.
+    for (const end of opened) end.destroy()
+  }
+}
+
+const hardening = await harden()
+
+if (isRoot) {
+  try {
+    writeFileSync("/proc/self/oom_score_adj", outOfMemoryScore)
+  } catch {
+    // A container may forbid it.
+  }
+}
+
+process.on("message", (message: Order | Connection | Withdrawal) => {
+  if ("kill" in message) return kill(children.get(message.id))
+  if ("socket" in message) return void startConnected(message)
   const { id, program, until } = message
   const child = startUntil(program, until, (ended) => {
     children.delete(id)
-    // The server may be gone by now.
-    process.send?.({ id, ended } satisfies Report, undefined, undefined, () => undefined)
+    report({ id, ended })
   })
   if (child !== undefined) children.set(id, child)
 })
+
+report({ hardening })
 
 process.on("disconnect", () => process.exit(0))
 

@@ -63,14 +63,15 @@ echo began >&2
 `
 
 /**
- * Collects what a program prints on its standard error, once it has passed the gate: `$1` is the gate, `$2` the file. It
- * needs a function \`collect\`.
+ * Collects what a program prints on its standard error into the file `$1`, once it has passed the gate, which is
+ * descriptor 8. It needs a function \`collect\`.
  */
 export const collectGated = `
 collectGated() {
-  read -r refused < "$1"
+  read -r refused <&8
+  exec 8<&-
   if [ -n "$refused" ]; then exec cat > /dev/null; fi
-  collect "$2"
+  collect "$1"
 }
 `
 

@@ -113,7 +113,7 @@ for other in ${kept}/commands/*; do [ "$other" = "$own" ] || rm -rf -- "$other";
 collect() { ulimit -f "$blocks"; trap '' XFSZ; cat > "$1" 2>/dev/null; cat > /dev/null; }
 (collect "$dir/out") < "$dir/o" > /dev/null 2>&1 5>&- 6>&- &
 out=$!
-(collectGated "$dir/gate" "$dir/err") < "$dir/e" > /dev/null 2>&1 5>&- 6>&- &
+(collectGated "$dir/err") < "$dir/e" 8< "$dir/gate" > /dev/null 2>&1 5>&- 6>&- &
 err=$!
 (
   sleep "$seconds" &

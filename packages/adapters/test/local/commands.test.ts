@@ -50,6 +50,14 @@ describe("A command of a local sandbox", () => {
     }).pipe(Effect.scoped, Effect.provide(world))
   )
 
+  it.live("starts with no signal ignored or blocked, so that it can be interrupted", () =>
+    Effect.gen(function* () {
+      const name = yield* created()
+      const { stdout } = yield* sh(name, "grep -E '^Sig(Ign|Blk)' /proc/self/status | tr -d '[:space:]'")
+      assert.strictEqual(stdout, "SigBlk:0000000000000000SigIgn:0000000000000000")
+    }).pipe(Effect.scoped, Effect.provide(world))
+  )
+
   it.live("has the exit codes and the output of its program, also those that look like a failure to start it", () =>
     Effect.gen(function* () {
       const name = yield* created()

@@ -224,7 +224,7 @@ layer(over(local()), { excludeTestServices: true, timeout: "60 seconds" })("The 
       yield* Effect.flip((yield* SandboxProvider).connect(name, port))
       const [gateway] = gatewaysTo(initsOf(name))
       const status = readFileSync(`/proc/${gateway}/status`, "utf8")
-      for (const nothing of [/^CapEff:\s0+$/m, /^CapPrm:\s0+$/m, /^CapBnd:\s0+$/m, /^NoNewPrivs:\s1$/m]) {
+      for (const nothing of [/^CapEff:\s0+$/m, /^CapPrm:\s0+$/m, /^NoNewPrivs:\s1$/m]) {
         assert.match(status, nothing)
       }
       assert.notMatch(status, /^Uid:\s0/m)
@@ -269,12 +269,12 @@ describe("The gateway of a local sandbox", () => {
     Effect.gen(function* () {
       const at = yield* directory
       const { isolation, layout } = yield* open({ directory: at })
-      const gateways = yield* Gateway.make(isolation, layout.runtime, Effect.never)
+      const gateways = yield* Gateway.make(isolation, Effect.never)
       yield* Effect.gen(function* () {
         const files = layout.sandbox(yield* created({ ports: [port] }))
         const init = parseStat(readFileSync(files.init, "utf8"))!
         const spec = readJson<Spec>(files.spec)!
-        const up = (init: ProcessMark) => gateways.up({ spec, files, booted: { init, keeper: spec.keeper } })
+        const up = (init: ProcessMark) => gateways.up({ spec, files, booted: init })
         yield* up(init)
         const earlier = { ...init, startTime: String(Number(init.startTime) - 1) }
         assert.strictEqual((yield* Effect.flip(up(earlier)))._tag, "SandboxUnavailable")

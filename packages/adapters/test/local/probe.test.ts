@@ -22,10 +22,10 @@ const probed = Effect.fnUntraced(function* (...failures: ReadonlyArray<SandboxUn
     waits.push(within)
     const failure = failures[waits.length - 1]
     const gone = { pid: 999_999_999, parent: 1, startTime: "0" }
-    return failure === undefined ? Effect.succeed({ init: gone, keeper: 1 }) : Effect.fail(failure)
+    return failure === undefined ? Effect.succeed(gone) : Effect.fail(failure)
   }
   const isolation = {
-    drop: false,
+    userOf: () => false,
     prepare: () => Effect.void,
     boot,
     enter: () => ["sh", "-c", "echo over"]

@@ -135,14 +135,15 @@ const parentOf = (pid: string): number => {
 /** The first processes of the sandboxes that are up, by the sandboxes' names: more than one of a name is one too many. */
 export const allInits = (): ReadonlyMap<string, ReadonlyArray<number>> => {
   const all = processes((pid) => {
-    const [program, , , word, name = ""] = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0")
-    if (program !== "sh" || word !== "launch") return undefined
+    const words = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0")
+    const [word, , name = ""] = words.slice(-4)
+    if (words[0] !== "unshare" || word !== "begin") return undefined
     // One that comes late sees that it is not wanted while it still has the host's root.
     return inodeOf(`/proc/${pid}/root/.`) === inodeOf("/") ? undefined : { name, parent: parentOf(pid) }
   })
   const inits = new Map<string, ReadonlyArray<number>>()
   for (const [pid, { name, parent }] of all) {
-    // What a shell has just forked bears its name until it is another program.
+    // What a program has just forked bears its name until it is another program.
     if (!all.has(parent)) inits.set(name, [...(inits.get(name) ?? []), pid])
   }
   return inits
@@ -170,6 +171,6 @@ export const mounting = (directory: string): ReadonlyArray<number> => [
 export const gatewaysTo = (inits: ReadonlyArray<number>): ReadonlyArray<number> => [
   ...processes((pid) => {
     const [program, option, , init] = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0")
-    return program === "./node" && option === "-e" && inits.includes(Number(init)) ? true : undefined
+    return program === "/proc/self/fd/4" && option === "-e" && inits.includes(Number(init)) ? true : undefined
   }).keys()
 ]
