@@ -45,10 +45,7 @@ const settings: ReadonlyArray<readonly [string, string]> = [
   ["transfer.fsckObjects", "true"],
   ["core.hooksPath", "/dev/null"],
   ["credential.helper", ""],
-  ["protocol.allow", "never"],
-  ["protocol.file.allow", "always"],
-  ["protocol.http.allow", "always"],
-  ["protocol.https.allow", "always"],
+  ["core.fsmonitor", "false"],
   ["http.followRedirects", "false"],
   ["http.lowSpeedLimit", "1000"],
   ["http.lowSpeedTime", "60"],
@@ -77,6 +74,9 @@ const environment = ({ authorization, settings: more = [] }: GitOptions): Record
     GIT_CONFIG_NOSYSTEM: "1",
     GIT_CONFIG_GLOBAL: "/dev/null",
     GIT_TERMINAL_PROMPT: "0",
+    // As settings, a repository's own `protocol.ext.allow` would be stronger.
+    GIT_ALLOW_PROTOCOL: "file:http:https",
+    GIT_NO_LAZY_FETCH: "1",
     GIT_CONFIG_PARAMETERS: asParameters(all)
   }
 }

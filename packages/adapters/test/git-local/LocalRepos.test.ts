@@ -1,6 +1,7 @@
 import * as Git from "@castellan/adapters/git/Git.ts"
 import * as LocalRepos from "@castellan/adapters/git-local/LocalRepos.ts"
 import { BranchName, CommitId, firstBranch, Repo, RepoName, RepoOwner } from "@castellan/domain/repo/Repo.ts"
+import { RepoPath } from "@castellan/domain/repo/FileTree.ts"
 import { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
 import type { NewAuthor } from "@castellan/testkit/contracts/RepoHost.ts"
 import { assert, describe, it } from "@effect/vitest"
@@ -170,11 +171,85 @@ describe("Repositories on this host", () => {
     }).pipe(Effect.scoped)
   )
 
+  it.live("run no program that the settings of a repository name", () =>
+    Effect.gen(function* () {
+      const { at, author, first, host, path } = yield* given
+      const trap = (name: string) => `sh -c 'touch ${at}/caught-${name}; cat'`
+      const included = join(at, "castellan", "included")
+      const named = {
+        "core.fsmonitor": trap("fsmonitor"),
+        "core.sshCommand": trap("ssh"),
+        "core.gitProxy": trap("proxy"),
+        "core.pager": trap("pager"),
+        "core.editor": trap("editor"),
+        "core.askPass": trap("askPass"),
+        "core.alternateRefsCommand": trap("alternates"),
+        "core.hooksPath": join(at, "castellan"),
+        "credential.helper": `!${trap("credential")}`,
+        "diff.external": trap("diff"),
+        "diff.evil.textconv": trap("textconv"),
+        "filter.evil.clean": trap("clean"),
+        "filter.evil.smudge": trap("smudge"),
+        "filter.evil.process": trap("process"),
+        "merge.evil.driver": trap("merge"),
+        "gpg.program": trap("gpg"),
+        "uploadpack.packObjectsHook": trap("pack"),
+        "protocol.ext.allow": "always",
+        "remote.origin.url": `ext::${trap("remote")}`,
+        "remote.origin.promisor": "true",
+        "remote.origin.uploadpack": trap("uploadpack"),
+        "gc.recentObjectsHook": trap("gc"),
+        "include.path": included
+      }
+      writeFileSync(included, `[core]\n\tfsmonitor = ${trap("included")}\n`)
+      for (const [key, value] of Object.entries(named))
+        git(path, ["config", "--file", join(path, "config"), key, value])
+      mkdirSync(join(path, "info"), { recursive: true })
+      writeFileSync(join(path, "info", "attributes"), "* filter=evil diff=evil merge=evil\n")
+      const second = yield* pushed(host, author, "2", first)
+      assert.strictEqual(yield* standing(host), second)
+      assert.isTrue(Option.isSome(yield* host.tree(repo, null)))
+      assert.strictEqual(Buffer.from(yield* host.readFile(repo, RepoPath.make("file"))).toString(), "2")
+      yield* host.ensure(repo)
+      assert.isTrue(Option.isSome(yield* host.find(repo)))
+      // Another place is put in place of this one; and a commit that is not there is not fetched from anywhere.
+      writeFileSync(included, `[url "ext::touch ${at}/caught-url #"]\n\tinsteadOf = /\n\tinsteadOf = file\n`)
+      yield* Effect.exit(Effect.scoped(host.fetch(repo, null, [], "service")))
+      yield* Effect.exit(pushed(host, author, "3", second))
+      const missing = "0123456789abcdef0123456789abcdef01234567"
+      writeFileSync(join(path, "refs", "heads", "main"), `${missing}\n`)
+      yield* Effect.exit(host.tree(repo, null))
+      yield* Effect.exit(host.readFile(repo, RepoPath.make("file")))
+      yield* Effect.exit(Effect.scoped(host.fetch(repo, null, [], "service")))
+      yield* host.remove(repo)
+      assert.deepStrictEqual(readdirSync(at).toSorted(), [".making", ".trash", "castellan"])
+    }).pipe(Effect.scoped)
+  )
+
   it.live("know nothing of what a user or the environment has set for git", () =>
     Effect.gen(function* () {
       const home = yield* directory
+      const trap = `touch ${home}/caught`
       writeFileSync(join(home, ".gitconfig"), "[core]\n\thooksPath = /dev/null\n\tbroken\n[transfer")
-      const changed = { HOME: home, GIT_DIR: "/nowhere", GIT_CONFIG_COUNT: "x", GIT_OBJECT_DIRECTORY: "/nowhere" }
+      const changed = {
+        HOME: home,
+        XDG_CONFIG_HOME: home,
+        GIT_DIR: "/nowhere",
+        GIT_CONFIG: join(home, ".gitconfig"),
+        GIT_CONFIG_COUNT: "x",
+        GIT_CONFIG_PARAMETERS: "'broken",
+        GIT_CONFIG_SYSTEM: join(home, ".gitconfig"),
+        GIT_OBJECT_DIRECTORY: "/nowhere",
+        GIT_EXEC_PATH: home,
+        GIT_TEMPLATE_DIR: home,
+        GIT_TRACE: join(home, "caught"),
+        GIT_SSH_COMMAND: trap,
+        GIT_PROXY_COMMAND: trap,
+        GIT_EXTERNAL_DIFF: trap,
+        GIT_PAGER: trap,
+        GIT_EDITOR: trap,
+        GIT_ASKPASS: trap
+      }
       const before = { ...process.env }
       yield* Effect.acquireRelease(
         Effect.sync(() => Object.assign(process.env, changed)),
@@ -186,6 +261,7 @@ describe("Repositories on this host", () => {
       )
       const { first, host } = yield* given
       assert.strictEqual(yield* standing(host), first)
+      assert.notInclude(readdirSync(home), "caught")
     }).pipe(Effect.scoped)
   )
 
