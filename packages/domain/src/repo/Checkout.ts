@@ -21,8 +21,8 @@ export const incoming = SandboxPath.make(`${workspace}/${bundleIn}`)
 export const outgoing = SandboxPath.make(`${workspace}/${bundleOut}`)
 
 /**
- * What `git add` leaves out of the workspace unless it is named: installed packages, and the files in which agents and
- * tools keep credentials, for programs that take the workspace for their home directory.
+ * What `git add` leaves out of the workspace without `-f`: installed packages, and the files in which agents and tools
+ * keep credentials, for programs that take the workspace for their home directory.
  */
 const excluded = [
   "node_modules/",
@@ -39,6 +39,7 @@ const excluded = [
     ".ssh/",
     ".gnupg/",
     ".netrc",
+    ".pypirc",
     ".git-credentials"
   ].map((path) => `**/${path}`)
 ]
@@ -119,17 +120,18 @@ copyFiles() {
 /**
  * Makes the workspace of a home directory that was the working tree itself, as servers had it before. `$whole` says that
  * it was; else it was if it has a repository that a server made. `$setup` says that a setup asks: what earlier setups
- * committed of the home directory's own files stays in it. A path that begins with a dot is moved if it is tracked, and
- * copied if it is a file that the repository ignores; any other one may be a credential and stays.
+ * committed of the home directory's own files stays in it. A path that begins with a dot is moved if it is tracked. Of a
+ * session it is copied if it is a file that the repository ignores. Any other one may be a credential and stays.
  */
 const relocate = `
 bringing='${bring}'
 eval "$bringing"
 # Paths that setups committed of the home directory's own files. None once a commit has left them out.
+byServer() { git log --no-merges --fixed-strings --author="<$GIT_AUTHOR_EMAIL>" --grep="$@"; }
 ofHome() {
-  [ -z "$(git log -1 --format=%H --fixed-strings --grep="${leftOutSubject}" HEAD)" ] || return 0
-  git log --no-merges --fixed-strings --author="<$GIT_AUTHOR_EMAIL>" --grep="${setupSubjectBefore}" \\
-    --diff-filter=A --format= --name-only -z HEAD -- \\
+  [ -z "$(byServer "${leftOutSubject}" -1 --format=%H HEAD)" ] || return 0
+  [ -n "$(byServer "${setupSubjectBefore}" -1 --format=%H HEAD)" ] || return 0
+  byServer "${setupSubjectBefore}" --diff-filter=A --format= --name-only -z HEAD -- \\
     '.*' ':(exclude).gitignore' ':(exclude).gitattributes' ':(exclude).gitmodules' ':(exclude).github'
 }
 drop() { git --literal-pathspecs rm -q "$@" --ignore-unmatch --pathspec-from-file=- --pathspec-file-nul; }
@@ -151,8 +153,10 @@ relocate() {
       done
       rmdir workspace 2> /dev/null || :
     fi
-    { git ls-files -z -o -i --directory --exclude-per-directory=.gitignore -- '.*' 2> /dev/null || :; } |
-      xargs -0 sh -euc "$bringing"'copyFiles "$@"' sh
+    if [ -n "$whole" ]; then
+      { git ls-files -z -o -i --directory --exclude-per-directory=.gitignore -- '.*' 2> /dev/null || :; } |
+        xargs -0 sh -euc "$bringing"'copyFiles "$@"' sh
+    fi
     bringAll *
     bringAll .gitignore .gitattributes .gitmodules
     { git ls-files -z -- '.*' 2> /dev/null || :; } |

@@ -281,7 +281,7 @@ describe("A home directory that was committed by setups", () => {
       olderHome(home, "Update sandbox files")
       home.write(".editorconfig")
       home.sh("git add .editorconfig; git -c user.email=else@example.com commit -q -m 'by somebody else'")
-      home.write("new.md", ".claude/.credentials.json")
+      home.write("new.md", ".claude/.credentials.json", ".env")
       const setup = { ...options, author: castellan }
       home.done(stages.record(setup))
       const kept = [".editorconfig", ".gitignore", "new.md", "notes.md", "sub/.env"]
@@ -291,7 +291,8 @@ describe("A home directory that was committed by setups", () => {
         ".bashrc",
         ".gitconfig",
         ".unheard-of/token",
-        ".claude/.credentials.json"
+        ".claude/.credentials.json",
+        ".env"
       ]) {
         assert.isTrue(home.has(path), path)
         assert.isFalse(home.has(`${workspace}/${path}`), path)
@@ -302,6 +303,29 @@ describe("A home directory that was committed by setups", () => {
       home.done(stages.record(setup))
       home.done(stages.record(setup))
       assert.deepStrictEqual(home.committed, [".bashrc", ...kept])
+    })
+  })
+
+  it("takes in what was put into ~/workspace before, unless the repository has a directory of that name", () => {
+    const setup = { ...options, author: castellan }
+    inHome((home) => {
+      home.write("notes.md", "both")
+      olderHome(home, "Update sandbox files")
+      home.write(`${workspace}/new.md`, `${workspace}/.npmrc`)
+      home.sh(`echo mine > ${workspace}/both`)
+      home.done(stages.record(setup))
+      assert.deepStrictEqual(home.committed, [".npmrc", "both", "new.md", "notes.md", `${workspace}/both`])
+      assert.deepStrictEqual(
+        [home.text(`${workspace}/both`), home.text(`${workspace}/workspace/both`)],
+        ["both", "mine\n"]
+      )
+    })
+    inHome((home) => {
+      home.write("notes.md", `${workspace}/inner`)
+      olderHome(home, "Update sandbox files")
+      home.write(`${workspace}/new.md`)
+      home.done(stages.record(setup))
+      assert.deepStrictEqual(home.committed, ["notes.md", `${workspace}/inner`, `${workspace}/new.md`])
     })
   })
 
