@@ -23,6 +23,10 @@ const codes = {
   provider_unavailable: { isCallers: false },
   /** The sandbox provider refused. */
   provider_refused: { isCallers: false },
+  /** A program inside the sandbox gave no answer in time. */
+  sandbox_no_answer: { isCallers: false },
+  /** A program inside the sandbox gave an answer that is malformed or too large. */
+  sandbox_bad_answer: { isCallers: false },
   /** The provider no longer had the sandbox and its files. */
   provider_lost: { isCallers: false },
   /** The provider no longer has the snapshot that the sandbox was to boot from. */

@@ -127,6 +127,15 @@ describe("A web app", () => {
         "vite.config.ts",
         "z.ts"
       ])
+      const { json: page } = yield* get("/api/sandbox/files?limit=2&contents=1")
+      assert.deepStrictEqual([page.files, Object.keys(page.contents)], [json.files.slice(0, 2), json.files.slice(0, 2)])
+      const { json: second } = yield* get(`/api/sandbox/files?limit=2&cursor=${encodeURIComponent(page.next_cursor)}`)
+      assert.deepStrictEqual(second.files, json.files.slice(2, 4))
+      const { json: own } = yield* get("/api/sandbox/files?depth=1")
+      assert.deepStrictEqual(
+        own.files,
+        json.files.filter((path: string) => !path.includes("/"))
+      )
       const { json: full } = yield* get("/api/sandbox/files?contents=1")
       assert.strictEqual(full.contents["z.ts"], "// z.ts")
       assert.deepStrictEqual(Object.keys(full.contents), full.files)

@@ -147,7 +147,8 @@ layer(WebApi.layer)("A request", (it) => {
     Effect.gen(function* () {
       const ask = yield* asAdmin
       const wrong: Record<string, ReadonlyArray<string>> = {
-        limit: ["0", "101", "1.5", "-1", "1e308", "many", "", "9007199254740993"],
+        limit: ["0", "1001", "1.5", "-1", "1e308", "many", "", "9007199254740993"],
+        depth: ["0", "65", "x"],
         cursor: ["garbage", "", "1700000000000_x", "1700000000000_x-0000000"],
         path: ["a\0b"]
       }

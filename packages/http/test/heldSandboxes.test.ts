@@ -186,6 +186,39 @@ describe("One sandbox", () => {
     }).pipe(Effect.provide(api))
   )
 
+  it.effect("lists its files page by page, as many levels down as asked for", () =>
+    Effect.gen(function* () {
+      const { about } = yield* holder
+      for (const path of ["a/1", "a/b/2", "c d?&=/ü", "e"])
+        yield* about("PUT", `/file?path=${encodeURIComponent(path)}`, "x", bytes)
+      const all = ["a", "a/1", "a/b", "a/b/2", "c d?&=", "c d?&=/ü", "e"]
+      const found: Array<string> = []
+      let rest = ""
+      do {
+        const { json, status } = yield* about("GET", `/files?recursive=1&limit=2${rest}`)
+        assert.strictEqual(status, 200)
+        assert.isAtMost(json.files.length, 2)
+        found.push(...json.files.map((file: { readonly path: string }) => file.path))
+        rest = json.next_cursor === undefined ? "" : `&cursor=${encodeURIComponent(json.next_cursor)}`
+      } while (rest !== "")
+      assert.deepStrictEqual(found, all)
+      const { json: shallow } = yield* about("GET", "/files?depth=2")
+      assert.deepStrictEqual(
+        shallow.files.map((file: { readonly path: string }) => file.path),
+        all.filter((path) => path !== "a/b/2")
+      )
+      for (const [query, error] of [
+        ["limit=0", "limit must be an integer between 1 and 1000"],
+        ["limit=1001", "limit must be an integer between 1 and 1000"],
+        ["depth=65", "depth must be an integer between 1 and 64"],
+        ["cursor=a", "cursor must be a next_cursor that this list gave"]
+      ] as const) {
+        const { json, status } = yield* about("GET", `/files?${query}`)
+        assert.deepStrictEqual([status, json.error], [400, error])
+      }
+    }).pipe(Effect.provide(api))
+  )
+
   it.effect("says of a file that is not there that it is not there, and takes none that is too large", () =>
     Effect.gen(function* () {
       const { fetch } = yield* WebApi

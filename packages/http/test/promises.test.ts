@@ -81,7 +81,7 @@ describe("The use cases as promises", () => {
       }
       await ada.sandboxes.writeFile(sandbox.name, path, pieces())
       assert.strictEqual(await textOf(ada.sandboxes.readFile(sandbox.name, path)), "half of them")
-      const files = await ada.sandboxes.listFiles(sandbox.name, SandboxPath.make("."), { recursive: false })
+      const { files } = await ada.sandboxes.listFiles(sandbox.name, SandboxPath.make("."), { depth: 1, limit: 10 })
       assert.deepStrictEqual(
         files.map((file) => [file.path, file.size]),
         [["notes.txt", 12]]

@@ -48,7 +48,7 @@ const indifferent: Breaking<Provider> = () => ({
   output: () => Stream.empty,
   readFile: () => Stream.empty,
   writeFile: () => Effect.succeed(0),
-  listFiles: () => Effect.succeed([]),
+  listFiles: () => Effect.succeed({ files: [], next: null }),
   connect: succeed
 })
 
@@ -223,9 +223,12 @@ const breakings: Record<keyof typeof promises & string, Breaking<Provider>> = {
   }),
   "a link is listed with where it leads": (real) => ({
     listFiles: (name, path, options) =>
-      Effect.map(real.listFiles(name, path, options), (files) =>
-        files.map(({ mode, modifiedAt, path, size, type }) => new SandboxFile({ mode, modifiedAt, path, size, type }))
-      )
+      Effect.map(real.listFiles(name, path, options), ({ files, next }) => ({
+        next,
+        files: files.map(
+          ({ mode, modifiedAt, path, size, type }) => new SandboxFile({ mode, modifiedAt, path, size, type })
+        )
+      }))
   }),
   "a write follows a link to its file, and the link stays": (real) => ({
     writeFile: (name, path, content) => real.writeFile(name, SandboxPath.make(`${path}.new`), content)
@@ -234,13 +237,22 @@ const breakings: Record<keyof typeof promises & string, Breaking<Provider>> = {
     writeFile: (name, path, content) =>
       Effect.catchTag(real.writeFile(name, path, content), "FileRefused", () => Effect.succeed(1))
   }),
-  "a directory is listed by path, with what is below it only if that is asked for": (real) => ({
-    listFiles: (name, path) => real.listFiles(name, path, { recursive: true })
+  "a directory is listed by path, as many levels down as are asked for": (real) => ({
+    listFiles: (name, path, page) => real.listFiles(name, path, { ...page, depth: 64 })
+  }),
+  // Goes on at a number of entries, and not after a path.
+  "pages of a listing follow each other and have every entry once, whatever is added before their place": (real) => ({
+    listFiles: (name, path, { after, depth, limit }) =>
+      Effect.map(real.listFiles(name, path, { depth, limit: 1000 }), ({ files }) => {
+        const begin = after === undefined ? 0 : files.findIndex((file) => file.path === after) + 1
+        const page = files.slice(begin, begin + limit)
+        return { files: page, next: begin + limit < files.length ? page.at(-1)!.path : null }
+      })
   }),
   "what is not a file is not read, and what is not a directory not listed": (real) => ({
     listFiles: (name, path, options) =>
       Effect.catchTag(real.listFiles(name, path, options), "FileNotFound", () =>
-        Effect.succeed<ReadonlyArray<SandboxFile>>([])
+        Effect.succeed({ files: [], next: null })
       )
   }),
   "a file's name may have 255 bytes, and where nothing can stand nothing is written": (real) => ({

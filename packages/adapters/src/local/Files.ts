@@ -1,17 +1,19 @@
 /** Files by way of programs that run inside: whatever links lie in the way, they lead to files of the sandbox. */
-import type { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
+import type { ListingPage, SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import { FileNotFound, type FileRefused, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
-import { Effect, Stream } from "effect"
-import type { ChildProcess } from "node:child_process"
+import { Cause, Duration, Effect, Option, Stream } from "effect"
 import { once } from "node:events"
-import type { Readable, Writable } from "node:stream"
+import type { Writable } from "node:stream"
+import { setTimeout } from "node:timers/promises"
+import { atMost, betweenPieces, silence } from "../sandbox/Deadline.ts"
+import { failed, noHome, notThere, refusalOf } from "../sandbox/Files.ts"
+import * as Listing from "../sandbox/Listing.ts"
 import { whileRead } from "../sandbox/whileRead.ts"
-import { deepest, failed, listed, noHome, notThere, refusalOf } from "../sandbox/Files.ts"
 import type { Isolation } from "./Isolation.ts"
 import type { Running } from "./Machines.ts"
 import { inside, listFiles, noDirectory, path as searchPath, readFile, writeFile } from "./scripts.ts"
-import { errorsOf, start } from "./Spawn.ts"
-import { run } from "./Spawner.ts"
+import { errorsOf, type Pipe, type Program } from "./Spawn.ts"
+import { connected, type Connected } from "./Spawner.ts"
 
 /** How a program failed that a file was asked of, and what it printed of errors. */
 interface Failed {
@@ -32,7 +34,19 @@ const failureOf = (operation: string, path: SandboxPath, cause: unknown) => {
   return new SandboxUnavailable({ operation, retryable: true, cause })
 }
 
-export const make = (isolation: Isolation) => {
+const isSilence = (cause: Cause.Cause<unknown>) =>
+  Option.exists(
+    Cause.findErrorOption(cause),
+    (error) => error instanceof SandboxUnavailable && error.fault === "no_answer"
+  )
+
+/** Milliseconds that a program whose content breaks off has to end by itself. */
+const leavesWithin = 2000
+
+/** How often a listing as a whole may take the time of one answer. */
+const answersOfListing = 2
+
+export const make = (isolation: Isolation, silent = silence) => {
   const command = (machine: Running, script: string, ...args: ReadonlyArray<string>) => {
     const home = isolation.home(machine.files)
     const env = [`HOME=${home}`, `PATH=${searchPath}`]
@@ -40,17 +54,21 @@ export const make = (isolation: Isolation) => {
     return [...entered, "sh", "-c", inside, "sh", home, ...env, "sh", "-c", script, "castellan", ...args]
   }
 
-  const options = (machine: Running) => ({ cwd: "/", drop: isolation.userOf(machine.spec) })
+  /** A program that runs inside, with a script in the sandbox's home. */
+  const program = (machine: Running, script: string, ...args: ReadonlyArray<string>): Program => ({
+    command: command(machine, script, ...args),
+    cwd: "/",
+    drop: isolation.userOf(machine.spec)
+  })
 
-  const read = (machine: Running, path: SandboxPath) =>
+  /** What a program prints inside, for as long as somebody reads it. */
+  const printed = (operation: string, path: SandboxPath, program: Program) =>
     whileRead(
-      (signal) =>
-        bytesOf(
-          () => start({ command: command(machine, readFile, path), ...options(machine) }, ["ignore", "pipe", "pipe"]),
-          signal
-        ),
-      (cause) => failureOf("readFile", path, cause)
-    )
+      (signal) => bytesOf(program, signal),
+      (cause) => failureOf(operation, path, cause)
+    ).pipe(betweenPieces(operation, silent))
+
+  const read = (machine: Running, path: SandboxPath) => printed("readFile", path, program(machine, readFile, path))
 
   const write = <E>(
     machine: Running,
@@ -59,75 +77,94 @@ export const make = (isolation: Isolation) => {
     { mode = "" }: { readonly mode?: string | undefined } = {}
   ) =>
     Effect.gen(function* (): Effect.fn.Return<number, E | FileNotFound | FileRefused | SandboxUnavailable> {
-      const program = { command: command(machine, writeFile, path, mode), ...options(machine) }
-      const child = yield* Effect.try({
-        try: () => start(program, ["pipe", "ignore", "pipe", "pipe"]),
+      const answered = atMost("writeFile", silent)
+      const child = yield* Effect.tryPromise({
+        try: (signal) => begun(program(machine, writeFile, path, mode), ["stdin", "stderr", "extra"], signal),
         catch: (cause) => failureOf("writeFile", path, cause)
-      })
-      const errors = errorsOf(child)
-      const ended = new Promise<Failed>((resolve) => {
-        child.on("error", (cause) => resolve({ code: null, stderr: `${cause.message}\n` }))
-        child.on("close", (code) => resolve({ code, stderr: errors() }))
-      })
-      const bytes = child.stdin!
-      const word = child.stdio[3] as Writable
+      }).pipe(answered)
+      const bytes = child.pipe("stdin")
+      const word = child.pipe("extra")
       // A writer that ends early breaks the pipe; its exit code says why.
       for (const pipe of [bytes, word]) pipe.on("error", () => undefined)
+      const ended = endOf(child)
       let size = 0
       const sent = Stream.runForEach(content, (chunk) => {
         size += chunk.length
-        return Effect.promise(() => send(bytes, chunk, ended))
+        return answered(Effect.promise(() => send(bytes, chunk, ended)))
       })
-      return yield* sent.pipe(
-        Effect.andThen(
-          Effect.promise(async () => {
-            bytes.end()
-            word.end("done\n")
-            return await ended
-          })
-        ),
+      const finished = Effect.suspend(() => {
+        bytes.end()
+        word.end("done\n")
+        return answered(Effect.promise(() => ended))
+      })
+      return yield* Effect.andThen(sent, finished).pipe(
         Effect.flatMap((end) =>
           end.code === 0 ? Effect.succeed(size) : Effect.fail(failureOf("writeFile", path, end))
         ),
-        Effect.onError(() =>
+        Effect.onError((cause) =>
           Effect.promise(async () => {
             word.destroy()
             bytes.destroy()
-            await ended
+            // It removes what it has written so far, unless it does not answer at all.
+            if (!isSilence(cause)) await Promise.race([ended, setTimeout(leavesWithin, undefined, { ref: false })])
+            child.end()
           })
         )
       )
     })
 
-  const list = Effect.fnUntraced(function* (machine: Running, path: SandboxPath, recursive: boolean) {
-    const levels = String(recursive ? deepest : 1)
-    const { code, stderr, stdout } = yield* run(
+  const list = (machine: Running, path: SandboxPath, page: ListingPage) =>
+    Listing.page(
       "listFiles",
-      command(machine, listFiles, path, levels),
-      options(machine)
-    )
-    if (code !== 0 && stdout === "") return yield* Effect.fail(failureOf("listFiles", path, { code, stderr }))
-    return listed(stdout)
-  })
+      (directories) => printed("listFiles", path, program(machine, listFiles, path, ...directories)),
+      page
+    ).pipe(atMost("listFiles", Duration.times(silent, answersOfListing)))
 
   return { read, write, list }
 }
 
-/** What a program prints; it fails with how the program did, and ends the program when it is no longer read. */
-async function* bytesOf(begin: () => ChildProcess, signal: AbortSignal): AsyncGenerator<Uint8Array> {
-  const child = begin()
-  const end = () => void child.kill("SIGKILL")
-  signal.addEventListener("abort", end)
-  const closed = once(child, "close")
-  const errors = errorsOf(child)
+/** A program that was started, and how it is ended. */
+interface Begun extends Connected {
+  /** Ends it with what it started, unless that left its process group, and no longer listens to it. */
+  readonly end: () => void
+}
+
+const begun = async (program: Program, pipes: ReadonlyArray<Pipe>, signal: AbortSignal): Promise<Begun> => {
+  const child = await connected(program, pipes)
+  const end = () => {
+    child.kill()
+    for (const pipe of pipes) child.pipe(pipe).destroy()
+  }
+  // Whoever wanted it may have left while it started.
+  if (signal.aborted) end()
+  return { ...child, end }
+}
+
+/** How a program ended, once it has said all there is to say about it. */
+const endOf = async (child: Begun): Promise<Failed> => {
+  const errors = errorsOf({ stderr: child.pipe("stderr") })
+  const silent = new Promise((resolve) => child.pipe("stderr").once("close", resolve))
   try {
-    for await (const chunk of child.stdout as Readable) yield chunk as Uint8Array
-    const [code] = (await closed) as [number | null]
-    if (code !== 0) throw { code, stderr: errors() } satisfies Failed
+    const code = await child.ended
+    await silent
+    return { code, stderr: errors() }
+  } catch (cause) {
+    return { code: null, stderr: `${String(cause)}\n` }
+  }
+}
+
+/** What a program prints; it fails with how the program did, and ends the program when it is no longer read. */
+async function* bytesOf(program: Program, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  const child = await begun(program, ["stdout", "stderr"], signal)
+  signal.addEventListener("abort", child.end)
+  const ended = endOf(child)
+  try {
+    for await (const chunk of child.pipe("stdout")) yield chunk as Uint8Array
+    const end = await ended
+    if (end.code !== 0) throw end
   } finally {
-    signal.removeEventListener("abort", end)
-    end()
-    closed.catch(() => undefined)
+    signal.removeEventListener("abort", child.end)
+    child.end()
   }
 }
 

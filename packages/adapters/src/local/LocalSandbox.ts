@@ -10,6 +10,7 @@ import {
   SandboxUnavailable
 } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Clock, Duration, Effect, FiberMap, Layer, Option, Schedule, Stream } from "effect"
+import { atMost } from "../sandbox/Deadline.ts"
 import { outputBlock } from "../sandbox/Start.ts"
 import * as Commands from "./Commands.ts"
 import * as Files from "./Files.ts"
@@ -34,6 +35,9 @@ const mebibyte = 1024 * 1024
 const lookEvery = 1000
 const othersAtOnce = 25
 
+/** How long it may take to end a command; it is done in milliseconds unless the host is overloaded. */
+const killedWithin = Duration.minutes(1)
+
 /** Milliseconds that a command may be over its deadline before the server ends it, as its own wrapper should have. */
 const overdue = 10_000
 
@@ -57,7 +61,7 @@ const make = Effect.fnUntraced(function* ({ isolation, layout, locks, stillThere
   )
   const images = Images.make(layout, isolation, locks)
   const commands = Commands.make(isolation, outputKept)
-  const files = Files.make(isolation)
+  const files = Files.make(isolation, options.silence)
   const overfull = Watchdog.make(isolation, { disk: 10 * 1024 * mebibyte, ...options.limits })
   const locked = locks.sandbox
   const deadlines = yield* FiberMap.make<string>()
@@ -315,14 +319,14 @@ const make = Effect.fnUntraced(function* ({ isolation, layout, locks, stillThere
     kill: Effect.fnUntraced(function* (name, id) {
       yield* machines.get(name)
       const machine = yield* Effect.option(machines.running(name))
-      if (Option.isSome(machine)) yield* commands.kill(machine.value, id, "killed")
-      else yield* commands.find(layout.sandbox(name), id)
+      if (Option.isSome(machine)) {
+        yield* commands.kill(machine.value, id, "killed").pipe(atMost("kill", killedWithin))
+      } else yield* commands.find(layout.sandbox(name), id)
     }),
     readFile: (name, path) => Stream.unwrap(Effect.map(inRunning(name), (machine) => files.read(machine, path))),
     writeFile: (name, path, content, options) =>
       Effect.flatMap(inRunning(name), (machine) => files.write(machine, path, content, options)),
-    listFiles: (name, path, { recursive }) =>
-      Effect.flatMap(inRunning(name), (machine) => files.list(machine, path, recursive)),
+    listFiles: (name, path, page) => Effect.flatMap(inRunning(name), (machine) => files.list(machine, path, page)),
     connect: (name, port) => Effect.flatMap(inRunning(name), (machine) => ports.connect(machine, port))
   })
 })

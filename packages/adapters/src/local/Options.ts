@@ -1,4 +1,5 @@
 /** What may be chosen of the local provider. */
+import type { Duration } from "effect"
 import type { Isolation } from "./Isolation.ts"
 import type { Network } from "./Namespaces.ts"
 import type { Limits } from "./Watchdog.ts"
@@ -13,4 +14,6 @@ export interface LocalOptions {
   /** Bytes of each output stream that are kept. */
   readonly outputKept?: number
   readonly limits?: Partial<Limits>
+  /** How long a program inside may be silent while it answers for a file; 30 seconds if not said. */
+  readonly silence?: Duration.Duration
 }

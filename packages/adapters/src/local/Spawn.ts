@@ -80,7 +80,7 @@ export const start = (program: Program, stdio: ReadonlyArray<Stdio>): ChildProce
 const errorsKept = 16 * 1024
 
 /** The beginning of what a program prints of errors, as it is when asked. */
-export const errorsOf = (child: ChildProcess): (() => string) => {
+export const errorsOf = (child: Pick<ChildProcess, "stderr">): (() => string) => {
   let said = ""
   child.stderr!.setEncoding("utf8").on("data", (chunk: string) => {
     if (said.length < errorsKept) said += chunk
@@ -102,8 +102,8 @@ const errnoOf = (cause: unknown): Pick<Ended, "errno"> => {
   return code === undefined ? {} : { errno: code }
 }
 
-/** Bytes of a program's output that are looked at. */
-const outputRead = 64 * 1024 * 1024
+/** Bytes of a program's output that are kept: more than the sizes of all running sandboxes take. */
+const outputRead = 1024 * 1024
 
 /** What to wait for: nothing, the line `ready` on its standard output, or its end. */
 export type Until = "started" | "ready" | "ended"

@@ -1,5 +1,6 @@
 /** The shell scripts that stand between the server and a sandbox. Nothing in them is put together from input. */
-import { entryFormat, failed, findTarget, notThere } from "../sandbox/Files.ts"
+import { failed, findTarget, notThere } from "../sandbox/Files.ts"
+import { entryFormat } from "../sandbox/Listing.ts"
 import { collectGated, emptyRecord } from "../sandbox/Start.ts"
 
 /** Where programs are looked for, on the host's side and inside. */
@@ -263,11 +264,15 @@ rm -f -- "$new" 2> /dev/null
 exit ${failed}
 `
 
-/** Lists a directory `$1`, `$2` levels deep; see `listed`. */
+/**
+ * Prints the entries of directories below directory `$1`, in `entryFormat`. Directories that are gone or can't be read
+ * are left out: `find` ends with 1 then.
+ */
 export const listFiles = `
 [ -d "$1" ] || exit ${notThere}
-cd -- "$1" 2> /dev/null || { echo ": Permission denied" >&2; exit ${failed}; }
-find . -mindepth 1 -maxdepth "$2" -printf '${entryFormat}' || exit ${failed}
+cd -- "$1" 2> /dev/null && [ -r . ] || { echo ": Permission denied" >&2; exit ${failed}; }
+shift
+find "$@" -mindepth 1 -maxdepth 1 -printf '${entryFormat}' 2> /dev/null || [ $? = 1 ]
 `
 
 /** Copies what a chain of layers shows into one new layer: in namespaces of its own, in the data directory. */

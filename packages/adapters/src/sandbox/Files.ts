@@ -1,14 +1,10 @@
 /** What the programs say that look after files inside a sandbox, whoever made it. */
-import { FileMode, fileModeOf, SandboxFile, type SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
+import type { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import { FileNotFound, FileRefused } from "@castellan/domain/sandbox/SandboxProvider.ts"
-import { DateTime, Schema } from "effect"
 
 /** Exit codes by which they say what they found; why something failed ends what they print of errors. */
 export const notThere = 44
 export const failed = 45
-
-/** Levels that a listing goes down. */
-export const deepest = 64
 
 /** What a script says of a link that leads to nothing, or to itself. */
 const leadsNowhere = "Dangling symbolic link"
@@ -37,11 +33,6 @@ if [ -z "$mode" ]; then
   if [ -e "$file" ]; then mode=$(stat -c %a -- "$file"); else mode=$(printf %o $((0666 & ~0$(umask)))); fi
 fi
 `
-
-/** What a listing says of each entry, for `find`; see `listed`. */
-export const entryFormat = "%P\\0%y\\0%s\\0%T@\\0%m\\0%l\\0"
-
-const kinds: Record<string, SandboxFile["type"]> = { f: "file", d: "directory", l: "link" }
 
 /** What the system says of a path that is not of the kind it has to be. */
 const otherKind = ["Not a directory", "File exists"]
@@ -73,44 +64,4 @@ export const refusalOf = (path: SandboxPath, line: string): FileNotFound | FileR
   if (otherKind.includes(said)) return new FileNotFound({ path })
   const reason = refusals.get(said)
   return reason === undefined ? undefined : new FileRefused({ path, reason })
-}
-
-/** The years of times on the wire, 0 to 9999, in epoch milliseconds. A file can claim any time of change. */
-const firstMoment = Date.parse("0000-01-01T00:00:00.000Z")
-const lastMoment = Date.parse("9999-12-31T23:59:59.999Z")
-
-const within = (least: number, value: number, most: number): number => Math.max(least, Math.min(most, value || 0))
-
-/**
- * The milliseconds of a time as `find` prints it: seconds, and the fraction that comes on top of them. One and a half
- * seconds before 1970 is `-2.5`.
- */
-const millisOf = (text: string): number => {
-  const [seconds = "", fraction = ""] = text.split(".")
-  return Number(seconds) * 1000 + Math.floor(Number(`0.${fraction}`) * 1000)
-}
-
-const isMode = Schema.is(FileMode)
-
-/**
- * The files of a listing, in order: NUL-separated path, type, size, time of change, mode, and target of a link. A number
- * that has no place on the wire becomes the nearest one that has.
- */
-export const listed = (text: string): ReadonlyArray<SandboxFile> => {
-  const fields = text.split("\0")
-  const files: Array<SandboxFile> = []
-  for (let i = 0; i + 5 < fields.length; i += 6) {
-    const [mode, target] = [fields[i + 4]!, fields[i + 5]!]
-    files.push(
-      new SandboxFile({
-        path: fields[i]!,
-        type: kinds[fields[i + 1]!] ?? "other",
-        size: within(0, Number(fields[i + 2]), Number.MAX_SAFE_INTEGER),
-        mode: fileModeOf(isMode(mode) ? Number.parseInt(mode, 8) : 0),
-        ...(fields[i + 1] === "l" ? { target } : {}),
-        modifiedAt: DateTime.makeUnsafe(within(firstMoment, millisOf(fields[i + 3]!), lastMoment))
-      })
-    )
-  }
-  return files.sort((a, b) => (a.path < b.path ? -1 : 1))
 }

@@ -78,18 +78,21 @@ export const make = (machines: Machines, inside: Inside, outputKept: number) => 
     return record ?? (yield* new CommandNotFound({ id }))
   })
 
-  const asked = (operation: string, name: SandboxName, id: CommandId, script: string) =>
+  const asked = (operation: string, name: SandboxName, id: CommandId, ask: Inside["run"], script: string) =>
     machines.reading(operation, name, (seen) =>
-      Effect.flatMap(inside.run(operation, seen.session, script, name, id, seen.runs ?? "none"), (said) =>
+      Effect.flatMap(ask(operation, seen.session, script, name, id, seen.runs ?? "none"), (said) =>
         found(id, recordOf(id, said, seen))
       )
     )
 
-  const command = (name: SandboxName, id: CommandId) => asked("command", name, id, look)
+  const command = (name: SandboxName, id: CommandId) => asked("command", name, id, inside.run, look)
 
   const wait = Effect.fnUntraced(function* (name: SandboxName, id: CommandId) {
     while (true) {
-      const record = yield* asked("wait", name, id, watch)
+      // A script that is silent may only have lost its connection.
+      const record = yield* asked("wait", name, id, inside.wait, watch).pipe(
+        Effect.retry({ times: 3, while: (error) => error._tag === "SandboxUnavailable" && error.fault === "no_answer" })
+      )
       if (record.end !== null) return record
     }
   })
@@ -129,7 +132,8 @@ export const make = (machines: Machines, inside: Inside, outputKept: number) => 
       })
     )
 
-  const mayGoOn = (error: unknown): error is Refusal => isRefusal(error) && (isCut(error) || isPast(error))
+  const mayGoOn = (error: unknown): error is Refusal =>
+    isRefusal(error) && (isCut(error) || isPast(error) || error.fault === "no_answer")
 
   const output = (name: SandboxName, id: CommandId, start: OutputPosition) =>
     Stream.suspend(() => {

@@ -1,5 +1,5 @@
 /** Files by way of programs that run inside, and of Vercel's way to bring bytes in and out. */
-import type { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
+import type { ListingPage, SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import {
   FileNotFound,
@@ -9,15 +9,17 @@ import {
   SandboxUnavailable
 } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import type { Session } from "@vercel/sandbox"
-import { Effect, Stream } from "effect"
+import { type Duration, Effect, Stream } from "effect"
 import { randomUUID } from "node:crypto"
 import type { Readable } from "node:stream"
-import { deepest, failed, listed, notThere, refusalOf } from "../sandbox/Files.ts"
+import { atMost, betweenPieces } from "../sandbox/Deadline.ts"
+import { failed, notThere, refusalOf } from "../sandbox/Files.ts"
+import * as Listing from "../sandbox/Listing.ts"
 import type { Api } from "./Api.ts"
-import type { Inside, Said } from "./Inside.ts"
+import { answeredWithin, type Inside, type Said } from "./Inside.ts"
 import type { Machines } from "./Machines.ts"
 import type { Refusal } from "./Refusal.ts"
-import { forget, list as listScript, place, readable, uploads } from "./scripts.ts"
+import { codeOf, forget, list as listScript, place, readable, uploads } from "./scripts.ts"
 
 type NoFile = FileNotFound | FileRefused | SandboxGone | SandboxNotRunning | SandboxUnavailable
 
@@ -31,9 +33,12 @@ const failureOf = (operation: string, path: SandboxPath, { code, lines }: Said) 
   return new SandboxUnavailable({ operation, retryable: true, cause: new Error(`exit ${code}: ${lines.join("\n")}`) })
 }
 
-const bytesOf = (lines: ReadonlyArray<string>) => Buffer.from(lines.join(""), "base64")
+const nothing = new Uint8Array()
 
-export const make = (api: Api, machines: Machines, inside: Inside) => {
+/** Whether a line can be a piece of a listing, and not a complaint. */
+const isBase64 = (line: string) => /^[A-Za-z0-9+/]+={0,2}$/.test(line)
+
+export const make = (api: Api, machines: Machines, inside: Inside, silence: Duration.Duration) => {
   const succeeded = (operation: string, path: SandboxPath, said: Said) =>
     said.code === 0 ? Effect.succeed(said) : Effect.fail(failureOf(operation, path, said))
 
@@ -60,7 +65,7 @@ export const make = (api: Api, machines: Machines, inside: Inside) => {
         return Stream.fromAsyncIterable(
           bytes as AsyncIterable<Uint8Array>,
           (cause) => new SandboxUnavailable({ operation, retryable: true, cause })
-        )
+        ).pipe(betweenPieces(operation, silence))
       })
     )
 
@@ -114,13 +119,29 @@ export const make = (api: Api, machines: Machines, inside: Inside) => {
       return size
     })
 
-  const list = Effect.fnUntraced(function* (name: SandboxName, path: SandboxPath, recursive: boolean) {
-    const levels = String(recursive ? deepest : 1)
-    const { lines } = yield* inSandbox("listFiles", name, path, (session) =>
-      inside.run("listFiles", session, listScript, session.cwd, path, levels)
-    )
-    return listed(bytesOf(lines).toString())
-  })
+  /** What the program prints that lists directories. */
+  const printed = (session: Session, path: SandboxPath, directories: ReadonlyArray<string>) =>
+    Stream.suspend(() => {
+      let complaint = ""
+      return inside.lines("listFiles", session, listScript, [session.cwd, path, ...directories]).pipe(
+        Stream.mapEffect((line): Effect.Effect<Uint8Array, FileNotFound | FileRefused | SandboxUnavailable> => {
+          const code = codeOf(line)
+          if (code !== undefined && code !== 0) {
+            return Effect.fail(failureOf("listFiles", path, { code, lines: [complaint] }))
+          }
+          const isPiece = code === undefined && isBase64(line)
+          if (!isPiece && code === undefined) complaint = line
+          return Effect.succeed(isPiece ? Buffer.from(line, "base64") : nothing)
+        })
+      )
+    })
+
+  const list = (name: SandboxName, path: SandboxPath, page: ListingPage) =>
+    machines
+      .inRunning("listFiles", name, (session) =>
+        inside.repeated(Listing.page("listFiles", (directories) => printed(session, path, directories), page))
+      )
+      .pipe(atMost("listFiles", answeredWithin))
 
   return { read, write, list }
 }

@@ -2,7 +2,7 @@
 import type { Command, Session } from "@vercel/sandbox"
 import { Duration, Effect, Option, Schedule, type Scope, Stream } from "effect"
 import type { Api } from "./Api.ts"
-import { Refusal } from "./Refusal.ts"
+import { faulty, Refusal } from "./Refusal.ts"
 import { codeOf } from "./scripts.ts"
 
 /** What a script printed, and how it ended. */
@@ -19,6 +19,13 @@ interface Left {
 /** How long a script may run: longer than any of them does by itself. */
 const scriptTimeout = Duration.toMillis(Duration.minutes(10))
 
+/** How long a script that does not wait for anything may take, with its repetitions. */
+export const answeredWithin = Duration.minutes(2)
+
+/** Characters of a line of a script, and of all lines of one whose answer is read as a whole. */
+const longestLine = 1024 * 1024
+const longestAnswer = 1024 * 1024
+
 /** The code under which a stream is told that ended before its script said how. */
 const cutShort = "castellan_cut_short"
 
@@ -34,9 +41,15 @@ const short = (operation: string) =>
   })
 
 /** Whether it is only the stream that broke. */
-export const isCut = ({ status }: Refusal): boolean => status === null
+export const isCut = ({ fault, status }: Refusal): boolean => status === null && fault === undefined
 
-export const make = (api: Api) => {
+const silent = (operation: string, after: Duration.Duration) =>
+  faulty(operation, "no_answer", `no answer in ${Duration.format(after)}`)
+
+const within = (operation: string, after: Duration.Duration) =>
+  Effect.timeoutOrElse({ duration: after, orElse: () => Effect.fail(silent(operation, after)) })
+
+export const make = (api: Api, silence: Duration.Duration) => {
   const begin = (
     operation: string,
     session: Session,
@@ -88,7 +101,9 @@ export const make = (api: Api) => {
         const held = yield* logsOf(operation, command, left !== undefined)
         return Stream.paginate("", (rest) =>
           Effect.gen(function* (): Effect.fn.Return<readonly [ReadonlyArray<string>, Option.Option<string>], Refusal> {
-            const next = yield* api.ask(operation, () => held.logs.next(), Duration.infinity)
+            const next = yield* api
+              .ask(operation, () => held.logs.next(), Duration.infinity)
+              .pipe(within(operation, silence))
             if (next.done) {
               held.isOver = true
               return yield* short(operation)
@@ -96,6 +111,9 @@ export const make = (api: Api) => {
             if (next.value.stream !== "stdout") return [[], Option.some(rest)]
             const all = (rest + next.value.data).split("\n")
             const last = all.pop()!
+            if (last.length > longestLine) {
+              return yield* faulty(operation, "bad_answer", "a line of the answer is too long")
+            }
             const isOver = all.some((line) => codeOf(line) !== undefined)
             held.isOver ||= isOver
             return [all, isOver ? Option.none() : Option.some(last)]
@@ -104,22 +122,28 @@ export const make = (api: Api) => {
       })
     )
 
-  const said = (lines: Stream.Stream<string, Refusal>): Effect.Effect<Said, Refusal> =>
-    Effect.map(Stream.runCollect(lines), (all) => ({
-      lines: all.slice(0, -1),
-      code: codeOf(all.at(-1) ?? "") ?? 1
-    }))
+  const said = (operation: string, lines: Stream.Stream<string, Refusal>): Effect.Effect<Said, Refusal> =>
+    Effect.suspend(() => {
+      const all: Array<string> = []
+      let length = 0
+      return Stream.runForEach(lines, (line) => {
+        length += line.length + 1
+        if (length > longestAnswer) return Effect.fail(faulty(operation, "bad_answer", "the answer is too long"))
+        return Effect.sync(() => void all.push(line))
+      }).pipe(Effect.map(() => ({ lines: all.slice(0, -1), code: codeOf(all.at(-1) ?? "") ?? 1 })))
+    })
 
-  /** Runs a script to its end, and once more where its answer was cut off. */
-  const run = (
-    operation: string,
-    session: Session,
-    script: string,
-    ...args: ReadonlyArray<string>
-  ): Effect.Effect<Said, Refusal> =>
-    said(lines(operation, session, script, args)).pipe(
-      Effect.retry({ ...again, while: (refusal) => isCut(refusal) && !refusal.isOver })
-    )
+  /** Asks once more where the answer of a script was cut off. */
+  const repeated = <A, E>(asked: Effect.Effect<A, E | Refusal>): Effect.Effect<A, E | Refusal> =>
+    Effect.retry(asked, { ...again, while: (error) => error instanceof Refusal && isCut(error) && !error.isOver })
+
+  /** Runs a script that waits for something to its end. */
+  const wait = (operation: string, session: Session, script: string, ...args: ReadonlyArray<string>) =>
+    repeated(said(operation, lines(operation, session, script, args)))
+
+  /** Runs a script to its end. */
+  const run = (operation: string, session: Session, script: string, ...args: ReadonlyArray<string>) =>
+    wait(operation, session, script, ...args).pipe(within(operation, answeredWithin))
 
   /** Starts a script that goes on when it has said all: what it says is heard, and it is left alone. */
   const leave = (
@@ -128,9 +152,9 @@ export const make = (api: Api) => {
     script: string,
     args: ReadonlyArray<string>,
     env: Record<string, string>
-  ) => said(lines(operation, session, script, args, { env }))
+  ) => said(operation, lines(operation, session, script, args, { env }))
 
-  return { lines, run, leave }
+  return { lines, repeated, run, wait, leave }
 }
 
 export type Inside = ReturnType<typeof make>

@@ -122,15 +122,15 @@ export const make = Effect.fnUntraced(function* (api: Api, machine: CreateParams
    * Does something in a running sandbox. Where its session is over meanwhile it looks again, which waits until what was
    * stopping has stopped.
    */
-  const inRunning = <A>(
+  const inRunning = <A, E>(
     operation: string,
     name: SandboxName,
-    use: (session: Session, vm: Vm) => Effect.Effect<A, Refusal>
-  ): Effect.Effect<A, Idle> =>
+    use: (session: Session, vm: Vm) => Effect.Effect<A, E>
+  ): Effect.Effect<A, Exclude<E, Refusal> | Idle> =>
     Effect.flatMap(running(operation, name), (vm) => use(vm.currentSession(), vm)).pipe(
-      Effect.retry({ ...again, while: (error) => error._tag === "Refusal" && isPast(error) }),
-      Effect.catchTag("Refusal", (refusal) => Effect.fail(unavailable(operation)(refusal)))
-    )
+      Effect.retry({ ...again, while: (error: unknown) => isRefusal(error) && isPast(error) }),
+      Effect.mapError((error) => (isRefusal(error) ? unavailable(operation)(error) : error))
+    ) as Effect.Effect<A, Exclude<E, Refusal> | Idle>
 
   /** A machine that has the files of a sandbox, whether it runs or not. Never wakes it. */
   const seen = Effect.fnUntraced(function* (

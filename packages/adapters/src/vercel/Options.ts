@@ -46,6 +46,8 @@ export interface VercelOptions {
   readonly keptDays?: number
   /** Bytes of each output stream that are kept; 64 MiB if not said. */
   readonly outputKept?: number
+  /** How long a program inside may be silent while it is waited for; 30 seconds if not said, and at least 15. */
+  readonly silence?: Duration.Duration
   /** What the SDK asks with, in place of the global `fetch`. */
   readonly fetch?: typeof globalThis.fetch
 }

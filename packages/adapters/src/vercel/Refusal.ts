@@ -1,5 +1,5 @@
 /** Why Vercel did not give what it was asked for, read from facts: the status, and the code in the answer. */
-import { SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { SandboxFault, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Schema } from "effect"
 
 const snapshotGone = "snapshot_not_found"
@@ -12,6 +12,8 @@ export class Refusal extends Schema.TaggedError<Refusal>()("Refusal", {
   code: Schema.NullOr(Schema.String),
   /** Whether asking again may help. */
   retryable: Schema.Boolean,
+  /** What the sandbox did wrong, where Vercel did nothing wrong. */
+  fault: Schema.optionalKey(SandboxFault),
   cause: Schema.Unknown
 }) {
   /** Nothing is there under that name or id. */
@@ -73,8 +75,18 @@ export const refusalOf = (operation: string, thrown: unknown, token: string): Re
   return new Refusal({ status: null, code: textOf(code) ?? below, retryable: true, cause: because(said) })
 }
 
+/** A program inside the sandbox did not answer, or not as it should have. */
+export const faulty = (operation: string, fault: SandboxFault, why: string): Refusal =>
+  new Refusal({
+    status: null,
+    code: null,
+    retryable: fault === "no_answer",
+    fault,
+    cause: new Error(`${operation}: ${why}`)
+  })
+
 /** What the port says of it. */
 export const unavailable =
   (operation: string) =>
-  ({ cause, retryable }: Refusal): SandboxUnavailable =>
-    new SandboxUnavailable({ operation, retryable, cause })
+  ({ cause, fault, retryable }: Refusal): SandboxUnavailable =>
+    new SandboxUnavailable({ operation, retryable, cause, ...(fault !== undefined && { fault }) })

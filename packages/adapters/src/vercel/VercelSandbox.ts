@@ -13,6 +13,7 @@ import { Snapshot, type SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts
 import type { Sandbox as Vm } from "@vercel/sandbox"
 import { DateTime, Duration, Effect, Layer, Option, Schedule } from "effect"
 import * as Api from "./Api.ts"
+import * as Deadline from "../sandbox/Deadline.ts"
 import { outputBlock } from "../sandbox/Start.ts"
 import * as Commands from "./Commands.ts"
 import * as Files from "./Files.ts"
@@ -49,10 +50,11 @@ const make = Effect.fnUntraced(function* (options: VercelOptions) {
     ...(region !== undefined && { region })
   }
   const machines = yield* Machines.make(api, machine)
-  const inside = Inside.make(api)
+  const silence = options.silence ?? Deadline.silence
+  const inside = Inside.make(api, silence)
   const outputKept = wanted - (wanted % outputBlock)
   const commands = Commands.make(machines, inside, outputKept)
-  const files = Files.make(api, machines, inside)
+  const files = Files.make(api, machines, inside, silence)
   const ports = Ports.make(api, machines, inside)
 
   const lifetimeOf = (lifetime: Duration.Duration) => Math.min(most, Math.ceil(Duration.toMillis(lifetime)))
@@ -337,7 +339,7 @@ const make = Effect.fnUntraced(function* (options: VercelOptions) {
     forget: commands.forget,
     readFile: files.read,
     writeFile: files.write,
-    listFiles: (name, path, { recursive }) => files.list(name, path, recursive),
+    listFiles: files.list,
     connect: ports.connect
   })
 })

@@ -2,7 +2,8 @@
  * The shell scripts that run in a sandbox. Nothing in them is put together from input. What they keep of commands is
  * outside the home directory, in files that a snapshot keeps as well, so that any server finds it again.
  */
-import { entryFormat, failed, findTarget, noHome, notThere } from "../sandbox/Files.ts"
+import { failed, findTarget, noHome, notThere } from "../sandbox/Files.ts"
+import { entryFormat } from "../sandbox/Listing.ts"
 import { collectGated, emptyRecord } from "../sandbox/Start.ts"
 
 /** Where commands are recorded inside: on the disk, and open to whichever user the image has. */
@@ -295,13 +296,14 @@ exit ${failed}
 /** Forgets pieces that were uploaded as `$1`. */
 export const forget = telling(`rm -f "${uploads}$1"-* "${uploads}$1.done"`)
 
-/** Lists directory `$2` from directory `$1`, `$3` levels deep: base64 of what `listed` takes. */
+/** Prints the entries of directories below directory `$2`, from directory `$1`: base64 of `entryFormat`. */
 export const list = telling(`
 ${refuse}
 cd -- "$1" 2>/dev/null || refuse ": ${noHome}"
 [ -d "$2" ] || exit ${notThere}
-cd -- "$2" 2>/dev/null || refuse ": Permission denied"
-find . -mindepth 1 -maxdepth "$3" -printf '${entryFormat}' 2>/dev/null | base64
+cd -- "$2" 2>/dev/null && [ -r . ] || refuse ": Permission denied"
+shift 2
+find "$@" -mindepth 1 -maxdepth 1 -printf '${entryFormat}' 2>/dev/null | base64
 `)
 
 /** Whether something listens on port `$1`, which is in hexadecimal, at the loopback or at all addresses. */

@@ -202,7 +202,8 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Inside an ap
       ]
       assert.deepStrictEqual(yield* inside.list(name, { contents: false }), {
         files,
-        skipped: [{ path: "shut", reason: "It can't be read" }]
+        skipped: [{ path: "shut", reason: "It can't be read" }],
+        next: null
       })
       const { contents = {}, skipped } = yield* inside.list(name, { contents: true })
       assert.deepStrictEqual(skipped, [
@@ -215,6 +216,28 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Inside an ap
       assert.strictEqual(contents["pub/fits.txt"]?.length, limits.file)
       assert.strictEqual(contents["pub/bom.txt"], "\uFEFFbom")
       assert.strictEqual(contents["src/lib.ts"], "src/lib.ts\n")
+    })
+  )
+
+  it.effect("files are listed page by page, down to some level", () =>
+    Effect.gen(function* () {
+      const { name } = yield* project()
+      const inside = yield* Inside
+      yield* sh(name, "cd app; mkdir -p a/deep b node_modules/x; touch a.ts a/1 a/deep/2 a-b b/3 c node_modules/x/y")
+      const all = ["a-b", "a.ts", "a/1", "a/deep/2", "b/3", "c", "package.json"]
+      for (const limit of [1, 2, 7]) {
+        const found: Array<string> = []
+        let after: string | undefined
+        do {
+          const { files, next } = yield* inside.list(name, { contents: false, limit, after })
+          assert.isAtMost(files.length, limit)
+          found.push(...files)
+          after = next ?? undefined
+        } while (after !== undefined)
+        assert.deepStrictEqual(found, all)
+      }
+      const shallow = yield* inside.list(name, { contents: false, depth: 2 })
+      assert.deepStrictEqual(shallow.files, ["a-b", "a.ts", "a/1", "b/3", "c", "package.json"])
     })
   )
 

@@ -36,7 +36,7 @@ const read = Effect.fnUntraced(function* (name: SandboxName, path: string) {
 
 const list = Effect.fnUntraced(function* (name: SandboxName, path: string) {
   const provider = yield* SandboxProvider
-  return yield* provider.listFiles(name, SandboxPath.make(path), { recursive: false })
+  return (yield* provider.listFiles(name, SandboxPath.make(path), { depth: 1, limit: 1000 })).files
 })
 
 /** Why a file was refused; any other failure is one of the test. */

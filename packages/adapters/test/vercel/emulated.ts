@@ -6,6 +6,7 @@ import type { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.
 import type { EmulatorUnavailable } from "@castellan/testkit/emulators/vercel/Server.ts"
 import * as VercelEmulator from "@castellan/testkit/emulators/vercel/VercelEmulator.ts"
 import * as MemorySandbox from "@castellan/testkit/fakes/MemorySandbox.ts"
+import type { MemoryPrograms } from "@castellan/testkit/fakes/MemoryPrograms.ts"
 import { Effect, Layer, Redacted } from "effect"
 import { local } from "../local/temporary.ts"
 import { programs } from "./inMemory.ts"
@@ -37,7 +38,10 @@ export const emulated = (
 > => over(local(), { outputKept: 256 * 1024, ...options })
 
 /** Over sandboxes in memory; less output is kept, since what tells of it is output there, too. */
-export const inMemory = (
-  options: Emulated = {}
-): Layer.Layer<SandboxProvider | VercelEmulator.VercelEmulator, EmulatorUnavailable | VercelUnavailable> =>
-  over(MemorySandbox.layerWith({ programs }), { outputKept: 32 * 1024, ...options })
+export const inMemory = ({
+  shell = programs,
+  ...options
+}: Emulated & { readonly shell?: MemoryPrograms } = {}): Layer.Layer<
+  SandboxProvider | VercelEmulator.VercelEmulator,
+  EmulatorUnavailable | VercelUnavailable
+> => over(MemorySandbox.layerWith({ programs: shell }), { outputKept: 32 * 1024, ...options })

@@ -297,7 +297,10 @@ export const survives = <E>(subject: string, layer: Emulated<E>, compile: Compil
             const { faults } = yield* VercelEmulator
             const provider = yield* SandboxProvider
             faults.plan({ kind: "sandboxSnapshotting" }, { path: commandRequest })
-            assert.deepStrictEqual(yield* provider.listFiles(name, SandboxPath.make("."), { recursive: false }), [])
+            assert.deepStrictEqual(
+              (yield* provider.listFiles(name, SandboxPath.make("."), { depth: 1, limit: 10 })).files,
+              []
+            )
             faults.plan({ kind: "sandboxStopping" }, { path: /extend-timeout/ })
             yield* provider.extend(name, Duration.minutes(1))
             yield* provider.stop(name)
@@ -315,7 +318,7 @@ export const survives = <E>(subject: string, layer: Emulated<E>, compile: Compil
             faults.plan({ kind: "sandboxStopped" }, { path: commandRequest })
             yield* provider.start(name, specOf(compile(Step.Exit({ code: 0 }))))
             faults.plan({ kind: "expires", afterMs: 0 }, { method: "POST", path: commandRequest })
-            const list = provider.listFiles(name, SandboxPath.make("."), { recursive: false })
+            const list = provider.listFiles(name, SandboxPath.make("."), { depth: 1, limit: 10 })
             yield* Effect.ignore(list)
             assert.strictEqual((yield* Effect.flip(list))._tag, "SandboxNotRunning")
           })
@@ -375,7 +378,7 @@ export const asks = <E>(subject: string, layer: Emulated<E>): void =>
             })
             const tokens = (asked: Effect.Effect<unknown, unknown>) =>
               Effect.map(requestsOf(asked), (all) => new Set(all.map(({ headers }) => headers.authorization)))
-            const list = provider.listFiles(name, SandboxPath.make("."), { recursive: false })
+            const list = provider.listFiles(name, SandboxPath.make("."), { depth: 1, limit: 10 })
             assert.deepStrictEqual(yield* tokens(list), new Set(["Bearer first"]))
             token = "second"
             assert.deepStrictEqual(yield* tokens(list), new Set(["Bearer second"]))

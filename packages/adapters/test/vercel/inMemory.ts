@@ -185,7 +185,7 @@ const words: Record<string, string> = {
 
 const piecesOf = (files: MemoryFiles, id: string) =>
   files
-    .list("/var/tmp", false)
+    .list("/var/tmp", 1)
     .map(({ path }) => `/var/tmp/${path}`)
     .filter((path) => path.startsWith(`${scripts.uploads}${id}-`))
 
@@ -214,14 +214,17 @@ const forget = inHome(({ files }, id = "") => {
   return 0
 })
 
-const list = inHome((process, from = "", path = "", levels = "") => {
+const list = inHome((process, from = "", path = "", ...directories) => {
   const { files } = process
   if (!files.isDirectory(from)) return refuse(process, noHome)
   const at = resolve(from, path)
   if (!files.isDirectory(at)) return notThere
-  const entries = files.list(at, levels !== "1").map(({ mode, modifiedAt, path, size, target, type }) => {
-    return [path, type[0], size, modifiedAt.epochMilliseconds / 1000, mode, target ?? "", ""].join("\0")
-  })
+  const entries = directories.flatMap((directory) =>
+    files.list(resolve(at, directory), 1).map(({ mode, modifiedAt, path, size, target, type }) => {
+      const printed = `${directory}${directory.endsWith("/") ? "" : "/"}${path}`
+      return [printed, type[0], size, modifiedAt.epochMilliseconds / 1000, mode, target ?? "", ""].join("\0")
+    })
+  )
   say(process, Buffer.from(entries.join("")).toString("base64"))
   return 0
 })

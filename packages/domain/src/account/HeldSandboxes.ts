@@ -2,7 +2,7 @@ import { Context, DateTime, Duration, Effect, Layer, Option, Schema, Stream } fr
 import { SecureRandom } from "effect/crypto/SecureRandom"
 import type { AccountScope } from "../identity/AccountScope.ts"
 import { givenOrNew } from "../newNonce.ts"
-import type { SandboxFile, SandboxPath } from "../sandbox/SandboxFile.ts"
+import type { FilePage, ListingPage, SandboxPath } from "../sandbox/SandboxFile.ts"
 import { SandboxName } from "../sandbox/SandboxName.ts"
 import {
   type FileNotFound,
@@ -64,8 +64,8 @@ export class HeldSandboxes extends Context.Service<
       scope: AccountScope,
       name: SandboxName,
       path: SandboxPath,
-      options: { readonly recursive: boolean }
-    ) => Effect.Effect<ReadonlyArray<SandboxFile>, FileNotFound | FileRefused | Idle>
+      page: ListingPage
+    ) => Effect.Effect<FilePage, FileNotFound | FileRefused | Idle>
     /** Keeps its files as they are now. Stops it where the provider can't do otherwise. */
     readonly snapshot: (
       scope: AccountScope,
@@ -215,8 +215,8 @@ export class HeldSandboxes extends Context.Service<
               // The content's own failures pass by: only the provider fails with this tag.
               Effect.catchIf(provider.writeFile(name, path, content, options), isGone, notRunning)
             ),
-          listFiles: (scope, name, path, listing) =>
-            Effect.andThen(kept(scope, name), provider.listFiles(name, path, listing)).pipe(
+          listFiles: (scope, name, path, page) =>
+            Effect.andThen(kept(scope, name), provider.listFiles(name, path, page)).pipe(
               Effect.catchTag("SandboxGone", notRunning)
             ),
           snapshot,

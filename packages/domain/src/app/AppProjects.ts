@@ -13,7 +13,7 @@ import { type AppNotFound, AppSandboxes } from "./AppSandboxes.ts"
 import type { AppTimes } from "./AppTimes.ts"
 import { diagnose, type Diagnosis, unreachable } from "./Diagnostics.ts"
 import { Inside, type InsideFailed, type ProjectFile } from "./Inside.ts"
-import type { Listing } from "./inside/Listing.ts"
+import type { Listing, ListingOptions } from "./inside/Listing.ts"
 import { cleaned, notInRegistry } from "./ManagerWords.ts"
 import type { PackageName } from "./PackageName.ts"
 import { uncoloured } from "./uncoloured.ts"
@@ -51,8 +51,8 @@ const pageWithin = { before: Duration.seconds(8), after: Duration.seconds(12) }
 export class AppProjects extends Context.Service<
   AppProjects,
   {
-    /** The files of the project, and what they hold if that is wanted. Wakes none. */
-    readonly files: (app: AppSandbox, options: { readonly contents: boolean }) => Effect.Effect<Listing, FilesNotListed>
+    /** A page of the files of the project, and what they hold if that is wanted. Wakes none. */
+    readonly files: (app: AppSandbox, options: ListingOptions) => Effect.Effect<Listing, FilesNotListed>
     /** Looks for what is wrong. An app that can't be looked at is wrong, too. Wakes none. */
     readonly diagnose: (app: AppSandbox) => Effect.Effect<Diagnosis>
     /**
@@ -85,10 +85,7 @@ export class AppProjects extends Context.Service<
             Effect.catchTag("SandboxNotRunning", () => Effect.andThen(apps.wake(app), work))
           )
 
-        const files = Effect.fn("AppProjects.files")(function* (
-          app: AppSandbox,
-          options: { readonly contents: boolean }
-        ) {
+        const files = Effect.fn("AppProjects.files")(function* (app: AppSandbox, options: ListingOptions) {
           yield* apps.used(app)
           return yield* inside.list(app.name, options).pipe(Effect.mapError((cause) => new FilesNotListed({ cause })))
         })

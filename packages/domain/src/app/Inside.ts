@@ -1,13 +1,14 @@
 import { Context, Duration, Effect, Layer, Option, Schedule, Schema, Semaphore, Stream } from "effect"
 import { SecureRandom } from "effect/crypto/SecureRandom"
 import { newNonce } from "../newNonce.ts"
-import { type CommandEnd, CommandId, OutputPosition } from "../sandbox/Command.ts"
-import { first } from "../sandbox/OutputText.ts"
+import { type CommandEnd, CommandId, type Output, OutputPosition } from "../sandbox/Command.ts"
+import { first, toText } from "../sandbox/OutputText.ts"
 import type { Port } from "../sandbox/Port.ts"
 import type { Sandbox } from "../sandbox/Sandbox.ts"
 import { SandboxPath } from "../sandbox/SandboxFile.ts"
 import type { SandboxName } from "../sandbox/SandboxName.ts"
 import {
+  type CommandNotFound,
   type SandboxGone,
   type SandboxNotRunning,
   SandboxProvider,
@@ -19,7 +20,16 @@ import { Compiled, compiling } from "./inside/Compiling.ts"
 import { finding, Findings } from "./inside/Finding.ts"
 import { Installed, installing } from "./inside/Installing.ts"
 import { keeper } from "./inside/Keeper.ts"
-import { Listing, listing } from "./inside/Listing.ts"
+import {
+  argumentsOf,
+  limits,
+  Line,
+  type Listing,
+  listing,
+  type ListingOptions,
+  longestLine,
+  mostLines
+} from "./inside/Listing.ts"
 import { Restarted, restarting } from "./inside/Restarting.ts"
 import { said, type Script } from "./inside/Script.ts"
 import { bareName, type PackageName } from "./PackageName.ts"
@@ -42,6 +52,9 @@ const usualTime = Duration.minutes(2)
 
 /** How long somebody else may be at the project: an install, what it does afterwards, and a little. */
 const longestHeld = Duration.minutes(5)
+
+/** Characters of a listing that are read: the contents with every character escaped, and the names. */
+const longestListing = 6 * limits.all + 4 * limits.names
 
 /** How many answers of scripts are read at once: each may be of some size. */
 const readAtOnce = 8
@@ -79,10 +92,8 @@ export class Inside extends Context.Service<
       port: Port,
       atMost: Duration.Duration
     ) => Effect.Effect<Option.Option<void>, Idle>
-    readonly list: (
-      name: SandboxName,
-      options: { readonly contents: boolean }
-    ) => Effect.Effect<Listing, InsideFailed | Idle>
+    /** A page of the files of the project. */
+    readonly list: (name: SandboxName, options: ListingOptions) => Effect.Effect<Listing, InsideFailed | Idle>
     /** Writes files, after whatever else is changed in the project just now. */
     readonly apply: (
       name: SandboxName,
@@ -121,9 +132,9 @@ export class Inside extends Context.Service<
       })
 
       /** Runs a script to its end, and gives what it said. Interrupted, it goes on: what it changes is changed whole. */
-      const run = Effect.fnUntraced(function* <A>(
+      const runReading = Effect.fnUntraced(function* <A>(
         name: SandboxName,
-        answer: Schema.Codec<A, unknown>,
+        read: (output: Printed) => Effect.Effect<Option.Option<A>, Failed>,
         script: Script,
         args: ReadonlyArray<string>,
         timeout = usualTime
@@ -131,26 +142,41 @@ export class Inside extends Context.Service<
         const { id, ...wanted } = spec(`app_${yield* newNonce(random)}`, script, args, timeout)
         yield* provider.start(name, { id, ...wanted })
         const { end } = yield* provider.wait(name, id).pipe(Effect.catchTag("CommandNotFound", Effect.die))
-        const { text, truncated } = yield* reading.withPermit(printed(name, id, "stdout", said))
-        if (end?.by === "exited" && end.exitCode === 0 && !truncated) {
-          const found = Schema.decodeUnknownOption(Schema.fromJsonString(answer))(text)
+        const printed = provider.output(name, id, OutputPosition.only("stdout"))
+        if (end?.by === "exited" && end.exitCode === 0) {
+          const found = yield* orDie(reading.withPermit(read(printed)))
           if (Option.isSome(found)) {
             // Nobody asks for it again, and an app may be asked for its files every other second. Nobody waits for it.
             yield* Effect.forkIn(Effect.ignore(provider.forget(name, id)), scope, { startImmediately: true })
             return found.value
           }
         }
+        const complaints = provider.output(name, id, OutputPosition.only("stderr"))
         yield* Effect.logWarning("a script inside an app's sandbox failed", {
           sandbox: name,
           end,
-          said: (yield* printed(name, id, "stderr", complaint)).text
+          said: (yield* orDie(first(complaints, complaint))).text
         })
         return yield* new InsideFailed({ reason: reasonOf(end) })
       })
 
-      const printed = (name: SandboxName, id: CommandId, stream: "stdout" | "stderr", atMost: number) =>
-        first(provider.output(name, id, OutputPosition.only(stream)), atMost).pipe(
-          Effect.catchTag("CommandNotFound", Effect.die)
+      /** Runs a script whose answer is read as a whole. */
+      const run = <A>(
+        name: SandboxName,
+        answer: Schema.Codec<A, unknown>,
+        script: Script,
+        args: ReadonlyArray<string>,
+        timeout = usualTime
+      ) =>
+        runReading(
+          name,
+          (printed) =>
+            Effect.map(first(printed, said), ({ text, truncated }) =>
+              truncated ? Option.none() : Schema.decodeUnknownOption(Schema.fromJsonString(answer))(text)
+            ),
+          script,
+          args,
+          timeout
         )
 
       const serve = Effect.fn("Inside.serve")(function* ({ incarnation, name }: Sandbox, port: Port) {
@@ -216,7 +242,8 @@ export class Inside extends Context.Service<
         serve,
         restart,
         awaitAnswer,
-        list: (name, { contents }) => run(name, Listing, listing, contents ? ["contents"] : []),
+        list: (name, options) =>
+          runReading(name, (printed) => listingFrom(printed, options.contents), listing, argumentsOf(options)),
         apply,
         install,
         compile: (name, port, files) => run(name, Compiled, compiling, [String(port), JSON.stringify(fitting(files))]),
@@ -225,6 +252,52 @@ export class Inside extends Context.Service<
     })
   )
 }
+
+/** A command that was started just now is known. */
+const orDie = <A>(asked: Effect.Effect<A, Failed>) => Effect.catchTag(asked, "CommandNotFound", Effect.die)
+
+type Failed = CommandNotFound | SandboxGone | SandboxUnavailable
+
+type Printed = Stream.Stream<Output, Failed>
+
+const isLine = Schema.decodeUnknownOption(Line)
+
+/** The listing that a script prints, read line by line as it comes; none where it is none, or too long. */
+const listingFrom = Effect.fnUntraced(function* (printed: Printed, withContents: boolean) {
+  const files: Array<string> = []
+  const texts: Array<readonly [string, string]> = []
+  const skipped: Array<Listing["skipped"][number]> = []
+  let next: string | null = null
+  let [rest, length, lines] = ["", 0, 0]
+  const take = (text: string) => {
+    const all = (rest + text).split("\n")
+    rest = all.pop()!
+    length += text.length
+    lines += all.length
+    if (length > longestListing || lines > mostLines) return false
+    for (const one of all) {
+      const line = one.length > longestLine ? Option.none() : isLine(one)
+      if (Option.isNone(line)) return false
+      const { value } = line
+      if ("skipped" in value) skipped.push(value.skipped)
+      else if ("next" in value) next = value.next
+      else {
+        files.push(value.file)
+        if (value.text !== undefined) texts.push([value.file, value.text])
+      }
+    }
+    return rest.length <= longestLine
+  }
+  let isListing = true
+  yield* Stream.runForEachWhile(toText(printed), ({ text }) => Effect.as(Effect.yieldNow, (isListing = take(text))))
+  if (!isListing || rest !== "") return Option.none()
+  return Option.some<Listing>({
+    files,
+    skipped,
+    next,
+    ...(withContents && { contents: Object.fromEntries(texts) })
+  })
+})
 
 /** The first of these names that fit into one argument of a program. */
 const fitting = (files: ReadonlyArray<string>): ReadonlyArray<string> => {

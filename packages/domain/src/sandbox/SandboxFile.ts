@@ -30,3 +30,24 @@ export class SandboxFile extends Schema.Class<SandboxFile>("SandboxFile")({
   target: Schema.optionalKey(Schema.String),
   modifiedAt: Schema.DateTimeUtc
 }) {}
+
+/** Entries of a page of a listing, and levels that it goes down, at most. */
+export const listingLimits = { entries: 1000, depth: 64 } as const
+
+/** Which entries a page of a listing has. */
+export interface ListingPage {
+  /** Levels below the directory, 1 to `listingLimits.depth`; 1 lists the directory's own entries. */
+  readonly depth: number
+  /** Entries of the page, 1 to `listingLimits.entries`. */
+  readonly limit: number
+  /** The page has the entries whose paths come after this one; the first page has none. */
+  readonly after?: string | undefined
+}
+
+/** One page of a listing. */
+export interface FilePage {
+  /** In order of their paths, compared by UTF-16 code units. */
+  readonly files: ReadonlyArray<SandboxFile>
+  /** The path of the last entry where more entries follow; null on the last page. */
+  readonly next: string | null
+}

@@ -4,7 +4,7 @@ import { Withheld } from "../Withheld.ts"
 import { type Command, CommandId, type Output, type OutputPosition, type StartedCommand } from "./Command.ts"
 import { Port, type PortConnection } from "./Port.ts"
 import type { Sandbox } from "./Sandbox.ts"
-import { type FileMode, type SandboxFile, SandboxPath } from "./SandboxFile.ts"
+import { type FileMode, type FilePage, type ListingPage, SandboxPath } from "./SandboxFile.ts"
 import { SandboxName } from "./SandboxName.ts"
 import { type Snapshot, SnapshotId } from "./Snapshot.ts"
 
@@ -35,10 +35,21 @@ export class FileRefused extends Schema.TaggedError<FileRefused>()("FileRefused"
 /** Nothing answers on that port of the sandbox, it was not declared, or the connection to it broke. */
 export class PortClosed extends Schema.TaggedError<PortClosed>()("PortClosed", { name: SandboxName, port: Port }) {}
 
-/** The provider could not be asked, or refused; `retryable` tells whether asking again may help. */
+/**
+ * What a program inside the sandbox did wrong while the provider worked: it gave no answer in time, or one that can't be
+ * used because it is malformed or too large.
+ */
+export const SandboxFault = Schema.Literals(["no_answer", "bad_answer"])
+export type SandboxFault = typeof SandboxFault.Type
+
+/**
+ * The provider could not be asked, or refused; `retryable` tells whether asking again may help. With a `fault` the
+ * provider worked, and the sandbox did not.
+ */
 export class SandboxUnavailable extends Schema.TaggedError<SandboxUnavailable>()("SandboxUnavailable", {
   operation: Schema.String,
   retryable: Schema.Boolean,
+  fault: Schema.optionalKey(SandboxFault),
   cause: Withheld
 }) {}
 
@@ -146,12 +157,16 @@ export class SandboxProvider extends Context.Service<
      */
     readonly forget: (name: SandboxName, id: CommandId) => Effect.Effect<void, SandboxUnavailable>
 
-    /** The bytes of a file. Never reads outside the sandbox, whatever links are in the way. */
+    /**
+     * The bytes of a file. Never reads outside the sandbox, whatever links are in the way. A sandbox that is silent before
+     * the first byte, or between two bytes while the reader waits for them, fails the read with the fault `no_answer`.
+     */
     readonly readFile: (name: SandboxName, path: SandboxPath) => Stream.Stream<Uint8Array, NoFile>
     /**
      * Writes a file whole or not at all, making the directories above it; gives the bytes written. A name may have 255
      * bytes. A link is followed, as it is by `readFile`: the file that it leads to is written, and a link that leads to no
-     * file is refused. Without a mode an existing file keeps its own, and a new one may be read by all.
+     * file is refused. Without a mode an existing file keeps its own, and a new one may be read by all. A sandbox that takes no
+     * bytes for too long fails the write with the fault `no_answer`; content that comes slowly does not.
      */
     readonly writeFile: <E>(
       name: SandboxName,
@@ -159,12 +174,13 @@ export class SandboxProvider extends Context.Service<
       content: Stream.Stream<Uint8Array, E>,
       options?: WriteOptions
     ) => Effect.Effect<number, E | NoFile>
-    /** The entries of a directory, by path; `recursive` includes those below, and never follows a link. */
-    readonly listFiles: (
-      name: SandboxName,
-      path: SandboxPath,
-      options: { readonly recursive: boolean }
-    ) => Effect.Effect<ReadonlyArray<SandboxFile>, NoFile>
+    /**
+     * A page of the entries below a directory, in order of their paths. Never follows a link. Going on from `next` until
+     * it is null gives every entry once that was there all the while. A page ends early where the names in it are long.
+     * The answer of the sandbox is bounded in time, bytes and entries while it is read: silence is the fault
+     * `no_answer`; an answer that is no listing, or too long to be one, is the fault `bad_answer`.
+     */
+    readonly listFiles: (name: SandboxName, path: SandboxPath, page: ListingPage) => Effect.Effect<FilePage, NoFile>
 
     /**
      * A connection to what listens on a declared port of a running sandbox, at its loopback; it is closed with its scope.

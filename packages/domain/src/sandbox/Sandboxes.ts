@@ -4,7 +4,7 @@ import { newNonce } from "../newNonce.ts"
 import { type Command, type CommandEnd, CommandId, OutputPosition } from "./Command.ts"
 import { first } from "./OutputText.ts"
 import type { Sandbox } from "./Sandbox.ts"
-import type { SandboxFile, SandboxPath } from "./SandboxFile.ts"
+import type { FilePage, ListingPage, SandboxPath } from "./SandboxFile.ts"
 import type { SandboxName } from "./SandboxName.ts"
 import {
   type CommandNotFound,
@@ -79,8 +79,8 @@ export class Sandboxes extends Context.Service<
     readonly listFiles: (
       name: SandboxName,
       path: SandboxPath,
-      options: { readonly recursive: boolean }
-    ) => Effect.Effect<ReadonlyArray<SandboxFile>, FileNotFound | FileRefused | Idle>
+      page: ListingPage
+    ) => Effect.Effect<FilePage, FileNotFound | FileRefused | Idle>
     /** Ends what runs and keeps the files. May be repeated. */
     readonly stop: (name: SandboxName) => Effect.Effect<void, SandboxUnavailable>
   }

@@ -50,7 +50,7 @@ const booted = (name: SandboxName, from?: SnapshotId) =>
 
 const files = Effect.fnUntraced(function* (name: SandboxName) {
   const sandboxes = yield* Sandboxes
-  const found = yield* sandboxes.listFiles(name, SandboxPath.make(workspace), { recursive: true })
+  const { files: found } = yield* sandboxes.listFiles(name, SandboxPath.make(workspace), { depth: 64, limit: 1000 })
   const kept = found.filter(({ path, type }) => type === "file" && !path.startsWith(".git/"))
   const texts = yield* Effect.forEach(kept, ({ path }) =>
     sandboxes.readFile(name, SandboxPath.make(`${workspace}/${path}`)).pipe(Stream.decodeText(), Stream.mkString)
@@ -86,7 +86,10 @@ describe("A clone", () => {
       const { main } = yield* begun
       assert.deepStrictEqual(yield* clone(one), { branch: firstBranch, commit: main })
       assert.deepStrictEqual(yield* files(one), { a: "1", b: "1" })
-      const found = yield* (yield* Sandboxes).listFiles(one, SandboxPath.make(`${workspace}/.git`), { recursive: true })
+      const { files: found } = yield* (yield* Sandboxes).listFiles(one, SandboxPath.make(`${workspace}/.git`), {
+        depth: 64,
+        limit: 1000
+      })
       assert.notInclude(found.map(({ path }) => path).join(), "bundle")
     }).pipe(Effect.provide(world))
   )

@@ -976,7 +976,10 @@ describe("The working tree of a session", () => {
       yield* writeAt(name, "workspace/sub/file", "1")
       yield* writeAt(name, ".codex/auth.json", "secret")
       assert.deepStrictEqual(yield* directories(scope, id), ["/home/user/workspace", "/home/user/workspace/sub", "/"])
-      const found = yield* (yield* SandboxProvider).listFiles(name, SandboxPath.make("."), { recursive: false })
+      const { files: found } = yield* (yield* SandboxProvider).listFiles(name, SandboxPath.make("."), {
+        depth: 1,
+        limit: 10
+      })
       assert.deepStrictEqual(
         found.map(({ path }) => path),
         [".codex", "workspace"]

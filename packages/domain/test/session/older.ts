@@ -13,7 +13,7 @@ export const makeOlder = Effect.fnUntraced(function* (scope: AccountScope, id: S
   const store = yield* SessionStore
   const session = Option.getOrThrow(yield* store.get(scope, id))
   const name = session.lifecycle.sandbox!
-  const found = yield* provider.listFiles(name, SandboxPath.make(workspace), { recursive: true })
+  const { files: found } = yield* provider.listFiles(name, SandboxPath.make(workspace), { depth: 64, limit: 1000 })
   const files = yield* Effect.forEach(
     found.filter(({ type }) => type === "file"),
     ({ path }) =>

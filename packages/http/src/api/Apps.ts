@@ -1,10 +1,11 @@
 import { atOnce } from "@castellan/domain/app/PackageName.ts"
+import { limits } from "@castellan/domain/app/inside/Listing.ts"
 import { WrittenPath } from "@castellan/domain/app/ProjectPath.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/http-api"
 import { Authenticated } from "./Authenticated.ts"
-import { absent } from "./Fields.ts"
+import { absent, pageOfFiles, pathCursorOf } from "./Fields.ts"
 import { Idempotent } from "./Idempotent.ts"
 import { allowNul, KnownFields, lenient } from "./KnownFields.ts"
 import { Statuses } from "./Statuses.ts"
@@ -55,6 +56,7 @@ export class AppsApi extends HttpApiGroup.make("apps")
     HttpApiEndpoint.get("files", "/sandbox/files", {
       query: {
         ...meantInQuery,
+        ...pageOfFiles("app-files", `at most ${limits.files}`),
         contents: Schema.optionalKey(
           Schema.Literals(["1", "0", "true", "false"]).annotate({ message: "must be 1 or 0" })
         )
@@ -65,7 +67,9 @@ export class AppsApi extends HttpApiGroup.make("apps")
         files: Schema.Array(Schema.String),
         contents: Schema.optionalKey(Schema.Record(Schema.String, Schema.String)),
         /** Files whose content is not there, or that are not named, and why. */
-        skipped: Schema.Array(Schema.Struct({ path: Schema.String, reason: Schema.String }))
+        skipped: Schema.Array(Schema.Struct({ path: Schema.String, reason: Schema.String })),
+        /** Continues the list; absent on its last page. */
+        next_cursor: Schema.optionalKey(pathCursorOf("app-files"))
       }),
       error: [Statuses.AppNotFound, Statuses.FilesNotListed]
     })

@@ -2,6 +2,7 @@
 import { AccountId } from "@castellan/domain/identity/Account.ts"
 import { Cursor } from "@castellan/domain/Page.ts"
 import { Argument } from "@castellan/domain/sandbox/Command.ts"
+import { listingLimits } from "@castellan/domain/sandbox/SandboxFile.ts"
 import { Duration, Schema, SchemaTransformation } from "effect"
 
 /** A body's field that may be left out; null is the same as absent. */
@@ -61,8 +62,6 @@ export const forAccount = { account_id: Schema.optionalKey(AccountId) }
 export const lastEventId = (form: RegExp) =>
   Schema.String.check(Schema.isPattern(form, { message: "must be the id of an event of this stream" }))
 
-const limitMessage = "must be an integer between 1 and 100"
-
 /** A checksum (FNV-1a, 32 bits) that tells a cursor of this list from a damaged one and from one of another list. */
 const checksumOf = (list: string, cursor: string): string => {
   let hash = 0x811c9dc5
@@ -72,24 +71,50 @@ const checksumOf = (list: string, cursor: string): string => {
 
 const checksumLength = 7
 
-/** The cursor of a list on the wire: the place, then a checksum. It is refused if it is damaged or of another list. */
-export const cursorOf = (list: string) => {
+/** The text of a cursor on the wire: the place, then a checksum. It is refused if it is damaged or of another list. */
+const sealed = (list: string) => {
   const bare = (sealed: string) => sealed.slice(0, -checksumLength - 1)
   const seal = (cursor: string) => `${cursor}-${checksumOf(list, cursor)}`
-  return Schema.String.check(
+  const text = Schema.String.check(
     Schema.makeFilter((sealed: string) => sealed === seal(bare(sealed)), {
       message: "must be a next_cursor that this list gave"
     })
-  ).pipe(Schema.decodeTo(Cursor, SchemaTransformation.transform({ decode: bare, encode: seal })))
+  )
+  return { text, transformation: SchemaTransformation.transform({ decode: bare, encode: seal }) }
+}
+
+/** The cursor of a list of rows. */
+export const cursorOf = (list: string) => {
+  const { text, transformation } = sealed(list)
+  return text.pipe(Schema.decodeTo(Cursor, transformation))
+}
+
+/** The cursor of a list of files: the path of the last one. */
+export const pathCursorOf = (list: string) => {
+  const { text, transformation } = sealed(list)
+  return text.pipe(Schema.decodeTo(Schema.String, transformation))
+}
+
+/** A whole number in a query, from 1 to `maximum`. */
+const upTo = (maximum: number, description: string) => {
+  const message = `must be an integer between 1 and ${maximum}`
+  return Schema.optionalKey(
+    Schema.FiniteFromString.annotate({ message }).check(
+      Schema.isInt({ message }),
+      Schema.isBetween({ minimum: 1, maximum }, { message, description })
+    )
+  )
 }
 
 /** How many rows of a list to give, and where to continue. */
 export const pageOf = (list: string) => ({
-  limit: Schema.optionalKey(
-    Schema.FiniteFromString.annotate({ message: limitMessage }).check(
-      Schema.isInt({ message: limitMessage }),
-      Schema.isBetween({ minimum: 1, maximum: 100 }, { message: limitMessage })
-    )
-  ),
+  limit: upTo(100, "Rows of the answer"),
   cursor: Schema.optionalKey(cursorOf(list))
+})
+
+/** How many files of a directory to give, where to continue, and how many levels to go down. */
+export const pageOfFiles = (list: string, without: string) => ({
+  limit: upTo(listingLimits.entries, `Entries of the answer; ${without} if left out`),
+  cursor: Schema.optionalKey(pathCursorOf(list).annotate({ description: "The `next_cursor` of the page before" })),
+  depth: upTo(listingLimits.depth, "Levels below the directory; 1 is its own entries")
 })

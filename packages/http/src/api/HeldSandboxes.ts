@@ -1,10 +1,10 @@
-import { FileMode, SandboxFile, SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
+import { FileMode, listingLimits, SandboxFile, SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
 import { Duration, Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/http-api"
 import { SandboxBody } from "./AccountSandboxes.ts"
 import { Authenticated } from "./Authenticated.ts"
-import { absent, forAccount, milliseconds, Time } from "./Fields.ts"
+import { absent, forAccount, milliseconds, pageOfFiles, pathCursorOf, Time } from "./Fields.ts"
 import { Idempotent } from "./Idempotent.ts"
 import { KnownFields } from "./KnownFields.ts"
 import { commandAnswers, NewCommand } from "./NewCommand.ts"
@@ -41,6 +41,7 @@ export class HeldSandboxesApi extends HttpApiGroup.make("sandbox")
       params: one.params,
       query: {
         ...forAccount,
+        ...pageOfFiles("files", `at most ${listingLimits.entries}`),
         path: Schema.optionalKey(SandboxPath),
         recursive: Schema.optionalKey(
           Schema.Literals(["true", "false", "1", "0"]).annotate({ message: "must be true or false" })
@@ -48,10 +49,16 @@ export class HeldSandboxesApi extends HttpApiGroup.make("sandbox")
       },
       success: Schema.Struct({
         ...success,
-        files: Schema.Array(Schema.Struct({ ...SandboxFile.fields, modifiedAt: Time }))
+        files: Schema.Array(Schema.Struct({ ...SandboxFile.fields, modifiedAt: Time })),
+        next_cursor: Schema.optionalKey(pathCursorOf("files"))
       }),
       error: [...idle, Statuses.FileNotFound, Statuses.FileRefused]
-    }).annotate(OpenApi.Summary, "List a directory of a sandbox"),
+    }).annotateMerge(
+      OpenApi.annotations({
+        summary: "List a directory of a sandbox",
+        description: `Entries in order of their paths, at most ${listingLimits.entries}; \`next_cursor\` continues the list where there are more. A page may end early where names are long. \`recursive\` goes ${listingLimits.depth} levels down unless \`depth\` says how many. \`502\` with code \`sandbox_no_answer\` or \`sandbox_bad_answer\` if the sandbox does not answer in time, or not with a listing.`
+      })
+    ),
     HttpApiEndpoint.get("readFile", "/:sandboxId/file", {
       params: one.params,
       query: { ...forAccount, path: SandboxPath },

@@ -203,9 +203,12 @@ export const Statuses = {
   RepoDiffers: onWire(RepoDiffers, 400, () =>
     errorBody("invalid_request", "repoUrl must be the repository of the session", { missing_fields: ["repoUrl"] })
   ),
-  SandboxUnavailable: onWire(SandboxUnavailable, 502, (failure) =>
-    errorBody("provider_unavailable", "The sandbox provider could not be reached", told(providerReason(failure)))
-  ),
+  SandboxUnavailable: onWire(SandboxUnavailable, 502, (failure) => {
+    const reason = providerReason(failure)
+    return failure.fault === undefined
+      ? errorBody("provider_unavailable", "The sandbox provider could not be reached", told(reason))
+      : errorBody(reason.code, reason.sentence, told(reason))
+  }),
   AppNotFound: onWire(AppNotFound, 404, () => errorBody("sandbox_not_found", "No active sandbox found")),
   AppNotCreated: onWire(AppNotCreated, 500, ({ reason }) =>
     errorBody("sandbox_not_created", "Failed to create sandbox", told(reason))

@@ -14,6 +14,9 @@ export interface WantedPages {
   readonly all: boolean
 }
 
+/** All files of a list, as many at once as the server gives. */
+export const filesAtOnce = { limit: 1000, all: true }
+
 /** One page, or all of them as one answer, whose rows stand in `field`. */
 export const pages = Effect.fnUntraced(function* <A extends Paged>(at: string, field: keyof A, wanted: WantedPages) {
   const pageAt = (cursor: string | undefined) =>

@@ -66,10 +66,11 @@ export const AppsHandlers = HttpApiBuilder.group(
         yield* limits.create(scope)
         return yield* whereOf(yield* apps.create(scope, yield* RequestNonce))
       }),
-      files: Effect.fnUntraced(function* ({ query: { contents = "0", sandboxId } }) {
+      files: Effect.fnUntraced(function* ({ query: { contents = "0", cursor: after, depth, limit, sandboxId } }) {
         const app = yield* meant(sandboxId)
-        const listed = yield* projects.files(app, { contents: contents === "1" || contents === "true" })
-        return { success, ...listed }
+        const wanted = { contents: contents === "1" || contents === "true", after, depth, limit }
+        const { next, ...listed } = yield* projects.files(app, wanted)
+        return { success, ...listed, ...(next === null ? {} : { next_cursor: next }) }
       }),
       diagnose: Effect.fnUntraced(function* ({ payload }) {
         return yield* projects.diagnose(yield* meant(payload.sandboxId))

@@ -2,7 +2,7 @@ import { HeldSandboxes, SandboxNotFound } from "@castellan/domain/account/HeldSa
 import { Access } from "@castellan/domain/identity/Access.ts"
 import { AccountHidden, type AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { CurrentActor } from "@castellan/domain/identity/CurrentActor.ts"
-import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
+import { listingLimits, SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { TaskRuns } from "@castellan/domain/task/TaskRuns.ts"
@@ -77,11 +77,10 @@ export const HeldSandboxesHandlers = HttpApiBuilder.group(
       }),
       files: Effect.fnUntraced(function* (asked) {
         const { name, scope } = yield* meant(asked)
-        const { path = home, recursive = "false" } = asked.query
-        return {
-          status,
-          files: yield* held.listFiles(scope, name, path, { recursive: recursive === "true" || recursive === "1" })
-        }
+        const { cursor: after, limit = listingLimits.entries, path = home, recursive = "false" } = asked.query
+        const { depth = recursive === "true" || recursive === "1" ? listingLimits.depth : 1 } = asked.query
+        const { files, next } = yield* held.listFiles(scope, name, path, { after, depth, limit })
+        return { status, files, ...(next === null ? {} : { next_cursor: next }) }
       }),
       readFile: Effect.fnUntraced(function* (asked) {
         const { name, scope } = yield* meant(asked)

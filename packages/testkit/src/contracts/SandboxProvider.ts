@@ -81,6 +81,12 @@ const fileText = Effect.fnUntraced(function* (name: SandboxName, file: string) {
   return yield* provider.readFile(name, path(file)).pipe(Stream.decodeText(), Stream.mkString)
 })
 
+/** The first page of what is in a directory, or of all that is below it. */
+const listed = (name: SandboxName, directory: string, depth = 1) =>
+  Effect.flatMap(SandboxProvider, (provider) => provider.listFiles(name, path(directory), { depth, limit: 1000 }))
+
+const everything = 64
+
 const written = (name: SandboxName, file: string, text: string) =>
   Effect.flatMap(SandboxProvider, (provider) => provider.writeFile(name, path(file), Stream.make(utf8(text))))
 
@@ -354,7 +360,7 @@ export const promises: Record<string, Promise> = {
         yield* provider.remove(name)
         assert.isTrue(Option.isNone(yield* provider.find(name)))
         yield* provider.create(specOf(name))
-        assert.deepStrictEqual(yield* provider.listFiles(name, path("."), { recursive: true }), [])
+        assert.deepStrictEqual(yield* listed(name, ".", everything), { files: [], next: null })
       })
     ),
 
@@ -480,7 +486,7 @@ export const promises: Record<string, Promise> = {
         provider.kill(unknown, id),
         Stream.runDrain(provider.readFile(unknown, path("x"))),
         provider.writeFile(unknown, path("x"), Stream.empty),
-        provider.listFiles(unknown, path("."), { recursive: false }),
+        provider.listFiles(unknown, path("."), { depth: 1, limit: 1 }),
         Effect.scoped(provider.connect(unknown, somePort()))
       ]
       for (const one of asked) assert.strictEqual(yield* tagOf(one), "SandboxGone")
@@ -496,7 +502,7 @@ export const promises: Record<string, Promise> = {
           provider.start(name, commandSpec({ command: "echo", args: [] })),
           Stream.runDrain(provider.readFile(name, path("x"))),
           provider.writeFile(name, path("x"), Stream.empty),
-          provider.listFiles(name, path("."), { recursive: false })
+          provider.listFiles(name, path("."), { depth: 1, limit: 1 })
         ]
         for (const one of asked) assert.strictEqual(yield* tagOf(one), "SandboxNotRunning")
       })
@@ -774,7 +780,7 @@ export const promises: Record<string, Promise> = {
         yield* provider.kill(name, spec.id)
         const { end } = yield* provider.wait(name, spec.id)
         assert.deepStrictEqual([end?.by, end?.exitCode], ["killed", 137])
-        const size = Effect.map(provider.listFiles(name, path("."), { recursive: false }), (all) => all[0]?.size)
+        const size = Effect.map(listed(name, "."), ({ files }) => files[0]?.size)
         const before = yield* size
         yield* Effect.sleep("150 millis")
         assert.strictEqual(yield* size, before)
@@ -894,7 +900,7 @@ export const promises: Record<string, Promise> = {
         assert.strictEqual(yield* Effect.flip(provider.writeFile(name, path("file"), broken)), "broken off")
         yield* Effect.flip(provider.writeFile(name, path("other"), broken))
         assert.strictEqual(yield* fileText(name, "file"), "old")
-        const files = yield* provider.listFiles(name, path("."), { recursive: true })
+        const { files } = yield* listed(name, ".", everything)
         assert.deepStrictEqual(
           files.map((file) => file.path),
           ["file"]
@@ -921,7 +927,7 @@ export const promises: Record<string, Promise> = {
         yield* write("changed", "0640")
         yield* write("new")
         assert.deepStrictEqual(
-          (yield* provider.listFiles(name, path("."), { recursive: false })).map(({ mode, path }) => `${mode} ${path}`),
+          (yield* listed(name, ".")).files.map(({ mode, path }) => `${mode} ${path}`),
           ["0640 changed", "0644 new", "0600 private", "0755 run"]
         )
       })
@@ -930,10 +936,9 @@ export const promises: Record<string, Promise> = {
   "a link is listed with where it leads": (compile) =>
     created(
       Effect.fnUntraced(function* (name) {
-        const provider = yield* SandboxProvider
         yield* written(name, "file", "x")
         yield* ran(name, compile(Step.Link({ path: "link", target: "nowhere/at all" })))
-        const files = yield* provider.listFiles(name, path("."), { recursive: false })
+        const { files } = yield* listed(name, ".")
         assert.deepStrictEqual(
           files.map(({ path, target, type }) => [path, type, target]),
           [
@@ -947,7 +952,6 @@ export const promises: Record<string, Promise> = {
   "a write follows a link to its file, and the link stays": (compile) =>
     created(
       Effect.fnUntraced(function* (name) {
-        const provider = yield* SandboxProvider
         yield* written(name, "dir/file", "old")
         yield* ran(
           name,
@@ -962,7 +966,7 @@ export const promises: Record<string, Promise> = {
         assert.strictEqual(yield* fileText(name, "dir/file"), "new")
         assert.strictEqual(yield* fileText(name, "link"), "new")
         assert.strictEqual(yield* fileText(name, "dir/beside"), "more")
-        const files = yield* provider.listFiles(name, path("."), { recursive: true })
+        const { files } = yield* listed(name, ".", everything)
         assert.deepStrictEqual(
           files.map(({ path, type }) => `${path} ${type}`),
           ["dir directory", "dir/beside file", "dir/file file", "dir/second link", "link link", "to-dir link"]
@@ -973,7 +977,6 @@ export const promises: Record<string, Promise> = {
   "a link that leads to no file is neither written through nor replaced": (compile) =>
     created(
       Effect.fnUntraced(function* (name) {
-        const provider = yield* SandboxProvider
         yield* written(name, "dir/file", "x")
         yield* ran(
           name,
@@ -989,7 +992,7 @@ export const promises: Record<string, Promise> = {
         for (const link of ["dangling", "loop", "to-dir"]) {
           assert.strictEqual(yield* tagOf(fileText(name, link)), "FileNotFound", link)
         }
-        const files = yield* provider.listFiles(name, path("."), { recursive: false })
+        const { files } = yield* listed(name, ".")
         assert.deepStrictEqual(
           files.map(({ path, type }) => `${path} ${type}`),
           ["dangling link", "dir directory", "loop link", "to-dir link"]
@@ -997,38 +1000,69 @@ export const promises: Record<string, Promise> = {
       })
     ),
 
-  "a directory is listed by path, with what is below it only if that is asked for": () =>
+  "a directory is listed by path, as many levels down as are asked for": () =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        yield* written(name, "b", "12345")
+        yield* written(name, "a/deep/c", "1")
+        yield* written(name, "a-b", "1")
+        const list = (depth: number) =>
+          Effect.map(listed(name, ".", depth), ({ files }) =>
+            files.map(({ path, size, type }) => (type === "file" ? `${path} ${size}` : `${path} ${type}`))
+          )
+        assert.deepStrictEqual(yield* list(1), ["a directory", "a-b 1", "b 5"])
+        assert.deepStrictEqual(yield* list(2), ["a directory", "a-b 1", "a/deep directory", "b 5"])
+        assert.deepStrictEqual(yield* list(64), ["a directory", "a-b 1", "a/deep directory", "a/deep/c 1", "b 5"])
+        const { files: below } = yield* listed(name, "a")
+        assert.deepStrictEqual(
+          below.map((file) => file.path),
+          ["deep"]
+        )
+        const file = (yield* listed(name, ".")).files.at(-1)!
+        assert.isBelow(Math.abs(file.modifiedAt.epochMilliseconds - (yield* DateTime.now).epochMilliseconds), 60_000)
+      })
+    ),
+
+  "pages of a listing follow each other and have every entry once, whatever is added before their place": () =>
     created(
       Effect.fnUntraced(function* (name) {
         const provider = yield* SandboxProvider
-        yield* written(name, "b", "12345")
-        yield* written(name, "a/deep/c", "1")
-        const list = (recursive: boolean) =>
-          Effect.map(provider.listFiles(name, path("."), { recursive }), (files) =>
-            files.map(({ path, size, type }) => (type === "file" ? `${path} ${size}` : `${path} ${type}`))
+        const files = ["a/1", "a/2/x", "a/3", "a.b", "b/y", "b/z", "c"]
+        for (const file of files) yield* written(name, file, "x")
+        const all = ["a", "a.b", "a/1", "a/2", "a/2/x", "a/3", "b", "b/y", "b/z", "c"]
+        for (const limit of [1, 2, 3, all.length, 1000]) {
+          const found: Array<string> = []
+          let after: string | undefined
+          do {
+            const page = yield* provider.listFiles(name, path("."), { depth: everything, limit, after })
+            assert.isAtMost(page.files.length, limit)
+            found.push(...page.files.map((file) => file.path))
+            if (page.next !== null) assert.strictEqual(page.next, found.at(-1))
+            after = page.next ?? undefined
+          } while (after !== undefined)
+          assert.deepStrictEqual(found, all, `${limit} at once`)
+        }
+        const pageAfter = (after: string) =>
+          Effect.map(provider.listFiles(name, path("."), { depth: everything, limit: 2, after }), (page) =>
+            page.files.map((file) => file.path)
           )
-        assert.deepStrictEqual(yield* list(false), ["a directory", "b 5"])
-        assert.deepStrictEqual(yield* list(true), ["a directory", "a/deep directory", "a/deep/c 1", "b 5"])
-        const inside = yield* provider.listFiles(name, path("a"), { recursive: false })
-        assert.deepStrictEqual(
-          inside.map((file) => file.path),
-          ["deep"]
-        )
-        const [file] = (yield* provider.listFiles(name, path("."), { recursive: false })).slice(-1)
-        assert.isBelow(Math.abs(file!.modifiedAt.epochMilliseconds - (yield* DateTime.now).epochMilliseconds), 60_000)
+        yield* written(name, "a/0", "x")
+        assert.deepStrictEqual(yield* pageAfter("a/1"), ["a/2", "a/2/x"])
+        // The entry that the page before ended with may be gone.
+        assert.deepStrictEqual(yield* pageAfter("a/2/x/none"), ["a/3", "b"])
+        assert.deepStrictEqual(yield* pageAfter("zzz"), [])
       })
     ),
 
   "what is not a file is not read, and what is not a directory not listed": () =>
     created(
       Effect.fnUntraced(function* (name) {
-        const provider = yield* SandboxProvider
         yield* written(name, "dir/file", "")
         assert.strictEqual(yield* tagOf(fileText(name, "nothing")), "FileNotFound")
         assert.strictEqual(yield* tagOf(fileText(name, "dir")), "FileNotFound")
         assert.strictEqual(yield* tagOf(written(name, "dir", "x")), "FileNotFound")
         assert.strictEqual(yield* tagOf(written(name, "dir/file/below", "x")), "FileNotFound")
-        const list = (at: string) => provider.listFiles(name, path(at), { recursive: false })
+        const list = (at: string) => listed(name, at)
         assert.strictEqual(yield* tagOf(list("nothing")), "FileNotFound")
         assert.strictEqual(yield* tagOf(list("dir/file")), "FileNotFound")
       })
@@ -1037,14 +1071,13 @@ export const promises: Record<string, Promise> = {
   "a file's name may have 255 bytes, and where nothing can stand nothing is written": () =>
     created(
       Effect.fnUntraced(function* (name) {
-        const provider = yield* SandboxProvider
         const longest = "é".repeat(127) + "x"
         yield* written(name, longest, "kept")
         assert.strictEqual(yield* fileText(name, longest), "kept")
         for (const refused of [`${longest}x`, `${longest}x/file`, "new/", "new/.", `${longest}/`]) {
           assert.strictEqual(yield* tagOf(written(name, refused, "x")), "FileRefused", refused)
         }
-        const files = yield* provider.listFiles(name, path("."), { recursive: true })
+        const { files } = yield* listed(name, ".", everything)
         assert.deepStrictEqual(
           files.map((file) => file.path),
           [longest]

@@ -4,7 +4,7 @@ import { type Compiled, compiling } from "@castellan/domain/app/inside/Compiling
 import { type Findings, finding } from "@castellan/domain/app/inside/Finding.ts"
 import { type Installed, installing } from "@castellan/domain/app/inside/Installing.ts"
 import { keeper } from "@castellan/domain/app/inside/Keeper.ts"
-import { limits, type Listing, listing } from "@castellan/domain/app/inside/Listing.ts"
+import { limits, type Line, listing } from "@castellan/domain/app/inside/Listing.ts"
 import { type Restarted, restarting } from "@castellan/domain/app/inside/Restarting.ts"
 import { type MemoryFiles, resolve } from "./MemoryFiles.ts"
 
@@ -29,20 +29,25 @@ const leftOut =
   /(^|\/)(node_modules|\.git|dist|build|package-lock\.json|npm-shrinkwrap\.json|yarn\.lock|pnpm-lock\.yaml|bun\.lockb?)(\/|$)/
 
 const pathsOf = ({ cwd, files }: Place): ReadonlyArray<string> =>
-  files.list(cwd, true).flatMap(({ path, type }) => (type === "file" && !leftOut.test(path) ? [path] : []))
+  files
+    .list(cwd, Number.MAX_SAFE_INTEGER)
+    .flatMap(({ path, type }) => (type === "file" && !leftOut.test(path) ? [path] : []))
 
-const list = (place: Place, [wanted]: ReadonlyArray<string>): Listing => {
-  const files = pathsOf(place)
-  if (wanted !== "contents") return { files, skipped: [] }
-  const contents: Record<string, string> = {}
-  const skipped: Array<Listing["skipped"][number]> = []
-  for (const path of files) {
-    const text = textOf(place, path)!
-    if (text.length > limits.file) skipped.push({ path, reason: "It is larger than 256 KiB" })
-    else if (text.includes("\0")) skipped.push({ path, reason: "It is not text" })
-    else contents[path] = text
+/** The lines of a listing. */
+const list = (place: Place, [wanted, limit, after = "", levels]: ReadonlyArray<string>): string => {
+  const isWithin = (path: string) => levels === "" || path.split("/").length <= Number(levels)
+  const all = pathsOf(place).filter((path) => path > after && isWithin(path))
+  const files = all.slice(0, Number(limit))
+  const lines: Array<Line> = all.length > files.length ? [{ next: files.at(-1)! }] : []
+  for (const file of files) {
+    const text = textOf(place, file)!
+    const reason =
+      text.length > limits.file ? "It is larger than 256 KiB" : text.includes("\0") ? "It is not text" : undefined
+    if (wanted !== "contents") lines.push({ file })
+    else if (reason === undefined) lines.push({ file, text })
+    else lines.push({ file }, { skipped: { path: file, reason } })
   }
-  return { files, contents, skipped }
+  return lines.map((line) => `${JSON.stringify(line)}\n`).join("")
 }
 
 const apply = (place: Place, [bundle]: ReadonlyArray<string>): Applied => {
@@ -163,8 +168,10 @@ const answers: Readonly<Record<string, (place: Place, args: ReadonlyArray<string
 export const keptPort = (args: ReadonlyArray<string>): number | undefined =>
   args[0] === "-e" && args[1] === keeper ? Number(args[2]) : undefined
 
-/** What a script answers as JSON; undefined for one that is not of an app. */
+/** What a script prints, which is JSON, or lines of it; undefined for one that is not of an app. */
 export const runScript = (place: Place, [flag, source, ...args]: ReadonlyArray<string>): string | undefined => {
   const answer = flag === "-e" && source !== undefined && Object.hasOwn(answers, source) ? answers[source] : undefined
-  return answer === undefined ? undefined : JSON.stringify(answer(place, args))
+  if (answer === undefined) return undefined
+  const answered = answer(place, args)
+  return typeof answered === "string" ? answered : JSON.stringify(answered)
 }

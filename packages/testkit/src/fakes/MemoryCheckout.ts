@@ -66,7 +66,9 @@ class Work {
 
   /** The files that a commit would hold. */
   get tree(): Git.Files {
-    const found = this.files.list(top, true).filter(({ path, type }) => type === "file" && !/^\.git(\/|$)/.test(path))
+    const found = this.files
+      .list(top, Number.MAX_SAFE_INTEGER)
+      .filter(({ path, type }) => type === "file" && !/^\.git(\/|$)/.test(path))
     return new Map(found.map(({ path }) => [path, Git.fileOf(this.files.read(at(path))!)]))
   }
 
@@ -191,7 +193,7 @@ const relocate = (files: MemoryFiles, whole: boolean): void => {
   const bundle = objects === undefined ? Option.none() : Git.decode(objects)
   const known = Option.match(bundle, { onNone: () => [], onSome: ({ commits }) => [...commits.values()] })
   const tracked = new Set(known.flatMap((commit) => [...commit.files.keys()]))
-  for (const { path, type } of files.list(home, true)) {
+  for (const { path, type } of files.list(home, Number.MAX_SAFE_INTEGER)) {
     if (type === "directory" || (dotted.test(path) && !path.startsWith(".git/") && !tracked.has(path))) continue
     files.move(resolve(home, path), at(path))
   }

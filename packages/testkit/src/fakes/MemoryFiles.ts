@@ -124,14 +124,15 @@ export class MemoryFiles {
     this.write(path, Uint8Array.from([...(this.read(path) ?? []), ...bytes]), at)
   }
 
-  list(directory: string, recursive: boolean): ReadonlyArray<SandboxFile> {
+  /** The entries below a directory, so many levels down. */
+  list(directory: string, levels: number): ReadonlyArray<SandboxFile> {
     const real = this.real(directory) ?? directory
     const below = real === "/" ? "/" : `${real}/`
     const found = new Map<string, SandboxFile>()
     for (const [file, { at, bytes, mode, target }] of this.entries) {
       if (!file.startsWith(below)) continue
       const parts = file.slice(below.length).split("/")
-      for (let depth = 1; depth <= (recursive ? parts.length : 1); depth++) {
+      for (let depth = 1; depth <= Math.min(levels, parts.length); depth++) {
         const path = parts.slice(0, depth).join("/")
         const modifiedAt = DateTime.makeUnsafe(at)
         found.set(

@@ -264,10 +264,13 @@ const make = (programs: MemoryPrograms) =>
             return bytes.length
           })
         ),
-      listFiles: Effect.fnUntraced(function* (name, path, { recursive }) {
+      listFiles: Effect.fnUntraced(function* (name, path, { after = "", depth, limit }) {
         const { files } = yield* running(name)
         const at = resolve(home, path)
-        return files.isDirectory(at) ? files.list(at, recursive) : yield* new FileNotFound({ path })
+        if (!files.isDirectory(at)) return yield* new FileNotFound({ path })
+        const rest = files.list(at, depth).filter((file) => file.path > after)
+        const page = rest.slice(0, limit)
+        return { files: page, next: rest.length > page.length ? page.at(-1)!.path : null }
       }, counted),
       connect: Effect.fnUntraced(function* (name, port) {
         const { listeners, ports } = yield* running(name)

@@ -1,47 +1,110 @@
-/** What files an app's project has. */
+/** The files of an app's project: the script that lists them, and the lines that it prints. */
 import { Schema } from "effect"
 import { script } from "./Script.ts"
 
-/** A file whose content is not there, and why. */
+/** A file that is left out, or whose content is, and why. */
 const Skipped = Schema.Struct({ path: Schema.String, reason: Schema.String })
 
-export const Listing = Schema.Struct({
+export interface Listing {
   /** Relative to the project, in order. */
-  files: Schema.Array(Schema.String),
+  readonly files: ReadonlyArray<string>
   /** What the text files hold; where it was asked for. */
-  contents: Schema.optionalKey(Schema.Record(Schema.String, Schema.String)),
-  skipped: Schema.Array(Skipped)
-})
-export type Listing = typeof Listing.Type
+  readonly contents?: Readonly<Record<string, string>>
+  readonly skipped: ReadonlyArray<typeof Skipped.Type>
+  /** The last of the files where more follow; null on the last page. */
+  readonly next: string | null
+}
 
-/** Bytes of a file, and of all together, that are given as text; files that are named at most. */
-export const limits = { file: 256 * 1024, all: 5 * 1024 * 1024, files: 20_000 } as const
+/** Which files of a project are listed. */
+export interface ListingOptions {
+  /** Whether the contents are wanted, too. */
+  readonly contents: boolean
+  /** Files of a page, 1 to `limits.files`, which is also the default. */
+  readonly limit?: number | undefined
+  /** The page has the files whose paths come after this one. */
+  readonly after?: string | undefined
+  /** Levels below the project, 1 for the files of the project's own directory; all if left out. */
+  readonly depth?: number | undefined
+}
 
-/** `$1` is `contents` where those are wanted. Links are not followed and not named. */
+/**
+ * Bytes of a file, and of all together, that are given as text; files of a page, and characters of their names;
+ * directories that are named as left out.
+ */
+export const limits = {
+  file: 256 * 1024,
+  all: 5 * 1024 * 1024,
+  files: 20_000,
+  names: 2 * 1024 * 1024,
+  skipped: 1000
+} as const
+
+/** A line that the script prints: a file with its content where that is wanted, what is left out, or that more follow. */
+export const Line = Schema.fromJsonString(
+  Schema.Union([
+    Schema.Struct({ file: Schema.String, text: Schema.optionalKey(Schema.String) }),
+    Schema.Struct({ skipped: Skipped }),
+    Schema.Struct({ next: Schema.String })
+  ])
+)
+export type Line = typeof Line.Type
+
+/** Characters of a line: the text of the largest file with every character escaped, and more than a path takes. */
+export const longestLine = 6 * limits.file + 64 * 1024
+
+/** Lines that are read: files, and what is left out. */
+export const mostLines = 2 * limits.files + limits.skipped + 1
+
+/** What the script is called with. */
+export const argumentsOf = ({ after = "", contents, depth, limit = limits.files }: ListingOptions) => [
+  contents ? "contents" : "",
+  String(limit),
+  after,
+  String(depth ?? "")
+]
+
+/**
+ * `$1` is `contents` where those are wanted, `$2` how many files, `$3` the path that they come after, `$4` how many
+ * levels. Links are not followed and not named. Directories are read in the order of the paths in them, and only until the
+ * page is full.
+ */
 export const listing = script(`
-const wanted = process.argv[1] === "contents"
+const [wanted, limit, after, levels] = process.argv.slice(1)
 const left = new Set(["node_modules", ".git", "dist", "build", "package-lock.json", "npm-shrinkwrap.json", "yarn.lock",
   "pnpm-lock.yaml", "bun.lock", "bun.lockb"])
 const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true })
-const files = [], contents = {}, skipped = []
-let all = 0, isTooMany = false
+const files = []
+let all = 0, names = 0, skips = 0, next
+const say = (line) => process.stdout.write(JSON.stringify(line) + "\\n")
+const skip = (path, reason) => say({ skipped: { path, reason } })
 const entriesOf = (directory) => {
   try {
     return fs.readdirSync(path.join(root, directory), { withFileTypes: true })
   } catch {
-    skipped.push({ path: directory, reason: "It can't be read" })
+    if (skips++ < ${limits.skipped}) skip(directory, "It can't be read")
     return []
   }
 }
-const walk = (directory) => {
-  for (const entry of entriesOf(directory)) {
-    if (left.has(entry.name)) continue
-    const file = directory === "" ? entry.name : directory + "/" + entry.name
-    if (entry.isDirectory()) walk(file)
-    else if (entry.isFile() && files.length < ${limits.files}) files.push(file)
-    else if (entry.isFile() && !isTooMany) {
-      isTooMany = true
-      skipped.push({ path: file, reason: "There are more files than are named" })
+const full = (file) => files.length >= Number(limit) || (files.length > 0 && names + file.length > ${limits.names})
+const walk = (directory, level) => {
+  const begin = directory === "" ? "" : directory + "/"
+  const found = entriesOf(directory)
+    .filter((entry) => !left.has(entry.name) && (entry.isDirectory() || entry.isFile()))
+    .map((entry) => ({ path: begin + entry.name, isDirectory: entry.isDirectory() }))
+    .map((entry) => ({ ...entry, key: entry.isDirectory ? entry.path + "/" : entry.path }))
+    .sort((a, b) => (a.key < b.key ? -1 : 1))
+  for (const { key, path, isDirectory } of found) {
+    if (next !== undefined) return
+    if (isDirectory) {
+      const isDone = key <= after && !after.startsWith(key)
+      if (!isDone && (levels === "" || level < Number(levels))) walk(path, level + 1)
+    } else if (path > after) {
+      if (full(path)) {
+        next = files.at(-1)
+        return
+      }
+      files.push(path)
+      names += path.length
     }
   }
 }
@@ -59,16 +122,21 @@ const textOf = (file) => {
     return { reason: "It is not text" }
   }
 }
-main(async () => {
-  walk("")
-  files.sort((a, b) => (a < b ? -1 : 1))
-  if (!wanted) return { files, skipped }
+try {
+  walk("", 1)
+  if (next !== undefined) say({ next })
   for (const file of files) {
+    if (wanted !== "contents") {
+      say({ file })
+      continue
+    }
     let found
     try { found = textOf(file) } catch { found = { reason: "It can't be read" } }
-    if (found.text === undefined) skipped.push({ path: file, reason: found.reason })
-    else contents[file] = found.text
+    say({ file, text: found.text })
+    if (found.text === undefined) skip(file, found.reason)
   }
-  return { files, contents, skipped }
-})
+} catch (cause) {
+  process.stderr.write(String(cause && cause.message))
+  process.exitCode = 1
+}
 `)

@@ -3,8 +3,8 @@
 /** A program for `node -e`, and what all of them have. */
 export type Script = string & { readonly isScript: true }
 
-/** Bytes of what a script says that are read; more is refused, since it comes from where strangers' code runs. */
-export const said = 24 * 1024 * 1024
+/** Bytes of a script's answer that are read; a longer one is refused, since it comes from where strangers' code runs. */
+export const said = 1024 * 1024
 
 /**
  * What each begins with. A lock is an abstract socket, which the kernel gives to one process of the sandbox and takes back

@@ -7,7 +7,7 @@ import { ask } from "../Client.ts"
 import { RunFailed } from "../Failure.ts"
 import { text } from "../flags.ts"
 import * as Output from "../Output.ts"
-import { orNone } from "../pages.ts"
+import { filesAtOnce, orNone, pages } from "../pages.ts"
 import { fields, span, table } from "../Table.ts"
 import type { AppDiagnosis, AppFiles, AppStatus, EndedApps, InstalledPackages, NewApp } from "../Wire.ts"
 
@@ -43,7 +43,7 @@ const files = Command.make(
   "files",
   { app },
   Effect.fnUntraced(function* ({ app }) {
-    const answer = yield* ask<AppFiles>("GET", "/api/sandbox/files", { query: { sandboxId: app } })
+    const answer = yield* pages<AppFiles>("/api/sandbox/files", "files", { query: { sandboxId: app }, ...filesAtOnce })
     yield* Output.present(answer, ({ files }) => files.map((file) => `${file}\n`).join(""))
     yield* orNone("files", answer.json.files)
   })

@@ -12,7 +12,7 @@ import { ask, brokenOff, open, path } from "../Client.ts"
 import { UsageRefused } from "../Failure.ts"
 import { account, id } from "../flags.ts"
 import * as Output from "../Output.ts"
-import { orNone } from "../pages.ts"
+import { filesAtOnce, orNone, pages } from "../pages.ts"
 import { table } from "../Table.ts"
 import type { Files, WrittenFile } from "../Wire.ts"
 
@@ -34,8 +34,9 @@ const files = Command.make(
     account
   },
   Effect.fnUntraced(function* ({ account, id, path: directory, recursive }) {
-    const answer = yield* ask<Files>("GET", path`/api/sandboxes/${id}/files`, {
-      query: { path: Option.getOrUndefined(directory), recursive: recursive || undefined, account_id: account }
+    const answer = yield* pages<Files>(path`/api/sandboxes/${id}/files`, "files", {
+      query: { path: Option.getOrUndefined(directory), recursive: recursive ? "true" : undefined, account_id: account },
+      ...filesAtOnce
     })
     yield* Output.present(answer, ({ files }) =>
       table(
