@@ -32,7 +32,10 @@ const makeSeal = Effect.fnUntraced(function* (secret: Redacted.Redacted<Uint8Arr
   const seal = Effect.fnUntraced(function* (kept: Kept) {
     const nonce = yield* random.randomBytes(Aead.aes256Gcm.nonceLength)
     const sealed = yield* aead.encrypt(key, utf8.encode(JSON.stringify(kept)), { nonce })
-    return Base64.encode(new Uint8Array([...nonce, ...sealed]))
+    const all = new Uint8Array(nonce.length + sealed.length)
+    all.set(nonce)
+    all.set(sealed, nonce.length)
+    return Base64.encode(all)
   }, Effect.orDie)
 
   const open = Effect.fnUntraced(function* (text: string) {

@@ -3,13 +3,15 @@ import { RunId } from "@castellan/domain/task/TaskRun.ts"
 import { TaskRuns } from "@castellan/domain/task/TaskRuns.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import type { Account } from "@castellan/domain/identity/Account.ts"
+import { TreeEntry } from "@castellan/domain/repo/FileTree.ts"
+import { freshFor } from "@castellan/domain/repo/FileTrees.ts"
 import { Repo, RepoName, RepoOwner } from "@castellan/domain/repo/Repo.ts"
 import { RepoHost, RepoUnavailable } from "@castellan/domain/repo/RepoHost.ts"
 import { author } from "@castellan/testkit/fakes/MemoryAuthor.ts"
 import { MemoryRepos } from "@castellan/testkit/fakes/MemoryRepoHost.ts"
 import { MemorySandboxes } from "@castellan/testkit/fakes/MemorySandbox.ts"
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Latch, Layer, Logger } from "effect"
+import { Duration, Effect, Latch, Layer, Logger, Option } from "effect"
 import { TestClock } from "effect/testing"
 import { WebApi } from "./WebApi.ts"
 
@@ -75,6 +77,47 @@ describe("Setting an account up", () => {
       assert.strictEqual((yield* MemoryRepos).repos().length, 1)
     }).pipe(Effect.provide(Layer.fresh(WebApi.over(waiting)).pipe(Layer.provideMerge(quiet))))
   })
+
+  it.effect(
+    "lists a large repository whole, says where entries are left out, and lists fewer of them on a create",
+    () => {
+      const count = 20_000
+      const paths = Array.from({ length: count }, (_, n) => `directory/"quoted"-é-${n}`)
+      const entries = paths.map((path, n) => new TreeEntry({ path, type: "blob", sha: "0".repeat(40), size: n }))
+      let truncated = false
+      const large = Layer.effect(
+        RepoHost,
+        Effect.map(RepoHost, (real) => ({
+          ...real,
+          tree: () => Effect.sync(() => Option.some({ revision: `truncated: ${truncated}`, entries, truncated }))
+        }))
+      )
+      return Effect.gen(function* () {
+        const { ask, join } = yield* WebApi
+        const somebody = yield* join()
+        const { key } = somebody
+        yield* setUp(somebody)
+        const whole = yield* ask("GET", "/api/sandboxes", { key })
+        assert.notProperty(whole.json, "filetree_truncated")
+        assert.deepStrictEqual(
+          whole.json.filetree,
+          entries.map((entry) => ({ ...entry }))
+        )
+        assert.lengthOf(whole.json.sandboxes, 1)
+        assert.isNotNull(whole.json.github_repo)
+        truncated = true
+        yield* TestClock.adjust(freshFor)
+        const cut = yield* ask("GET", "/api/sandboxes", { key })
+        assert.deepStrictEqual([cut.json.filetree.length, cut.json.filetree_truncated], [count, true])
+        const create = { key, headers: { "idempotency-key": "large" } }
+        const first = yield* ask("POST", "/api/sandboxes", create)
+        assert.deepStrictEqual([first.json.filetree.length, first.json.filetree_truncated], [5000, true])
+        const again = yield* ask("POST", "/api/sandboxes", create)
+        assert.strictEqual(again.headers.get("idempotency-replayed"), "true")
+        assert.deepStrictEqual(again.json, first.json)
+      }).pipe(Effect.provide(Layer.fresh(WebApi.over(large)).pipe(Layer.provideMerge(quiet))))
+    }
+  )
 
   it.effect("keeps what a sandbox made and what others pushed", () =>
     Effect.gen(function* () {

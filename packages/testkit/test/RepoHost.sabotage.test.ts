@@ -1,7 +1,7 @@
-import { TreeEntry } from "@castellan/domain/repo/FileTree.ts"
+import { emptyTree, TreeEntry } from "@castellan/domain/repo/FileTree.ts"
 import { BranchName, type CommitId, Repo, RepoName, Repository } from "@castellan/domain/repo/Repo.ts"
 import { fileRead, RepoHost } from "@castellan/domain/repo/RepoHost.ts"
-import { promises } from "@castellan/testkit/contracts/RepoHost.ts"
+import { contractLimits, promises } from "@castellan/testkit/contracts/RepoHost.ts"
 import { author } from "@castellan/testkit/fakes/MemoryAuthor.ts"
 import * as MemoryGit from "@castellan/testkit/fakes/MemoryGit.ts"
 import * as MemoryRepoHost from "@castellan/testkit/fakes/MemoryRepoHost.ts"
@@ -21,6 +21,15 @@ const listing =
         Option.map((tree) => ({ ...tree, entries: change(tree.entries) }))
       )
   })
+
+/** Says of each tree that nothing is left out. */
+const claimingWhole: Breaking<Host> = (real) => ({
+  tree: (repo, known) =>
+    Effect.map(
+      real.tree(repo, known),
+      Option.map((tree) => ({ ...tree, truncated: false }))
+    )
+})
 
 /** Reads something else than there is. */
 const reading =
@@ -87,7 +96,7 @@ const none = () => Effect.succeed(Option.none())
 const publish = (repo: Repo, bundle: Uint8Array) =>
   Effect.flatMap(MemoryRepoHost.MemoryRepos, (repos) => repos.publish(repo, bundle))
 
-sabotage(RepoHost, MemoryRepoHost.layer, promises(author, publish), {
+sabotage(RepoHost, MemoryRepoHost.layerWith({ treeLimits: contractLimits }), promises(author, publish), {
   "a host's URL is one, and leads to each of its repositories": (real) => ({
     supports: { ...real.supports, url: `${real.supports.url}/` }
   }),
@@ -114,6 +123,8 @@ sabotage(RepoHost, MemoryRepoHost.layer, promises(author, publish), {
     entries.filter(({ type }) => type === "blob")
   ),
   "a tree is whole, however many files it has": listing((entries) => entries.slice(0, 3000)),
+  "a tree that has more entries than are read is cut, and says so": claimingWhole,
+  "an entry whose path is too long is left out of the tree, which says so": claimingWhole,
   "a path is whatever git lets it be, in a tree and for reading": listing((entries) =>
     entries.map((entry) => new TreeEntry({ ...entry, path: entry.path.normalize() }))
   ),
@@ -129,7 +140,7 @@ sabotage(RepoHost, MemoryRepoHost.layer, promises(author, publish), {
   "the default branch is one that exists, once any branch does": (real) => ({
     tree: (repo, known) =>
       Effect.flatMap(Effect.scoped(real.fetch(repo, BranchName.make("main"), [], "service")), (found) =>
-        Option.isSome(found) ? real.tree(repo, known) : Effect.succeed(Option.some({ revision: "empty", entries: [] }))
+        Option.isSome(found) ? real.tree(repo, known) : Effect.succeed(Option.some(emptyTree("empty")))
       ) as ReturnType<Host["tree"]>
   }),
   "a file is read to the byte": reading((bytes) => Buffer.from(Buffer.from(bytes).toString())),

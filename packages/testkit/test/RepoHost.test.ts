@@ -1,8 +1,8 @@
-import { contract } from "@castellan/testkit/contracts/RepoHost.ts"
+import { contract, contractLimits } from "@castellan/testkit/contracts/RepoHost.ts"
 import { author } from "@castellan/testkit/fakes/MemoryAuthor.ts"
 import * as MemoryRepoHost from "@castellan/testkit/fakes/MemoryRepoHost.ts"
 import { Effect } from "effect"
 
-contract("memory", MemoryRepoHost.layer, author, (repo, bundle) =>
+contract("memory", MemoryRepoHost.layerWith({ treeLimits: contractLimits }), author, (repo, bundle) =>
   Effect.flatMap(MemoryRepoHost.MemoryRepos, (repos) => repos.publish(repo, bundle))
 )

@@ -1,14 +1,15 @@
 /** Repositories on this host's disk: bare ones, in a directory for each owner. */
-import type { RepoPath } from "@castellan/domain/repo/FileTree.ts"
+import { emptyTree, type RepoPath, type TreeLimits, treeLimits } from "@castellan/domain/repo/FileTree.ts"
 import { type BranchName, firstBranch, type Repo, Repository, RepoOwner } from "@castellan/domain/repo/Repo.ts"
 import {
   BundleRefused,
   PushRejected,
   RepoHost,
   RepoNotFound,
+  RepoRejected,
   RepoUnavailable
 } from "@castellan/domain/repo/RepoHost.ts"
-import { Clock, Effect, Layer, Option, Schema, type Stream } from "effect"
+import { Clock, Duration, Effect, Layer, Option, Schema, type Stream } from "effect"
 import { randomBytes } from "node:crypto"
 import { existsSync } from "node:fs"
 import { mkdir, readdir, rename, rm, stat } from "node:fs/promises"
@@ -32,6 +33,8 @@ export interface LocalReposOptions {
   readonly owner?: RepoOwner
   /** What the URLs of repositories begin with that anyone may read; https://github.com if not said. */
   readonly publicUrl?: string
+  /** How much of a tree is read; `treeLimits` of the domain if not said. */
+  readonly treeLimits?: TreeLimits
 }
 
 /** Milliseconds after which what is being made belongs to nobody any more. */
@@ -42,6 +45,9 @@ const tidied: ReadonlyArray<readonly [string, string]> = [
   ["gc.auto", "2000"],
   ["gc.autoDetach", "false"]
 ]
+
+/** How long git may tidy up. What it had begun then is removed by a later attempt. */
+const tidiedWithin = Duration.minutes(10)
 
 const codeOf = (cause: unknown) => (cause as NodeJS.ErrnoException).code
 
@@ -55,7 +61,7 @@ const nothingSaid = { retryable: true, retryAfterMs: null }
 const unavailable = (operation: string, cause: Git.GitFailed) =>
   new RepoUnavailable({ ...nothingSaid, operation, retryable: cause.code !== 127, cause })
 
-const make = Effect.fnUntraced(function* (root: string, owner: RepoOwner, publicUrl: string) {
+const make = Effect.fnUntraced(function* (root: string, owner: RepoOwner, publicUrl: string, limits: TreeLimits) {
   const making = join(root, ".making")
   const trash = join(root, ".trash")
 
@@ -138,7 +144,12 @@ const make = Effect.fnUntraced(function* (root: string, owner: RepoOwner, public
 
   /** Lets git tidy up, when it finds that worth its while. Nobody waits for it. */
   const tidy = (path: string) =>
-    Effect.forkIn(Effect.ignore(Git.text(["gc", "--auto", "--quiet"], { repository: path, settings: tidied })), scope)
+    Effect.forkIn(
+      Effect.ignore(
+        Git.text(["gc", "--auto", "--quiet"], { repository: path, settings: tidied, within: tidiedWithin })
+      ),
+      scope
+    )
 
   yield* attempt("open", async () => {
     for (const directory of [root, making, trash]) await mkdir(directory, { recursive: true, mode: 0o700 })
@@ -166,8 +177,8 @@ const make = Effect.fnUntraced(function* (root: string, owner: RepoOwner, public
           const head = yield* Bundles.branchOf(path, null)
           const revision = Option.match(head, { onNone: () => "empty", onSome: ({ commit }) => commit as string })
           if (revision === known) return Option.none()
-          if (Option.isNone(head)) return Option.some({ revision, entries: [] })
-          return Option.some({ revision, entries: yield* Listing.entriesOf(path, revision, true) })
+          if (Option.isNone(head)) return Option.some(emptyTree(revision))
+          return Option.some(yield* Listing.treeOf(path, revision, true, limits))
         })
       ),
     readFile: (repo, file: RepoPath) =>
@@ -180,12 +191,17 @@ const make = Effect.fnUntraced(function* (root: string, owner: RepoOwner, public
         })
       ),
     isPublic: (repo) => Anyone.isPublic(publicUrl, repo),
-    publicTree: (repo, known) => Anyone.tree(publicUrl, repo, known),
+    publicTree: (repo, known) => Anyone.tree(publicUrl, repo, known, limits),
     readPublicFile: (repo, path) => Anyone.readFile(publicUrl, repo, path),
     fetch: (repo, branch, have, right) =>
       right === "anyone"
         ? Anyone.fetched(publicUrl, repo, branch, have)
-        : within("fetch", repo, (path) => Bundles.fetched(path, branch, have)),
+        : within("fetch", repo, (path) =>
+            Effect.mapError(Bundles.fetched(path, branch, have), (failed) => {
+              const rejection = Bundles.rejection(failed)
+              return rejection === undefined ? failed : new RepoRejected({ repo, ...rejection, cause: failed })
+            })
+          ),
     push: <E>(repo: Repo, branch: BranchName, bundle: Stream.Stream<Uint8Array, E>) =>
       within("push", repo, (path) =>
         Effect.scoped(Bundles.push(path, branch, bundle)).pipe(
@@ -212,7 +228,12 @@ export const layer = (options: LocalReposOptions): Layer.Layer<RepoHost, Git.Git
       yield* Git.installed
       yield* Git.sweep
       const root = resolve(options.directory)
-      return yield* make(root, options.owner ?? RepoOwner.make("castellan"), options.publicUrl ?? Settings.github).pipe(
+      const {
+        owner = RepoOwner.make("castellan"),
+        publicUrl = Settings.github,
+        treeLimits: limits = treeLimits
+      } = options
+      return yield* make(root, owner, publicUrl, limits).pipe(
         Effect.mapError(
           ({ cause }) =>
             new LocalReposUnavailable({ message: `${root} can't be used for repositories: ${String(cause)}` })

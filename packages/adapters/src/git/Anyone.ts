@@ -1,5 +1,5 @@
 /** Repositories as anyone sees them who has no credential: over HTTP, and nothing is sent that tells who asks. */
-import type { FileTree, RepoPath } from "@castellan/domain/repo/FileTree.ts"
+import { emptyTree, type FileTree, type RepoPath, type TreeLimits } from "@castellan/domain/repo/FileTree.ts"
 import type { BranchName, CommitId, Repo } from "@castellan/domain/repo/Repo.ts"
 import {
   type Fetched,
@@ -89,16 +89,17 @@ export const isPublic = (publicUrl: string, repo: Repo): Effect.Effect<boolean, 
 export const tree = (
   publicUrl: string,
   repo: Repo,
-  known: string | null
+  known: string | null,
+  limits: TreeLimits
 ): Effect.Effect<Option.Option<FileTree>, RepoNotFound | RepoUnavailable> => {
   const url = RepoUrl.urlOf(publicUrl, repo)
   return Effect.gen(function* () {
     const head = yield* Bundles.headOf({ url })
     const revision = Option.match(head, { onNone: () => "empty", onSome: ({ commit }) => commit as string })
     if (revision === known) return Option.none<FileTree>()
-    if (Option.isNone(head)) return Option.some({ revision, entries: [] })
+    if (Option.isNone(head)) return Option.some(emptyTree(revision))
     const repository = yield* Bundles.shallow({ url }, head.value)
-    return Option.some({ revision, entries: yield* Listing.entriesOf(repository, revision, false) })
+    return Option.some(yield* Listing.treeOf(repository, revision, false, limits))
   }).pipe(Effect.scoped, looked(url, repo))
 }
 

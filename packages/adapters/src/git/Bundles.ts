@@ -2,7 +2,7 @@
 import type { Fetched, RejectedFor } from "@castellan/domain/repo/RepoHost.ts"
 import { BranchName, CommitId, firstBranch } from "@castellan/domain/repo/Repo.ts"
 import { Clock, Duration, Effect, Option, Result, Schema, type Scope, Stream } from "effect"
-import { readdir, rm, stat, writeFile } from "node:fs/promises"
+import { readdir, rm, stat, symlink, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { pathToFileURL } from "node:url"
 import * as Fsck from "./Fsck.ts"
@@ -21,6 +21,9 @@ export interface Remote {
   readonly url: string
   readonly authorization?: Git.GitOptions["authorization"]
 }
+
+/** How long one step may take that reads or writes all that a push or a fetch brings. */
+const carriedWithin = Duration.minutes(10)
 
 const refOf = (branch: string) => `refs/heads/${branch}`
 
@@ -127,16 +130,17 @@ export const fetched = Effect.fnUntraced(function* (
   const news = yield* Git.text(["rev-list", "--max-count=1", ref, ...known, "--"], { repository })
   if (news === "") return Option.some({ branch: name, commit, bundle: Option.none() })
   const file = join(yield* Git.workspace, "bundle")
-  yield* Git.text(["bundle", "create", "--quiet", file, ref, ...known], { repository })
+  yield* Git.text(["bundle", "create", "--quiet", file, ref, ...known], { repository, within: carriedWithin })
   return Option.some({ branch: name, commit, bundle: Option.some(Git.load(file)) })
 })
 
 /** Copies branches of a remote to references here. */
-const copied = (remote: Remote, into: string, refs: string, limits?: Git.GitLimits) =>
+const copied = (remote: Remote, into: string, refs: string, limits?: Git.GitLimits, within = carriedWithin) =>
   Git.text(["fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--", remote.url, refs], {
     repository: into,
     authorization: remote.authorization,
-    limits
+    limits,
+    within
   })
 
 /** The branch that a remote has under that name, or as its default; none where it has no commit. */
@@ -190,7 +194,7 @@ export const shallow = Effect.fnUntraced(
 )
 
 /** The most that is fetched of a repository: bytes of its commits, and of memory that git may use for them. */
-const most: Git.GitLimits = { fileSize: 4 * 1024 ** 3, memory: 8 * 1024 ** 3 }
+const most: Git.GitLimits = Git.usualLimits
 
 /** How long a fetch may take. */
 const fetchedWithin = Duration.minutes(30)
@@ -219,11 +223,11 @@ export const fetchedFrom: (
     if (Option.isNone(head)) return Option.none<Fetched>()
     const name = head.value.branch
     const repository = yield* newRepository
-    yield* copied(remote, repository, `+${head.value.ref}:${refOf(name)}`, limits)
+    yield* copied(remote, repository, `+${head.value.ref}:${refOf(name)}`, limits, fetchedWithin)
     // What another branch has is not in this one; who does not give it makes the bundle larger, and no worse.
     for (const commit of have) {
       if (!(yield* has(repository, [commit]))) {
-        yield* Effect.ignore(copied(remote, repository, `${commit}:refs/have/${commit}`, limits))
+        yield* Effect.ignore(copied(remote, repository, `${commit}:refs/have/${commit}`, limits, fetchedWithin))
       }
     }
     return yield* fetched(repository, name, have)
@@ -236,6 +240,9 @@ export const fetchedFrom: (
       )
   })
 )
+
+/** What git may use for a bundle of which nothing is known. */
+const takenLimits: Git.GitLimits = { ...Git.usualLimits, memory: 2 * 1024 ** 3 }
 
 const unreadable = ({ stderr }: Git.GitFailed) => new BundleUnreadable({ stderr })
 
@@ -250,11 +257,47 @@ const unbundled = Effect.fnUntraced(function* (repository: string, branch: Branc
   const known = yield* heads(repository)
   yield* Effect.promise(() => writeFile(join(aside, "packed-refs"), known === "" ? "" : `${known}\n`))
   // Not `fetch`: it takes a file that is no bundle for a pointer to a repository.
-  const listed = yield* Effect.mapError(Git.text(["bundle", "unbundle", bundle], { repository: aside }), unreadable)
+  const unbundle = Git.text(["bundle", "unbundle", bundle], {
+    repository: aside,
+    limits: takenLimits,
+    within: carriedWithin
+  })
+  const listed = yield* Effect.mapError(unbundle, unreadable)
   const commit = commitIn(listed, refOf(branch))
   if (Option.isNone(commit)) return yield* new BundleUnreadable({ stderr: "the branch is not in it" })
   yield* Effect.mapError(Git.text(["update-ref", incoming, commit.value], { repository: aside }), unreadable)
   return { aside, commit: commit.value }
+})
+
+/**
+ * Bytes of a commit, a tree or a tag that may be pushed. Git reads each of them as a whole, whenever it looks at what they
+ * lead to. A directory of a million files is smaller.
+ */
+const describingAtMost = 64 * 1024 * 1024
+
+/** Makes sure that what describes a bundle's files can be read at little cost, however well it was compressed. */
+const readable = Effect.fnUntraced(function* (aside: string) {
+  const repository = yield* newRepository
+  // What the bundle brought, without what it builds on.
+  yield* Effect.promise(async () => {
+    await rm(join(repository, "objects/pack"), { recursive: true })
+    await symlink(join(aside, "objects/pack"), join(repository, "objects/pack"))
+  })
+  const args = ["cat-file", "--batch-all-objects", "--unordered", "--batch-check=%(objecttype) %(objectsize)"]
+  let rest = ""
+  let isTooLarge = false
+  yield* Git.read(args, { repository, within: carriedWithin }, (chunk) => {
+    const lines = (rest + chunk.toString("latin1")).split("\n")
+    rest = lines.pop()!
+    isTooLarge ||= lines.some((line) => {
+      const [type, size] = line.split(" ")
+      return type !== "blob" && Number(size) > describingAtMost
+    })
+    return !isTooLarge
+  })
+  if (isTooLarge) {
+    return yield* new BundleUnreadable({ stderr: `a commit, tree or tag has more than ${describingAtMost} bytes` })
+  }
 })
 
 const strictly = `--strict=${Fsck.blemishes.map((fault) => `${fault}=ignore`).join(",")}`
@@ -265,7 +308,10 @@ const sound = Effect.fnUntraced(function* (aside: string) {
   for (const name of yield* Effect.promise(() => readdir(packs))) {
     if (!name.endsWith(".pack")) continue
     const args = ["index-pack", strictly, "-o", join(aside, "checked.idx"), join(packs, name)]
-    yield* Effect.mapError(Git.text(args, { repository: aside }), unreadable)
+    yield* Effect.mapError(
+      Git.text(args, { repository: aside, limits: takenLimits, within: carriedWithin }),
+      unreadable
+    )
   }
 })
 
@@ -287,6 +333,7 @@ const taken = Effect.fnUntraced(function* (
 ): Effect.fn.Return<void, BundleUnreadable | Git.GitFailed | NotForward, Scope.Scope> {
   const { aside, commit } = yield* unbundled(repository, branch, bundle)
   // Looked at beside the repository, so that what is refused leaves nothing in it.
+  yield* readable(aside)
   yield* sound(aside)
   const before = yield* branchOf(repository, branch)
   if (Option.isSome(before) && !(yield* contains(aside, commit, before.value.commit))) return yield* new NotForward()
@@ -374,7 +421,8 @@ export const pushTo = Effect.fnUntraced(function* <E>(
   yield* taken(repository, branch, file)
   yield* Git.text(["push", "--quiet", "--", remote.url, `${ref}:${ref}`], {
     repository,
-    authorization: remote.authorization
+    authorization: remote.authorization,
+    within: carriedWithin
   }).pipe(
     Effect.catch((failed) =>
       Effect.gen(function* () {

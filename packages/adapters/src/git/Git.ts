@@ -1,5 +1,5 @@
 /** The `git` program: an argument vector, an environment of its own, and nothing of the user's or the host's settings. */
-import { Effect, Redacted, Schema, type Scope, Stream } from "effect"
+import { Duration, Effect, Redacted, Schema, type Scope, Stream } from "effect"
 import { type ChildProcess, spawn } from "node:child_process"
 import { mkdtempSync, readdirSync, rmSync } from "node:fs"
 import { open } from "node:fs/promises"
@@ -24,13 +24,19 @@ export interface GitOptions {
   readonly authorization?: { readonly url: string; readonly header: Redacted.Redacted<string> } | undefined
   /** What holds for this call beside `settings`, or in their place. */
   readonly settings?: ReadonlyArray<readonly [string, string]>
+  /** `usualLimits` if not said. */
   readonly limits?: GitLimits | undefined
-  /** Bytes that it may print. More is a failure, of code `printedTooMuch`. */
+  /** Bytes that it may print; 16 MiB if not said. More is a failure, of code `printedTooMuch`. */
   readonly most?: number
+  /** How long it may run; 2 minutes if not said. Longer is a failure, of code `tookTooLong`. */
+  readonly within?: Duration.Duration
 }
 
 /** Git printed more than it was to. */
 export const printedTooMuch = 125
+
+/** Git did not end in time and was killed. */
+export const tookTooLong = 124
 
 /** What git and the programs it starts may use. The system ends a program that asks for more. */
 export interface GitLimits {
@@ -39,6 +45,12 @@ export interface GitLimits {
   /** Bytes of memory of one process; not every system counts it. */
   readonly memory: number
 }
+
+/** What git may use where nothing else is said. A repository of several GiB needs far less memory with `settings`. */
+export const usualLimits: GitLimits = { fileSize: 4 * 1024 ** 3, memory: 4 * 1024 ** 3 }
+
+const usualMost = 16 * 1024 * 1024
+const usualWithin = Duration.minutes(2)
 
 /** Settings that hold for every call, whatever a repository or a user has configured. */
 const settings: ReadonlyArray<readonly [string, string]> = [
@@ -56,6 +68,15 @@ const settings: ReadonlyArray<readonly [string, string]> = [
   ["safe.directory", "*"],
   // Git is to write one pack, whose size is limited, and not many single objects.
   ["fetch.unpackLimit", "1"],
+  // Larger files pass through in pieces, and are not compared with others. Packs are mapped in windows.
+  ["core.bigFileThreshold", "16m"],
+  ["core.packedGitLimit", "512m"],
+  ["core.packedGitWindowSize", "32m"],
+  ["core.deltaBaseCacheLimit", "64m"],
+  ["pack.windowMemory", "64m"],
+  ["pack.deltaCacheSize", "64m"],
+  // One repository's work takes one core.
+  ["pack.threads", "1"],
   ...[...Fsck.blemishes, ...Fsck.oddities].map((fault) => [`fetch.fsck.${fault}`, "ignore"] as const)
 ]
 
@@ -90,9 +111,8 @@ const limiting = 'trap "" XFSZ; ulimit -f "$1" && { ulimit -v "$2" 2> /dev/null 
 /** The program to start, with its arguments. */
 const limited = (
   vector: ReadonlyArray<string>,
-  limits: GitLimits | undefined
+  limits: GitLimits
 ): readonly [program: string, args: ReadonlyArray<string>] => {
-  if (limits === undefined) return ["git", vector]
   const blocks = [limits.fileSize / 512, limits.memory / 1024].map((count) => String(Math.ceil(count)))
   return ["/bin/sh", ["-c", limiting, "git", ...blocks, ...vector]]
 }
@@ -100,42 +120,42 @@ const limited = (
 /** Bytes of standard error that are kept. */
 const saidKept = 16 * 1024
 
-/** Runs git to its end and gives the bytes it printed; an interruption ends it. */
-export const bytes = (args: ReadonlyArray<string>, options: GitOptions = {}): Effect.Effect<Buffer, GitFailed> =>
-  Effect.callback((resume) => {
-    const vector = options.repository === undefined ? args : ["--git-dir", options.repository, ...args]
-    const [program, words] = limited(vector, options.limits)
+const operationOf = (args: ReadonlyArray<string>) => args.find((arg) => !arg.startsWith("-")) ?? args.join(" ")
+
+/** Runs git to its end, or until `take` has enough of what it prints and says false. An interruption ends it. */
+export const read = (
+  args: ReadonlyArray<string>,
+  options: Omit<GitOptions, "most">,
+  take: (chunk: Buffer) => boolean
+): Effect.Effect<void, GitFailed> => {
+  const vector = options.repository === undefined ? args : ["--git-dir", options.repository, ...args]
+  const operation = operationOf(args)
+  const { within = usualWithin } = options
+  return Effect.callback<void, GitFailed>((resume) => {
+    const [program, words] = limited(vector, options.limits ?? usualLimits)
     const child = spawn(program, words, {
       cwd: tmpdir(),
       env: environment(options),
       stdio: ["ignore", "pipe", "pipe"],
       detached: true
     })
-    const printed: Array<Buffer> = []
-    const { most = Infinity } = options
     let said = ""
-    let size = 0
+    let isEnough = false
+    let hasEnded = false
     child.stdout.on("data", (chunk: Buffer) => {
-      size += chunk.length
-      if (size <= most) return printed.push(chunk)
-      if (!hasEnded) failed(printedTooMuch, `more than ${most} bytes were printed`)
+      if (isEnough || take(chunk)) return
+      isEnough = true
       signal(child, "SIGKILL")
     })
     child.stderr.setEncoding("utf8").on("data", (chunk: string) => {
       said = (said + chunk).slice(-saidKept)
     })
-    const operation = args.find((arg) => !arg.startsWith("-")) ?? vector.join(" ")
-    let hasEnded = false
-    const failed = (code: number, stderr: string) => {
+    const end = (code: number, stderr: string) => {
       hasEnded = true
-      resume(Effect.fail(new GitFailed({ operation, code, stderr })))
+      resume(isEnough || code === 0 ? Effect.void : Effect.fail(new GitFailed({ operation, code, stderr })))
     }
-    child.on("error", (cause) => failed(127, cause.message))
-    child.on("close", (code) => {
-      if (code !== 0) return failed(code ?? 137, said)
-      hasEnded = true
-      resume(Effect.succeed(Buffer.concat(printed)))
-    })
+    child.on("error", (cause) => end(127, cause.message))
+    child.on("close", (code) => end(code ?? 137, said))
     return Effect.callback<void>((stopped) => {
       if (hasEnded) return stopped(Effect.void)
       // Asked first, so that it takes its locks along.
@@ -146,6 +166,40 @@ export const bytes = (args: ReadonlyArray<string>, options: GitOptions = {}): Ef
       })
       signal(child, "SIGTERM")
     })
+  }).pipe(
+    Effect.timeoutOrElse({
+      duration: within,
+      orElse: () =>
+        Effect.fail(new GitFailed({ operation, code: tookTooLong, stderr: `no end in ${Duration.format(within)}` }))
+    })
+  )
+}
+
+/** Runs git to its end and gives the bytes it printed. */
+export const bytes = (
+  args: ReadonlyArray<string>,
+  { most = usualMost, ...options }: GitOptions = {}
+): Effect.Effect<Buffer, GitFailed> =>
+  Effect.suspend(() => {
+    const printed: Array<Buffer> = []
+    let size = 0
+    const keep = (chunk: Buffer) => {
+      size += chunk.length
+      if (size > most) return false
+      printed.push(chunk)
+      return true
+    }
+    return Effect.flatMap(read(args, options, keep), () =>
+      size > most
+        ? Effect.fail(
+            new GitFailed({
+              operation: operationOf(args),
+              code: printedTooMuch,
+              stderr: `more than ${most} bytes were printed`
+            })
+          )
+        : Effect.succeed(Buffer.concat(printed))
+    )
   })
 
 /** Milliseconds that git has to end when it is asked to. */

@@ -1,5 +1,12 @@
 /** What is in a commit of a repository on this disk: its tree, and its files. */
-import { RepoPath, TreeEntry } from "@castellan/domain/repo/FileTree.ts"
+import {
+  type FileTree,
+  gatherTree,
+  RepoPath,
+  TreeEntry,
+  type TreeGathering,
+  type TreeLimits
+} from "@castellan/domain/repo/FileTree.ts"
 import { fileRead, RepoFileNotFound, RepoFileTooLarge } from "@castellan/domain/repo/RepoHost.ts"
 import { Effect, Option, Schema } from "effect"
 import { posix } from "node:path"
@@ -62,14 +69,56 @@ const fileAt = Effect.fnUntraced(function* (
   return Option.none()
 })
 
-/** All that is in a commit. Without sizes no file is needed for it. */
-export const entriesOf = (repository: string, commit: string, withSizes: boolean) => {
-  const args = ["ls-tree", "-r", "-t", ...(withSizes ? ["-l"] : []), "-z", "--full-tree", commit]
-  return Effect.map(Git.bytes(args, { repository, most: mostListed }), (printed) => linesOf(printed).map(toEntry))
+/** Bytes of a line beside its path: mode, type, id and size. */
+const beside = 128
+
+/**
+ * Takes what git prints of a tree in pieces, and returns whether it is to go on. No more than the longest line that counts
+ * is kept of a piece.
+ */
+const reader = (gathering: TreeGathering, limits: TreeLimits) => {
+  // A character of a path is 4 bytes at most.
+  const longestLine = limits.path * 4 + beside
+  const mostPrinted = limits.characters * 4 + limits.entries * beside
+  let printed = 0
+  let line = Buffer.alloc(0)
+  let isTooLong = false
+  const add = (piece: Buffer) => {
+    isTooLong ||= line.length + piece.length > longestLine
+    line = isTooLong ? Buffer.alloc(0) : Buffer.concat([line, piece])
+  }
+  return (chunk: Buffer): boolean => {
+    printed += chunk.length
+    let from = 0
+    for (let end = chunk.indexOf(0); end >= 0; end = chunk.indexOf(0, from)) {
+      add(chunk.subarray(from, end))
+      from = end + 1
+      const isLeftOut = isTooLong
+      const [one] = linesOf(line)
+      line = Buffer.alloc(0)
+      isTooLong = false
+      if (isLeftOut) gathering.leaveOut()
+      else if (one !== undefined && !gathering.add(toEntry(one))) return false
+    }
+    add(chunk.subarray(from))
+    if (printed <= mostPrinted) return true
+    gathering.leaveOut()
+    return false
+  }
 }
 
-/** Bytes of a listing: some hundred thousand entries. A few small trees can name each other so that there are billions. */
-const mostListed = 64 * 1024 * 1024
+/** The tree of a commit, as far as the limits allow. Without sizes no file is needed for it. */
+export const treeOf = (
+  repository: string,
+  commit: string,
+  withSizes: boolean,
+  limits: TreeLimits
+): Effect.Effect<FileTree, Git.GitFailed> =>
+  Effect.suspend(() => {
+    const gathering = gatherTree(limits)
+    const args = ["ls-tree", "-r", "-t", ...(withSizes ? ["-l"] : []), "-z", "--full-tree", commit]
+    return Effect.map(Git.read(args, { repository }, reader(gathering, limits)), () => gathering.tree(commit))
+  })
 
 export const notFound = (path: RepoPath) => new RepoFileNotFound({ path })
 
@@ -83,5 +132,5 @@ export const readFile = Effect.fnUntraced(function* (
   const found = yield* fileAt(repository, commit, path, limits)
   if (Option.isNone(found)) return yield* notFound(path)
   if (Number(found.value.size) > fileRead) return yield* new RepoFileTooLarge({ path })
-  return yield* Git.bytes(["cat-file", "blob", found.value.sha], { repository, limits })
+  return yield* Git.bytes(["cat-file", "blob", found.value.sha], { repository, limits, most: fileRead })
 })

@@ -1,4 +1,5 @@
 /** Repositories on GitHub, or on an Enterprise Server: its REST API for what they are, git for what is in them. */
+import { treeLimits } from "@castellan/domain/repo/FileTree.ts"
 import { BranchName, CommitId, type Repo, Repository } from "@castellan/domain/repo/Repo.ts"
 import {
   BundleRefused,
@@ -44,7 +45,8 @@ const make = (options: GitHubOptions) => {
   const { owner, timeout = "30 seconds", url = github } = options
   const credential = Credential.of(options.token)
   const ask = Requests.make({ credential, apiUrl: options.apiUrl ?? apiOf(url), timeout })
-  const trees = Trees.make(ask)
+  const limits = options.treeLimits ?? treeLimits
+  const trees = Trees.make(ask, limits, options.treeRequests ?? 300)
   const contents = Contents.make(ask)
   const authorization = { url: `${url}/`, header: credential.header }
   const remoteOf = (repo: Repo) => ({ url: `${url}/${repo.owner}/${repo.name}.git`, authorization })
@@ -185,7 +187,7 @@ const make = (options: GitHubOptions) => {
       return content
     }),
     isPublic: (repo) => Anyone.isPublic(url, repo),
-    publicTree: (repo, known) => Anyone.tree(url, repo, known),
+    publicTree: (repo, known) => Anyone.tree(url, repo, known, limits),
     readPublicFile: (repo, path) => Anyone.readFile(url, repo, path),
     fetch: (repo, branch, have, right) =>
       right === "anyone"

@@ -1,4 +1,5 @@
 /** What the adapter is told, and how the environment tells it. */
+import type { TreeLimits } from "@castellan/domain/repo/FileTree.ts"
 import { RepoOwner } from "@castellan/domain/repo/Repo.ts"
 import { type Duration, Effect, Option, Redacted, Schema } from "effect"
 import * as Settings from "../git/Settings.ts"
@@ -19,6 +20,10 @@ export interface GitHubOptions {
   readonly apiUrl?: string
   /** How long a request to the REST API may take; 30 seconds if not said. */
   readonly timeout?: Duration.Input
+  /** How much of a tree is read; `treeLimits` of the domain if not said. */
+  readonly treeLimits?: TreeLimits
+  /** Requests that are made for one tree; 300 if not said. GitHub allows 5,000 an hour for everything. */
+  readonly treeRequests?: number
 }
 
 /** Where the REST API of a GitHub is: github.com's has a host of its own, an Enterprise Server's a path. */

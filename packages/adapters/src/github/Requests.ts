@@ -15,11 +15,29 @@ export interface RequestOptions {
   readonly timeout: Duration.Input
 }
 
+/** Bytes of an answer that are read. GitHub's largest ones, trees, are below 30 MiB. */
+const mostAnswered = 64 * 1024 * 1024
+
+/** The answer is longer than any that is known. */
+class TooLong extends Error {}
+
+const textOf = async ({ body }: Answer): Promise<string> => {
+  const chunks: Array<Uint8Array> = []
+  let size = 0
+  // What is left of a body is cancelled when the loop is left.
+  for await (const chunk of body) {
+    size += chunk.length
+    if (size > mostAnswered) throw new TooLong(`The answer has more than ${mostAnswered} bytes`)
+    chunks.push(chunk)
+  }
+  return Buffer.concat(chunks).toString("utf8")
+}
+
 /** Reads JSON of a shape. */
 export const json =
   <S extends Schema.ConstraintDecoder<unknown>>(schema: S) =>
-  async ({ body }: Answer): Promise<S["Type"]> =>
-    Schema.decodeUnknownSync(schema)(JSON.parse(await new Response(body).text()))
+  async (answer: Answer): Promise<S["Type"]> =>
+    Schema.decodeUnknownSync(schema)(JSON.parse(await textOf(answer)))
 
 export const nothing = async ({ body }: Answer): Promise<void> => {
   if (body instanceof ReadableStream) await body.cancel()
@@ -74,7 +92,7 @@ export const make = ({ apiUrl, credential, timeout }: RequestOptions) => {
       return new Refusal({ ...none, status, retryable: false, cause: cause(message) })
     }
     // An answer of another shape comes again; all else is the connection's.
-    const isShape = Schema.isSchemaError(thrown)
+    const isShape = Schema.isSchemaError(thrown) || thrown instanceof TooLong
     return new Refusal({ ...none, status: null, retryable: !isShape, cause: cause(message) })
   }
 

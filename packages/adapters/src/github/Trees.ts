@@ -1,26 +1,47 @@
 /** The tree of a default branch, in one request where GitHub can, and piece by piece where it truncates. */
-import { type FileTree, TreeEntry } from "@castellan/domain/repo/FileTree.ts"
+import { emptyTree, type FileTree, gatherTree, TreeEntry, type TreeLimits } from "@castellan/domain/repo/FileTree.ts"
 import type { CommitId, Repo } from "@castellan/domain/repo/Repo.ts"
 import { Effect, Option, Schema, Semaphore } from "effect"
 import { Refusal } from "./Refusal.ts"
-import { type Ask, json } from "./Requests.ts"
+import { type Answer, type Ask, json } from "./Requests.ts"
+import { setImmediate } from "node:timers/promises"
 
-const Listed = Schema.Struct({
+const Entry = Schema.Struct({
+  path: Schema.String,
+  type: Schema.Literals(["blob", "commit", "tree"]),
+  sha: Schema.String,
+  size: Schema.optionalKey(Schema.Int)
+})
+
+const Answered = Schema.Struct({
   sha: Schema.String,
   truncated: Schema.Boolean,
-  tree: Schema.Array(
-    Schema.Struct({
-      path: Schema.String,
-      type: Schema.Literals(["blob", "commit", "tree"]),
-      sha: Schema.String,
-      size: Schema.optionalKey(Schema.Int)
-    })
-  )
+  tree: Schema.Array(Schema.Unknown)
 })
-type Listed = typeof Listed.Type
 
-/** Requests for parts of truncated trees that are on their way at a time. */
-const atOnce = 8
+interface Listed {
+  readonly sha: string
+  readonly truncated: boolean
+  readonly tree: ReadonlyArray<typeof Entry.Type>
+}
+
+const toEntry = Schema.decodeUnknownSync(Entry)
+
+/** Entries that are decoded before others get their turn. */
+const decodedAtOnce = 1000
+
+const listed = async (answer: Answer): Promise<Listed> => {
+  const { tree, ...more } = await json(Answered)(answer)
+  const entries: Array<typeof Entry.Type> = []
+  for (const one of tree) {
+    entries.push(toEntry(one))
+    if (entries.length % decodedAtOnce === 0) await setImmediate()
+  }
+  return { ...more, tree: entries }
+}
+
+/** Requests for parts of one truncated tree at a time. */
+const atOnce = 4
 
 /** The revision of a repository without commits. */
 const empty = "empty"
@@ -44,9 +65,7 @@ const entryOf = (prefix: string, { path, sha, size, type }: Listed["tree"][numbe
     ...(type === "blob" && size !== undefined ? { size } : {})
   })
 
-export const make = (ask: Ask) => {
-  const permits = Semaphore.makeUnsafe(atOnce)
-
+export const make = (ask: Ask, limits: TreeLimits, requestsMade: number) => {
   const list = (repo: Repo, sha: string, recursive: boolean, tag?: string) =>
     ask(
       "GET /repos/{owner}/{repo}/git/trees/{tree_sha}",
@@ -57,38 +76,71 @@ export const make = (ask: Ask) => {
         ...(recursive ? { recursive: "1" } : {}),
         headers: tag === undefined ? {} : { "if-none-match": tag }
       },
-      async (answer) => ({ ...(await json(Listed)(answer)), tag: answer.headers["etag"] })
+      async (answer) => ({ ...(await listed(answer)), tag: answer.headers["etag"] })
     )
 
-  /** One level, and below it each directory as a whole, or level by level where that is too much again. */
-  const walk = (repo: Repo, sha: string, prefix: string): Effect.Effect<ReadonlyArray<TreeEntry>, Refusal> =>
-    Effect.gen(function* () {
-      const level = yield* permits.withPermits(1)(list(repo, sha, false))
-      if (level.truncated) {
-        // Nothing that can be asked gives the rest of a single directory.
-        const cause = new Error(`The directory "${prefix}" has more entries than GitHub lists`)
-        return yield* new Refusal({ status: null, codes: [], retryable: false, retryAfterMs: null, cause })
-      }
-      const below = yield* Effect.forEach(
-        level.tree,
-        (one) =>
-          Effect.gen(function* () {
-            if (one.type !== "tree") return [entryOf(prefix, one)]
-            const whole = yield* permits.withPermits(1)(list(repo, one.sha, true))
-            const inside = `${prefix}${one.path}/`
-            const entries = whole.truncated
-              ? yield* walk(repo, one.sha, inside)
-              : whole.tree.map((child) => entryOf(inside, child))
-            return [entryOf(prefix, one), ...entries]
-          }),
-        { concurrency: atOnce }
+  /**
+   * One level, and below it each directory as a whole, or level by level where that is too much again. No more is asked for
+   * once there are enough requests or entries, and what can't be asked for is left out: the rest of a single directory.
+   */
+  const walk = Effect.fnUntraced(function* (repo: Repo, root: string) {
+    const permits = Semaphore.makeUnsafe(atOnce)
+    let requests = requestsMade
+    let room = limits.entries
+    let isCut = false
+
+    const part = (sha: string, recursive: boolean): Effect.Effect<Listed | undefined, Refusal> =>
+      permits.withPermits(1)(
+        Effect.suspend(() => {
+          if (requests > 0 && room > 0) {
+            requests--
+            return Effect.tap(list(repo, sha, recursive), (answer) =>
+              Effect.sync(() => {
+                if (!recursive || !answer.truncated) room -= answer.tree.length
+              })
+            )
+          }
+          isCut = true
+          return Effect.undefined
+        })
       )
-      return below.flat()
-    })
+
+    const level = (sha: string, prefix: string): Effect.Effect<ReadonlyArray<TreeEntry>, Refusal> =>
+      Effect.gen(function* () {
+        const answer = yield* part(sha, false)
+        if (answer === undefined) return []
+        if (answer.truncated) isCut = true
+        const below = yield* Effect.forEach(
+          answer.tree,
+          (one) =>
+            Effect.gen(function* () {
+              if (one.type !== "tree") return [entryOf(prefix, one)]
+              const whole = yield* part(one.sha, true)
+              const inside = `${prefix}${one.path}/`
+              const entries =
+                whole?.truncated === true
+                  ? yield* level(one.sha, inside)
+                  : (whole?.tree ?? []).map((child) => entryOf(inside, child))
+              return [entryOf(prefix, one), ...entries]
+            }),
+          { concurrency: atOnce }
+        )
+        return below.flat()
+      })
+
+    return { entries: yield* level(root, ""), isCut }
+  })
+
+  const gathered = (revision: string, entries: ReadonlyArray<TreeEntry>, isCut: boolean): FileTree => {
+    const gathering = gatherTree(limits)
+    if (isCut) gathering.leaveOut()
+    for (const entry of entries) if (!gathering.add(entry)) break
+    return gathering.tree(revision)
+  }
 
   /** Its parts are named by the answer before: that one is missing means that the repository just went. */
   const whole = (repo: Repo, sha: string) =>
-    Effect.mapError(walk(repo, sha, ""), (refusal) =>
+    Effect.mapError(walk(repo, sha), (refusal) =>
       refusal.isAbsent ? new Refusal({ ...refusal, status: null, retryable: true, cause: refusal.cause }) : refusal
     )
 
@@ -108,10 +160,10 @@ export const make = (ask: Ask) => {
       onSuccess: (answer) => {
         if (answer.sha === seen.sha) return Effect.succeed(Option.none())
         const revision = revisionOf(answer.sha, answer.tag)
-        const entries = answer.truncated
+        const all = answer.truncated
           ? whole(repo, answer.sha)
-          : Effect.succeed(answer.tree.map((one) => entryOf("", one)))
-        return Effect.map(entries, (entries) => Option.some({ revision, entries }))
+          : Effect.succeed({ entries: answer.tree.map((one) => entryOf("", one)), isCut: false })
+        return Effect.map(all, ({ entries, isCut }) => Option.some(gathered(revision, entries, isCut)))
       }
     })
   }
@@ -119,4 +171,4 @@ export const make = (ask: Ask) => {
 
 /** The tree of a default branch that has no commit. */
 export const nothingOn = (known: string | null): Option.Option<FileTree> =>
-  known === empty ? Option.none() : Option.some({ revision: empty, entries: [] })
+  known === empty ? Option.none() : Option.some(emptyTree(empty))

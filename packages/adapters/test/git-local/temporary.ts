@@ -1,4 +1,5 @@
 import * as LocalRepos from "@castellan/adapters/git-local/LocalRepos.ts"
+import { contractLimits } from "@castellan/testkit/contracts/RepoHost.ts"
 import * as GitHubEmulator from "@castellan/testkit/emulators/github/GitHubEmulator.ts"
 import { Effect, Layer } from "effect"
 import { mkdtemp, rm } from "node:fs/promises"
@@ -17,6 +18,6 @@ export const local = Layer.unwrap(Effect.map(directory, (directory) => LocalRepo
 export const besideOthers = Layer.unwrap(
   Effect.gen(function* () {
     const { url } = yield* GitHubEmulator.GitHubEmulator
-    return LocalRepos.layer({ directory: yield* directory, publicUrl: url })
+    return LocalRepos.layer({ directory: yield* directory, publicUrl: url, treeLimits: contractLimits })
   })
 ).pipe(Layer.provideMerge(GitHubEmulator.layer()))

@@ -1,6 +1,7 @@
 import * as Git from "@castellan/adapters/git/Git.ts"
+import { lives } from "@castellan/adapters/process/stat.ts"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Fiber, Redacted, Stream } from "effect"
+import { Duration, Effect, Exit, Fiber, Redacted, Stream } from "effect"
 import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
@@ -40,6 +41,38 @@ describe("Git", () => {
       const pid = readFileSync(join(directory, "pid"), "utf8").trim()
       assert.throws(() => process.kill(Number(pid), 0))
     }).pipe(Effect.scoped)
+  )
+
+  it.live("is killed with all that it started when its time is over", () =>
+    Effect.gen(function* () {
+      const directory = yield* Git.workspace
+      const args = ["-c", `alias.wait=!echo $$ > ${directory}/pid; sleep 600 & wait`, "wait"]
+      const failed = yield* Effect.flip(Git.text(args, { within: Duration.millis(200) }))
+      assert.strictEqual(failed.code, Git.tookTooLong)
+      const pid = readFileSync(join(directory, "pid"), "utf8").trim()
+      assert.throws(() => process.kill(Number(pid), 0))
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("is killed when it prints without end, whether that is a failure or enough", () =>
+    Effect.gen(function* () {
+      const directory = yield* Git.workspace
+      const args = ["-c", `alias.yes=!echo $$ >> ${directory}/pids; exec yes`, "yes"]
+      assert.strictEqual((yield* Effect.flip(Git.text(args)))?.code, Git.printedTooMuch)
+      let size = 0
+      yield* Git.read(args, {}, (chunk) => (size += chunk.length) < 1000)
+      assert.isAtLeast(size, 1000)
+      for (const pid of readFileSync(join(directory, "pids"), "utf8").trim().split("\n")) {
+        assert.isFalse(lives(Number(pid)))
+      }
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("has a limit on its memory and on the size of a file, whatever it is asked for", () =>
+    Effect.gen(function* () {
+      const printed = yield* Git.text(["-c", "alias.limits=!ulimit -v; ulimit -f", "limits"])
+      for (const limit of printed.split("\n")) assert.match(limit, /^\d+$/)
+    })
   )
 
   it.effect("must be there, and not too old", () =>

@@ -1,7 +1,7 @@
-import { contract } from "@castellan/testkit/contracts/RepoHost.ts"
+import { contract, contractLimits } from "@castellan/testkit/contracts/RepoHost.ts"
 import { author } from "../git/author.ts"
 import { publish } from "../git/publish.ts"
 import { emulated } from "./emulated.ts"
 
 // So low a limit that the largest of the contract's trees is beyond it.
-contract("GitHub", emulated({ treeLimit: 1000 }), author, publish)
+contract("GitHub", emulated({ treeLimit: 1000, treeLimits: contractLimits }), author, publish)

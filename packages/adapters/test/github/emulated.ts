@@ -1,6 +1,7 @@
 /** The adapter over GitHub's emulator. */
 import type { GitMissing } from "@castellan/adapters/git/Git.ts"
 import * as GitHubRepos from "@castellan/adapters/github/GitHubRepos.ts"
+import { type TreeLimits, treeLimits as limits } from "@castellan/domain/repo/FileTree.ts"
 import { RepoOwner } from "@castellan/domain/repo/Repo.ts"
 import type { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
 import * as GitHubEmulator from "@castellan/testkit/emulators/github/GitHubEmulator.ts"
@@ -10,13 +11,18 @@ export interface Emulated extends GitHubEmulator.EmulatorOptions {
   readonly timeout?: Duration.Input
   /** Whose repositories: the organization's if not said. */
   readonly owner?: "organization" | "user"
+  readonly treeLimits?: TreeLimits
+  readonly treeRequests?: number
 }
 
 /** The adapter, and the emulator it speaks to. */
-export const emulated = ({ owner = "organization", timeout = "30 seconds", ...options }: Emulated = {}): Layer.Layer<
-  GitHubEmulator.GitHubEmulator | RepoHost,
-  GitMissing
-> =>
+export const emulated = ({
+  owner = "organization",
+  timeout = "30 seconds",
+  treeLimits = limits,
+  treeRequests = 300,
+  ...options
+}: Emulated = {}): Layer.Layer<GitHubEmulator.GitHubEmulator | RepoHost, GitMissing> =>
   Layer.unwrap(
     Effect.map(GitHubEmulator.GitHubEmulator, (github) =>
       GitHubRepos.layer({
@@ -24,7 +30,9 @@ export const emulated = ({ owner = "organization", timeout = "30 seconds", ...op
         owner: RepoOwner.make(github[owner]),
         url: github.url,
         apiUrl: github.apiUrl,
-        timeout
+        timeout,
+        treeLimits,
+        treeRequests
       })
     )
   ).pipe(Layer.provideMerge(GitHubEmulator.layer(options)))

@@ -1,9 +1,11 @@
 import * as GitHubRepos from "@castellan/adapters/github/GitHubRepos.ts"
-import { RepoOwner } from "@castellan/domain/repo/Repo.ts"
+import * as Git from "@castellan/adapters/git/Git.ts"
+import { BranchName, RepoOwner } from "@castellan/domain/repo/Repo.ts"
 import { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
 import { GitHubEmulator } from "@castellan/testkit/emulators/github/GitHubEmulator.ts"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Option, Redacted } from "effect"
+import { Effect, Option, Redacted, Stream } from "effect"
+import { bomb, bundleOf } from "../git/bombs.ts"
 import { emulated } from "./emulated.ts"
 import { pushed, repoOf, requestsOf, unavailable } from "./given.ts"
 
@@ -32,12 +34,17 @@ describe("The tree of a repository on GitHub", () => {
     )
   }
 
-  it.live("is never given in part: a directory that can't be listed is a refusal", () =>
+  it.live("is cut, and says so, where GitHub does not list a whole directory", () =>
     Effect.gen(function* () {
       const host = yield* RepoHost
       const repo = yield* repoOf("one")
       yield* pushed(repo, files)
-      assert.isFalse((yield* unavailable(host.tree(repo, null))).retryable)
+      const { entries, truncated } = Option.getOrThrow(yield* host.tree(repo, null))
+      assert.isTrue(truncated)
+      assert.includeMembers(
+        entries.map(({ path }) => path),
+        ["a", "a/b", "f", "f/1", "f/2"]
+      )
     }).pipe(Effect.provide(emulated({ treeLimit: 2, directoryLimit: 2 })))
   )
 
@@ -53,6 +60,24 @@ describe("The tree of a repository on GitHub", () => {
       }).pipe(Effect.provide(emulated({ treeLimit: 2 })))
     )
   }
+
+  it.live("is cut, and says so, after so many requests, whatever it stands for", () =>
+    Effect.gen(function* () {
+      const github = yield* GitHubEmulator
+      const host = yield* RepoHost
+      const repo = yield* repoOf("bomb")
+      yield* host.ensure(repo)
+      const author = yield* Git.workspace
+      const branch = BranchName.make("main")
+      yield* host.push(repo, branch, Stream.make(bundleOf(author, bomb, branch)))
+      const before = github.requests.length
+      const { entries, truncated } = Option.getOrThrow(yield* host.tree(repo, null))
+      assert.isTrue(truncated)
+      assert.isAbove(entries.length, 10)
+      // The first one tells that the tree comes in parts.
+      assert.isAtMost(github.requests.length - before, 21)
+    }).pipe(Effect.scoped, Effect.provide(emulated({ treeLimit: 5, treeRequests: 20 })))
+  )
 
   for (const treeLimit of [2, 1000]) {
     it.live(`is asked for again in one request that is answered without it (${treeLimit} entries at once)`, () =>

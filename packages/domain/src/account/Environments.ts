@@ -1,7 +1,8 @@
-import { Context, DateTime, Effect, Layer, Option, Schema } from "effect"
+import { Context, DateTime, Effect, Layer, Option, Schema, Semaphore } from "effect"
+import type { AccountId } from "../identity/Account.ts"
 import type { AccountScope } from "../identity/AccountScope.ts"
 import { CurrentActor } from "../identity/CurrentActor.ts"
-import type { RepoPath, TreeEntry } from "../repo/FileTree.ts"
+import type { FileTree, RepoPath } from "../repo/FileTree.ts"
 import { FileTrees } from "../repo/FileTrees.ts"
 import { type RepoFileNotFound, type RepoFileTooLarge, RepoHost, type RepoUnavailable } from "../repo/RepoHost.ts"
 import * as RepoUrl from "../repo/RepoUrl.ts"
@@ -35,8 +36,11 @@ export class RepoNotDeleted extends Schema.TaggedError<RepoNotDeleted>()("RepoNo
 export interface EnvironmentView {
   readonly environment: Option.Option<Environment>
   /** None where there is no repository, or it could not be read in time. */
-  readonly tree: Option.Option<ReadonlyArray<TreeEntry>>
+  readonly tree: Option.Option<FileTree>
 }
+
+/** Files of a repository that are read for one account at a time. */
+const filesAtOnce = 4
 
 /** Sandboxes that are removed side by side. */
 const removedAtOnce = 10
@@ -86,18 +90,34 @@ export class Environments extends Context.Service<
       const trees = yield* FileTrees
       const runs = yield* TaskRuns
 
-      const treeOf = ({ repo, right }: ReadableRepo) =>
-        trees.tree(repo, right).pipe(
-          Effect.map(({ entries }) => Option.some(entries)),
+      const treeOf = (account: AccountId, { repo, right }: ReadableRepo) =>
+        trees.tree(repo, right, account).pipe(
+          Effect.asSome,
           Effect.catch((failure) =>
             Effect.as(Effect.logDebug("a repository's files are not shown", failure), Option.none())
           )
         )
 
+      const reading = new Map<AccountId, { readonly turn: Semaphore.Semaphore; readers: number }>()
+
+      /** Reads once fewer than `filesAtOnce` files are read for the account, which costs a few processes each. */
+      const inTurn = <A, E>(account: AccountId, read: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+        Effect.suspend(() => {
+          const one = reading.get(account) ?? { turn: Semaphore.makeUnsafe(filesAtOnce), readers: 0 }
+          one.readers++
+          reading.set(account, one)
+          return Effect.ensuring(
+            one.turn.withPermits(1)(read),
+            Effect.sync(() => {
+              if (--one.readers === 0) reading.delete(account)
+            })
+          )
+        })
+
       const view = Effect.fn("Environments.view")(function* (scope: AccountScope) {
         const environment = yield* store.get(scope)
         const repo = Option.flatMap(environment, (one) => readable(host.supports, one))
-        return { environment, tree: Option.isSome(repo) ? yield* treeOf(repo.value) : Option.none() }
+        return { environment, tree: Option.isSome(repo) ? yield* treeOf(scope.account, repo.value) : Option.none() }
       })
 
       const savable = Effect.fnUntraced(function* (scope: AccountScope, id: SnapshotId, now: DateTime.Utc) {
@@ -146,7 +166,9 @@ export class Environments extends Context.Service<
         const found = Option.flatMap(environment, (one) => readable(host.supports, one))
         if (Option.isNone(found)) return yield* new NoRepository()
         const { repo, right } = found.value
-        return yield* trees.file(repo, path, right).pipe(Effect.catchTag("RepoNotFound", () => new NoRepository()))
+        return yield* inTurn(scope.account, trees.file(repo, path, right)).pipe(
+          Effect.catchTag("RepoNotFound", () => new NoRepository())
+        )
       })
 
       const removeSandboxes = Effect.fnUntraced(function* (scope: AccountScope) {

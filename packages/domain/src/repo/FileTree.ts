@@ -19,9 +19,61 @@ export class TreeEntry extends Schema.Class<TreeEntry>("TreeEntry")({
   size: Schema.optionalKey(Schema.Int)
 }) {}
 
-/** Everything on a repository's default branch, by path. */
+/** The entries of a repository's default branch, by path. */
 export interface FileTree {
-  /** What the host knows this state by: the same for as long as nothing changes. */
+  /** The host's name for this state: the same for as long as nothing changes. */
   readonly revision: string
   readonly entries: ReadonlyArray<TreeEntry>
+  /** Whether the branch has entries that are left out because of `TreeLimits`. */
+  readonly truncated: boolean
 }
+
+/**
+ * How much of a tree is read. A few small git objects can stand for billions of paths, so that a tree is measured while it
+ * is read.
+ */
+export interface TreeLimits {
+  readonly entries: number
+  /** Characters of all paths together, written as JSON. */
+  readonly characters: number
+  /** Characters of one path. An entry with a longer one is left out. */
+  readonly path: number
+}
+
+/** The limits unless a host is told others. A repository with 200,000 files is far below them. */
+export const treeLimits: TreeLimits = { entries: 300_000, characters: 32 * 1024 * 1024, path: 4096 }
+
+/** Collects the entries of a tree until a limit is reached. */
+export const gatherTree = (limits: TreeLimits) => {
+  const entries: Array<TreeEntry> = []
+  let characters = 0
+  let truncated = false
+  let isFull = false
+  return {
+    /** Adds an entry if the limits allow it. Returns whether there may be room for another. */
+    add: (entry: TreeEntry): boolean => {
+      if (entry.path.length > limits.path) {
+        truncated = true
+        return !isFull
+      }
+      characters += JSON.stringify(entry.path).length
+      if (isFull || entries.length === limits.entries || characters > limits.characters) {
+        truncated = true
+        isFull = true
+        return false
+      }
+      entries.push(entry)
+      return true
+    },
+    /** Marks the tree as incomplete. */
+    leaveOut: () => {
+      truncated = true
+    },
+    tree: (revision: string): FileTree => ({ revision, entries, truncated })
+  }
+}
+
+export type TreeGathering = ReturnType<typeof gatherTree>
+
+/** The tree of a repository without commits. */
+export const emptyTree = (revision: string): FileTree => ({ revision, entries: [], truncated: false })

@@ -1,4 +1,4 @@
-import { Context, Deferred, Effect, Exit, Layer, Option } from "effect"
+import { Context, Deferred, Effect, Exit, Layer, Option, Semaphore } from "effect"
 import { monotonicMillis } from "../monotonicMillis.ts"
 import type { FileTree, RepoPath } from "./FileTree.ts"
 import type { Repo } from "./Repo.ts"
@@ -20,16 +20,30 @@ export const patience = 4_000
 /** How long a host that failed is not asked for the same tree again, in milliseconds: at the least, and at the most. */
 export const quietFor = { least: 5_000, most: 3_600_000 }
 
-/** Trees and their entries that are kept in memory. */
-const entriesKept = 500_000
+/** Bytes of memory that the trees may take which are kept, as estimated by `weightOf`. */
+const bytesKept = 192 * 1024 * 1024
+
+/** Questions of one account that the host has not answered yet; one more fails. */
+const unansweredAtMost = 2
+
+/** Trees that are read at a time. Others wait for their turn. */
+const readAtOnce = 32
+
+/** What an entry takes in memory beside its path. */
+const entryWeight = 400
+
+const weightOf = ({ entries }: FileTree) =>
+  entries.reduce((weight, { path }) => weight + entryWeight + path.length, entryWeight)
 
 interface Known {
   readonly tree: FileTree
+  readonly weight: number
   readonly askedAt: number
 }
 
 interface Question {
   readonly askedAt: number
+  readonly asker: string | null
   readonly answer: Deferred.Deferred<FileTree, RepoNotFound | RepoUnavailable>
 }
 
@@ -45,9 +59,14 @@ export class FileTrees extends Context.Service<
     /**
      * The repository's tree, at most `freshFor` old. One question to the host at most, however many ask at once, and
      * none while it is fresh. A host that is slow is waited for once, for `patience`; one that failed is left alone for
-     * a while, and one that said for how long is left alone with every tree of that right.
+     * a while, and one that said for how long is left alone with every tree of that right. It fails at once where the host
+     * has not answered two questions of the same `asker` yet, so that the trees of one account keep nobody waiting.
      */
-    readonly tree: (repo: Repo, right?: Right) => Effect.Effect<FileTree, RepoNotFound | RepoUnavailable>
+    readonly tree: (
+      repo: Repo,
+      right?: Right,
+      asker?: string
+    ) => Effect.Effect<FileTree, RepoNotFound | RepoUnavailable>
     /** The bytes of a file. */
     readonly file: (
       repo: Repo,
@@ -70,23 +89,24 @@ export class FileTrees extends Context.Service<
       /** Of single repositories, in the order they end; and of the host as a whole. */
       const quiet = new Map<string, Quiet>()
       const hostQuiet = new Map<Right, Quiet>()
-      let entries = 0
+      let weight = 0
+      const turn = Semaphore.makeUnsafe(readAtOnce)
+      /** Questions that are on their way to the host, also those that nobody waits for any more. */
+      const onTheirWay = new Set<Question>()
 
       const keyOf = (repo: Repo, right: Right) => `${right} ${repo.owner}/${repo.name}`.toLowerCase()
 
-      const weight = (one: Known | undefined) => (one === undefined ? 0 : one.tree.entries.length + 1)
-
       const drop = (key: string) => {
-        entries -= weight(known.get(key))
+        weight -= known.get(key)?.weight ?? 0
         known.delete(key)
       }
 
       const keep = (key: string, one: Known) => {
         drop(key)
         known.set(key, one)
-        entries += weight(one)
+        weight += one.weight
         for (const oldest of known.keys()) {
-          if (entries <= entriesKept || oldest === key) break
+          if (weight <= bytesKept || oldest === key) break
           drop(oldest)
         }
       }
@@ -114,23 +134,35 @@ export class FileTrees extends Context.Service<
       ) => {
         if (asked.get(key) !== question) return
         asked.delete(key)
-        if (Exit.isSuccess(exit)) return keep(key, { tree: exit.value, askedAt: question.askedAt })
+        if (Exit.isSuccess(exit)) {
+          const tree = exit.value
+          const before = known.get(key)
+          const weight = before?.tree === tree ? before.weight : weightOf(tree)
+          return keep(key, { tree, weight, askedAt: question.askedAt })
+        }
         const failure = Option.getOrUndefined(Exit.findErrorOption(exit))
         if (failure?._tag === "RepoNotFound") drop(key)
         if (failure?._tag === "RepoUnavailable") leaveAlone(key, right, failure, now)
       }
 
       /** The host is asked on behalf of all who wait, so that none of them breaks it off for the others. */
-      const ask = Effect.fnUntraced(function* (repo: Repo, right: Right, now: number) {
+      const ask = Effect.fnUntraced(function* (repo: Repo, right: Right, asker: string | null, now: number) {
         const key = keyOf(repo, right)
+        const theirs = asker === null ? 0 : Array.from(onTheirWay).filter((one) => one.asker === asker).length
+        if (theirs >= unansweredAtMost) {
+          const cause = "other trees of the account are still being read"
+          return yield* new RepoUnavailable({ operation: "tree", retryable: true, retryAfterMs: null, cause })
+        }
         const question: Question = {
           askedAt: now,
+          asker,
           answer: yield* Deferred.make<FileTree, RepoNotFound | RepoUnavailable>()
         }
         const before = known.get(key)?.tree
         asked.set(key, question)
+        onTheirWay.add(question)
         const tree = right === "service" ? host.tree : host.publicTree
-        yield* Effect.interruptible(tree(repo, before?.revision ?? null)).pipe(
+        yield* Effect.interruptible(turn.withPermits(1)(tree(repo, before?.revision ?? null))).pipe(
           Effect.flatMap(
             Option.match({
               onSome: Effect.succeed,
@@ -146,6 +178,7 @@ export class FileTrees extends Context.Service<
               : Effect.void
           ),
           Effect.exit,
+          Effect.tap(() => Effect.sync(() => onTheirWay.delete(question))),
           Effect.tap((exit) => Effect.map(monotonicMillis, (at) => settle(key, right, question, exit, at))),
           Effect.flatMap((exit) => Deferred.done(question.answer, exit)),
           Effect.forkIn(scope)
@@ -154,14 +187,14 @@ export class FileTrees extends Context.Service<
       }, Effect.uninterruptible)
 
       return FileTrees.of({
-        tree: Effect.fn("FileTrees.tree")(function* (repo: Repo, right: Right = "service") {
+        tree: Effect.fn("FileTrees.tree")(function* (repo: Repo, right: Right = "service", asker?: string) {
           const key = keyOf(repo, right)
           const now = yield* monotonicMillis
           const one = known.get(key)
           if (one !== undefined && now < one.askedAt + freshFor) return one.tree
           const left = [hostQuiet.get(right), quiet.get(key)].find((quiet) => quiet !== undefined && now < quiet.until)
           if (left !== undefined) return yield* left.failure
-          const { answer, askedAt } = asked.get(key) ?? (yield* ask(repo, right, now))
+          const { answer, askedAt } = asked.get(key) ?? (yield* ask(repo, right, asker ?? null, now))
           const late = Effect.suspend(
             () =>
               new RepoUnavailable({ operation: "tree", retryable: true, retryAfterMs: null, cause: "no answer yet" })

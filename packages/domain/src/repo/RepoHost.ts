@@ -89,8 +89,9 @@ export class RepoHost extends Context.Service<
     /** Deletes the repository with all its commits. Succeeds when there is none. */
     readonly remove: (repo: Repo) => Effect.Effect<void, RepoUnavailable>
     /**
-     * The whole tree of the default branch, however large; empty for a repository without commits. None if it is still
-     * the one of revision `known`, which is cheap to ask. Where the repository names a default branch that does not
+     * The tree of the default branch; empty for a repository without commits. It has all entries, or as many as the host's
+     * `TreeLimits` allow and `truncated`. The limits hold while the tree is read: time and memory depend on them and not on
+     * the tree. None if it is still the one of revision `known`, which is cheap to ask. Where the repository names a default branch that does not
      * exist, or none, another of its branches counts as the default one, here and in `readFile` and `fetch`.
      */
     readonly tree: (

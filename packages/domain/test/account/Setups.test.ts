@@ -74,7 +74,7 @@ describe("A setup", () => {
       const { repo, snapshot } = Option.getOrThrow(environment)
       assert.deepStrictEqual(run.output, { githubRepo: repo, snapshotId: snapshot! })
       assert.deepStrictEqual(
-        Option.getOrThrow(tree).map(({ path }) => path),
+        Option.getOrThrow(tree).entries.map(({ path }) => path),
         ["README.md"]
       )
       const { rows } = yield* (yield* AccountSandboxes).list(scope, { limit: 100, cursor: null })

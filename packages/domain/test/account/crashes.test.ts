@@ -109,7 +109,7 @@ describe("A setup that is killed", () => {
           assert.deepStrictEqual((yield* MemorySandboxes).snapshots(), [snapshot!], when)
           assert.strictEqual((yield* MemoryRepos).repos().length, 1, when)
           assert.deepStrictEqual(
-            Option.getOrThrow(tree).map(({ path }) => path),
+            Option.getOrThrow(tree).entries.map(({ path }) => path),
             ["README.md"],
             when
           )

@@ -20,7 +20,8 @@ class Host extends Context.Service<
 
 const tree = (revision: string, size = 0): FileTree => ({
   revision,
-  entries: Array.from({ length: size }, () => ({}) as TreeEntry)
+  entries: Array.from({ length: size }, () => ({ path: "path" }) as TreeEntry),
+  truncated: false
 })
 
 const world = Layer.fresh(
@@ -205,6 +206,49 @@ describe("The trees of repositories", () => {
         host.asked.map(([, known]) => known),
         [null, "first", null]
       )
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("of one account that are slow leave room for those of others", () =>
+    Effect.gen(function* () {
+      const host = yield* Host
+      const trees = yield* FileTrees
+      const gate = yield* Deferred.make<void>()
+      host.answer = () => Effect.as(Deferred.await(gate), Option.some(tree("slow")))
+      const slow = yield* Effect.forEach(["a", "b"], (name) =>
+        Effect.forkChild(trees.tree(repo(name), "service", "attacker"), { startImmediately: true })
+      )
+      yield* TestClock.adjust("1 second")
+      for (const name of ["c", "d"]) {
+        assert.strictEqual((yield* Effect.flip(trees.tree(repo(name), "service", "attacker")))._tag, "RepoUnavailable")
+      }
+      assert.strictEqual(host.asked.length, 2)
+      host.answer = () => Effect.succeedSome(tree("quick"))
+      assert.strictEqual((yield* trees.tree(repo("e"), "service", "other")).revision, "quick")
+      // A question counts until the host has answered, also where nobody waits any more.
+      yield* TestClock.adjust(patience)
+      for (const fiber of slow) assert.isTrue(Exit.isFailure(yield* Fiber.await(fiber)))
+      yield* Effect.flip(trees.tree(repo("c"), "service", "attacker"))
+      yield* Deferred.succeed(gate, undefined)
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual((yield* trees.tree(repo("c"), "service", "attacker")).revision, "quick")
+    }).pipe(Effect.provide(world))
+  )
+
+  it.effect("that are slow are read so many at a time, whoever asks", () =>
+    Effect.gen(function* () {
+      const host = yield* Host
+      const gate = yield* Deferred.make<void>()
+      host.answer = () => Effect.as(Deferred.await(gate), Option.some(tree("slow")))
+      const looks = Array.from({ length: 100 }, (_, n) =>
+        Effect.forkChild(look(repo(`slow-${n}`)), { startImmediately: true })
+      )
+      yield* Effect.all(looks)
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(host.asked.length, 32)
+      yield* Deferred.succeed(gate, undefined)
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual(host.asked.length, 100)
     }).pipe(Effect.provide(world))
   )
 

@@ -51,6 +51,11 @@ export const SandboxesResponse = Schema.Struct({
   snapshot_id: Schema.NullOr(Schema.String),
   github_repo: Schema.NullOr(Schema.String),
   filetree: Schema.NullOr(Schema.Array(FileTreeEntry)),
+  /**
+   * True where the repository has entries that are not listed. A list has 300,000 entries at most, and fewer where their
+   * paths have more than 32 Mi characters together; the answer to a create has 5,000. Left out where all are listed.
+   */
+  filetree_truncated: Schema.optionalKey(Schema.Literal(true)),
   /** Where the list goes on; left out on its last page. */
   next_cursor: Schema.optionalKey(cursorOf("sandboxes"))
 }).annotate({ identifier: "SandboxesResponse" })
@@ -68,6 +73,19 @@ export const presentSandbox = (
   ...(Option.isSome(run) ? { runId: run.value } : {})
 })
 
+/** Entries of a repository's tree that are in the answer to a create, which is kept for its idempotency key. */
+const listedOnCreate = 5000
+
+/** The first entries of the tree, for an answer to a create. */
+export const shortTree = (view: EnvironmentView): EnvironmentView => ({
+  ...view,
+  tree: Option.map(view.tree, (tree) =>
+    tree.entries.length <= listedOnCreate
+      ? tree
+      : { ...tree, entries: tree.entries.slice(0, listedOnCreate), truncated: true }
+  )
+})
+
 /** The page's own envelope around a list of sandboxes. */
 export const respond = (
   sandboxes: ReadonlyArray<typeof SandboxBody.Type>,
@@ -78,7 +96,8 @@ export const respond = (
   sandboxes,
   snapshot_id: Option.getOrNull(environment)?.snapshot ?? null,
   github_repo: Option.getOrNull(environment)?.repo ?? null,
-  filetree: Option.getOrNull(tree),
+  filetree: Option.getOrNull(Option.map(tree, ({ entries }) => entries)),
+  ...(Option.exists(tree, ({ truncated }) => truncated) ? { filetree_truncated: true } : {}),
   ...(next === null ? {} : { next_cursor: next })
 })
 

@@ -7,10 +7,11 @@ import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { DateTime, Duration, Effect, Option, Schema } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
 import { Api } from "../api/Api.ts"
-import { type NewSandbox, presentEnvironment, presentSandbox, respond } from "../api/AccountSandboxes.ts"
+import { type NewSandbox, presentEnvironment, presentSandbox, respond, shortTree } from "../api/AccountSandboxes.ts"
 import { RequestNonce } from "../api/Idempotent.ts"
 import { RequestRefused } from "../api/Statuses.ts"
 import { contentOf } from "../FileContent.ts"
+import * as FileTreeJson from "../FileTreeJson.ts"
 import { Limits } from "../Limits.ts"
 
 const isSandboxName = Schema.is(SandboxName)
@@ -57,23 +58,25 @@ export const AccountSandboxesHandlers = HttpApiBuilder.group(
           [sandboxes.create(scope, wanted), environments.view(scope)],
           { concurrency: 2 }
         )
-        return respond([presentSandbox(sandbox, yield* DateTime.now, run)], view, null)
+        return respond([presentSandbox(sandbox, yield* DateTime.now, run)], shortTree(view), null)
       }),
       list: Effect.fnUntraced(function* ({ query: { account_id, cursor = null, limit = 100, sandbox_id } }) {
         const scope = yield* scopeOf(account_id)
-        const rows =
+        const found =
           sandbox_id === undefined
             ? sandboxes.list(scope, { limit, cursor })
             : isSandboxName(sandbox_id)
               ? Effect.map(sandboxes.find(scope, sandbox_id), (found) => ({ rows: Option.toArray(found), next: null }))
               : Effect.succeed({ rows: [], next: null })
-        const [list, view] = yield* Effect.all([rows, environments.view(scope)], { concurrency: 2 })
+        const [list, view] = yield* Effect.all([found, environments.view(scope)], { concurrency: 2 })
         const now = yield* DateTime.now
-        return respond(
-          list.rows.map((sandbox) => presentSandbox(sandbox, now)),
-          view,
-          list.next
-        )
+        const rows = list.rows.map((sandbox) => presentSandbox(sandbox, now))
+        return Option.isSome(view.tree) && FileTreeJson.isLarge(view.tree.value)
+          ? yield* FileTreeJson.respond(
+              respond(rows, { ...view, tree: Option.map(view.tree, (tree) => ({ ...tree, entries: [] })) }, list.next),
+              view.tree.value
+            )
+          : respond(rows, view, list.next)
       }),
       change: Effect.fnUntraced(function* ({ payload: { account_id, github_repo = null, snapshotId = null } }) {
         const scope = yield* scopeOf(account_id)

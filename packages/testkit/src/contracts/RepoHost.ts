@@ -1,5 +1,5 @@
 /** What every host of repositories promises, as data: run over each of them, and over broken ones to see that it bites. */
-import { type FileTree, RepoPath } from "@castellan/domain/repo/FileTree.ts"
+import { type FileTree, RepoPath, type TreeLimits } from "@castellan/domain/repo/FileTree.ts"
 import { BranchName, CommitId, firstBranch, Repo, RepoName, RepoOwner } from "@castellan/domain/repo/Repo.ts"
 import { fileRead, RepoHost, type Right } from "@castellan/domain/repo/RepoHost.ts"
 import * as RepoUrl from "@castellan/domain/repo/RepoUrl.ts"
@@ -122,6 +122,9 @@ const published = Effect.fnUntraced(function* <R>(
   yield* publish(repo, yield* author.bundle(branches))
   return repo
 })
+
+/** Limits that a host under this contract is given: low ones, so that a small tree is beyond them. */
+export const contractLimits: TreeLimits = { entries: 4000, characters: 1024 * 1024, path: 4096 }
 
 /** The promises, with authors who speak the host's bundles, and a way to repositories that anyone may read. */
 export const promises = <R = never>(newAuthor: NewAuthor, publish: Publish<R>): Promises<R | RepoHost> => ({
@@ -258,6 +261,46 @@ export const promises = <R = never>(newAuthor: NewAuthor, publish: Publish<R>): 
         const { entries } = yield* wholeTree(repo)
         const blobs = entries.filter(({ type }) => type === "blob").map((entry) => entry.path)
         assert.deepStrictEqual(blobs.toSorted(), names.toSorted())
+      })
+    ),
+
+  "a tree that has more entries than are read is cut, and says so": () =>
+    made(
+      Effect.fnUntraced(function* (repo) {
+        const host = yield* RepoHost
+        const author = yield* newAuthor
+        const names = Array.from({ length: contractLimits.entries + 1 }, (_, n) => `file-${n}`)
+        const all = Object.fromEntries(names.map((name) => [name, ""]))
+        const { [names[0]!]: _, ...fewer } = all
+        const first = yield* pushed(author, repo, fewer)
+        const whole = yield* wholeTree(repo)
+        assert.deepStrictEqual([whole.entries.length, whole.truncated], [contractLimits.entries, false])
+        const second = yield* pushed(author, repo, all, { parents: [first] })
+        const open = yield* published(author, publish, { [main]: second })
+        const trees = [yield* wholeTree(repo), Option.getOrThrow(yield* host.publicTree(open, null))]
+        for (const { entries, truncated } of trees) {
+          assert.isTrue(truncated)
+          assert.isAtMost(entries.length, contractLimits.entries)
+          assert.isAbove(entries.length, 0)
+          for (const { path } of entries) assert.property(all, path)
+        }
+        // What is left out can be read, and what is cut is known again.
+        for (const name of names.slice(0, 3)) assert.strictEqual(yield* fileText(repo, name), "")
+        assert.isTrue(Option.isNone(yield* treeOf(repo, trees[0]!.revision)))
+      })
+    ),
+
+  "an entry whose path is too long is left out of the tree, which says so": () =>
+    made(
+      Effect.fnUntraced(function* (repo) {
+        const part = "d".repeat(255)
+        const longest = Array.from({ length: contractLimits.path / 256 }, () => part).join("/")
+        yield* pushed(yield* newAuthor, repo, { a: "1", [`${longest}/b`]: "2", z: "3" })
+        const { entries, truncated } = yield* wholeTree(repo)
+        assert.isTrue(truncated)
+        const paths = new Set(entries.map(({ path }) => path))
+        assert.isTrue(["a", "z", longest].every((path) => paths.has(path)))
+        assert.isFalse(paths.has(`${longest}/b`))
       })
     ),
 

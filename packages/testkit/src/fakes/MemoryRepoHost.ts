@@ -1,4 +1,4 @@
-import type { RepoPath } from "@castellan/domain/repo/FileTree.ts"
+import { emptyTree, gatherTree, type RepoPath, type TreeLimits, treeLimits } from "@castellan/domain/repo/FileTree.ts"
 import {
   BranchName,
   type CommitId,
@@ -63,126 +63,133 @@ const defaultBranchOf = ({ branches, repository: { defaultBranch } }: Kept): Bra
   branches.has(defaultBranch) ? defaultBranch : BranchName.make([...branches.keys()].sort()[0] ?? defaultBranch)
 
 /** Repositories in memory; their bundles are those of `MemoryGit`. */
-export const layer = Layer.effectContext(
-  Effect.sync(() => {
-    const all = new Map<string, Kept>()
-    const published = new Map<string, Kept>()
-    let calls = 0
+export const layerWith = (options: { readonly treeLimits: TreeLimits }) =>
+  Layer.effectContext(
+    Effect.sync(() => {
+      const all = new Map<string, Kept>()
+      const published = new Map<string, Kept>()
+      let calls = 0
 
-    const counted = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
-      Effect.suspend(() => {
-        calls++
-        return effect
-      })
-
-    const keyOf = ({ name, owner }: Repo) => `${owner}/${name}`.toLowerCase()
-
-    const get = (repo: Repo, right: Right = "service") =>
-      Effect.suspend(() => {
-        const kept = (right === "service" ? all : published).get(keyOf(repo))
-        return kept === undefined ? Effect.fail(new RepoNotFound({ repo })) : Effect.succeed(kept)
-      })
-
-    const ensured = (repo: Repo): Kept => {
-      const repository = new Repository({ repo, defaultBranch: firstBranch, isPrivate: true })
-      const kept = all.get(keyOf(repo)) ?? { repository, branches: new Map(), commits: new Map() }
-      all.set(keyOf(repo), kept)
-      return kept
-    }
-
-    const headOf = (kept: Kept, branch = defaultBranchOf(kept)) => {
-      const commit = kept.branches.get(branch)
-      return commit === undefined ? undefined : kept.commits.get(commit)
-    }
-
-    const treeIn = (right: Right) =>
-      Effect.fnUntraced(function* (repo: Repo, known: string | null) {
-        const head = headOf(yield* get(repo, right))
-        const revision = head?.id ?? "empty"
-        if (known === revision) return Option.none()
-        return Option.some({ revision, entries: head === undefined ? [] : MemoryGit.entriesOf(head) })
-      }, counted)
-
-    const fileIn = (right: Right) =>
-      Effect.fnUntraced(function* (repo: Repo, path: RepoPath) {
-        const file = fileAt(headOf(yield* get(repo, right))?.files ?? new Map(), path)
-        if (file === undefined) return yield* new RepoFileNotFound({ path })
-        return file.bytes.length > fileRead ? yield* new RepoFileTooLarge({ path }) : file.bytes
-      }, counted)
-
-    const host = RepoHost.of({
-      supports: {
-        name: "memory",
-        url: "https://repositories.memory.test",
-        owner: RepoOwner.make("castellan"),
-        publicUrl: "https://public.memory.test"
-      },
-      ensure: (repo) => counted(Effect.sync(() => ensured(repo).repository)),
-      find: (repo) =>
-        counted(
-          Effect.map(
-            Effect.option(get(repo)),
-            Option.map((kept) => new Repository({ ...kept.repository, defaultBranch: defaultBranchOf(kept) }))
-          )
-        ),
-      remove: (repo) => counted(Effect.sync(() => void all.delete(keyOf(repo)))),
-      tree: treeIn("service"),
-      readFile: fileIn("service"),
-      isPublic: (repo) => counted(Effect.isSuccess(get(repo, "anyone"))),
-      publicTree: treeIn("anyone"),
-      readPublicFile: fileIn("anyone"),
-      fetch: Effect.fnUntraced(function* (repo, named, have, right) {
-        const kept = yield* get(repo, right)
-        const branch = named ?? defaultBranchOf(kept)
-        const head = headOf(kept, branch)
-        if (head === undefined) return Option.none()
-        const bundle = MemoryGit.bundleOf(kept.commits, branch, head.id, have)
-        return Option.some({
-          branch,
-          commit: head.id,
-          bundle: Option.map(bundle, (bundle) => Stream.sync(() => MemoryGit.encode(bundle)))
+      const counted = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+        Effect.suspend(() => {
+          calls++
+          return effect
         })
-      }, counted),
-      push: <E>(repo: Repo, branch: BranchName, bundle: Stream.Stream<Uint8Array, E>) =>
-        counted(
-          Effect.gen(function* () {
-            yield* get(repo)
-            const bytes = Buffer.concat(yield* Stream.runCollect(bundle))
-            const kept = yield* get(repo)
-            const read = MemoryGit.decode(bytes)
-            const to = Option.flatMap(read, ({ branches }) => Option.fromUndefinedOr(branches[branch]))
-            const commits = Option.flatMap(read, (read) => MemoryGit.unbundled(kept.commits, read))
-            if (Option.isNone(to) || Option.isNone(commits)) return yield* new BundleRefused({ cause: "no bundle" })
-            const from = kept.branches.get(branch)
-            if (from !== undefined && !MemoryGit.isAncestor(commits.value, from, to.value)) {
-              return yield* new PushRejected({ repo, branch })
-            }
-            kept.commits = commits.value
-            kept.branches.set(branch, to.value)
-          })
-        )
-    })
 
-    const handle = MemoryRepos.of({
-      repos: () => Array.from(all.values(), ({ repository }) => repository.repo),
-      commit: (repo, branch) => {
-        const kept = all.get(keyOf(repo))
-        return kept && headOf(kept, branch)
-      },
-      publish: (repo, bytes) =>
-        Effect.sync(() => {
-          const bundle = Option.getOrThrow(MemoryGit.decode(bytes))
-          const kept = published.get(keyOf(repo)) ?? {
-            repository: new Repository({ repo, defaultBranch: firstBranch, isPrivate: false }),
-            branches: new Map(),
-            commits: new Map()
-          }
-          kept.commits = Option.getOrThrow(MemoryGit.unbundled(kept.commits, bundle))
-          for (const [branch, commit] of Object.entries(bundle.branches)) kept.branches.set(branch, commit)
-          published.set(keyOf(repo), kept)
-        }),
-      calls: () => calls
+      const keyOf = ({ name, owner }: Repo) => `${owner}/${name}`.toLowerCase()
+
+      const get = (repo: Repo, right: Right = "service") =>
+        Effect.suspend(() => {
+          const kept = (right === "service" ? all : published).get(keyOf(repo))
+          return kept === undefined ? Effect.fail(new RepoNotFound({ repo })) : Effect.succeed(kept)
+        })
+
+      const ensured = (repo: Repo): Kept => {
+        const repository = new Repository({ repo, defaultBranch: firstBranch, isPrivate: true })
+        const kept = all.get(keyOf(repo)) ?? { repository, branches: new Map(), commits: new Map() }
+        all.set(keyOf(repo), kept)
+        return kept
+      }
+
+      const headOf = (kept: Kept, branch = defaultBranchOf(kept)) => {
+        const commit = kept.branches.get(branch)
+        return commit === undefined ? undefined : kept.commits.get(commit)
+      }
+
+      const treeIn = (right: Right) =>
+        Effect.fnUntraced(function* (repo: Repo, known: string | null) {
+          const head = headOf(yield* get(repo, right))
+          const revision = head?.id ?? "empty"
+          if (known === revision) return Option.none()
+          if (head === undefined) return Option.some(emptyTree(revision))
+          const gathering = gatherTree(options.treeLimits)
+          for (const entry of MemoryGit.entriesOf(head)) gathering.add(entry)
+          return Option.some(gathering.tree(revision))
+        }, counted)
+
+      const fileIn = (right: Right) =>
+        Effect.fnUntraced(function* (repo: Repo, path: RepoPath) {
+          const file = fileAt(headOf(yield* get(repo, right))?.files ?? new Map(), path)
+          if (file === undefined) return yield* new RepoFileNotFound({ path })
+          return file.bytes.length > fileRead ? yield* new RepoFileTooLarge({ path }) : file.bytes
+        }, counted)
+
+      const host = RepoHost.of({
+        supports: {
+          name: "memory",
+          url: "https://repositories.memory.test",
+          owner: RepoOwner.make("castellan"),
+          publicUrl: "https://public.memory.test"
+        },
+        ensure: (repo) => counted(Effect.sync(() => ensured(repo).repository)),
+        find: (repo) =>
+          counted(
+            Effect.map(
+              Effect.option(get(repo)),
+              Option.map((kept) => new Repository({ ...kept.repository, defaultBranch: defaultBranchOf(kept) }))
+            )
+          ),
+        remove: (repo) => counted(Effect.sync(() => void all.delete(keyOf(repo)))),
+        tree: treeIn("service"),
+        readFile: fileIn("service"),
+        isPublic: (repo) => counted(Effect.isSuccess(get(repo, "anyone"))),
+        publicTree: treeIn("anyone"),
+        readPublicFile: fileIn("anyone"),
+        fetch: Effect.fnUntraced(function* (repo, named, have, right) {
+          const kept = yield* get(repo, right)
+          const branch = named ?? defaultBranchOf(kept)
+          const head = headOf(kept, branch)
+          if (head === undefined) return Option.none()
+          const bundle = MemoryGit.bundleOf(kept.commits, branch, head.id, have)
+          return Option.some({
+            branch,
+            commit: head.id,
+            bundle: Option.map(bundle, (bundle) => Stream.sync(() => MemoryGit.encode(bundle)))
+          })
+        }, counted),
+        push: <E>(repo: Repo, branch: BranchName, bundle: Stream.Stream<Uint8Array, E>) =>
+          counted(
+            Effect.gen(function* () {
+              yield* get(repo)
+              const bytes = Buffer.concat(yield* Stream.runCollect(bundle))
+              const kept = yield* get(repo)
+              const read = MemoryGit.decode(bytes)
+              const to = Option.flatMap(read, ({ branches }) => Option.fromUndefinedOr(branches[branch]))
+              const commits = Option.flatMap(read, (read) => MemoryGit.unbundled(kept.commits, read))
+              if (Option.isNone(to) || Option.isNone(commits)) return yield* new BundleRefused({ cause: "no bundle" })
+              const from = kept.branches.get(branch)
+              if (from !== undefined && !MemoryGit.isAncestor(commits.value, from, to.value)) {
+                return yield* new PushRejected({ repo, branch })
+              }
+              kept.commits = commits.value
+              kept.branches.set(branch, to.value)
+            })
+          )
+      })
+
+      const handle = MemoryRepos.of({
+        repos: () => Array.from(all.values(), ({ repository }) => repository.repo),
+        commit: (repo, branch) => {
+          const kept = all.get(keyOf(repo))
+          return kept && headOf(kept, branch)
+        },
+        publish: (repo, bytes) =>
+          Effect.sync(() => {
+            const bundle = Option.getOrThrow(MemoryGit.decode(bytes))
+            const kept = published.get(keyOf(repo)) ?? {
+              repository: new Repository({ repo, defaultBranch: firstBranch, isPrivate: false }),
+              branches: new Map(),
+              commits: new Map()
+            }
+            kept.commits = Option.getOrThrow(MemoryGit.unbundled(kept.commits, bundle))
+            for (const [branch, commit] of Object.entries(bundle.branches)) kept.branches.set(branch, commit)
+            published.set(keyOf(repo), kept)
+          }),
+        calls: () => calls
+      })
+      return Context.make(RepoHost, host).pipe(Context.add(MemoryRepos, handle))
     })
-    return Context.make(RepoHost, host).pipe(Context.add(MemoryRepos, handle))
-  })
-)
+  )
+
+/** The same with the limits that a host has by itself. */
+export const layer = layerWith({ treeLimits })

@@ -37,13 +37,14 @@ const tree = Command.make(
   Effect.fnUntraced(function* ({ account }) {
     const query = { account_id: account, limit: 1 }
     const answer = yield* ask<Sandboxes>("GET", "/api/sandboxes", { query })
-    const { filetree } = answer.json
+    const { filetree, filetree_truncated: isTruncated } = answer.json
     yield* Output.present(answer, () => (filetree ?? []).map(({ path, type }) => lineOf(path, type)).join(""))
     if (filetree === null && !(yield* Output.isForProgram)) {
       yield* Output.say(
         "no files to show: there is no repository (castellan sandboxes setup makes one), or it is out of reach"
       )
     }
+    if (isTruncated === true) yield* Output.say("the repository has more files than are listed")
   })
 ).pipe(
   Command.withDescription("List the files of the account's repository"),

@@ -25,5 +25,28 @@ export const bytes = (directory: string, ...args: ReadonlyArray<string>): Promis
     child.on("close", (code) => resolve(code === 0 ? Buffer.concat(printed) : undefined))
   })
 
+/** The first lines of what git prints, each ended by a NUL; undefined where it fails. A few small trees can print billions. */
+export const lines = (
+  directory: string,
+  most: number,
+  ...args: ReadonlyArray<string>
+): Promise<ReadonlyArray<string> | undefined> =>
+  new Promise((resolve, reject) => {
+    const child = spawn("git", ["--git-dir", directory, ...args], {
+      env: environment,
+      stdio: ["ignore", "pipe", "ignore"]
+    })
+    const found: Array<string> = []
+    let rest = ""
+    child.stdout.setEncoding("utf8").on("data", (chunk: string) => {
+      const parts = (rest + chunk).split("\0")
+      rest = parts.pop()!
+      for (const part of parts) if (found.length < most) found.push(part)
+      if (found.length === most) child.kill("SIGKILL")
+    })
+    child.on("error", reject)
+    child.on("close", (code) => resolve(code === 0 || found.length === most ? found : undefined))
+  })
+
 export const text = async (directory: string, ...args: ReadonlyArray<string>): Promise<string | undefined> =>
   (await bytes(directory, ...args))?.toString("utf8").replace(/\n$/, "")

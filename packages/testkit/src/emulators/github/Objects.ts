@@ -28,23 +28,26 @@ export const branches = async (directory: string) =>
     .filter((line) => line !== "")
     .map((line) => ({ sha: line.slice(0, line.indexOf(" ")), name: line.slice(line.indexOf(" ") + 1) }))
 
-export const list = async (directory: string, tree: string, recursive: boolean): Promise<ReadonlyArray<Entry>> => {
+/** The entries of a tree, `most` of them at most. */
+export const list = async (
+  directory: string,
+  tree: string,
+  recursive: boolean,
+  most = Infinity
+): Promise<ReadonlyArray<Entry>> => {
   const more = recursive ? ["-r", "-t"] : []
-  const printed = (await Git.bytes(directory, "ls-tree", "-z", "-l", "--full-tree", ...more, tree))!.toString("utf8")
-  return printed
-    .split("\0")
-    .filter((line) => line !== "")
-    .map((line) => {
-      const tab = line.indexOf("\t")
-      const [mode, type, sha, size] = line.slice(0, tab).split(/ +/)
-      return {
-        mode: mode!,
-        type: type as Entry["type"],
-        sha: sha!,
-        size: size === "-" ? undefined : Number(size),
-        path: line.slice(tab + 1)
-      }
-    })
+  const printed = (await Git.lines(directory, most, "ls-tree", "-z", "-l", "--full-tree", ...more, tree))!
+  return printed.map((line) => {
+    const tab = line.indexOf("\t")
+    const [mode, type, sha, size] = line.slice(0, tab).split(/ +/)
+    return {
+      mode: mode!,
+      type: type as Entry["type"],
+      sha: sha!,
+      size: size === "-" ? undefined : Number(size),
+      path: line.slice(tab + 1)
+    }
+  })
 }
 
 /** The entry at a path below a tree; a link in the middle leads nowhere. */

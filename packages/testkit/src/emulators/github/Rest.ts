@@ -102,8 +102,8 @@ const trees = async (site: Site, asked: Asked, one: Kept, ref: string) => {
   if (sha === undefined) return missing(one, notFound(at))
   // Any value means yes, `0` and `false` too.
   const recursive = asked.query.has("recursive")
-  const entries = await Objects.list(one.directory, sha, recursive)
   const limit = recursive ? site.treeLimit : site.directoryLimit
+  const entries = await Objects.list(one.directory, sha, recursive, limit + 1)
   return json(200, Bodies.tree(asked.bases, one, sha, entries.slice(0, limit), entries.length > limit))
 }
 
