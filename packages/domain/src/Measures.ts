@@ -49,6 +49,10 @@ export const measures = {
   queueAge: Metric.gauge("castellan_queue_age_seconds", {
     description: "Seconds that the longest waiting run waits, by task"
   }),
+  /** Things that could not be removed from the disk of a local provider and are tried again. */
+  unremoved: Metric.gauge("castellan_local_unremoved", {
+    description: "Directories of removed sandboxes that could not be removed from the disk yet"
+  }),
   /** Seconds since the reconciler had last looked at every session that was due. */
   lag: Metric.gauge("castellan_reconciler_lag_seconds", {
     description: "Seconds since the reconciler had last looked at every session that was due"

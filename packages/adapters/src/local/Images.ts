@@ -3,7 +3,7 @@ import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { Snapshot, SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
 import { SandboxUnavailable, SnapshotGone } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Array as Arrays, DateTime, Duration, Effect, Schema, Semaphore } from "effect"
-import { appendFileSync, existsSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from "node:fs"
+import { appendFileSync, existsSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs"
 import { chown, mkdir, readdir, readFile, rename, rm } from "node:fs/promises"
 import { join } from "node:path"
 import { attempt, attemptNow } from "./Host.ts"
@@ -13,6 +13,7 @@ import type { Locks } from "./Locks.ts"
 import type { Spec } from "./Machines.ts"
 import { flatten as flattenScript } from "./scripts.ts"
 import { run } from "./Spawner.ts"
+import type { Trash } from "./Trash.ts"
 
 interface StoredSnapshot {
   readonly id: SnapshotId
@@ -54,35 +55,14 @@ const shortened = (chain: ReadonlyArray<string>, flattened: Flattened | undefine
   return isOn ? [...chain.slice(0, above), flattened.layer] : chain
 }
 
-export const make = (layout: Layout, isolation: Isolation, locks: Locks) => {
+export const make = (layout: Layout, isolation: Isolation, locks: Locks, trash: Trash) => {
   const collecting = join(layout.root, "collecting")
   const flatOf = (name: Spec["name"]) => join(layout.root, "flat", name)
-
-  /** Moves something to the trash and returns where it is then; undefined where it is not there. */
-  const throwAway = (path: string): string | undefined => {
-    const away = join(layout.trash, fresh())
-    try {
-      renameSync(path, away)
-      return away
-    } catch (cause) {
-      if ((cause as NodeJS.ErrnoException).code === "ENOENT") return undefined
-      throw cause
-    }
-  }
-
-  /** Removes what was moved to the trash. What can't be removed now is when the trash is emptied. */
-  const incinerate = (away: ReadonlyArray<string>) =>
-    Effect.promise(() => Promise.allSettled(away.map((path) => rm(path, { recursive: true, force: true }))))
 
   /** Removes what was copied for a sandbox, unless a snapshot under way needs it. Only the holder of its `flattening` lock does. */
   const discardFlat = (name: Spec["name"]) =>
     Effect.suspend(() =>
-      existsSync(layout.sandbox(name).moving)
-        ? Effect.void
-        : Effect.flatMap(
-            attemptNow("clean", () => throwAway(flatOf(name))),
-            (away) => (away === undefined ? Effect.void : incinerate([away]))
-          )
+      existsSync(layout.sandbox(name).moving) ? Effect.void : Effect.asVoid(trash.discard(flatOf(name)))
     )
 
   /**
@@ -157,7 +137,9 @@ export const make = (layout: Layout, isolation: Isolation, locks: Locks) => {
         if (moving.chain.includes(flat)) await rename(join(flatOf(spec.name), flat), layout.layer(flat))
       }
       if (!existsSync(layout.layer(layer!))) await rename(files.upper, layout.layer(layer!))
-      await rm(files.work, { recursive: true, force: true })
+    })
+    yield* trash.discard(files.work)
+    yield* attempt("snapshot", async () => {
       await syncDirectory(layout.layer(layer!))
       await writeWhole(files.spec, next, { durable: true })
       // Written beside the sandbox, whose lock is held: nobody takes it for abandoned.
@@ -221,16 +203,12 @@ export const make = (layout: Layout, isolation: Isolation, locks: Locks) => {
   /** Moves unused layers to the trash, but those that a sandbox came to stand on since the collection began. */
   const moveAway = (record: string, layers: ReadonlyArray<string>) =>
     locks.layers(
-      attemptNow("collect", () => {
-        const text = readText(record)
+      Effect.gen(function* () {
+        const text = yield* attemptNow("collect", () => readText(record))
         // Another process that started took the record for abandoned. The next collection finds the layers again.
-        if (text === undefined) return []
+        if (text === undefined) return
         const used = new Set(text.split("\n"))
-        return layers.flatMap((layer) => {
-          if (used.has(layer)) return []
-          const away = throwAway(layout.layer(layer))
-          return away === undefined ? [] : [away]
-        })
+        for (const layer of layers) if (!used.has(layer)) yield* trash.discard(layout.layer(layer))
       })
     )
 
@@ -242,10 +220,9 @@ export const make = (layout: Layout, isolation: Isolation, locks: Locks) => {
     return begin.pipe(
       Effect.andThen(unused),
       Effect.flatMap((layers) =>
-        Effect.forEach(Arrays.chunksOf(layers, movedAtOnce), (some) => moveAway(record, some))
+        Effect.forEach(Arrays.chunksOf(layers, movedAtOnce), (some) => moveAway(record, some), { discard: true })
       ),
-      Effect.ensuring(Effect.sync(() => rmSync(record, { force: true }))),
-      Effect.map((away) => away.flat())
+      Effect.ensuring(Effect.sync(() => rmSync(record, { force: true })))
     )
   })
 
@@ -254,19 +231,19 @@ export const make = (layout: Layout, isolation: Isolation, locks: Locks) => {
   let ended = 0
 
   /**
-   * Removes the layers that no sandbox and no snapshot stands on. What can't be removed now is when the trash is emptied.
+   * Moves the layers to the trash that no sandbox and no snapshot stands on.
    * Calls that wait for one under way share the next.
    */
   const collect = Effect.suspend(() => {
     const before = begun
     return turn.withPermits(1)(
       Effect.suspend(() => {
-        if (ended > before) return Effect.succeed<ReadonlyArray<string>>([])
+        if (ended > before) return Effect.void
         const mine = ++begun
         return Effect.tap(collectOnce, () => Effect.sync(() => (ended = mine)))
       })
     )
-  }).pipe(Effect.flatMap(incinerate))
+  })
 
   /** Removes what killed processes had begun to write and no process goes on with. */
   const clear = Effect.gen(function* () {

@@ -4,7 +4,7 @@ import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import type { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
 import { randomBytes } from "node:crypto"
 import { closeSync, constants, openSync, readFileSync, readSync, renameSync, writeFileSync, writeSync } from "node:fs"
-import { open, readdir, rm, writeFile } from "node:fs/promises"
+import { open, writeFile } from "node:fs/promises"
 import { dirname, join } from "node:path"
 
 export interface Layout {
@@ -147,10 +147,4 @@ export const readStart = (file: string, atMost: number): string | undefined => {
     if ((cause as NodeJS.ErrnoException).code === "ENOENT") return undefined
     throw cause
   }
-}
-
-/** Removes what is in a directory, whatever stands in the way of some of it. */
-export const emptyDirectory = async (directory: string): Promise<void> => {
-  const names = await readdir(directory)
-  await Promise.allSettled(names.map((name) => rm(join(directory, name), { recursive: true, force: true })))
 }

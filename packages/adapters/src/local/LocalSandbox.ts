@@ -17,8 +17,7 @@ import * as Files from "./Files.ts"
 import * as Gateway from "./Gateway.ts"
 import * as Images from "./Images.ts"
 import { LocalUnavailable } from "./Isolation.ts"
-import { attempt } from "./Host.ts"
-import { emptyDirectory, fresh } from "./Layout.ts"
+import { fresh } from "./Layout.ts"
 import * as Machines from "./Machines.ts"
 import { open, type Opened } from "./Open.ts"
 import type { LocalOptions } from "./Options.ts"
@@ -27,6 +26,7 @@ import * as Ports from "./Ports.ts"
 import * as Registry from "./Registry.ts"
 import { settings } from "./Settings.ts"
 import { dialHost } from "./Sockets.ts"
+import * as Trash from "./Trash.ts"
 import * as Watchdog from "./Watchdog.ts"
 
 const mebibyte = 1024 * 1024
@@ -53,13 +53,15 @@ const make = Effect.fnUntraced(function* ({ isolation, layout, locks, stillThere
       onSuccess: (now) => now.spec.incarnation === spec.incarnation
     })
   )
+  const trash = yield* Trash.make(layout, isolation)
   const machines = Machines.make(
     layout,
     isolation,
+    trash,
     (name, init) => Effect.andThen(ports.breakAll(name), gateways.end(init)),
     stillThere
   )
-  const images = Images.make(layout, isolation, locks)
+  const images = Images.make(layout, isolation, locks, trash)
   const commands = Commands.make(isolation, outputKept)
   const files = Files.make(isolation, options.silence)
   const overfull = Watchdog.make(isolation, { disk: 10 * 1024 * mebibyte, ...options.limits })
@@ -226,7 +228,6 @@ const make = Effect.fnUntraced(function* ({ isolation, layout, locks, stillThere
     for (const name of yield* machines.names) yield* locked(name)(adoptOne(name))
     yield* images.collect
     yield* images.clear
-    yield* Effect.forkDetach(Effect.ignore(attempt("clean", () => emptyDirectory(layout.trash))))
   })
 
   /** The names that have still to be looked at in this round through all there are. */
@@ -283,6 +284,7 @@ const make = Effect.fnUntraced(function* ({ isolation, layout, locks, stillThere
     supports: {
       name: "local",
       isolation: isolation.kind,
+      protections: isolation.protections,
       snapshotStops: true,
       outputKept,
       sharesPorts: isolation.sharesNetwork

@@ -5,11 +5,12 @@ import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SandboxGone, SandboxNotRunning, type SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Clock, DateTime, Effect, Schema } from "effect"
 import { existsSync, rmSync, writeFileSync } from "node:fs"
-import { mkdir, readdir, rename, rm } from "node:fs/promises"
+import { mkdir, readdir } from "node:fs/promises"
 import { join } from "node:path"
 import { attempt, attemptNow, bootId, isAlive, killProcess, livingAs, parseStat, type ProcessMark } from "./Host.ts"
 import type { Isolation } from "./Isolation.ts"
 import { fresh, type Layout, readJson, readText, type SandboxLayout, overwrite, writeWhole } from "./Layout.ts"
+import type { Trash } from "./Trash.ts"
 
 /** What is kept of a sandbox. */
 export interface Spec {
@@ -82,6 +83,7 @@ const sweepEvery = 100
 export const make = (
   layout: Layout,
   isolation: Isolation,
+  trash: Trash,
   letGo: (name: SandboxName, init: ProcessMark) => Effect.Effect<void>,
   stillThere: () => void
 ) => {
@@ -227,15 +229,7 @@ export const make = (
   const remove = Effect.fnUntraced(function* (name: SandboxName) {
     const files = layout.sandbox(name)
     yield* end(files, name)
-    const away = join(layout.trash, fresh())
-    yield* attempt("remove", async () => {
-      try {
-        await rename(files.root, away)
-      } catch (cause) {
-        if ((cause as NodeJS.ErrnoException).code !== "ENOENT") throw cause
-      }
-    })
-    yield* Effect.forkDetach(Effect.ignore(attempt("remove", () => rm(away, { recursive: true, force: true }))))
+    yield* trash.discard(files.root)
   })
 
   const names = attempt("list", async () => (await readdir(layout.sandboxes)).filter(isSandboxName))

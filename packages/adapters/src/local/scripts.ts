@@ -283,6 +283,34 @@ exec cp -a --no-preserve=ownership /mnt/. "flat/$1/"
 `
 
 /**
+ * Prints how many kilobytes of removed files the programs of a sandbox hold open or mapped: a line for each first process,
+ * which the arguments are, with its number and the kilobytes. A file counts once, however often it is open. A sandbox has
+ * nothing at its root that it can replace, so the path to its processes leads there.
+ */
+export const measureRemoved = `
+for init in "$@"; do
+  root=/proc/$init/root
+  device=$(stat -c %d "$root/home/user" 2> /dev/null) || continue
+  kilobytes=$(
+    timeout 10 find -L "$root/proc/"[0-9]*/fd "$root/proc/"[0-9]*/map_files \\
+      -maxdepth 1 -type f -links 0 -printf '%D %i %k\\n' 2> /dev/null |
+      sort -u | awk -v device="$device" '$1 == device { sum += $3 } END { print sum + 0 }'
+  )
+  echo "$init $kilobytes"
+done
+`
+
+/**
+ * Removes a tree `$1`. A tree that another process removes at the same time counts as removed. Without isolation only its
+ * owner may be there to open what is closed to the owner.
+ */
+export const removeTree = `
+rm -rf -- "$1" && exit 0
+chmod -R u+rwX -- "$1" 2> /dev/null
+exec rm -rf -- "$1"
+`
+
+/**
  * Copies the package of npm \`$1\` into a new directory \`$2\`, with its programs under their names, for all to read. It is
  * on the disk before anybody can take it for whole.
  */
