@@ -1,8 +1,9 @@
 import { availableParallelism } from "node:os"
 import { defineConfig } from "vitest/config"
 
-/** What a project holds: the tests that `npm test` runs, and those that take long (`npm run test:soak`). */
+/** Besides what `npm test` runs: tests that take long (`npm run test:soak`), and attacks (`npm run test:isolation`). */
 const soak = "test/**/*.soak.test.ts"
+const isolation = "test/**/*.isolation.test.ts"
 
 const project = (name: string, more: object) => ({
   extends: true as const,
@@ -34,4 +35,4 @@ export const configOf = (files: { readonly include: ReadonlyArray<string>; reado
     }
   })
 
-export default configOf({ include: ["test/**/*.test.ts"], exclude: [soak] })
+export default configOf({ include: ["test/**/*.test.ts"], exclude: [soak, isolation] })

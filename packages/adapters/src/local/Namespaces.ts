@@ -1,5 +1,5 @@
 /** Sandboxes in Linux namespaces, with util-linux alone. */
-import { SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { type Protection, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Duration, Effect, Semaphore } from "effect"
 import {
   chownSync,
@@ -16,6 +16,7 @@ import { chmod, copyFile, lstat, mkdir, readFile, readlink, rename, symlink, wri
 import { randomInt } from "node:crypto"
 import { availableParallelism } from "node:os"
 import { join } from "node:path"
+import type { Hardening } from "./hardening.ts"
 import { attempt, attemptNow, parseStat, type ProcessMark } from "./Host.ts"
 import { BootTimedOut, type Isolation, processCap } from "./Isolation.ts"
 import { fresh, type Layout, readText, type SandboxLayout } from "./Layout.ts"
@@ -195,12 +196,41 @@ const processesAllowed = async (): Promise<number> => {
   return Math.min(processCap, hard === undefined || hard === "unlimited" ? processCap : Number(hard))
 }
 
-export const make = Effect.fnUntraced(function* (files: Layout, network: Network) {
+/** What keeps sandboxes apart on this host. */
+const protectionsOf = (
+  { filter, noNewPrivileges, ownKeyring, reason }: Hardening,
+  network: Network,
+  hasOwnUsers: boolean
+): ReadonlyArray<Protection> => {
+  const unless = (holds: boolean, why = "unknown") => (holds ? {} : { reason: why })
+  return [
+    { name: "locked_mounts", holds: true },
+    // A program that enters a sandbox gets it from `setpriv` where its parent does not have it.
+    { name: "no_new_privileges", holds: true, ...(noNewPrivileges ? {} : { reason: "by setpriv, for each program" }) },
+    { name: "system_call_filter", holds: filter, ...unless(filter, reason) },
+    { name: "own_keyring", holds: ownKeyring, ...unless(ownKeyring, reason) },
+    {
+      name: "user_per_sandbox",
+      holds: hasOwnUsers,
+      ...unless(hasOwnUsers, "the server is not root, so sandboxes share the kernel's limits of one user")
+    },
+    {
+      name: "own_network",
+      holds: network === "none",
+      ...unless(network === "none", "CASTELLAN_LOCAL_NETWORK shares the host's network")
+    },
+    { name: "memory_limit", holds: false, reason: "memory of a sandbox is not limited" },
+    { name: "disk_quota", holds: false, reason: "a sandbox is ended once it is seen to take too much of the disk" }
+  ]
+}
+
+/** `script` brings a sandbox up; only tests of what it protects from use another one than `launch`. */
+export const make = Effect.fnUntraced(function* (files: Layout, network: Network, script = launch) {
   const mounts = mountsOfHost()
   const etcMounts = mountsOfEtc(network)
   const node = yield* attempt("open", () => nodeLayer(files.runtime))
   const processes = yield* attempt("probe", () => processesAllowed())
-  const { noNewPrivileges } = yield* hardening
+  const hardened = yield* hardening
   // More at once than the host has processors for only makes each of them later.
   const launching = yield* Semaphore.make(availableParallelism() * 2 + 2)
 
@@ -256,10 +286,10 @@ export const make = Effect.fnUntraced(function* (files: Layout, network: Network
     within: Duration.Duration
   ) {
     const unshare = ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork"]
-    const script = [
+    const shell = [
       "sh",
       "-c",
-      launch,
+      script,
       "launch",
       spec.name,
       network === "none" ? "lo" : "host",
@@ -268,7 +298,7 @@ export const make = Effect.fnUntraced(function* (files: Layout, network: Network
     ]
     const { code, stderr, stdout } = yield* spawned(
       "boot",
-      { command: [...unshare, ...script], cwd: sandbox.root, drop: userOf(spec) },
+      { command: [...unshare, ...shell], cwd: sandbox.root, drop: userOf(spec) },
       "ready"
     ).pipe(
       Effect.timeoutOrElse({
@@ -305,7 +335,7 @@ export const make = Effect.fnUntraced(function* (files: Layout, network: Network
    * user. Nothing that it starts can get more privileges than it has.
    */
   const enter = (_: SandboxLayout, { pid }: ProcessMark) => [
-    ...(noNewPrivileges ? [] : ["setpriv", "--no-new-privs", "--"]),
+    ...(hardened.noNewPrivileges ? [] : ["setpriv", "--no-new-privs", "--"]),
     "nsenter",
     "--user",
     "--mount",
@@ -323,6 +353,7 @@ export const make = Effect.fnUntraced(function* (files: Layout, network: Network
 
   const isolation: Isolation = {
     kind: "namespaces",
+    protections: protectionsOf(hardened, network, hasOwnUsers),
     prepare,
     boot,
     userOf,

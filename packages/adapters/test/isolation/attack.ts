@@ -1,0 +1,83 @@
+/**
+ * Makes every attack as whoever runs this, in a data directory of its own: once against a sandbox as it is, and once with
+ * the protection that the attack is to fail at switched off. Prints what came of each as JSON.
+ */
+import { attempt, killProcess } from "@castellan/adapters/local/Host.ts"
+import type { Isolation } from "@castellan/adapters/local/Isolation.ts"
+import { fresh, layout as layoutOf } from "@castellan/adapters/local/Layout.ts"
+import * as Namespaces from "@castellan/adapters/local/Namespaces.ts"
+import { open } from "@castellan/adapters/local/Open.ts"
+import { launch } from "@castellan/adapters/local/scripts.ts"
+import { type Ended, startUntil } from "@castellan/adapters/local/Spawn.ts"
+import { run } from "@castellan/adapters/local/Spawner.ts"
+import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
+import { Effect } from "effect"
+import { readFileSync } from "node:fs"
+import { mkdir, writeFile } from "node:fs/promises"
+import { type Attack, attacks } from "./attacks.ts"
+
+const [directory = ""] = process.argv.slice(2)
+const layout = layoutOf(directory)
+
+/** Where an attack that runs before the sandbox is up leaves what it printed. */
+const result = "/home/user/result"
+
+/** Runs the attack with all capabilities, at the last moment before they are dropped. */
+const beforeTheDrop = (script: string, attack: string) =>
+  script.replace("exec setpriv --inh-caps", `{ ${attack}; } > ${result} 2> /dev/null\nexec setpriv --inh-caps`)
+
+const unhardened = (command: ReadonlyArray<string>, drop: number | false) =>
+  Effect.callback<Ended>((resume) => {
+    startUntil({ command, cwd: "/", drop }, "ended", (ended) => resume(Effect.succeed(ended)))
+  })
+
+/** What a script prints in a sandbox that is brought up for it. */
+const printed = Effect.fnUntraced(function* (isolation: Isolation, script: string, isHardened: boolean) {
+  const name = SandboxName.make(`attack-${fresh()}`)
+  const files = layout.sandbox(name)
+  const start = fresh()
+  yield* attempt("attack", async () => {
+    await mkdir(files.root, { mode: 0o711 })
+    await writeFile(files.start, `${start}\n`)
+    await writeFile(files.deadline, `${Math.ceil(Date.now() / 1000) + 120}\n`)
+  })
+  const spec = { name, chain: [], ...isolation.newUser() }
+  yield* isolation.prepare(files, spec)
+  const init = yield* isolation.boot(files, spec, start)
+  const command = [...isolation.enter(files, init), "sh", "-c", script]
+  const drop = isolation.userOf(spec)
+  const ended = isHardened ? run("attack", command, { cwd: "/", drop }) : unhardened(command, drop)
+  return yield* Effect.ensuring(
+    Effect.map(ended, ({ stdout }) => stdout),
+    Effect.sync(() => killProcess(init))
+  )
+})
+
+const attacked = Effect.fnUntraced(function* (
+  { script, withCapabilities }: Attack,
+  weakened: Attack["without"] | undefined
+) {
+  const weaker = typeof weakened === "function" ? weakened(launch) : launch
+  const launched = withCapabilities ? beforeTheDrop(weaker, script) : weaker
+  const isolation = yield* Namespaces.make(layout, "none", launched)
+  const said = yield* printed(isolation, withCapabilities ? `cat ${result}` : script, weakened !== "hardening")
+  return said.trim().endsWith("yes")
+})
+
+const main = Effect.gen(function* () {
+  yield* open({ directory })
+  const capabilities = BigInt(`0x${/^CapEff:\s*(\S+)/m.exec(readFileSync("/proc/self/status", "utf8"))![1]}`)
+  const applicable = attacks.filter(
+    ({ capability }) => capability === undefined || (capabilities >> BigInt(capability)) % 2n === 1n
+  )
+  return yield* Effect.forEach(applicable, (attack) =>
+    Effect.all({
+      title: Effect.succeed(attack.title),
+      succeeded: attacked(attack, undefined),
+      succeededWithout: attacked(attack, attack.without)
+    })
+  )
+})
+
+process.stdout.write(JSON.stringify(await Effect.runPromise(Effect.scoped(main))))
+process.exit(0)

@@ -1,0 +1,77 @@
+import { assert, describe, it } from "@effect/vitest"
+import { execFile, spawnSync } from "node:child_process"
+import { chown, mkdtemp, rm } from "node:fs/promises"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
+import { fileURLToPath } from "node:url"
+import { promisify } from "node:util"
+
+interface User {
+  readonly uid?: number
+  readonly gid?: number
+}
+
+const isRoot = process.getuid?.() === 0
+
+/** Who runs the server. As root, the test also becomes an ordinary user, who may not be let in to where the project lies. */
+const servers: Record<string, User> = {
+  "the user who runs the tests": {},
+  ...(isRoot ? { "an ordinary user": { uid: 65_534, gid: 65_534 } } : {})
+}
+
+const programOf = (name: string) => fileURLToPath(new URL(`./${name}.ts`, import.meta.url))
+
+const isLetIn = (user: User) =>
+  spawnSync(process.execPath, ["-e", `require("fs").accessSync(${JSON.stringify(programOf("attack"))})`], user)
+    .status === 0
+
+/** What a program of this folder reports, run as that user in a directory of its own. */
+const reported = async <A>(name: string, user: User): Promise<ReadonlyArray<A>> => {
+  const directory = await mkdtemp(join(tmpdir(), "castellan-attacks-"))
+  try {
+    if (user.uid !== undefined) await chown(directory, user.uid, user.gid!)
+    const args = [programOf(name), join(directory, "local")]
+    const { stdout } = await promisify(execFile)(process.execPath, args, user)
+    // Log lines come first.
+    return JSON.parse(stdout.split("\n").at(-1)!) as ReadonlyArray<A>
+  } finally {
+    await rm(directory, { recursive: true, force: true })
+  }
+}
+
+describe.each(Object.entries(servers))("A sandbox of a server that runs as %s", (_, user) => {
+  it.skipIf(!isLetIn(user))(
+    "fails at every attack, and each one succeeds where its protection is switched off",
+    async () => {
+      interface Outcome {
+        readonly title: string
+        readonly succeeded: boolean
+        readonly succeededWithout: boolean
+      }
+      const outcomes = await reported<Outcome>("attack", user)
+      assert.isAbove(outcomes.length, 8)
+      assert.deepStrictEqual(
+        outcomes.filter(({ succeeded, succeededWithout }) => succeeded || !succeededWithout),
+        []
+      )
+    }
+  )
+
+  it.skipIf(!isLetIn(user))(
+    "is ended when it fills the disk, however it hides that, and leaves nothing, unlike with a plain look and removal",
+    async () => {
+      interface Outcome {
+        readonly title: string
+        readonly reason: string
+        readonly isPlain: boolean
+      }
+      const outcomes = await reported<Outcome>("hoard", user)
+      assert.lengthOf(outcomes, 3)
+      for (const { isPlain, reason, title } of outcomes) {
+        assert.strictEqual(reason, "It used more disk space than it may", title)
+        // Nothing is closed to root.
+        if (!isRoot || !title.endsWith("closed")) assert.isFalse(isPlain, title)
+      }
+    }
+  )
+})

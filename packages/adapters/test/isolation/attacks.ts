@@ -1,0 +1,100 @@
+/** Attacks from inside a sandbox, each with the protection that it is to fail at, and with that protection switched off. */
+
+/** A script in place of `launch` that leaves one protection out. */
+type Weakened = (launch: string) => string
+
+export interface Attack {
+  /** What the attacker does, as the end of the sentence "A sandbox …". */
+  readonly title: string
+  /** Runs inside as the sandbox's user, and prints `yes` as its last line if the attack succeeded. */
+  readonly script: string
+  /** Whether it runs with all capabilities of the sandbox's own namespaces, which no program of a user ever has. */
+  readonly withCapabilities?: boolean
+  /** What switches the protection off: a weaker launch, or a start by a process that is not hardened. */
+  readonly without: Weakened | "hardening"
+  /** Whether only a server with this capability (its bit in `CapEff`) can protect from it. */
+  readonly capability?: number
+}
+
+const replaced = (launch: string, what: string, by: string): string => {
+  if (!launch.includes(what)) throw new Error(`the launch script has no ${JSON.stringify(what)}`)
+  return launch.replace(what, by)
+}
+
+/** One user namespace for everything, as sandboxes had it before: its mounts are not locked. */
+const oneUserNamespace: Weakened = (launch) =>
+  replaced(launch, "exec unshare --user --map-user=1000 --map-group=1000 --keep-caps", "exec unshare")
+
+/** `CAP_SYS_RESOURCE`. */
+const sysResource = 24
+
+/** Call numbers that a script needs. */
+const { io_setup, keyctl } = { x64: { io_setup: 206, keyctl: 250 }, arm64: { io_setup: 0, keyctl: 219 } }[
+  process.arch as "x64" | "arm64"
+]
+
+const ifPerl = (expression: string) => `perl -e 'print((${expression}) ? "yes\n" : "no\n")'`
+
+export const attacks: ReadonlyArray<Attack> = [
+  {
+    title: "makes the host's programs writable",
+    withCapabilities: true,
+    script: "mount -o remount,bind,rw /usr && echo yes",
+    without: oneUserNamespace
+  },
+  {
+    title: "uncovers what is mounted over the loader's files",
+    withCapabilities: true,
+    script: "umount /etc/ld.so.preload && echo yes",
+    without: oneUserNamespace
+  },
+  {
+    title: "is entered by a program that has capabilities",
+    script: "grep -q '^CapPrm:.*[1-9a-f]' /proc/self/status && echo yes",
+    without: oneUserNamespace
+  },
+  {
+    title: "makes a user namespace of its own",
+    script: "unshare --user true && echo yes",
+    without: (launch) => replaced(launch, "echo 1 > /proc/sys/user/max_user_namespaces", "true")
+  },
+  {
+    title: "has a library loaded into every program",
+    script: "rm -f /etc/ld.so.preload; echo /x > /etc/ld.so.preload; [ -s /etc/ld.so.preload ] && echo yes",
+    without: (launch) =>
+      replaced(launch, "mount -a -T fstab.files", "sed -i /ld.so.preload/d fstab.files; mount -a -T fstab.files")
+  },
+  {
+    title: "learns where the server keeps its data",
+    script:
+      "grep -q '/runtime' /proc/self/mountinfo && grep -v ' overlay ' /proc/self/mountinfo | grep -q /runtime && echo yes",
+    without: (launch) =>
+      replaced(launch, "\ncd root || exit 1", "\nmount --bind /tmp/runtime root/mnt\ncd root || exit 1")
+  },
+  {
+    title: "reaches the keys of the host's session",
+    script: ifPerl(`syscall(${keyctl}, 0, -3, 0) != -1`),
+    without: "hardening"
+  },
+  {
+    title: "makes contexts for asynchronous input and output",
+    script: ifPerl(`$c = pack("Q", 0), syscall(${io_setup}, 1, $c) == 0`),
+    without: "hardening"
+  },
+  {
+    title: "listens to the kernel's device events",
+    script: ifPerl("socket(S, 16, 3, 15)"),
+    without: "hardening"
+  },
+  {
+    title: "may get privileges from a program that it runs",
+    script: "grep -q '^NoNewPrivs:.0' /proc/self/status && echo yes",
+    without: "hardening"
+  },
+  {
+    title: "protects itself when memory runs out",
+    capability: sysResource,
+    script: "echo 0 > /proc/self/oom_score_adj && echo yes",
+    without: "hardening"
+  }
+]
