@@ -1,5 +1,5 @@
 /** What keeps a sandbox from its host, or, knowingly, does not. */
-import type { SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import type { Protection, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { type Duration, type Effect, Schema } from "effect"
 import type { ProcessMark } from "./Host.ts"
 import type { SandboxLayout } from "./Layout.ts"
@@ -17,6 +17,8 @@ export class BootTimedOut extends Error {
 
 export interface Isolation {
   readonly kind: "namespaces" | "none"
+  /** What the isolation consists of on this host. */
+  readonly protections: ReadonlyArray<Protection>
   /** The form of isolation; a sandbox of another form, which an older server brought up, counts as ended. */
   readonly form?: number
   /** The user of the host that a sandbox runs as; false if that is the server's own user. */

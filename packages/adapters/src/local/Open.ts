@@ -38,6 +38,9 @@ const prepare = async (layout: Layout): Promise<void> => {
   await Namespaces.makeRoot(layout.runtimeRoot)
 }
 
+/** The protections that every host the project supports can give. */
+const expected = ["system_call_filter", "own_keyring"]
+
 export const open = Effect.fnUntraced(function* (options: LocalOptions) {
   const layout = layoutOf(resolve(options.directory))
   const locks = Locks.make(layout.locks)
@@ -67,6 +70,10 @@ export const open = Effect.fnUntraced(function* (options: LocalOptions) {
     Effect.mapError((failure) => unusable(layout, failure))
   )
   yield* probe(layout, isolation, locks)
+  const missing = isolation.protections.filter(({ holds, name }) => !holds && expected.includes(name))
+  if (missing.length > 0) {
+    yield* Effect.logWarning("Local sandboxes are protected less than they could be", { missing })
+  }
   return { layout, locks, stillThere, isolation }
 })
 

@@ -18,6 +18,7 @@ const forEver = "2147483647"
 /** Its files are a directory of their own, copied from the newest layer; an image has but one. */
 export const make = (layout: Layout): Isolation => ({
   kind: "none",
+  protections: [],
   userOf: () => false,
   newUser: () => ({}),
   prepare: Effect.fnUntraced(function* (sandbox: SandboxLayout, { chain }: Pick<Spec, "chain">) {

@@ -79,12 +79,23 @@ export interface CommandSpec extends Pick<Command, "command" | "args" | "cwd" | 
   readonly timeout: Duration.Duration
 }
 
+/** Something that keeps sandboxes apart from their host and from each other, and whether it does so here. */
+export interface Protection {
+  /** A stable name, such as `system_call_filter`. */
+  readonly name: string
+  readonly holds: boolean
+  /** Why it does not hold, or what holds in its place. */
+  readonly reason?: string
+}
+
 /** What a provider can do; it chooses between two promises of the contract, never between a promise and none. */
 export interface ProviderSupport {
   /** What the `mode` of a session says: `local`, `vercel`, `memory`. */
   readonly name: string
   /** What keeps a sandbox from its host: `namespaces`, `vm`, or `none`. */
   readonly isolation: "namespaces" | "vm" | "none"
+  /** What the isolation consists of, where it depends on the host. */
+  readonly protections?: ReadonlyArray<Protection>
   /** Whether taking a snapshot stops the sandbox. */
   readonly snapshotStops: boolean
   /** Bytes of each output stream that are kept; what a command writes beyond is dropped, and the command goes on. */

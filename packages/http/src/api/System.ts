@@ -12,7 +12,14 @@ export class SystemApi extends HttpApiGroup.make("system")
     HttpApiEndpoint.get("ready", "/ready", {
       success: Schema.Struct({
         status: Schema.Literal("ready"),
-        provider: Schema.Struct({ name: Schema.String, isolation: Schema.String })
+        provider: Schema.Struct({
+          name: Schema.String,
+          isolation: Schema.String,
+          /** What keeps sandboxes apart, where that depends on the host. */
+          protections: Schema.Array(
+            Schema.Struct({ name: Schema.String, holds: Schema.Boolean, reason: Schema.optionalKey(Schema.String) })
+          )
+        })
       }),
       error: [Statuses.NotReady]
     }).annotate(OpenApi.Summary, "The store and the queue answer")

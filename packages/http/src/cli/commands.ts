@@ -3,6 +3,7 @@ import * as Command from "effect/cli/Command"
 import { accounts } from "./commands/accounts.ts"
 import { adminKey } from "./commands/adminKey.ts"
 import { apps } from "./commands/apps.ts"
+import { doctor } from "./commands/doctor.ts"
 import { emulate } from "./commands/emulate.ts"
 import { events } from "./commands/events.ts"
 import { health } from "./commands/health.ts"
@@ -46,6 +47,7 @@ export const commands = castellan.pipe(
     runs,
     events,
     health,
+    doctor,
     emulate
   ])
 )

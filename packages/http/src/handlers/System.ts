@@ -18,7 +18,7 @@ export const SystemHandlers = HttpApiBuilder.group(
   Effect.fn(function* (handlers) {
     const identities = yield* IdentityStore
     const runner = yield* TaskRunner
-    const { isolation, name } = (yield* SandboxProvider).supports
+    const { isolation, name, protections = [] } = (yield* SandboxProvider).supports
     const ending = yield* Shutdown
     const health = yield* DataHealth
 
@@ -37,7 +37,7 @@ export const SystemHandlers = HttpApiBuilder.group(
         yield* Effect.all([answers("store", identities.findAccount(nobody)), answers("task runner", runner.ping)], {
           concurrency: 2
         })
-        return { status: "ready" as const, provider: { name, isolation } }
+        return { status: "ready" as const, provider: { name, isolation, protections } }
       })
     })
   })
