@@ -4,6 +4,7 @@ import { FileNotFound, type FileRefused, SandboxUnavailable } from "@castellan/d
 import { Cause, Duration, Effect, Option, Stream } from "effect"
 import { once } from "node:events"
 import type { Writable } from "node:stream"
+import { finished } from "node:stream/promises"
 import { setTimeout } from "node:timers/promises"
 import { atMost, betweenPieces, silence } from "../sandbox/Deadline.ts"
 import { failed, noHome, notThere, refusalOf } from "../sandbox/Files.ts"
@@ -143,7 +144,8 @@ const begun = async (program: Program, pipes: ReadonlyArray<Pipe>, signal: Abort
 /** How a program ended, once it has said all there is to say about it. */
 const endOf = async (child: Begun): Promise<Failed> => {
   const errors = errorsOf({ stderr: child.pipe("stderr") })
-  const silent = new Promise((resolve) => child.pipe("stderr").once("close", resolve))
+  // It may have been closed before anybody could listen.
+  const silent = finished(child.pipe("stderr"), { writable: false }).catch(() => undefined)
   try {
     const code = await child.ended
     await silent
