@@ -6,9 +6,10 @@ import { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Exit, Fiber, Option, Stream } from "effect"
 import { execFileSync } from "node:child_process"
-import { readdirSync, readFileSync } from "node:fs"
+import { chownSync, readdirSync, readFileSync, writeFileSync } from "node:fs"
 import { chown, mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises"
 import { join } from "node:path"
+import { setImmediate } from "node:timers/promises"
 import { providerProcess } from "./providerProcesses.ts"
 import { directory } from "./temporary.ts"
 
@@ -20,6 +21,9 @@ const lifetime = Duration.minutes(5)
 
 /** Layers of a chain that the next snapshot flattens. */
 const longest = 60
+
+/** Files that are copied beside the one that counts. */
+const filesCopied = 4000
 
 /** A sandbox whose next snapshot flattens its chain; gives a snapshot of it. */
 const long = Effect.fnUntraced(function* (at: string) {
@@ -37,6 +41,12 @@ const long = Effect.fnUntraced(function* (at: string) {
       await mkdir(join(at, "layers", layer), { mode: 0o755 })
       await chown(join(at, "layers", layer), uid, gid)
     }
+    // Copying takes long enough to be seen.
+    for (let n = 0; n < filesCopied; n++) {
+      const path = join(at, "layers", more[0]!, `file-${n}`)
+      writeFileSync(path, "")
+      chownSync(path, uid, gid)
+    }
     await writeFile(path, JSON.stringify({ ...spec, chain: [...more, ...spec.chain] }))
   })
   return snapshot
@@ -45,9 +55,19 @@ const long = Effect.fnUntraced(function* (at: string) {
 const text = (of: SandboxName) =>
   Effect.flatMap(SandboxProvider, (provider) => provider.readFile(of, file).pipe(Stream.decodeText(), Stream.mkString))
 
+/** The names in a directory that may be removed meanwhile. */
+const namesIn = (directory: string): ReadonlyArray<string> => {
+  try {
+    return readdirSync(directory)
+  } catch {
+    return []
+  }
+}
+
 /** The processes that copy layers in the directory: their arguments name the copy. */
 const copiers = (at: string): ReadonlyArray<number> => {
-  const copies = readdirSync(join(at, "flat"), { recursive: true, withFileTypes: true }).map(({ name }) => name)
+  const copies = readdirSync(join(at, "flat")).flatMap((name) => namesIn(join(at, "flat", name)))
+  if (copies.length === 0) return []
   return readdirSync("/proc")
     .filter((entry) => /^\d+$/.test(entry))
     .map(Number)
@@ -61,15 +81,16 @@ const copiers = (at: string): ReadonlyArray<number> => {
     })
 }
 
-/** Suspends the copying of layers as soon as it begins, for as long as the scope is open. */
-const heldUp = (at: string) =>
+/** Suspends the copying of layers for `by` as soon as it begins, for as long as the scope is open. */
+const heldUp = (at: string, by: Fiber.Fiber<unknown, unknown>) =>
   Effect.acquireRelease(
     Effect.promise(async (signal) => {
       while (!signal.aborted) {
         const pids = copiers(at)
         for (const pid of pids) process.kill(pid, "SIGSTOP")
         if (pids.length > 0) return pids
-        await new Promise((resolve) => setImmediate(resolve))
+        if (by.pollUnsafe() !== undefined) throw new Error("the copy was over before it was held up")
+        await setImmediate()
       }
       return []
     }),
@@ -97,7 +118,7 @@ describe("A snapshot that flattens a long chain of layers", () => {
         const flattened = yield* Effect.forkChild(provider.snapshot(source))
         yield* Effect.scoped(
           Effect.gen(function* () {
-            yield* heldUp(at)
+            yield* heldUp(at, flattened)
             // Every operation that concerns layers: boot from a snapshot, take one, remove both.
             yield* provider.create({ name: other, from: Option.some(first.id), lifetime })
             const another = yield* provider.snapshot(other)
@@ -119,7 +140,8 @@ describe("A snapshot that flattens a long chain of layers", () => {
         yield* provider.removeSnapshot(id)
         assert.deepStrictEqual(yield* left(at, "layers"), ["base"])
         for (const empty of ["flat", "collecting"]) assert.deepStrictEqual(yield* left(at, empty), [])
-        // Each sandbox has a lock of its own, whose file goes with it.
+        // Each sandbox has a lock of its own, whose file goes with each release.
+        while ((yield* left(at, "locks")).length > 2) yield* Effect.sleep("10 millis")
         assert.deepStrictEqual((yield* left(at, "locks")).toSorted(), ["directory", "layers"])
       }).pipe(Effect.provide(LocalSandbox.layer({ directory: at })))
     }).pipe(Effect.scoped)
@@ -133,7 +155,7 @@ describe("A snapshot that flattens a long chain of layers", () => {
         Effect.gen(function* () {
           const { answer, kill } = yield* providerProcess(at)
           const cut = yield* Effect.forkChild(answer({ do: "snapshot", name: source }))
-          yield* heldUp(at)
+          yield* heldUp(at, cut)
           yield* kill
           assert.strictEqual((yield* Fiber.join(cut)).failed, "Killed")
         })
@@ -186,7 +208,7 @@ describe("A snapshot that flattens a long chain of layers", () => {
         const flattened = yield* Effect.forkChild(Effect.exit(provider.snapshot(source)))
         yield* Effect.scoped(
           Effect.gen(function* () {
-            yield* heldUp(at)
+            yield* heldUp(at, flattened)
             yield* provider.remove(source)
             yield* provider.removeSnapshot(first.id)
           })
