@@ -32,7 +32,7 @@ interface Unscoped {
   IdempotencyStore: [IdempotencyStore["Service"], "sweep"]
   IdentityStore: [
     IdentityStore["Service"],
-    "addAccount" | "findAccount" | "findPlatformAdmin" | "findKey" | "recordUse" | "tiesBetween"
+    "addAccount" | "findAccount" | "findExisting" | "findPlatformAdmin" | "findKey" | "recordUse" | "tiesBetween"
   ]
   SessionStore: [SessionStore["Service"], "claimDue" | "ownerOf"]
   TaskRunStore: [TaskRunStore["Service"], never]

@@ -3,6 +3,7 @@ import * as Db from "@castellan/adapters/postgres/Db.ts"
 import * as DirectoryLock from "@castellan/adapters/postgres/DirectoryLock.ts"
 import * as PgIdentityStore from "@castellan/adapters/postgres/PgIdentityStore.ts"
 import { ApiKeys } from "@castellan/domain/identity/ApiKeys.ts"
+import { CredentialWatch } from "@castellan/domain/identity/CredentialWatch.ts"
 import { Effect, Layer, Option, Redacted, Schema } from "effect"
 import { Mac, SecureRandom } from "effect/crypto"
 import { existsSync } from "node:fs"
@@ -51,6 +52,7 @@ export const reset = Effect.gen(function* () {
   const secret = Option.getOrUndefined(configured) ?? (kept === undefined ? undefined : Redacted.make(kept))
   if (secret === undefined) return yield* nothingIn(directory, "secret")
   const keys = ApiKeys.layer({ secret }).pipe(
+    Layer.provide(CredentialWatch.layer),
     Layer.provide([PgIdentityStore.layer, crypto]),
     Layer.provide(Db.layerConfig({ dataDirectory: directory }))
   )

@@ -24,15 +24,15 @@ const bodyOf = (event: ApplyEvent): Record<string, unknown> => {
   }
 }
 
-/** The answer that tells of the change; it breaks off when `lost` completes, and the change goes on. */
-export const respond = (events: Stream.Stream<ApplyEvent>, lost: Effect.Effect<void>) =>
+/** The answer that tells of the change; it breaks off when `lost` fails, and the change goes on. */
+export const respond = (events: Stream.Stream<ApplyEvent>, lost: Effect.Effect<never, ServerSent.AccessLost>) =>
   ServerSent.respond(
     Stream.map(events, (event) => ServerSent.writeUnnamed(bodyOf(event))),
     {
       what: "a change of an app",
       resumes: false,
       broken: ServerSent.writeUnnamed({ type: "error", message: "The change can't be followed any further" }),
-      accessLost: ServerSent.writeUnnamed({ type: "error", message: "Unauthorized" }),
+      accessLost: () => ServerSent.writeUnnamed({ type: "error", message: "Unauthorized" }),
       lost
     }
   )

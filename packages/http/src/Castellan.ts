@@ -19,6 +19,7 @@ import { Scaffolds } from "@castellan/domain/app/Scaffolds.ts"
 import { Access } from "@castellan/domain/identity/Access.ts"
 import type { AccessPolicy } from "@castellan/domain/identity/AccessRule.ts"
 import { Accounts } from "@castellan/domain/identity/Accounts.ts"
+import { CredentialWatch } from "@castellan/domain/identity/CredentialWatch.ts"
 import { ApiKeys } from "@castellan/domain/identity/ApiKeys.ts"
 import { answersKept, IdempotencyStore } from "@castellan/domain/identity/IdempotencyStore.ts"
 import type { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
@@ -197,6 +198,7 @@ export const layer = (options: CastellanOptions) => {
     Layer.provideMerge(Layer.mergeAll(Sandboxes.layer, FileTrees.layer)),
     Layer.provideMerge(Layer.mergeAll(Accounts.layer, ApiKeys.layer({ secret: options.secret }), Organizations.layer)),
     Layer.provideMerge(Layer.merge(Access.layer({ policy: options.access ?? "peers" }), Tokens.layer(options.tokens))),
+    Layer.provideMerge(CredentialWatch.layer),
     Layer.provideMerge(crypto),
     Layer.provideMerge(MeasuredProvider.layer)
   )

@@ -59,7 +59,7 @@ export const respond = (
   store: EventStore["Service"],
   scope: AccountScope,
   after: EventCursor | null,
-  lost: Effect.Effect<void>
+  lost: Effect.Effect<never, ServerSent.AccessLost>
 ) =>
   ServerSent.respond(follow(store, scope, after), {
     what: "what happens to sandboxes",

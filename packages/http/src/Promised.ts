@@ -1,5 +1,6 @@
 /** A service's methods as promises, bound to an account: types and calls are derived, nothing is said twice. */
 import type { AccountHidden, AccountScope } from "@castellan/domain/identity/AccountScope.ts"
+import type { CurrentCredential, KeyRefused } from "@castellan/domain/identity/Credential.ts"
 import type { CurrentActor } from "@castellan/domain/identity/CurrentActor.ts"
 import { type Context, Effect, Option, Stream } from "effect"
 
@@ -70,8 +71,8 @@ export interface Caller<R> {
   /** Fails where the actor may no longer act for the scope's account: asked before each call. */
   readonly check: Effect.Effect<unknown, AccountHidden, R | CurrentActor>
   /** Fails once that is so: for what is streamed. */
-  readonly lost: Effect.Effect<never, AccountHidden, R | CurrentActor>
-  readonly services: Context.Context<R | CurrentActor>
+  readonly lost: Effect.Effect<never, AccountHidden | KeyRefused, R | CurrentActor | CurrentCredential>
+  readonly services: Context.Context<R | CurrentActor | CurrentCredential>
 }
 
 /** Fields of parameters that may be absent: the compiler sees to it that none is missing here. */

@@ -27,8 +27,8 @@ const writeEvent = (event: RunEvent): string => {
   return ServerSent.write("exit", { status, exitCode, truncated: event.truncated })
 }
 
-/** The answer that carries the log; it breaks off when `lost` completes. */
-export const respond = <E>(log: Stream.Stream<RunEvent, E>, lost: Effect.Effect<void>) =>
+/** The answer that carries the log; it breaks off when `lost` fails. */
+export const respond = <E>(log: Stream.Stream<RunEvent, E>, lost: Effect.Effect<never, ServerSent.AccessLost>) =>
   ServerSent.respond(Stream.map(log, writeEvent), {
     what: "the log of a run",
     resumes: true,

@@ -1,4 +1,6 @@
 /** Answers that go on: server-sent events, with what keeps them alive and what ends them. */
+import type { AccountHidden } from "@castellan/domain/identity/AccountScope.ts"
+import type { KeyRefused } from "@castellan/domain/identity/Credential.ts"
 import { Effect, Stream } from "effect"
 import { HttpServerResponse } from "effect/http"
 import { Shutdown } from "./Shutdown.ts"
@@ -20,7 +22,13 @@ export const writeEmpty = (event: string, id?: string): string =>
 /** An event that says what went wrong. */
 export const writeError = (error: string, code: string): string => write("error", { error, code })
 
-const usualAccessLost = writeError("Access denied to specified account_id", "access_denied")
+/** Why a reader may not read any further. */
+export type AccessLost = AccountHidden | KeyRefused
+
+const usualAccessLost = ({ _tag }: AccessLost) =>
+  _tag === "KeyRefused"
+    ? writeError("Unauthorized", "unauthorized")
+    : writeError("Access denied to specified account_id", "access_denied")
 
 /** What a reader is told when the server ends: there will be another, so come again after so many milliseconds. */
 const comeAgain = "retry: 1000\n\n"
@@ -33,9 +41,9 @@ export interface ServerSentOptions {
   /** Whether a reader that comes again with the last id it had misses nothing; if not, it is told all there is time for. */
   readonly resumes: boolean
   /** The event where the reader may not read any further, if it is not the usual one. */
-  readonly accessLost?: string
-  /** Completes when the reader may no longer read. */
-  readonly lost: Effect.Effect<void>
+  readonly accessLost?: (why: AccessLost) => string
+  /** Fails when the reader may no longer read. */
+  readonly lost: Effect.Effect<never, AccessLost>
 }
 
 /** The answer that carries events. It begins at once, so that a reader knows that it is listening. */
@@ -50,7 +58,9 @@ export const respond = <E>(
           Stream.catchCause((cause) =>
             Stream.fromEffect(Effect.as(Effect.logError(`${what} broke off`, cause), broken))
           ),
-          Stream.merge(Stream.fromEffect(Effect.as(lost, accessLost)), { haltStrategy: "either" }),
+          Stream.merge(Stream.fromEffect(Effect.catch(lost, (why) => Effect.succeed(accessLost(why)))), {
+            haltStrategy: "either"
+          }),
           Stream.merge(
             Stream.fromEffect(
               Effect.flatMap(Shutdown, ({ begun, over }) =>

@@ -1,6 +1,6 @@
 /** Bearer tokens of an identity provider: JWTs that are signed by a key of its set and name an account. */
 import { type Account, AccountId, inLowerCase } from "@castellan/domain/identity/Account.ts"
-import { KeyRefused } from "@castellan/domain/identity/ApiKeys.ts"
+import { type Authentication, KeyRefused } from "@castellan/domain/identity/Credential.ts"
 import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
 import { Context, DateTime, Duration, Effect, Layer, Option, Redacted, Schema } from "effect"
 import type { JWTPayload, JWTVerifyGetKey, JWTVerifyOptions } from "jose"
@@ -30,6 +30,9 @@ class KeysUnreadable extends Error {
   readonly _tag = "KeysUnreadable"
 }
 
+/** The moment of a token's expiry; its claim may be later than any date. */
+const expiryOf = ({ exp }: JWTPayload) => DateTime.makeUnsafe(Math.min(exp! * 1000, 8.64e15))
+
 const isAccountId = Schema.is(AccountId)
 
 export const keysOf = ({ issuer, jwksUrl }: Pick<TokenOptions, "issuer" | "jwksUrl">): URL =>
@@ -54,7 +57,7 @@ export class Tokens extends Context.Service<
     /** Whose token it is. Every fault of the token's, and an account that does not exist, is refused in the same way. */
     readonly authenticate: (
       token: Redacted.Redacted<string>
-    ) => Effect.Effect<Account, KeyRefused | IdentityProviderUnavailable>
+    ) => Effect.Effect<Authentication, KeyRefused | IdentityProviderUnavailable>
   }
 >()("http/Tokens") {
   /** Where no issuer is known every token is refused. */
@@ -115,7 +118,9 @@ const make = Effect.fnUntraced(function* (options: TokenOptions) {
     )
     const account = claims[options.accountClaim ?? "sub"]
     const found = isAccountId(account) ? yield* store.findAccount(inLowerCase(account)) : Option.none<Account>()
-    return Option.isSome(found) ? found.value : yield* new KeyRefused()
+    if (Option.isNone(found)) return yield* new KeyRefused()
+    const credential = { account: found.value.id, key: null, expiresAt: expiryOf(claims) }
+    return { account: found.value, credential }
   })
 
   return Tokens.of({ authenticate })

@@ -10,6 +10,7 @@ import { Account, AccountId, inLowerCase } from "@castellan/domain/identity/Acco
 import { AccountHidden } from "@castellan/domain/identity/AccountScope.ts"
 import { Accounts } from "@castellan/domain/identity/Accounts.ts"
 import { ApiKeys } from "@castellan/domain/identity/ApiKeys.ts"
+import { CurrentCredential, ofAccount } from "@castellan/domain/identity/Credential.ts"
 import { CurrentActor } from "@castellan/domain/identity/CurrentActor.ts"
 import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
 import { Organizations } from "@castellan/domain/identity/Organizations.ts"
@@ -42,12 +43,11 @@ const useCases = Effect.fnUntraced(function* (
   target: AccountId
 ) {
   const access = yield* Access
-  const withActor = Context.add(services, CurrentActor, actor)
+  const withActor = services.pipe(Context.add(CurrentActor, actor), Context.add(CurrentCredential, ofAccount(actor)))
   const callerFor = Effect.fnUntraced(function* (account: AccountId) {
     const scope = yield* access.scopeOf(account)
     // A membership may end while what is given here is kept.
-    const lost = Effect.andThen(access.untilLost(scope), new AccountHidden({ account }))
-    return { scope, check: access.scopeOf(account), lost, services: withActor }
+    return { scope, check: access.scopeOf(account), lost: access.untilLost(scope), services: withActor }
   }, Effect.provide(withActor))
   const caller = yield* callerFor(target)
   // Sessions and keys are nobody's but the account's: membership does not count.

@@ -1,6 +1,6 @@
 import * as Tokens from "@castellan/http/Tokens.ts"
 import { assert, layer } from "@effect/vitest"
-import { Context, Duration, Effect, Layer } from "effect"
+import { Context, Duration, Effect, Fiber, Layer } from "effect"
 import { TestClock } from "effect/testing"
 import { exportJWK, exportSPKI, generateKeyPair, type JWK, type JWTHeaderParameters, SignJWT, UnsecuredJWT } from "jose"
 import { createServer } from "node:http"
@@ -161,6 +161,31 @@ layer(api({ readAgainAfter: Duration.zero }))("A token of the identity provider"
         assert.strictEqual((yield* asking(token)).status, status, `${at}`)
       }
     })
+  )
+})
+
+layer(api())("A stream that was opened with a token", (it) => {
+  it.effect("ends with an error event when the token expires, however far the expiry is away", () =>
+    Effect.gen(function* () {
+      const { fetch, join } = yield* WebApi
+      const { account } = yield* join()
+      const key = yield* signingKey("streams")
+      ;(yield* KeySet).publish(key)
+      const open = Effect.fnUntraced(function* (exp: number) {
+        const token = yield* tokenOf(account.id, key, { exp })
+        const headers = { authorization: `Bearer ${token}` }
+        const response = yield* fetch(new Request("http://castellan.test/api/events", { headers }))
+        assert.strictEqual(response.status, 200)
+        return yield* Effect.forkChild(Effect.promise(() => response.text()))
+      })
+      const [soon, later, never] = [yield* open(100), yield* open(4_000_000), yield* open(1e300)]
+      yield* TestClock.adjust("99 seconds")
+      assert.isUndefined(soon.pollUnsafe())
+      yield* TestClock.adjust("1 second")
+      assert.match(yield* Fiber.join(soon), /event: error\ndata: \{"error":"Unauthorized","code":"unauthorized"\}\n\n$/)
+      yield* TestClock.adjust("1 minute")
+      for (const stream of [later, never]) assert.isUndefined(stream.pollUnsafe())
+    }).pipe(Effect.scoped)
   )
 })
 

@@ -57,6 +57,9 @@ sabotage(IdentityStore, World.layer, IdentityPromises.promises, {
     addKey: (_, key, digest) => real.addKey(AccountScope.ofOwner(key), key, digest)
   }),
   "a key is removed by its account, once, and by nobody else": () => ({ removeKey: () => Effect.succeed(true) }),
+  "of the keys and accounts that are asked for, those that are stored are found": () => ({
+    findExisting: ({ accounts, keys }) => Effect.succeed({ accounts: new Set(accounts), keys: new Set(keys) })
+  }),
   "a NUL in a text breaks nothing": (real) => ({
     removeKey: (scope, id) => Effect.andThen(withoutNul(id), real.removeKey(scope, id))
   }),

@@ -204,6 +204,20 @@ export const layer = Layer.effect(
           ),
           (rows) => rows.length > 0
         ),
+      findExisting: (asked) =>
+        Effect.map(
+          query(() =>
+            sql<{ key: string | null; account: string | null }>`
+              select id as key, null::uuid as account from api_keys where id = any(${asked.keys}::text[])
+              union all
+              select null, id from accounts where id = any(${asked.accounts}::uuid[])
+            `.execute(kysely)
+          ),
+          ({ rows }) => ({
+            keys: new Set(rows.flatMap(({ key }) => (key === null ? [] : [ApiKeyId.make(key)]))),
+            accounts: new Set(rows.flatMap(({ account }) => (account === null ? [] : [AccountId.make(account)])))
+          })
+        ),
       recordUse: (id, at) =>
         query(() =>
           kysely

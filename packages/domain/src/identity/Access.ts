@@ -1,7 +1,9 @@
 import { Context, Duration, Effect, Layer, PubSub } from "effect"
 import type { AccessPolicy, Ties } from "./AccessRule.ts"
 import type { AccountId } from "./Account.ts"
-import { type AccountHidden, AccountScope } from "./AccountScope.ts"
+import { AccountHidden, AccountScope } from "./AccountScope.ts"
+import type { CurrentCredential, KeyRefused } from "./Credential.ts"
+import { CredentialWatch } from "./CredentialWatch.ts"
 import { CurrentActor } from "./CurrentActor.ts"
 import { IdentityStore } from "./IdentityStore.ts"
 
@@ -34,10 +36,13 @@ export class Access extends Context.Service<
       target: AccountId | null | undefined
     ) => Effect.Effect<AccountScope, AccountHidden, CurrentActor>
     /**
-     * Completes once the actor may no longer act for the scope's account: at once when this process ended a membership,
-     * within 5 s when another one did. Never for the actor's own account.
+     * For what is open for a long time. Fails with `AccountHidden` once the actor may no longer act for the scope's
+     * account: at once when this process ends a membership, within 5 s when another one does. Fails with `KeyRefused` once
+     * the actor's credential is revoked or expires, as `CredentialWatch` says.
      */
-    readonly untilLost: (scope: AccountScope) => Effect.Effect<void, never, CurrentActor>
+    readonly untilLost: (
+      scope: AccountScope
+    ) => Effect.Effect<never, AccountHidden | KeyRefused, CurrentActor | CurrentCredential>
     /** For those who change a membership of the account: whoever waits for a loss looks again. */
     readonly changed: (account: AccountId) => Effect.Effect<void>
   }
@@ -48,6 +53,7 @@ export class Access extends Context.Service<
       Access,
       Effect.gen(function* () {
         const store = yield* IdentityStore
+        const { untilRefused } = yield* CredentialWatch
         const changes = yield* PubSub.unbounded<AccountId>()
 
         const check = AccountScope.checkedBy(store, options.policy)
@@ -64,19 +70,20 @@ export class Access extends Context.Service<
           return yield* Effect.tap(checkOwn(yield* CurrentActor, target ?? (yield* CurrentActor).id), tell)
         })
 
-        const untilLost = Effect.fnUntraced(function* ({ account }: AccountScope) {
+        const untilHidden = Effect.fnUntraced(function* ({ account }: AccountScope) {
           const actor = yield* CurrentActor
           if (account === actor.id) return yield* Effect.never
           const subscription: PubSub.Subscription<AccountId> = yield* PubSub.subscribe(changes)
           const changed = Effect.repeat(PubSub.take(subscription), { until: (id) => id === actor.id || id === account })
           const isLost = Effect.match(check(actor, account), { onSuccess: () => false, onFailure: () => true })
           while (!(yield* isLost)) yield* Effect.timeoutOption(changed, lookAgainAfter)
+          return yield* new AccountHidden({ account })
         }, Effect.scoped)
 
         return Access.of({
           scopeOf,
           scopeOfOwn,
-          untilLost,
+          untilLost: (scope) => Effect.raceFirst(untilHidden(scope), untilRefused),
           changed: (account) => Effect.asVoid(PubSub.publish(changes, account))
         })
       })

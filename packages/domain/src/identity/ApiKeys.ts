@@ -7,10 +7,9 @@ import { encode } from "../utf8.ts"
 import { Account, AccountId } from "./Account.ts"
 import { AccountScope } from "./AccountScope.ts"
 import { ApiKey, ApiKeyId, isValid, isWorthRecording, KeyDigest, keyPrefix } from "./ApiKey.ts"
+import { type Authentication, KeyRefused, ofKey } from "./Credential.ts"
+import { CredentialWatch } from "./CredentialWatch.ts"
 import { IdentityStore } from "./IdentityStore.ts"
-
-/** The key is unknown, revoked or expired: nobody learns which. */
-export class KeyRefused extends Schema.TaggedError<KeyRefused>()("KeyRefused", {}) {}
 
 /** The scope's account has no key of that id. */
 export class ApiKeyNotFound extends Schema.TaggedError<ApiKeyNotFound>()("ApiKeyNotFound", { id: ApiKeyId }) {}
@@ -50,10 +49,10 @@ export class ApiKeys extends Context.Service<
       wanted: { readonly name: string; readonly expiresAt: DateTime.Utc | null }
     ) => Effect.Effect<IssuedKey>
     /** Whose key it is. One look-up, and once a minute a write to record the use. */
-    readonly authenticate: (secret: Redacted.Redacted<string>) => Effect.Effect<Account, KeyRefused>
+    readonly authenticate: (secret: Redacted.Redacted<string>) => Effect.Effect<Authentication, KeyRefused>
     /** The keys of the scope's account, newest first. */
     readonly list: (scope: AccountScope) => Effect.Effect<ReadonlyArray<ApiKey>>
-    /** Ends a key of the scope's account: the next request with it is refused. */
+    /** Ends a key of the scope's account: the next request with it is refused, and what is open for it ends. */
     readonly revoke: (scope: AccountScope, id: ApiKeyId) => Effect.Effect<void, ApiKeyNotFound>
     /**
      * Sees to it that there is a platform admin, and that the configured key is its key and the one configured before
@@ -77,6 +76,7 @@ export class ApiKeys extends Context.Service<
 
 const make = Effect.fnUntraced(function* (serverSecret: Redacted.Redacted<Uint8Array>) {
   const store = yield* IdentityStore
+  const watch = yield* CredentialWatch
   const random = yield* SecureRandom
   const mac = yield* Mac.Mac
   const hmacKey = yield* Effect.orDie(Mac.key(Mac.hmacSha256, Redacted.value(serverSecret)))
@@ -119,11 +119,13 @@ const make = Effect.fnUntraced(function* (serverSecret: Redacted.Redacted<Uint8A
     if (Option.isNone(found) || !isValid(found.value.key, now)) return yield* new KeyRefused()
     const { account, key } = found.value
     if (isWorthRecording(key, now)) yield* store.recordUse(key.id, now)
-    return account
+    return { account, credential: ofKey(key) }
   })
 
+  const remove = (scope: AccountScope, id: ApiKeyId) => Effect.tap(store.removeKey(scope, id), () => watch.revoked(id))
+
   const revoke = Effect.fn("ApiKeys.revoke")(function* (scope: AccountScope, id: ApiKeyId) {
-    if (!(yield* store.removeKey(scope, id))) return yield* new ApiKeyNotFound({ id })
+    if (!(yield* remove(scope, id))) return yield* new ApiKeyNotFound({ id })
   })
 
   const addPlatformAdmin = Effect.gen(function* () {
@@ -144,7 +146,7 @@ const make = Effect.fnUntraced(function* (serverSecret: Redacted.Redacted<Uint8A
     const keep = Option.filter(known, ({ key }) => key.account === admin.id)
     for (const key of yield* store.listKeys(scope)) {
       if (key.name === configuredKey && !(Option.isSome(keep) && keep.value.key.id === key.id)) {
-        yield* store.removeKey(scope, key.id)
+        yield* remove(scope, key.id)
       }
     }
     if (Option.isNone(keep)) yield* add(scope, secret, { name: configuredKey, expiresAt: null })
@@ -172,7 +174,7 @@ const make = Effect.fnUntraced(function* (serverSecret: Redacted.Redacted<Uint8A
     const isReplaced = ({ createdAt, name }: ApiKey) =>
       name === firstKey || (name === resetKey && DateTime.isLessThan(createdAt, before))
     const others = (yield* store.listKeys(scope)).filter(({ id }) => id !== issued.key.id)
-    for (const { id } of others.filter(isReplaced)) yield* store.removeKey(scope, id)
+    for (const { id } of others.filter(isReplaced)) yield* remove(scope, id)
     const now = yield* DateTime.now
     return { issued, kept: others.filter((key) => !isReplaced(key) && isValid(key, now)) }
   }).pipe(Effect.withSpan("ApiKeys.resetPlatformAdminKey"))

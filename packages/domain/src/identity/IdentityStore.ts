@@ -44,6 +44,14 @@ export class IdentityStore extends Context.Service<
     readonly listKeys: (scope: AccountScope) => Effect.Effect<ReadonlyArray<ApiKey>>
     /** Forgets a key of the scope's account and tells whether there was one; another account's key stays. */
     readonly removeKey: (scope: AccountScope, id: ApiKeyId) => Effect.Effect<boolean>
+    /**
+     * Which of the keys and accounts are stored, in one look-up; expired keys too, for the caller to judge. Both lists may
+     * be empty, name one twice, or be as long as there are keys.
+     */
+    readonly findExisting: (asked: {
+      readonly keys: ReadonlyArray<ApiKeyId>
+      readonly accounts: ReadonlyArray<AccountId>
+    }) => Effect.Effect<{ readonly keys: ReadonlySet<ApiKeyId>; readonly accounts: ReadonlySet<AccountId> }>
     /** Records when a key was used last; an earlier time than the recorded one changes nothing. */
     readonly recordUse: (id: ApiKeyId, at: DateTime.Utc) => Effect.Effect<void>
     /** What the access rule needs to know of an actor and a target, in one look-up. */

@@ -1,6 +1,9 @@
 import { Access } from "@castellan/domain/identity/Access.ts"
-import type { Account } from "@castellan/domain/identity/Account.ts"
+import { type Account, AccountId } from "@castellan/domain/identity/Account.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
+import { ApiKeyId } from "@castellan/domain/identity/ApiKey.ts"
+import { CurrentCredential, ofAccount } from "@castellan/domain/identity/Credential.ts"
+import { CredentialWatch } from "@castellan/domain/identity/CredentialWatch.ts"
 import { CurrentActor } from "@castellan/domain/identity/CurrentActor.ts"
 import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
 import { Organizations } from "@castellan/domain/identity/Organizations.ts"
@@ -13,14 +16,15 @@ import { TestClock } from "effect/testing"
 
 const services = Organizations.layer.pipe(
   Layer.provideMerge(Access.layer({ policy: "peers" })),
+  Layer.provideMerge(CredentialWatch.layer),
   Layer.provideMerge(Faults.around(IdentityStore, "IdentityStore")),
   Layer.provideMerge(Layer.mergeAll(World.layer, World.crypto, Faults.Faults.layer))
 )
 
 const as =
   (actor: Account) =>
-  <A, E, R>(effect: Effect.Effect<A, E, R | CurrentActor>) =>
-    Effect.provideService(effect, CurrentActor, actor)
+  <A, E, R>(effect: Effect.Effect<A, E, R | CurrentActor | CurrentCredential>) =>
+    effect.pipe(Effect.provideService(CurrentActor, actor), Effect.provideService(CurrentCredential, ofAccount(actor)))
 
 /** An owner, a member, and the organization they are in. */
 const peers = Effect.gen(function* () {
@@ -85,7 +89,7 @@ layer(services)("Access to an account", (it) => {
         assert.isUndefined(lost.pollUnsafe())
         const leaver = leaves === "actor" ? member : second
         yield* as(leaver)(organizations.remove(organization.id, leaver.id))
-        yield* Fiber.join(lost)
+        assert.strictEqual((yield* Effect.flip(Fiber.join(lost)))._tag, "AccountHidden")
       }
     })
   )
@@ -96,7 +100,8 @@ layer(services)("Access to an account", (it) => {
       const { member, organization } = yield* peers
       const own = yield* Effect.forkChild(as(member)(access.untilLost(yield* as(member)(AccountScope.own))))
       yield* as(member)((yield* Organizations).remove(organization.id, member.id))
-      assert.deepStrictEqual(yield* asked(TestClock.adjust("1 hour")), [])
+      const calls = yield* asked(TestClock.adjust("1 minute"))
+      assert.deepStrictEqual([...new Set(calls)], ["IdentityStore.findExisting"])
       assert.isUndefined(own.pollUnsafe())
     })
   )
@@ -107,7 +112,23 @@ layer(services)("Access to an account", (it) => {
       const { member, organization, owner } = yield* peers
       const scope = yield* as(member)(access.scopeOf(owner.id))
       yield* as(owner)((yield* Organizations).remove(organization.id, member.id))
-      yield* as(member)(access.untilLost(scope))
+      assert.strictEqual((yield* Effect.flip(as(member)(access.untilLost(scope))))._tag, "AccountHidden")
+    })
+  )
+
+  it.effect("is lost at once where the credential was revoked, or its account removed, before anybody waited", () =>
+    Effect.gen(function* () {
+      const access = yield* Access
+      const { member } = yield* peers
+      const removed = yield* given.account()
+      const scope = yield* as(member)(AccountScope.own)
+      for (const credential of [
+        { ...ofAccount(member), key: ApiKeyId.make("key_revoked") },
+        { ...ofAccount(removed), account: AccountId.make("00000000-0000-4000-8000-00000000dead") }
+      ]) {
+        const lost = access.untilLost(scope).pipe(Effect.provideService(CurrentCredential, credential), as(member))
+        assert.strictEqual((yield* Effect.flip(lost))._tag, "KeyRefused")
+      }
     })
   )
 })

@@ -1,5 +1,6 @@
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { ApiKeys, type IssuedKey } from "@castellan/domain/identity/ApiKeys.ts"
+import { CredentialWatch } from "@castellan/domain/identity/CredentialWatch.ts"
 import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
 import { atEachCall } from "@castellan/testkit/atEachCall.ts"
 import * as Faults from "@castellan/testkit/Faults.ts"
@@ -10,6 +11,7 @@ import { TestClock } from "effect/testing"
 
 const world = Layer.mergeAll(World.layer, World.crypto, Faults.Faults.layer)
 const life = ApiKeys.layer({ secret: Redacted.make(new Uint8Array(32)) }).pipe(
+  Layer.provideMerge(CredentialWatch.layer),
   Layer.provideMerge(Faults.around(IdentityStore, "IdentityStore")),
   Layer.provideMerge(World.crypto)
 )

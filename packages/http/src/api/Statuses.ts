@@ -2,7 +2,8 @@
 import { AccountHidden } from "@castellan/domain/identity/AccountScope.ts"
 import { FilesNotListed, PackageNotFound, PackagesNotInstalled } from "@castellan/domain/app/AppProjects.ts"
 import { AppNotCreated, AppNotFound } from "@castellan/domain/app/AppSandboxes.ts"
-import { ApiKeyNotFound, KeyRefused } from "@castellan/domain/identity/ApiKeys.ts"
+import { ApiKeyNotFound } from "@castellan/domain/identity/ApiKeys.ts"
+import { KeyRefused } from "@castellan/domain/identity/Credential.ts"
 import {
   AccountUnknown,
   LastOwnerStays,

@@ -4,7 +4,8 @@ import type { AppSandbox } from "@castellan/domain/app/AppSandbox.ts"
 import { atOnce, PackageName } from "@castellan/domain/app/PackageName.ts"
 import { Access } from "@castellan/domain/identity/Access.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
-import { CurrentActor } from "@castellan/domain/identity/CurrentActor.ts"
+import type { CurrentCredential } from "@castellan/domain/identity/Credential.ts"
+import type { CurrentActor } from "@castellan/domain/identity/CurrentActor.ts"
 import { Effect, Option, Schema } from "effect"
 import { HttpServerRequest } from "effect/http"
 import { HttpApiBuilder } from "effect/http-api"
@@ -94,7 +95,10 @@ export const AppsHandlers = HttpApiBuilder.group(
         const change = { files, packages: yield* packagesIn(packages ?? []) }
         const events = projects.apply(yield* meant(sandboxId), change)
         const scope = yield* AccountScope.own
-        return ApplyStream.respond(events, Effect.provideService(untilLost(scope), CurrentActor, yield* CurrentActor))
+        return ApplyStream.respond(
+          events,
+          Effect.provide(untilLost(scope), yield* Effect.context<CurrentActor | CurrentCredential>())
+        )
       })
     })
   })

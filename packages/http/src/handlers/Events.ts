@@ -1,5 +1,6 @@
 import { Access } from "@castellan/domain/identity/Access.ts"
-import { CurrentActor } from "@castellan/domain/identity/CurrentActor.ts"
+import type { CurrentCredential } from "@castellan/domain/identity/Credential.ts"
+import type { CurrentActor } from "@castellan/domain/identity/CurrentActor.ts"
 import { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
 import { Effect } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
@@ -21,7 +22,7 @@ export const EventsHandlers = HttpApiBuilder.group(
         yield* limits.stream
         const given = EventStream.cursorAfter(headers["last-event-id"])
         const after = given ?? (from === "start" ? null : yield* store.latest(scope))
-        const lost = Effect.provideService(untilLost(scope), CurrentActor, yield* CurrentActor)
+        const lost = Effect.provide(untilLost(scope), yield* Effect.context<CurrentActor | CurrentCredential>())
         return EventStream.respond(store, scope, after, lost)
       })
     })

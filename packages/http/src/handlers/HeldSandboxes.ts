@@ -1,7 +1,7 @@
 import { HeldSandboxes, SandboxNotFound } from "@castellan/domain/account/HeldSandboxes.ts"
 import { Access } from "@castellan/domain/identity/Access.ts"
-import { AccountHidden, type AccountScope } from "@castellan/domain/identity/AccountScope.ts"
-import { CurrentActor } from "@castellan/domain/identity/CurrentActor.ts"
+import type { CurrentCredential } from "@castellan/domain/identity/Credential.ts"
+import type { CurrentActor } from "@castellan/domain/identity/CurrentActor.ts"
 import { listingLimits, SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
@@ -51,14 +51,6 @@ export const HeldSandboxesHandlers = HttpApiBuilder.group(
       return { scope, name: sandboxId }
     })
 
-    /** Fails once the actor may no longer act for the account: for what takes its time. */
-    const lost = Effect.fnUntraced(function* (
-      scope: AccountScope
-    ): Effect.fn.Return<never, AccountHidden, CurrentActor> {
-      yield* untilLost(scope)
-      return yield* new AccountHidden({ account: scope.account })
-    })
-
     return handlers.handleAll({
       get: Effect.fnUntraced(function* (asked) {
         const { name, scope } = yield* meant(asked)
@@ -70,7 +62,7 @@ export const HeldSandboxesHandlers = HttpApiBuilder.group(
         if (asked.payload.wait === true) yield* limits.stream
         const run = yield* held.run(scope, name, { ...wanted, nonce: yield* RequestNonce })
         if (asked.payload.wait !== true) return { status, runId: run.id }
-        const wait = { timeout: wanted.timeout, atMost: limits.wait, lost: lost(scope) }
+        const wait = { timeout: wanted.timeout, atMost: limits.wait, lost: untilLost(scope) }
         const ended = yield* awaitRun(runs, scope, run.id, wait)
         if (Option.isNone(ended)) return { status, runId: run.id }
         return { status, run: present(ended.value, yield* DateTime.now) }
@@ -85,8 +77,8 @@ export const HeldSandboxesHandlers = HttpApiBuilder.group(
       readFile: Effect.fnUntraced(function* (asked) {
         const { name, scope } = yield* meant(asked)
         yield* limits.stream
-        const gone = Effect.provideService(lost(scope), CurrentActor, yield* CurrentActor)
-        return yield* FileStream.begun(Stream.interruptWhen(held.readFile(scope, name, asked.query.path), gone))
+        const lost = Effect.provide(untilLost(scope), yield* Effect.context<CurrentActor | CurrentCredential>())
+        return yield* FileStream.begun(Stream.interruptWhen(held.readFile(scope, name, asked.query.path), lost))
       }),
       writeFile: Effect.fnUntraced(function* (asked) {
         const { name, scope } = yield* meant(asked)
@@ -94,7 +86,7 @@ export const HeldSandboxesHandlers = HttpApiBuilder.group(
         yield* limits.stream
         const size = yield* held.writeFile(scope, name, path, asked.payload, { mode }).pipe(
           Effect.catchIf(HttpApiError.HttpApiPayloadTooLarge.is, () => new BodyTooLarge({ limit: fileLimit })),
-          Effect.raceFirst(lost(scope))
+          Effect.raceFirst(untilLost(scope))
         )
         return { status, path, size }
       }),

@@ -1,5 +1,6 @@
 import { Access } from "@castellan/domain/identity/Access.ts"
-import { CurrentActor } from "@castellan/domain/identity/CurrentActor.ts"
+import type { CurrentCredential } from "@castellan/domain/identity/Credential.ts"
+import type { CurrentActor } from "@castellan/domain/identity/CurrentActor.ts"
 import { RunId } from "@castellan/domain/task/TaskRun.ts"
 import { TaskRunNotFound, TaskRuns } from "@castellan/domain/task/TaskRuns.ts"
 import { DateTime, Effect, Schema } from "effect"
@@ -41,7 +42,10 @@ export const TaskRunsHandlers = HttpApiBuilder.group(
         const run = yield* runs.get(scope, yield* runId(params.runId))
         yield* limits.stream
         const log = runs.log(scope, run.id, RunLogStream.positionAfter(headers["last-event-id"]))
-        return RunLogStream.respond(log, Effect.provideService(untilLost(scope), CurrentActor, yield* CurrentActor))
+        return RunLogStream.respond(
+          log,
+          Effect.provide(untilLost(scope), yield* Effect.context<CurrentActor | CurrentCredential>())
+        )
       }),
       cancel: Effect.fnUntraced(function* ({ params, query }) {
         const scope = yield* scopeOf(query.account_id)

@@ -161,6 +161,32 @@ export const promises: Promises<IdentityStore> = {
       assert.isTrue(Option.isNone(yield* store.findKey(known)))
     }),
 
+  "of the keys and accounts that are asked for, those that are stored are found": () =>
+    Effect.gen(function* () {
+      const store = yield* IdentityStore
+      const [one, two] = [yield* owner, yield* owner]
+      const [kept, removed, theirs] = [keyOf(one.account.id), keyOf(one.account.id), keyOf(two.account.id)]
+      for (const key of [kept, removed]) yield* store.addKey(one.scope, key, digest())
+      yield* store.addKey(two.scope, theirs, digest())
+      yield* store.removeKey(one.scope, removed.id)
+      const unknown = AccountId.make(SecureRandom.uuidV4Unsafe())
+      const found = yield* store.findExisting({
+        keys: [kept.id, removed.id, kept.id, ApiKeyId.make("key_unknown")],
+        accounts: [one.account.id, unknown, one.account.id]
+      })
+      assert.deepStrictEqual(found, { keys: new Set([kept.id]), accounts: new Set([one.account.id]) })
+      const all = { keys: [kept.id, theirs.id], accounts: [one.account.id, two.account.id] }
+      assert.deepStrictEqual(yield* store.findExisting(all), {
+        keys: new Set(all.keys),
+        accounts: new Set(all.accounts)
+      })
+      const nothing = yield* store.findExisting({ keys: [], accounts: [] })
+      assert.deepStrictEqual([nothing.keys.size, nothing.accounts.size], [0, 0])
+      const many = Array.from({ length: 5000 }, (_, at) => ApiKeyId.make(`key_unknown_${at}`))
+      const amongMany = yield* store.findExisting({ keys: [...many, kept.id], accounts: [] })
+      assert.deepStrictEqual(amongMany.keys, new Set([kept.id]))
+    }),
+
   "a NUL in a text breaks nothing": () =>
     Effect.gen(function* () {
       const store = yield* IdentityStore

@@ -56,6 +56,11 @@ export const layer = Layer.sync(IdentityStore, () => {
         const digest = digestOf(id)
         return digest !== undefined && keys.get(digest)!.account === scope.account && keys.delete(digest)
       }),
+    findExisting: (asked) =>
+      Effect.sync(() => ({
+        keys: new Set(asked.keys.filter((id) => digestOf(id) !== undefined)),
+        accounts: new Set(asked.accounts.filter((id) => accounts.has(id)))
+      })),
     recordUse: (id, at) =>
       Effect.sync(() => {
         const digest = digestOf(id)
