@@ -67,7 +67,8 @@ export const make = (isolation: Isolation, outputKept: number) => {
   /** How the command ended; undefined while it runs. One whose wrapper is gone without a word is lost. */
   const endOf = (directory: string): CommandEnd | undefined => {
     const exit = readText(join(directory, "exit"))
-    if (exit !== undefined) {
+    // It is empty for a moment.
+    if (exit !== undefined && exit !== "") {
       const [said = "", code = ""] = exit.trim().split(" ")
       const at = statSync(join(directory, "exit")).mtimeMs
       return new CommandEnd({
@@ -78,7 +79,7 @@ export const make = (isolation: Isolation, outputKept: number) => {
     }
     const line = readText(join(directory, "begun", "stat"))
     const wrapper = line === undefined ? undefined : parseStat(line)
-    if (wrapper === undefined || isAlive(wrapper) || existsSync(join(directory, "exit"))) return undefined
+    if (wrapper === undefined || isAlive(wrapper) || readText(join(directory, "exit"))) return undefined
     return new CommandEnd({
       by: "lost",
       exitCode: 137,

@@ -37,7 +37,7 @@ export interface Isolation {
    */
   readonly boot: (
     sandbox: SandboxLayout,
-    spec: Pick<Spec, "name" | "chain" | "registry" | "user">,
+    spec: Pick<Spec, "name" | "chain" | "registry" | "status" | "user">,
     start: string,
     within?: Duration.Duration
   ) => Effect.Effect<ProcessMark, SandboxUnavailable>

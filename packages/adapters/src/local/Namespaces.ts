@@ -196,6 +196,9 @@ const processesAllowed = async (): Promise<number> => {
   return Math.min(processCap, hard === undefined || hard === "unlimited" ? processCap : Number(hard))
 }
 
+/** Whether no program ever ran in the sandbox, nor in one that it stands on. */
+const isNew = ({ chain, status }: Pick<Spec, "chain" | "status">): boolean => status === "pending" && chain.length === 0
+
 /** What keeps sandboxes apart on this host. */
 const protectionsOf = (
   { filter, noNewPrivileges, ownKeyring, reason }: Hardening,
@@ -274,14 +277,14 @@ export const make = Effect.fnUntraced(function* (files: Layout, network: Network
       (path) => `${own}/files/${path} ${own}/root/${path} none bind,nosuid,nodev 0 0\n`
     )
     return {
-      fstab: [...overlays, ...mounts.map((mount) => line(own, mount))].join(""),
+      first: [...overlays, ...mounts.map((mount) => line(own, mount))].join(""),
       ofFiles: [...bound, ...etcMounts.map((mount) => line(own, mount))].join("")
     }
   }
 
   const launched = Effect.fnUntraced(function* (
     sandbox: SandboxLayout,
-    spec: Pick<Spec, "name" | "user">,
+    spec: Pick<Spec, "name" | "chain" | "status" | "user">,
     start: string,
     within: Duration.Duration
   ) {
@@ -294,7 +297,8 @@ export const make = Effect.fnUntraced(function* (files: Layout, network: Network
       spec.name,
       network === "none" ? "lo" : "host",
       start,
-      String(processes)
+      String(processes),
+      isNew(spec) ? "new" : ""
     ]
     const { code, stderr, stdout } = yield* spawned(
       "boot",
@@ -316,13 +320,13 @@ export const make = Effect.fnUntraced(function* (files: Layout, network: Network
 
   const boot = Effect.fnUntraced(function* (
     sandbox: SandboxLayout,
-    spec: Pick<Spec, "name" | "chain" | "registry" | "user">,
+    spec: Pick<Spec, "name" | "chain" | "registry" | "status" | "user">,
     start: string,
     within = bootTimeout
   ) {
     yield* attemptNow("prepare", () => {
-      const { fstab, ofFiles } = fstabs(sandbox, spec)
-      writeFileSync(join(sandbox.root, "fstab"), fstab)
+      const { first, ofFiles } = fstabs(sandbox, spec)
+      writeFileSync(join(sandbox.root, "fstab"), isNew(spec) ? first + ofFiles : first)
       writeFileSync(join(sandbox.root, "fstab.files"), ofFiles)
     })
     yield* launching.withPermits(1)(launched(sandbox, spec, start, within))

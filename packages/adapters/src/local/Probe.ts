@@ -73,7 +73,7 @@ const tried = Effect.fnUntraced(function* (
       await writeFile(files.deadline, `${Math.ceil(overdue)}\n`)
     })
     yield* isolation.prepare(files, { chain: [] })
-    const init = yield* isolation.boot(files, { name, chain: [] }, start, within)
+    const init = yield* isolation.boot(files, { name, chain: [], status: "pending" }, start, within)
     const command = [...isolation.enter(files, init), "sh", "-c", selfTest]
     const { code, stderr, stdout } = yield* Effect.ensuring(
       run("probe", command, { cwd: "/", drop: isolation.userOf({}) }),

@@ -41,11 +41,12 @@ kill -9 -1
  * becomes a program that starts nothing and lets the kernel reap what is orphaned.
  */
 const begin = `
+hostname sandbox 2>/dev/null &
 if [ "$1" = lo ]; then
   ip link set lo up 2>/dev/null ||
     perl -e 'socket(S,2,2,0) && ioctl(S,0x8914,pack("a16sx14","lo",0x41))' 2>/dev/null || echo "no loopback" >&2
 fi
-hostname sandbox 2>/dev/null
+wait
 exec setpriv --inh-caps=-all --ambient-caps=-all --bounding-set=-all --no-new-privs \
   sh -c 'echo ready; exec env -i --ignore-signal=CHLD sleep infinity > /dev/null 2>&1'
 `
@@ -69,7 +70,8 @@ export const ownDirectories = ["etc", "home/user", "mnt", "opt", "srv", "var", "
  * user that this runs as.
  *
  * What an earlier run of the sandbox left is hostile: a directory or file that is mounted, or mounted on, must not be a
- * link. Nothing of the sandbox runs yet, so it can't change what has been checked.
+ * link. Nothing of the sandbox runs yet, so it can't change what has been checked. `$4` is how many processes it may have,
+ * and `$5` is `new` if nothing ever ran in it; then `fstab` has all mounts.
  */
 export const launch = `
 read -r stat < /proc/self/stat
@@ -79,7 +81,8 @@ set +C
 read -r start < start && [ "$start" = "$3" ] || exit 1
 exec ${deadlineAs}< deadline || exit 1
 echo 500 > /proc/self/oom_score_adj
-begun=$(unshare --mount sh -c '${keepTime}' keeper "$1") || exit 1
+unshare --mount sh -c '${keepTime}' keeper "$1" &
+keeper=$!
 exec ${deadlineAs}<&-
 mount -c --bind ../.. /tmp && cd "/tmp/sandboxes/$1" && mount -a -T fstab || exit 1
 directory() {
@@ -88,6 +91,7 @@ directory() {
 file() {
   [ -f "files/$1" ] && [ ! -L "files/$1" ] || { rm -rf -- "files/$1" && : > "files/$1"; } || exit 1
 }
+if [ -z "$5" ]; then
 for name in home ${ownDirectories.join(" ")} ${etcDirectories.map((name) => `etc/${name}`).join(" ")}; do
   directory "$name"
 done
@@ -96,6 +100,8 @@ for name in ${["ld.so.preload", "resolv.conf", ...etcFiles].map((name) => `etc/$
 done
 [ ! -e files/etc/iproute2 ] && [ ! -L files/etc/iproute2 ] || rm -rf files/etc/iproute2 || exit 1
 mount -a -T fstab.files || exit 1
+fi
+wait "$keeper" || exit 1
 cd root || exit 1
 pivot_root . tmp && cd / && umount -l /tmp || exit 1
 echo 1 > /proc/sys/user/max_user_namespaces
@@ -183,7 +189,7 @@ shift 5
 ${endCommand}
 ${collectGated}
 ${emptyRecord}
-collect() { ulimit -f "$blocks"; trap '' XFSZ; cat > "$1" 2>/dev/null; cat > /dev/null; }
+collect() { ulimit -f "$blocks"; trap '' XFSZ; cat > "$1" 2>/dev/null || cat > /dev/null; }
 emptyRecord start
 mkfifo o e gate
 exec 5<> o 6<> e 7<> gate
@@ -217,12 +223,12 @@ wait "$program"
 code=$?
 by=exited
 if [ ! -e "/proc/$init/root" ]; then by=lost; fi
-echo "$by $code" > exit.new && mv exit.new exit
+echo "$by $code" > exit
 kill "$deadline"
 exec 5>&- 6>&-
 wait "$out" "$err"
-rm -f o e gate
 : > drained
+rm -f o e gate
 `
 
 /** How a program ends whose directory can't be entered. */

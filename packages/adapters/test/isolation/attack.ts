@@ -41,7 +41,7 @@ const printed = Effect.fnUntraced(function* (isolation: Isolation, script: strin
     await writeFile(files.start, `${start}\n`)
     await writeFile(files.deadline, `${Math.ceil(Date.now() / 1000) + 120}\n`)
   })
-  const spec = { name, chain: [], ...isolation.newUser() }
+  const spec = { name, chain: [], status: "stopped", ...isolation.newUser() } as const
   yield* isolation.prepare(files, spec)
   const init = yield* isolation.boot(files, spec, start)
   const command = [...isolation.enter(files, init), "sh", "-c", script]

@@ -115,7 +115,7 @@ describe("A start that comes late, after its server's end", () => {
           yield* boot(name)
           yield* provider.stop(name)
           const { isolation, layout } = yield* open({ directory: at })
-          const late = isolation.boot(layout.sandbox(name), { name, chain: [] }, "late")
+          const late = isolation.boot(layout.sandbox(name), { name, chain: [], status: "pending" }, "late")
           // Neither beside what a server has stopped, whether that left a mark or not, nor beside what it has brought up.
           yield* Effect.flip(late)
           yield* Effect.promise(() => rm(layout.sandbox(name).init))
