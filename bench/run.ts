@@ -7,10 +7,11 @@ import type { Benchmark } from "./castellan.ts"
 import { printFacts } from "./figures.ts"
 import * as images from "./images.ts"
 import * as interactive from "./interactive.ts"
+import * as neighbours from "./neighbours.ts"
 import * as overhead from "./overhead.ts"
 import * as sessions from "./sessions.ts"
 
-const benchmarks: Record<string, Benchmark> = { interactive, overhead, images, sessions, apps }
+const benchmarks: Record<string, Benchmark> = { interactive, neighbours, overhead, images, sessions, apps }
 
 const { values, words } = Arguments.read({
   name: "npm run bench",
