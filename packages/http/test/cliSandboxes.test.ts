@@ -136,7 +136,7 @@ describe("One sandbox on the command line", () => {
       ]
       const { around, asked } = scripted({ status: "success", files })
       const said = yield* castellan(["sandboxes", "files", id, "a/b c", "-r"], around)
-      assert.deepStrictEqual(asked[0]!.query, { path: "a/b c", recursive: "true" })
+      assert.deepStrictEqual(asked[0]!.query, { path: "a/b c", recursive: "true", limit: "1000" })
       assert.deepStrictEqual(said.stdout.split("\n"), [
         "TYPE       MODE  SIZE  MODIFIED                  PATH",
         `directory  0755  0     ${modifiedAt}  src`,

@@ -20,7 +20,7 @@ import * as ProviderPromises from "@castellan/testkit/contracts/SandboxProvider.
 import * as SessionPromises from "@castellan/testkit/contracts/SessionStore.ts"
 import * as TaskPromises from "@castellan/testkit/contracts/TaskRuns.ts"
 import { author } from "@castellan/testkit/fakes/MemoryAuthor.ts"
-import { MemoryRepos } from "@castellan/testkit/fakes/MemoryRepoHost.ts"
+import * as MemoryRepoHost from "@castellan/testkit/fakes/MemoryRepoHost.ts"
 import * as Faults from "@castellan/testkit/Faults.ts"
 import * as given from "@castellan/testkit/given.ts"
 import { asSteps } from "@castellan/testkit/Program.ts"
@@ -54,8 +54,13 @@ EventPromises.contract("memory, behind Faults", ports)
 BaseImagePromises.contract("memory, behind Faults", ports)
 TaskPromises.contract("memory, behind Faults", ports)
 ProviderPromises.contract("memory, behind Faults", ports, asSteps)
-RepoPromises.contract("memory, behind Faults", ports, author, (repo, bundle) =>
-  Effect.flatMap(MemoryRepos, (repos) => repos.publish(repo, bundle))
+const repositories = Faults.around(RepoHost, "RepoHost").pipe(
+  Layer.provideMerge(
+    Layer.merge(MemoryRepoHost.layerWith({ treeLimits: RepoPromises.contractLimits }), Faults.Faults.layer)
+  )
+)
+RepoPromises.contract("memory, behind Faults", repositories, author, (repo, bundle) =>
+  Effect.flatMap(MemoryRepoHost.MemoryRepos, (repos) => repos.publish(repo, bundle))
 )
 
 describe("A planned fault", () => {

@@ -24,6 +24,8 @@ export interface GitOptions {
   readonly authorization?: { readonly url: string; readonly header: Redacted.Redacted<string> } | undefined
   /** What holds for this call beside `settings`, or in their place. */
   readonly settings?: ReadonlyArray<readonly [string, string]>
+  /** Whether git may fetch objects that the repository lacks: only for repositories that nobody else configures. */
+  readonly fetchesMissing?: boolean
   /** `usualLimits` if not said. */
   readonly limits?: GitLimits | undefined
   /** Bytes that it may print; 16 MiB if not said. More is a failure, of code `printedTooMuch`. */
@@ -84,7 +86,7 @@ const settings: ReadonlyArray<readonly [string, string]> = [
 const asParameters = (all: ReadonlyArray<readonly [string, string]>): string =>
   all.map(([key, value]) => `'${`${key}=${value}`.replace(/['!]/g, (special) => `'\\${special}'`)}'`).join(" ")
 
-const environment = ({ authorization, settings: more = [] }: GitOptions): Record<string, string> => {
+const environment = ({ authorization, fetchesMissing, settings: more = [] }: GitOptions): Record<string, string> => {
   const header = authorization && Redacted.value(authorization.header)
   const secret = header && ([`http.${authorization.url}.extraHeader`, `Authorization: ${header}`] as const)
   const all = [...settings, ...more, ...(secret ? [secret] : [])]
@@ -97,7 +99,7 @@ const environment = ({ authorization, settings: more = [] }: GitOptions): Record
     GIT_TERMINAL_PROMPT: "0",
     // As settings, a repository's own `protocol.ext.allow` would be stronger.
     GIT_ALLOW_PROTOCOL: "file:http:https",
-    GIT_NO_LAZY_FETCH: "1",
+    GIT_NO_LAZY_FETCH: fetchesMissing ? "0" : "1",
     GIT_CONFIG_PARAMETERS: asParameters(all)
   }
 }

@@ -49,20 +49,15 @@ const toEntry = ({ path, sha, size, type }: Line): TreeEntry =>
 const linkMode = "120000"
 
 /** What lies at a path of a commit; none if that is nothing, or no file. */
-const fileAt = Effect.fnUntraced(function* (
-  repository: string,
-  commit: string,
-  path: string,
-  limits: Git.GitLimits | undefined
-) {
+const fileAt = Effect.fnUntraced(function* (repository: string, commit: string, path: string, options: Git.GitOptions) {
   let at = path
   for (let followed = 0; followed <= links; followed++) {
     const args = ["--literal-pathspecs", "ls-tree", "-z", "-l", "--full-tree", commit, "--", at]
-    const line = linesOf(yield* Git.bytes(args, { repository, limits })).find((line) => line.path === at)
+    const line = linesOf(yield* Git.bytes(args, { ...options, repository })).find((line) => line.path === at)
     if (line?.type !== "blob") return Option.none()
     if (line.mode !== linkMode) return Option.some(line)
     if (Number(line.size) > longest) return Option.none()
-    const target = (yield* Git.bytes(["cat-file", "blob", line.sha], { repository, limits })).toString("utf8")
+    const target = (yield* Git.bytes(["cat-file", "blob", line.sha], { ...options, repository })).toString("utf8")
     at = posix.join(posix.dirname(at), target)
     if (target.startsWith("/") || !isPath(at)) return Option.none()
   }
@@ -122,15 +117,16 @@ export const treeOf = (
 
 export const notFound = (path: RepoPath) => new RepoFileNotFound({ path })
 
-/** The bytes of a file of a commit. */
+/** The bytes of a file of a commit. A repository without its files is given with the limits of fetching one. */
 export const readFile = Effect.fnUntraced(function* (
   repository: string,
   commit: string,
   path: RepoPath,
-  limits?: Git.GitLimits
+  fetching?: Git.GitLimits
 ) {
-  const found = yield* fileAt(repository, commit, path, limits)
+  const options: Git.GitOptions = fetching === undefined ? {} : { fetchesMissing: true, limits: fetching }
+  const found = yield* fileAt(repository, commit, path, options)
   if (Option.isNone(found)) return yield* notFound(path)
   if (Number(found.value.size) > fileRead) return yield* new RepoFileTooLarge({ path })
-  return yield* Git.bytes(["cat-file", "blob", found.value.sha], { repository, limits, most: fileRead })
+  return yield* Git.bytes(["cat-file", "blob", found.value.sha], { ...options, repository, most: fileRead })
 })
