@@ -1,14 +1,15 @@
 /** The way out of a sandbox: a proxy in the server that reaches the registry of packages, and nothing else. */
 import { lookup } from "node:dns"
 import { createServer, type IncomingMessage, request, type ServerResponse } from "node:http"
-import { BlockList, connect, type LookupFunction, type Socket } from "node:net"
+import { BlockList, connect, isIP, type LookupFunction, type Socket } from "node:net"
 import type { Duplex } from "node:stream"
+import * as ClientHello from "./ClientHello.ts"
 import { held } from "./Sockets.ts"
 
 /** Connections that a sandbox may have open at once: several times what npm opens. */
 const atOnce = 64
 
-/** Bytes that the head of a request may have, and milliseconds it may take. */
+/** Bytes that the head of a request may have, and milliseconds it may take; a TLS client's hello may take as long. */
 const headSize = 8 * 1024
 const headWithin = 10_000
 
@@ -16,6 +17,12 @@ const headWithin = 10_000
 const idleWithin = 120_000
 
 const refusal = "Only the registry of packages can be reached from this sandbox.\n"
+const ambiguous = "The request names several hosts, or its body can be read in several ways.\n"
+
+/** A fatal alert of TLS, by which a client learns why its hello is refused. */
+const alert = (description: number) => Buffer.from([21, 3, 1, 0, 2, 2, description])
+const decodeError = alert(50)
+const unrecognizedName = alert(112)
 
 /** Addresses of this host, and of what a cloud tells its machines; the registry's name has no business there. */
 const near = new BlockList()
@@ -43,11 +50,59 @@ const targetOf = (registry: URL) => {
   const host = registry.hostname.replace(/^\[(.*)\]$/, "$1")
   // Who names this host means this host.
   const dial = { host, port: Number(port), ...(host === "localhost" ? {} : { lookup: lookupFar }) }
-  return { authority: `${registry.hostname}:${port}`, dial }
+  // An address is no server name in TLS: who means one sends none.
+  return { authority: `${registry.hostname}:${port}`, dial, serverName: isIP(host) === 0 ? host : undefined }
 }
 
-/** What is between two hops only. */
+/** Headers that are between two hops only. */
 const ofOneHop = ["connection", "keep-alive", "proxy-authorization", "proxy-connection", "te", "trailer", "upgrade"]
+
+/** Headers by which a proxy says what it was asked for; a server may believe them more than `Host`. */
+const ofProxies = /^(forwarded|x-forwarded-.*|x-host|x-original-.*|x-rewrite-url)$/
+
+/** The headers that go to the registry. */
+const headersOf = ({ headers }: IncomingMessage, host: string) => {
+  const named = (headers.connection ?? "").toLowerCase().split(",")
+  const dropped = new Set([...ofOneHop, ...named.map((name) => name.trim()), "host"])
+  // Without it the body would go on as another request.
+  dropped.delete("transfer-encoding")
+  dropped.delete("content-length")
+  const kept = Object.entries(headers).filter(([name]) => !dropped.has(name) && !ofProxies.test(name))
+  return { ...Object.fromEntries(kept), host }
+}
+
+/** Whether two servers could read different requests in it. */
+const isAmbiguous = ({ headers, rawHeaders }: IncomingMessage, hosts: ReadonlyArray<string>): boolean => {
+  const coding = headers["transfer-encoding"]
+  if (coding !== undefined && (coding.toLowerCase() !== "chunked" || headers["content-length"] !== undefined))
+    return true
+  const repeated = rawHeaders.filter((name, at) => at % 2 === 0 && /^(host|content-length)$/i.test(name))
+  if (new Set(repeated.map((name) => name.toLowerCase())).size < repeated.length) return true
+  return !hosts.includes(headers.host?.toLowerCase() ?? "")
+}
+
+/**
+ * Gathers what comes, `early` first, until `read` makes something of it, and then pauses. `ended` is called where there is
+ * no more before that.
+ */
+const gather = <A>(
+  from: Duplex,
+  early: Buffer,
+  read: (bytes: Buffer) => A | undefined,
+  done: (found: A, bytes: Buffer) => void,
+  ended: () => void
+) => {
+  let bytes = Buffer.alloc(0)
+  const take = (more: Buffer) => {
+    bytes = Buffer.concat([bytes, more])
+    const found = read(bytes)
+    if (found === undefined) return
+    from.off("data", take).off("end", ended).pause()
+    done(found, bytes)
+  }
+  from.on("data", take).once("end", ended).resume()
+  take(early)
+}
 
 /** Carries bytes both ways until both are done; when one breaks off, so does the other. */
 const join = (one: Duplex, other: Duplex) => {
@@ -69,7 +124,7 @@ export interface Egress {
 }
 
 export const make = (registry: URL): Egress => {
-  const { authority, dial } = targetOf(registry)
+  const { authority, dial, serverName } = targetOf(registry)
   const open = new Set<Socket>()
   const heads = new WeakMap<Duplex, NodeJS.Timeout>()
 
@@ -80,14 +135,15 @@ export const make = (registry: URL): Egress => {
     if (registry.protocol !== "http:" || !URL.canParse(url)) return undefined
     const asked = new URL(url)
     const isPlain = asked.protocol === "http:" && isNamed(`${asked.hostname}:${asked.port || "80"}`)
-    return isPlain ? asked.pathname + asked.search : undefined
+    return isPlain && asked.username + asked.password === "" ? asked.pathname + asked.search : undefined
   }
 
   const forward = (asked: IncomingMessage, answer: ServerResponse) => {
     const path = pathOf(asked)
     answer.shouldKeepAlive = false
     if (path === undefined) return void answer.writeHead(403).end(refusal)
-    const headers = Object.fromEntries(Object.entries(asked.headers).filter(([name]) => !ofOneHop.includes(name)))
+    if (isAmbiguous(asked, [registry.host, authority])) return void answer.writeHead(400).end(ambiguous)
+    const headers = headersOf(asked, registry.host)
     const onward = request({ ...dial, agent: false, method: asked.method, path, headers })
     onward.on("response", (given) =>
       guarded(asked.socket, () => {
@@ -107,16 +163,63 @@ export const make = (registry: URL): Egress => {
   const tunnel = (asked: IncomingMessage, socket: Duplex, early: Buffer) => {
     const answer = (status: string, body: string) =>
       socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: ${body.length}\r\n\r\n${body}`)
-    if (!isNamed(asked.url ?? "")) return void answer("403 Forbidden", refusal)
+    // In a tunnel to a plain registry the sandbox would choose the host.
+    if (registry.protocol !== "https:" || !isNamed(asked.url ?? "")) return void answer("403 Forbidden", refusal)
     const onward = connect({ ...dial, allowHalfOpen: true })
     const unreached = () => answer("502 Bad Gateway", "")
     onward.once("error", unreached)
     socket.on("close", () => onward.destroy())
     onward.once("connect", () => {
       onward.off("error", unreached)
+      onward.on("error", () => socket.destroy())
       socket.write("HTTP/1.1 200 Connection Established\r\n\r\n")
-      onward.write(early)
+      introduce(socket, onward, early)
+    })
+  }
+
+  /**
+   * Joins a TLS client to the registry once it has named the registry, and no other server. A registry that can't go on
+   * with the first hello has the client say another, which is looked at as well.
+   */
+  const introduce = (socket: Duplex, onward: Socket, early: Buffer) => {
+    heads.set(
+      socket,
+      setTimeout(() => socket.destroy(), headWithin)
+    )
+    const over = () => {
+      socket.destroy()
+      onward.destroy()
+    }
+    const refuse = (why: Buffer) => {
+      onward.destroy()
+      socket.resume().end(why)
+    }
+    const checked = (read: typeof ClientHello.read, from: Buffer, passed: (hello: Buffer, more: Buffer) => void) => {
+      const complete = (bytes: Buffer) => {
+        const hello = read(bytes)
+        return hello._tag === "Partial" ? undefined : hello
+      }
+      const judge = (hello: NonNullable<ReturnType<typeof complete>>, bytes: Buffer) => {
+        if (hello._tag === "Malformed") return refuse(decodeError)
+        if (hello.isHidden || hello.name !== serverName) return refuse(unrecognizedName)
+        passed(bytes.subarray(0, hello.end), bytes.subarray(hello.end))
+      }
+      gather(socket, from, complete, judge, over)
+    }
+    const joined = (bytes: Buffer) => {
+      clearTimeout(heads.get(socket))
+      onward.write(bytes)
       join(socket, onward)
+    }
+    checked(ClientHello.read, early, (hello, more) => {
+      onward.write(hello)
+      const answered = (asksAgain: boolean, answer: Buffer) => {
+        socket.write(answer)
+        if (!asksAgain) return joined(more)
+        checked(ClientHello.readAgain, more, (again, rest) => joined(Buffer.concat([again, rest])))
+      }
+      const ended = () => socket.end()
+      gather(onward, Buffer.alloc(0), ClientHello.asksAgain, answered, ended)
     })
   }
 
@@ -145,7 +248,7 @@ export const make = (registry: URL): Egress => {
     heads.set(socket, late)
     socket.on("close", () => {
       open.delete(socket)
-      clearTimeout(late)
+      clearTimeout(heads.get(socket))
     })
     // The server listens nowhere, and so keeps no times itself.
     server.emit("connection", socket)

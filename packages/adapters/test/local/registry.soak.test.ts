@@ -84,6 +84,7 @@ layer(withRegistry(), { excludeTestServices: true, timeout: "60 seconds" })(
           connectTo(`localhost:${own.port}`),
           connectTo("169.254.169.254:80"),
           connectTo(own.port),
+          connectTo(own.host),
           connectTo(`${own.host}@127.0.0.1:${port}`),
           `GET http://127.0.0.1:${port}/ HTTP/1.1\r\nHost: ${own.host}\r\n\r\n`,
           `GET http://${own.host}@127.0.0.1:${port}/ HTTP/1.1\r\nHost: ${own.host}\r\n\r\n`,
@@ -96,7 +97,8 @@ layer(withRegistry(), { excludeTestServices: true, timeout: "60 seconds" })(
         const dial = `require("net").connect(${port}, "127.0.0.1").on("error", (error) => console.log(error.code))`
         assert.strictEqual(yield* said(name, `node -e '${dial}'`), "ECONNREFUSED")
         assert.strictEqual(reached(), 0)
-        assert.strictEqual(yield* said(name, asking(connectTo(own.host))), "HTTP/1.1 200 Connection Established")
+        const plain = `GET http://${own.host}/none HTTP/1.1\r\nHost: ${own.host}\r\n\r\n`
+        assert.strictEqual(yield* said(name, asking(plain)), "HTTP/1.1 404 Not Found")
       }).pipe(Effect.scoped)
     )
 
