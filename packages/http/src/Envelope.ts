@@ -9,7 +9,7 @@ import * as AccessLine from "./AccessLine.ts"
 import { changeLimit } from "./api/Apps.ts"
 import { type ErrorBody, errorBody } from "./api/ErrorBody.ts"
 import { fileLimit } from "./api/HeldSandboxes.ts"
-import { ignoredFields } from "./api/KnownFields.ts"
+import { cors } from "./Cors.ts"
 import { RequestArrival } from "./RequestArrival.ts"
 import { RequestJson } from "./RequestJson.ts"
 import { isWellEncoded, methodsAt, routeOf } from "./Routes.ts"
@@ -31,11 +31,6 @@ const limitOf = (request: HttpServerRequest.HttpServerRequest): number => {
 /** The body is not JSON. A defect, since no handler can do anything about it. */
 class BodyNotJson {
   readonly _tag = "BodyNotJson"
-}
-
-const cors = {
-  "access-control-allow-origin": "*",
-  "access-control-expose-headers": `x-request-id, idempotency-replayed, retry-after, ${ignoredFields}`
 }
 
 const preflight = {

@@ -1,7 +1,11 @@
 /** The server before both: requests for an app's host go to the proxy, all others to whoever listens. */
 import { type IncomingMessage, Server, type ServerResponse } from "node:http"
 import type { Duplex } from "node:stream"
+import { kindOf, refuse, refuseOn } from "./MalformedRequests.ts"
 import type { Previews } from "./Preview.ts"
+
+/** Milliseconds within which a whole request has to arrive: 50 MiB at 30 KiB a second. Headers have a minute. */
+const arrivesWithin = 30 * 60_000
 
 const isWebSocket = ({ headers }: IncomingMessage) => headers.upgrade?.toLowerCase() === "websocket"
 
@@ -14,6 +18,9 @@ export class PreviewServer extends Server {
 
   constructor(previews: Previews) {
     super({
+      // Requests without one are refused here, in the form that all errors have.
+      requireHostHeader: false,
+      requestTimeout: arrivesWithin,
       // A client that vanished without a word is noticed.
       keepAlive: true,
       keepAliveInitialDelay: 15_000,
@@ -22,6 +29,9 @@ export class PreviewServer extends Server {
         previews.takes(request) ? isWebSocket(request) : this.listenerCount("upgrade") > 0
     })
     this.#previews = previews
+    this.on("clientError", (cause, socket) => refuseOn(socket, kindOf(cause)))
+    this.on("connect", (_, socket) => refuseOn(socket, "tunnel"))
+    this.on("checkExpectation", (request, response) => refuse(request, response, "expectation"))
   }
 
   override emit(event: string | symbol, ...given: ReadonlyArray<any>): boolean {
@@ -59,6 +69,10 @@ export class PreviewServer extends Server {
       case "request":
       case "checkContinue": {
         const [request, response] = given as [IncomingMessage, ServerResponse]
+        if (request.headers.host === undefined && request.httpVersion === "1.1") {
+          refuse(request, response, "host")
+          return true
+        }
         return this.#previews.answer(request, response, event === "checkContinue")
       }
       case "upgrade":
