@@ -112,8 +112,8 @@ describe("The README", () => {
           }
           const printed = yield* Effect.promise(() => (inProject ?? outside).run(command, patience))
           if (!comparison.matches(step.shown, printed, facts)) problems.push(problemOf(step, printed))
-          const repository = /"github_repo":"(file:[^"]+)"/.exec(printed)?.[1]
-          if (repository !== undefined) facts.set("file:///…", repository)
+          const repository = /"github_repo":"(local:[^"]+)"/.exec(printed)?.[1]
+          if (repository !== undefined) facts.set("local://repositories/…", repository)
         }
         assert.strictEqual(problems.join("\n\n"), "")
       }).pipe(Effect.scoped),

@@ -8,10 +8,11 @@ import { freshFor } from "@castellan/domain/repo/FileTrees.ts"
 import { Repo, RepoName, RepoOwner } from "@castellan/domain/repo/Repo.ts"
 import { RepoHost, RepoUnavailable } from "@castellan/domain/repo/RepoHost.ts"
 import { author } from "@castellan/testkit/fakes/MemoryAuthor.ts"
+import { EnvironmentStore } from "@castellan/domain/account/EnvironmentStore.ts"
 import { MemoryRepos } from "@castellan/testkit/fakes/MemoryRepoHost.ts"
 import { MemorySandboxes } from "@castellan/testkit/fakes/MemorySandbox.ts"
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Latch, Layer, Logger, Option } from "effect"
+import { DateTime, Duration, Effect, Latch, Layer, Logger, Option } from "effect"
 import { TestClock } from "effect/testing"
 import { WebApi } from "./WebApi.ts"
 
@@ -258,6 +259,35 @@ describe("The account's snapshot", () => {
 })
 
 describe("The account's repository", () => {
+  it.effect("has a URL without a path of the server, also where an older server saved one with it", () =>
+    Effect.gen(function* () {
+      const { ask, join } = yield* WebApi
+      const somebody = yield* join()
+      const { key } = somebody
+      const { formerUrl, url } = (yield* RepoHost).supports
+      const { githubRepo } = (yield* setUp(somebody)).output
+      const former = githubRepo.replace(url, formerUrl)
+      const scope = AccountScope.ofOwner({ account: somebody.account.id })
+      const store = yield* EnvironmentStore
+      const saveFormer = Effect.flatMap(DateTime.now, (now) =>
+        store.save(scope, { repo: { url: former, granted: false } }, now)
+      )
+      yield* saveFormer
+      const list = yield* ask("GET", "/api/sandboxes", { key })
+      assert.strictEqual(list.json.github_repo, githubRepo)
+      assert.isNotEmpty(list.json.filetree)
+      assert.strictEqual((yield* ask("PATCH", "/api/sandboxes", { key })).json.github_repo, githubRepo)
+      const named = yield* ask("PATCH", "/api/sandboxes", { key, body: { github_repo: former } })
+      assert.deepStrictEqual([named.status, named.json.github_repo], [200, githubRepo])
+      yield* saveFormer
+      assert.deepStrictEqual((yield* setUp(somebody)).output.githubRepo, githubRepo)
+      yield* saveFormer
+      const { json } = yield* ask("DELETE", "/api/sandboxes", { key })
+      assert.strictEqual(json.deleted_snapshot.github_repo, githubRepo)
+      assert.isEmpty((yield* MemoryRepos).repos())
+    }).pipe(Effect.provide(api))
+  )
+
   it.effect("is refused where it was made for another account, and nothing of it is shown or deleted", () =>
     Effect.gen(function* () {
       const { ask, join } = yield* WebApi

@@ -33,6 +33,53 @@ const freePort = Effect.promise(async () => {
 const json = (answer: { readonly text: string }) => JSON.parse(answer.text)
 
 describe("The server", () => {
+  it.live("says nothing of where it keeps its data, whatever is asked", () =>
+    Effect.gen(function* () {
+      const directory = yield* dataDirectory
+      const server = yield* listening({ CASTELLAN_DATA_DIR: directory })
+      const answers: Array<string> = []
+      const about = (path: string, body?: unknown) =>
+        Effect.map(ask(server.url, server.key!, path, body), ({ text }) => {
+          answers.push(text)
+          return text === "" ? {} : text.startsWith("{") ? JSON.parse(text) : text
+        })
+      const { runId } = yield* about("/api/sandboxes/setup", {})
+      yield* about(`/api/tasks/runs/${runId}/logs`)
+      const { github_repo, sandboxes } = yield* about("/api/sandboxes")
+      assert.match(github_repo, /^local:/)
+      const { session } = yield* about("/api/sessions", { repoUrl: github_repo })
+      yield* about("/api/sandbox", { repoUrl: github_repo, sessionId: session.id })
+      const script = "env; mount; git remote -v; cat .git/config; ls -la / .; cat /proc/self/mountinfo"
+      const origin = yield* about("/api/sandboxes", { command: "sh", args: ["-c", "env"] })
+      yield* about(`/api/tasks/runs/${origin.sandboxes[0].runId}/logs`)
+      const run = { command: "sh", args: ["-c", script], wait: true }
+      const { run: shown } = yield* about(`/api/sessions/${session.id}/commands`, run)
+      assert.include(shown.output.stdout, `origin\t${github_repo} (fetch)`)
+      // What mounts show is for the isolation of sandboxes to say.
+      answers.pop()
+      assert.notInclude(shown.output.stdout.replaceAll(/^.* on .*$|^\d+ \d+ .*$/gm, ""), directory)
+      for (const path of [
+        "/api/sessions",
+        "/api/tasks/runs",
+        "/api/sandboxes",
+        "/api/keys",
+        "/ready",
+        "/health",
+        `/api/sandboxes/${sandboxes[0].sandboxId}/files?path=%2F&recursive=1`,
+        `/api/sandboxes/${origin.sandboxes[0].sandboxId}/files?path=%2F&recursive=1`,
+        `/api/sandboxes/${origin.sandboxes[0].sandboxId}/file?path=%2Fproc%2F1%2Fenviron`,
+        `/api/sandboxes/${origin.sandboxes[0].sandboxId}/file?path=%2Fproc%2Fself%2Fcmdline`,
+        `/api/sandboxes/${origin.sandboxes[0].sandboxId}/file?path=none`,
+        "/api/sandboxes/file?path=none",
+        "/api/sandbox/files",
+        "/none"
+      ]) {
+        yield* about(path)
+      }
+      for (const answer of answers) assert.notInclude(answer, directory)
+    }).pipe(Effect.scoped)
+  )
+
   it.live("runs a command in a real sandbox, and is none the worse for being killed while it does", () =>
     Effect.gen(function* () {
       const environment = { CASTELLAN_DATA_DIR: yield* dataDirectory }

@@ -1,10 +1,13 @@
 import { Repo, RepoName, RepoOwner } from "@castellan/domain/repo/Repo.ts"
 import { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
+import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
+import { SessionId } from "@castellan/domain/session/Session.ts"
+import { SessionStore } from "@castellan/domain/session/SessionStore.ts"
 import { SandboxProvider, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { MemorySandboxes } from "@castellan/testkit/fakes/MemorySandbox.ts"
 import { assert, describe, it } from "@effect/vitest"
-import { Duration, Effect, Layer, Logger } from "effect"
+import { DateTime, Duration, Effect, Layer, Logger } from "effect"
 import { WebApi } from "./WebApi.ts"
 
 const quiet = Logger.layer([])
@@ -46,6 +49,22 @@ const holder = Effect.gen(function* () {
 })
 
 describe("A session", () => {
+  it.effect("is opened by a URL that an older server gave out, and shows the one of this server", () =>
+    Effect.gen(function* () {
+      const { about, account, id, open, repoUrl, session } = yield* holder
+      const { formerUrl, url } = (yield* RepoHost).supports
+      const former = repoUrl.replace(url, formerUrl!)
+      const scope = AccountScope.ofOwner({ account: account.id })
+      yield* (yield* SessionStore).change(scope, SessionId.make(id), { repo: former }, yield* DateTime.now)
+      assert.strictEqual((yield* session).repoUrl, repoUrl)
+      assert.strictEqual((yield* open).status, 200)
+      const again = yield* about("POST", "/api/sandbox", { repoUrl: former, sessionId: id })
+      assert.strictEqual(again.status, 200)
+      const made = yield* about("POST", "/api/sessions", { repoUrl: former })
+      assert.deepStrictEqual([made.status, made.json.session.repoUrl], [201, repoUrl])
+    }).pipe(Effect.provide(api))
+  )
+
   it.effect("has no sandbox until it is opened, and one for life from then on", () =>
     Effect.gen(function* () {
       const { about, id, open, repoUrl, session } = yield* holder

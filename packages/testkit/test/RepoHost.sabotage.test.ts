@@ -100,6 +100,9 @@ sabotage(RepoHost, MemoryRepoHost.layerWith({ treeLimits: contractLimits }), pro
   "a host's URL is one, and leads to each of its repositories": (real) => ({
     supports: { ...real.supports, url: `${real.supports.url}/` }
   }),
+  "a host's URLs hold no path of its server, and those of older versions name the same repositories": (real) => ({
+    supports: { ...real.supports, url: real.supports.formerUrl! }
+  }),
   "a new repository is private and empty, and begins with the branch main": (real) => ({
     ensure: (repo) => Effect.map(real.ensure(repo), (repository) => new Repository({ ...repository, isPrivate: false }))
   }),

@@ -167,7 +167,13 @@ const make = Effect.fnUntraced(function* (root: string, owner: RepoOwner, public
   )
 
   return RepoHost.of({
-    supports: { name: "local", url: pathToFileURL(root).href.replace(/\/$/, ""), owner, publicUrl },
+    supports: {
+      name: "local",
+      url: "local://repositories",
+      formerUrl: pathToFileURL(root).href.replace(/\/$/, ""),
+      owner,
+      publicUrl
+    },
     ensure,
     find,
     remove,

@@ -64,7 +64,7 @@ const outside = (repo: Repo) =>
     )
     const git = (...args: ReadonlyArray<string>) =>
       execFileSync("git", [...somebody, "-C", directory, ...args], { env: environment, encoding: "utf8" })
-    git("clone", "--quiet", RepoUrl.urlOf(supports.url, repo), ".")
+    git("clone", "--quiet", RepoUrl.urlOf(supports.formerUrl ?? supports.url, repo), ".")
     return {
       directory,
       git,

@@ -55,7 +55,7 @@ export const isOwn = (host: HostSupport, account: AccountId, repo: Repo): boolea
  */
 export const usable = (host: HostSupport, environment: Environment): Option.Option<Repo> =>
   Option.filter(
-    environment.repo === null ? Option.none() : RepoUrl.parse(host.url, environment.repo),
+    environment.repo === null ? Option.none() : RepoUrl.at(host, environment.repo),
     (repo) => environment.granted || isOwn(host, environment.account, repo)
   )
 

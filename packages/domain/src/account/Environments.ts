@@ -11,7 +11,7 @@ import { SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProv
 import { TaskRuns } from "../task/TaskRuns.ts"
 import { Withheld } from "../Withheld.ts"
 import { AccountStore } from "./AccountStore.ts"
-import { type Environment, isOwn, type ReadableRepo, readable } from "./Environment.ts"
+import { Environment, isOwn, type ReadableRepo, readable } from "./Environment.ts"
 import { EnvironmentStore } from "./EnvironmentStore.ts"
 import { Snapshots } from "./Snapshots.ts"
 
@@ -114,8 +114,14 @@ export class Environments extends Context.Service<
           )
         })
 
+      /** An environment whose repository has a URL of this version. */
+      const shown = (environment: Environment) =>
+        environment.repo === null
+          ? environment
+          : new Environment({ ...environment, repo: RepoUrl.current(host.supports, environment.repo) })
+
       const view = Effect.fn("Environments.view")(function* (scope: AccountScope) {
-        const environment = yield* store.get(scope)
+        const environment = Option.map(yield* store.get(scope), shown)
         const repo = Option.flatMap(environment, (one) => readable(host.supports, one))
         return { environment, tree: Option.isSome(repo) ? yield* treeOf(scope.account, repo.value) : Option.none() }
       })
@@ -133,9 +139,9 @@ export class Environments extends Context.Service<
        * with the same words as what does not exist.
        */
       const checkedRepo = Effect.fnUntraced(function* (scope: AccountScope, url: string, isAdmin: boolean) {
-        const named = RepoUrl.parse(host.supports.url, url)
+        const named = RepoUrl.at(host.supports, url)
         const isMine = Option.exists(named, (one) => isOwn(host.supports, scope.account, one))
-        const saved = { url, granted: isAdmin && !isMine }
+        const saved = { url: RepoUrl.current(host.supports, url), granted: isAdmin && !isMine }
         if (Option.isSome(named) && (isMine || isAdmin) && Option.isSome(yield* host.find(named.value))) return saved
         const atPublic = RepoUrl.parse(host.supports.publicUrl, url)
         if (Option.isSome(atPublic) && (yield* host.isPublic(atPublic.value))) return saved
@@ -146,7 +152,7 @@ export class Environments extends Context.Service<
         scope: AccountScope,
         { repo, snapshot }: { readonly snapshot: SnapshotId | null; readonly repo: string | null }
       ) {
-        if (snapshot === null && repo === null) return yield* store.get(scope)
+        if (snapshot === null && repo === null) return Option.map(yield* store.get(scope), shown)
         const { platformAdmin } = yield* CurrentActor
         const now = yield* DateTime.now
         const change = {
@@ -154,7 +160,7 @@ export class Environments extends Context.Service<
           ...(repo === null ? {} : { repo: yield* checkedRepo(scope, repo, platformAdmin) })
         }
         const saved = yield* store.save(scope, change, now)
-        return Option.some(saved)
+        return Option.some(shown(saved))
       })
 
       const bootable = Effect.fn("Environments.bootable")(function* (scope: AccountScope, id: SnapshotId) {
@@ -185,7 +191,7 @@ export class Environments extends Context.Service<
       })
 
       const removeRepo = (environment: Environment) =>
-        Option.match(RepoUrl.parse(host.supports.url, environment.repo ?? ""), {
+        Option.match(RepoUrl.at(host.supports, environment.repo ?? ""), {
           onNone: () => Effect.void,
           onSome: (repo) =>
             isOwn(host.supports, environment.account, repo)
@@ -197,7 +203,7 @@ export class Environments extends Context.Service<
         })
 
       const clear = Effect.fn("Environments.clear")(function* (scope: AccountScope) {
-        const environment = yield* store.get(scope)
+        const environment = Option.map(yield* store.get(scope), shown)
         if (Option.isSome(environment) && environment.value.setup !== null) {
           yield* Effect.ignore(runs.cancel(scope, environment.value.setup))
         }

@@ -54,6 +54,8 @@ export interface HostSupport {
   readonly name: string
   /** What the URL of each of its repositories begins with; no `/` at its end. */
   readonly url: string
+  /** What the URLs of repositories began with in older versions. Such URLs are still read, and never given out. */
+  readonly formerUrl?: string
   /** Whom the repositories belong to that the service makes for accounts. */
   readonly owner: RepoOwner
   /** What the URLs of repositories begin with that anyone may read, such as `https://github.com`. */

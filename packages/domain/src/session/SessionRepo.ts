@@ -50,7 +50,7 @@ export const resolve = (
   url: string,
   mine: ReadonlyArray<AccountId>
 ): Option.Option<SessionRepo> => {
-  const atHost = RepoUrl.parse(host.url, url)
+  const atHost = RepoUrl.at(host, url)
   const atPublic = RepoUrl.parse(host.publicUrl, url)
   if (Option.isNone(atHost)) {
     return Option.map(atPublic, (repo) => ({

@@ -1,3 +1,4 @@
+import * as RepoUrl from "../repo/RepoUrl.ts"
 import { Clock, Context, DateTime, Duration, Effect, Layer, Option, PubSub, Ref, Schema } from "effect"
 import { AccountScope } from "../identity/AccountScope.ts"
 import { IdentityStore } from "../identity/IdentityStore.ts"
@@ -90,6 +91,8 @@ export class SessionSandboxes extends Context.Service<
     readonly repoOf: (
       session: Pick<Session, "account" | "organization" | "repo">
     ) => Effect.Effect<Option.Option<SessionRepo>>
+    /** The URL of a repository in the form that URLs have now; a session may have one that an older server wrote. */
+    readonly currentUrl: (url: string) => string
     /** Brings up the sandbox of a session that the caller has just begun to provision or restore. */
     readonly bringUp: (session: Session) => Effect.Effect<Up, SessionNotProvisioned | SessionRepoUnusable | Superseded>
     /** Stops the sandbox of a session that the caller has just begun to put to sleep. */
@@ -340,7 +343,20 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
     return yield* move(session, Move.Use({ expiresAt, idleAt, lookAt, byOwner }))
   })
 
-  return SessionSandboxes.of({ times, move, awaitChange, repoOf, bringUp, putToSleep, until, use, lastsAWhile })
+  const currentUrl = (url: string) => RepoUrl.current(host.supports, url)
+
+  return SessionSandboxes.of({
+    times,
+    move,
+    awaitChange,
+    repoOf,
+    currentUrl,
+    bringUp,
+    putToSleep,
+    until,
+    use,
+    lastsAWhile
+  })
 })
 
 type Failure = SyncFailure | RepoForbidden

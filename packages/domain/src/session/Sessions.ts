@@ -200,7 +200,7 @@ const make = Effect.fnUntraced(function* (liveAtMost: number) {
       title: wanted.title ?? untitled,
       status: "running",
       organization: wanted.organization,
-      repo: wanted.repo,
+      repo: wanted.repo === null ? null : held.currentUrl(wanted.repo),
       ephemeral,
       createdAt: now,
       updatedAt: now,
@@ -212,15 +212,18 @@ const make = Effect.fnUntraced(function* (liveAtMost: number) {
   })
 
   /** The session with the repository it is opened with. */
-  const bound = Effect.fnUntraced(function* (scope: AccountScope, session: Session, url: string | null) {
-    if (url === null) return session
+  const bound = Effect.fnUntraced(function* (scope: AccountScope, session: Session, given: string | null) {
+    if (given === null) return session
+    const url = held.currentUrl(given)
     yield* checked(scope, session.organization, url)
     if (session.repo === null) {
       const changed = yield* store.change(scope, session.id, { repo: url }, yield* DateTime.now)
       if (Option.isNone(changed)) return yield* new SessionNotFound({ id: session.id })
       session = changed.value
     }
-    return sameRepo(session.repo, url) ? session : yield* new RepoDiffers({ id: session.id })
+    return session.repo !== null && sameRepo(held.currentUrl(session.repo), url)
+      ? session
+      : yield* new RepoDiffers({ id: session.id })
   })
 
   /** Uses the sandbox of an active session if it runs, or begins to bring it back. None if somebody was faster. */
@@ -505,7 +508,7 @@ const make = Effect.fnUntraced(function* (liveAtMost: number) {
 const ended = lasting("session_ended", "The session ended while it was opened")
 
 /** Whether two URLs name one repository. */
-const sameRepo = (known: string | null, url: string): boolean => {
+const sameRepo = (known: string, url: string): boolean => {
   const bare = (text: string) => text.toLowerCase().replace(/\.git$/, "")
-  return known !== null && bare(known) === bare(url)
+  return bare(known) === bare(url)
 }

@@ -1,3 +1,5 @@
+import type { HostSupport } from "@castellan/domain/repo/RepoHost.ts"
+import * as RepoUrl from "@castellan/domain/repo/RepoUrl.ts"
 import { AccountId } from "@castellan/domain/identity/Account.ts"
 import { FailureCode } from "@castellan/domain/FailureReason.ts"
 import { LifecycleState, type Session, SessionId, SessionStatus } from "@castellan/domain/session/Session.ts"
@@ -44,11 +46,11 @@ const SessionBody = Schema.Struct({
   updatedAt: Time
 }).annotate({ identifier: "Session" })
 
-export const presentSession = ({ lifecycle, ...session }: Session): typeof SessionBody.Type => ({
+export const presentSession = ({ lifecycle, ...session }: Session, host: HostSupport): typeof SessionBody.Type => ({
   id: session.id,
   title: session.title,
   status: session.status,
-  repoUrl: session.repo,
+  repoUrl: session.repo === null ? null : RepoUrl.current(host, session.repo),
   organizationId: session.organization,
   branch: lifecycle.branch,
   sandboxId: lifecycle.sandbox,

@@ -3,7 +3,7 @@ import { type AccountId, inLowerCase } from "@castellan/domain/identity/Account.
 import { Organizations } from "@castellan/domain/identity/Organizations.ts"
 import { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
 import * as RepoUrl from "@castellan/domain/repo/RepoUrl.ts"
-import { SessionId } from "@castellan/domain/session/Session.ts"
+import { type Session, SessionId } from "@castellan/domain/session/Session.ts"
 import { RepoRefused, SessionNotFound, Sessions } from "@castellan/domain/session/Sessions.ts"
 import { TaskRuns } from "@castellan/domain/task/TaskRuns.ts"
 import { DateTime, Effect, Option, Schema } from "effect"
@@ -13,7 +13,7 @@ import { RequestNonce } from "../api/Idempotent.ts"
 import { commandIn } from "../api/NewCommand.ts"
 import { presentSession } from "../api/Sessions.ts"
 import { OrganizationHidden } from "../api/Statuses.ts"
-import { present } from "../api/TaskRuns.ts"
+import { present as presentRun } from "../api/TaskRuns.ts"
 import { Limits } from "../Limits.ts"
 import { awaitRun } from "../RunWait.ts"
 
@@ -26,9 +26,9 @@ export const sessionId = (text: string) =>
 /** Whether the text could be a repository's URL, whoever may read that repository. */
 export const repoUrlChecked = Effect.map(
   RepoHost,
-  ({ supports: { publicUrl, url } }) =>
+  ({ supports }) =>
     (text: string) =>
-      Option.isSome(RepoUrl.parse(url, text)) || Option.isSome(RepoUrl.parse(publicUrl, text))
+      Option.isSome(RepoUrl.at(supports, text)) || Option.isSome(RepoUrl.parse(supports.publicUrl, text))
         ? Effect.void
         : Effect.fail(new RepoRefused())
 )
@@ -42,6 +42,9 @@ export const SessionsHandlers = HttpApiBuilder.group(
     const runs = yield* TaskRuns
     const limits = yield* Limits
     const checkRepoUrl = yield* repoUrlChecked
+    const host = (yield* RepoHost).supports
+
+    const present = (session: Session) => presentSession(session, host)
 
     /** The organization, if the caller is a member of it. */
     const joined = Effect.fnUntraced(function* (named: AccountId | null) {
@@ -61,19 +64,19 @@ export const SessionsHandlers = HttpApiBuilder.group(
         yield* limits.create(scope)
         const nonce = yield* RequestNonce
         const wanted = { title, repo: repoUrl, organization, nonce }
-        return { session: presentSession(yield* sessions.create(scope, wanted)) }
+        return { session: present(yield* sessions.create(scope, wanted)) }
       }),
       list: Effect.fnUntraced(function* ({ query: { cursor = null, limit = 20 } }) {
         const { next, rows } = yield* sessions.list(yield* AccountScope.own, { limit, cursor })
-        return { sessions: rows.map(presentSession), ...(next === null ? {} : { next_cursor: next }) }
+        return { sessions: rows.map(present), ...(next === null ? {} : { next_cursor: next }) }
       }),
       get: Effect.fnUntraced(function* ({ params }) {
-        return { session: presentSession(yield* sessions.get(yield* AccountScope.own, yield* sessionId(params.id))) }
+        return { session: present(yield* sessions.get(yield* AccountScope.own, yield* sessionId(params.id))) }
       }),
       change: Effect.fnUntraced(function* ({ params, payload: { status, title } }) {
         const wanted = { ...(title ? { title } : {}), ...(status ? { status } : {}) }
         const id = yield* sessionId(params.id)
-        return { session: presentSession(yield* sessions.change(yield* AccountScope.own, id, wanted)) }
+        return { session: present(yield* sessions.change(yield* AccountScope.own, id, wanted)) }
       }),
       run: Effect.fnUntraced(function* ({ params, payload }) {
         const scope = yield* AccountScope.own
@@ -85,7 +88,7 @@ export const SessionsHandlers = HttpApiBuilder.group(
         const wait = { timeout: wanted.timeout, atMost: limits.wait, lost: Effect.never }
         const ended = yield* awaitRun(runs, scope, run.id, wait)
         if (Option.isNone(ended)) return { status: "success" as const, runId: run.id }
-        return { status: "success" as const, run: present(ended.value, yield* DateTime.now) }
+        return { status: "success" as const, run: presentRun(ended.value, yield* DateTime.now) }
       })
     })
   })

@@ -139,6 +139,19 @@ export const promises = <R = never>(newAuthor: NewAuthor, publish: Publish<R>): 
       }
     }),
 
+  "a host's URLs hold no path of its server, and those of older versions name the same repositories": () =>
+    Effect.gen(function* () {
+      const { supports } = yield* RepoHost
+      const repo = new Repo({ owner: supports.owner, name: RepoName.make("a.Name_") })
+      const url = RepoUrl.urlOf(supports.url, repo)
+      assert.notStrictEqual(new URL(url).protocol, "file:")
+      for (const base of [supports.url, supports.formerUrl ?? supports.url]) {
+        const given = RepoUrl.urlOf(base, repo)
+        assert.deepStrictEqual(RepoUrl.at(supports, given), Option.some(repo))
+        assert.strictEqual(RepoUrl.current(supports, given), url)
+      }
+    }),
+
   "a new repository is private and empty, and begins with the branch main": () =>
     named(
       Effect.fnUntraced(function* (repo) {

@@ -118,6 +118,7 @@ export const layerWith = (options: { readonly treeLimits: TreeLimits }) =>
         supports: {
           name: "memory",
           url: "https://repositories.memory.test",
+          formerUrl: "file:///var/lib/memory/repositories",
           owner: RepoOwner.make("castellan"),
           publicUrl: "https://public.memory.test"
         },
