@@ -12,7 +12,7 @@ import * as Listing from "../sandbox/Listing.ts"
 import { whileRead } from "../sandbox/whileRead.ts"
 import type { Isolation } from "./Isolation.ts"
 import type { Running } from "./Machines.ts"
-import { inside, listFiles, noDirectory, path as searchPath, readFile, writeFile } from "./scripts.ts"
+import { inside, listFiles, noDirectory, readFile, systemPath, writeFile } from "./scripts.ts"
 import { errorsOf, type Pipe, type Program } from "./Spawn.ts"
 import { connected, type Connected } from "./Spawner.ts"
 
@@ -50,7 +50,7 @@ const answersOfListing = 2
 export const make = (isolation: Isolation, silent = silence) => {
   const command = (machine: Running, script: string, ...args: ReadonlyArray<string>) => {
     const home = isolation.home(machine.files)
-    const env = [`HOME=${home}`, `PATH=${searchPath}`]
+    const env = [`HOME=${home}`, `PATH=${systemPath}`]
     const entered = isolation.enter(machine.files, machine.booted)
     return [...entered, "sh", "-c", inside, "sh", home, ...env, "sh", "-c", script, "castellan", ...args]
   }

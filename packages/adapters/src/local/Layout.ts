@@ -133,10 +133,13 @@ export const readText = (file: string): string | undefined => {
   }
 }
 
-/** The first bytes of a file, as text; undefined where there is none. */
+/**
+ * The first bytes of a file, as text; undefined where there is none, or where whoever owns it keeps others from it. A file
+ * that a sandbox has open may be leased: opening it would then wait for the sandbox.
+ */
 export const readStart = (file: string, atMost: number): string | undefined => {
   try {
-    const descriptor = openSync(file, "r")
+    const descriptor = openSync(file, constants.O_RDONLY | constants.O_NONBLOCK)
     try {
       const bytes = Buffer.alloc(atMost)
       return bytes.toString("utf8", 0, readSync(descriptor, bytes, 0, atMost, 0))
@@ -144,7 +147,7 @@ export const readStart = (file: string, atMost: number): string | undefined => {
       closeSync(descriptor)
     }
   } catch (cause) {
-    if ((cause as NodeJS.ErrnoException).code === "ENOENT") return undefined
+    if (["ENOENT", "EAGAIN", "EACCES"].includes((cause as NodeJS.ErrnoException).code!)) return undefined
     throw cause
   }
 }

@@ -2,9 +2,9 @@
 import { type Protection, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Duration, Effect, Semaphore } from "effect"
 import {
-  chownSync,
   constants,
   existsSync,
+  lchownSync,
   lstatSync,
   mkdirSync,
   opendirSync,
@@ -22,7 +22,7 @@ import { BootTimedOut, type Isolation, processCap } from "./Isolation.ts"
 import { fresh, type Layout, readText, type SandboxLayout } from "./Layout.ts"
 import type { Spec } from "./Machines.ts"
 import { npmInside, npmLayer } from "./Npm.ts"
-import { etcDirectories, etcFiles, home, inTheWay, launch, ownDirectories } from "./scripts.ts"
+import { etcDirectories, etcFiles, fixedFiles, home, inTheWay, launch, ownDirectories, userFiles } from "./scripts.ts"
 import { isRoot, sandboxUid } from "./Spawn.ts"
 import { hardening, spawned } from "./Spawner.ts"
 
@@ -34,7 +34,7 @@ const bootTimeout = Duration.minutes(1)
 const devices = ["null", "zero", "full", "random", "urandom", "tty"]
 
 /** The files of a new sandbox's `/etc`. */
-const etc = {
+const etc: Record<string, string> = {
   passwd: `root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000:user:${home}:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/bin/false\n`,
   group: "root:x:0:\nuser:x:1000:\nnogroup:x:65534:\n",
   hosts: "127.0.0.1 localhost sandbox\n::1 localhost\n",
@@ -72,6 +72,8 @@ export const makeRoot = async (root: string): Promise<void> => {
     if (stat?.isSymbolicLink()) await link(await readlink(`/${name}`), name)
     else if (stat?.isDirectory()) await mkdir(join(root, name), { recursive: true })
   }
+  await mkdir(join(root, fixedFiles), { recursive: true })
+  for (const name of userFiles) await place(join(root, fixedFiles, name), etc[name]!)
   for (const device of devices) await place(join(root, "dev", device), "")
   const links = { fd: "/proc/self/fd", stdin: "/proc/self/fd/0", stdout: "/proc/self/fd/1", stderr: "/proc/self/fd/2" }
   for (const [name, target] of Object.entries(links)) await link(target, join("dev", name))
@@ -246,7 +248,8 @@ export const make = Effect.fnUntraced(function* (files: Layout, network: Network
       const id = userOf(spec)
       const make = (directory: string) => {
         mkdirSync(directory, { recursive: true, mode: 0o755 })
-        if (id !== false) chownSync(directory, id, id)
+        if (!isDirectory(directory)) throw new Error("the sandbox has something else in place of a directory")
+        if (id !== false) lchownSync(directory, id, id)
       }
       // What lies in an own file system is hostile once a program has run in it: only a new one is looked into here.
       const isNew = !existsSync(sandbox.upper)
@@ -276,9 +279,13 @@ export const make = Effect.fnUntraced(function* (files: Layout, network: Network
     const bound = [...ownDirectories, ...others].map(
       (path) => `${own}/files/${path} ${own}/root/${path} none bind,nosuid,nodev 0 0\n`
     )
+    const fixed = userFiles.map(
+      (name) => `${own}/root/${fixedFiles}/${name} ${own}/root/etc/${name} none bind,ro,nosuid,nodev,noexec 0 0\n`
+    )
     return {
       first: [...overlays, ...mounts.map((mount) => line(own, mount))].join(""),
-      ofFiles: [...bound, ...etcMounts.map((mount) => line(own, mount))].join("")
+      ofFiles: [...bound, ...fixed, ...etcMounts.map((mount) => line(own, mount))].join(""),
+      others: others.map((name) => `${name}\n`).join("")
     }
   }
 
@@ -325,7 +332,8 @@ export const make = Effect.fnUntraced(function* (files: Layout, network: Network
     within = bootTimeout
   ) {
     yield* attemptNow("prepare", () => {
-      const { first, ofFiles } = fstabs(sandbox, spec)
+      const { first, ofFiles, others } = fstabs(sandbox, spec)
+      writeFileSync(join(sandbox.root, "others"), others)
       writeFileSync(join(sandbox.root, "fstab"), isNew(spec) ? first + ofFiles : first)
       writeFileSync(join(sandbox.root, "fstab.files"), ofFiles)
     })
@@ -352,7 +360,9 @@ export const make = Effect.fnUntraced(function* (files: Layout, network: Network
     "--preserve-credentials",
     "--target",
     String(pid),
-    "--"
+    "--",
+    // A program could signal all of its process group, also those outside of its namespace.
+    "setsid"
   ]
 
   const isolation: Isolation = {

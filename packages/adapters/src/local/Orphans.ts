@@ -3,8 +3,11 @@ import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { Effect, Schema } from "effect"
 import { readdirSync, readFileSync, readlinkSync, statSync } from "node:fs"
 import { killProcess, livingAs, parseStat, type ProcessMark } from "./Host.ts"
-import type { Layout } from "./Layout.ts"
+import { type Layout, readStart } from "./Layout.ts"
 import { deadlineAs } from "./scripts.ts"
+
+/** Bytes of a process's arguments that are looked at. A process may claim to have terabytes of them. */
+const cmdlineRead = 4096
 
 const isSandboxName = Schema.is(SandboxName)
 
@@ -23,7 +26,7 @@ const looked = <A>(look: () => A): A | undefined => {
  * followed.
  */
 const orphanOf = (pid: string): number | undefined => {
-  const [, , , role, name] = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0")
+  const [, , , role, name] = (readStart(`/proc/${pid}/cmdline`, cmdlineRead) ?? "").split("\0")
   if (role !== "keeper" || !isSandboxName(name)) return undefined
   const deadline = `/proc/${pid}/fd/${deadlineAs}`
   if (!readlinkSync(deadline).endsWith(" (deleted)") || statSync(deadline).nlink !== 0) return undefined

@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from "node:child_process"
 import { openSync, readdirSync, readFileSync } from "node:fs"
 import type { Socket } from "node:net"
 import type { Hardening } from "./hardening.ts"
-import { path } from "./scripts.ts"
+import { systemPath } from "./scripts.ts"
 
 /** The user that sandboxes of a server that runs as root run as if they have none of their own; see `Machines`. */
 export const sandboxUid = 200_000
@@ -64,7 +64,7 @@ export const start = (program: Program, stdio: ReadonlyArray<Stdio>): ChildProce
     cwd: program.cwd,
     detached: true,
     stdio: sealed(stdio),
-    env: { PATH: path, LANG: "C.UTF-8", ...program.env },
+    env: { PATH: systemPath, LANG: "C.UTF-8", ...program.env },
     ...userOf(program.drop)
   })
   // An `error` event that nobody listens to would end this process.

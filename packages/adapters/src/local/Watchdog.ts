@@ -25,6 +25,12 @@ const measureAtMostEvery = 30_000
 /** How many times as long as a look took the next one waits: it must not take more than a part of a processor. */
 const pause = 10
 
+/** Kilobytes that a file counts at least, on average: a file system has only so many. */
+const kilobytesOfInode = 4
+
+/** How long one measurement may take. */
+const bounded = ["timeout", "60"]
+
 /** Numbers that a program printed, one in each line, after what they are the number of. */
 const numbersIn = (text: string, order: (line: string) => readonly [string, string]) =>
   new Map(
@@ -45,23 +51,29 @@ const diskUse = Effect.fnUntraced(function* (isolation: Isolation, machines: Rea
   const directories = machines.map(({ files }) => [files.upper, files.commands])
   const inits = isolation.kind === "none" ? [] : machines.map(({ booted }) => String(booted.pid))
   const options = { cwd: "/", drop: false } as const
-  const [trees, removed] = yield* Effect.all(
+  const [trees, inodes, removed] = yield* Effect.all(
     [
-      run("watch", [...asOwner, "du", "-sk", "--", ...directories.flat()], options),
+      run("watch", [...asOwner, ...bounded, "du", "-sk", "--", ...directories.flat()], options),
+      run("watch", [...asOwner, ...bounded, "du", "-s", "--inodes", "--", ...directories.flat()], options),
       run("watch", ["sh", "-c", measureRemoved, "measure", ...inits], options)
     ],
     { concurrency: 2 }
   )
-  const byDirectory = numbersIn(trees.stdout, (line) => {
-    const [size = "", directory = ""] = line.split("\t")
-    return [directory, size]
-  })
+  const ofDirectories = (stdout: string) =>
+    numbersIn(stdout, (line) => {
+      const [size = "", directory = ""] = line.split("\t")
+      return [directory, size]
+    })
+  const byDirectory = ofDirectories(trees.stdout)
+  const inodesOf = ofDirectories(inodes.stdout)
   const byInit = numbersIn(removed.stdout, (line) => {
     const [init = "", size = ""] = line.split(" ")
     return [init, size]
   })
   return machines.map(({ booted }, index) => {
-    const own = directories[index]!.map((directory) => byDirectory.get(directory) ?? 0)
+    const own = directories[index]!.map((directory) =>
+      Math.max(byDirectory.get(directory) ?? 0, kilobytesOfInode * (inodesOf.get(directory) ?? 0))
+    )
     return 1024 * own.reduce((sum, size) => sum + size, byInit.get(String(booted.pid)) ?? 0)
   })
 })

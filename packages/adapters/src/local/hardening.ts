@@ -19,6 +19,7 @@ export interface Hardening {
 
 const PR_SET_NO_NEW_PRIVS = 38
 const KEYCTL_JOIN_SESSION_KEYRING = 1
+const RLIMIT_CORE = 4
 const SECCOMP_SET_MODE_FILTER = 1
 const SECCOMP_FILTER_FLAG_TSYNC = 1
 
@@ -42,6 +43,9 @@ export const harden = async (): Promise<Hardening> => {
     const prctl = library.func("int prctl(int, unsigned long, unsigned long, unsigned long, unsigned long)")
     const number = calls[process.arch]
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    // One byte: with a limit of 0, the kernel would still hand a core dump to a program of the host.
+    const setrlimit = library.func("int setrlimit(int, void *)")
+    setrlimit(RLIMIT_CORE, Buffer.from(new BigUint64Array([1n, 1n]).buffer))
     if (number === undefined || !hasFilter(process.arch)) {
       reasons.push(`there is no system-call filter for ${process.arch}`)
     } else {

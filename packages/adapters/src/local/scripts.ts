@@ -3,8 +3,11 @@ import { failed, findTarget, notThere } from "../sandbox/Files.ts"
 import { entryFormat } from "../sandbox/Listing.ts"
 import { collectGated, emptyRecord } from "../sandbox/Start.ts"
 
-/** Where programs are looked for, on the host's side and inside. */
-export const path = "/opt/castellan/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+/** Where programs of ours are looked for, on the host's side and inside: a sandbox can write to none of these. */
+export const systemPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+/** Where a sandbox's commands look for programs. */
+export const path = `/opt/castellan/bin:${systemPath}`
 
 /** Seconds between two looks of a sandbox at its own deadline. */
 const lookAtDeadlineEvery = 30
@@ -41,6 +44,8 @@ kill -9 -1
  * becomes a program that starts nothing and lets the kernel reap what is orphaned.
  */
 const begin = `
+read -r user rest < /proc/self/uid_map
+[ "$user" = 1000 ] || exit 1
 hostname sandbox 2>/dev/null &
 if [ "$1" = lo ]; then
   ip link set lo up 2>/dev/null ||
@@ -50,6 +55,12 @@ wait
 exec setpriv --inh-caps=-all --ambient-caps=-all --bounding-set=-all --no-new-privs \
   sh -c 'echo ready; exec env -i --ignore-signal=CHLD sleep infinity > /dev/null 2>&1'
 `
+
+/** Files that say who a user is, which programs with privileges read: in a sandbox's `/etc` they are the server's. */
+export const userFiles = ["group", "nsswitch.conf", "passwd"]
+
+/** The directory of the root that holds them. */
+export const fixedFiles = ".castellan"
 
 /** Files and directories of the host that a sandbox's `/etc` shows, read-only. */
 export const etcFiles = ["ld.so.cache", "ld.so.conf", "localtime"]
@@ -95,9 +106,10 @@ if [ -z "$5" ]; then
 for name in home ${ownDirectories.join(" ")} ${etcDirectories.map((name) => `etc/${name}`).join(" ")}; do
   directory "$name"
 done
-for name in ${["ld.so.preload", "resolv.conf", ...etcFiles].map((name) => `etc/${name}`).join(" ")}; do
+for name in ${["ld.so.preload", "resolv.conf", ...userFiles, ...etcFiles].map((name) => `etc/${name}`).join(" ")}; do
   file "$name"
 done
+while read -r name; do directory "$name"; done < others || exit 1
 [ ! -e files/etc/iproute2 ] && [ ! -L files/etc/iproute2 ] || rm -rf files/etc/iproute2 || exit 1
 mount -a -T fstab.files || exit 1
 fi
@@ -108,7 +120,7 @@ echo 1 > /proc/sys/user/max_user_namespaces
 ulimit -p "$4" 2> /dev/null || ulimit -u "$4"
 network=
 if [ "$2" = lo ]; then network=--net; fi
-exec unshare --user --map-user=1000 --map-group=1000 --keep-caps --mount --pid --ipc --uts --cgroup $network \
+exec setsid unshare --user --map-user=1000 --map-group=1000 --keep-caps --mount --pid --ipc --uts --cgroup $network \
   --fork --mount-proc sh -c '${quoted(begin)}' begin "$2" "$1"
 `
 
@@ -134,12 +146,11 @@ below() {
   done
 }
 marked() {
-  grep -lzxF -- "$command" /proc/[0-9]*/environ 2> /dev/null |
-    xargs -r grep -lzxF -- "$sandbox" 2> /dev/null |
-    while read -r file; do
-      pid=\${file%/environ}
-      [ ! "$pid/ns/pid" -ef "/proc/$init/ns/pid_for_children" ] || echo "\${pid#/proc/}"
-    done
+  for process in /proc/[0-9]*; do
+    [ "$process/ns/pid" -ef "/proc/$init/ns/pid_for_children" ] || continue
+    grep -qzxF -- "$command" "$process/environ" 2> /dev/null || continue
+    grep -qzxF -- "$sandbox" "$process/environ" 2> /dev/null && echo "\${process#/proc/}"
+  done
 }
 endCommand() {
   stopped=
@@ -183,7 +194,6 @@ mkdir begun || exit 1
 read -r stat < /proc/self/stat
 echo "$stat" > begun/stat
 echo 800 > /proc/self/oom_score_adj
-ulimit -c 0
 blocks=$1 init=$2 seconds=$3 command=$4 sandbox=$5 wrapper=$$
 shift 5
 ${endCommand}
@@ -288,6 +298,9 @@ mount -t overlay overlay -o "lowerdir=$2,userxattr" /mnt || exit 1
 exec cp -a --no-preserve=ownership /mnt/. "flat/$1/"
 `
 
+/** Kilobytes that a sandbox counts as taking whose open files can't be looked at in time. */
+const tooManyFiles = 1e12
+
 /**
  * Prints how many kilobytes of removed files the programs of a sandbox hold open or mapped: a line for each first process,
  * which the arguments are, with its number and the kilobytes. A file counts once, however often it is open. A sandbox has
@@ -296,11 +309,12 @@ exec cp -a --no-preserve=ownership /mnt/. "flat/$1/"
 export const measureRemoved = `
 for init in "$@"; do
   root=/proc/$init/root
-  device=$(stat -c %d "$root/home/user" 2> /dev/null) || continue
   kilobytes=$(
-    timeout 10 find -L "$root/proc/"[0-9]*/fd "$root/proc/"[0-9]*/map_files \\
-      -maxdepth 1 -type f -links 0 -printf '%D %i %k\\n' 2> /dev/null |
-      sort -u | awk -v device="$device" '$1 == device { sum += $3 } END { print sum + 0 }'
+    {
+      timeout 10 find -L "$root/proc/"[0-9]*/fd "$root/proc/"[0-9]*/map_files \\
+        -maxdepth 1 -type f -links 0 -printf '%D %i %k\\n' 2> /dev/null
+      [ "$?" != 124 ] || echo "0 0 ${tooManyFiles}"
+    } | sort -u | awk '{ sum += $3 } END { printf "%.0f", sum }'
   )
   echo "$init $kilobytes"
 done

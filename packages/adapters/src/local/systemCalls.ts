@@ -34,6 +34,7 @@ const numbers = {
     keyctl: 219,
     open_by_handle_at: 265,
     perf_event_open: 241,
+    prctl: 167,
     quotactl: 60,
     quotactl_fd: 443,
     reboot: 142,
@@ -73,6 +74,7 @@ const numbers = {
     modify_ldt: 154,
     open_by_handle_at: 304,
     perf_event_open: 298,
+    prctl: 157,
     quotactl: 179,
     quotactl_fd: 443,
     reboot: 169,
@@ -116,6 +118,9 @@ const netlinkRoute = 0
 /** Requests that put input into a terminal, as if somebody had typed it. */
 const terminalInput = [0x5412, 0x541c]
 
+/** The request by which a process says where its arguments and its environment lie: whoever reads them reads that. */
+const setMemoryMap = 35
+
 type Instruction = readonly [code: number, ifTrue: number, ifFalse: number, value: number]
 
 const load = (offset: number): Instruction => [0x20, 0, 0, offset]
@@ -125,7 +130,7 @@ const allow: Instruction = [0x06, 0, 0, 0x7fff_0000]
 const refuse = (errno: number): Instruction => [0x06, 0, 0, 0x0005_0000 | errno]
 
 const instructions = (arch: Architecture): ReadonlyArray<Instruction> => {
-  const { ioctl, socket, ...refused } = numbers[arch]
+  const { ioctl, prctl, socket, ...refused } = numbers[arch]
   return [
     load(atArchitecture),
     equals(auditOf[arch], 1, 0),
@@ -145,6 +150,11 @@ const instructions = (arch: Architecture): ReadonlyArray<Instruction> => {
     load(argument(2)),
     equals(netlinkRoute, 1, 0),
     refuse(noSuchFamily),
+    allow,
+    equals(prctl, 0, 4),
+    load(argument(0)),
+    equals(setMemoryMap, 0, 1),
+    refuse(notPermitted),
     allow,
     equals(ioctl, 0, 5),
     load(argument(1)),

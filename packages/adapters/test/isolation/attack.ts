@@ -2,7 +2,7 @@
  * Makes every attack as whoever runs this, in a data directory of its own: once against a sandbox as it is, and once with
  * the protection that the attack is to fail at switched off. Prints what came of each as JSON.
  */
-import { attempt, killProcess } from "@castellan/adapters/local/Host.ts"
+import { attempt, isAlive, killProcess } from "@castellan/adapters/local/Host.ts"
 import type { Isolation } from "@castellan/adapters/local/Isolation.ts"
 import { fresh, layout as layoutOf } from "@castellan/adapters/local/Layout.ts"
 import * as Namespaces from "@castellan/adapters/local/Namespaces.ts"
@@ -11,9 +11,9 @@ import { launch } from "@castellan/adapters/local/scripts.ts"
 import { type Ended, startUntil } from "@castellan/adapters/local/Spawn.ts"
 import { run } from "@castellan/adapters/local/Spawner.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
-import { Effect } from "effect"
+import { Effect, Schedule } from "effect"
 import { readFileSync } from "node:fs"
-import { mkdir, writeFile } from "node:fs/promises"
+import { mkdir, rm, writeFile } from "node:fs/promises"
 import { type Attack, attacks } from "./attacks.ts"
 
 const [directory = ""] = process.argv.slice(2)
@@ -26,41 +26,58 @@ const result = "/home/user/result"
 const beforeTheDrop = (script: string, attack: string) =>
   script.replace("exec setpriv --inh-caps", `{ ${attack}; } > ${result} 2> /dev/null\nexec setpriv --inh-caps`)
 
+const soon = Schedule.spaced("10 millis")
+
 const unhardened = (command: ReadonlyArray<string>, drop: number | false) =>
   Effect.callback<Ended>((resume) => {
     startUntil({ command, cwd: "/", drop }, "ended", (ended) => resume(Effect.succeed(ended)))
   })
 
 /** What a script prints in a sandbox that is brought up for it. */
-const printed = Effect.fnUntraced(function* (isolation: Isolation, script: string, isHardened: boolean) {
+const printed = Effect.fnUntraced(function* (
+  isolation: Isolation,
+  { before, script }: Pick<Attack, "before" | "script">,
+  without: Attack["without"] | undefined
+) {
   const name = SandboxName.make(`attack-${fresh()}`)
   const files = layout.sandbox(name)
-  const start = fresh()
-  yield* attempt("attack", async () => {
-    await mkdir(files.root, { mode: 0o711 })
-    await writeFile(files.start, `${start}\n`)
-    await writeFile(files.deadline, `${Math.ceil(Date.now() / 1000) + 120}\n`)
-  })
+  yield* attempt("attack", () => mkdir(files.root, { mode: 0o711 }))
   const spec = { name, chain: [], status: "stopped", ...isolation.newUser() } as const
-  yield* isolation.prepare(files, spec)
-  const init = yield* isolation.boot(files, spec, start)
-  const command = [...isolation.enter(files, init), "sh", "-c", script]
   const drop = isolation.userOf(spec)
-  const ended = isHardened ? run("attack", command, { cwd: "/", drop }) : unhardened(command, drop)
-  return yield* Effect.ensuring(
-    Effect.map(ended, ({ stdout }) => stdout),
-    Effect.sync(() => killProcess(init))
-  )
+  yield* isolation.prepare(files, spec)
+  const life = (script: string) =>
+    Effect.gen(function* () {
+      const start = fresh()
+      yield* attempt("attack", async () => {
+        await rm(files.init, { force: true })
+        await writeFile(files.start, `${start}\n`)
+        await writeFile(files.deadline, `${Math.ceil(Date.now() / 1000) + 120}\n`)
+      })
+      const init = yield* isolation.boot(files, spec, start)
+      const entered = isolation.enter(files, init)
+      const command = [...(without === "session" ? entered.slice(0, -1) : entered), "sh", "-c", script]
+      const ended = without === "hardening" ? unhardened(command, drop) : run("attack", command, { cwd: "/", drop })
+      const end = Effect.sync(() => killProcess(init)).pipe(
+        Effect.andThen(
+          Effect.repeat(
+            Effect.sync(() => isAlive(init)),
+            { while: (alive) => alive, schedule: soon }
+          )
+        )
+      )
+      return yield* Effect.ensuring(ended, end)
+    })
+  if (before !== undefined) yield* life(before)
+  return (yield* life(script)).stdout
 })
 
-const attacked = Effect.fnUntraced(function* (
-  { script, withCapabilities }: Attack,
-  weakened: Attack["without"] | undefined
-) {
+const attacked = Effect.fnUntraced(function* (attack: Attack, weakened: Attack["without"] | undefined) {
+  const { script, withCapabilities } = attack
   const weaker = typeof weakened === "function" ? weakened(launch) : launch
   const launched = withCapabilities ? beforeTheDrop(weaker, script) : weaker
   const isolation = yield* Namespaces.make(layout, "none", launched)
-  const said = yield* printed(isolation, withCapabilities ? `cat ${result}` : script, weakened !== "hardening")
+  const inside = withCapabilities ? `cat ${result}` : script
+  const said = yield* printed(isolation, { ...attack, script: inside }, weakened)
   return said.trim().endsWith("yes")
 })
 

@@ -6,12 +6,14 @@ type Weakened = (launch: string) => string
 export interface Attack {
   /** What the attacker does, as the end of the sentence "A sandbox …". */
   readonly title: string
+  /** Runs inside first; the sandbox is then stopped and started again. */
+  readonly before?: string
   /** Runs inside as the sandbox's user, and prints `yes` as its last line if the attack succeeded. */
   readonly script: string
   /** Whether it runs with all capabilities of the sandbox's own namespaces, which no program of a user ever has. */
   readonly withCapabilities?: boolean
-  /** What switches the protection off: a weaker launch, or a start by a process that is not hardened. */
-  readonly without: Weakened | "hardening"
+  /** What switches the protection off: a weaker launch, or a start without a session or by a process that is not hardened. */
+  readonly without: Weakened | "hardening" | "session"
   /** Whether only a server with this capability (its bit in `CapEff`) can protect from it. */
   readonly capability?: number
 }
@@ -21,17 +23,25 @@ const replaced = (launch: string, what: string, by: string): string => {
   return launch.replace(what, by)
 }
 
+/** What keeps a sandbox from coming up as another user than its own. */
+const usersCheck = '[ "$user" = 1000 ] || exit 1'
+
 /** One user namespace for everything, as sandboxes had it before: its mounts are not locked. */
 const oneUserNamespace: Weakened = (launch) =>
-  replaced(launch, "exec unshare --user --map-user=1000 --map-group=1000 --keep-caps", "exec unshare")
+  replaced(
+    replaced(launch, "unshare --user --map-user=1000 --map-group=1000 --keep-caps", "unshare"),
+    usersCheck,
+    "true"
+  )
 
 /** `CAP_SYS_RESOURCE`. */
 const sysResource = 24
 
 /** Call numbers that a script needs. */
-const { io_setup, keyctl } = { x64: { io_setup: 206, keyctl: 250 }, arm64: { io_setup: 0, keyctl: 219 } }[
-  process.arch as "x64" | "arm64"
-]
+const { io_setup, keyctl, prctl } = {
+  x64: { io_setup: 206, keyctl: 250, prctl: 157 },
+  arm64: { io_setup: 0, keyctl: 219, prctl: 167 }
+}[process.arch as "x64" | "arm64"]
 
 const ifPerl = (expression: string) => `perl -e 'print((${expression}) ? "yes\n" : "no\n")'`
 
@@ -63,6 +73,35 @@ export const attacks: ReadonlyArray<Attack> = [
     script: "rm -f /etc/ld.so.preload; echo /x > /etc/ld.so.preload; [ -s /etc/ld.so.preload ] && echo yes",
     without: (launch) =>
       replaced(launch, "mount -a -T fstab.files", "sed -i /ld.so.preload/d fstab.files; mount -a -T fstab.files")
+  },
+  {
+    title: "comes up as root of its namespaces, by an entry in its list of users",
+    before:
+      "cd /etc && for list in passwd group; do { echo 1000:x:0:0:r:/:/bin/sh; cat $list; } > new; rm -f $list; mv new $list; done",
+    script: "grep -q '^ *0 ' /proc/self/uid_map && echo yes",
+    without: (launch) =>
+      replaced(
+        replaced(launch, "mount -a -T fstab.files", "sed -i /castellan/d fstab.files; mount -a -T fstab.files"),
+        usersCheck,
+        "true"
+      )
+  },
+  {
+    title: "has a program of its own run while it comes up",
+    before:
+      "mkdir -p /opt/own && cd /opt/own && printf '#!/bin/sh\necho caught > /home/user/caught\n' > hostname && chmod +x hostname",
+    script: "[ -s /home/user/caught ] && echo yes",
+    without: (launch) => `export PATH=/opt/own:$PATH\n${launch}`
+  },
+  {
+    title: "shares a process group with programs of the server",
+    script: "[ \"$(cut -d' ' -f5 /proc/self/stat)\" = 0 ] && echo yes",
+    without: "session"
+  },
+  {
+    title: "claims that its arguments lie elsewhere, for whoever reads them",
+    script: ifPerl(`$size = pack("L", 0), syscall(${prctl}, 35, 15, $size, 0, 0) == 0`),
+    without: "hardening"
   },
   {
     title: "learns where the server keeps its data",
