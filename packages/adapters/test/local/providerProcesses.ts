@@ -56,6 +56,8 @@ const begin = async (directory: string, registry: string) => {
   let dead = false
   const ready = new Promise<Answer>((resolve) => waiting.set(-1, resolve))
   createInterface({ input: child.stdout }).on("line", (line) => {
+    // Whatever it logs stands between the answers.
+    if (!line.startsWith('{"')) return
     const answer = JSON.parse(line) as Answer
     waiting.get(answer.id)?.(answer)
     waiting.delete(answer.id)
