@@ -30,7 +30,9 @@ const measure = async (url: string, key: string, { files, megabytes, times }: (t
 
   const ended = async (run: string) => {
     while (true) {
-      const answer = (await (await call("GET", `/api/tasks/runs?runId=${run}`)).json()) as { runs: [{ status: string }] }
+      const answer = (await (await call("GET", `/api/tasks/runs?runId=${run}`)).json()) as {
+        runs: [{ status: string }]
+      }
       const [{ status }] = answer.runs
       if (status === "COMPLETED") return
       if (status === "FAILED") throw new Error("The files could not be made")
