@@ -1,4 +1,4 @@
-/** Sandboxes in Linux namespaces, with util-linux alone. */
+/** Sandboxes in Linux namespaces, made with util-linux. */
 import { type Protection, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Duration, Effect, Semaphore } from "effect"
 import {
@@ -43,13 +43,13 @@ const etc: Record<string, string> = {
   "resolv.conf": ""
 }
 
-/** What of the host's root is bound into every sandbox, unless it is a link into one of the others. */
+/** The directories of the host's root that every sandbox sees. A link among them becomes the same link in the sandbox. */
 const system = ["usr", "bin", "sbin", "lib", "lib64", "lib32"]
 
 /** The directories of a sandbox's root that are not its own files. */
 const ofRoot = ["dev/shm", "proc", "run", "tmp", "usr"]
 
-/** Writes a file unless it holds that already: sandboxes may use it. */
+/** Writes a file, unless it already has that text: running sandboxes may use it. */
 const place = async (file: string, text: string) => {
   if (readText(file) !== text) await writeFile(file, text)
 }
@@ -80,9 +80,9 @@ export const makeRoot = async (root: string): Promise<void> => {
 }
 
 /**
- * The users that sandboxes run as where the server runs as root: a range that no distribution gives to anybody (see
- * systemd's table of users). The kernel counts processes, watches and pipes by user, so a sandbox with a user of its own
- * takes nothing from others. Two sandboxes may share one by chance: nothing but these counts keeps them apart less.
+ * The users that sandboxes run as when the server runs as root: a range that no distribution assigns (see systemd's table
+ * of users). The kernel limits processes, watches and pipes per user, so a sandbox with a user of its own can't use up the
+ * limits of others. If two sandboxes get the same user by chance, they share these limits and nothing else.
  */
 const firstOwnUser = 0x7000_0000
 const ownUsers = 0x0100_0000
@@ -99,14 +99,14 @@ type Mount = readonly [source: string, target: string, type: string, options: st
 
 const isDirectory = (path: string) => lstatSync(path, { throwIfNoEntry: false })?.isDirectory() === true
 
-/** What `/proc/self/mountinfo` writes for a blank, a tab, a line feed and a backslash. */
+/** A path of `/proc/self/mountinfo`, which writes blanks, tabs, line feeds and backslashes as octal numbers. */
 const unescaped = (field: string) =>
   field.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)))
 
 /**
- * The mounts of this host below a directory, and how each is to be mounted again: read-only, since binding a tree
- * read-only leaves the mounts in it as they are, and with everything that the host forbids on it, which nobody but the
- * host may allow again.
+ * The mounts of this host below a directory, each with the options to remount it read-only in a sandbox: binding a tree
+ * read-only does not change the mounts below it. Options that the host has set must be repeated, since only the host may
+ * drop them.
  */
 const mountsBelow = (directory: string): ReadonlyArray<Mount> =>
   (readText("/proc/self/mountinfo") ?? "").split("\n").flatMap((line): ReadonlyArray<Mount> => {
@@ -132,8 +132,8 @@ const mountsOfHost = (): ReadonlyArray<Mount> => [
 ]
 
 /**
- * The mounts of the host over a sandbox's `/etc`, which let programs link, know the time and trust certificates. A file
- * that the loader would read in every program is always empty.
+ * What is mounted over a sandbox's `/etc`: files of the host that programs need to link, to know the time zone and to trust
+ * certificates, and an empty `ld.so.preload`.
  */
 const mountsOfEtc = (network: Network): ReadonlyArray<Mount> => [
   ...[...etcFiles, ...etcDirectories, ...(network === "host" ? ["resolv.conf"] : [])]
@@ -145,15 +145,15 @@ const mountsOfEtc = (network: Network): ReadonlyArray<Mount> => [
 const line = (own: string, [source, target, type, options]: Mount) =>
   `${source} ${own}/root/${target} ${type} ${options} 0 0\n`
 
-/** The name of a directory that earlier sandboxes could make at their root, and that is mounted there again. */
+/** A name that is mounted again if an earlier sandbox made a directory of that name at its root. */
 const isPlainName = /^[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}$/
 
-/** How many of these there may be. */
+/** How many such directories are mounted, and how many entries are looked at to find them. */
 const atRoot = 64
 
 /**
- * Directories at the root of a sandbox's files that are none of its usual ones. Sandboxes could make them when all of
- * their root was their own.
+ * Directories at the root of a sandbox's files beyond the usual ones. Sandboxes could make them while their whole root was
+ * writable.
  */
 const othersAtRoot = (directories: ReadonlyArray<string>): ReadonlyArray<string> => {
   const usual = new Set([...ofRoot, ...ownDirectories, ...system].map((path) => path.split("/")[0]))

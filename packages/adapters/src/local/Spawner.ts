@@ -160,7 +160,7 @@ const listening = (() => {
   return () => (server ??= listen())
 })()
 
-/** Finds out by its first bytes which program a connection belongs to; what follows them is the program's. */
+/** Reads the header of a connection, which says which program it belongs to. The bytes after it are the program's. */
 const receive = (socket: Socket) => {
   // Whoever reads the stream is told of errors again.
   socket.on("error", () => socket.destroy())

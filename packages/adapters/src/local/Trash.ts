@@ -1,4 +1,4 @@
-/** Removes what is no longer needed, whatever a sandbox made of it: trees of any depth, closed directories, millions of files. */
+/** Removes the files of sandboxes and layers, whatever a sandbox left there: deep trees, closed directories, many files. */
 import type { SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { measure, measures } from "@castellan/domain/Measures.ts"
 import { Effect, Schedule, Semaphore } from "effect"

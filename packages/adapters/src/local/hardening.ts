@@ -1,6 +1,6 @@
 /**
- * What the process that starts all others gives up, and with it everything that it starts: more privileges by running a
- * program, the session keyring of the host, and the system calls that `systemCalls.ts` refuses.
+ * What the process that starts all others gives up for itself and for everything that it starts: gaining privileges by
+ * running a program, the session keyring of the host, core dumps, and the system calls that `systemCalls.ts` refuses.
  */
 import { readFileSync } from "node:fs"
 import { filterOf, hasFilter } from "./systemCalls.ts"
@@ -33,7 +33,7 @@ const calls: Readonly<Record<string, { readonly keyctl: number; readonly seccomp
 const statusOf = (name: string) =>
   new RegExp(`^${name}:\\s*(\\d+)$`, "m").exec(readFileSync("/proc/self/status", "utf8"))?.[1]
 
-/** Hardens this process for the rest of its life. What can't be done is reported and nothing else. */
+/** Hardens this process for the rest of its life, and reports what could not be done. */
 export const harden = async (): Promise<Hardening> => {
   const reasons: Array<string> = []
   let ownKeyring = false

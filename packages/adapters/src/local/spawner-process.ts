@@ -17,8 +17,8 @@ import {
 } from "./Spawn.ts"
 
 /**
- * How readily the kernel ends what is started here when memory runs out, above the server. A program that was started by
- * root can't go below it.
+ * The out-of-memory score of what is started here, so that the kernel ends it before the server. If the server has
+ * CAP_SYS_RESOURCE, a sandbox can't lower its score below this.
  */
 const outOfMemoryScore = "200"
 
