@@ -19,9 +19,12 @@ const names = Object.keys(migrations)
 
 const connectedTo = (connectionString: string) =>
   Effect.acquireRelease(
-    Effect.sync(
-      () => new Kysely<never>({ dialect: new PostgresDialect({ pool: new pg.Pool({ connectionString, max: 2 }) }) })
-    ),
+    Effect.sync(() => {
+      const pool = new pg.Pool({ connectionString, max: 2 })
+      // The database may be dropped while a connection is still closing.
+      pool.on("connect", (client) => client.on("error", () => undefined))
+      return new Kysely<never>({ dialect: new PostgresDialect({ pool }) })
+    }),
     (kysely) => Effect.promise(() => kysely.destroy())
   )
 
