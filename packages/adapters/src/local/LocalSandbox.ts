@@ -143,9 +143,11 @@ const make = Effect.fnUntraced(function* ({ isolation, layout, locks, stillThere
         ...(user === undefined ? {} : { user }),
         bootId: ""
       })
+    // Files of a creation that was cut off belong to the user that it chose.
+    const user = known === undefined ? isolation.newUser() : known.user === undefined ? {} : { user: known.user }
     const begun = yield* Option.isSome(wanted.from)
       ? images.standOn(wanted.from.value, begin)
-      : begin({ chain: [], ...isolation.newUser() })
+      : begin({ chain: [], ...user })
     const spec = yield* machines.create(begun)
     yield* expireAt(spec)
     return spec

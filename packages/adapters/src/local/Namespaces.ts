@@ -12,7 +12,7 @@ import {
   readFileSync,
   writeFileSync
 } from "node:fs"
-import { chmod, copyFile, lstat, mkdir, readFile, readlink, rename, symlink, writeFile } from "node:fs/promises"
+import { chmod, copyFile, lstat, mkdir, readFile, readlink, rename, rm, symlink, writeFile } from "node:fs/promises"
 import { randomInt } from "node:crypto"
 import { availableParallelism } from "node:os"
 import { join } from "node:path"
@@ -187,7 +187,11 @@ const nodeLayer = async (runtime: string): Promise<string> => {
   await mkdir(bin, { recursive: true, mode: 0o755 })
   await copyFile(process.execPath, join(bin, "node"), constants.COPYFILE_FICLONE)
   await chmod(join(bin, "node"), 0o755)
-  await rename(next, target)
+  // Another process may have put it there meanwhile.
+  await rename(next, target).catch(async (cause) => {
+    await rm(next, { recursive: true, force: true })
+    if (!existsSync(target)) throw cause
+  })
   return name
 }
 

@@ -47,6 +47,33 @@ const steps: Record<string, (at: string) => Promise<void>> = {
   }
 }
 
+describe("A sandbox whose creation was cut off", () => {
+  it.live("is created by the next server as the user that its files belong to", () =>
+    Effect.gen(function* () {
+      const at = yield* directory
+      yield* life(
+        at,
+        Effect.flatMap(SandboxProvider, (provider) => Effect.andThen(boot(name), provider.stop(name)))
+      )
+      const spec = join(at, "sandboxes", name, "spec.json")
+      yield* Effect.promise(async () => {
+        const written = JSON.parse(await readFile(spec, "utf8")) as object
+        await writeFile(spec, JSON.stringify({ ...written, status: "pending" }))
+      })
+      yield* life(
+        at,
+        Effect.gen(function* () {
+          const provider = yield* SandboxProvider
+          yield* boot(name)
+          yield* provider.writeFile(name, file, Stream.make(new TextEncoder().encode("mine")))
+          assert.strictEqual(yield* text(name), "mine")
+          yield* provider.remove(name)
+        })
+      )
+    }).pipe(Effect.scoped)
+  )
+})
+
 describe("A snapshot that was cut off", () => {
   for (const [index, reached] of Object.keys(steps).entries()) {
     it.live(`after ${reached} is finished by the next server, and loses no file`, () =>
