@@ -12,6 +12,7 @@ import * as MemorySandbox from "@castellan/testkit/fakes/MemorySandbox.ts"
 import * as given from "@castellan/testkit/given.ts"
 import { Effect, Layer, Redacted, type Scope } from "effect"
 import { join } from "node:path"
+import { dataDirectory, listening } from "../packages/http/test/serverProcess.ts"
 import type { Size } from "./figures.ts"
 
 export const timed = <A, E, R>(times: Array<number>, effect: Effect.Effect<A, E, R>) =>
@@ -52,7 +53,18 @@ export const succeeds = <E, R>(run: Effect.Effect<CommandResult, E, R>) =>
 export const somebody = Effect.map(given.account(), ({ id }) => AccountScope.ofOwner({ account: id }))
 
 /** A new directory, which is removed with the scope. Sandboxes whose server is gone are ended first. */
-export { dataDirectory } from "../packages/http/test/serverProcess.ts"
+export { dataDirectory }
+
+/** A server of its own process, and the key of its platform admin. */
+export const served = Effect.gen(function* () {
+  const key = "key-of-the-admin-of-a-benchmark"
+  const { url } = yield* listening({
+    CASTELLAN_DATA_DIR: yield* dataDirectory,
+    CASTELLAN_ADMIN_KEY: key,
+    CASTELLAN_LIVE_SANDBOXES: "1000000"
+  }).pipe(Effect.mapError((said) => new Error(`The server did not start. It printed: ${said}`)))
+  return { key, url }
+})
 
 /** What one part of `npm run bench` is: what it measures, and how. */
 export interface Benchmark {

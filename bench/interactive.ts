@@ -1,8 +1,7 @@
 /** Measures the time to interactive: from the request for a sandbox to the first output of its command, over HTTP. */
 import { Effect } from "effect"
 import { setTimeout } from "node:timers/promises"
-import { listening } from "../packages/http/test/serverProcess.ts"
-import { dataDirectory } from "./castellan.ts"
+import { served } from "./castellan.ts"
 import { columns, heading, row, type Size } from "./figures.ts"
 
 export const about = "From POST /api/sandboxes to the first output of `node -v`, over HTTP, local provider."
@@ -69,11 +68,6 @@ const measure = async (server: Server, { times, warmups }: (typeof sizes)[Size])
 
 export const run = Effect.fnUntraced(function* (size: Size) {
   heading("Time to interactive: POST /api/sandboxes to the first output of `node -v`, local provider")
-  const key = "key-of-the-admin-of-a-benchmark"
-  const { url } = yield* listening({
-    CASTELLAN_DATA_DIR: yield* dataDirectory,
-    CASTELLAN_ADMIN_KEY: key,
-    CASTELLAN_LIVE_SANDBOXES: "1000000"
-  }).pipe(Effect.mapError((said) => new Error(`The server did not start. It printed: ${said}`)))
-  yield* Effect.tryPromise({ try: () => measure({ url, key }, sizes[size]), catch: (cause) => cause })
+  const server = yield* served
+  yield* Effect.tryPromise({ try: () => measure(server, sizes[size]), catch: (cause) => cause })
 })

@@ -1,8 +1,7 @@
 /** Measures what a tenant's largest answers cost the others: the server's health and new sandboxes, alone and beside them. */
 import { Effect } from "effect"
 import { setTimeout } from "node:timers/promises"
-import { listening } from "../packages/http/test/serverProcess.ts"
-import { dataDirectory } from "./castellan.ts"
+import { served } from "./castellan.ts"
 import { columns, heading, row, type Size, timed } from "./figures.ts"
 
 export const about = "GET /health and POST /api/sandboxes, while another sandbox gives its largest listings and files."
@@ -86,11 +85,6 @@ const measure = async (url: string, key: string, { files, megabytes, times }: (t
 export const run = Effect.fnUntraced(function* (size: Size) {
   const { files, megabytes } = sizes[size]
   heading(`Neighbours: beside a sandbox whose ${files} files are listed and whose file of ${megabytes} MiB is read`)
-  const key = "key-of-the-admin-of-a-benchmark"
-  const { url } = yield* listening({
-    CASTELLAN_DATA_DIR: yield* dataDirectory,
-    CASTELLAN_ADMIN_KEY: key,
-    CASTELLAN_LIVE_SANDBOXES: "1000000"
-  }).pipe(Effect.mapError((said) => new Error(`The server did not start. It printed: ${said}`)))
+  const { key, url } = yield* served
   yield* Effect.tryPromise({ try: () => measure(url, key, sizes[size]), catch: (cause) => cause })
 })
