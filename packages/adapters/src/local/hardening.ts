@@ -3,7 +3,7 @@
  * running a program, the session keyring of the host, core dumps, and the system calls that `systemCalls.ts` refuses.
  */
 import { readFileSync } from "node:fs"
-import { filterOf, hasFilter } from "./systemCalls.ts"
+import { type Architecture, filterOf, hasFilter, keyctlOf } from "./systemCalls.ts"
 
 /** What holds for every process that is started. */
 export interface Hardening {
@@ -23,11 +23,8 @@ const RLIMIT_CORE = 4
 const SECCOMP_SET_MODE_FILTER = 1
 const SECCOMP_FILTER_FLAG_TSYNC = 1
 
-/** The numbers of the two calls that have no function in the C library. */
-const calls: Readonly<Record<string, { readonly keyctl: number; readonly seccomp: number }>> = {
-  arm64: { keyctl: 219, seccomp: 277 },
-  x64: { keyctl: 250, seccomp: 317 }
-}
+/** The number of `seccomp`, which has no function in the C library either. */
+const seccompNumbers: Record<Architecture, number> = { arm64: 277, x64: 317 }
 
 /** The value of a line of this process's `/proc` status; undefined if there is none. */
 const statusOf = (name: string) =>
@@ -41,16 +38,15 @@ export const harden = async (): Promise<Hardening> => {
     const { default: koffi } = await import("koffi")
     const library = koffi.load(null)
     const prctl = library.func("int prctl(int, unsigned long, unsigned long, unsigned long, unsigned long)")
-    const number = calls[process.arch]
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     // One byte: with a limit of 0, the kernel would still hand a core dump to a program of the host.
     const setrlimit = library.func("int setrlimit(int, void *)")
     setrlimit(RLIMIT_CORE, Buffer.from(new BigUint64Array([1n, 1n]).buffer))
-    if (number === undefined || !hasFilter(process.arch)) {
+    if (!hasFilter(process.arch)) {
       reasons.push(`there is no system-call filter for ${process.arch}`)
     } else {
       const keyctl = library.func("syscall", "long", ["long", "unsigned long", "void *"])
-      ownKeyring = keyctl(number.keyctl, KEYCTL_JOIN_SESSION_KEYRING, null) > 0
+      ownKeyring = keyctl(keyctlOf(process.arch), KEYCTL_JOIN_SESSION_KEYRING, null) > 0
       if (!ownKeyring) reasons.push("the kernel gave no keyring")
       const program = koffi.struct({ len: "uint16_t", filter: "void *" })
       const seccomp = library.func("syscall", "long", [
@@ -60,7 +56,10 @@ export const harden = async (): Promise<Hardening> => {
         koffi.pointer(program)
       ])
       const filter = filterOf(process.arch)
-      seccomp(number.seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, { len: filter.length / 8, filter })
+      seccomp(seccompNumbers[process.arch], SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, {
+        len: filter.length / 8,
+        filter
+      })
     }
   } catch (cause) {
     reasons.push(cause instanceof Error ? cause.message : String(cause))

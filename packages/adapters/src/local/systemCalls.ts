@@ -89,6 +89,9 @@ const numbers = {
   }
 } as const
 
+/** The number of `keyctl`, which has no function in the C library. */
+export const keyctlOf = (arch: Architecture): number => numbers[arch].keyctl
+
 /** The architectures for which there is a filter, as `process.arch` names them. */
 export type Architecture = keyof typeof numbers
 
