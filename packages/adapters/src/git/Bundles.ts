@@ -275,7 +275,7 @@ const unbundled = Effect.fnUntraced(function* (repository: string, branch: Branc
  */
 const describingAtMost = 64 * 1024 * 1024
 
-/** Makes sure that what describes a bundle's files can be read at little cost, however well it was compressed. */
+/** Refuses a bundle whose commits, trees and tags would be expensive to read once decompressed. */
 const readable = Effect.fnUntraced(function* (aside: string) {
   const repository = yield* newRepository
   // What the bundle brought, without what it builds on.

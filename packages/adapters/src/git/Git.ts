@@ -28,7 +28,7 @@ export interface GitOptions {
   readonly fetchesMissing?: boolean
   /** `usualLimits` if not said. */
   readonly limits?: GitLimits | undefined
-  /** Bytes that it may print; 16 MiB if not said. More is a failure, of code `printedTooMuch`. */
+  /** The most bytes that git may print; 16 MiB by default. More fails with code `printedTooMuch`. */
   readonly most?: number
   /** How long it may run; 2 minutes if not said. Longer is a failure, of code `tookTooLong`. */
   readonly within?: Duration.Duration

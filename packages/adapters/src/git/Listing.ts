@@ -68,8 +68,8 @@ const fileAt = Effect.fnUntraced(function* (repository: string, commit: string, 
 const beside = 128
 
 /**
- * Takes what git prints of a tree in pieces, and returns whether it is to go on. No more than the longest line that counts
- * is kept of a piece.
+ * Takes git's output of a tree chunk by chunk, and returns whether git should go on. Between two chunks it keeps at most
+ * one line, up to the longest valid length.
  */
 const reader = (gathering: TreeGathering, limits: TreeLimits) => {
   // A character of a path is 4 bytes at most.

@@ -168,7 +168,7 @@ export const make = (isolation: Isolation, outputKept: number) => {
     const limits = [Math.floor(outputKept / outputBlock), machine.booted.pid, seconds].map(String)
     const wrapped = ["sh", "-c", wrap, "wrap", ...limits, ...marksOf(machine, spec.id)]
     const program = [...wrapped, ...isolation.enter(machine.files, machine.booted), ...vector(machine, spec, variables)]
-    const { code, errno, stderr } = yield* spawned("start", { command: program, cwd: directory, drop: user }, "started")
+    const { code, errno, stderr } = yield* spawned("start", { command: program, cwd: directory, user }, "started")
     if (code === 0) return toStarted(command, undefined)
     if (errno !== "E2BIG") {
       const retryable = errno !== undefined && passing.includes(errno)
@@ -234,7 +234,7 @@ export const make = (isolation: Isolation, outputKept: number) => {
     if (!existsSync(join(directory, "begun"))) return
     const script = ["sh", "-c", killScript, "kill", String(machine.booted.pid), ...marksOf(machine, id)]
     for (let round = 0; round < killRounds; round++) {
-      yield* run("kill", script, { cwd: directory, drop: isolation.userOf(machine.spec) })
+      yield* run("kill", script, { cwd: directory, user: isolation.userOf(machine.spec) })
       if (yield* hasEnded) return
       yield* Effect.sleep(killEvery)
     }

@@ -178,8 +178,8 @@ export const make = (registry: URL): Egress => {
   }
 
   /**
-   * Joins a TLS client to the registry once it has named the registry, and no other server. A registry that can't go on
-   * with the first hello has the client say another, which is looked at as well.
+   * Connects a TLS client to the registry after its ClientHello has named the registry. If the registry answers with a
+   * HelloRetryRequest, the second ClientHello is checked as well.
    */
   const introduce = (socket: Duplex, onward: Socket, early: Buffer) => {
     heads.set(

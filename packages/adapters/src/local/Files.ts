@@ -41,7 +41,7 @@ const isSilence = (cause: Cause.Cause<unknown>) =>
     (error) => error instanceof SandboxUnavailable && error.fault === "no_answer"
   )
 
-/** Milliseconds that a program whose content breaks off has to end by itself. */
+/** Milliseconds that a writing program has to exit by itself after its input broke off; then it is killed. */
 const leavesWithin = 2000
 
 /** How often a listing as a whole may take the time of one answer. */
@@ -59,7 +59,7 @@ export const make = (isolation: Isolation, silent = silence) => {
   const program = (machine: Running, script: string, ...args: ReadonlyArray<string>): Program => ({
     command: command(machine, script, ...args),
     cwd: "/",
-    drop: isolation.userOf(machine.spec)
+    user: isolation.userOf(machine.spec)
   })
 
   /** What a program prints inside, for as long as somebody reads it. */

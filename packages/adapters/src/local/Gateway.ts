@@ -46,7 +46,7 @@ const begin = (
   const node = openSync(process.execPath, "r")
   const child = (() => {
     try {
-      return start({ command, cwd: "/", drop: user }, ["ignore", "ignore", "pipe", "ipc", node])
+      return start({ command, cwd: "/", user }, ["ignore", "ignore", "pipe", "ipc", node])
     } finally {
       closeSync(node)
     }

@@ -27,10 +27,10 @@ interface StoredSnapshot {
 /** Layers of a chain. A longer one is flattened into one layer. A mount's options must fit in 4096 bytes. */
 const longestChain = 60
 
-/** How long the flattening of a chain may take. */
+/** The most time that flattening a chain may take. */
 const flattenedWithin = Duration.minutes(30)
 
-/** What a copy starts with, so that it ends with the server. */
+/** The prefix of a copying command that kills the copy when the server ends. */
 const endsWithParent = ["setpriv", "--pdeathsig", "KILL", "--"]
 
 const isSandboxName = Schema.is(SandboxName)
@@ -107,7 +107,7 @@ export const make = (layout: Layout, isolation: Isolation, locks: Locks, trash: 
       const script = ["sh", "-c", flattenScript, "flatten", `${name}/${layer}`, layers]
       const { code, stderr } = yield* run("flatten", [...namespaces, ...endsWithParent, ...script], {
         cwd: layout.root,
-        drop: user
+        user
       }).pipe(
         Effect.timeoutOrElse({
           duration: flattenedWithin,
@@ -231,8 +231,8 @@ export const make = (layout: Layout, isolation: Isolation, locks: Locks, trash: 
   let ended = 0
 
   /**
-   * Moves the layers to the trash that no sandbox and no snapshot stands on.
-   * Calls that wait for one under way share the next.
+   * Moves the layers that no sandbox and no snapshot uses to the trash. Calls that arrive while a collection runs share the
+   * next one.
    */
   const collect = Effect.suspend(() => {
     const before = begun

@@ -23,7 +23,7 @@ export interface Isolation {
   readonly form?: number
   /** The user of the host that a sandbox runs as; false if that is the server's own user. */
   readonly userOf: (spec: Pick<Spec, "user">) => number | false
-  /** A user for a new sandbox, and for what is made of its snapshots; empty where it can have none of its own. */
+  /** Chooses a user for a new sandbox and for the sandboxes made from its snapshots; empty if all share one user. */
   readonly newUser: () => Pick<Spec, "user">
   /** Makes the directories of a sandbox. */
   readonly prepare: (

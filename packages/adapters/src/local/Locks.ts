@@ -1,6 +1,6 @@
 /**
- * Locks by key: first come, first served within this process, and exclusive among all processes that have the provider's
- * directory open. A lock is SQLite's on a file of the directory; the kernel releases it when its holder ends.
+ * Locks by key, exclusive among all processes that have the provider's directory open, and fair (first in, first out)
+ * within this process. Each is SQLite's lock on a file in the directory; the kernel releases it when its holder ends.
  */
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import type { SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"

@@ -313,7 +313,7 @@ export const make = Effect.fnUntraced(function* (files: Layout, network: Network
     ]
     const { code, stderr, stdout } = yield* spawned(
       "boot",
-      { command: [...unshare, ...shell], cwd: sandbox.root, drop: userOf(spec) },
+      { command: [...unshare, ...shell], cwd: sandbox.root, user: userOf(spec) },
       "ready"
     ).pipe(
       Effect.timeoutOrElse({

@@ -39,7 +39,7 @@ export const placed = Effect.fnUntraced(function* (layout: Layout, locks: Locks)
     })
     const next = join(layout.runtime, unfinished + fresh())
     const copy = ["sh", "-c", copyNpm, "copy", source(), join(next, npmInside)]
-    const { code, stderr } = yield* run("npm", copy, { cwd: "/", drop: false })
+    const { code, stderr } = yield* run("npm", copy, { cwd: "/", user: false })
     if (code !== 0) return yield* new SandboxUnavailable({ operation: "npm", retryable: true, cause: stderr })
     yield* attempt("npm", () => rename(next, target))
   })

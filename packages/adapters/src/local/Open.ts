@@ -50,7 +50,7 @@ export const open = Effect.fnUntraced(function* (options: LocalOptions) {
   const own = ["chown", "-R", "-P", "-h", `${sandboxUid}:${sandboxUid}`, layout.layer("base")]
   const prepared = Effect.andThen(
     attempt("open", () => prepare(layout)),
-    drop ? run("open", own, { cwd: "/", drop: false }) : Effect.void
+    drop ? run("open", own, { cwd: "/", user: false }) : Effect.void
   )
   yield* attempt("open", async () => {
     await mkdir(layout.root, { recursive: true })

@@ -27,12 +27,12 @@ export const make = (layout: Layout): Isolation => ({
     const [layer] = chain
     if (layer === undefined) return yield* Effect.asVoid(attempt("create", () => mkdir(sandbox.upper)))
     const copy = ["cp", "-a", "--", layout.layer(layer), sandbox.upper]
-    const { code, stderr } = yield* run("create", copy, { cwd: layout.root, drop: false })
+    const { code, stderr } = yield* run("create", copy, { cwd: layout.root, user: false })
     if (code !== 0) return yield* new SandboxUnavailable({ operation: "create", retryable: false, cause: stderr })
   }),
   // A process that only stands for the sandbox: while it lives, the sandbox runs.
   boot: Effect.fnUntraced(function* (sandbox: SandboxLayout) {
-    const child = start({ command: ["sleep", forEver], cwd: sandbox.upper, drop: false }, [
+    const child = start({ command: ["sleep", forEver], cwd: sandbox.upper, user: false }, [
       "ignore",
       "ignore",
       "ignore"
@@ -49,7 +49,7 @@ export const make = (layout: Layout): Isolation => ({
   npmPath: (placed) => `${placed}/bin:${layout.runtime}`,
   sweep: (name) =>
     Effect.asVoid(
-      run("stop", ["sh", "-c", killMarked, "kill", `CASTELLAN_SANDBOX=${name}`], { cwd: "/", drop: false })
+      run("stop", ["sh", "-c", killMarked, "kill", `CASTELLAN_SANDBOX=${name}`], { cwd: "/", user: false })
     ),
   home: (sandbox) => sandbox.upper,
   processes: () => 0

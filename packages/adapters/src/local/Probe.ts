@@ -76,7 +76,7 @@ const tried = Effect.fnUntraced(function* (
     const init = yield* isolation.boot(files, { name, chain: [], status: "pending" }, start, within)
     const command = [...isolation.enter(files, init), "sh", "-c", selfTest]
     const { code, stderr, stdout } = yield* Effect.ensuring(
-      run("probe", command, { cwd: "/", drop: isolation.userOf({}) }),
+      run("probe", command, { cwd: "/", user: isolation.userOf({}) }),
       Effect.sync(() => killProcess(init))
     )
     const said = stdout.trim().split("\n")

@@ -48,13 +48,8 @@ export interface Program {
   readonly command: ReadonlyArray<string>
   readonly cwd: string
   readonly env?: Record<string, string>
-  /** Whether it runs as a user of sandboxes, and as which; `true` stands for `sandboxUid`. */
-  readonly drop: boolean | number
-}
-
-const userOf = (drop: boolean | number): { readonly uid?: number; readonly gid?: number } => {
-  const id = drop === true ? sandboxUid : drop
-  return id === false ? {} : { uid: id, gid: id }
+  /** The user of the host that it runs as; false for the server's own user. */
+  readonly user: number | false
 }
 
 /** Starts a program. Throws where the system refuses at once; what it refuses later is the child's `error` event. */
@@ -65,7 +60,7 @@ export const start = (program: Program, stdio: ReadonlyArray<Stdio>): ChildProce
     detached: true,
     stdio: sealed(stdio),
     env: { PATH: systemPath, LANG: "C.UTF-8", ...program.env },
-    ...userOf(program.drop)
+    ...(program.user === false ? {} : { uid: program.user, gid: program.user })
   })
   // An `error` event that nobody listens to would end this process.
   child.on("error", () => undefined)

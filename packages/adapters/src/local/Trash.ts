@@ -41,7 +41,7 @@ export const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isol
   const remove = (name: string) =>
     Effect.gen(function* () {
       const command = [...asOwner, "sh", "-c", removeTree, "remove", join(layout.trash, name)]
-      const { code, stderr } = yield* run("remove", command, { cwd: "/", drop: false })
+      const { code, stderr } = yield* run("remove", command, { cwd: "/", user: false })
       if (code === 0) return void failed.delete(name)
       if (!failed.has(name)) {
         yield* Effect.logWarning("Could not remove what a sandbox left; trying again every minute", {

@@ -50,7 +50,7 @@ const diskUse = Effect.fnUntraced(function* (isolation: Isolation, machines: Rea
   const asOwner = isRoot || isolation.kind === "none" ? [] : ["unshare", "--user", "--map-root-user"]
   const directories = machines.map(({ files }) => [files.upper, files.commands])
   const inits = isolation.kind === "none" ? [] : machines.map(({ booted }) => String(booted.pid))
-  const options = { cwd: "/", drop: false } as const
+  const options = { cwd: "/", user: false } as const
   const [trees, inodes, removed] = yield* Effect.all(
     [
       run("watch", [...asOwner, ...bounded, "du", "-sk", "--", ...directories.flat()], options),

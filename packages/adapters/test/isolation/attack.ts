@@ -28,9 +28,9 @@ const beforeTheDrop = (script: string, attack: string) =>
 
 const soon = Schedule.spaced("10 millis")
 
-const unhardened = (command: ReadonlyArray<string>, drop: number | false) =>
+const unhardened = (command: ReadonlyArray<string>, user: number | false) =>
   Effect.callback<Ended>((resume) => {
-    startUntil({ command, cwd: "/", drop }, "ended", (ended) => resume(Effect.succeed(ended)))
+    startUntil({ command, cwd: "/", user }, "ended", (ended) => resume(Effect.succeed(ended)))
   })
 
 /** What a script prints in a sandbox that is brought up for it. */
@@ -43,7 +43,7 @@ const printed = Effect.fnUntraced(function* (
   const files = layout.sandbox(name)
   yield* attempt("attack", () => mkdir(files.root, { mode: 0o711 }))
   const spec = { name, chain: [], status: "stopped", ...isolation.newUser() } as const
-  const drop = isolation.userOf(spec)
+  const user = isolation.userOf(spec)
   yield* isolation.prepare(files, spec)
   const life = (script: string) =>
     Effect.gen(function* () {
@@ -56,7 +56,7 @@ const printed = Effect.fnUntraced(function* (
       const init = yield* isolation.boot(files, spec, start)
       const entered = isolation.enter(files, init)
       const command = [...(without === "session" ? entered.slice(0, -1) : entered), "sh", "-c", script]
-      const ended = without === "hardening" ? unhardened(command, drop) : run("attack", command, { cwd: "/", drop })
+      const ended = without === "hardening" ? unhardened(command, user) : run("attack", command, { cwd: "/", user })
       const end = Effect.sync(() => killProcess(init)).pipe(
         Effect.andThen(
           Effect.repeat(

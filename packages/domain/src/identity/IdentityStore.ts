@@ -45,8 +45,8 @@ export class IdentityStore extends Context.Service<
     /** Forgets a key of the scope's account and tells whether there was one; another account's key stays. */
     readonly removeKey: (scope: AccountScope, id: ApiKeyId) => Effect.Effect<boolean>
     /**
-     * Which of the keys and accounts are stored, in one look-up; expired keys too, for the caller to judge. Both lists may
-     * be empty, name one twice, or be as long as there are keys.
+     * Those of the keys and accounts that are stored, in one query. Expired keys count as stored: the caller checks that.
+     * Both lists may be empty, contain duplicates, and be of any length.
      */
     readonly findExisting: (asked: {
       readonly keys: ReadonlyArray<ApiKeyId>
