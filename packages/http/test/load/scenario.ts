@@ -55,11 +55,12 @@ export const scenario = Effect.fnUntraced(function* (
     CASTELLAN_CREATES_PER_MINUTE: "1000000",
     TMPDIR: join(data, "temporary")
   }).pipe(
-    // As whoever looks after processes does: one that finds no database ends, and is begun again.
+    // A process supervisor does the same: it restarts a server that ended because it found no database. Such a server may
+    // have logged warnings before.
     Effect.retry({
       schedule: Schedule.spaced("1 second"),
       times: 30,
-      while: (said) => said.startsWith("Castellan can't start")
+      while: (output) => /^Castellan can't start/m.test(output)
     })
   )
   const servers = yield* Effect.all([begin, begin, begin], { concurrency: 3 })
