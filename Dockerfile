@@ -25,4 +25,4 @@ EXPOSE 3000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s \
   CMD node -e "fetch('http://127.0.0.1:' + process.argv[1] + '/health').then(({ ok }) => process.exit(ok ? 0 : 1), () => process.exit(1))" "$PORT"
 ENTRYPOINT ["tini", "--"]
-CMD ["node", "packages/http/src/main.ts"]
+CMD ["node", "packages/http/src/server/main.ts"]

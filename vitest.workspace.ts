@@ -29,6 +29,7 @@ export const configOf = (files: { readonly include: ReadonlyArray<string>; reado
         project("testkit", files),
         project("adapters", { ...files, globalSetup: ["test/embeddedPostgres.ts"] }),
         project("http", { ...files, globalSetup: ["test/migratedDatabase.ts"] }),
+        project("cli", { ...files, globalSetup: ["../http/test/migratedDatabase.ts"] }),
         project("scripts", { ...files, root: "scripts" }),
         project("examples", { ...files, root: "examples", include: files.include.map((path) => `*/${path}`) })
       ]

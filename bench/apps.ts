@@ -1,8 +1,8 @@
 /** Measures web apps with the real scaffold: until the page answers, and changes after that. Needs the package registry. */
 import { AppProjects } from "@castellan/domain/app/AppProjects.ts"
 import { AppSandboxes } from "@castellan/domain/app/AppSandboxes.ts"
-import { PackageName } from "@castellan/domain/app/PackageName.ts"
-import { ProjectPath } from "@castellan/domain/app/ProjectPath.ts"
+import { PackageName } from "@castellan/domain/app/project/PackageName.ts"
+import { ProjectPath } from "@castellan/domain/app/project/ProjectPath.ts"
 import { Effect, Layer, Logger, Option, Stream } from "effect"
 import { dataDirectory, onThisMachine, somebody, timed } from "./castellan.ts"
 import { columns, heading, row, type Size } from "./figures.ts"

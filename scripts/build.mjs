@@ -7,7 +7,7 @@ import { fileURLToPath } from "node:url"
 const root = join(dirname(fileURLToPath(import.meta.url)), "..")
 
 /** Each after those whose declarations it needs. */
-const packages = ["domain", "testkit", "adapters", "http"]
+const packages = ["domain", "testkit", "adapters", "http", "cli"]
 
 const readJson = (file) => JSON.parse(readFileSync(file, "utf8"))
 
@@ -34,7 +34,9 @@ const copyJavaScript = (from, to) => {
   }
 }
 
-const versionOf = (name) => readJson(join(root, "packages", name.replace("@castellan/", ""), "package.json")).version
+/** The folder of a package of this workspace. */
+const folderOf = (name) => (name === "castellan" ? "cli" : name.replace("@castellan/", ""))
+const versionOf = (name) => readJson(join(root, "packages", folderOf(name), "package.json")).version
 
 /** The manifest that is published: ours, with what `publishConfig` says instead, and without what only we need. */
 const publishedManifest = (manifest) => {
@@ -61,10 +63,10 @@ const build = (name) => {
   writeFileSync(join(target, "package.json"), `${JSON.stringify(publishedManifest(manifest), null, 2)}\n`)
   cpSync(join(source, "README.md"), join(target, "README.md"))
   cpSync(join(root, "LICENSE"), join(target, "LICENSE"))
-  if (name === "http") {
+  if (name === "http") cpSync(join(source, "openapi.json"), join(target, "openapi.json"))
+  if (name === "cli") {
     mkdirSync(join(target, "bin"))
     cpSync(join(source, "bin", "published.mjs"), join(target, "bin", "castellan.mjs"))
-    cpSync(join(source, "openapi.json"), join(target, "openapi.json"))
   }
 }
 

@@ -6,7 +6,7 @@ import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..")
-const packages = ["domain", "testkit", "adapters", "http"]
+const packages = ["domain", "testkit", "adapters", "http", "cli"]
 
 /** The oldest Node that the packages say they run on; the newest is the one that is pinned here. */
 const oldestNode = "22.22.2"
@@ -68,7 +68,7 @@ const tarballs = packages.map((name) => {
   const dist = join(root, "packages", name, "dist")
   const manifest = readJson(join(dist, "package.json"))
   check(`${name}: pack`, directory, ["npm", "pack", "--silent", "--pack-destination", directory, dist])
-  const tarball = join(directory, `castellan-${name}-${manifest.version}.tgz`)
+  const tarball = join(directory, `${manifest.name.replace("@", "").replace("/", "-")}-${manifest.version}.tgz`)
   check(`${name}: publint`, root, [bin("publint"), "run", tarball, "--strict"])
   // CommonJS and the resolution of before `exports` are not supported: attw.json leaves them out.
   const attw = [bin("attw"), tarball, "--config-path", "scripts/attw.json"]
@@ -104,7 +104,7 @@ for (const [version, program] of [
   check(`Node ${version} is there`, outsider, [program, "--version"], says)
   check(`the fakes, on Node ${version} without types`, outsider, [program, untyped, "fakes.mjs"])
   check(`real sandboxes and a database, on Node ${version}`, outsider, [program, untyped, "local.mjs"])
-  const command = [program, untyped, join("node_modules", "@castellan", "http", "bin", "castellan.mjs"), "--help"]
+  const command = [program, untyped, join("node_modules", "castellan", "bin", "castellan.mjs"), "--help"]
   check(`the command line, on Node ${version}`, outsider, command)
   check(`the emulator of Vercel Sandbox, on Node ${version}`, outsider, [program, untyped, "emulate.mjs"])
 }
@@ -118,7 +118,7 @@ for (const mode of [
   const oursAreFine = ({ output, status }) =>
     status !== null &&
     status <= 2 &&
-    !/^(types\.ts|node_modules\/@castellan\/)/m.test(output) &&
+    !/^(types\.ts|node_modules\/(@castellan|castellan)\/)/m.test(output) &&
     !/error TS[56]\d{3}:/.test(output)
   check(`types, ${mode.at(-1)}`, outsider, [...compiler, ...mode, "types.ts"], oursAreFine)
 }

@@ -17,6 +17,7 @@ const checks = {
   "types, testkit": types("packages/testkit"),
   "types, adapters": types("packages/adapters"),
   "types, http": types("packages/http"),
+  "types, cli": types("packages/cli"),
   "types, example next-route": types("examples/next-route"),
   "types, example hono": types("examples/hono"),
   "types, example plain-node": types("examples/plain-node"),
@@ -27,7 +28,7 @@ const checks = {
   lint: [bin("oxlint"), "--deny-warnings"],
   format: [bin("prettier"), "--check", "--log-level", "warn", "."],
   "import walls": [node, "scripts/test.mjs", "--project", "domain", "walls"],
-  "openapi.json": [node, "packages/http/src/openapi-file.ts", "--check"]
+  "openapi.json": [node, "packages/http/src/api/openapi-file.ts", "--check"]
 }
 
 const run = ([command, ...args]) =>

@@ -1,5 +1,5 @@
 /** A Hono app that has the API below a path, and routes of its own beside it. */
-import type { Promises } from "@castellan/http/promises.ts"
+import type { Promises } from "castellan/embedding/promises.ts"
 import { Hono } from "hono"
 
 /** `whoAsks` is the service's own authentication: the account that it knows the visitor by. */

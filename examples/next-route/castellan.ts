@@ -1,5 +1,5 @@
 /** One Castellan for all routes of the process, made when the first request comes. */
-import * as web from "@castellan/http/web.ts"
+import * as web from "castellan/embedding/web.ts"
 import { Effect } from "effect"
 import { options, ports } from "./setting.ts"
 

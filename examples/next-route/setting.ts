@@ -4,7 +4,7 @@ import * as LocalSandbox from "@castellan/adapters/local/LocalSandbox.ts"
 import * as Db from "@castellan/adapters/postgres/Db.ts"
 import * as Stores from "@castellan/adapters/postgres/stores.ts"
 import * as PgBossTaskRunner from "@castellan/adapters/tasks/PgBossTaskRunner.ts"
-import * as Secret from "@castellan/http/Secret.ts"
+import * as Secret from "@castellan/http/server/Secret.ts"
 import { Config, Effect, Layer, Redacted } from "effect"
 
 /** Layers for every port: the embedded database, sandboxes and repositories of this machine. */

@@ -3,7 +3,7 @@ import { SandboxNotCreated } from "@castellan/domain/account/AccountSandboxes.ts
 import { OutputPosition } from "@castellan/domain/sandbox/Command.ts"
 import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import { CommandRunOutput } from "@castellan/domain/task/CommandRun.ts"
-import { command, type Promises } from "@castellan/http/promises.ts"
+import { command, type Promises } from "castellan/embedding/promises.ts"
 import { Schema } from "effect"
 
 const isOutput = Schema.is(CommandRunOutput)

@@ -33,7 +33,8 @@ const linkModules = (from: string, to: string, root: string) => {
     if (name === "@castellan") {
       mkdirSync(join(to, name))
       for (const own of readdirSync(join(from, name))) symlinkSync(join(root, "packages", own), join(to, name, own))
-    } else if (name !== ".vite" && name !== ".cache") symlinkSync(realpathSync(join(from, name)), join(to, name))
+    } else if (name === "castellan") symlinkSync(join(root, "packages", "cli"), join(to, name))
+    else if (name !== ".vite" && name !== ".cache") symlinkSync(realpathSync(join(from, name)), join(to, name))
   }
 }
 

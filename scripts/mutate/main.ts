@@ -12,8 +12,8 @@ import { relatedTests } from "./related.ts"
 
 const targets = {
   domain: ["packages/domain/src/**/*.ts"],
-  adapters: ["packages/adapters/src/postgres/*.ts", "packages/adapters/src/tasks/*.ts"],
-  testkit: ["packages/testkit/src/fakes/*.ts"],
+  adapters: ["packages/adapters/src/postgres/**/*.ts", "packages/adapters/src/tasks/*.ts"],
+  testkit: ["packages/testkit/src/fakes/**/*.ts"],
   http: ["packages/http/src/**/*.ts"]
 }
 

@@ -26,7 +26,9 @@ const importsOf = (root: string, file: string): ReadonlyArray<string> => {
     .map((request) =>
       request.startsWith("@castellan/")
         ? request.replace(/^@castellan\/([^/]+)\//, "packages/$1/src/")
-        : relative(root, join(root, dirname(file), request))
+        : request.startsWith("castellan/")
+          ? request.replace("castellan/", "packages/cli/src/")
+          : relative(root, join(root, dirname(file), request))
     )
     .filter((path) => path.endsWith(".ts") && existsSync(join(root, path)))
 }

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict"
 import { spawn, spawnSync } from "node:child_process"
 
-const castellan = "node_modules/@castellan/http/bin/castellan.mjs"
+const castellan = "node_modules/castellan/bin/castellan.mjs"
 const args = [castellan, "emulate", "vercel", "--port", "0", "--provider", "memory"]
 const emulator = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] })
 let printed = ""

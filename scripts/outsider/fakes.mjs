@@ -1,8 +1,8 @@
 // What somebody who installed the packages runs on a Node of their own, without types: a sandbox over the fakes.
 import assert from "node:assert/strict"
 import { AccountSandboxes } from "@castellan/domain/account/AccountSandboxes.ts"
-import * as Castellan from "@castellan/http/Castellan.ts"
-import * as web from "@castellan/http/web.ts"
+import * as Castellan from "@castellan/http/server/Castellan.ts"
+import * as web from "castellan/embedding/web.ts"
 import * as given from "@castellan/testkit/given.ts"
 import * as World from "@castellan/testkit/World.ts"
 import { Effect, Layer, Option, Redacted } from "effect"

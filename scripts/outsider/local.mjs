@@ -9,7 +9,7 @@ import * as Db from "@castellan/adapters/postgres/Db.ts"
 import * as Stores from "@castellan/adapters/postgres/stores.ts"
 import * as PgBossTaskRunner from "@castellan/adapters/tasks/PgBossTaskRunner.ts"
 import { OutputPosition } from "@castellan/domain/sandbox/Command.ts"
-import { command, make } from "@castellan/http/promises.ts"
+import { command, make } from "castellan/embedding/promises.ts"
 import { Layer, Redacted } from "effect"
 
 const data = mkdtempSync(join(tmpdir(), "castellan-outsider-"))

@@ -1,4 +1,4 @@
-import { commands } from "@castellan/http/cli/commands.ts"
+import { commands } from "castellan/commands.ts"
 import { globSync, readFileSync } from "node:fs"
 import { join, resolve } from "node:path"
 import { assert, describe, it } from "vitest"

@@ -18,6 +18,7 @@ const places = {
   testkit: "packages/testkit",
   adapters: "packages/adapters",
   http: "packages/http",
+  cli: "packages/cli",
   scripts: "scripts",
   examples: "examples/hono"
 }

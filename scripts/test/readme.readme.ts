@@ -3,7 +3,7 @@ import { Effect } from "effect"
 import { existsSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { delimiter, join, resolve } from "node:path"
-import { dataDirectory } from "../../packages/http/test/serverProcess.ts"
+import { dataDirectory } from "../../packages/http/test/server/serverProcess.ts"
 import { Comparison, type Step, stepsOf } from "../console.ts"
 import { ended, Program, Shell } from "../shell.ts"
 
@@ -80,7 +80,7 @@ describe("The README", () => {
           problems.push(`The curl line of npm start prints ${pasted}`)
 
         const project = yield* temporary
-        symlinkSync(join(root, "packages", "http", "node_modules"), join(project, "node_modules"))
+        symlinkSync(join(root, "packages", "cli", "node_modules"), join(project, "node_modules"))
         let inProject: Shell | undefined
 
         for (const step of stepsOf(readme)) {

@@ -1,4 +1,4 @@
-import { make } from "@castellan/http/promises.ts"
+import { make } from "castellan/embedding/promises.ts"
 import * as World from "@castellan/testkit/World.ts"
 import { serve, type ServerType } from "@hono/node-server"
 import { Redacted } from "effect"

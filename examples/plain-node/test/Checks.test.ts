@@ -1,6 +1,6 @@
 /** A service's own code against the fakes: nothing is started, nothing is left behind. */
 import { SandboxProvider, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
-import { make, type Promises } from "@castellan/http/promises.ts"
+import { make, type Promises } from "castellan/embedding/promises.ts"
 import { asSteps, Step } from "@castellan/testkit/Program.ts"
 import * as World from "@castellan/testkit/World.ts"
 import { Effect, Layer, Redacted } from "effect"

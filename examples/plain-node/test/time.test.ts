@@ -1,6 +1,6 @@
 /** The same without promises, where a test owns the time. */
 import { AccountSandboxes } from "@castellan/domain/account/AccountSandboxes.ts"
-import * as Castellan from "@castellan/http/Castellan.ts"
+import * as Castellan from "@castellan/http/server/Castellan.ts"
 import * as given from "@castellan/testkit/given.ts"
 import * as World from "@castellan/testkit/World.ts"
 import { assert, it } from "@effect/vitest"

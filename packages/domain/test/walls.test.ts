@@ -46,9 +46,24 @@ const landing = (source: Source, target: string) => relative(packages, resolve(p
 /** A room may import the rooms above it; those on one line do not import each other. */
 const rooms = [["identity"], ["sandbox"], ["repo"], ["task"], ["account", "session", "app"]]
 
-/** The command that runs an emulator. */
-const emulating = "http/src/cli/commands/emulate.ts"
-const doctoring = "http/src/cli/commands/doctor.ts"
+/** The folders of `packages/http/src` that each folder may import besides itself. */
+const httpFolders: Record<string, ReadonlyArray<string>> = {
+  api: [],
+  preview: [],
+  streams: ["api"],
+  middleware: ["api"],
+  handlers: ["api", "streams", "middleware", "preview"],
+  server: ["api", "streams", "middleware", "handlers", "preview"]
+}
+
+/** References that the server sets and every folder may read: its shutdown, and the state of its data directory. */
+const serverReferences = ["http/src/server/Shutdown.ts", "http/src/server/DataHealth.ts"]
+
+/** The most source files that a folder holds. */
+const filesPerFolder = 18
+
+const emulateCommand = "cli/src/commands/emulate.ts"
+const doctorCommand = "cli/src/commands/doctor.ts"
 
 const floorOf = (room: string) => rooms.findIndex((floor) => floor.includes(room))
 const roomOf = (file: string) => file.split("/")[2]!
@@ -57,7 +72,8 @@ describe("The walls between packages", () => {
   const domain = sourcesOf("domain")
   const adapters = sourcesOf("adapters")
   const http = sourcesOf("http")
-  const all = [...domain, ...adapters, ...http, ...sourcesOf("testkit")]
+  const cli = sourcesOf("cli")
+  const all = [...domain, ...adapters, ...http, ...cli, ...sourcesOf("testkit")]
 
   it("find the files they are to keep apart", () => {
     assert.isAbove(domain.length, 20)
@@ -118,16 +134,37 @@ describe("The walls between packages", () => {
     assert.deepStrictEqual(wrong, [])
   })
 
-  it("let only the composition see adapters", () => {
-    const composition = new Set([
-      "http/src/main.ts",
-      "http/src/AdminKey.ts",
-      "http/src/Settings.ts",
-      doctoring,
-      emulating
-    ])
+  it("let only the composition of a server and two commands import adapters", () => {
+    const importers = ["http/src/server/main.ts", "http/src/server/AdminKey.ts", "http/src/server/Settings.ts"]
+    const allowed = new Set([...importers, doctorCommand, emulateCommand])
     assert.deepStrictEqual(
-      breaches(http, ({ file }, target) => isOf("@castellan/adapters")(target) && !composition.has(file)),
+      breaches([...http, ...cli], ({ file }, target) => isOf("@castellan/adapters")(target) && !allowed.has(file)),
+      []
+    )
+  })
+
+  it("let a folder of http import only the folders that it builds on", () => {
+    const wrong = breaches(http, (source, target) => {
+      if (!isRelative(target)) return false
+      const to = landing(source, target)
+      if (serverReferences.includes(to)) return false
+      return roomOf(source.file) !== roomOf(to) && !httpFolders[roomOf(source.file)]!.includes(roomOf(to))
+    })
+    assert.deepStrictEqual(wrong, [])
+  })
+
+  it("keep the command line out of http", () => {
+    assert.deepStrictEqual(
+      breaches(http, (_, target) => isOf("castellan")(target)),
+      []
+    )
+  })
+
+  it("keep folders small enough to survey", () => {
+    const counts = new Map<string, number>()
+    for (const { file } of all) counts.set(dirname(file), (counts.get(dirname(file)) ?? 0) + 1)
+    assert.deepStrictEqual(
+      [...counts].filter(([, count]) => count > filesPerFolder),
       []
     )
   })
@@ -135,8 +172,8 @@ describe("The walls between packages", () => {
   it("keep the testkit out of everything that ships, but for the command that loads an emulator where there is one", () => {
     assert.deepStrictEqual(
       breaches(
-        [...domain, ...adapters, ...http],
-        ({ file }, target) => file !== emulating && isOf("@castellan/testkit")(target)
+        [...domain, ...adapters, ...http, ...cli],
+        ({ file }, target) => file !== emulateCommand && isOf("@castellan/testkit")(target)
       ),
       []
     )

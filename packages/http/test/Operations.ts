@@ -1,5 +1,5 @@
 /** The operations that the API's description lists, with the schemas of what they take. */
-import { document } from "@castellan/http/openapi.ts"
+import { document } from "../src/api/openapi.ts"
 
 /** A JSON schema, as far as the API's description uses it. */
 export interface JsonSchema {

@@ -6,8 +6,8 @@ import * as given from "@castellan/testkit/given.ts"
 import * as World from "@castellan/testkit/World.ts"
 import { Context, Effect, Layer, Redacted, Scope } from "effect"
 import { HttpEffect, type HttpServerRequest } from "effect/http"
-import * as Castellan from "@castellan/http/Castellan.ts"
-import * as Server from "@castellan/http/Server.ts"
+import * as Castellan from "../src/server/Castellan.ts"
+import * as Server from "../src/server/Server.ts"
 
 const usual = { secret: Redacted.make(new Uint8Array(32).fill(7)), agent: ["echo", "prompted:"] as const }
 

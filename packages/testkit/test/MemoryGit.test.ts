@@ -1,4 +1,4 @@
-import * as MemoryGit from "@castellan/testkit/fakes/MemoryGit.ts"
+import * as MemoryGit from "../src/fakes/repo/MemoryGit.ts"
 import { CommitId } from "@castellan/domain/repo/Repo.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Option } from "effect"

@@ -1,7 +1,7 @@
 import { CommandId, OutputPosition } from "@castellan/domain/sandbox/Command.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
-import * as MemorySandbox from "@castellan/testkit/fakes/MemorySandbox.ts"
+import * as MemorySandbox from "../src/fakes/sandbox/MemorySandbox.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Option, Stream } from "effect"
 import { TestClock } from "effect/testing"

@@ -1,6 +1,6 @@
 import { contract, contractLimits } from "@castellan/testkit/contracts/RepoHost.ts"
-import { author } from "@castellan/testkit/fakes/MemoryAuthor.ts"
-import * as MemoryRepoHost from "@castellan/testkit/fakes/MemoryRepoHost.ts"
+import { author } from "../src/fakes/repo/MemoryAuthor.ts"
+import * as MemoryRepoHost from "../src/fakes/repo/MemoryRepoHost.ts"
 import { Effect } from "effect"
 
 contract("memory", MemoryRepoHost.layerWith({ treeLimits: contractLimits }), author, (repo, bundle) =>

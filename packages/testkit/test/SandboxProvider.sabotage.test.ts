@@ -5,7 +5,7 @@ import { FileMode, SandboxFile, SandboxPath } from "@castellan/domain/sandbox/Sa
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { type CommandSpec, PortClosed, SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { promises } from "@castellan/testkit/contracts/SandboxProvider.ts"
-import * as MemorySandbox from "@castellan/testkit/fakes/MemorySandbox.ts"
+import * as MemorySandbox from "../src/fakes/sandbox/MemorySandbox.ts"
 import { asSteps } from "@castellan/testkit/Program.ts"
 import { type Breaking, sabotage } from "@castellan/testkit/sabotage.ts"
 import { DateTime, Duration, Effect, Option, Scope, Stream } from "effect"

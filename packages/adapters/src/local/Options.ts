@@ -1,8 +1,8 @@
 /** What may be chosen of the local provider. */
 import type { Duration } from "effect"
-import type { Isolation } from "./Isolation.ts"
-import type { Network } from "./Namespaces.ts"
-import type { Limits } from "./Watchdog.ts"
+import type { Isolation } from "./isolation/Isolation.ts"
+import type { Network } from "./isolation/Namespaces.ts"
+import type { Limits } from "./sandbox/Watchdog.ts"
 
 export interface LocalOptions {
   /** The directory for everything the provider keeps. */

@@ -1,7 +1,7 @@
 /** What the environment says of the local provider. */
 import { Config, Effect, Option } from "effect"
-import { LocalUnavailable } from "./Isolation.ts"
-import { parse } from "./Registry.ts"
+import { LocalUnavailable } from "./isolation/Isolation.ts"
+import { parse } from "./sandbox/Registry.ts"
 
 /** What the environment has under that name; the empty string where that is nothing. */
 const setting = (name: string) =>

@@ -5,13 +5,13 @@ import { Kysely, PGliteDialect, PostgresDialect } from "kysely"
 import { join } from "node:path"
 import pg from "pg"
 import { StoreAway } from "@castellan/domain/StoreAway.ts"
-import { awayBecause } from "./Away.ts"
+import { awayBecause } from "./sql/Away.ts"
 import * as DirectoryLock from "./DirectoryLock.ts"
 import { migrate } from "./Migrations.ts"
-import { releaseLeases } from "./releaseLeases.ts"
-import type { Tables } from "./Tables.ts"
+import { releaseLeases } from "./sql/releaseLeases.ts"
+import type { Tables } from "./sql/Tables.ts"
 import { guard } from "../process/landmark.ts"
-import { textWithoutNul } from "./textWithoutNul.ts"
+import { textWithoutNul } from "./sql/textWithoutNul.ts"
 
 /** The database can't be used; the message says why, without a password. */
 export class DatabaseUnavailable extends Schema.TaggedError<DatabaseUnavailable>()("DatabaseUnavailable", {

@@ -1,14 +1,14 @@
 /** Every store over one database. */
 import { Layer } from "effect"
-import * as PgAccountStore from "./PgAccountStore.ts"
-import * as PgAppStore from "./PgAppStore.ts"
-import * as PgBaseImageStore from "./PgBaseImageStore.ts"
-import * as PgEnvironmentStore from "./PgEnvironmentStore.ts"
-import * as PgEventStore from "./PgEventStore.ts"
-import * as PgIdempotencyStore from "./PgIdempotencyStore.ts"
-import * as PgIdentityStore from "./PgIdentityStore.ts"
-import * as PgSessionStore from "./PgSessionStore.ts"
-import * as PgTaskRunStore from "./PgTaskRunStore.ts"
+import * as PgAccountStore from "./stores/PgAccountStore.ts"
+import * as PgAppStore from "./stores/PgAppStore.ts"
+import * as PgBaseImageStore from "./stores/PgBaseImageStore.ts"
+import * as PgEnvironmentStore from "./stores/PgEnvironmentStore.ts"
+import * as PgEventStore from "./stores/PgEventStore.ts"
+import * as PgIdempotencyStore from "./stores/PgIdempotencyStore.ts"
+import * as PgIdentityStore from "./stores/PgIdentityStore.ts"
+import * as PgSessionStore from "./stores/PgSessionStore.ts"
+import * as PgTaskRunStore from "./stores/PgTaskRunStore.ts"
 
 export const layer = Layer.mergeAll(
   PgIdentityStore.layer,

@@ -6,7 +6,7 @@ import { Cause, DateTime, Duration, Effect, Exit, FiberMap, FiberSet, Latch, Lay
 import { sql } from "kysely"
 import { fromKysely, type Job } from "pg-boss"
 import { Db, type DatabaseUnavailable, query } from "../postgres/Db.ts"
-import { toRow, toRun } from "../postgres/PgTaskRunStore.ts"
+import { toRow, toRun } from "../postgres/stores/PgTaskRunStore.ts"
 import { aliveEvery, start, type Ticket } from "./Boss.ts"
 
 type TicketJob = Job<Ticket>

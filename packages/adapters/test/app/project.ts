@@ -1,6 +1,6 @@
 /** Projects in real sandboxes, with a dev server of the test's own where the real one is of no interest. */
-import { Inside } from "@castellan/domain/app/Inside.ts"
-import { ProjectPath } from "@castellan/domain/app/ProjectPath.ts"
+import { Inside } from "@castellan/domain/app/guest/GuestScripts.ts"
+import { ProjectPath } from "@castellan/domain/app/project/ProjectPath.ts"
 import { Port } from "@castellan/domain/sandbox/Port.ts"
 import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"

@@ -2,7 +2,7 @@
 import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SandboxProvider, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
-import type { MemoryProcess } from "@castellan/testkit/fakes/MemoryPrograms.ts"
+import type { MemoryProcess } from "@castellan/testkit/fakes/sandbox/MemoryPrograms.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Option, Stream } from "effect"
 import { inMemory } from "./emulated.ts"

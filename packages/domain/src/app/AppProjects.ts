@@ -7,16 +7,16 @@ import {
   type SandboxUnavailable
 } from "../sandbox/SandboxProvider.ts"
 import { Withheld } from "../Withheld.ts"
-import { ApplyEvent } from "./ApplyEvent.ts"
+import { ApplyEvent } from "./project/ApplyEvent.ts"
 import type { AppSandbox } from "./AppSandbox.ts"
 import { type AppNotFound, AppSandboxes } from "./AppSandboxes.ts"
 import type { AppTimes } from "./AppTimes.ts"
-import { diagnose, type Diagnosis, unreachable } from "./Diagnostics.ts"
-import { Inside, type InsideFailed, type ProjectFile } from "./Inside.ts"
-import type { Listing, ListingOptions } from "./inside/Listing.ts"
-import { cleaned, notInRegistry } from "./ManagerWords.ts"
-import type { PackageName } from "./PackageName.ts"
-import { uncoloured } from "./uncoloured.ts"
+import { diagnose, type Diagnosis, unreachable } from "./project/Diagnostics.ts"
+import { Inside, type InsideFailed, type ProjectFile } from "./guest/GuestScripts.ts"
+import type { Listing, ListingOptions } from "./guest/Listing.ts"
+import { cleaned, notInRegistry } from "./project/ManagerWords.ts"
+import type { PackageName } from "./project/PackageName.ts"
+import { uncoloured } from "./project/uncoloured.ts"
 
 /** The files of a project could not be told. */
 export class FilesNotListed extends Schema.TaggedError<FilesNotListed>()("FilesNotListed", { cause: Withheld }) {}

@@ -21,7 +21,7 @@ import { AppStarts, type AppSuperseded, type StartFailure } from "./AppStarts.ts
 import { AppStore } from "./AppStore.ts"
 import type { AppTimes } from "./AppTimes.ts"
 import { decide } from "./decide.ts"
-import { Inside } from "./Inside.ts"
+import { Inside } from "./guest/GuestScripts.ts"
 
 /** The account has no app of that name, or none that is active. */
 export class AppNotFound extends Schema.TaggedError<AppNotFound>()("AppNotFound", {}) {}

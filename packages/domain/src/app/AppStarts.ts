@@ -16,8 +16,8 @@ import { AppMove, AppStep } from "./AppLifecycle.ts"
 import { type AppSandbox, isActive } from "./AppSandbox.ts"
 import { AppStore } from "./AppStore.ts"
 import type { AppTimes } from "./AppTimes.ts"
-import { Inside } from "./Inside.ts"
-import { type ScaffoldNotReady, Scaffolds } from "./Scaffolds.ts"
+import { Inside } from "./guest/GuestScripts.ts"
+import { type ScaffoldNotReady, Scaffolds } from "./project/Scaffolds.ts"
 
 /** The page of a sandbox that runs does not answer. */
 export class PageSilent extends Schema.TaggedError<PageSilent>()("PageSilent", { name: SandboxName }) {}

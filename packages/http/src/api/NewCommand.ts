@@ -5,7 +5,7 @@ import { RunId } from "@castellan/domain/task/TaskRun.ts"
 import { Duration, Schema } from "effect"
 import { HttpApiSchema } from "effect/http-api"
 import { absent, milliseconds, ProgramText } from "./Fields.ts"
-import { Run } from "./TaskRuns.ts"
+import { Run } from "./groups/TaskRuns.ts"
 
 const isName = Schema.is(EnvironmentName)
 

@@ -7,12 +7,18 @@ import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { DateTime, Duration, Effect, Option, Schema } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
 import { Api } from "../api/Api.ts"
-import { type NewSandbox, presentEnvironment, presentSandbox, respond, shortTree } from "../api/AccountSandboxes.ts"
+import {
+  type NewSandbox,
+  presentEnvironment,
+  presentSandbox,
+  respond,
+  shortTree
+} from "../api/groups/AccountSandboxes.ts"
 import { RequestNonce } from "../api/Idempotent.ts"
 import { RequestRefused } from "../api/Statuses.ts"
-import { contentOf } from "../FileContent.ts"
-import * as FileTreeJson from "../FileTreeJson.ts"
-import { Limits } from "../Limits.ts"
+import { contentOf } from "../streams/FileContent.ts"
+import * as FileTreeJson from "../streams/FileTreeJson.ts"
+import { Limits } from "../middleware/Limits.ts"
 
 const isSandboxName = Schema.is(SandboxName)
 

@@ -1,7 +1,7 @@
 import { AppProjects } from "@castellan/domain/app/AppProjects.ts"
 import { AppSandboxes } from "@castellan/domain/app/AppSandboxes.ts"
 import type { AppSandbox } from "@castellan/domain/app/AppSandbox.ts"
-import { atOnce, PackageName } from "@castellan/domain/app/PackageName.ts"
+import { atOnce, PackageName } from "@castellan/domain/app/project/PackageName.ts"
 import { Access } from "@castellan/domain/identity/Access.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import type { CurrentCredential } from "@castellan/domain/identity/Credential.ts"
@@ -12,10 +12,10 @@ import { HttpApiBuilder } from "effect/http-api"
 import { Api } from "../api/Api.ts"
 import { RequestNonce } from "../api/Idempotent.ts"
 import { AppNotTerminated, AppStatusUnknown, RequestRefused } from "../api/Statuses.ts"
-import * as ApplyStream from "../ApplyStream.ts"
-import { Limits } from "../Limits.ts"
-import { PreviewBase } from "../PreviewBase.ts"
-import { urlOf } from "../PreviewHost.ts"
+import * as ApplyStream from "../streams/ApplyStream.ts"
+import { Limits } from "../middleware/Limits.ts"
+import { PreviewBase } from "../preview/PreviewBase.ts"
+import { urlOf } from "../preview/PreviewHost.ts"
 
 const success = true as const
 

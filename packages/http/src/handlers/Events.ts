@@ -5,8 +5,8 @@ import { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
 import { Effect } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
 import { Api } from "../api/Api.ts"
-import * as EventStream from "../EventStream.ts"
-import { Limits } from "../Limits.ts"
+import * as EventStream from "../streams/EventStream.ts"
+import { Limits } from "../middleware/Limits.ts"
 
 export const EventsHandlers = HttpApiBuilder.group(
   Api,

@@ -11,11 +11,11 @@ import { HttpApiBuilder } from "effect/http-api"
 import { Api } from "../api/Api.ts"
 import { RequestNonce } from "../api/Idempotent.ts"
 import { commandIn } from "../api/NewCommand.ts"
-import { presentSession } from "../api/Sessions.ts"
+import { presentSession } from "../api/groups/Sessions.ts"
 import { OrganizationHidden } from "../api/Statuses.ts"
-import { present as presentRun } from "../api/TaskRuns.ts"
-import { Limits } from "../Limits.ts"
-import { awaitRun } from "../RunWait.ts"
+import { present as presentRun } from "../api/groups/TaskRuns.ts"
+import { Limits } from "../middleware/Limits.ts"
+import { awaitRun } from "../streams/RunWait.ts"
 
 const isSessionId = Schema.is(SessionId)
 

@@ -6,8 +6,8 @@ import { Effect } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
 import { Api } from "../api/Api.ts"
 import { NotReady } from "../api/Statuses.ts"
-import { DataHealth } from "../DataHealth.ts"
-import { Shutdown } from "../Shutdown.ts"
+import { DataHealth } from "../server/DataHealth.ts"
+import { Shutdown } from "../server/Shutdown.ts"
 
 /** An id that no account has: looking for it asks the store and finds nothing. */
 const nobody = AccountId.make("00000000-0000-0000-0000-000000000000")

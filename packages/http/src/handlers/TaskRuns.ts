@@ -6,9 +6,9 @@ import { TaskRunNotFound, TaskRuns } from "@castellan/domain/task/TaskRuns.ts"
 import { DateTime, Effect, Schema } from "effect"
 import { HttpApiBuilder } from "effect/http-api"
 import { Api } from "../api/Api.ts"
-import { present } from "../api/TaskRuns.ts"
-import { Limits } from "../Limits.ts"
-import * as RunLogStream from "../RunLogStream.ts"
+import { present } from "../api/groups/TaskRuns.ts"
+import { Limits } from "../middleware/Limits.ts"
+import * as RunLogStream from "../streams/RunLogStream.ts"
 
 const isRunId = Schema.is(RunId)
 

@@ -1,9 +1,9 @@
 /** Tries made-up requests on the API over ports in memory, and judges every answer by the API's description. */
-import { document } from "@castellan/http/openapi.ts"
+import { document } from "../../src/api/openapi.ts"
 import { Repo, RepoName, RepoOwner } from "@castellan/domain/repo/Repo.ts"
 import { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
 import type { ErrorBody } from "@castellan/http/api/ErrorBody.ts"
-import { routeOf } from "@castellan/http/Routes.ts"
+import { routeOf } from "../../src/middleware/Routes.ts"
 import { Ajv2020, type ValidateFunction } from "ajv/dist/2020.js"
 import { Duration, Effect, Exit, Layer, Logger, Scope } from "effect"
 import * as fc from "fast-check"

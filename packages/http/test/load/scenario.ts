@@ -6,7 +6,7 @@ import { Effect, Schedule, type Scope } from "effect"
 import { mkdirSync, readdirSync } from "node:fs"
 import { join } from "node:path"
 import * as EmbeddedPostgres from "../../../adapters/test/embeddedPostgres.ts"
-import { dataDirectory, killed, listening } from "../serverProcess.ts"
+import { dataDirectory, killed, listening } from "../server/serverProcess.ts"
 import { Client, sleep } from "./Client.ts"
 
 const apiKey = "key-of-the-admin-of-a-test"

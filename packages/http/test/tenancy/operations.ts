@@ -1,5 +1,5 @@
 /** The operations of the API's document, and requests for them as the expectations describe them. */
-import { document } from "@castellan/http/openapi.ts"
+import { document } from "../../src/api/openapi.ts"
 import { type Expectation, expectations, type Thing } from "./expectations.ts"
 
 interface FieldSchema {

@@ -3,7 +3,7 @@ import { hasEnded, type RunId, TaskName, TaskRun } from "@castellan/domain/task/
 import { TaskRunner, type TryAgain } from "@castellan/domain/task/TaskRunner.ts"
 import { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
 import { Context, DateTime, Duration, Effect, Exit, FiberSet, Layer, Option, Queue } from "effect"
-import { pageOf } from "./pageOf.ts"
+import { pageOf } from "./stores/pageOf.ts"
 
 /** How long a run whose worker failed without a word waits for the next attempt. */
 const afterDefect = Duration.seconds(1)

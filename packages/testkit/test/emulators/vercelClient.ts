@@ -2,7 +2,7 @@
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { type Emulator, type EmulatorOptions, make } from "@castellan/testkit/emulators/vercel/VercelEmulator.ts"
-import * as MemorySandbox from "@castellan/testkit/fakes/MemorySandbox.ts"
+import * as MemorySandbox from "../../src/fakes/sandbox/MemorySandbox.ts"
 import { asSteps, type Step } from "@castellan/testkit/Program.ts"
 import { it } from "@effect/vitest"
 import { APIError, Sandbox } from "@vercel/sandbox"

@@ -1,6 +1,6 @@
 /** What goes wrong between a client and Vercel, on demand. */
 import { befalls, type Which } from "../Faults.ts"
-import { type Answer, json, refusal, refusalOf, snapshotNotFound } from "./Answers.ts"
+import { type Answer, json, refusal, refusalOf, snapshotNotFound } from "./wire/Answers.ts"
 
 /** Something that goes wrong. */
 export type Fault =

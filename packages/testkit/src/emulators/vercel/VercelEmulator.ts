@@ -6,11 +6,11 @@ import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Context, Duration, Effect, FiberMap, Layer, type Scope } from "effect"
 import type { AddressInfo } from "node:net"
 import * as Faults from "../Faults.ts"
-import * as Bridges from "./Bridges.ts"
+import * as Bridges from "./state/Bridges.ts"
 import type { Fault } from "./Faults.ts"
-import type { KeptSandbox } from "./Kept.ts"
-import * as Server from "./Server.ts"
-import type { Plan, Site } from "./Site.ts"
+import type { KeptSandbox } from "./state/Kept.ts"
+import * as Server from "./wire/Server.ts"
+import type { Plan, Site } from "./state/Site.ts"
 
 /** What may be chosen of an emulator. */
 export interface EmulatorOptions {

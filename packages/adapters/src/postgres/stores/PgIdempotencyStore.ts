@@ -1,0 +1,90 @@
+import {
+  answersKept,
+  Asked,
+  IdempotencyStore,
+  keyLease,
+  SavedAnswer
+} from "@castellan/domain/identity/IdempotencyStore.ts"
+import { type DateTime, Effect, Layer } from "effect"
+import { sql } from "kysely"
+import { Db, query } from "../Db.ts"
+import { toDate } from "../sql/times.ts"
+
+export const layer = Layer.effect(
+  IdempotencyStore,
+  Effect.gen(function* () {
+    const { kysely } = yield* Db
+
+    const at = (account: string, key: string) =>
+      kysely.selectFrom("idempotent_requests").where("account_id", "=", account).where("key", "=", key)
+
+    /** Takes the key if it is new, forgotten, or was cut off; of two that try at once one gets no row. */
+    const take = (account: string, key: string, request: string, nonce: string, now: Date) => {
+      const before = (age: number) => new Date(now.getTime() - age)
+      return sql<{ nonce: string }>`
+        insert into idempotent_requests as known (account_id, key, request, nonce, asked_at, begun_at)
+        values (${account}, ${key}, ${request}, ${nonce}, ${now}, ${now})
+        on conflict (account_id, key) do update set
+          request = excluded.request,
+          nonce = case when known.asked_at < ${before(answersKept)} then excluded.nonce else known.nonce end,
+          asked_at = case when known.asked_at < ${before(answersKept)} then excluded.asked_at else known.asked_at end,
+          begun_at = excluded.begun_at,
+          answer_status = null,
+          answer_body = null
+        where known.asked_at < ${before(answersKept)}
+          or (known.request = excluded.request and known.answer_status is null and known.begun_at < ${before(keyLease)})
+        returning nonce`.execute(kysely)
+    }
+
+    /** The request of an attempt, for as long as that holds the key: `begun_at` is when it last renewed its lease. */
+    const isHeld = (account: string, key: string, held: DateTime.Utc) =>
+      sql<boolean>`account_id = ${account} and key = ${key} and begun_at = ${toDate(held)} and answer_status is null`
+
+    return IdempotencyStore.of({
+      begin: Effect.fnUntraced(function* (scope, key, asked) {
+        const taken = yield* query(() => take(scope.account, key, asked.request, asked.nonce, toDate(asked.at)))
+        const [row] = taken.rows
+        if (row !== undefined) return Asked.First({ nonce: row.nonce })
+        const known = yield* query(() => at(scope.account, key).selectAll().executeTakeFirst())
+        // Forgotten in between: whoever had it is just done, and asking again will do.
+        if (known === undefined) return Asked.InFlight()
+        if (known.request !== asked.request) return Asked.Reused()
+        if (known.answer_status === null || known.answer_body === null) return Asked.InFlight()
+        return Asked.Answered({ answer: new SavedAnswer({ status: known.answer_status, body: known.answer_body }) })
+      }),
+      renew: (scope, key, held, at) =>
+        Effect.map(
+          query(() =>
+            kysely
+              .updateTable("idempotent_requests")
+              .set({ begun_at: toDate(at) })
+              .where(isHeld(scope.account, key, held))
+              .executeTakeFirst()
+          ),
+          (updated) => updated.numUpdatedRows > 0n
+        ),
+      answer: (scope, key, held, answer) =>
+        query(() =>
+          kysely
+            .updateTable("idempotent_requests")
+            .set({ answer_status: answer.status, answer_body: answer.body })
+            .where(isHeld(scope.account, key, held))
+            .execute()
+        ).pipe(Effect.asVoid),
+      forget: (scope, key, held) =>
+        query(() =>
+          kysely
+            .deleteFrom("idempotent_requests")
+            .where(isHeld(scope.account, key, held))
+            .execute()
+        ).pipe(Effect.asVoid),
+      sweep: (before) =>
+        Effect.map(
+          query(() =>
+            kysely.deleteFrom("idempotent_requests").where("asked_at", "<", toDate(before)).executeTakeFirst()
+          ),
+          (deleted) => Number(deleted.numDeletedRows)
+        )
+    })
+  })
+)

@@ -1,0 +1,83 @@
+import { BootTimedOut, type Isolation } from "../../../src/local/isolation/Isolation.ts"
+import { layout as layoutOf } from "../../../src/local/sandbox/Layout.ts"
+import * as Locks from "../../../src/local/process/Locks.ts"
+import { attempts, probe } from "../../../src/local/isolation/Probe.ts"
+import { SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { Duration, Effect } from "effect"
+import { mkdir } from "node:fs/promises"
+import { directory } from "../temporary.ts"
+
+const failed = (operation: string, cause: Error) => new SandboxUnavailable({ operation, retryable: false, cause })
+const late = failed("boot", new BootTimedOut("the sandbox did not come up within 20 seconds"))
+
+/** Probes a host whose attempts to bring up a sandbox end as given, and then with one that holds. */
+const probed = Effect.fnUntraced(function* (...failures: ReadonlyArray<SandboxUnavailable>) {
+  const layout = layoutOf(yield* directory)
+  yield* Effect.promise(async () => {
+    for (const one of [layout.locks, layout.sandboxes]) await mkdir(one, { recursive: true })
+  })
+  const waits: Array<Duration.Duration | undefined> = []
+  const boot: Isolation["boot"] = (...[, , , within]) => {
+    waits.push(within)
+    const failure = failures[waits.length - 1]
+    const gone = { pid: 999_999_999, parent: 1, startTime: "0" }
+    return failure === undefined ? Effect.succeed(gone) : Effect.fail(failure)
+  }
+  const isolation = {
+    userOf: () => false,
+    prepare: () => Effect.void,
+    boot,
+    enter: () => ["sh", "-c", "echo over"]
+  } as Partial<Isolation> as Isolation
+  const refused = yield* Effect.match(probe(layout, isolation, Locks.make(layout.locks)), {
+    onFailure: ({ message }) => message,
+    onSuccess: () => null
+  })
+  return { refused, waits }
+})
+
+describe("The probe of a host's isolation", () => {
+  it.live("gives a slow host more time with each attempt", () =>
+    Effect.gen(function* () {
+      assert.deepStrictEqual(yield* probed(late, late), { refused: null, waits: [...attempts] })
+      assert.isAbove(Duration.toMillis(attempts[2]!), Duration.toMillis(attempts[0]!))
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("says that a host is too busy, and never that it can't isolate or that less isolation would help", () =>
+    Effect.gen(function* () {
+      const { refused, waits } = yield* probed(late, late, late)
+      assert.strictEqual(waits.length, attempts.length)
+      assert.match(refused!, /too busy.* load average [\d.]+/)
+      assert.notMatch(refused!, /CASTELLAN_LOCAL_ISOLATION|can't be isolated/)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("repeats an attempt that the host had too little memory or too few processes for", () =>
+    Effect.gen(function* () {
+      for (const said of ["unshare: fork failed: Resource temporarily unavailable", "exit 137"]) {
+        const { refused, waits } = yield* probed(failed("boot", new Error(said)))
+        assert.deepStrictEqual([refused, waits.length], [null, 2])
+      }
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("says at once what to allow on a host that refuses namespaces", () =>
+    Effect.gen(function* () {
+      const { refused, waits } = yield* probed(
+        failed("boot", new Error("unshare: unshare failed: Operation not permitted"))
+      )
+      assert.strictEqual(waits.length, 1)
+      assert.match(refused!, /can't be isolated on this host: .*Operation not permitted.*unprivileged_userns_clone/)
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("does not take a data directory that can't be written for a host without namespaces", () =>
+    Effect.gen(function* () {
+      const { refused } = yield* probed(failed("prepare", new Error("ENOSPC: no space left on device, write")))
+      assert.match(refused!, /can't be used for sandboxes: ENOSPC/)
+      assert.notMatch(refused!, /CASTELLAN_LOCAL_ISOLATION/)
+    }).pipe(Effect.scoped)
+  )
+})

@@ -1,0 +1,143 @@
+import { Command } from "@castellan/domain/sandbox/Command.ts"
+import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
+import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
+import { FileRefused, SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { Sandboxes } from "@castellan/domain/sandbox/Sandboxes.ts"
+import { assert, layer } from "@effect/vitest"
+import { DateTime, Duration, Effect, Layer, Option, Stream } from "effect"
+import { SecureRandom } from "effect/crypto"
+import { local } from "../temporary.ts"
+
+const world = Sandboxes.layer.pipe(Layer.provideMerge(local()), Layer.provideMerge(SecureRandom.layerWebCrypto))
+
+const created = Effect.fnUntraced(function* () {
+  const name = SandboxName.make(`t-${SecureRandom.uuidV4Unsafe()}`)
+  const provider = yield* SandboxProvider
+  yield* Effect.acquireRelease(provider.create({ name, from: Option.none(), lifetime: Duration.minutes(5) }), () =>
+    Effect.ignore(provider.remove(name))
+  )
+  return name
+})
+
+const sh = Effect.fnUntraced(function* (name: SandboxName, script: string) {
+  const command = new Command({ command: "sh", args: ["-c", script], cwd: null, env: {} })
+  return yield* (yield* Sandboxes).run(name, command, Duration.seconds(30))
+})
+
+const write = Effect.fnUntraced(function* (name: SandboxName, path: string, text = "x") {
+  const provider = yield* SandboxProvider
+  return yield* provider.writeFile(name, SandboxPath.make(path), Stream.make(new TextEncoder().encode(text)))
+})
+
+const read = Effect.fnUntraced(function* (name: SandboxName, path: string) {
+  const provider = yield* SandboxProvider
+  return yield* provider.readFile(name, SandboxPath.make(path)).pipe(Stream.decodeText(), Stream.mkString)
+})
+
+const list = Effect.fnUntraced(function* (name: SandboxName, path: string) {
+  const provider = yield* SandboxProvider
+  return (yield* provider.listFiles(name, SandboxPath.make(path), { depth: 1, limit: 1000 })).files
+})
+
+/** Why a file was refused; any other failure is one of the test. */
+const refusal = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.map(Effect.flip(effect), (error) => (error instanceof FileRefused ? error.reason : error))
+
+const forbidden = "The sandbox's user is not allowed to"
+const readOnly = "It can't be changed"
+const impossible = "No file can be made there"
+
+layer(world, { excludeTestServices: true, timeout: "60 seconds" })("The files of a local sandbox", (it) => {
+  it.effect("are listed whatever times and sizes they claim to have", () =>
+    Effect.gen(function* () {
+      const name = yield* created()
+      const { end, stderr } = yield* sh(
+        name,
+        `mkdir odd && cd odd && truncate -s 4T large && touch -d @1.123456789 exact && touch -d @-1.5 before
+        touch -d @253402300800 late; touch -d @9223372036854775000 last; touch -d @-9223372036854775000 first; true`
+      )
+      assert.strictEqual(end.exitCode, 0, stderr)
+      const files = new Map((yield* list(name, "odd")).map((file) => [file.path, file]))
+      const at = (path: string) => files.get(path)!.modifiedAt.epochMilliseconds
+      assert.strictEqual(at("exact"), 1123)
+      assert.strictEqual(at("before"), -1500)
+      assert.strictEqual(files.get("large")!.size, 4 * 2 ** 40)
+      for (const { modifiedAt } of files.values()) {
+        assert.match(DateTime.formatIso(modifiedAt), /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/)
+      }
+    })
+  )
+
+  it.effect("are refused with the reason where its user may not write, or nothing can stand", () =>
+    Effect.gen(function* () {
+      const name = yield* created()
+      yield* sh(name, "mkdir closed; chmod 555 closed; mkfifo pipe; ln -s loop loop")
+      const expected = {
+        "/usr/bin/zz": readOnly,
+        "/usr/zz/below": readOnly,
+        "/proc/nope": impossible,
+        "/proc/nope/below": impossible,
+        "/proc/sys/kernel/core_pattern": impossible,
+        "/dev/null": impossible,
+        pipe: impossible,
+        "loop/file": impossible,
+        "closed/file": forbidden,
+        "closed/deep/file": forbidden,
+        "none/": "It is named like a directory",
+        ["n".repeat(256)]: "Its name is too long"
+      }
+      for (const [path, reason] of Object.entries(expected)) {
+        assert.deepStrictEqual(yield* refusal(write(name, path)), reason, path)
+      }
+      const left = yield* sh(
+        name,
+        "find / -path /usr -prune -o -path /proc -prune -o -name '*.castellan-*' -print 2>/dev/null; test -c /dev/null && test -p pipe && echo ok"
+      )
+      assert.strictEqual(left.stdout, "ok\n")
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("are refused with the reason where its user may not read", () =>
+    Effect.gen(function* () {
+      const name = yield* created()
+      yield* sh(name, "echo x > secret; chmod 000 secret; mkdir -m 000 closed; mkdir -m 111 blind")
+      assert.deepStrictEqual(yield* refusal(read(name, "secret")), forbidden)
+      for (const path of ["closed", "blind"]) {
+        assert.deepStrictEqual(yield* refusal(list(name, path)), forbidden, path)
+      }
+      assert.strictEqual((yield* Effect.flip(read(name, "closed/file")))._tag, "FileNotFound")
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("are refused where its home can't be entered", () =>
+    Effect.gen(function* () {
+      const name = yield* created()
+      yield* sh(name, "chmod 000 .")
+      const reason = "The home directory can't be entered"
+      assert.deepStrictEqual(yield* refusal(write(name, "file")), reason)
+      assert.deepStrictEqual(yield* refusal(read(name, "file")), reason)
+      assert.deepStrictEqual(yield* refusal(list(name, ".")), reason)
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("are not refused where it is the sandbox that fails", () =>
+    Effect.gen(function* () {
+      const name = yield* created()
+      yield* sh(name, "(sleep 0.5; kill -9 -1) > /dev/null 2>&1 &")
+      const provider = yield* SandboxProvider
+      const slow = Stream.fromEffect(Effect.as(Effect.sleep("2 seconds"), new Uint8Array(1)))
+      const failure = yield* Effect.flip(provider.writeFile(name, SandboxPath.make("slow"), slow))
+      assert.strictEqual(failure._tag, "SandboxUnavailable")
+    }).pipe(Effect.scoped)
+  )
+
+  it.effect("are read and written under any name that is one", () =>
+    Effect.gen(function* () {
+      const name = yield* created()
+      for (const path of ["-", "-n", "a\n/b", "a\\n", "..x", "/tmp/ x", "n".repeat(255)]) {
+        assert.strictEqual(yield* write(name, path, path), path.length)
+        assert.strictEqual(yield* read(name, path), path)
+      }
+    }).pipe(Effect.scoped)
+  )
+})

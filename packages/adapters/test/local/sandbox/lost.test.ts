@@ -1,0 +1,139 @@
+import * as LocalSandbox from "../../../src/local/LocalSandbox.ts"
+import { CommandId, OutputPosition } from "@castellan/domain/sandbox/Command.ts"
+import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
+import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
+import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import type { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { Duration, Effect, Fiber, Option, Stream } from "effect"
+import { readFile, rename, rm, writeFile } from "node:fs/promises"
+import { join } from "node:path"
+import { directory } from "../temporary.ts"
+
+const name = SandboxName.make("one")
+const file = SandboxPath.make("file")
+const minutes = Duration.minutes(5)
+
+/** One life of the provider in a directory that outlives it. */
+const life = <A, E>(at: string, use: (provider: SandboxProvider["Service"]) => Effect.Effect<A, E>) =>
+  Effect.provide(Effect.flatMap(SandboxProvider, use), LocalSandbox.layer({ directory: at }))
+
+const specOf = (of: SandboxName, from?: SnapshotId) => ({
+  name: of,
+  from: Option.fromUndefinedOr(from),
+  lifetime: minutes
+})
+
+describe("A stopped sandbox whose files are lost", () => {
+  const losses: Record<string, (at: string, provider: SandboxProvider["Service"]) => Effect.Effect<void, unknown>> = {
+    "its own": (at, provider) =>
+      Effect.andThen(
+        provider.create(specOf(name)),
+        Effect.andThen(
+          provider.stop(name),
+          Effect.promise(() => rm(join(at, "sandboxes", name, "upper"), { recursive: true }))
+        )
+      ),
+    "the ones below": (at, provider) =>
+      Effect.gen(function* () {
+        const source = SandboxName.make("source")
+        yield* provider.create(specOf(source))
+        const snapshot = yield* provider.snapshot(source)
+        yield* provider.create(specOf(name, snapshot.id))
+        yield* provider.stop(name)
+        const spec = JSON.parse(
+          yield* Effect.promise(() => readFile(join(at, "sandboxes", name, "spec.json"), "utf8"))
+        ) as { readonly chain: ReadonlyArray<string> }
+        yield* Effect.promise(() => rm(join(at, "layers", spec.chain[0]!), { recursive: true }))
+      }),
+    "its own, on their way into a snapshot": (at, provider) =>
+      Effect.gen(function* () {
+        yield* provider.create(specOf(name))
+        yield* provider.stop(name)
+        yield* Effect.promise(async () => {
+          const moving = { id: "snap_cut-off", source: name, createdAt: 1, chain: ["cut0ff"] }
+          await writeFile(join(at, "sandboxes", name, "moving.json"), JSON.stringify(moving))
+          await rm(join(at, "sandboxes", name, "upper"), { recursive: true })
+        })
+      })
+  }
+  for (const [what, lose] of Object.entries(losses)) {
+    it.live(`is gone for who resumes it, and made anew: ${what}`, () =>
+      Effect.gen(function* () {
+        const at = yield* directory
+        yield* life(at, (provider) => lose(at, provider))
+        yield* life(at, (provider) =>
+          Effect.gen(function* () {
+            assert.strictEqual((yield* Effect.flip(provider.resume(name, minutes)))._tag, "SandboxGone")
+            assert.isTrue(Option.isNone(yield* provider.find(name)))
+            assert.strictEqual((yield* provider.create(specOf(name))).status, "running")
+            yield* provider.writeFile(name, file, Stream.make(new TextEncoder().encode("new")))
+            yield* provider.remove(name)
+          })
+        )
+      }).pipe(Effect.scoped)
+    )
+  }
+})
+
+describe("A sandbox of a directory from before runs were told apart", () => {
+  it.live("tells one incarnation until it is resumed, and is stopped by it", () =>
+    Effect.gen(function* () {
+      const at = yield* directory
+      const path = join(at, "sandboxes", name, "spec.json")
+      yield* life(at, (provider) => provider.create(specOf(name)))
+      yield* Effect.promise(async () => {
+        const { incarnation, ...spec } = JSON.parse(await readFile(path, "utf8")) as Record<string, unknown>
+        assert.isString(incarnation)
+        await writeFile(path, JSON.stringify(spec))
+      })
+      const find = life(at, (provider) => Effect.map(provider.find(name), Option.getOrThrow))
+      const before = yield* find
+      assert.strictEqual(before.status, "running")
+      assert.deepStrictEqual(yield* find, before)
+      yield* life(at, (provider) =>
+        Effect.gen(function* () {
+          yield* provider.stop(name, before.incarnation)
+          const after = yield* provider.resume(name, minutes)
+          assert.notStrictEqual(after.incarnation, before.incarnation)
+          yield* provider.stop(name, before.incarnation)
+          assert.deepStrictEqual(yield* provider.find(name), Option.some(after))
+          yield* provider.remove(name)
+        })
+      )
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("A command whose sandbox is removed", () => {
+  it.live("is waited for no longer, and its output is over", () =>
+    Effect.gen(function* () {
+      const at = yield* directory
+      yield* life(at, (provider) =>
+        Effect.gen(function* () {
+          yield* provider.create(specOf(name))
+          const id = CommandId.make("cmd")
+          const command = { id, command: "sleep", args: ["600"], cwd: null, env: {}, timeout: minutes }
+          yield* provider.start(name, command)
+          const ends = yield* Effect.forkChild(
+            Effect.all(
+              [
+                Effect.flip(provider.wait(name, id)),
+                Stream.runDrain(provider.output(name, id, new OutputPosition({ stdout: 0, stderr: 0 })))
+              ],
+              { concurrency: 2 }
+            )
+          )
+          yield* Effect.sleep("300 millis")
+          // All at once, as another process does it when nobody has time to see how the command ends.
+          const files = join(at, "sandboxes", name)
+          yield* Effect.promise(() => rename(files, join(at, "trash", name)))
+          const [failure] = yield* Fiber.join(ends)
+          assert.strictEqual(failure._tag, "CommandNotFound")
+          yield* Effect.promise(() => rename(join(at, "trash", name), files))
+          yield* provider.remove(name)
+        })
+      )
+    }).pipe(Effect.scoped, Effect.timeout("20 seconds"))
+  )
+})

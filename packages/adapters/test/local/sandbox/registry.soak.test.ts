@@ -1,0 +1,240 @@
+import * as LocalSandbox from "../../../src/local/LocalSandbox.ts"
+import type { LocalOptions } from "../../../src/local/Options.ts"
+import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
+import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { assert, describe, it, layer } from "@effect/vitest"
+import { ConfigProvider, Context, Duration, Effect, Layer, Option } from "effect"
+import { mkdir, readdir, writeFile } from "node:fs/promises"
+import { createServer } from "node:net"
+import { join } from "node:path"
+import { created, over, said, sh } from "../inside.ts"
+import { greeting, install, packageName, packageRegistry } from "../network/packageRegistry.ts"
+import { providerProcess } from "../process/providerProcesses.ts"
+import { directory, local } from "../temporary.ts"
+
+class TestRegistry extends Context.Service<TestRegistry, Effect.Success<typeof packageRegistry>>()("TestRegistry") {}
+
+const registry = Layer.effect(TestRegistry, packageRegistry)
+
+/** The provider with that registry. */
+const withRegistry = (options: Partial<LocalOptions> = {}) =>
+  over(Layer.unwrap(Effect.map(TestRegistry, ({ url }) => local({ ...options, registry: url })))).pipe(
+    Layer.provideMerge(registry)
+  )
+
+/** A program that asks the proxy for something, and prints the first line of the answer. */
+const asking = (head: string) =>
+  `node -e 'const proxy = new URL(process.env.HTTP_PROXY)
+require("net").connect(proxy.port, proxy.hostname, function () { this.write(process.argv[1]) })
+  .once("data", (answer) => { console.log(String(answer).split("\\r\\n")[0]); process.exit() })
+  .on("error", (error) => console.log(error.code))
+  .on("close", () => console.log("closed"))' '${head}'`
+
+const connectTo = (authority: string) => `CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n\r\n`
+
+/** A program of the host that knows whether it was reached. */
+const onHost = Effect.acquireRelease(
+  Effect.callback<{ readonly port: number; readonly reached: () => number; readonly close: () => void }>((resume) => {
+    let reached = 0
+    const server = createServer((socket) => {
+      reached++
+      socket.end("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+    })
+    server.listen(0, "127.0.0.1", () => {
+      const address = server.address() as { readonly port: number }
+      resume(Effect.succeed({ port: address.port, reached: () => reached, close: () => server.close() }))
+    })
+  }),
+  ({ close }) => Effect.sync(close)
+)
+
+layer(withRegistry(), { excludeTestServices: true, timeout: "60 seconds" })(
+  "A local sandbox that was made with the registry",
+  (it) => {
+    it.effect("installs packages from it, though it has a network of its own", () =>
+      Effect.gen(function* () {
+        const name = yield* created({ registry: true })
+        assert.strictEqual(yield* said(name, install), greeting)
+        const { asked } = yield* TestRegistry
+        assert.include(asked, `/${packageName}`)
+        assert.strictEqual(yield* said(name, "head -1 /etc/resolv.conf; tail -n +3 /proc/net/dev | cut -d: -f1"), "lo")
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("installs packages again once it was woken", () =>
+      Effect.gen(function* () {
+        const provider = yield* SandboxProvider
+        const name = yield* created({ registry: true })
+        yield* said(name, "true")
+        yield* provider.stop(name)
+        yield* provider.resume(name, Duration.minutes(5))
+        assert.strictEqual(yield* said(name, install), greeting)
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("reaches nothing else: no other host, and nothing that listens on this one", () =>
+      Effect.gen(function* () {
+        const name = yield* created({ registry: true })
+        const { port, reached } = yield* onHost
+        const { url } = yield* TestRegistry
+        const own = new URL(url)
+        const refused = [
+          connectTo("example.com:443"),
+          connectTo(`127.0.0.1:${port}`),
+          connectTo(`localhost:${own.port}`),
+          connectTo("169.254.169.254:80"),
+          connectTo(own.port),
+          connectTo(own.host),
+          connectTo(`${own.host}@127.0.0.1:${port}`),
+          `GET http://127.0.0.1:${port}/ HTTP/1.1\r\nHost: ${own.host}\r\n\r\n`,
+          `GET http://${own.host}@127.0.0.1:${port}/ HTTP/1.1\r\nHost: ${own.host}\r\n\r\n`,
+          `GET https://${own.host}/ HTTP/1.1\r\nHost: ${own.host}\r\n\r\n`,
+          `GET / HTTP/1.1\r\nHost: ${own.host}\r\n\r\n`
+        ]
+        for (const head of refused) {
+          assert.strictEqual(yield* said(name, asking(head)), "HTTP/1.1 403 Forbidden", head)
+        }
+        const dial = `require("net").connect(${port}, "127.0.0.1").on("error", (error) => console.log(error.code))`
+        assert.strictEqual(yield* said(name, `node -e '${dial}'`), "ECONNREFUSED")
+        assert.strictEqual(reached(), 0)
+        const plain = `GET http://${own.host}/none HTTP/1.1\r\nHost: ${own.host}\r\n\r\n`
+        assert.strictEqual(yield* said(name, asking(plain)), "HTTP/1.1 404 Not Found")
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("has no way out for a head that is too long", () =>
+      Effect.gen(function* () {
+        const name = yield* created({ registry: true })
+        const head = `GET / HTTP/1.1\r\nX: ${"x".repeat(20_000)}\r\n\r\n`
+        assert.match(yield* said(name, asking(head)), /^HTTP\/1.1 431 /)
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("is told of the way out by variables that its commands may set otherwise", () =>
+      Effect.gen(function* () {
+        const name = yield* created({ registry: true })
+        const { url } = yield* TestRegistry
+        assert.strictEqual(yield* said(name, "npm config get registry"), url)
+        assert.strictEqual(yield* said(name, "echo $NODE_USE_SYSTEM_CA $npm_config_update_notifier"), "1 false")
+        // Its own loopback goes by the name of the registry, here: so that one name is asked of the proxy.
+        assert.strictEqual(yield* said(name, "echo $NO_PROXY"), "localhost,::1")
+        const { stdout } = yield* sh(name, "npm_config_registry=http://other.test/ npm config get registry")
+        assert.strictEqual(stdout.trim(), "http://other.test/")
+      }).pipe(Effect.scoped)
+    )
+
+    it.effect("can't change npm, nor does it lose it with what it removes before", () =>
+      Effect.gen(function* () {
+        const provider = yield* SandboxProvider
+        const plain = yield* created()
+        yield* said(plain, "rm -rf /opt; mv /opt /away; mv /opt/castellan /opt/away; rmdir /opt/castellan/npm")
+        const { id } = yield* provider.snapshot(plain)
+        const name = yield* created({ registry: true, from: Option.some(id) })
+        assert.match(yield* said(name, "npm --version"), /^\d+\.\d+\.\d+$/)
+        const change = "touch /opt/castellan/npm/bin/npm || rm -rf /opt/castellan/npm/bin/npm"
+        assert.notStrictEqual((yield* sh(name, `(${change}) 2> /dev/null`)).end.exitCode, 0)
+      }).pipe(Effect.scoped)
+    )
+  }
+)
+
+layer(withRegistry(), { excludeTestServices: true, timeout: "60 seconds" })(
+  "A local sandbox that was made without the registry",
+  (it) => {
+    it.effect("has nothing of it: no npm of ours, no setting, no proxy", () =>
+      Effect.gen(function* () {
+        const name = yield* created()
+        assert.strictEqual(yield* said(name, "ls -A /opt/castellan/npm; env | grep -i -e npm -e proxy -e _CA="), "")
+        const listening = "tail -n +2 /proc/net/tcp /proc/net/tcp6 | grep -c ' 0A '"
+        assert.strictEqual(yield* said(name, listening), "0")
+      }).pipe(Effect.scoped)
+    )
+  }
+)
+
+for (const options of [{ network: "host" }, { isolation: "none" }] as const) {
+  layer(withRegistry(options), { excludeTestServices: true, timeout: "60 seconds" })(
+    `A local sandbox on the host's network (${JSON.stringify(options)})`,
+    (it) => {
+      it.effect("installs packages from the registry without a way of its own", () =>
+        Effect.gen(function* () {
+          const name = yield* created({ registry: true })
+          assert.strictEqual(yield* said(name, "env | grep -i proxy"), "")
+          assert.strictEqual(yield* said(name, install), greeting)
+        }).pipe(Effect.scoped)
+      )
+    }
+  )
+}
+
+describe("npm in the provider's directory", () => {
+  it.live("is put there when the first sandbox needs it, whole, whatever others left", () =>
+    Effect.gen(function* () {
+      const at = yield* directory
+      const { url } = yield* packageRegistry
+      const runtime = join(at, "runtime")
+      const left = join(runtime, "next-npm-left", "package")
+      yield* Effect.promise(async () => {
+        await mkdir(left, { recursive: true })
+        await writeFile(join(left, "half"), "")
+      })
+      const processes = yield* Effect.all([providerProcess(at, url), providerProcess(at, url)], { concurrency: 2 })
+      const ofNpm = Effect.promise(async () => (await readdir(runtime)).filter((name) => name.includes("npm")))
+      assert.deepStrictEqual(yield* ofNpm, ["next-npm-left"])
+      const names = ["one", "two"].map((which) => SandboxName.make(`npm-${which}-${process.pid}`))
+      const made = processes.map(({ told }, index) =>
+        Effect.gen(function* () {
+          const name = names[index]!
+          yield* told({ do: "create", name, lifetime: 60_000, registry: true })
+          yield* Effect.addFinalizer(() => Effect.orDie(told({ do: "remove", name })))
+          return yield* told<{ stdout: string }>({ do: "sh", name, script: install })
+        })
+      )
+      for (const { stdout } of yield* Effect.all(made, { concurrency: 2 })) assert.strictEqual(stdout.trim(), greeting)
+      const [npm, ...others] = yield* ofNpm
+      assert.deepStrictEqual(others, [])
+      assert.match(npm!, /^layer-npm-\d+\.\d+\.\d+$/)
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("Several servers over one sandbox with the registry", () => {
+  it.live("serve it for one another: when one is killed, its commands go out by the other", () =>
+    Effect.gen(function* () {
+      const at = yield* directory
+      const { url } = yield* packageRegistry
+      const [first, second] = yield* Effect.all([providerProcess(at, url), providerProcess(at, url)], {
+        concurrency: 2
+      })
+      const name = SandboxName.make(`registry-${process.pid}`)
+      yield* Effect.addFinalizer(() => second.answer({ do: "remove", name }))
+      yield* first.told({ do: "create", name, lifetime: 5 * 60_000, registry: true })
+      const installs = (process: typeof first) =>
+        Effect.map(
+          process.told<{ stdout: string }>({ do: "sh", name, script: `rm -rf app ~/.npm; ${install}` }),
+          (it) => it.stdout.trim()
+        )
+      assert.strictEqual(yield* installs(first), greeting)
+      assert.strictEqual(yield* installs(second), greeting)
+      yield* first.kill
+      assert.strictEqual(yield* installs(second), greeting)
+    }).pipe(Effect.scoped)
+  )
+})
+
+describe("The setting of the registry", () => {
+  it.effect("is an http or https URL, or is refused by its name", () =>
+    Effect.gen(function* () {
+      const at = yield* directory
+      for (const given of ["registry.test", "ftp://registry.test/", "https://user:secret@registry.test/"]) {
+        const environment = ConfigProvider.fromUnknown({ CASTELLAN_NPM_REGISTRY: given })
+        const { message } = yield* Effect.flip(
+          Layer.build(LocalSandbox.layerConfig({ directory: at })).pipe(
+            Effect.provideService(ConfigProvider.ConfigProvider, environment)
+          )
+        )
+        assert.strictEqual(message, "CASTELLAN_NPM_REGISTRY must be an http or https URL, with no user in it")
+      }
+    }).pipe(Effect.scoped)
+  )
+})

@@ -1,0 +1,38 @@
+import * as LocalSandbox from "../../../src/local/LocalSandbox.ts"
+import { parseStat } from "../../../src/local/process/Host.ts"
+import { lives } from "../../../src/process/stat.ts"
+import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
+import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { Context, Duration, Effect, Exit, Layer, Option, Schedule, Scope } from "effect"
+import { readFileSync, rmSync } from "node:fs"
+import { join } from "node:path"
+import { directory } from "../temporary.ts"
+
+describe.concurrent.each(["namespaces", "none"] as const)("A local provider (%s)", (isolation) => {
+  it.live("does not take sandboxes for gone whose directory was removed, and ends them at its next start", () =>
+    Effect.gen(function* () {
+      const at = yield* directory
+      const name = SandboxName.make(`removed-${isolation}`)
+      const spec = { name, from: Option.none(), lifetime: Duration.minutes(5) }
+      const life = LocalSandbox.layer({ directory: at, isolation })
+      const scope = yield* Scope.make()
+      const first = Context.get(yield* Layer.buildWithScope(Layer.fresh(life), scope), SandboxProvider)
+      yield* first.create(spec)
+      const init = parseStat(readFileSync(join(at, "sandboxes", name, "init"), "utf8"))!
+      assert.isTrue(lives(init.pid))
+      rmSync(at, { recursive: true })
+      assert.strictEqual((yield* Effect.flip(first.find(name)))._tag, "SandboxUnavailable")
+      assert.strictEqual((yield* Effect.flip(first.create(spec)))._tag, "SandboxUnavailable")
+      yield* Scope.close(scope, Exit.void)
+      assert.isTrue(lives(init.pid))
+      yield* Effect.gen(function* () {
+        const next = yield* SandboxProvider
+        assert.isTrue(Option.isNone(yield* next.find(name)))
+        yield* Effect.suspend(() => (lives(init.pid) ? Effect.fail("it lives") : Effect.void)).pipe(
+          Effect.retry({ schedule: Schedule.spaced("10 millis"), times: 1000 })
+        )
+      }).pipe(Effect.provide(Layer.fresh(life)))
+    }).pipe(Effect.scoped)
+  )
+})

@@ -1,0 +1,144 @@
+/** Asks the API: with the account's key, again where that is harmless, and with every failure as one of ours. */
+import { newNonce } from "@castellan/domain/newNonce.ts"
+import * as Clock from "effect/Clock"
+import { SecureRandom } from "effect/crypto/SecureRandom"
+import * as Effect from "effect/Effect"
+import * as HttpBody from "effect/http/HttpBody"
+import * as HttpClient from "effect/http/HttpClient"
+import type { HttpClientError } from "effect/http/HttpClientError"
+import * as HttpClientRequest from "effect/http/HttpClientRequest"
+import type { HttpClientResponse } from "effect/http/HttpClientResponse"
+import type { ErrorBody } from "@castellan/http/api/ErrorBody.ts"
+import type { Answer } from "./Answer.ts"
+import { ApiRefused, type Failure, NotCastellan, Unreachable } from "./Failure.ts"
+import * as Output from "../output/Output.ts"
+import { meets, waitBefore } from "./Retry.ts"
+import { castellan } from "../Root.ts"
+import { apiKey, serverUrl } from "../Settings.ts"
+import { span } from "../output/Table.ts"
+
+type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE"
+
+export interface Asked {
+  /** What is undefined is left out. */
+  readonly query?: Record<string, string | number | boolean | undefined>
+  readonly headers?: Record<string, string>
+  /** Sent as JSON, but for a body that is one already. What is undefined is left out. */
+  readonly body?: HttpBody.HttpBody | Record<string, unknown>
+  /** The request makes something: it bears an idempotency key, so that asking again makes nothing twice. */
+  readonly creates?: boolean
+  /** The path is open to everyone. */
+  readonly open?: boolean
+}
+
+/** The path, with each value in it as one segment. */
+export const path = (strings: TemplateStringsArray, ...values: ReadonlyArray<string>): string =>
+  String.raw({ raw: strings }, ...values.map(encodeURIComponent))
+
+const codeOf = (cause: unknown): string | undefined => {
+  for (let at = cause; typeof at === "object" && at !== null; at = "cause" in at ? at.cause : undefined) {
+    if ("code" in at && typeof at.code === "string") return at.code
+  }
+}
+
+const unreachable = (url: string) => (error: HttpClientError) =>
+  new Unreachable({ url, why: codeOf(error) ?? "the connection broke" })
+
+const parse = <A>(text: string): A | undefined => {
+  try {
+    return JSON.parse(text) as A
+  } catch {
+    return undefined
+  }
+}
+
+/** An error of the API as a person reads it, with its reason and whether another try may help. */
+const sentenceOf = (error: string, { detail, reason, retryAfterMs }: Partial<ErrorBody>): string => {
+  const why = detail ?? reason
+  if (why === undefined) return error
+  const again = reason === undefined || retryAfterMs === undefined ? "" : `; try again in ${span(retryAfterMs)}`
+  return `${error}: ${why}${again}`
+}
+
+const refusal = Effect.fnUntraced(function* (url: string, response: HttpClientResponse) {
+  const body = yield* Effect.mapError(response.text, unreachable(url))
+  const error = parse<Partial<ErrorBody> | null>(body)
+  if (typeof error?.error !== "string") return yield* new NotCastellan({ url, status: response.status })
+  const seconds = Number.parseInt(response.headers["retry-after"] ?? "", 10)
+  return yield* new ApiRefused({
+    status: response.status,
+    code: error.code ?? "",
+    say: sentenceOf(error.error, error),
+    requestId: response.headers["x-request-id"],
+    retryAfter: error.retryAfterMs ?? (Number.isNaN(seconds) ? undefined : seconds * 1000),
+    body
+  })
+})
+
+const bodyOf = (body: Asked["body"]): HttpBody.HttpBody =>
+  body === undefined ? HttpBody.empty : HttpBody.isHttpBody(body) ? body : HttpBody.jsonUnsafe(body)
+
+const definedOnly = (query: Asked["query"] = {}) =>
+  Object.fromEntries(Object.entries(query).filter(([, value]) => value !== undefined))
+
+const makeRequest = Effect.fnUntraced(function* (url: string, method: Method, at: string, asked: Asked) {
+  const key = asked.open === true ? {} : { "x-api-key": yield* apiKey }
+  const nonce = asked.creates === true ? { "idempotency-key": yield* newNonce(yield* SecureRandom) } : {}
+  return HttpClientRequest.make(method)(`${url}${at}`).pipe(
+    HttpClientRequest.setUrlParams(definedOnly(asked.query)),
+    HttpClientRequest.setHeaders({ accept: "application/json", ...key, ...nonce, ...asked.headers }),
+    HttpClientRequest.setBody(bodyOf(asked.body))
+  )
+})
+
+/** Sends the request, reads what is needed of the answer, and does it again where `waitBefore` says so. */
+const sending = Effect.fnUntraced(function* <A>(
+  method: Method,
+  at: string,
+  asked: Asked,
+  read: (url: string, response: HttpClientResponse) => Effect.Effect<A, Failure>
+) {
+  const http = yield* HttpClient.HttpClient
+  const url = yield* serverUrl((yield* castellan).url)
+  const request = yield* makeRequest(url, method, at, asked)
+  const attempt = http.execute(request).pipe(
+    Effect.mapError(unreachable(url)),
+    Effect.flatMap((response) =>
+      response.status >= 200 && response.status < 300 ? read(url, response) : refusal(url, response)
+    )
+  )
+  const begun = yield* Clock.currentTimeMillis
+  const repeatable = method === "GET" || asked.creates === true
+  let wasMet = false
+  for (let sent = 1; ; sent++) {
+    const result = yield* Effect.result(attempt)
+    if (result._tag === "Success") return result.success
+    const elapsed = (yield* Clock.currentTimeMillis) - begun
+    wasMet ||= meets(result.failure)
+    const attempts = { repeatable, sent, elapsed, wasMet }
+    const wait = request.body._tag === "Stream" ? undefined : waitBefore(result.failure, attempts)
+    if (wait === undefined) return yield* Effect.fail(result.failure)
+    yield* Effect.sleep(wait)
+  }
+})
+
+const asJson = <A>(url: string, response: HttpClientResponse): Effect.Effect<Answer<A>, Failure> =>
+  Effect.flatMap(Effect.mapError(response.text, unreachable(url)), (text) => {
+    const json = text === "" && response.status === 204 ? (undefined as A) : parse<A>(text)
+    return json === undefined && response.status !== 204
+      ? Effect.fail(new NotCastellan({ url, status: response.status }))
+      : Effect.succeed({ text, json: json as A })
+  })
+
+/** Asks, and reads the answer. A refusal is an answer too, for a program that wants it as it came. */
+export const ask = <A>(method: Method, at: string, asked: Asked = {}) =>
+  sending<Answer<A>>(method, at, asked, asJson).pipe(
+    Effect.tapError((failure) => (failure._tag === "ApiRefused" ? Output.printForProgram(failure.body) : Effect.void))
+  )
+
+/** Asks for something that is read as it comes, with the server's address to name where it breaks off. */
+export const open = (at: string, asked: Asked = {}) =>
+  sending("GET", at, asked, (url, response) => Effect.succeed({ url, response }))
+
+/** What to say of a stream that breaks off. */
+export const brokenOff = unreachable

@@ -1,0 +1,46 @@
+import * as Command from "effect/cli/Command"
+import * as Effect from "effect/Effect"
+import { ask } from "../client/Client.ts"
+import { page, text } from "../flags.ts"
+import * as Output from "../output/Output.ts"
+import { orNone, pages } from "../client/pages.ts"
+import { fields, table } from "../output/Table.ts"
+import type { AccountTotals, NewAccount } from "../client/Wire.ts"
+
+const create = Command.make(
+  "create",
+  { name: text("name", "NAME", "What to call it"), email: text("email", "ADDRESS", "Its e-mail address") },
+  Effect.fnUntraced(function* (body) {
+    const answer = yield* ask<NewAccount>("POST", "/api/accounts", { body, creates: true })
+    yield* Output.present(answer, ({ account: { createdAt, email, id, name } }) =>
+      fields({ account: id, name, email, created: createdAt })
+    )
+  })
+).pipe(
+  Command.withDescription("Make an account (platform admin)"),
+  Command.withExamples([{ command: "castellan accounts create --name Ada --email ada@example.com" }])
+)
+
+const list = Command.make(
+  "list",
+  page,
+  Effect.fnUntraced(function* ({ all, limit }) {
+    const answer = yield* pages<AccountTotals>("/api/admins/sandboxes", "accounts", { query: {}, limit, all })
+    yield* Output.present(answer, ({ accounts }) =>
+      table(
+        ["ACCOUNT", "EMAIL", "SANDBOXES", "LAST CREATED"],
+        accounts.map((one) => [one.account_id, one.account_email, one.total_sandboxes, one.last_created_at])
+      )
+    )
+    yield* orNone("accounts with sandboxes", answer.json.accounts)
+  })
+).pipe(
+  Command.withDescription("List accounts with their sandboxes (platform admin)"),
+  Command.withExamples([{ command: "castellan accounts list --all" }])
+)
+
+export const accounts = Command.make("accounts").pipe(
+  Command.withDescription("Make and list accounts"),
+  Command.withExamples([{ command: "castellan accounts create --name Ada" }]),
+  Command.withSubcommands([create, list])
+)

@@ -1,0 +1,52 @@
+/** Replaces the platform admin's key in the server's own data; no server is asked. */
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as Effect from "effect/Effect"
+import * as Redacted from "effect/Redacted"
+import { ExitCode } from "../ExitCode.ts"
+import { DataUnavailable, UsageRefused } from "../client/Failure.ts"
+import * as Output from "../output/Output.ts"
+
+export const adminKey = Command.make(
+  "admin-key",
+  {
+    reset: Flag.Boolean("reset").pipe(
+      Flag.withDescription("Make a new key, and revoke those of the first start and of earlier resets"),
+      Flag.withDefault(false)
+    )
+  },
+  Effect.fnUntraced(function* ({ reset }) {
+    if (!reset) return yield* new UsageRefused({ say: "the key can't be shown again; --reset makes a new one" })
+    // Loaded here, since no other command needs the database.
+    const AdminKey = yield* Effect.promise(() => import("@castellan/http/server/AdminKey.ts"))
+    const { issued, kept } = yield* AdminKey.reset.pipe(
+      Effect.catchTags({
+        SettingRefused: ({ message }) => new UsageRefused({ say: message }),
+        DatabaseUnavailable: ({ message }) => new DataUnavailable({ say: message, exit: ExitCode.unreachable }),
+        PlatformAdminMissing: () =>
+          new DataUnavailable({
+            say: "no server has used this database yet: start one, which shows a key at its first start",
+            exit: ExitCode.notFound
+          }),
+        ServerRunning: ({ directory }) =>
+          new DataUnavailable({
+            say: `a server, or another reset, uses ${directory}: stop the server first, then reset the key`,
+            exit: ExitCode.conflict
+          })
+      })
+    )
+    const key = Redacted.value(issued.secret)
+    const { id, name } = issued.key
+    yield* Output.print((yield* Output.isForProgram) ? `${JSON.stringify({ id, name, key })}\n` : `${key}\n`)
+    yield* Output.say("this is the platform admin's new key, shown this once; earlier first and reset keys are revoked")
+    if (kept.length > 0) {
+      const named = kept.map(({ id, name }) => `${id} (${name})`).join(", ")
+      yield* Output.say(`other keys of the platform admin still work; \`castellan keys revoke\` ends them: ${named}`)
+    }
+  })
+).pipe(
+  Command.withDescription(
+    "Replace the platform admin's key, in the data of a server that is stopped or uses DATABASE_URL"
+  ),
+  Command.withExamples([{ command: "CASTELLAN_DATA_DIR=/var/lib/castellan castellan admin-key --reset" }])
+)

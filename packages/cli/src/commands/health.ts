@@ -1,0 +1,20 @@
+import * as Command from "effect/cli/Command"
+import * as Effect from "effect/Effect"
+import { ask } from "../client/Client.ts"
+import * as Output from "../output/Output.ts"
+import type { Ready } from "../client/Wire.ts"
+
+export const health = Command.make(
+  "health",
+  {},
+  Effect.fnUntraced(function* () {
+    const answer = yield* ask<Ready>("GET", "/ready", { open: true })
+    yield* Output.present(
+      answer,
+      ({ provider, status }) => `${status}, sandboxes by ${provider.name} (${provider.isolation})`
+    )
+  })
+).pipe(
+  Command.withDescription("Ask whether the server can work"),
+  Command.withExamples([{ command: "castellan health --url https://castellan.example.com" }])
+)

@@ -1,0 +1,65 @@
+import * as Argument from "effect/cli/Argument"
+import * as Command from "effect/cli/Command"
+import * as Effect from "effect/Effect"
+import { ask, path } from "../client/Client.ts"
+import { account, id, text } from "../flags.ts"
+import * as Output from "../output/Output.ts"
+import { orNone } from "../client/pages.ts"
+import { fields, table } from "../output/Table.ts"
+import type { IssuedKey, Keys } from "../client/Wire.ts"
+
+const create = Command.make(
+  "create",
+  {
+    name: Argument.String("NAME").pipe(Argument.withDescription("What it is for")),
+    expiresAt: text("expires-at", "TIME", "When it ends by itself, as 2027-01-31T12:00:00Z"),
+    account
+  },
+  Effect.fnUntraced(function* ({ account, expiresAt, name }) {
+    const body = { name, expiresAt, account_id: account }
+    const answer = yield* ask<IssuedKey>("POST", "/api/keys", { body, creates: true })
+    yield* Output.present(answer, ({ expiresAt, id, key, name }) =>
+      fields({ id, name, expires: expiresAt ?? "never", key })
+    )
+    yield* Output.say("the key is shown this once")
+  })
+).pipe(
+  Command.withDescription("Make an API key"),
+  Command.withExamples([{ command: "castellan keys create ci --expires-at 2027-01-31T12:00:00Z" }])
+)
+
+const list = Command.make(
+  "list",
+  { account },
+  Effect.fnUntraced(function* ({ account }) {
+    const answer = yield* ask<Keys>("GET", "/api/keys", { query: { account_id: account } })
+    yield* Output.present(answer, ({ keys }) =>
+      table(
+        ["KEY", "NAME", "CREATED", "LAST USED", "EXPIRES"],
+        keys.map((key) => [key.id, key.name, key.createdAt, key.lastUsedAt ?? "never", key.expiresAt ?? "never"])
+      )
+    )
+    yield* orNone("keys", answer.json.keys)
+  })
+).pipe(
+  Command.withDescription("List API keys, without their secrets"),
+  Command.withExamples([{ command: "castellan keys list" }])
+)
+
+const remove = Command.make(
+  "delete",
+  { id: id("ID", "The key's id, as `keys list` shows it"), account },
+  Effect.fnUntraced(function* ({ account, id }) {
+    const answer = yield* ask("DELETE", path`/api/keys/${id}`, { query: { account_id: account } })
+    yield* Output.present(answer, () => `${id} is deleted`)
+  })
+).pipe(
+  Command.withDescription("End an API key at once"),
+  Command.withExamples([{ command: "castellan keys delete key_0fv3m2p4c8" }])
+)
+
+export const keys = Command.make("keys").pipe(
+  Command.withDescription("Make, list and end API keys"),
+  Command.withExamples([{ command: "castellan keys create ci" }]),
+  Command.withSubcommands([create, list, remove])
+)

@@ -1,0 +1,102 @@
+import * as Command from "effect/cli/Command"
+import * as Flag from "effect/cli/Flag"
+import * as Effect from "effect/Effect"
+import { ask, path } from "../client/Client.ts"
+import { account, id, page } from "../flags.ts"
+import { followed, printedSoFar } from "../output/follow.ts"
+import * as Output from "../output/Output.ts"
+import { orNone, pages } from "../client/pages.ts"
+import { fields, span, table } from "../output/Table.ts"
+import type { CanceledRun, Run, Runs } from "../client/Wire.ts"
+
+const runId = id("ID", "The run's id")
+
+const exitCodeOf = ({ output }: Run) =>
+  typeof output === "object" && output !== null && "exitCode" in output ? String(output["exitCode"]) : undefined
+
+const describe = (run: Run): string =>
+  fields({
+    run: run.id,
+    task: run.taskIdentifier,
+    status: run.status,
+    ...(run.metadata.currentStep === undefined ? {} : { step: run.metadata.currentStep }),
+    created: run.createdAt,
+    started: run.startedAt,
+    finished: run.finishedAt,
+    took: span(run.durationMs),
+    attempt: run.attempt,
+    ...(exitCodeOf(run) === undefined ? {} : { "exit code": exitCodeOf(run) }),
+    ...(run.error === undefined ? {} : { error: run.error.message })
+  }) +
+  (run.metadata.logs.length === 0 ? "" : "\n") +
+  table(
+    ["AT", "LOG"],
+    run.metadata.logs.map(({ at, message }) => [at, message])
+  )
+
+const list = Command.make(
+  "list",
+  { account, ...page },
+  Effect.fnUntraced(function* ({ account, all, limit }) {
+    const answer = yield* pages<Runs>("/api/tasks/runs", "runs", { query: { account_id: account }, limit, all })
+    yield* Output.present(answer, ({ runs }) =>
+      table(
+        ["RUN", "TASK", "STATUS", "CREATED", "TOOK"],
+        runs.map((run) => [run.id, run.taskIdentifier, run.status, run.createdAt, span(run.durationMs)])
+      )
+    )
+    yield* orNone("runs", answer.json.runs)
+  })
+).pipe(
+  Command.withDescription("List runs, newest first"),
+  Command.withExamples([{ command: "castellan runs list --limit 5" }])
+)
+
+const get = Command.make(
+  "get",
+  { id: runId, account },
+  Effect.fnUntraced(function* ({ account, id }) {
+    const answer = yield* ask<Runs>("GET", "/api/tasks/runs", { query: { runId: id, account_id: account } })
+    yield* Output.present(answer, ({ runs }) => runs.map(describe).join(""))
+  })
+).pipe(
+  Command.withDescription("Show a run: its state, its steps, how it ended"),
+  Command.withExamples([{ command: "castellan runs get run_przh8wmwvnj7s0h78nq1" }])
+)
+
+const logs = Command.make(
+  "logs",
+  {
+    id: runId,
+    follow: Flag.Boolean("follow").pipe(
+      Flag.withAlias("f"),
+      Flag.withDescription("Go on until the run ends, and exit as its command did"),
+      Flag.withDefault(false)
+    ),
+    account
+  },
+  ({ account, follow, id }) => (follow ? followed({ run: id, account }) : printedSoFar({ run: id, account }))
+).pipe(
+  Command.withDescription("Print what a run's command printed; with --json the events of the log, one a line"),
+  Command.withShortDescription("Print what a run's command printed"),
+  Command.withExamples([{ command: "castellan runs logs -f run_przh8wmwvnj7s0h78nq1" }])
+)
+
+const cancel = Command.make(
+  "cancel",
+  { id: runId, account },
+  Effect.fnUntraced(function* ({ account, id }) {
+    const query = { account_id: account }
+    const answer = yield* ask<CanceledRun>("POST", path`/api/tasks/runs/${id}/cancel`, { query })
+    yield* Output.present(answer, ({ run }) => `${run.id} ${run.status}`)
+  })
+).pipe(
+  Command.withDescription("End a run and every process it started"),
+  Command.withExamples([{ command: "castellan runs cancel run_przh8wmwvnj7s0h78nq1" }])
+)
+
+export const runs = Command.make("runs").pipe(
+  Command.withDescription("Look at runs, follow them, end them"),
+  Command.withExamples([{ command: "castellan runs list" }]),
+  Command.withSubcommands([list, get, logs, cancel])
+)

@@ -1,0 +1,185 @@
+/** Sandboxes as a whole: made, listed, shown, copied, ended. */
+import * as Command from "effect/cli/Command"
+import * as Effect from "effect/Effect"
+import { ask, path } from "../client/Client.ts"
+import { UsageRefused } from "../client/Failure.ts"
+import {
+  account,
+  commandLine,
+  cwd,
+  duration,
+  id,
+  millisOf,
+  noFollow,
+  page,
+  requiredCommandLine,
+  text
+} from "../flags.ts"
+import { followed } from "../output/follow.ts"
+import * as Output from "../output/Output.ts"
+import { orNone, pages } from "../client/pages.ts"
+import { fields, span, table } from "../output/Table.ts"
+import type { NewSnapshot, OneSandbox, Sandbox, Sandboxes, StartedRun } from "../client/Wire.ts"
+
+const listed = (sandboxes: ReadonlyArray<Sandbox>): string =>
+  table(
+    ["SANDBOX", "STATUS", "TIME LEFT", "CREATED"],
+    sandboxes.map((one) => [one.sandboxId, one.sandboxStatus, span(one.timeout), one.createdAt])
+  )
+
+const shown = ({ sandbox }: Pick<OneSandbox, "sandbox">): string =>
+  fields({
+    sandbox: sandbox.sandboxId,
+    status: sandbox.sandboxStatus,
+    "time left": span(sandbox.timeout),
+    created: sandbox.createdAt,
+    ...(sandbox.runId === undefined ? {} : { run: sandbox.runId })
+  })
+
+const sandboxId = id("ID", "The sandbox's id")
+
+const create = Command.make(
+  "create",
+  {
+    command: commandLine,
+    cwd,
+    prompt: text("prompt", "TEXT", "Run the agent with this prompt"),
+    account,
+    noFollow
+  },
+  Effect.fnUntraced(function* ({ account, command: [command, ...args], cwd, noFollow, prompt }) {
+    if (command !== undefined && prompt !== undefined) {
+      return yield* new UsageRefused({ say: "a command and --prompt exclude each other" })
+    }
+    const body = { command, args: command === undefined ? undefined : args, cwd, prompt, account_id: account }
+    const answer = yield* ask<Sandboxes>("POST", "/api/sandboxes", { body, creates: true })
+    const [sandbox] = answer.json.sandboxes
+    if (sandbox?.runId === undefined || noFollow || (yield* Output.isForProgram)) {
+      return yield* Output.present(answer, ({ sandboxes }) => sandboxes.map((sandbox) => shown({ sandbox })).join(""))
+    }
+    yield* Output.say(`${sandbox.sandboxId} runs ${sandbox.runId}`)
+    yield* followed({ run: sandbox.runId, account })
+  })
+).pipe(
+  Command.withDescription(
+    "Make a sandbox. With a command or a prompt: run it there, print what it prints, exit as it exits"
+  ),
+  Command.withShortDescription("Make a sandbox, and run a command in it"),
+  Command.withExamples([
+    { command: "castellan sandboxes create" },
+    { command: "castellan sandboxes create -- node -p '6 * 7'" },
+    { command: "castellan sandboxes create --prompt 'Write a haiku to haiku.txt'" }
+  ])
+)
+
+const list = Command.make(
+  "list",
+  { account, ...page },
+  Effect.fnUntraced(function* ({ account, all, limit }) {
+    const answer = yield* pages<Sandboxes>("/api/sandboxes", "sandboxes", {
+      query: { account_id: account },
+      limit,
+      all
+    })
+    yield* Output.present(answer, ({ sandboxes }) => listed(sandboxes))
+    yield* orNone("sandboxes", answer.json.sandboxes)
+  })
+).pipe(
+  Command.withDescription("List sandboxes, newest first"),
+  Command.withExamples([{ command: "castellan sandboxes list --limit 10" }])
+)
+
+const get = Command.make(
+  "get",
+  { id: sandboxId, account },
+  Effect.fnUntraced(function* ({ account, id }) {
+    const answer = yield* ask<OneSandbox>("GET", path`/api/sandboxes/${id}`, { query: { account_id: account } })
+    yield* Output.present(answer, shown)
+  })
+).pipe(
+  Command.withDescription("Show a sandbox"),
+  Command.withExamples([{ command: "castellan sandboxes get sbx_przh8wmwvnj7s0h78nq1" }])
+)
+
+const run = Command.make(
+  "run",
+  {
+    id: sandboxId,
+    command: requiredCommandLine,
+    cwd,
+    account,
+    noFollow
+  },
+  Effect.fnUntraced(function* ({ account, command: [command, ...args], cwd, id, noFollow }) {
+    const answer = yield* ask<StartedRun>("POST", path`/api/sandboxes/${id}/commands`, {
+      query: { account_id: account },
+      body: { command, args, cwd },
+      creates: true
+    })
+    if (noFollow || (yield* Output.isForProgram)) return yield* Output.present(answer, ({ runId }) => runId)
+    yield* followed({ run: answer.json.runId, account })
+  })
+).pipe(
+  Command.withDescription("Run a command in a sandbox, print what it prints, exit as it exits"),
+  Command.withExamples([{ command: "castellan sandboxes run sbx_przh8wmwvnj7s0h78nq1 -- npm test" }])
+)
+
+const snapshot = Command.make(
+  "snapshot",
+  { id: sandboxId, account },
+  Effect.fnUntraced(function* ({ account, id }) {
+    const query = { account_id: account }
+    const answer = yield* ask<NewSnapshot>("POST", path`/api/sandboxes/${id}/snapshot`, { query, creates: true })
+    yield* Output.present(answer, ({ expiresAt, snapshotId }) => fields({ snapshot: snapshotId, expires: expiresAt }))
+    if (answer.json.stopped) yield* Output.say(`the provider stopped ${id} to take it`)
+  })
+).pipe(
+  Command.withDescription("Keep a sandbox's files as a snapshot"),
+  Command.withExamples([{ command: "castellan sandboxes snapshot sbx_przh8wmwvnj7s0h78nq1" }])
+)
+
+const fork = Command.make(
+  "fork",
+  { id: sandboxId, account },
+  Effect.fnUntraced(function* ({ account, id }) {
+    const query = { account_id: account }
+    const answer = yield* ask<OneSandbox>("POST", path`/api/sandboxes/${id}/fork`, { query, creates: true })
+    yield* Output.present(answer, shown)
+  })
+).pipe(
+  Command.withDescription("Make a second sandbox with the files of the first"),
+  Command.withExamples([{ command: "castellan sandboxes fork sbx_przh8wmwvnj7s0h78nq1" }])
+)
+
+const extend = Command.make(
+  "extend",
+  {
+    id: sandboxId,
+    duration,
+    account
+  },
+  Effect.fnUntraced(function* ({ account, duration, id }) {
+    const answer = yield* ask<OneSandbox>("POST", path`/api/sandboxes/${id}/extend`, {
+      query: { account_id: account },
+      body: { ms: millisOf(duration) }
+    })
+    yield* Output.present(answer, shown)
+  })
+).pipe(
+  Command.withDescription("Give a sandbox more time"),
+  Command.withExamples([{ command: "castellan sandboxes extend sbx_przh8wmwvnj7s0h78nq1 30m" }])
+)
+
+const stop = Command.make(
+  "stop",
+  { id: sandboxId, account },
+  Effect.fnUntraced(function* ({ account, id }) {
+    const answer = yield* ask("DELETE", path`/api/sandboxes/${id}`, { query: { account_id: account } })
+    yield* Output.present(answer, () => `${id} is stopped`)
+  })
+).pipe(
+  Command.withDescription("Stop a sandbox and forget its files"),
+  Command.withExamples([{ command: "castellan sandboxes stop sbx_przh8wmwvnj7s0h78nq1" }])
+)
+
+export const wholeSandboxes = [create, list, get, run, snapshot, fork, extend, stop] as const

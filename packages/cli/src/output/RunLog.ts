@@ -1,0 +1,67 @@
+/** The log of a run, as it comes and as it is so far. */
+import type { RunStatus } from "@castellan/domain/task/TaskRun.ts"
+import * as Effect from "effect/Effect"
+import type * as Sse from "effect/encoding/Sse"
+import * as Stream from "effect/Stream"
+import { path } from "../client/Client.ts"
+import * as ServerEvents from "../client/ServerEvents.ts"
+
+/** How a run ended; the code is null where no command came to its end. */
+export interface Ended {
+  readonly status: RunStatus
+  readonly exitCode: number | null
+  /** Whether the command printed more than the log has. Older servers leave it out. */
+  readonly truncated?: boolean
+}
+
+export interface Printed {
+  readonly stream: "stdout" | "stderr"
+  readonly text: string
+}
+
+export type LogEvent =
+  | { readonly _tag: "Printed"; readonly printed: Printed; readonly data: string }
+  | { readonly _tag: "Ended"; readonly ended: Ended; readonly data: string }
+
+export interface WhichLog {
+  readonly run: string
+  readonly account: string | undefined
+}
+
+/** A command that prints nothing for so long has printed all it has so far. */
+const quiet = "500 millis"
+
+const read = ({ data, event }: Sse.Event): LogEvent | undefined => {
+  switch (event) {
+    case "output":
+      return { _tag: "Printed", printed: JSON.parse(data) as Printed, data }
+    case "exit":
+      return { _tag: "Ended", ended: JSON.parse(data) as Ended, data }
+  }
+}
+
+const isLast = (event: LogEvent) => event._tag === "Ended"
+
+const logOf = ({ account, run }: WhichLog): ServerEvents.EventSource<LogEvent> => ({
+  at: path`/api/tasks/runs/${run}/logs`,
+  query: { account_id: account },
+  read,
+  isLast,
+  broken: "the server can't read the log any further"
+})
+
+/** Gives each event to `tell` as it appears, until the run has ended. */
+export const follow = Effect.fnUntraced(function* <E, R>(
+  which: WhichLog,
+  tell: (event: LogEvent) => Effect.Effect<void, E, R>
+) {
+  const last = yield* ServerEvents.follow(logOf(which), tell)
+  return last._tag === "Ended" ? last.ended : yield* Effect.die(new Error("a log went on behind its end"))
+})
+
+/** Gives `tell` what the run has printed so far, and does not wait for more. */
+export const soFar = <E, R>(which: WhichLog, tell: (event: LogEvent) => Effect.Effect<void, E, R>) =>
+  ServerEvents.connection(logOf(which), undefined, quiet).pipe(
+    Stream.takeUntil(({ told }) => told !== undefined && isLast(told)),
+    Stream.runForEach(({ told }) => (told === undefined ? Effect.void : tell(told)))
+  )

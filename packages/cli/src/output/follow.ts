@@ -1,0 +1,71 @@
+/** What a followed run prints, as if its command ran here. */
+import * as Effect from "effect/Effect"
+import { ask } from "../client/Client.ts"
+import { ExitCode } from "../ExitCode.ts"
+import { CommandExited, type Failure, isPassing, RunFailed } from "../client/Failure.ts"
+import * as Output from "./Output.ts"
+import * as RunLog from "./RunLog.ts"
+import type { Runs } from "../client/Wire.ts"
+
+const cut = "The command printed more than is kept: the rest of its output is missing"
+
+const write = (event: RunLog.LogEvent) => {
+  if (event._tag === "Ended") return event.ended.truncated === true ? Output.say(cut) : Effect.void
+  const { stream, text } = event.printed
+  return stream === "stdout" ? Output.print(text) : Output.printError(text)
+}
+
+/** The events themselves, one a line, as the API tells them. */
+const writeData = (event: RunLog.LogEvent) => Output.print(`${event.data}\n`)
+
+const endings: Record<string, string> = {
+  CANCELED: "was canceled",
+  TIMED_OUT: "took too long and was ended",
+  FAILED: "failed"
+}
+
+/** Says how a run ended that did not complete. */
+export const ending = (run: string, status: string, reason?: string): string =>
+  `${run} ${endings[status] ?? status}${reason === undefined ? "" : `: ${reason}`}`
+
+const reasonOf = Effect.fnUntraced(function* ({ account, run }: RunLog.WhichLog) {
+  const { json } = yield* ask<Runs>("GET", "/api/tasks/runs", { query: { runId: run, account_id: account } })
+  return json.runs[0]?.error?.message
+})
+
+/** Ends as the run ended: with the exit code of its command, or with a word on why there is none. */
+const endAs = Effect.fnUntraced(function* (which: RunLog.WhichLog, { exitCode, status }: RunLog.Ended) {
+  if (status === "COMPLETED") {
+    if (exitCode !== null && exitCode !== ExitCode.ok) return yield* new CommandExited({ exitCode })
+    return
+  }
+  const say = ending(which.run, status, yield* Effect.orElseSucceed(reasonOf(which), () => undefined))
+  if (exitCode === null || exitCode === 0) return yield* new RunFailed({ say })
+  yield* Output.say(say)
+  return yield* new CommandExited({ exitCode })
+})
+
+/** Says how to go on when following ends before the run does. */
+export const goesOn =
+  ({ account, run }: RunLog.WhichLog, by = "follow it with: castellan runs logs -f") =>
+  <A, E extends Failure, R>(self: Effect.Effect<A, E, R>) => {
+    const how = `${by} ${run}${account === undefined ? "" : ` --account ${account}`}`
+    return self.pipe(
+      Effect.onInterrupt(() => Output.say(`${run} goes on; ${how}`)),
+      Effect.tapError((failure) =>
+        isPassing(failure) ? Output.say(`can't follow ${run} any further; ${how}`) : Effect.void
+      )
+    )
+  }
+
+/** Prints what the run prints, where it prints it, until it ends, and ends with its exit code. */
+export const followed = Effect.fnUntraced(function* (which: RunLog.WhichLog) {
+  const tell = (yield* Output.isForProgram) ? writeData : write
+  const ended = yield* RunLog.follow(which, tell).pipe(goesOn(which))
+  yield* endAs(which, ended)
+})
+
+/** Prints what the run has printed so far. */
+export const printedSoFar = Effect.fnUntraced(function* (which: RunLog.WhichLog) {
+  yield* RunLog.soFar(which, (yield* Output.isForProgram) ? writeData : write)
+})

@@ -1,0 +1,37 @@
+import { assert, describe, it } from "@effect/vitest"
+import { execFile } from "node:child_process"
+import { fileURLToPath } from "node:url"
+import { promisify } from "node:util"
+
+const main = fileURLToPath(new URL("../src/main.ts", import.meta.url))
+
+/** What the command prints, on a host with these settings. */
+const doctor = async (settings: Record<string, string>, ...args: ReadonlyArray<string>) => {
+  const { stdout } = await promisify(execFile)(process.execPath, [main, "doctor", ...args], {
+    env: { ...process.env, ...settings }
+  })
+  return stdout
+}
+
+describe("castellan doctor", () => {
+  it("tells programs which protections hold, and why others do not", async () => {
+    const { isolation, protections } = JSON.parse(await doctor({ CASTELLAN_LOCAL_NETWORK: "host" }, "--json")) as {
+      readonly isolation: string
+      readonly protections: ReadonlyArray<{ readonly name: string; readonly holds: boolean; readonly reason?: string }>
+    }
+    assert.strictEqual(isolation, "namespaces")
+    const named = new Map(protections.map((protection) => [protection.name, protection]))
+    for (const name of ["locked_mounts", "no_new_privileges", "system_call_filter", "own_keyring"]) {
+      assert.isTrue(named.get(name)?.holds, name)
+    }
+    assert.deepStrictEqual(named.get("own_network"), {
+      name: "own_network",
+      holds: false,
+      reason: "CASTELLAN_LOCAL_NETWORK shares the host's network"
+    })
+  })
+
+  it("tells people that nothing is kept apart without isolation", async () => {
+    assert.strictEqual(await doctor({ CASTELLAN_LOCAL_ISOLATION: "none" }), "isolation: none\n")
+  })
+})

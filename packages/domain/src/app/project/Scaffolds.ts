@@ -1,0 +1,108 @@
+import { Context, DateTime, Duration, Effect, Layer, Option, Schema, Stream } from "effect"
+import { Digest } from "effect/crypto/Digest"
+import { ImageKey, longestPause } from "../../sandbox/BaseImage.ts"
+import { BaseImages } from "../../sandbox/BaseImages.ts"
+import type { SandboxName } from "../../sandbox/SandboxName.ts"
+import { providerReason } from "../../sandbox/providerReason.ts"
+import { SandboxProvider } from "../../sandbox/SandboxProvider.ts"
+import type { SnapshotId } from "../../sandbox/Snapshot.ts"
+import { encode } from "../../utf8.ts"
+import { uuidOf } from "../../uuidOf.ts"
+import type { AppTimes } from "../AppTimes.ts"
+import { Inside, InsideFailed } from "../guest/GuestScripts.ts"
+import { inProject, scaffold } from "./Scaffold.ts"
+
+/** The scaffold could not be prepared; `reason` is for the log, `retryAfterMs` for those who wait. */
+export class ScaffoldNotReady extends Schema.TaggedError<ScaffoldNotReady>()("ScaffoldNotReady", {
+  reason: Schema.String,
+  retryAfterMs: Schema.NullOr(Schema.Int)
+}) {}
+
+/** How often it is looked whether somebody else's build is done. */
+const lookEvery = Duration.millis(500)
+
+/** The image that new apps boot from: the scaffold with its packages installed. Everybody's, and built once. */
+export class Scaffolds extends Context.Service<
+  Scaffolds,
+  {
+    /** The image's snapshot; builds it, or waits for whoever does, where there is none. */
+    readonly snapshot: Effect.Effect<SnapshotId, ScaffoldNotReady>
+    /** The provider no longer has that snapshot: the next who asks gets another. */
+    readonly lost: (snapshot: SnapshotId) => Effect.Effect<void>
+  }
+>()("domain/app/Scaffolds") {
+  static readonly layer = (times: AppTimes) =>
+    Layer.effect(
+      Scaffolds,
+      Effect.gen(function* () {
+        const images = yield* BaseImages
+        const provider = yield* SandboxProvider
+        const inside = yield* Inside
+        // Another scaffold is another image; the one before goes when nothing boots from it any more.
+        const key = ImageKey.make(`everyone/app-${yield* uuidOf(yield* Digest, JSON.stringify(scaffold))}`)
+
+        const prepare = Effect.fnUntraced(function* (builder: SandboxName) {
+          for (const [file, text] of Object.entries(scaffold)) {
+            yield* provider
+              .writeFile(builder, inProject(file), Stream.make(encode(text)))
+              .pipe(Effect.catchTags({ FileNotFound: Effect.die, FileRefused: Effect.die }))
+          }
+          const { failure } = yield* inside.install(builder, [], times.imageWithin)
+          if (failure !== null) {
+            yield* Effect.logWarning("the scaffold's packages could not be installed", { said: failure })
+            return yield* new InsideFailed({ reason: "Its packages could not be installed" })
+          }
+        })
+
+        const build = images
+          .build({
+            key,
+            account: null,
+            registry: true,
+            prepare,
+            explain: (failure) =>
+              failure._tag === "InsideFailed" ? failure.reason : "The sandbox could not be reached"
+          })
+          .pipe(
+            Effect.catchTags({
+              ImageNotBuilt: ({ reason }) => new ScaffoldNotReady({ reason, retryAfterMs: 1000 }),
+              SandboxUnavailable: (failure) => {
+                const { retryAfterMs, sentence } = providerReason(failure)
+                return new ScaffoldNotReady({ reason: sentence, retryAfterMs })
+              }
+            })
+          )
+
+        const snapshot = Effect.gen(function* () {
+          while (true) {
+            const image = yield* images.find(key)
+            const current = Option.flatMap(image, ({ current }) => Option.fromNullOr(current))
+            if (Option.isSome(current)) {
+              yield* images.used(key)
+              return current.value
+            }
+            const built: Option.Option<SnapshotId> = yield* build
+            if (Option.isSome(built)) return built.value
+            const after = Option.getOrNull(image)?.retryAfter ?? null
+            const wait = after === null ? 0 : after.epochMilliseconds - (yield* DateTime.now).epochMilliseconds
+            if (wait > 0) {
+              const reason = Option.getOrNull(image)?.error ?? "It could not be built"
+              return yield* new ScaffoldNotReady({
+                reason,
+                retryAfterMs: Math.min(wait, Duration.toMillis(longestPause))
+              })
+            }
+            yield* Effect.sleep(lookEvery)
+          }
+        }).pipe(
+          Effect.timeoutOrElse({
+            duration: times.imageWithin,
+            orElse: () => new ScaffoldNotReady({ reason: "It took too long", retryAfterMs: 1000 })
+          }),
+          Effect.withSpan("Scaffolds.snapshot")
+        )
+
+        return Scaffolds.of({ snapshot, lost: (snapshot) => images.lost(key, snapshot) })
+      })
+    )
+}

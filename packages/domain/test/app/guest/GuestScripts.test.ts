@@ -1,0 +1,59 @@
+import { Inside } from "../../../src/app/guest/GuestScripts.ts"
+import { SandboxPath } from "../../../src/sandbox/SandboxFile.ts"
+import { SandboxName } from "../../../src/sandbox/SandboxName.ts"
+import { SandboxProvider } from "../../../src/sandbox/SandboxProvider.ts"
+import * as MemorySandbox from "@castellan/testkit/fakes/sandbox/MemorySandbox.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { Duration, Effect, Layer, Logger, Option, Stream } from "effect"
+import { SecureRandom } from "effect/crypto"
+
+/** Asks for the files of an app whose `node` prints this, whatever it is called with. */
+const listedFrom = (printed: string) =>
+  Effect.gen(function* () {
+    const name = SandboxName.make("app")
+    const provider = yield* SandboxProvider
+    yield* provider.create({ name, from: Option.none(), lifetime: Duration.minutes(5) })
+    yield* provider.writeFile(name, SandboxPath.make("app/package.json"), Stream.make(new Uint8Array()))
+    return yield* (yield* Inside).list(name, { contents: true })
+  }).pipe(
+    Effect.provide(
+      Inside.layer.pipe(
+        Layer.provideMerge(
+          MemorySandbox.layerWith({
+            programs: {
+              node: ({ command }) =>
+                Effect.sync(() => {
+                  command.print("stdout", new TextEncoder().encode(printed))
+                  return 0
+                })
+            }
+          })
+        ),
+        Layer.provide(SecureRandom.layerWebCrypto)
+      )
+    ),
+    Effect.provide(Logger.layer([]))
+  )
+
+describe("The files of an app", () => {
+  it.effect("are taken line by line, as the program in its sandbox prints them", () =>
+    Effect.gen(function* () {
+      const lines = [{ next: "b" }, { file: "a", text: "1" }, { file: "b" }, { skipped: { path: "b", reason: "why" } }]
+      assert.deepStrictEqual(yield* listedFrom(lines.map((line) => `${JSON.stringify(line)}\n`).join("")), {
+        files: ["a", "b"],
+        contents: { a: "1" },
+        skipped: [{ path: "b", reason: "why" }],
+        next: "b"
+      })
+    })
+  )
+
+  it.effect("are refused where what is printed is no listing", () =>
+    Effect.gen(function* () {
+      const answers = ['{"file":1}\n', "{\n", '{"file":"cut', "\n", "[]\n", "x".repeat(60_000), "\n".repeat(60_000)]
+      for (const answer of answers) {
+        assert.strictEqual((yield* Effect.flip(listedFrom(answer)))._tag, "InsideFailed", answer.slice(0, 20))
+      }
+    })
+  )
+})

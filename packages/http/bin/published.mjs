@@ -1,5 +1,0 @@
-#!/usr/bin/env node
-// The command of the published package, which holds JavaScript: any Node that `engines` names runs it.
-const args = process.argv.slice(2)
-const isServer = args.length === 1 && args[0] === "serve"
-await import(isServer ? "../lib/main.js" : "../lib/cli/main.js")

@@ -1,0 +1,60 @@
+/** The API as one effect from request to answer, whoever listens. */
+import { Effect, Layer, type Redacted } from "effect"
+import { HttpRouter, HttpServer, HttpServerResponse } from "effect/http"
+import { HttpApiBuilder, HttpApiScalar } from "effect/http-api"
+import { Api } from "../api/Api.ts"
+import * as Authenticate from "../middleware/Authenticate.ts"
+import * as Envelope from "../middleware/Envelope.ts"
+import { AccountsHandlers } from "../handlers/Accounts.ts"
+import { AccountSandboxesHandlers } from "../handlers/AccountSandboxes.ts"
+import { AppsHandlers } from "../handlers/Apps.ts"
+import { AdminsHandlers } from "../handlers/Admins.ts"
+import { ApiKeysHandlers } from "../handlers/ApiKeys.ts"
+import { EventsHandlers } from "../handlers/Events.ts"
+import { HeldSandboxesHandlers } from "../handlers/HeldSandboxes.ts"
+import { OrganizationsHandlers } from "../handlers/Organizations.ts"
+import { SessionsHandlers } from "../handlers/Sessions.ts"
+import { SessionSandboxHandlers } from "../handlers/SessionSandbox.ts"
+import { SystemHandlers } from "../handlers/System.ts"
+import { TaskRunsHandlers } from "../handlers/TaskRuns.ts"
+import * as Idempotency from "../middleware/Idempotency.ts"
+import * as KnownFields from "../middleware/KnownFields.ts"
+import { type LimitOptions, Limits } from "../middleware/Limits.ts"
+import { document } from "../api/openapi.ts"
+import { PreviewBase } from "../preview/PreviewBase.ts"
+import { routerConfig } from "../middleware/Routes.ts"
+
+export interface ServerOptions {
+  /** Seals what must not lie open in the store; the same for all servers on one store. */
+  readonly secret: Redacted.Redacted<Uint8Array>
+  /** How often an account may ask, and what it may have open; what is left out is as usual. */
+  readonly limits?: Partial<LimitOptions>
+  /** Below which address web apps are shown, such as `https://preview.example.com`; that of the request if left out. */
+  readonly previews?: URL
+}
+
+const routes = (options: ServerOptions) =>
+  Layer.mergeAll(
+    HttpApiBuilder.layer(Api).pipe(
+      Layer.provide([SystemHandlers, AccountsHandlers, ApiKeysHandlers, OrganizationsHandlers, AdminsHandlers]),
+      Layer.provide([AccountSandboxesHandlers, HeldSandboxesHandlers, TaskRunsHandlers]),
+      Layer.provide([SessionsHandlers, SessionSandboxHandlers, AppsHandlers, EventsHandlers]),
+      Layer.provide(Layer.succeed(PreviewBase, options.previews)),
+      Layer.provide([Authenticate.layer, KnownFields.layer, Idempotency.layer(options)]),
+      Layer.provide(Limits.layer(options.limits ?? {}))
+    ),
+    HttpRouter.add("GET", "/openapi.json", Effect.succeed(HttpServerResponse.jsonUnsafe(document))),
+    HttpApiScalar.layer(Api, { path: "/docs" })
+  ).pipe(
+    Layer.provide(HttpServer.layerServices),
+    Layer.provideMerge(HttpRouter.layer),
+    Layer.provide(Layer.succeed(HttpRouter.RouterConfig, routerConfig))
+  )
+
+/** The application over the use cases: give it requests in any way you like. */
+export const make = (options: ServerOptions) =>
+  Effect.gen(function* () {
+    const services = yield* Layer.build(routes(options))
+    const router = yield* Effect.provide(HttpRouter.HttpRouter, services)
+    return Envelope.around(router.asHttpEffect())
+  })

@@ -1,0 +1,113 @@
+import { Port } from "@castellan/domain/sandbox/Port.ts"
+import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
+import { type Addressed, addressed, addressedByAll, urlOf } from "../../src/preview/PreviewHost.ts"
+import { assert, describe, it } from "vitest"
+
+const name = SandboxName.make("app-3fz9k2")
+const port = Port.make(5173)
+const app: Addressed = { _tag: "App", target: { name, port } }
+const base = new URL("https://Preview.example.com:8443")
+
+describe("An app's URL", () => {
+  it("lies below localhost at the port by which the server was reached", () => {
+    assert.strictEqual(urlOf(undefined, "localhost:3000", name, port), "http://5173-app-3fz9k2.localhost:3000/")
+    assert.strictEqual(urlOf(undefined, "127.0.0.1:41233", name, port), "http://5173-app-3fz9k2.localhost:41233/")
+    assert.strictEqual(urlOf(undefined, "[::1]:3000", name, port), "http://5173-app-3fz9k2.localhost:3000/")
+    assert.strictEqual(urlOf(undefined, "localhost:80", name, port), "http://5173-app-3fz9k2.localhost/")
+    for (const host of ["localhost", "[::1]", "castellan.example", "", undefined]) {
+      assert.strictEqual(urlOf(undefined, host, name, port), "http://5173-app-3fz9k2.localhost/")
+    }
+  })
+
+  it("lies below the base that is set, however the server was reached", () => {
+    for (const host of ["localhost:3000", undefined]) {
+      assert.strictEqual(urlOf(base, host, name, port), "https://5173-app-3fz9k2.preview.example.com:8443/")
+    }
+    assert.strictEqual(urlOf(new URL("http://p.test./"), undefined, name, port), "http://5173-app-3fz9k2.p.test/")
+  })
+
+  it("means the app it was made for", () => {
+    for (const at of [undefined, base]) {
+      assert.deepStrictEqual(addressed(at, new URL(urlOf(at, "localhost:3000", name, port)).host), app)
+    }
+  })
+})
+
+describe("A host name", () => {
+  it("means an app whatever its port and case, and with a dot at its end", () => {
+    for (const host of [
+      "5173-app-3fz9k2.localhost",
+      "5173-app-3fz9k2.localhost:1",
+      "5173-app-3fz9k2.localhost:",
+      "5173-APP-3fz9K2.LocalHost:3000",
+      "5173-app-3fz9k2.localhost.",
+      "5173-app-3fz9k2.localhost.:3000",
+      " 5173-app-3fz9k2.localhost:3000 "
+    ]) {
+      assert.deepStrictEqual(addressed(undefined, host), app, host)
+    }
+    assert.deepStrictEqual(addressed(base, "5173-app-3fz9k2.PREVIEW.example.com."), app)
+  })
+
+  it("below the base that is no app's is nobody's", () => {
+    for (const label of [
+      "app-3fz9k2",
+      "5173",
+      "5173-",
+      "-app",
+      "80-app",
+      "1023-app",
+      "65536-app",
+      "99999-app",
+      "517300-app",
+      "5173-app_one",
+      "5173--app",
+      "5173-app.5173-app",
+      "a.b",
+      "",
+      "5173-app%2e",
+      "5173-app@5173-app",
+      `5173-${"a".repeat(65)}`,
+      "0x1435-app",
+      "05173-app-3fz9k2",
+      "api"
+    ]) {
+      assert.deepStrictEqual(addressed(undefined, `${label}.localhost:3000`), { _tag: "Nobody" }, label)
+      assert.deepStrictEqual(addressed(base, `${label}.preview.example.com`), { _tag: "Nobody" }, label)
+    }
+    assert.deepStrictEqual(addressed(undefined, "5173-app-3fz9k2.localhost.."), { _tag: "Nobody" })
+  })
+
+  it("that is not below the base is none of the previews' business", () => {
+    for (const host of [
+      "localhost",
+      "localhost:3000",
+      "localhost.",
+      "LOCALHOST:3000",
+      "127.0.0.1:3000",
+      "[::1]:3000",
+      "",
+      "notlocalhost",
+      "5173-app-3fz9k2.notlocalhost",
+      "5173-app-3fz9k2.localhost.example.com",
+      "5173-app-3fz9k2.preview.example.com"
+    ]) {
+      assert.deepStrictEqual(addressed(undefined, host), { _tag: "Elsewhere" }, host)
+    }
+    for (const host of ["preview.example.com", "api.example.com", "5173-app-3fz9k2.localhost", "localhost:3000"]) {
+      assert.deepStrictEqual(addressed(base, host), { _tag: "Elsewhere" }, host)
+    }
+  })
+
+  it("that is contradicted by another of the same request means nobody, if one of them is a preview's", () => {
+    const hosts = ["5173-app-3fz9k2.localhost:3000", "localhost:3000", "5173-app-other.localhost", "x.localhost"]
+    for (const one of hosts) {
+      for (const other of hosts) {
+        const expected = one === other ? addressed(undefined, one) : { _tag: "Nobody" }
+        assert.deepStrictEqual(addressedByAll(undefined, [one, other]), expected, `${one} ${other}`)
+      }
+    }
+    assert.deepStrictEqual(addressedByAll(undefined, ["a.test", "127.0.0.1"]), { _tag: "Elsewhere" })
+    assert.deepStrictEqual(addressedByAll(undefined, []), { _tag: "Elsewhere" })
+  })
+})

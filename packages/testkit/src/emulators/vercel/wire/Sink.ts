@@ -1,0 +1,91 @@
+/** How a body is sent, with what goes wrong on its way. */
+import { Effect } from "effect"
+import type { IncomingMessage, ServerResponse } from "node:http"
+import type { Sink } from "./Answers.ts"
+import type { Fault } from "../Faults.ts"
+
+/** The sink of one request. */
+export interface ResponseSink extends Sink {
+  /** The status of what begins later. */
+  readonly respond: (status: number) => void
+  /** Ends the body, unless the connection has gone. */
+  readonly end: () => void
+}
+
+const newline = 0x0a
+
+/** The bytes up to the end of that many lines. */
+const upToLine = (bytes: Uint8Array, lines: number) => {
+  let end = 0
+  for (let left = lines; left > 0 && end < bytes.length; end++) if (bytes[end] === newline) left--
+  return bytes.subarray(0, end)
+}
+
+const linesIn = (bytes: Uint8Array) => bytes.reduce((count, byte) => count + (byte === newline ? 1 : 0), 0)
+
+/** Long enough for what was sent to arrive by itself. */
+const moment = Effect.callback<void>((resume) => void setImmediate(() => resume(Effect.void)))
+
+/** Where an answer goes. */
+export const sinkOf = (
+  request: IncomingMessage,
+  response: ServerResponse,
+  fault: Fault | undefined,
+  fork: (effect: Effect.Effect<void>) => void,
+  answered: (status: number) => void
+): ResponseSink => {
+  let status = 200
+  let bytesLeft = fault?.kind === "reset" ? fault.afterBytes : Infinity
+  let linesLeft = fault?.kind === "endedEarly" ? fault.afterLines : Infinity
+  const breakOff = () => void request.socket.destroy()
+  const isGone = () => response.destroyed || response.writableEnded
+
+  const send = (bytes: Uint8Array) =>
+    Effect.callback<void>((resume) => {
+      if (isGone() || bytes.length === 0) return resume(Effect.void)
+      const done = () => {
+        response.off("close", done)
+        resume(Effect.void)
+      }
+      response.once("close", done)
+      response.write(bytes, done)
+    })
+
+  return {
+    respond: (wanted) => {
+      status = wanted
+    },
+    begin: (type, headers = {}) => {
+      if (response.headersSent || isGone()) return
+      if (fault?.kind === "droppedAfter") return breakOff()
+      answered(status)
+      response.writeHead(status, { "content-type": type, ...headers })
+      response.flushHeaders()
+      if (fault?.kind === "cutOff") fork(Effect.delay(Effect.sync(breakOff), fault.afterMs))
+      // Once the head is out: before it, the request would only be made again.
+      if (bytesLeft === 0) response.write("", breakOff)
+    },
+    hasBegun: () => response.headersSent || isGone(),
+    write: (bytes) =>
+      Effect.suspend(() => {
+        if (fault?.kind === "oneByteChunks") {
+          response.socket?.setNoDelay(true)
+          const one = (index: number) => Effect.andThen(send(bytes.subarray(index, index + 1)), moment)
+          return Effect.forEach(bytes, (_, index) => one(index), { discard: true })
+        }
+        const some = upToLine(bytes.subarray(0, Math.min(bytes.length, bytesLeft)), linesLeft)
+        bytesLeft -= some.length
+        linesLeft -= linesIn(some)
+        return Effect.tap(send(some), () =>
+          Effect.sync(() => {
+            if (bytesLeft <= 0) breakOff()
+            else if (linesLeft <= 0) response.end()
+          })
+        )
+      }),
+    breakOff,
+    end: () => {
+      if (!isGone()) response.end()
+    }
+  }
+}

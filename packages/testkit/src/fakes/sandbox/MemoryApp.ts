@@ -1,0 +1,177 @@
+/** What the scripts of an app's sandbox do, for sandboxes in memory: the same answers, without a shell and without npm. */
+import { type Applied, applying } from "@castellan/domain/app/guest/Applying.ts"
+import { type Compiled, compiling } from "@castellan/domain/app/guest/Compiling.ts"
+import { type Findings, finding } from "@castellan/domain/app/guest/Finding.ts"
+import { type Installed, installing } from "@castellan/domain/app/guest/Installing.ts"
+import { keeper } from "@castellan/domain/app/guest/Keeper.ts"
+import { limits, type Line, listing } from "@castellan/domain/app/guest/Listing.ts"
+import { type Restarted, restarting } from "@castellan/domain/app/guest/Restarting.ts"
+import { type MemoryFiles, resolve } from "./MemoryFiles.ts"
+
+/** Where a script runs: the files of its sandbox, the directory it is in, and the time. */
+export interface Place {
+  readonly files: MemoryFiles
+  readonly cwd: string
+  readonly now: number
+}
+
+const utf8 = new TextEncoder()
+
+const textOf = ({ cwd, files }: Place, path: string): string | undefined => {
+  const bytes = files.read(resolve(cwd, path))
+  return bytes === undefined ? undefined : new TextDecoder().decode(bytes)
+}
+
+const write = ({ cwd, files, now }: Place, path: string, text: string): void =>
+  files.write(resolve(cwd, path), utf8.encode(text), now)
+
+const leftOut =
+  /(^|\/)(node_modules|\.git|dist|build|package-lock\.json|npm-shrinkwrap\.json|yarn\.lock|pnpm-lock\.yaml|bun\.lockb?)(\/|$)/
+
+const pathsOf = ({ cwd, files }: Place): ReadonlyArray<string> =>
+  files
+    .list(cwd, Number.MAX_SAFE_INTEGER)
+    .flatMap(({ path, type }) => (type === "file" && !leftOut.test(path) ? [path] : []))
+
+/** The lines of a listing. */
+const list = (place: Place, [wanted, limit, after = "", levels]: ReadonlyArray<string>): string => {
+  const isWithin = (path: string) => levels === "" || path.split("/").length <= Number(levels)
+  const all = pathsOf(place).filter((path) => path > after && isWithin(path))
+  const files = all.slice(0, Number(limit))
+  const lines: Array<Line> = all.length > files.length ? [{ next: files.at(-1)! }] : []
+  for (const file of files) {
+    const text = textOf(place, file)!
+    const reason =
+      text.length > limits.file ? "It is larger than 256 KiB" : text.includes("\0") ? "It is not text" : undefined
+    if (wanted !== "contents") lines.push({ file })
+    else if (reason === undefined) lines.push({ file, text })
+    else lines.push({ file }, { skipped: { path: file, reason } })
+  }
+  return lines.map((line) => `${JSON.stringify(line)}\n`).join("")
+}
+
+const apply = (place: Place, [bundle]: ReadonlyArray<string>): Applied => {
+  const wanted = JSON.parse(textOf(place, bundle!)!) as ReadonlyArray<{
+    readonly path: string
+    readonly content: string
+  }>
+  place.files.remove(bundle!)
+  const failed = wanted.flatMap(({ path }) => {
+    const at = resolve(place.cwd, path)
+    if (place.files.leadsNowhere(at)) return [{ path, reason: "A link on the way leads nowhere" }]
+    return place.files.mayHold(at) ? [] : [{ path, reason: "A directory has that name" }]
+  })
+  if (failed.length > 0) return { applied: [], failed }
+  for (const { content, path } of wanted) write(place, path, content)
+  return { applied: [...new Set(wanted.map(({ path }) => path))], failed: [] }
+}
+
+interface Manifest {
+  readonly dependencies?: Record<string, string>
+  readonly devDependencies?: Record<string, string>
+}
+
+const manifestOf = (place: Place): Manifest => JSON.parse(textOf(place, "package.json") ?? "{}")
+
+/** A name that no registry of ours knows. */
+const isUnknown = (name: string): boolean => name.startsWith("no-such-")
+
+/** A name that is asked for while the registry does not answer. */
+const isUnreachable = (name: string): boolean => name.startsWith("out-of-reach-")
+
+const install = (place: Place, [, names, ...packages]: ReadonlyArray<string>): Installed => {
+  const missing = packages.find(isUnknown)
+  if (missing !== undefined) {
+    return {
+      installed: {},
+      failure: `npm error code E404\nnpm error 404 Not Found - GET https://registry.test/${missing} - Not found\n`
+    }
+  }
+  if (packages.some(isUnreachable)) {
+    return { installed: {}, failure: "npm error code ECONNREFUSED\nnpm error request to the registry failed\n" }
+  }
+  const manifest = manifestOf(place)
+  const wanted = new Map(
+    packages.length === 0
+      ? Object.entries({ ...manifest.dependencies, ...manifest.devDependencies })
+      : packages.map((one) => {
+          const at = one.indexOf("@", 1)
+          return at < 0 ? [one, "1.0.0"] : [one.slice(0, at), one.slice(at + 1)]
+        })
+  )
+  for (const [name, version] of wanted) write(place, `node_modules/${name}/package.json`, JSON.stringify({ version }))
+  if (packages.length > 0) {
+    const dependencies = { ...manifest.dependencies, ...Object.fromEntries(wanted) }
+    write(place, "package.json", JSON.stringify({ ...manifest, dependencies }))
+  }
+  const installed = (JSON.parse(names!) as ReadonlyArray<string>).map((name) => [name, wanted.get(name)!])
+  return { installed: Object.fromEntries(installed), failure: null }
+}
+
+const hasPackage = (place: Place, name: string): boolean =>
+  textOf(place, `node_modules/${name}/package.json`) !== undefined
+
+/** Whether a dev server would come up: it is installed, and its configuration is no more than text about it. */
+export const serves = (place: Place): boolean =>
+  hasPackage(place, "vite") && !(textOf(place, "vite.config.ts") ?? "").includes("throw ")
+
+const importsOf = (text: string): ReadonlyArray<string> =>
+  Array.from(text.matchAll(/(?:from|import) "([^"]+)"/g), (match) => match[1]!)
+
+const find = (place: Place): Findings => {
+  const sources = pathsOf(place).filter((path) => /\.tsx?$/.test(path))
+  const wanted = sources.flatMap((file) => importsOf(textOf(place, file)!).map((request) => ({ file, request })))
+  const isFile = (request: string) => /^[./]/.test(request)
+  const leads = ({ file, request }: { readonly file: string; readonly request: string }) =>
+    isFile(request)
+      ? textOf(place, `${file}/../${request}`) !== undefined
+      : hasPackage(place, /^(@[^/]+\/)?[^/]+/.exec(request)![0])
+  const problems = (files: boolean) =>
+    wanted
+      .filter((one) => isFile(one.request) === files && !leads(one))
+      .map(({ file, request }) => ({ file, detail: `${file} imports "${request}"` }))
+  const broken = sources.filter((file) => textOf(place, file)!.includes("{{{"))
+  const up = serves(place)
+  return {
+    server: { status: up ? 200 : null, said: up ? "" : "failed to load config", durationMs: 1 },
+    types: {
+      exitCode: broken.length === 0 ? 0 : 1,
+      output: broken.map((file) => `${file}(1,1): error TS1109: Expression expected.`).join("\n"),
+      durationMs: 1
+    },
+    imports: { looked: true, broken: [], files: problems(true), packages: problems(false), durationMs: 1 },
+    disk: { free: 2 ** 33, size: 2 ** 35, durationMs: 0 }
+  }
+}
+
+const compile = (place: Place): Compiled => {
+  const { imports, types } = find(place)
+  const broken = types.output.split("\n").flatMap((line) => {
+    const [, file, message] = /^(\S+)\(.*?\): (.*)$/.exec(line) ?? []
+    return file === undefined ? [] : [{ file, message: message! }]
+  })
+  const missing = [...imports.files, ...imports.packages].map(({ detail, file }) => ({ file, message: detail }))
+  return { errors: [...broken, ...missing] }
+}
+
+/** The scripts that answer at once. */
+const answers: Readonly<Record<string, (place: Place, args: ReadonlyArray<string>) => unknown>> = {
+  [listing]: list,
+  [applying]: apply,
+  [installing]: install,
+  [compiling]: compile,
+  [finding]: find,
+  [restarting]: (): Restarted => ({ asked: true })
+}
+
+/** Whether these are the arguments of the script that keeps a dev server, and on which port; undefined if they are not. */
+export const keptPort = (args: ReadonlyArray<string>): number | undefined =>
+  args[0] === "-e" && args[1] === keeper ? Number(args[2]) : undefined
+
+/** What a script prints, which is JSON, or lines of it; undefined for one that is not of an app. */
+export const runScript = (place: Place, [flag, source, ...args]: ReadonlyArray<string>): string | undefined => {
+  const answer = flag === "-e" && source !== undefined && Object.hasOwn(answers, source) ? answers[source] : undefined
+  if (answer === undefined) return undefined
+  const answered = answer(place, args)
+  return typeof answered === "string" ? answered : JSON.stringify(answered)
+}
