@@ -5,7 +5,7 @@ import * as Cause from "effect/Cause"
 import * as Effect from "effect/Effect"
 import * as FetchHttpClient from "effect/http/FetchHttpClient"
 import * as Layer from "effect/Layer"
-import { outliveOutput } from "@castellan/http/server/outliveOutput.ts"
+import { ignoreOutputErrors } from "@castellan/http/server/ignoreOutputErrors.ts"
 import { run } from "./Cli.ts"
 import { ExitCode } from "./ExitCode.ts"
 
@@ -18,7 +18,7 @@ const args = process.argv.slice(2)
 
 if (args[0] === "emulate") {
   // An emulator is a server: programs use it after the reader of its output is gone.
-  outliveOutput()
+  ignoreOutputErrors()
 } else {
   for (const stream of [process.stdout, process.stderr]) {
     stream.on("error", ({ code }: NodeJS.ErrnoException) => {

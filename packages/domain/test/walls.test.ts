@@ -135,7 +135,7 @@ describe("The walls between packages", () => {
   })
 
   it("let only the composition of a server and two commands import adapters", () => {
-    const importers = ["http/src/server/main.ts", "http/src/server/AdminKey.ts", "http/src/server/Settings.ts"]
+    const importers = ["http/src/server/main.ts", "http/src/server/AdminKey.ts", "http/src/server/ServerConfig.ts"]
     const allowed = new Set([...importers, doctorCommand, emulateCommand])
     assert.deepStrictEqual(
       breaches([...http, ...cli], ({ file }, target) => isOf("@castellan/adapters")(target) && !allowed.has(file)),

@@ -21,7 +21,7 @@ export const adminKey = Command.make(
     const AdminKey = yield* Effect.promise(() => import("@castellan/http/server/AdminKey.ts"))
     const { issued, kept } = yield* AdminKey.reset.pipe(
       Effect.catchTags({
-        SettingRefused: ({ message }) => new UsageRefused({ say: message }),
+        InvalidConfig: ({ message }) => new UsageRefused({ say: message }),
         DatabaseUnavailable: ({ message }) => new DataUnavailable({ say: message, exit: ExitCode.unreachable }),
         PlatformAdminMissing: () =>
           new DataUnavailable({

@@ -7,7 +7,7 @@ import { AppSandboxes } from "./AppSandboxes.ts"
 import { AppStore } from "./AppStore.ts"
 
 /** There is no page to be had: it is still starting, or it has stopped for good or for now, or never was. */
-export class PreviewAway extends Schema.TaggedError<PreviewAway>()("PreviewAway", {
+export class PreviewUnavailable extends Schema.TaggedError<PreviewUnavailable>()("PreviewUnavailable", {
   state: Schema.Literals(["starting", "stopped"])
 }) {}
 
@@ -19,7 +19,7 @@ export class AppPreviews extends Context.Service<
     readonly connect: (
       name: SandboxName,
       port: Port
-    ) => Effect.Effect<PortConnection, PreviewAway | SandboxUnavailable, Scope.Scope>
+    ) => Effect.Effect<PortConnection, PreviewUnavailable | SandboxUnavailable, Scope.Scope>
   }
 >()("domain/app/AppPreviews") {
   static readonly layer = Layer.effect(
@@ -31,18 +31,18 @@ export class AppPreviews extends Context.Service<
 
       const connect = Effect.fn("AppPreviews.connect")(function* (name: SandboxName, port: Port) {
         const owner = yield* store.ownerOf(name)
-        if (Option.isNone(owner)) return yield* new PreviewAway({ state: "stopped" })
+        if (Option.isNone(owner)) return yield* new PreviewUnavailable({ state: "stopped" })
         const found = yield* store.get(AccountScope.ofOwner({ account: owner.value }), name)
         const app = Option.getOrUndefined(Option.filter(found, (app) => app.port === port))
-        if (app?.state === "starting") return yield* new PreviewAway({ state: "starting" })
-        if (app?.state !== "ready") return yield* new PreviewAway({ state: "stopped" })
+        if (app?.state === "starting") return yield* new PreviewUnavailable({ state: "starting" })
+        if (app?.state !== "ready") return yield* new PreviewUnavailable({ state: "stopped" })
         yield* apps.used(app)
         return yield* provider.connect(name, port).pipe(
           Effect.catchTags({
             // The dev server is being started again, or soon will be.
-            PortClosed: () => new PreviewAway({ state: "starting" }),
-            SandboxGone: () => new PreviewAway({ state: "stopped" }),
-            SandboxNotRunning: () => new PreviewAway({ state: "stopped" })
+            PortClosed: () => new PreviewUnavailable({ state: "starting" }),
+            SandboxGone: () => new PreviewUnavailable({ state: "stopped" }),
+            SandboxNotRunning: () => new PreviewUnavailable({ state: "stopped" })
           })
         )
       })

@@ -312,7 +312,7 @@ describe("An app", () => {
       assert.strictEqual((yield* Effect.flip(projects.files(app, { contents: false })))._tag, "FilesNotListed")
       assert.strictEqual((yield* projects.diagnose(app)).output, "The sandbox does not run")
       const away = yield* Effect.flip(Effect.scoped((yield* AppPreviews).connect(app.name, app.port)))
-      assert.deepStrictEqual([away._tag, "state" in away && away.state], ["PreviewAway", "stopped"])
+      assert.deepStrictEqual([away._tag, "state" in away && away.state], ["PreviewUnavailable", "stopped"])
       assert.isFalse(yield* isAlive(app))
       yield* change("two")
       assert.isTrue(yield* isAlive(app))

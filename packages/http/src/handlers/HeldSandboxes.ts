@@ -18,7 +18,7 @@ import { BodyTooLarge } from "../api/Statuses.ts"
 import { present } from "../api/groups/TaskRuns.ts"
 import * as FileStream from "../streams/FileStream.ts"
 import { Limits } from "../middleware/Limits.ts"
-import { awaitRun } from "../streams/RunWait.ts"
+import { awaitRun } from "../streams/awaitRun.ts"
 
 const isSandboxName = Schema.is(SandboxName)
 

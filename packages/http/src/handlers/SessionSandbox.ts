@@ -9,7 +9,7 @@ import { Api } from "../api/Api.ts"
 import { RequestNonce } from "../api/Idempotent.ts"
 import { presentLifecycle } from "../api/groups/SessionSandbox.ts"
 import { Limits } from "../middleware/Limits.ts"
-import { RequestArrival } from "../middleware/RequestArrival.ts"
+import { RequestStartTime } from "../middleware/RequestStartTime.ts"
 import { statusOf } from "./Apps.ts"
 import { repoUrlChecked, sessionId } from "./Sessions.ts"
 
@@ -39,7 +39,7 @@ export const SessionSandboxHandlers = HttpApiBuilder.group(
           timeout: remaining(sandbox, now),
           currentBranch: session.lifecycle.branch,
           mode,
-          timing: { readyMs: Math.max(0, Math.round(now.epochMilliseconds - (yield* RequestArrival))) }
+          timing: { readyMs: Math.max(0, Math.round(now.epochMilliseconds - (yield* RequestStartTime))) }
         }
       }),
       status: Effect.fnUntraced(function* ({ query }) {

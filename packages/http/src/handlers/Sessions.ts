@@ -15,7 +15,7 @@ import { presentSession } from "../api/groups/Sessions.ts"
 import { OrganizationHidden } from "../api/Statuses.ts"
 import { present as presentRun } from "../api/groups/TaskRuns.ts"
 import { Limits } from "../middleware/Limits.ts"
-import { awaitRun } from "../streams/RunWait.ts"
+import { awaitRun } from "../streams/awaitRun.ts"
 
 const isSessionId = Schema.is(SessionId)
 

@@ -8,7 +8,7 @@ import { type Headers, HttpServerRequest } from "effect/http"
 import { Authenticated } from "../api/Authenticated.ts"
 import { CredentialsUnclear } from "../api/Statuses.ts"
 import { Limits } from "./Limits.ts"
-import { RequestFacts } from "./RequestFacts.ts"
+import { AccessLogFields } from "./AccessLog.ts"
 import { Tokens } from "./Tokens.ts"
 
 /** The secret by which the caller authenticates. */
@@ -40,7 +40,7 @@ export const layer = Layer.effect(
       HttpServerRequest.HttpServerRequest.pipe(
         Effect.flatMap((request) => credentialIn(request.headers)),
         Effect.flatMap(({ kind, secret }) => (kind === "key" ? keys : tokens).authenticate(secret)),
-        Effect.tap(({ account: { id } }) => Effect.map(RequestFacts, (facts) => void (facts.account = id))),
+        Effect.tap(({ account: { id } }) => Effect.map(AccessLogFields, (facts) => void (facts.account = id))),
         Effect.tap(({ account: { id } }) => limits.request(id)),
         Effect.flatMap(({ account, credential }) =>
           endpoint.pipe(

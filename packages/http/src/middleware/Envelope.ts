@@ -5,12 +5,12 @@ import { ByteSize, Cause, Clock, Effect, Stream } from "effect"
 import { SecureRandom } from "effect/crypto"
 import { HttpIncomingMessage, HttpServerError, HttpServerRequest, HttpServerResponse } from "effect/http"
 import { HttpApiError } from "effect/http-api"
-import * as AccessLine from "./AccessLine.ts"
+import { logAccess } from "./AccessLog.ts"
 import { changeLimit } from "../api/groups/Apps.ts"
 import { type ErrorBody, errorBody } from "../api/ErrorBody.ts"
 import { fileLimit } from "../api/groups/HeldSandboxes.ts"
 import { cors } from "./Cors.ts"
-import { RequestArrival } from "./RequestArrival.ts"
+import { RequestStartTime } from "./RequestStartTime.ts"
 import { RequestJson } from "./RequestJson.ts"
 import { isWellEncoded, methodsAt, routeOf } from "./Routes.ts"
 import { describe } from "./Validation.ts"
@@ -158,17 +158,17 @@ export const around = <E, R>(
     const { json, request: read } = yield* readable(request)
     const response =
       refused !== undefined
-        ? yield* AccessLine.told(id, arrivedAt)(Effect.succeed(refused))
+        ? yield* logAccess(id, arrivedAt)(Effect.succeed(refused))
         : yield* app.pipe(
             Effect.provideService(HttpServerRequest.HttpServerRequest, read),
             Effect.provideService(RequestJson, json),
             Effect.provideService(HttpIncomingMessage.MaxBodySize, ByteSize.bytes(limit)),
-            Effect.provideService(RequestArrival, arrivedAt),
+            Effect.provideService(RequestStartTime, arrivedAt),
             Effect.catchCause((cause) =>
               Cause.hasInterruptsOnly(cause) ? Effect.failCause(cause) : explain(request, cause)
             ),
             Effect.map((response) => reword(request, response)),
-            AccessLine.told(id, arrivedAt)
+            logAccess(id, arrivedAt)
           )
     return HttpServerResponse.setHeaders(response, { ...cors, "x-request-id": id })
   })

@@ -1,5 +1,5 @@
 /** The proxy before the apps: what is asked of an app's host goes to its dev server, and nowhere else. */
-import { AppPreviews, PreviewAway } from "@castellan/domain/app/AppPreviews.ts"
+import { AppPreviews, PreviewUnavailable } from "@castellan/domain/app/AppPreviews.ts"
 import { Cause, Duration, Effect, FiberSet } from "effect"
 import { type IncomingMessage, ServerResponse } from "node:http"
 import { Socket } from "node:net"
@@ -147,6 +147,6 @@ const answeringOn = (socket: Socket, request: IncomingMessage) => {
 }
 
 const logged = (cause: Cause.Cause<ConnectionFailure>) =>
-  Cause.hasInterruptsOnly(cause) || Cause.squash(cause) instanceof PreviewAway
+  Cause.hasInterruptsOnly(cause) || Cause.squash(cause) instanceof PreviewUnavailable
     ? Effect.void
     : Effect.logWarning("an app can't be reached", cause)

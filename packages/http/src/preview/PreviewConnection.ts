@@ -1,5 +1,5 @@
 /** A connection to an app as Node's HTTP client wants one. */
-import type { PreviewAway } from "@castellan/domain/app/AppPreviews.ts"
+import type { PreviewUnavailable } from "@castellan/domain/app/AppPreviews.ts"
 import type { Port, PortConnection } from "@castellan/domain/sandbox/Port.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import type { PortClosed, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
@@ -8,7 +8,7 @@ import { Agent, type ClientRequest, type ClientRequestArgs } from "node:http"
 import { Duplex } from "node:stream"
 
 /** Why a connection is not there, or no more. */
-export type ConnectionFailure = PreviewAway | PortClosed | SandboxUnavailable
+export type ConnectionFailure = PreviewUnavailable | PortClosed | SandboxUnavailable
 
 /** How a connection to an app is made; it is closed with the scope. */
 export type Connect = (name: SandboxName, port: Port) => Effect.Effect<PortConnection, ConnectionFailure, Scope.Scope>

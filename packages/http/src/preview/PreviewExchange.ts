@@ -1,5 +1,5 @@
 /** One request of a browser, from its head to the end of the app's answer. */
-import { PreviewAway } from "@castellan/domain/app/AppPreviews.ts"
+import { PreviewUnavailable } from "@castellan/domain/app/AppPreviews.ts"
 import { PortClosed } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { type Agent, type ClientRequest, type IncomingMessage, request as ask, type ServerResponse } from "node:http"
 import { Socket } from "node:net"
@@ -47,7 +47,7 @@ const pathOf = ({ url = "/" }: IncomingMessage) => {
 
 const pageOf = (failure: Error, mine: ClientRequest, request: IncomingMessage): PreviewPage => {
   const ours = mine.socket instanceof PreviewConnection ? mine.socket : undefined
-  if (failure instanceof PreviewAway) return failure.state
+  if (failure instanceof PreviewUnavailable) return failure.state
   // Some learn only from a connection that breaks at once that nobody listens. One that takes a body does.
   if (failure instanceof PortClosed && ours?.heard !== true && !hasBody(request)) return "starting"
   return ours?.isMade === true ? "broken" : "unreachable"

@@ -9,7 +9,7 @@ import { Mac, SecureRandom } from "effect/crypto"
 import { existsSync } from "node:fs"
 import { join, resolve } from "node:path"
 import * as Secret from "./Secret.ts"
-import { SettingRefused, storage } from "./Settings.ts"
+import { InvalidConfig, storage } from "./ServerConfig.ts"
 
 /** A running server, or another reset, has the embedded database open. */
 export class ServerRunning extends Schema.TaggedError<ServerRunning>()("ServerRunning", { directory: Schema.String }) {}
@@ -18,7 +18,7 @@ const crypto = Mac.layerWebCrypto.pipe(Layer.provideMerge(SecureRandom.layerWebC
 
 /** Says where data was looked for: a new database or secret made here would give a key that no server knows. */
 const nothingIn = (directory: string, what: string) =>
-  new SettingRefused({
+  new InvalidConfig({
     message: `there is no ${what} in ${directory}: give this command the working directory and the environment of the server (CASTELLAN_DATA_DIR, DATABASE_URL, CASTELLAN_SECRET); a server that never started shows a key at its first start`
   })
 
@@ -30,7 +30,7 @@ const isOpen = (directory: string) =>
       release?.()
       return release === undefined
     },
-    catch: (cause) => new SettingRefused({ message: `CASTELLAN_DATA_DIR: ${directory} can't be used: ${cause}` })
+    catch: (cause) => new InvalidConfig({ message: `CASTELLAN_DATA_DIR: ${directory} can't be used: ${cause}` })
   })
 
 /**
@@ -47,7 +47,7 @@ export const reset = Effect.gen(function* () {
   }
   const kept = yield* Effect.tryPromise({
     try: () => Secret.existing(directory),
-    catch: (cause) => new SettingRefused({ message: `CASTELLAN_DATA_DIR ${directory} can't be used: ${cause}` })
+    catch: (cause) => new InvalidConfig({ message: `CASTELLAN_DATA_DIR ${directory} can't be used: ${cause}` })
   })
   const secret = Option.getOrUndefined(configured) ?? (kept === undefined ? undefined : Redacted.make(kept))
   if (secret === undefined) return yield* nothingIn(directory, "secret")

@@ -2,7 +2,7 @@
 import { Duration } from "effect"
 import * as Runtime from "effect/Runtime"
 import { constants } from "node:os"
-import { outliveOutput } from "./outliveOutput.ts"
+import { ignoreOutputErrors } from "./ignoreOutputErrors.ts"
 import type { Handle } from "./Shutdown.ts"
 
 const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const
@@ -13,7 +13,7 @@ const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const
  */
 export const runMain = (ending: Handle) =>
   Runtime.makeRunMain(({ fiber, teardown }) => {
-    outliveOutput()
+    ignoreOutputErrors()
     const onSignal = (signal: (typeof signals)[number]) => {
       if (ending.hasBegun()) {
         if (signal === "SIGHUP") return

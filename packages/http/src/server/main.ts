@@ -26,7 +26,7 @@ import { PreviewServer } from "./PreviewServer.ts"
 import * as Process from "./Process.ts"
 import * as Secret from "./Secret.ts"
 import * as Server from "./Server.ts"
-import { logs, SettingRefused, settings } from "./Settings.ts"
+import { logs, InvalidConfig, settings } from "./ServerConfig.ts"
 import * as Shutdown from "./Shutdown.ts"
 import * as Telemetry from "./Telemetry.ts"
 import { welcome } from "./Welcome.ts"
@@ -96,7 +96,7 @@ const serve = Effect.gen(function* () {
     ? configured.value
     : yield* Effect.tryPromise({
         try: async () => Redacted.make(await Secret.inDirectory(dataDirectory)),
-        catch: (cause) => new SettingRefused({ message: `CASTELLAN_DATA_DIR ${dataDirectory} can't be used: ${cause}` })
+        catch: (cause) => new InvalidConfig({ message: `CASTELLAN_DATA_DIR ${dataDirectory} can't be used: ${cause}` })
       })
 
   const ports = Layer.merge(Stores.layer, PgBossTaskRunner.layer).pipe(
@@ -143,7 +143,7 @@ const serve = Effect.gen(function* () {
     Layer.provideMerge(NodeHttpServer.layer(() => listener, { host, port, gracefulShutdownTimeout: "2 seconds" }))
   )
   const server = yield* Layer.build(listening).pipe(
-    Effect.catchTag("ServeError", ({ cause }) => new SettingRefused({ message: whyNotListening(host, port, cause) }))
+    Effect.catchTag("ServeError", ({ cause }) => new InvalidConfig({ message: whyNotListening(host, port, cause) }))
   )
   const { address } = yield* Effect.provide(HttpServer.HttpServer, server)
   const first = yield* Effect.provide(
@@ -188,7 +188,7 @@ const explained = Effect.gen(function* () {
   yield* Effect.provide(serve, told)
 }).pipe(
   Effect.catchTags({
-    SettingRefused: (refused) => sayAndFail(refused.message),
+    InvalidConfig: (refused) => sayAndFail(refused.message),
     DatabaseUnavailable: (unavailable) => sayAndFail(unavailable.message),
     LocalUnavailable: (unavailable) => sayAndFail(unavailable.message),
     VercelUnavailable: (unavailable) => sayAndFail(unavailable.message),

@@ -1,7 +1,7 @@
 /** Runs the session stress scenario from the command line: `npm run soak:sessions -- 600`. */
 import { Effect } from "effect"
 import * as Arguments from "../../../../scripts/arguments.ts"
-import { underFire } from "./sessionsUnderFire.ts"
+import { sessionStress } from "./sessionStress.ts"
 
 const { values } = Arguments.read({
   name: "npm run soak:sessions",
@@ -11,7 +11,7 @@ const { values } = Arguments.read({
     seconds: { type: "integer", about: "How long servers are killed.", min: 1, max: 86_400, default: 300 }
   }
 })
-const { done, wrong } = await Effect.runPromise(Effect.scoped(underFire(values.seconds)))
+const { done, wrong } = await Effect.runPromise(Effect.scoped(sessionStress(values.seconds)))
 console.log(done)
 for (const sentence of wrong) console.log(`WRONG ${sentence}`)
 process.exit(wrong.length === 0 ? 0 : 1)

@@ -5,7 +5,7 @@ import { once } from "node:events"
 import { Agent, type IncomingMessage, request as requestOf } from "node:http"
 import { connect } from "node:net"
 import { Readable } from "node:stream"
-import { app, ask, begin, hostOf, house, rawApp, rest, say, until } from "./PreviewHouse.ts"
+import { app, ask, begin, hostOf, previewServer, rawApp, rest, say, until } from "./PreviewFixture.ts"
 
 const mebibyte = Buffer.alloc(1024 * 1024, "castellan preview ")
 
@@ -39,7 +39,7 @@ const much = 100
 describe("The body of a request", () => {
   it.live("of 20 MB arrives whole, whether its length was told or not", () =>
     Effect.gen(function* () {
-      const port = yield* house()
+      const port = yield* previewServer()
       const theApp = yield* app(async (request, response) => {
         const { "content-length": length, "transfer-encoding": coding } = request.headers
         response.end(`${length} ${coding} ${await digestOf(request)}`)
@@ -59,7 +59,7 @@ describe("The body of a request", () => {
 
   it.live("is taken no faster than the app takes it", () =>
     Effect.gen(function* () {
-      const port = yield* house()
+      const port = yield* previewServer()
       let read = () => {}
       const theApp = yield* app((request, response) => {
         read = () => void digestOf(request).then((digest) => response.end(digest))
@@ -79,7 +79,7 @@ describe("The body of a request", () => {
 
   it.live("that there is none of is not made up", () =>
     Effect.gen(function* () {
-      const port = yield* house()
+      const port = yield* previewServer()
       const theApp = yield* app((request, response) => response.end(JSON.stringify(request.rawHeaders)))
       for (const [method, length] of [
         ["GET", []],
@@ -102,7 +102,7 @@ describe("The body of a request", () => {
 
   it.live("that the app does not want to its end leaves the client an answer, and holds nothing", () =>
     Effect.gen(function* () {
-      const port = yield* house()
+      const port = yield* previewServer()
       const theApp = yield* app((_, response) => {
         response.writeHead(413).end("too much")
       })
@@ -124,7 +124,7 @@ describe("The body of a request", () => {
 describe("An answer that goes on", () => {
   it.live("arrives piece by piece, its head at once", () =>
     Effect.gen(function* () {
-      const port = yield* house()
+      const port = yield* previewServer()
       let write: (text: string) => void = () => {}
       const theApp = yield* app((_, response) => {
         response.writeHead(200, { "content-type": "text/event-stream" }).flushHeaders()
@@ -143,7 +143,7 @@ describe("An answer that goes on", () => {
 
   it.live("is made no faster than the client reads it, and arrives whole", () =>
     Effect.gen(function* () {
-      const port = yield* house()
+      const port = yield* previewServer()
       const theApp = yield* app((_, response) => void body(much).pipe(response))
       const answer = yield* Effect.promise(() => begin(port, hostOf(theApp.port)))
       const written = () => [...theApp.sockets].reduce((sum, { bytesWritten }) => sum + bytesWritten, 0)
@@ -157,7 +157,7 @@ describe("An answer that goes on", () => {
 
   it.live("ends for the app when the client leaves", () =>
     Effect.gen(function* () {
-      const port = yield* house()
+      const port = yield* previewServer()
       const left: Array<string> = []
       const theApp = yield* app((request, response) => {
         response.once("close", () => left.push(`${request.url} ${response.writableFinished}`))
@@ -186,7 +186,7 @@ describe("An answer that goes on", () => {
 
   it.live("does not look whole when the app dies half-way", () =>
     Effect.gen(function* () {
-      const port = yield* house()
+      const port = yield* previewServer()
       const heads = {
         length: "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf",
         chunked: "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n",

@@ -1,14 +1,14 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import type { IncomingHttpHeaders } from "node:http"
-import { app, ask, hostOf, house, rawApp } from "./PreviewHouse.ts"
+import { app, ask, hostOf, previewServer, rawApp } from "./PreviewFixture.ts"
 
 const telling = app((request, response) => response.end(JSON.stringify(request.headers)))
 
 describe("The head of a request", () => {
   it.live("tells the app its own host, and where the request came from", () =>
     Effect.gen(function* () {
-      const port = yield* house()
+      const port = yield* previewServer()
       const { port: to } = yield* telling
       const host = `${hostOf(to)}:${port}`
       const seen = JSON.parse((yield* ask(port, host)).text) as IncomingHttpHeaders
@@ -32,7 +32,7 @@ describe("The head of a request", () => {
 
   it.live("tells the scheme of the base that is set", () =>
     Effect.gen(function* () {
-      const port = yield* house({ base: new URL("https://preview.example.com") })
+      const port = yield* previewServer({ base: new URL("https://preview.example.com") })
       const { port: to } = yield* telling
       const host = `${to}-app-one.preview.example.com`
       const seen = JSON.parse((yield* ask(port, host)).text) as IncomingHttpHeaders
@@ -43,7 +43,7 @@ describe("The head of a request", () => {
 
   it.live("brings the app nothing that is meant for the API, and nothing of the connection", () =>
     Effect.gen(function* () {
-      const port = yield* house()
+      const port = yield* previewServer()
       const { port: to } = yield* telling
       const headers = {
         cookie: "session=secret",
@@ -82,7 +82,7 @@ describe("The head of a request", () => {
 describe("The head of an answer", () => {
   it.live("brings nothing that reaches beyond the app's own host, and nothing of the connection", () =>
     Effect.gen(function* () {
-      const port = yield* house()
+      const port = yield* previewServer()
       const { port: to } = yield* app((_, response) => {
         response.setHeader("set-cookie", ["a=1; Domain=localhost", "b=2"])
         response.setHeader("strict-transport-security", "max-age=1; includeSubDomains")
@@ -112,7 +112,7 @@ describe("The head of an answer", () => {
 
   it.live("keeps what the app says of robots and referrers, and of itself", () =>
     Effect.gen(function* () {
-      const port = yield* house()
+      const port = yield* previewServer()
       const { port: to } = yield* app((_, response) => {
         response.writeHead(418, "Short and stout", { "x-robots-tag": "all", "referrer-policy": "origin" }).end()
       })
@@ -123,7 +123,7 @@ describe("The head of an answer", () => {
 
   it.live("that nobody can read is answered for with 502, and the server goes on", () =>
     Effect.gen(function* () {
-      const port = yield* house()
+      const port = yield* previewServer()
       const wrong = [
         "HTTP/1.1 200 OK\r\nbad header: 1\r\n\r\n",
         "HTTP/1.1 200 OK\r\nx-a: \u0001\u0000\r\n\r\n",

@@ -1,20 +1,20 @@
-import { PreviewAway } from "@castellan/domain/app/AppPreviews.ts"
+import { PreviewUnavailable } from "@castellan/domain/app/AppPreviews.ts"
 import { PortClosed, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Logger, Stream } from "effect"
-import { app, ask, hostOf, house, loopback, name, rawApp, say } from "./PreviewHouse.ts"
+import { app, ask, hostOf, previewServer, loopback, name, rawApp, say } from "./PreviewFixture.ts"
 
 /** Ports that stand for what keeps an app away. */
 const away = { starting: 2001, stopped: 2002, unavailable: 2003, defect: 2004, brokenAtOnce: 2005 }
 
-const page = house({
+const page = previewServer({
   toApp: (asked, port) => {
-    if (asked !== name) return new PreviewAway({ state: "stopped" })
+    if (asked !== name) return new PreviewUnavailable({ state: "stopped" })
     switch (port) {
       case away.starting:
-        return new PreviewAway({ state: "starting" })
+        return new PreviewUnavailable({ state: "starting" })
       case away.stopped:
-        return new PreviewAway({ state: "stopped" })
+        return new PreviewUnavailable({ state: "stopped" })
       case away.unavailable:
         return new SandboxUnavailable({ operation: "connect", retryable: true, cause: new Error("secret") })
       case away.defect:
@@ -27,7 +27,7 @@ const page = house({
           end: Effect.void
         })
       default:
-        return Effect.catchTag(loopback(port), "PortClosed", () => new PreviewAway({ state: "starting" }))
+        return Effect.catchTag(loopback(port), "PortClosed", () => new PreviewUnavailable({ state: "starting" }))
     }
   }
 }).pipe(Effect.provide(Logger.layer([])))
@@ -173,10 +173,14 @@ describe("In the place of an app", () => {
     Effect.gen(function* () {
       let state: "starting" | "ready" = "starting"
       const { port: to } = yield* app((_, response) => response.end("here"))
-      const port = yield* house({
+      const port = yield* previewServer({
         toApp: (_, asked) => {
-          const here = Effect.catchTag(loopback(asked), "PortClosed", () => new PreviewAway({ state: "starting" }))
-          return state === "ready" ? here : new PreviewAway({ state })
+          const here = Effect.catchTag(
+            loopback(asked),
+            "PortClosed",
+            () => new PreviewUnavailable({ state: "starting" })
+          )
+          return state === "ready" ? here : new PreviewUnavailable({ state })
         }
       })
       assert.strictEqual((yield* ask(port, hostOf(to))).status, 503)

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { once } from "node:events"
-import { ask } from "./PreviewHouse.ts"
+import { ask } from "./PreviewFixture.ts"
 import { listening, onPostgres } from "../server/serverProcess.ts"
 
 describe("The server", () => {

@@ -1,10 +1,10 @@
-import { PreviewAway } from "@castellan/domain/app/AppPreviews.ts"
+import { PreviewUnavailable } from "@castellan/domain/app/AppPreviews.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect } from "effect"
 import { once } from "node:events"
 import type { IncomingMessage } from "node:http"
 import { connect } from "node:net"
-import { app, ask, begin, hostOf, house, loopback, name, rawApp, rest, say, until } from "./PreviewHouse.ts"
+import { app, ask, begin, hostOf, previewServer, loopback, name, rawApp, rest, say, until } from "./PreviewFixture.ts"
 
 const echo = app((request, response) => {
   response.setHeader("x-from", "app")
@@ -14,7 +14,7 @@ const echo = app((request, response) => {
 describe("A preview", () => {
   it.live("shows what the app answers, by any method and with any query", () =>
     Effect.gen(function* () {
-      const port = yield* house()
+      const port = yield* previewServer()
       const host = hostOf((yield* echo).port)
       for (const method of ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"]) {
         const path = "/a/%2e%2e//b?x=1&y=%20&z=[]{}|^"
@@ -30,7 +30,10 @@ describe("A preview", () => {
         response.setHeader("content-length", 17)
         response.end(request.method === "HEAD" ? undefined : "x".repeat(17))
       })
-      const said = yield* say(yield* house(), `HEAD / HTTP/1.1\r\nhost: ${hostOf(port)}\r\nconnection: close\r\n\r\n`)
+      const said = yield* say(
+        yield* previewServer(),
+        `HEAD / HTTP/1.1\r\nhost: ${hostOf(port)}\r\nconnection: close\r\n\r\n`
+      )
       assert.match(said, /^HTTP\/1\.1 200 OK\r\n[^]*content-length: 17\r\n/i)
       assert.match(said, /\r\n\r\n$/)
     }).pipe(Effect.scoped)
@@ -38,7 +41,7 @@ describe("A preview", () => {
 
   it.live("lets no path of an app's host reach the API, nor any app be reached by another host", () =>
     Effect.gen(function* () {
-      const port = yield* house()
+      const port = yield* previewServer()
       const theApp = yield* echo
       for (const path of ["/api/sandboxes", "/health", "/openapi.json", "/docs", "//api/keys", "/../api"]) {
         assert.strictEqual((yield* ask(port, hostOf(theApp.port), { path })).text, `GET ${path}`)
@@ -61,7 +64,7 @@ describe("A preview", () => {
 
   it.live("takes no request whose hosts disagree", () =>
     Effect.gen(function* () {
-      const port = yield* house()
+      const port = yield* previewServer()
       const theApp = yield* echo
       const host = hostOf(theApp.port)
       const asked = (target: string, ...hosts: ReadonlyArray<string>) =>
@@ -87,7 +90,7 @@ describe("A preview", () => {
 
   it.live("asks the app by whatever it answers: nothing, nothing new, and what comes before an answer", () =>
     Effect.gen(function* () {
-      const port = yield* house()
+      const port = yield* previewServer()
       const theApp = yield* rawApp((socket) => {
         socket.once("data", (head) => {
           const path = /^\w+ (\S+)/.exec(head.toString())![1]!
@@ -121,7 +124,7 @@ describe("A preview", () => {
 
   it.live("tells a client to go on with its body once the app is there, and not where it is away", () =>
     Effect.gen(function* () {
-      const port = yield* house()
+      const port = yield* previewServer()
       const theApp = yield* app(async (request, response) => response.end(await textOf(request)))
       const expecting = (host: string) =>
         Effect.promise(async () => {
@@ -143,7 +146,7 @@ describe("A preview", () => {
 
   it.live("answers 200 requests at once", () =>
     Effect.gen(function* () {
-      const port = yield* house()
+      const port = yield* previewServer()
       const { port: to } = yield* app((request, response) => setTimeout(() => response.end(request.url), 20))
       const said = yield* Effect.forEach(
         Array.from({ length: 200 }, (_, at) => `/${at}`),
@@ -156,7 +159,7 @@ describe("A preview", () => {
 
   it.live("has no more connections to an app than it may, and the others wait", () =>
     Effect.gen(function* () {
-      const port = yield* house({ connections: 3 })
+      const port = yield* previewServer({ connections: 3 })
       let most = 0
       let now = 0
       const theApp = yield* app((_, response) => {
@@ -177,7 +180,7 @@ describe("A preview", () => {
 
   it.live("of an app that hangs holds up no other app, and not the API", () =>
     Effect.gen(function* () {
-      const port = yield* house({ connections: 2 })
+      const port = yield* previewServer({ connections: 2 })
       const hanging = yield* app(() => {})
       const healthy = yield* echo
       const waiting = Array.from({ length: 10 }, () => begin(port, hostOf(hanging.port)))
@@ -204,7 +207,7 @@ const textOf = async (stream: IncomingMessage) => {
 describe("A connection to an app", () => {
   it.live("is used again for what may be asked twice, and left when nobody needs it", () =>
     Effect.gen(function* () {
-      const port = yield* house({ idle: Duration.millis(100) })
+      const port = yield* previewServer({ idle: Duration.millis(100) })
       const theApp = yield* echo
       const host = hostOf(theApp.port)
       for (let turn = 0; turn < 20; turn++) yield* ask(port, host)
@@ -218,7 +221,7 @@ describe("A connection to an app", () => {
 
   it.live("that breaks when it is used again is replaced once, and nobody notices", () =>
     Effect.gen(function* () {
-      const port = yield* house()
+      const port = yield* previewServer()
       let asked = 0
       const theApp = yield* app((request, response) => {
         asked++
@@ -238,7 +241,7 @@ describe("A connection to an app", () => {
 
   it.live("over which something comes that nobody asked for is not used again", () =>
     Effect.gen(function* () {
-      const port = yield* house({ idle: Duration.minutes(1) })
+      const port = yield* previewServer({ idle: Duration.minutes(1) })
       const answer = (text: string) => `HTTP/1.1 200 OK\r\ncontent-length: ${text.length}\r\n\r\n${text}`
       const theApp = yield* rawApp((socket) => {
         const turn = theApp.accepted()
@@ -255,7 +258,7 @@ describe("A connection to an app", () => {
 
   it.live("that the app has ended meanwhile is not used again", () =>
     Effect.gen(function* () {
-      const port = yield* house()
+      const port = yield* previewServer()
       const theApp = yield* echo
       const host = hostOf(theApp.port)
       for (let turn = 1; turn <= 3; turn++) {
@@ -272,7 +275,7 @@ describe("A connection to an app", () => {
       let open = 0
       const theApp = yield* echo
       yield* Effect.gen(function* () {
-        const port = yield* house({
+        const port = yield* previewServer({
           idle: Duration.millis(50),
           toApp: (_, to) =>
             Effect.andThen(
@@ -280,7 +283,7 @@ describe("A connection to an app", () => {
                 Effect.sync(() => open++),
                 () => Effect.sync(() => open--)
               ),
-              Effect.catchTag(loopback(to), "PortClosed", () => new PreviewAway({ state: "starting" }))
+              Effect.catchTag(loopback(to), "PortClosed", () => new PreviewUnavailable({ state: "starting" }))
             )
         })
         yield* ask(port, hostOf(theApp.port))

@@ -1,11 +1,11 @@
-import { PreviewAway } from "@castellan/domain/app/AppPreviews.ts"
+import { PreviewUnavailable } from "@castellan/domain/app/AppPreviews.ts"
 import * as NodeWS from "@effect/platform-node/NodeWS"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Scope } from "effect"
 import { once } from "node:events"
 import { type IncomingMessage, request } from "node:http"
 import { connect, type Socket } from "node:net"
-import { app, ask, begin, hostOf, house, loopback, rawApp, say, until } from "./PreviewHouse.ts"
+import { app, ask, begin, hostOf, previewServer, loopback, rawApp, say, until } from "./PreviewFixture.ts"
 
 /** An app whose web sockets say what they are told, and `closing` before they close by themselves. */
 const echoing = Effect.gen(function* () {
@@ -51,7 +51,7 @@ const handshake = (host: string, more = "") =>
 describe("A web socket", () => {
   it.live("carries what either side says, however long", () =>
     Effect.gen(function* () {
-      const port = yield* house()
+      const port = yield* previewServer()
       const theApp = yield* echoing
       const ws = yield* open(port, hostOf(theApp.port))
       assert.strictEqual(ws.protocol, "vite-hmr")
@@ -65,7 +65,7 @@ describe("A web socket", () => {
 
   it.live("ends for the app when the browser closes it, with what the browser says of it", () =>
     Effect.gen(function* () {
-      const port = yield* house()
+      const port = yield* previewServer()
       const theApp = yield* echoing
       const ws = yield* open(port, hostOf(theApp.port))
       const closing = once(ws, "close")
@@ -82,7 +82,7 @@ describe("A web socket", () => {
 
   it.live("ends for the browser when the app closes it, after all that the app said", () =>
     Effect.gen(function* () {
-      const port = yield* house()
+      const port = yield* previewServer()
       const theApp = yield* echoing
       const ws = yield* open(port, hostOf(theApp.port))
       const closing = once(ws, "close") as Promise<[number, Buffer]>
@@ -98,7 +98,7 @@ describe("A web socket", () => {
 
   it.live("loses none of the bytes that come with its heads", () =>
     Effect.gen(function* () {
-      const port = yield* house()
+      const port = yield* previewServer()
       const heard: Array<string> = []
       const theApp = yield* rawApp((socket) => {
         socket.setEncoding("latin1").once("data", (head: string) => {
@@ -122,7 +122,7 @@ describe("A web socket", () => {
 
   it.live("is the app's own origin's where it comes from the preview, and says whence it comes otherwise", () =>
     Effect.gen(function* () {
-      const port = yield* house()
+      const port = yield* previewServer()
       const theApp = yield* echoing
       const host = `${hostOf(theApp.port)}:${port}`
       const origins = [
@@ -148,7 +148,7 @@ describe("A web socket", () => {
 
   it.live("that the app refuses gets the app's answer, and its connection ends", () =>
     Effect.gen(function* () {
-      const port = yield* house()
+      const port = yield* previewServer()
       const theApp = yield* app((_, response) => response.writeHead(426, { "x-a": "b" }).end("not here"))
       const said = yield* say(port, handshake(hostOf(theApp.port)))
       assert.match(said, /^HTTP\/1\.1 426 Upgrade Required\r\n/)
@@ -159,7 +159,7 @@ describe("A web socket", () => {
 
   it.live("to an app that is away is refused as any request is, and its connection ends", () =>
     Effect.gen(function* () {
-      const port = yield* house()
+      const port = yield* previewServer()
       const closed = yield* say(port, handshake(hostOf(1024)))
       assert.match(closed, /^HTTP\/1\.1 503 Service Unavailable\r\n[^]*This app is starting\.\n$/)
       const stopped = yield* say(port, handshake(hostOf(1024, "app-two")))
@@ -172,7 +172,7 @@ describe("A web socket", () => {
 
   it.live("is one of no more than an app may have", () =>
     Effect.gen(function* () {
-      const port = yield* house({ webSockets: 2 })
+      const port = yield* previewServer({ webSockets: 2 })
       const theApp = yield* echoing
       const host = hostOf(theApp.port)
       const first = yield* open(port, host)
@@ -186,7 +186,7 @@ describe("A web socket", () => {
 
   it.live("is not what a client gets that offers another protocol: it is answered as it asked", () =>
     Effect.gen(function* () {
-      const port = yield* house()
+      const port = yield* previewServer()
       const theApp = yield* app((asked, response) => response.end(`${asked.headers.upgrade}`))
       const headers = { connection: "Upgrade, HTTP2-Settings", upgrade: "h2c", "http2-settings": "AAMAAABkAAQ" }
       const { status, text } = yield* ask(port, hostOf(theApp.port), { headers })
@@ -196,7 +196,7 @@ describe("A web socket", () => {
 
   it.live("to the API's host is the API's", () =>
     Effect.gen(function* () {
-      const port = yield* house()
+      const port = yield* previewServer()
       yield* echoing
       assert.match(yield* say(port, handshake(`localhost:${port}`)), /^HTTP\/1\.1 200 [^]*the API: \//)
     }).pipe(Effect.scoped)
@@ -212,7 +212,7 @@ describe("Closing the server", () => {
         if (asked.url === "/events") response.write("data: 1\n\n")
         if (asked.url === "/kept") response.end("x")
       })
-      const port = yield* Effect.provideService(house(), Scope.Scope, scope)
+      const port = yield* Effect.provideService(previewServer(), Scope.Scope, scope)
       const host = hostOf(theApp.port)
       const ws = yield* open(port, host)
       const events = yield* Effect.promise(() => begin(port, host, { path: "/events" }))
@@ -239,7 +239,7 @@ describe("Closing the server", () => {
           waiting++
           return Effect.onInterrupt(Effect.never, () => Effect.sync(() => void waiting--))
         })
-      const port = yield* Effect.provideService(house({ toApp }), Scope.Scope, scope)
+      const port = yield* Effect.provideService(previewServer({ toApp }), Scope.Scope, scope)
       const client: Socket = connect({ host: "127.0.0.1", port })
       client.on("error", () => {})
       const gone = once(client, "close")
@@ -260,11 +260,11 @@ describe("Closing the server", () => {
         return Effect.onInterrupt(Effect.never, () => Effect.sync(() => void waiting--))
       })
       const theApp = yield* echoing
-      const port = yield* house({
+      const port = yield* previewServer({
         toApp: (_, to) =>
           to === 2000
             ? never
-            : Effect.catchTag(loopback(to), "PortClosed", () => new PreviewAway({ state: "starting" }))
+            : Effect.catchTag(loopback(to), "PortClosed", () => new PreviewUnavailable({ state: "starting" }))
       })
       for (const words of [`GET / HTTP/1.1\r\nhost: ${hostOf(2000)}\r\n\r\n`, handshake(hostOf(2000))]) {
         const client = connect({ host: "127.0.0.1", port })

@@ -2,7 +2,7 @@ import type { AccessPolicy } from "@castellan/domain/identity/AccessRule.ts"
 import { assert, describe, it, layer, type Vitest } from "@effect/vitest"
 import { Effect } from "effect"
 import type { Answer } from "../WebApi.ts"
-import { Cast, comparable, unknownThings } from "./Cast.ts"
+import { TenancyFixture, comparable, unknownThings } from "./TenancyFixture.ts"
 import {
   accessDenied,
   type Caller,
@@ -45,14 +45,14 @@ const assertTold = ({ json, status }: Answer, { body, status: expected }: Refusa
   assert.deepStrictEqual([status, told], [expected, body], about)
 }
 
-const sweep = (policy: AccessPolicy) => (it: Vitest.MethodsNonLive<Cast>) => {
+const sweep = (policy: AccessPolicy) => (it: Vitest.MethodsNonLive<TenancyFixture>) => {
   const isLet = ({ expected }: Operation, target: Target, caller: Caller) =>
     expected.who.lets(policy, target).includes(caller)
   const denied = (operation: Operation, target: Target) => callers.filter((caller) => !isLet(operation, target, caller))
 
   it.effect("is refused to who may not ask it, and nothing happens", () =>
     Effect.gen(function* () {
-      const { accounts, anonymous, as, sendInVain, state, things } = yield* Cast
+      const { accounts, anonymous, as, sendInVain, state, things } = yield* TenancyFixture
       let before = yield* state
       for (const operation of operations) {
         const { expected, id } = operation
@@ -82,7 +82,7 @@ const sweep = (policy: AccessPolicy) => (it: Vitest.MethodsNonLive<Cast>) => {
 
   it.effect("that lists, lists the caller's own", () =>
     Effect.gen(function* () {
-      const { as, people, secrets, send } = yield* Cast
+      const { as, people, secrets, send } = yield* TenancyFixture
       for (const { id, method, path } of operations.filter(({ id }) => id.endsWith(".list"))) {
         const all = { method, path, params: {}, query: {}, body: undefined, headers: {}, endless: false }
         const answer = yield* send(as("stranger"), all)
@@ -94,7 +94,7 @@ const sweep = (policy: AccessPolicy) => (it: Vitest.MethodsNonLive<Cast>) => {
 
   it.effect("answers to another's id as to one that never was", () =>
     Effect.gen(function* () {
-      const { accounts, as, other, send, things, thingsOf } = yield* Cast
+      const { accounts, as, other, send, things, thingsOf } = yield* TenancyFixture
       const foreign = yield* thingsOf(other.account)
       const same = Effect.fnUntraced(function* (
         caller: Caller,
@@ -149,7 +149,7 @@ const sweep = (policy: AccessPolicy) => (it: Vitest.MethodsNonLive<Cast>) => {
 
   it.effect("is nobody's who may act for one account, for another", () =>
     Effect.gen(function* () {
-      const { as, other, people, sendInVain, things } = yield* Cast
+      const { as, other, people, sendInVain, things } = yield* TenancyFixture
       const { invited, removed, stranger } = people
       const others = [other.account, other.organization, invited.id, removed.id, stranger.id]
       for (const operation of operations.filter(takesAccount)) {
@@ -166,7 +166,7 @@ const sweep = (policy: AccessPolicy) => (it: Vitest.MethodsNonLive<Cast>) => {
 
   it.effect("of a session knows no account but its own: account_id is an unknown field to it", () =>
     Effect.gen(function* () {
-      const { accounts, as, sendInVain, state, things } = yield* Cast
+      const { accounts, as, sendInVain, state, things } = yield* TenancyFixture
       const before = yield* state
       for (const operation of operations.filter(({ expected }) => expected.names !== undefined)) {
         const { expected, fields, id } = operation
@@ -189,7 +189,7 @@ const sweep = (policy: AccessPolicy) => (it: Vitest.MethodsNonLive<Cast>) => {
 
   it.effect("looks at who asks, then at the form, then at whose it is", () =>
     Effect.gen(function* () {
-      const { accounts, anonymous, as, sendInVain, things } = yield* Cast
+      const { accounts, anonymous, as, sendInVain, things } = yield* TenancyFixture
       for (const operation of operations.filter(({ expected }) => expected.who.open === undefined)) {
         const [wanted] = through(operation, things.victim, accounts.victim)
         for (const [wrong, request] of malformed(operation, wanted!)) {
@@ -210,7 +210,7 @@ const sweep = (policy: AccessPolicy) => (it: Vitest.MethodsNonLive<Cast>) => {
 
   it.effect("answers nobody else under an idempotency key", () =>
     Effect.gen(function* () {
-      const { accounts, as, send, thingsOf } = yield* Cast
+      const { accounts, as, send, thingsOf } = yield* TenancyFixture
       const things = yield* thingsOf(accounts.victim)
       for (const operation of operations.filter(takesIdempotencyKey)) {
         const { expected, id } = operation
@@ -237,7 +237,7 @@ const sweep = (policy: AccessPolicy) => (it: Vitest.MethodsNonLive<Cast>) => {
 
   it.effect("is done for who may ask it", () =>
     Effect.gen(function* () {
-      const { accounts, anonymous, as, inviteAgain, send, thingsOf } = yield* Cast
+      const { accounts, anonymous, as, inviteAgain, send, thingsOf } = yield* TenancyFixture
       for (const target of targets) {
         let things = yield* thingsOf(accounts[target])
         for (const operation of operations.filter((operation) => targetsOf(operation).includes(target))) {
@@ -261,7 +261,7 @@ const sweep = (policy: AccessPolicy) => (it: Vitest.MethodsNonLive<Cast>) => {
 
   it.effect("is refused to who is removed, the moment after it was done", () =>
     Effect.gen(function* () {
-      const { accounts, dismiss, enroll, join, send, thingsOf } = yield* Cast
+      const { accounts, dismiss, enroll, join, send, thingsOf } = yield* TenancyFixture
       let things = yield* thingsOf(accounts.victim)
       const leaver = yield* join()
       const headers = { "x-api-key": leaver.key }
@@ -287,5 +287,5 @@ const sweep = (policy: AccessPolicy) => (it: Vitest.MethodsNonLive<Cast>) => {
 }
 
 for (const policy of ["peers", "admins"] as const) {
-  layer(Cast.layer(policy))(`Every operation, where ${policy} may act for others,`, sweep(policy))
+  layer(TenancyFixture.layer(policy))(`Every operation, where ${policy} may act for others,`, sweep(policy))
 }

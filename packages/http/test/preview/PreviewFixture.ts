@@ -1,5 +1,5 @@
 /** A server with the proxy before an API that says "the API", and apps that listen on this machine. */
-import { AppPreviews, PreviewAway } from "@castellan/domain/app/AppPreviews.ts"
+import { AppPreviews, PreviewUnavailable } from "@castellan/domain/app/AppPreviews.ts"
 import { Port, type PortConnection } from "@castellan/domain/sandbox/Port.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { PortClosed, type SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
@@ -76,20 +76,22 @@ export const loopback = Effect.fnUntraced(function* (to: Port) {
   } satisfies PortConnection as PortConnection
 })
 
-type Connected = Effect.Effect<PortConnection, PreviewAway | SandboxUnavailable, Scope.Scope>
+type Connected = Effect.Effect<PortConnection, PreviewUnavailable | SandboxUnavailable, Scope.Scope>
 
 /** Who is asked for a connection; a closed port is one of an app that is starting. */
 export type ToApp = (name: SandboxName, port: Port) => Connected
 
 const toLoopback: ToApp = (asked, port) =>
   asked === name
-    ? Effect.catchTag(loopback(port), "PortClosed", () => new PreviewAway({ state: "starting" }))
-    : new PreviewAway({ state: "stopped" })
+    ? Effect.catchTag(loopback(port), "PortClosed", () => new PreviewUnavailable({ state: "starting" }))
+    : new PreviewUnavailable({ state: "stopped" })
 
 const api = Effect.map(HttpServerRequest.HttpServerRequest, ({ url }) => HttpServerResponse.text(`the API: ${url}`))
 
 /** The port of a server that is up for as long as the scope. */
-export const house = Effect.fnUntraced(function* (options: Preview.PreviewOptions & { readonly toApp?: ToApp } = {}) {
+export const previewServer = Effect.fnUntraced(function* (
+  options: Preview.PreviewOptions & { readonly toApp?: ToApp } = {}
+) {
   const previews = yield* Effect.provideService(Preview.make(options), AppPreviews, {
     connect: options.toApp ?? toLoopback
   })

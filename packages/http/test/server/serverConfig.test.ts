@@ -1,4 +1,4 @@
-import { logs, settings } from "../../src/server/Settings.ts"
+import { logs, settings } from "../../src/server/ServerConfig.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { ConfigProvider, Effect, Redacted } from "effect"
 

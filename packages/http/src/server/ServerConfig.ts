@@ -8,17 +8,17 @@ import * as PreviewHost from "../preview/PreviewHost.ts"
 import * as Shutdown from "./Shutdown.ts"
 
 /** A setting can't be used; the message says which, what it was, and what it may be. */
-export class SettingRefused extends Schema.TaggedError<SettingRefused>()("SettingRefused", {
+export class InvalidConfig extends Schema.TaggedError<InvalidConfig>()("InvalidConfig", {
   message: Schema.String
 }) {}
 
-const refuse = (message: string) => Effect.fail(new SettingRefused({ message }))
+const refuse = (message: string) => Effect.fail(new InvalidConfig({ message }))
 
 /** The variable's text; an empty one counts as not set. */
 const text = (name: string) =>
   Config.option(Config.String(name)).pipe(
     Config.map(Option.filter((value) => value.trim() !== "")),
-    Effect.mapError(() => new SettingRefused({ message: `${name} can't be read` }))
+    Effect.mapError(() => new InvalidConfig({ message: `${name} can't be read` }))
   )
 
 const oneOf = <A extends string>(name: string, allowed: ReadonlyArray<A>, otherwise: A) =>

@@ -284,9 +284,11 @@ const make = Effect.gen(function* () {
   }
 })
 
-export class Cast extends Context.Service<Cast, Effect.Success<typeof make>>()("http/test/tenancy/Cast") {
+export class TenancyFixture extends Context.Service<TenancyFixture, Effect.Success<typeof make>>()(
+  "http/test/tenancy/TenancyFixture"
+) {
   static readonly layer = (access: AccessPolicy) =>
-    Layer.effect(Cast, make).pipe(
+    Layer.effect(TenancyFixture, make).pipe(
       Layer.provideMerge(WebApi.layerWith({ access, limits: { requests: 1_000_000, creates: 1_000_000 } })),
       Layer.provideMerge(Logger.layer([]))
     )

@@ -47,7 +47,7 @@ const repository = (data: string) => {
 type Server = Effect.Success<ReturnType<typeof listening>>
 
 /** Works in sessions for so many seconds, then lets them rest; gives what was done, and everything that was wrong. */
-export const underFire = Effect.fnUntraced(function* (
+export const sessionStress = Effect.fnUntraced(function* (
   seconds: number
 ): Effect.fn.Return<
   { readonly done: Record<string, number>; readonly wrong: ReadonlyArray<string> },
