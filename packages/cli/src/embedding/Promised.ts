@@ -1,6 +1,6 @@
 /** A service's methods as promises, bound to an account: types and calls are derived, nothing is said twice. */
-import type { AccountHidden, AccountScope } from "@castellan/domain/identity/AccountScope.ts"
-import type { CurrentCredential, KeyRefused } from "@castellan/domain/identity/Credential.ts"
+import type { AccountForbidden, AccountScope } from "@castellan/domain/identity/AccountScope.ts"
+import type { CurrentCredential, InvalidCredential } from "@castellan/domain/identity/Credential.ts"
 import type { CurrentActor } from "@castellan/domain/identity/CurrentActor.ts"
 import { type Context, Effect, Option, Stream } from "effect"
 
@@ -69,9 +69,9 @@ export type Promised<S, Names extends keyof S> = { readonly [K in Names]: Method
 export interface Caller<R> {
   readonly scope: AccountScope
   /** Fails where the actor may no longer act for the scope's account: asked before each call. */
-  readonly check: Effect.Effect<unknown, AccountHidden, R | CurrentActor>
+  readonly check: Effect.Effect<unknown, AccountForbidden, R | CurrentActor>
   /** Fails once that is so: for what is streamed. */
-  readonly lost: Effect.Effect<never, AccountHidden | KeyRefused, R | CurrentActor | CurrentCredential>
+  readonly lost: Effect.Effect<never, AccountForbidden | InvalidCredential, R | CurrentActor | CurrentCredential>
   readonly services: Context.Context<R | CurrentActor | CurrentCredential>
 }
 

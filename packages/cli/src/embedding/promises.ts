@@ -7,7 +7,7 @@ import { AppProjects } from "@castellan/domain/app/AppProjects.ts"
 import { AppSandboxes } from "@castellan/domain/app/AppSandboxes.ts"
 import { Access } from "@castellan/domain/identity/Access.ts"
 import { Account, AccountId, inLowerCase } from "@castellan/domain/identity/Account.ts"
-import { AccountHidden } from "@castellan/domain/identity/AccountScope.ts"
+import { AccountForbidden } from "@castellan/domain/identity/AccountScope.ts"
 import { Accounts } from "@castellan/domain/identity/Accounts.ts"
 import { ApiKeys } from "@castellan/domain/identity/ApiKeys.ts"
 import { CurrentCredential, ofAccount } from "@castellan/domain/identity/Credential.ts"
@@ -127,7 +127,7 @@ export type AccountUseCases = Effect.Success<ReturnType<typeof useCases>>
 export interface Promises extends web.WebHandler {
   /**
    * What that account does; for another account or an organization (`on`) if it may act for that. The embedding service
-   * has found out who is asking. Throws `AccountHidden` where there is no such account, or it may not.
+   * has found out who is asking. Throws `AccountForbidden` where there is no such account, or it may not.
    */
   readonly as: (account: string, on?: string) => Promise<AccountUseCases>
   /** Makes an account; the same `nonce` gives the same one. */
@@ -167,7 +167,7 @@ export const make = async <E>(ports: Layer.Layer<Castellan.Ports, E>, options: w
     const as = Effect.fnUntraced(function* (account: string, on: string) {
       const id = yield* idOf(account)
       const actor = yield* (yield* IdentityStore).findAccount(id)
-      if (Option.isNone(actor)) return yield* new AccountHidden({ account: id })
+      if (Option.isNone(actor)) return yield* new AccountForbidden({ account: id })
       return yield* useCases(services, actor.value, yield* idOf(on))
     })
     return {

@@ -1,5 +1,5 @@
 import { SandboxNotFound } from "@castellan/domain/account/HeldSandboxes.ts"
-import { AccountHidden } from "@castellan/domain/identity/AccountScope.ts"
+import { AccountForbidden } from "@castellan/domain/identity/AccountScope.ts"
 import { OutputPosition } from "@castellan/domain/sandbox/Command.ts"
 import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
@@ -103,8 +103,8 @@ describe("The use cases as promises", () => {
       const bob = await castellan.createAccount()
       const { sandbox } = await (await castellan.as(ada.id)).sandboxes.create({})
       assert.instanceOf(await thrownBy((await castellan.as(bob.id)).sandboxes.get(sandbox.name)), SandboxNotFound)
-      assert.instanceOf(await thrownBy(castellan.as(bob.id, ada.id)), AccountHidden)
-      assert.instanceOf(await thrownBy(castellan.as("4c2c5b53-0b0e-4f5c-8f0c-5f2f4f8a9c11")), AccountHidden)
+      assert.instanceOf(await thrownBy(castellan.as(bob.id, ada.id)), AccountForbidden)
+      assert.instanceOf(await thrownBy(castellan.as("4c2c5b53-0b0e-4f5c-8f0c-5f2f4f8a9c11")), AccountForbidden)
 
       const organization = await (await castellan.as(ada.id)).organizations.create({ name: "Gardeners" })
       const garden = await castellan.as(ada.id, organization.id)
@@ -130,8 +130,8 @@ describe("The use cases as promises", () => {
       const log = garden.runs.log(run.id, OutputPosition.start)[Symbol.asyncIterator]()
       const cut = thrownBy(Promise.resolve(log.next()))
       await organizations.remove(id, bob.id)
-      assert.instanceOf(await cut, AccountHidden)
-      assert.instanceOf(await thrownBy(garden.sandboxes.get(sandbox.name)), AccountHidden)
+      assert.instanceOf(await cut, AccountForbidden)
+      assert.instanceOf(await thrownBy(garden.sandboxes.get(sandbox.name)), AccountForbidden)
     }))
 
   it("open a session, put it to sleep, and open it again", () =>

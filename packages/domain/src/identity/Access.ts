@@ -1,8 +1,8 @@
 import { Context, Duration, Effect, Layer, PubSub } from "effect"
 import type { AccessPolicy, Ties } from "./AccessRule.ts"
 import type { AccountId } from "./Account.ts"
-import { AccountHidden, AccountScope } from "./AccountScope.ts"
-import type { CurrentCredential, KeyRefused } from "./Credential.ts"
+import { AccountForbidden, AccountScope } from "./AccountScope.ts"
+import type { CurrentCredential, InvalidCredential } from "./Credential.ts"
 import { CredentialWatch } from "./CredentialWatch.ts"
 import { CurrentActor } from "./CurrentActor.ts"
 import { IdentityStore } from "./IdentityStore.ts"
@@ -27,22 +27,24 @@ export class Access extends Context.Service<
      * The account that a request is for, if the actor may act for it; the actor's own where it names none. One look-up
      * at the store, and none for the actor's own.
      */
-    readonly scopeOf: (target: AccountId | null | undefined) => Effect.Effect<AccountScope, AccountHidden, CurrentActor>
+    readonly scopeOf: (
+      target: AccountId | null | undefined
+    ) => Effect.Effect<AccountScope, AccountForbidden, CurrentActor>
     /**
      * The same for what is nobody's but the account's, such as its keys: membership does not count, so that no member
      * can become a peer for good. The actor's own account, and any account for a platform admin.
      */
     readonly scopeOfOwn: (
       target: AccountId | null | undefined
-    ) => Effect.Effect<AccountScope, AccountHidden, CurrentActor>
+    ) => Effect.Effect<AccountScope, AccountForbidden, CurrentActor>
     /**
-     * For what is open for a long time. Fails with `AccountHidden` once the actor may no longer act for the scope's
-     * account: at once when this process ends a membership, within 5 s when another one does. Fails with `KeyRefused` once
+     * For what is open for a long time. Fails with `AccountForbidden` once the actor may no longer act for the scope's
+     * account: at once when this process ends a membership, within 5 s when another one does. Fails with `InvalidCredential` once
      * the actor's credential is revoked or expires, as `CredentialWatch` says.
      */
     readonly untilLost: (
       scope: AccountScope
-    ) => Effect.Effect<never, AccountHidden | KeyRefused, CurrentActor | CurrentCredential>
+    ) => Effect.Effect<never, AccountForbidden | InvalidCredential, CurrentActor | CurrentCredential>
     /** For those who change a membership of the account: whoever waits for a loss looks again. */
     readonly changed: (account: AccountId) => Effect.Effect<void>
   }
@@ -77,7 +79,7 @@ export class Access extends Context.Service<
           const changed = Effect.repeat(PubSub.take(subscription), { until: (id) => id === actor.id || id === account })
           const isLost = Effect.match(check(actor, account), { onSuccess: () => false, onFailure: () => true })
           while (!(yield* isLost)) yield* Effect.timeoutOption(changed, lookAgainAfter)
-          return yield* new AccountHidden({ account })
+          return yield* new AccountForbidden({ account })
         }, Effect.scoped)
 
         return Access.of({

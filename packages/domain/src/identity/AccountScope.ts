@@ -4,7 +4,9 @@ import { type Account, AccountId, inLowerCase } from "./Account.ts"
 import { CurrentActor } from "./CurrentActor.ts"
 
 /** The actor may not act for the account, or there is no such account: nobody learns which. */
-export class AccountHidden extends Schema.TaggedError<AccountHidden>()("AccountHidden", { account: AccountId }) {}
+export class AccountForbidden extends Schema.TaggedError<AccountForbidden>()("AccountForbidden", {
+  account: AccountId
+}) {}
 
 /** What the check reads; the identity store has it. */
 interface Memberships {
@@ -33,7 +35,7 @@ export class AccountScope {
       const ties = yield* store.tiesBetween(actor.id, target)
       return mayActFor(policy, actor, target, ties)
         ? new AccountScope(target)
-        : yield* new AccountHidden({ account: target })
+        : yield* new AccountForbidden({ account: target })
     })
 
   /** For work the server finishes by itself: the owner of a row that it has read. */

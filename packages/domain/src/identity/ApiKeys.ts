@@ -7,7 +7,7 @@ import { encode } from "../utf8.ts"
 import { Account, AccountId } from "./Account.ts"
 import { AccountScope } from "./AccountScope.ts"
 import { ApiKey, ApiKeyId, isValid, isWorthRecording, KeyDigest, keyPrefix } from "./ApiKey.ts"
-import { type Authentication, KeyRefused, ofKey } from "./Credential.ts"
+import { type Authentication, InvalidCredential, ofKey } from "./Credential.ts"
 import { CredentialWatch } from "./CredentialWatch.ts"
 import { IdentityStore } from "./IdentityStore.ts"
 
@@ -49,7 +49,7 @@ export class ApiKeys extends Context.Service<
       wanted: { readonly name: string; readonly expiresAt: DateTime.Utc | null }
     ) => Effect.Effect<IssuedKey>
     /** Whose key it is. One look-up, and once a minute a write to record the use. */
-    readonly authenticate: (secret: Redacted.Redacted<string>) => Effect.Effect<Authentication, KeyRefused>
+    readonly authenticate: (secret: Redacted.Redacted<string>) => Effect.Effect<Authentication, InvalidCredential>
     /** The keys of the scope's account, newest first. */
     readonly list: (scope: AccountScope) => Effect.Effect<ReadonlyArray<ApiKey>>
     /** Ends a key of the scope's account: the next request with it is refused, and what is open for it ends. */
@@ -116,7 +116,7 @@ const make = Effect.fnUntraced(function* (serverSecret: Redacted.Redacted<Uint8A
   const authenticate = Effect.fn("ApiKeys.authenticate")(function* (secret: Redacted.Redacted<string>) {
     const found = yield* store.findKey(yield* digest(secret))
     const now = yield* DateTime.now
-    if (Option.isNone(found) || !isValid(found.value.key, now)) return yield* new KeyRefused()
+    if (Option.isNone(found) || !isValid(found.value.key, now)) return yield* new InvalidCredential()
     const { account, key } = found.value
     if (isWorthRecording(key, now)) yield* store.recordUse(key.id, now)
     return { account, credential: ofKey(key) }

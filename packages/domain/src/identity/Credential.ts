@@ -4,7 +4,7 @@ import type { Account, AccountId } from "./Account.ts"
 import type { ApiKey, ApiKeyId } from "./ApiKey.ts"
 
 /** The credential is unknown, revoked or expired; callers can't tell which. */
-export class KeyRefused extends Schema.TaggedError<KeyRefused>()("KeyRefused", {}) {}
+export class InvalidCredential extends Schema.TaggedError<InvalidCredential>()("InvalidCredential", {}) {}
 
 /** The part of a credential that decides how long it is valid. */
 export interface Credential {

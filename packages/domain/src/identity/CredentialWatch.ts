@@ -1,7 +1,7 @@
 /** Notices when the credential of a stream, a wait or a transfer is revoked or expires. */
 import { Clock, Context, type DateTime, Deferred, Duration, Effect, Layer, Queue } from "effect"
 import type { ApiKeyId } from "./ApiKey.ts"
-import { type Credential, CurrentCredential, KeyRefused } from "./Credential.ts"
+import { type Credential, CurrentCredential, InvalidCredential } from "./Credential.ts"
 import { IdentityStore } from "./IdentityStore.ts"
 
 /** Time between two looks at the store for what another server revoked. */
@@ -34,7 +34,7 @@ export class CredentialWatch extends Context.Service<
      * and within 5 s when another process does so or its account is gone. All callers share one look at the store every
      * 2 s; without callers there is none. Goes on waiting while the store can't be reached.
      */
-    readonly untilRefused: Effect.Effect<never, KeyRefused, CurrentCredential>
+    readonly untilRefused: Effect.Effect<never, InvalidCredential, CurrentCredential>
     /** To be called after a key was revoked: whatever is open for it ends. */
     readonly revoked: (id: ApiKeyId) => Effect.Effect<void>
   }
@@ -93,7 +93,7 @@ export class CredentialWatch extends Context.Service<
               : Effect.raceFirst(Deferred.await(revoked), until(credential.expiresAt)),
           leave
         )
-        return yield* new KeyRefused()
+        return yield* new InvalidCredential()
       })
 
       return CredentialWatch.of({

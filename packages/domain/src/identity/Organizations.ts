@@ -17,13 +17,16 @@ export class OrganizationNotFound extends Schema.TaggedError<OrganizationNotFoun
 }) {}
 
 /** The actor's role in the organization does not permit it. */
-export class RoleForbids extends Schema.TaggedError<RoleForbids>()("RoleForbids", {}) {}
+export class RoleNotPermitted extends Schema.TaggedError<RoleNotPermitted>()("RoleNotPermitted", {}) {}
 
 /** Nobody would be left who owns the organization. */
-export class LastOwnerStays extends Schema.TaggedError<LastOwnerStays>()("LastOwnerStays", {}) {}
+export class LastOwner extends Schema.TaggedError<LastOwner>()("LastOwner", {}) {}
 
 /** An organization is no member of itself. */
-export class OwnMember extends Schema.TaggedError<OwnMember>()("OwnMember", {}) {}
+export class OrganizationCannotJoinItself extends Schema.TaggedError<OrganizationCannotJoinItself>()(
+  "OrganizationCannotJoinItself",
+  {}
+) {}
 
 /** There is no such account; said to platform admins only, who may know. */
 export class AccountUnknown extends Schema.TaggedError<AccountUnknown>()("AccountUnknown", { account: AccountId }) {}
@@ -52,7 +55,7 @@ export class Organizations extends Context.Service<
       wanted: { readonly account: AccountId; readonly role: Role | null }
     ) => Effect.Effect<
       Membership,
-      OrganizationNotFound | RoleForbids | LastOwnerStays | OwnMember | AccountUnknown,
+      OrganizationNotFound | RoleNotPermitted | LastOwner | OrganizationCannotJoinItself | AccountUnknown,
       CurrentActor
     >
     /** Makes the actor, who is invited, an active member; may be repeated. */
@@ -61,7 +64,7 @@ export class Organizations extends Context.Service<
     readonly remove: (
       organization: AccountId,
       account: AccountId
-    ) => Effect.Effect<void, OrganizationNotFound | RoleForbids | LastOwnerStays, CurrentActor>
+    ) => Effect.Effect<void, OrganizationNotFound | RoleNotPermitted | LastOwner, CurrentActor>
   }
 >()("domain/identity/Organizations") {
   static readonly layer = Layer.effect(
@@ -79,9 +82,9 @@ export class Organizations extends Context.Service<
           case "Hidden":
             return new OrganizationNotFound({ id: organization })
           case "Forbidden":
-            return new RoleForbids()
+            return new RoleNotPermitted()
           case "LastOwner":
-            return new LastOwnerStays()
+            return new LastOwner()
         }
       }
 
@@ -117,7 +120,7 @@ export class Organizations extends Context.Service<
         const organization = inLowerCase(named)
         const member = inLowerCase(wanted.account)
         const { id: actor, platformAdmin } = yield* CurrentActor
-        if (member === organization) return yield* new OwnMember()
+        if (member === organization) return yield* new OrganizationCannotJoinItself()
         if (platformAdmin && Option.isNone(yield* store.findAccount(member))) {
           return yield* new AccountUnknown({ account: member })
         }

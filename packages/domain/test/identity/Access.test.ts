@@ -64,7 +64,7 @@ layer(services)("Access to an account", (it) => {
       const access = yield* Access
       const { member, owner } = yield* peers
       const admin = yield* given.account({ platformAdmin: true })
-      assert.strictEqual((yield* Effect.flip(as(member)(access.scopeOfOwn(owner.id))))._tag, "AccountHidden")
+      assert.strictEqual((yield* Effect.flip(as(member)(access.scopeOfOwn(owner.id))))._tag, "AccountForbidden")
       assert.strictEqual((yield* as(member)(access.scopeOfOwn(null))).account, member.id)
       assert.strictEqual((yield* as(admin)(access.scopeOfOwn(owner.id))).account, owner.id)
     })
@@ -89,7 +89,7 @@ layer(services)("Access to an account", (it) => {
         assert.isUndefined(lost.pollUnsafe())
         const leaver = leaves === "actor" ? member : second
         yield* as(leaver)(organizations.remove(organization.id, leaver.id))
-        assert.strictEqual((yield* Effect.flip(Fiber.join(lost)))._tag, "AccountHidden")
+        assert.strictEqual((yield* Effect.flip(Fiber.join(lost)))._tag, "AccountForbidden")
       }
     })
   )
@@ -112,7 +112,7 @@ layer(services)("Access to an account", (it) => {
       const { member, organization, owner } = yield* peers
       const scope = yield* as(member)(access.scopeOf(owner.id))
       yield* as(owner)((yield* Organizations).remove(organization.id, member.id))
-      assert.strictEqual((yield* Effect.flip(as(member)(access.untilLost(scope))))._tag, "AccountHidden")
+      assert.strictEqual((yield* Effect.flip(as(member)(access.untilLost(scope))))._tag, "AccountForbidden")
     })
   )
 
@@ -127,7 +127,7 @@ layer(services)("Access to an account", (it) => {
         { ...ofAccount(removed), account: AccountId.make("00000000-0000-4000-8000-00000000dead") }
       ]) {
         const lost = access.untilLost(scope).pipe(Effect.provideService(CurrentCredential, credential), as(member))
-        assert.strictEqual((yield* Effect.flip(lost))._tag, "KeyRefused")
+        assert.strictEqual((yield* Effect.flip(lost))._tag, "InvalidCredential")
       }
     })
   )

@@ -10,7 +10,7 @@ export class Authenticated extends HttpApiMiddleware.Service<
 >()("http/api/Authenticated", {
   error: [
     Statuses.CredentialsUnclear,
-    Statuses.KeyRefused,
+    Statuses.InvalidCredential,
     Statuses.IdentityProviderUnavailable,
     Statuses.RateLimited,
     Statuses.TooManyStreams

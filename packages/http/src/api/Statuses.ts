@@ -1,15 +1,15 @@
 /** What each failure is on the wire: the only place that knows both the domain's errors and HTTP's statuses. */
-import { AccountHidden } from "@castellan/domain/identity/AccountScope.ts"
+import { AccountForbidden } from "@castellan/domain/identity/AccountScope.ts"
 import { FilesNotListed, PackageNotFound, PackagesNotInstalled } from "@castellan/domain/app/AppProjects.ts"
 import { AppNotCreated, AppNotFound } from "@castellan/domain/app/AppSandboxes.ts"
 import { ApiKeyNotFound } from "@castellan/domain/identity/ApiKeys.ts"
-import { KeyRefused } from "@castellan/domain/identity/Credential.ts"
+import { InvalidCredential } from "@castellan/domain/identity/Credential.ts"
 import {
   AccountUnknown,
-  LastOwnerStays,
+  LastOwner,
   OrganizationNotFound,
-  OwnMember,
-  RoleForbids
+  OrganizationCannotJoinItself,
+  RoleNotPermitted
 } from "@castellan/domain/identity/Organizations.ts"
 import { NotPlatformAdmin } from "@castellan/domain/identity/PlatformAdmin.ts"
 import { SandboxNotCreated } from "@castellan/domain/account/AccountSandboxes.ts"
@@ -118,16 +118,18 @@ export const Statuses = {
   CredentialsUnclear: onWire(CredentialsUnclear, 401, () =>
     errorBody("credentials_unclear", "Exactly one of x-api-key or Authorization must be provided")
   ),
-  KeyRefused: onWire(KeyRefused, 401, () => errorBody("unauthorized", "Unauthorized")),
-  AccountHidden: onWire(AccountHidden, 403, () => errorBody("access_denied", "Access denied to specified account_id")),
+  InvalidCredential: onWire(InvalidCredential, 401, () => errorBody("unauthorized", "Unauthorized")),
+  AccountForbidden: onWire(AccountForbidden, 403, () =>
+    errorBody("access_denied", "Access denied to specified account_id")
+  ),
   NotPlatformAdmin: onWire(NotPlatformAdmin, 403, () => errorBody("forbidden", "Forbidden")),
-  RoleForbids: onWire(RoleForbids, 403, () => errorBody("forbidden", "Forbidden")),
+  RoleNotPermitted: onWire(RoleNotPermitted, 403, () => errorBody("forbidden", "Forbidden")),
   OrganizationNotFound: onWire(OrganizationNotFound, 404, () =>
     errorBody("organization_not_found", "Organization not found")
   ),
   AccountUnknown: onWire(AccountUnknown, 404, () => errorBody("account_not_found", "Account not found")),
-  LastOwnerStays: onWire(LastOwnerStays, 409, () => errorBody("last_owner", "The last owner can't leave")),
-  OwnMember: onWire(OwnMember, 400, () =>
+  LastOwner: onWire(LastOwner, 409, () => errorBody("last_owner", "The last owner can't leave")),
+  OrganizationCannotJoinItself: onWire(OrganizationCannotJoinItself, 400, () =>
     errorBody("invalid_request", "An organization can't be a member of itself", { missing_fields: ["accountId"] })
   ),
   RequestRefused: onWire(RequestRefused, 400, ({ fields, say }) =>

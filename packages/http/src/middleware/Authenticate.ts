@@ -1,6 +1,6 @@
 import { keyPrefix } from "@castellan/domain/identity/ApiKey.ts"
 import { ApiKeys } from "@castellan/domain/identity/ApiKeys.ts"
-import { CurrentCredential, KeyRefused } from "@castellan/domain/identity/Credential.ts"
+import { CurrentCredential, InvalidCredential } from "@castellan/domain/identity/Credential.ts"
 import { CurrentActor } from "@castellan/domain/identity/CurrentActor.ts"
 import { about } from "@castellan/domain/Measures.ts"
 import { Effect, Layer, Redacted } from "effect"
@@ -20,13 +20,15 @@ interface Presented {
 const presented = (kind: Presented["kind"], secret: string): Presented => ({ kind, secret: Redacted.make(secret) })
 
 /** The credential that the headers bring, where they bring exactly one; an empty header counts as none. */
-export const credentialIn = (headers: Headers.Headers): Effect.Effect<Presented, CredentialsUnclear | KeyRefused> => {
+export const credentialIn = (
+  headers: Headers.Headers
+): Effect.Effect<Presented, CredentialsUnclear | InvalidCredential> => {
   const apiKey = headers["x-api-key"]?.trim() ?? ""
   const authorization = headers["authorization"]?.trim() ?? ""
   if ((apiKey === "") === (authorization === "")) return Effect.fail(new CredentialsUnclear())
   if (apiKey !== "") return Effect.succeed(presented("key", apiKey))
   const bearer = /^Bearer +(\S+)$/i.exec(authorization)?.[1]
-  if (bearer === undefined) return Effect.fail(new KeyRefused())
+  if (bearer === undefined) return Effect.fail(new InvalidCredential())
   return Effect.succeed(presented(bearer.startsWith(keyPrefix) ? "key" : "token", bearer))
 }
 

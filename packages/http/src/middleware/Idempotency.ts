@@ -1,7 +1,7 @@
 import { Access, ActingFor } from "@castellan/domain/identity/Access.ts"
 import type { AccountId } from "@castellan/domain/identity/Account.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
-import { KeyRefused } from "@castellan/domain/identity/Credential.ts"
+import { InvalidCredential } from "@castellan/domain/identity/Credential.ts"
 import { IdempotencyKey, IdempotencyStore, keyLease, SavedAnswer } from "@castellan/domain/identity/IdempotencyStore.ts"
 import { newNonce } from "@castellan/domain/newNonce.ts"
 import { DateTime, Effect, Fiber, Layer, Option, Redacted, Schema } from "effect"
@@ -153,7 +153,7 @@ export const layer = (options: { readonly secret: Redacted.Redacted<Uint8Array> 
                   // A credential that ends during the work does not undo what the work began: the nonce stays for the next
                   // attempt, which may come with another credential of the account.
                   Effect.tapError((failure) =>
-                    failure instanceof KeyRefused
+                    failure instanceof InvalidCredential
                       ? Effect.void
                       : Effect.flatMap(held, (since) => store.forget(scope, key, since))
                   )

@@ -1,6 +1,6 @@
 /** Bearer tokens of an identity provider: JWTs that are signed by a key of its set and name an account. */
 import { type Account, AccountId, inLowerCase } from "@castellan/domain/identity/Account.ts"
-import { type Authentication, KeyRefused } from "@castellan/domain/identity/Credential.ts"
+import { type Authentication, InvalidCredential } from "@castellan/domain/identity/Credential.ts"
 import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
 import { Context, DateTime, Duration, Effect, Layer, Option, Redacted, Schema } from "effect"
 import type { JWTPayload, JWTVerifyGetKey, JWTVerifyOptions } from "jose"
@@ -57,13 +57,13 @@ export class Tokens extends Context.Service<
     /** Whose token it is. Every fault of the token's, and an account that does not exist, is refused in the same way. */
     readonly authenticate: (
       token: Redacted.Redacted<string>
-    ) => Effect.Effect<Authentication, KeyRefused | IdentityProviderUnavailable>
+    ) => Effect.Effect<Authentication, InvalidCredential | IdentityProviderUnavailable>
   }
 >()("http/Tokens") {
   /** Where no issuer is known every token is refused. */
   static readonly layer = (options: TokenOptions | undefined) =>
     options === undefined
-      ? Layer.succeed(Tokens, { authenticate: () => Effect.fail(new KeyRefused()) })
+      ? Layer.succeed(Tokens, { authenticate: () => Effect.fail(new InvalidCredential()) })
       : Layer.effect(Tokens, make(options))
 }
 
@@ -113,12 +113,12 @@ const make = Effect.fnUntraced(function* (options: TokenOptions) {
           : Effect.logDebug("a token was refused", cause)
       ),
       Effect.mapError((cause) =>
-        cause instanceof KeysUnreadable ? new IdentityProviderUnavailable() : new KeyRefused()
+        cause instanceof KeysUnreadable ? new IdentityProviderUnavailable() : new InvalidCredential()
       )
     )
     const account = claims[options.accountClaim ?? "sub"]
     const found = isAccountId(account) ? yield* store.findAccount(inLowerCase(account)) : Option.none<Account>()
-    if (Option.isNone(found)) return yield* new KeyRefused()
+    if (Option.isNone(found)) return yield* new InvalidCredential()
     const credential = { account: found.value.id, key: null, expiresAt: expiryOf(claims) }
     return { account: found.value, credential }
   })

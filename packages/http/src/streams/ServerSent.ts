@@ -1,6 +1,6 @@
 /** Answers that go on: server-sent events, with what keeps them alive and what ends them. */
-import type { AccountHidden } from "@castellan/domain/identity/AccountScope.ts"
-import type { KeyRefused } from "@castellan/domain/identity/Credential.ts"
+import type { AccountForbidden } from "@castellan/domain/identity/AccountScope.ts"
+import type { InvalidCredential } from "@castellan/domain/identity/Credential.ts"
 import { Effect, Stream } from "effect"
 import { HttpServerResponse } from "effect/http"
 import { Shutdown } from "../server/Shutdown.ts"
@@ -23,10 +23,10 @@ export const writeEmpty = (event: string, id?: string): string =>
 export const writeError = (error: string, code: string): string => write("error", { error, code })
 
 /** Why a reader may not read any further. */
-export type AccessLost = AccountHidden | KeyRefused
+export type AccessLost = AccountForbidden | InvalidCredential
 
 const usualAccessLost = ({ _tag }: AccessLost) =>
-  _tag === "KeyRefused"
+  _tag === "InvalidCredential"
     ? writeError("Unauthorized", "unauthorized")
     : writeError("Access denied to specified account_id", "access_denied")
 

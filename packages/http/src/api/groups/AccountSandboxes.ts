@@ -139,7 +139,7 @@ export class AccountSandboxesApi extends HttpApiGroup.make("sandboxes")
       success: SandboxesResponse,
       error: [
         Statuses.RequestRefused,
-        Statuses.AccountHidden,
+        Statuses.AccountForbidden,
         Statuses.SnapshotNotFound,
         Statuses.SandboxNotCreated,
         Statuses.SandboxQuotaReached
@@ -150,23 +150,23 @@ export class AccountSandboxesApi extends HttpApiGroup.make("sandboxes")
     HttpApiEndpoint.get("list", "/", {
       query: { ...forAccount, ...pageOf("sandboxes"), sandbox_id: Schema.optionalKey(Schema.String) },
       success: SandboxesResponse,
-      error: [Statuses.AccountHidden]
+      error: [Statuses.AccountForbidden]
     }).annotate(OpenApi.Summary, "List sandboxes, newest first"),
     HttpApiEndpoint.patch("change", "/", {
       payload: EnvironmentChange,
       success: Schema.NullOr(EnvironmentBody),
-      error: [Statuses.AccountHidden, Statuses.RepoNotReadable, Statuses.RepoUnavailable, Statuses.SnapshotNotFound]
+      error: [Statuses.AccountForbidden, Statuses.RepoNotReadable, Statuses.RepoUnavailable, Statuses.SnapshotNotFound]
     }).annotate(OpenApi.Summary, "Save the snapshot that the next sandbox boots from, or name the repository"),
     HttpApiEndpoint.delete("clear", "/", {
       query: forAccount,
       payload: ForAccountInBody,
       success: Schema.Struct({ status: Schema.Literal("success"), deleted_snapshot: Schema.NullOr(EnvironmentBody) }),
-      error: [Statuses.AccountHidden, Statuses.RequestRefused, Statuses.RepoNotDeleted, Statuses.SandboxUnavailable]
+      error: [Statuses.AccountForbidden, Statuses.RequestRefused, Statuses.RepoNotDeleted, Statuses.SandboxUnavailable]
     }).annotate(OpenApi.Summary, "End all sandboxes, and delete the snapshot and the repository"),
     HttpApiEndpoint.post("setup", "/setup", {
       payload: ForAccountInBody,
       success: Schema.Struct({ status: Schema.Literal("success"), runId: RunId }),
-      error: [Statuses.AccountHidden]
+      error: [Statuses.AccountForbidden]
     })
       .middleware(Idempotent)
       .annotate(OpenApi.Summary, "Set up the account: a sandbox, a private repository, and a snapshot of both")
@@ -183,7 +183,7 @@ export class AccountSandboxesApi extends HttpApiGroup.make("sandboxes")
         encoding: Schema.optionalKey(Schema.Literal("base64"))
       }),
       error: [
-        Statuses.AccountHidden,
+        Statuses.AccountForbidden,
         Statuses.NoRepository,
         Statuses.RepoFileNotFound,
         Statuses.RepoFileTooLarge,

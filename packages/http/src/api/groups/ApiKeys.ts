@@ -36,20 +36,20 @@ export class ApiKeysApi extends HttpApiGroup.make("keys")
     HttpApiEndpoint.post("issue", "/", {
       payload: NewKey,
       success: IssuedKey.pipe(HttpApiSchema.status(201)),
-      error: [Statuses.AccountHidden, Statuses.RequestRefused]
+      error: [Statuses.AccountForbidden, Statuses.RequestRefused]
     })
       .middleware(Idempotent)
       .annotate(OpenApi.Summary, "Make an API key, shown this once"),
     HttpApiEndpoint.get("list", "/", {
       query: forAccount,
       success: Schema.Struct({ keys: Schema.Array(KnownKey) }),
-      error: [Statuses.AccountHidden]
+      error: [Statuses.AccountForbidden]
     }).annotate(OpenApi.Summary, "List API keys"),
     HttpApiEndpoint.delete("revoke", "/:id", {
       params: { id: ApiKeyId },
       query: forAccount,
       success: HttpApiSchema.NoContent,
-      error: [Statuses.AccountHidden, Statuses.ApiKeyNotFound]
+      error: [Statuses.AccountForbidden, Statuses.ApiKeyNotFound]
     }).annotate(OpenApi.Summary, "End an API key")
   )
   .middleware(KnownFields)

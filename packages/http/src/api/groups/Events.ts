@@ -30,7 +30,7 @@ export class EventsApi extends HttpApiGroup.make("events")
       success: HttpApiSchema.StreamSse({
         events: Schema.Struct({ event: Schema.String, id: Schema.String, data: Schema.String })
       }),
-      error: [Statuses.AccountHidden]
+      error: [Statuses.AccountForbidden]
     }).annotateMerge(
       OpenApi.annotations({
         summary: "Follow what happens to sandboxes and sessions",

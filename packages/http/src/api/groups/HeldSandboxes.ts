@@ -15,7 +15,7 @@ export const fileLimit = 50 * 1024 * 1024
 
 const success = { status: Schema.Literal("success") }
 
-const errors = [Statuses.AccountHidden, Statuses.SandboxNotFound] as const
+const errors = [Statuses.AccountForbidden, Statuses.SandboxNotFound] as const
 const idle = [...errors, Statuses.SandboxNotRunning, Statuses.SandboxUnavailable] as const
 
 const one = { params: { sandboxId: Schema.String }, query: forAccount }

@@ -54,11 +54,11 @@ export class OrganizationsApi extends HttpApiGroup.make("organizations")
       payload: Invitation,
       success: Schema.Struct({ member: Member }).pipe(HttpApiSchema.status(201)),
       error: [
-        Statuses.OwnMember,
-        Statuses.RoleForbids,
+        Statuses.OrganizationCannotJoinItself,
+        Statuses.RoleNotPermitted,
         Statuses.OrganizationNotFound,
         Statuses.AccountUnknown,
-        Statuses.LastOwnerStays
+        Statuses.LastOwner
       ]
     })
       .middleware(Idempotent)
@@ -71,7 +71,7 @@ export class OrganizationsApi extends HttpApiGroup.make("organizations")
     HttpApiEndpoint.delete("remove", "/:id/members/:accountId", {
       params: { ...organization, accountId: AccountId },
       success: HttpApiSchema.NoContent,
-      error: [Statuses.RoleForbids, Statuses.OrganizationNotFound, Statuses.LastOwnerStays]
+      error: [Statuses.RoleNotPermitted, Statuses.OrganizationNotFound, Statuses.LastOwner]
     }).annotate(OpenApi.Summary, "Remove a member, take an invitation back, or leave")
   )
   .middleware(KnownFields)

@@ -68,7 +68,7 @@ export class TaskRunsApi extends HttpApiGroup.make("runs")
     HttpApiEndpoint.get("list", "/", {
       query: { ...forAccount, ...pageOf("runs"), runId: Schema.optionalKey(Schema.String) },
       success: Runs,
-      error: [Statuses.AccountHidden, Statuses.TaskRunNotFound]
+      error: [Statuses.AccountForbidden, Statuses.TaskRunNotFound]
     }).annotate(OpenApi.Summary, "One run by its id, or the account's runs, newest first"),
     HttpApiEndpoint.get("logs", "/:runId/logs", {
       ...byId,
@@ -76,7 +76,7 @@ export class TaskRunsApi extends HttpApiGroup.make("runs")
       success: HttpApiSchema.StreamSse({
         events: Schema.Struct({ event: Schema.String, id: Schema.String, data: Schema.String })
       }),
-      error: [Statuses.AccountHidden, Statuses.TaskRunNotFound]
+      error: [Statuses.AccountForbidden, Statuses.TaskRunNotFound]
     }).annotateMerge(
       OpenApi.annotations({
         summary: "Follow what a run prints",
@@ -87,7 +87,7 @@ export class TaskRunsApi extends HttpApiGroup.make("runs")
     HttpApiEndpoint.post("cancel", "/:runId/cancel", {
       ...byId,
       success: Schema.Struct({ status: Schema.Literal("success"), run: Run }),
-      error: [Statuses.AccountHidden, Statuses.TaskRunNotFound, Statuses.SandboxUnavailable]
+      error: [Statuses.AccountForbidden, Statuses.TaskRunNotFound, Statuses.SandboxUnavailable]
     }).annotate(OpenApi.Summary, "End a run and every process of its command")
   )
   .middleware(KnownFields)
