@@ -5,7 +5,7 @@ import { AccountSandboxes } from "@castellan/domain/account/AccountSandboxes.ts"
 import type { AccountSandbox } from "@castellan/domain/account/AccountSandbox.ts"
 import { make } from "castellan/embedding/promises.ts"
 import * as web from "castellan/embedding/web.ts"
-import { contract } from "@castellan/testkit/contracts/SandboxProvider.ts"
+import { contract } from "@castellan/testkit/contracts/SandboxProvider/contract.ts"
 import * as World from "@castellan/testkit/World.ts"
 import { Effect, Redacted } from "effect"
 

@@ -1,12 +1,13 @@
 import { AppMove, type AppStep } from "@castellan/domain/app/AppLifecycle.ts"
 import { AppStore } from "@castellan/domain/app/AppStore.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
-import { promises } from "@castellan/testkit/contracts/AppStore.ts"
+import { topics } from "@castellan/testkit/contracts/AppStore/contract.ts"
 import * as given from "@castellan/testkit/given.ts"
+import { allClauses } from "@castellan/testkit/contracts/contract.ts"
 import { sabotage } from "@castellan/testkit/sabotage.ts"
 import * as World from "@castellan/testkit/World.ts"
 import { DateTime, Effect, Option } from "effect"
-import { late, none, withoutNul } from "./breakings.ts"
+import { late, none, withoutNul } from "./mutants.ts"
 
 type Store = AppStore["Service"]
 
@@ -31,7 +32,7 @@ const toAllAtOnce = (store: Store): Partial<Store> => ({
     )
 })
 
-sabotage(AppStore, World.layer, promises, {
+sabotage(AppStore, World.layer, allClauses(topics), {
   "an app is found as it was begun, by its account only": () => ({ get: none }),
   "beginning a name twice gives back the row that stands": (real) => ({
     begin: (scope, app) => Effect.map(real.begin(scope, app), Option.as(app))

@@ -9,16 +9,18 @@ import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { SessionStore } from "@castellan/domain/session/SessionStore.ts"
 import { TaskRunner } from "@castellan/domain/task/TaskRunner.ts"
 import { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
-import * as AccountPromises from "@castellan/testkit/contracts/AccountStore.ts"
-import * as AppPromises from "@castellan/testkit/contracts/AppStore.ts"
-import * as BaseImagePromises from "@castellan/testkit/contracts/BaseImageStore.ts"
-import * as EnvironmentPromises from "@castellan/testkit/contracts/EnvironmentStore.ts"
-import * as EventPromises from "@castellan/testkit/contracts/EventStore.ts"
-import * as IdentityPromises from "@castellan/testkit/contracts/IdentityStore.ts"
-import * as RepoPromises from "@castellan/testkit/contracts/RepoHost.ts"
-import * as ProviderPromises from "@castellan/testkit/contracts/SandboxProvider.ts"
-import * as SessionPromises from "@castellan/testkit/contracts/SessionStore.ts"
-import * as TaskPromises from "@castellan/testkit/contracts/TaskRuns.ts"
+import * as AccountContract from "@castellan/testkit/contracts/AccountStore/contract.ts"
+import * as AppContract from "@castellan/testkit/contracts/AppStore/contract.ts"
+import * as BaseImageContract from "@castellan/testkit/contracts/BaseImageStore/contract.ts"
+import * as EnvironmentContract from "@castellan/testkit/contracts/EnvironmentStore/contract.ts"
+import * as EventContract from "@castellan/testkit/contracts/EventStore/contract.ts"
+import * as IdentityContract from "@castellan/testkit/contracts/IdentityStore/contract.ts"
+import * as RepoContract from "@castellan/testkit/contracts/RepoHost/contract.ts"
+import * as ProviderContract from "@castellan/testkit/contracts/SandboxProvider/contract.ts"
+import { contractLimits } from "@castellan/testkit/contracts/RepoHost/contractLimits.ts"
+import * as SessionContract from "@castellan/testkit/contracts/SessionStore/contract.ts"
+import * as TaskRunnerContract from "@castellan/testkit/contracts/TaskRunner/contract.ts"
+import * as TaskRunStoreContract from "@castellan/testkit/contracts/TaskRunStore/contract.ts"
 import { author } from "../src/fakes/repo/MemoryAuthor.ts"
 import * as MemoryRepoHost from "../src/fakes/repo/MemoryRepoHost.ts"
 import * as Faults from "@castellan/testkit/Faults.ts"
@@ -42,24 +44,23 @@ const ports = Layer.mergeAll(
 ).pipe(Layer.provideMerge(Layer.merge(World.layer, Faults.Faults.layer)))
 
 // As long as no fault is planned, what goes through the decorator is as it was.
-IdentityPromises.contract(
+IdentityContract.contract(
   "memory, behind Faults",
   Faults.around(IdentityStore, "IdentityStore").pipe(Layer.provideMerge(Layer.merge(World.layer, Faults.Faults.layer)))
 )
-AccountPromises.contract("memory, behind Faults", ports)
-EnvironmentPromises.contract("memory, behind Faults", ports)
-SessionPromises.contract("memory, behind Faults", ports)
-AppPromises.contract("memory, behind Faults", ports)
-EventPromises.contract("memory, behind Faults", ports)
-BaseImagePromises.contract("memory, behind Faults", ports)
-TaskPromises.contract("memory, behind Faults", ports)
-ProviderPromises.contract("memory, behind Faults", ports, asSteps)
+AccountContract.contract("memory, behind Faults", ports)
+EnvironmentContract.contract("memory, behind Faults", ports)
+SessionContract.contract("memory, behind Faults", ports)
+AppContract.contract("memory, behind Faults", ports)
+EventContract.contract("memory, behind Faults", ports)
+BaseImageContract.contract("memory, behind Faults", ports)
+TaskRunStoreContract.contract("memory, behind Faults", ports)
+TaskRunnerContract.contract("memory, behind Faults", ports)
+ProviderContract.contract("memory, behind Faults", ports, asSteps)
 const repositories = Faults.around(RepoHost, "RepoHost").pipe(
-  Layer.provideMerge(
-    Layer.merge(MemoryRepoHost.layerWith({ treeLimits: RepoPromises.contractLimits }), Faults.Faults.layer)
-  )
+  Layer.provideMerge(Layer.merge(MemoryRepoHost.layerWith({ treeLimits: contractLimits }), Faults.Faults.layer))
 )
-RepoPromises.contract("memory, behind Faults", repositories, author, (repo, bundle) =>
+RepoContract.contract("memory, behind Faults", repositories, author, (repo, bundle) =>
   Effect.flatMap(MemoryRepoHost.MemoryRepos, (repos) => repos.publish(repo, bundle))
 )
 

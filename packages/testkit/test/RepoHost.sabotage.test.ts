@@ -1,11 +1,13 @@
 import { emptyTree, TreeEntry } from "@castellan/domain/repo/FileTree.ts"
 import { BranchName, type CommitId, Repo, RepoName, Repository } from "@castellan/domain/repo/Repo.ts"
 import { fileRead, RepoHost } from "@castellan/domain/repo/RepoHost.ts"
-import { contractLimits, promises } from "@castellan/testkit/contracts/RepoHost.ts"
+import { topics } from "@castellan/testkit/contracts/RepoHost/contract.ts"
+import { contractLimits } from "@castellan/testkit/contracts/RepoHost/contractLimits.ts"
 import { author } from "../src/fakes/repo/MemoryAuthor.ts"
 import * as MemoryGit from "../src/fakes/repo/MemoryGit.ts"
 import * as MemoryRepoHost from "../src/fakes/repo/MemoryRepoHost.ts"
-import { type Breaking, sabotage } from "@castellan/testkit/sabotage.ts"
+import { allClauses } from "@castellan/testkit/contracts/contract.ts"
+import { type Mutant, sabotage } from "@castellan/testkit/sabotage.ts"
 import { Effect, Option, Stream } from "effect"
 
 type Host = RepoHost["Service"]
@@ -13,7 +15,7 @@ type Push = Host["push"]
 
 /** Lists something else than there is. */
 const listing =
-  (change: (entries: ReadonlyArray<TreeEntry>) => ReadonlyArray<TreeEntry>): Breaking<Host> =>
+  (change: (entries: ReadonlyArray<TreeEntry>) => ReadonlyArray<TreeEntry>): Mutant<Host> =>
   (real) => ({
     tree: (repo, known) =>
       Effect.map(
@@ -23,7 +25,7 @@ const listing =
   })
 
 /** Says of each tree that nothing is left out. */
-const claimingWhole: Breaking<Host> = (real) => ({
+const claimingWhole: Mutant<Host> = (real) => ({
   tree: (repo, known) =>
     Effect.map(
       real.tree(repo, known),
@@ -33,7 +35,7 @@ const claimingWhole: Breaking<Host> = (real) => ({
 
 /** Reads something else than there is. */
 const reading =
-  (change: (bytes: Uint8Array) => Uint8Array): Breaking<Host> =>
+  (change: (bytes: Uint8Array) => Uint8Array): Mutant<Host> =>
   (real) => ({ readFile: (repo, path) => Effect.map(real.readFile(repo, path), change) })
 
 /** Sends something else than what was pushed. */
@@ -49,7 +51,7 @@ const sending =
   })
 
 /** Says of what it refuses that it was done. */
-const obliging = (...tags: ReadonlyArray<string>): Breaking<Host> => {
+const obliging = (...tags: ReadonlyArray<string>): Mutant<Host> => {
   const obliged = <A, E extends { readonly _tag: string }, R>(effect: Effect.Effect<A, E, R>) =>
     Effect.catchIf(
       effect,
@@ -65,12 +67,12 @@ const obliging = (...tags: ReadonlyArray<string>): Breaking<Host> => {
 }
 
 /** Fetches without looking at what is there. */
-const fetchingAll: Breaking<Host> = (real) => ({
+const fetchingAll: Mutant<Host> = (real) => ({
   fetch: (repo, branch, _, right) => real.fetch(repo, branch, [], right)
 })
 
 /** Whatever a branch had, it has the pushed commits now. */
-const overwriting: Breaking<Host> = (real) => {
+const overwriting: Mutant<Host> = (real) => {
   const heads = new Map<string, CommitId>()
   return {
     push: ((repo, branch, bundle) =>
@@ -87,7 +89,7 @@ const overwriting: Breaking<Host> = (real) => {
   }
 }
 
-const remaking: Breaking<Host> = (real) => ({
+const remaking: Mutant<Host> = (real) => ({
   ensure: (repo) => Effect.andThen(real.remove(repo), real.ensure(repo))
 })
 
@@ -96,7 +98,7 @@ const none = () => Effect.succeed(Option.none())
 const publish = (repo: Repo, bundle: Uint8Array) =>
   Effect.flatMap(MemoryRepoHost.MemoryRepos, (repos) => repos.publish(repo, bundle))
 
-sabotage(RepoHost, MemoryRepoHost.layerWith({ treeLimits: contractLimits }), promises(author, publish), {
+sabotage(RepoHost, MemoryRepoHost.layerWith({ treeLimits: contractLimits }), allClauses(topics(author, publish)), {
   "a host's URL is one, and leads to each of its repositories": (real) => ({
     supports: { ...real.supports, url: `${real.supports.url}/` }
   }),

@@ -1,4 +1,5 @@
-import { contract, contractLimits } from "@castellan/testkit/contracts/RepoHost.ts"
+import { contract } from "@castellan/testkit/contracts/RepoHost/contract.ts"
+import { contractLimits } from "@castellan/testkit/contracts/RepoHost/contractLimits.ts"
 import { author } from "../src/fakes/repo/MemoryAuthor.ts"
 import * as MemoryRepoHost from "../src/fakes/repo/MemoryRepoHost.ts"
 import { Effect } from "effect"

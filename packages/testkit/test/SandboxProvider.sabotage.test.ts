@@ -4,10 +4,11 @@ import { Sandbox } from "@castellan/domain/sandbox/Sandbox.ts"
 import { FileMode, SandboxFile, SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { type CommandSpec, PortClosed, SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
-import { promises } from "@castellan/testkit/contracts/SandboxProvider.ts"
+import { topics } from "@castellan/testkit/contracts/SandboxProvider/contract.ts"
 import * as MemorySandbox from "../src/fakes/sandbox/MemorySandbox.ts"
 import { asSteps } from "@castellan/testkit/Program.ts"
-import { type Breaking, sabotage } from "@castellan/testkit/sabotage.ts"
+import { allClauses } from "@castellan/testkit/contracts/contract.ts"
+import { type Mutant, sabotage } from "@castellan/testkit/sabotage.ts"
 import { DateTime, Duration, Effect, Option, Scope, Stream } from "effect"
 
 type Provider = SandboxProvider["Service"]
@@ -16,7 +17,7 @@ const succeed = () => Effect.void as Effect.Effect<never>
 
 /** Ends every command as told. */
 const ending =
-  (end: Partial<CommandEnd>): Breaking<Provider> =>
+  (end: Partial<CommandEnd>): Mutant<Provider> =>
   (real) => ({
     wait: (name, id) =>
       Effect.map(real.wait(name, id), (started) => ({ ...started, end: new CommandEnd({ ...started.end!, ...end }) }))
@@ -24,19 +25,19 @@ const ending =
 
 /** Starts something else than it was asked to. */
 const starting =
-  (change: (spec: CommandSpec) => Partial<CommandSpec>): Breaking<Provider> =>
+  (change: (spec: CommandSpec) => Partial<CommandSpec>): Mutant<Provider> =>
   (real) => ({ start: (name, spec) => real.start(name, { ...spec, ...change(spec) }) })
 
-const forgetfulStop: Breaking<Provider> = (real) => ({
+const forgetfulStop: Mutant<Provider> = (real) => ({
   stop: (name) => Effect.andThen(Effect.ignore(real.remove(name)), Effect.void)
 })
 
-const wakingFind: Breaking<Provider> = (real) => ({
+const wakingFind: Mutant<Provider> = (real) => ({
   find: (name) => Effect.andThen(Effect.ignore(real.resume(name, Duration.minutes(1))), real.find(name))
 })
 
 /** Never knows a sandbox, and never says so. */
-const indifferent: Breaking<Provider> = () => ({
+const indifferent: Mutant<Provider> = () => ({
   resume: succeed,
   extend: succeed,
   snapshot: succeed,
@@ -54,21 +55,21 @@ const indifferent: Breaking<Provider> = () => ({
 
 /** Gives connections that are broken in some respect. */
 const connecting =
-  (change: (real: PortConnection) => Partial<PortConnection>): Breaking<Provider> =>
+  (change: (real: PortConnection) => Partial<PortConnection>): Mutant<Provider> =>
   (real) => ({
     connect: (name, port) => Effect.map(real.connect(name, port), (one) => ({ ...one, ...change(one) }))
   })
 
-const upperCase: Breaking<Provider> = (real) => ({
+const upperCase: Mutant<Provider> = (real) => ({
   output: (name, id, from) =>
     Stream.map(real.output(name, id, from), (piece) => ({ ...piece, bytes: piece.bytes.map((byte) => byte ^ 0x20) }))
 })
 
-const fromTheStart: Breaking<Provider> = (real) => ({
+const fromTheStart: Mutant<Provider> = (real) => ({
   output: (name, id) => real.output(name, id, OutputPosition.start)
 })
 
-const breakings: Record<keyof typeof promises & string, Breaking<Provider>> = {
+const mutants: Record<string, Mutant<Provider>> = {
   "a new sandbox runs, until its lifetime is over": (real) => ({
     create: (spec) => real.create({ ...spec, lifetime: Duration.hours(1) })
   }),
@@ -303,6 +304,4 @@ const breakings: Record<keyof typeof promises & string, Breaking<Provider>> = {
   })
 }
 
-const compiled = Object.fromEntries(Object.entries(promises).map(([name, promise]) => [name, () => promise(asSteps)]))
-
-sabotage(SandboxProvider, MemorySandbox.layer, compiled, breakings)
+sabotage(SandboxProvider, MemorySandbox.layer, allClauses(topics(asSteps)), mutants)

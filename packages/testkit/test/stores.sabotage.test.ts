@@ -16,23 +16,25 @@ import { SessionStore } from "@castellan/domain/session/SessionStore.ts"
 import { TaskRunner, type TryAgain } from "@castellan/domain/task/TaskRunner.ts"
 import { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
 import { hasEnded, TaskRun } from "@castellan/domain/task/TaskRun.ts"
-import * as AccountPromises from "@castellan/testkit/contracts/AccountStore.ts"
-import * as BaseImagePromises from "@castellan/testkit/contracts/BaseImageStore.ts"
-import * as EnvironmentPromises from "@castellan/testkit/contracts/EnvironmentStore.ts"
-import * as EventPromises from "@castellan/testkit/contracts/EventStore.ts"
-import * as IdempotencyPromises from "@castellan/testkit/contracts/IdempotencyStore.ts"
-import * as IdentityPromises from "@castellan/testkit/contracts/IdentityStore.ts"
-import * as SessionPromises from "@castellan/testkit/contracts/SessionStore.ts"
-import * as TaskPromises from "@castellan/testkit/contracts/TaskRuns.ts"
+import * as AccountContract from "@castellan/testkit/contracts/AccountStore/contract.ts"
+import * as BaseImageContract from "@castellan/testkit/contracts/BaseImageStore/contract.ts"
+import * as EnvironmentContract from "@castellan/testkit/contracts/EnvironmentStore/contract.ts"
+import * as EventContract from "@castellan/testkit/contracts/EventStore/contract.ts"
+import * as IdempotencyContract from "@castellan/testkit/contracts/IdempotencyStore/contract.ts"
+import * as IdentityContract from "@castellan/testkit/contracts/IdentityStore/contract.ts"
+import * as SessionContract from "@castellan/testkit/contracts/SessionStore/contract.ts"
+import * as TaskRunnerContract from "@castellan/testkit/contracts/TaskRunner/contract.ts"
+import * as TaskRunStoreContract from "@castellan/testkit/contracts/TaskRunStore/contract.ts"
+import { allClauses } from "@castellan/testkit/contracts/contract.ts"
 import { sabotage } from "@castellan/testkit/sabotage.ts"
 import * as World from "@castellan/testkit/World.ts"
 import { DateTime, Effect, Option, Result } from "effect"
-import { late, none, withoutNul } from "./breakings.ts"
+import { late, none, withoutNul } from "./mutants.ts"
 
 /** What a database does that can't read a made-up place. */
 const knownCursor = ({ cursor }: Page) => (cursor === null ? Effect.void : Effect.die("no such place"))
 
-sabotage(IdentityStore, World.layer, IdentityPromises.promises, {
+sabotage(IdentityStore, World.layer, allClauses(IdentityContract.topics), {
   "an account is found as it was written, and no other": () => ({ findAccount: none }),
   "an account that is written twice stays as it was first": () => {
     const accounts = new Map()
@@ -152,7 +154,7 @@ sabotage(IdentityStore, World.layer, IdentityPromises.promises, {
 
 const first = (nonce: string) => Effect.succeed(Asked.First({ nonce }))
 
-sabotage(IdempotencyStore, World.layer, IdempotencyPromises.promises, {
+sabotage(IdempotencyStore, World.layer, IdempotencyContract.clauses, {
   "the first to ask is told so, with its nonce": () => ({ begin: () => first("another") }),
   "of many that ask at once one is first and the others find it in flight": () => ({
     begin: (_, __, { nonce }) => first(nonce)
@@ -216,7 +218,7 @@ sabotage(IdempotencyStore, World.layer, IdempotencyPromises.promises, {
   "sweeping forgets what is old, and counts it": () => ({ sweep: () => Effect.succeed(0) })
 })
 
-sabotage(AccountStore, World.layer, AccountPromises.promises, {
+sabotage(AccountStore, World.layer, allClauses(AccountContract.topics), {
   "a row is found as it was written": () => ({ get: none }),
   "writing a name twice gives back the row that stands": () => ({
     add: (_, sandbox) => Effect.succeed(Option.some(sandbox))
@@ -297,7 +299,7 @@ sabotage(AccountStore, World.layer, AccountPromises.promises, {
   })
 })
 
-sabotage(EnvironmentStore, World.layer, EnvironmentPromises.promises, {
+sabotage(EnvironmentStore, World.layer, allClauses(EnvironmentContract.topics), {
   "an environment is found as it was saved, by its account only": () => ({ get: none }),
   "saving changes what is named and leaves the rest": (real) => ({
     save: (scope, change, now) => Effect.andThen(real.remove(scope), real.save(scope, change, now))
@@ -410,7 +412,7 @@ const ownerOf = (store: SessionStore["Service"], id: SessionId, scope: AccountSc
 const replace = (store: SessionStore["Service"], scope: AccountScope, before: Session, after: Session) =>
   Effect.andThen(store.remove(scope, before, after.updatedAt), store.add(scope, after))
 
-sabotage(SessionStore, World.layer, SessionPromises.promises, {
+sabotage(SessionStore, World.layer, allClauses(SessionContract.topics), {
   "a session is found as it was written, by its account only": () => ({ get: none }),
   "writing an id twice gives back the row that stands": () => ({
     add: (_, session) => Effect.succeed(Option.some(session))
@@ -512,7 +514,7 @@ sabotage(SessionStore, World.layer, SessionPromises.promises, {
   })
 })
 
-sabotage(EventStore, World.layer, EventPromises.promises, {
+sabotage(EventStore, World.layer, EventContract.clauses, {
   "events are read in the order they happened, in pages that lose and repeat none, by their account only": (real) => ({
     read: (scope, after, limit) =>
       real.read(scope, after === null ? null : EventCursor.make(`${Number(after) + 2}`), limit)
@@ -542,7 +544,7 @@ sabotage(EventStore, World.layer, EventPromises.promises, {
 
 const endOfTime = DateTime.makeUnsafe(8.64e15)
 
-sabotage(BaseImageStore, World.layer, BaseImagePromises.promises, {
+sabotage(BaseImageStore, World.layer, allClauses(BaseImageContract.topics), {
   "an image is found by its key as it was begun, used at that hour": () => ({ find: none }),
   "an image may be everybody's": (real) => ({
     find: (key) =>
@@ -615,7 +617,7 @@ sabotage(BaseImageStore, World.layer, BaseImagePromises.promises, {
   })
 })
 
-sabotage(TaskRunStore, World.layer, TaskPromises.storePromises, {
+sabotage(TaskRunStore, World.layer, TaskRunStoreContract.clauses, {
   "a run is found as it was written, by its account only": () => ({ get: none }),
   "a run is saved with all that became of it": () => ({ save: () => Effect.succeed(true) }),
   "of two writes that know the same version one is refused": () => ({ save: () => Effect.succeed(true) }),
@@ -656,7 +658,7 @@ const working = (change: (work: Work) => Work) => (real: TaskRunner["Service"]) 
 const twice = working((work) => (run) => Effect.andThen(work(run), work(run)))
 const never = working(() => () => Effect.void)
 
-sabotage(TaskRunner, World.layer, TaskPromises.runnerPromises, {
+sabotage(TaskRunner, World.layer, TaskRunnerContract.clauses, {
   "a run is queued once, however often": twice,
   "an id of another account is refused, and nothing is written or queued": () => ({ enqueue: () => Effect.void }),
   "a run is delivered as its row stands": working((work) => (run) => (hasEnded(run) ? Effect.void : work(run))),

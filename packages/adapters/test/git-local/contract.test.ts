@@ -1,4 +1,4 @@
-import { contract } from "@castellan/testkit/contracts/RepoHost.ts"
+import { contract } from "@castellan/testkit/contracts/RepoHost/contract.ts"
 import { author } from "../git/author.ts"
 import { publish } from "../git/publish.ts"
 import { besideOthers } from "./temporary.ts"

@@ -1,5 +1,5 @@
 import * as LocalRepos from "@castellan/adapters/git-local/LocalRepos.ts"
-import { contractLimits } from "@castellan/testkit/contracts/RepoHost.ts"
+import { contractLimits } from "@castellan/testkit/contracts/RepoHost/contractLimits.ts"
 import * as GitHubEmulator from "@castellan/testkit/emulators/github/GitHubEmulator.ts"
 import { Effect, Layer } from "effect"
 import { mkdtemp, rm } from "node:fs/promises"

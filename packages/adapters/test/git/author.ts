@@ -1,6 +1,6 @@
 import * as Git from "@castellan/adapters/git/Git.ts"
 import { CommitId } from "@castellan/domain/repo/Repo.ts"
-import type { Author, Content, NewAuthor } from "@castellan/testkit/contracts/RepoHost.ts"
+import type { Author, Content, NewAuthor } from "@castellan/testkit/contracts/RepoHost/Author.ts"
 import { Effect } from "effect"
 import { execFileSync } from "node:child_process"
 import { readFileSync, writeFileSync } from "node:fs"

@@ -1,5 +1,5 @@
 import { GitHubEmulator } from "@castellan/testkit/emulators/github/GitHubEmulator.ts"
-import type { Publish } from "@castellan/testkit/contracts/RepoHost.ts"
+import type { Publish } from "@castellan/testkit/contracts/RepoHost/Author.ts"
 import { Effect } from "effect"
 import { writeFile } from "node:fs/promises"
 import { join } from "node:path"

@@ -1,4 +1,5 @@
-import { contract, contractLimits } from "@castellan/testkit/contracts/RepoHost.ts"
+import { contract } from "@castellan/testkit/contracts/RepoHost/contract.ts"
+import { contractLimits } from "@castellan/testkit/contracts/RepoHost/contractLimits.ts"
 import { author } from "../git/author.ts"
 import { publish } from "../git/publish.ts"
 import { emulated } from "./emulated.ts"

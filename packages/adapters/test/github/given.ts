@@ -1,7 +1,7 @@
 /** What tests of this adapter begin with. */
 import { BranchName, firstBranch, Repo, RepoName } from "@castellan/domain/repo/Repo.ts"
 import { RepoHost, RepoUnavailable } from "@castellan/domain/repo/RepoHost.ts"
-import type { Content } from "@castellan/testkit/contracts/RepoHost.ts"
+import type { Content } from "@castellan/testkit/contracts/RepoHost/Author.ts"
 import { GitHubEmulator } from "@castellan/testkit/emulators/github/GitHubEmulator.ts"
 import { assert } from "@effect/vitest"
 import { Effect, Stream } from "effect"

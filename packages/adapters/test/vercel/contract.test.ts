@@ -1,4 +1,4 @@
-import { contract } from "@castellan/testkit/contracts/SandboxProvider.ts"
+import { contract } from "@castellan/testkit/contracts/SandboxProvider/contract.ts"
 import { asSteps } from "@castellan/testkit/Program.ts"
 import { inMemory } from "./emulated.ts"
 

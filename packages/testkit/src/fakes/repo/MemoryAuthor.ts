@@ -1,6 +1,6 @@
 import type { CommitId } from "@castellan/domain/repo/Repo.ts"
 import { Effect, Option } from "effect"
-import type { Content, NewAuthor } from "../../contracts/RepoHost.ts"
+import type { Content, NewAuthor } from "../../contracts/RepoHost/Author.ts"
 import * as MemoryGit from "./MemoryGit.ts"
 
 const fileOf = (content: Content): MemoryGit.MemoryFile => {

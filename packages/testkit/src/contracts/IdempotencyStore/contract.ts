@@ -1,3 +1,4 @@
+/** The contract of IdempotencyStore: what every store of idempotency keys guarantees. */
 import {
   answersKept,
   IdempotencyKey,
@@ -8,21 +9,25 @@ import {
 import type { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
 import { assert } from "@effect/vitest"
 import { DateTime, Effect, type Layer } from "effect"
-import * as given from "../given.ts"
-import { holds, type Promises } from "./holds.ts"
-import { assertUntouched } from "./untouched.ts"
+import * as given from "../../given.ts"
+import { assertUnchanged } from "../assertUnchanged.ts"
+import { type Clauses, runContract } from "../contract.ts"
 
 const key = IdempotencyKey.make("a key")
+
 const start = 1_800_000_000_000
+
 const at = (after: number) => DateTime.makeUnsafe(start + after)
+
 const asked = (after = 0, request = "one", nonce = `nonce ${after}`) => ({
   request,
   nonce,
   at: at(after)
 })
+
 const answer = new SavedAnswer({ status: 201, body: '{"€":1}' })
 
-export const promises: Promises<IdempotencyStore | IdentityStore> = {
+export const clauses: Clauses<IdempotencyStore | IdentityStore> = {
   "the first to ask is told so, with its nonce": () =>
     Effect.gen(function* () {
       const store = yield* IdempotencyStore
@@ -180,7 +185,7 @@ export const promises: Promises<IdempotencyStore | IdentityStore> = {
           Effect.map(store.begin(scope, key, asked(1)), (found) => ({ ...found }))
         ])
       )
-      yield* assertUntouched(rows, {
+      yield* assertUnchanged(rows, {
         "begin of a new request": store.begin(one, key, asked()),
         renew: store.renew(one, key, at(0), at(1)),
         "begin of one that was cut off": store.begin(one, key, asked(keyLease + 2)),
@@ -209,4 +214,4 @@ export const promises: Promises<IdempotencyStore | IdentityStore> = {
 }
 
 export const contract = <E>(subject: string, layer: Layer.Layer<IdempotencyStore | IdentityStore, E>) =>
-  holds("IdempotencyStore", subject, layer, promises)
+  runContract("IdempotencyStore", subject, layer, { clauses })

@@ -1,3 +1,4 @@
+/** The contract of EventStore: what every store of events guarantees. */
 import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import type { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
 import { EventStore, type PlacedEvent } from "@castellan/domain/sandbox/EventStore.ts"
@@ -6,8 +7,8 @@ import { Move } from "@castellan/domain/session/Lifecycle.ts"
 import { SessionStore } from "@castellan/domain/session/SessionStore.ts"
 import { assert } from "@effect/vitest"
 import { DateTime, Effect, type Layer } from "effect"
-import * as given from "../given.ts"
-import { holds, type Promises } from "./holds.ts"
+import * as given from "../../given.ts"
+import { type Clauses, runContract } from "../contract.ts"
 
 type Ports = EventStore | SessionStore | IdentityStore
 
@@ -51,7 +52,7 @@ const readOn = Effect.fnUntraced(function* (scope: AccountScope, from: EventCurs
   }
 })
 
-export const promises: Promises<Ports> = {
+export const clauses: Clauses<Ports> = {
   "events are read in the order they happened, in pages that lose and repeat none, by their account only": () =>
     Effect.gen(function* () {
       const [scope, other] = [yield* given.scope, yield* given.scope]
@@ -161,4 +162,4 @@ export const promises: Promises<Ports> = {
 }
 
 export const contract = <E>(subject: string, layer: Layer.Layer<Ports, E>) =>
-  holds("EventStore", subject, layer, promises)
+  runContract("EventStore", subject, layer, { clauses })

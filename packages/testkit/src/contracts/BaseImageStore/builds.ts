@@ -1,71 +1,14 @@
-import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import type { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
 import { BaseImage, ImageKey } from "@castellan/domain/sandbox/BaseImage.ts"
 import { BaseImageStore } from "@castellan/domain/sandbox/BaseImageStore.ts"
-import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
-import { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
 import { assert } from "@effect/vitest"
-import { DateTime, Effect, type Layer, Option } from "effect"
-import { SecureRandom } from "effect/crypto"
-import * as given from "../given.ts"
-import { holds, type Promises } from "./holds.ts"
-import { assertUntouched } from "./untouched.ts"
+import { Effect, Option } from "effect"
+import { assertUnchanged } from "../assertUnchanged.ts"
+import { at, unique, atOnce } from "../fixtures.ts"
+import type { Clauses } from "../contract.ts"
+import { newSnapshot, newBuilder, hour, now, newImage, claim, build, stands } from "./fixtures.ts"
 
-const at = (millis: number) => DateTime.makeUnsafe(millis)
-const unique = () => SecureRandom.uuidV4Unsafe().replaceAll("-", "")
-const newSnapshot = () => SnapshotId.make(unique())
-const newBuilder = () => SandboxName.make(`img_${unique()}`)
-
-const hour = 3_600_000
-
-/** Now, in these promises: on the hour. */
-const now = 1_000_000 * hour
-
-const nothing = { current: null, builtAt: null, builder: null, builderUntil: null, failures: 0, retryAfter: null }
-
-const imageOf = (scope: AccountScope, more: Partial<BaseImage> = {}) =>
-  new BaseImage({
-    key: ImageKey.make(`${scope.account}/${unique()}`),
-    account: scope.account,
-    ...nothing,
-    error: null,
-    replaced: [],
-    usedAt: at(now),
-    ...more
-  })
-
-const newImage = Effect.map(given.scope, (scope) => imageOf(scope))
-
-/** Claims an image as a builder of that name, stale or not, for ten seconds. */
-const claim = (image: BaseImage, builder: SandboxName, time = now, staleBefore = time + 1) =>
-  Effect.flatMap(BaseImageStore, (store) =>
-    store.claim(
-      {
-        key: image.key,
-        account: image.account,
-        builder,
-        until: at(time + 10_000),
-        staleBefore: at(staleBefore)
-      },
-      at(time)
-    )
-  )
-
-/** Claims an image and builds it. */
-const build = Effect.fnUntraced(function* (image: BaseImage, time = now) {
-  const [builder, snapshot] = [newBuilder(), newSnapshot()]
-  yield* claim(image, builder, time)
-  assert.isTrue(yield* (yield* BaseImageStore).built(image.key, builder, snapshot, at(time)))
-  return snapshot
-})
-
-const stands = ({ key }: BaseImage) =>
-  Effect.flatMap(BaseImageStore, (store) => Effect.map(store.find(key), Option.getOrThrow))
-
-const atOnce = <A, E, R>(effects: ReadonlyArray<Effect.Effect<A, E, R>>) =>
-  Effect.all(effects, { concurrency: "unbounded" })
-
-export const promises: Promises<BaseImageStore | IdentityStore> = {
+export const builds: Clauses<BaseImageStore | IdentityStore> = {
   "an image is found by its key as it was begun, used at that hour": () =>
     Effect.gen(function* () {
       const store = yield* BaseImageStore
@@ -201,39 +144,6 @@ export const promises: Promises<BaseImageStore | IdentityStore> = {
       assert.deepStrictEqual(yield* stands(image), again)
     }),
 
-  "a snapshot that was lost is current no more, if it was, and is not replaced": () =>
-    Effect.gen(function* () {
-      const store = yield* BaseImageStore
-      const image = yield* newImage
-      const first = yield* build(image)
-      const second = yield* build(image, now + 1)
-      const built = yield* stands(image)
-      for (const other of [first, newSnapshot()]) yield* store.lost(image.key, other)
-      assert.deepStrictEqual(yield* stands(image), built)
-      yield* store.lost(image.key, second)
-      const without = new BaseImage({ ...built, current: null, builtAt: null })
-      assert.deepStrictEqual(yield* stands(image), without)
-      assert.isTrue(Option.isSome(yield* claim(image, newBuilder(), now + 2, 0)))
-    }),
-
-  "use is recorded to the hour, and no earlier one after it": () =>
-    Effect.gen(function* () {
-      const store = yield* BaseImageStore
-      const [image, other] = [yield* newImage, yield* newImage]
-      yield* store.used(image.key, at(now))
-      assert.isTrue(Option.isNone(yield* store.find(image.key)))
-      for (const one of [image, other]) yield* build(one)
-      const built = yield* stands(image)
-      const usedAt = Effect.map(stands(image), (now) => now.usedAt)
-      yield* store.used(image.key, at(now + hour - 1))
-      assert.deepStrictEqual(yield* stands(image), built)
-      yield* store.used(image.key, at(now + 2 * hour + 59_000))
-      assert.deepStrictEqual(yield* stands(image), new BaseImage({ ...built, usedAt: at(now + 2 * hour) }))
-      yield* store.used(image.key, at(now + hour))
-      assert.deepStrictEqual(yield* usedAt, at(now + 2 * hour))
-      assert.deepStrictEqual((yield* stands(other)).usedAt, at(now))
-    }),
-
   "a write leaves every other image as it is": () =>
     Effect.gen(function* () {
       const store = yield* BaseImageStore
@@ -248,7 +158,7 @@ export const promises: Promises<BaseImageStore | IdentityStore> = {
       yield* claim(building, builder)
       const rows = { built: store.find(other.key), building: store.find(building.key) }
       const later = now + 20_000
-      yield* assertUntouched(rows, {
+      yield* assertUnchanged(rows, {
         claim: claim(image, builder),
         renew: store.renew(image.key, builder, at(now + 15_000)),
         failed: store.failed(image.key, builder, "it broke", at(now)),
@@ -266,87 +176,6 @@ export const promises: Promises<BaseImageStore | IdentityStore> = {
       assert.deepStrictEqual((yield* stands(image)).usedAt, at(now + 2 * hour))
     }),
 
-  "unneeded are what was replaced, builders whose time is over and current snapshots long unused": () =>
-    Effect.gen(function* () {
-      const store = yield* BaseImageStore
-      // Long before what other promises write, so that theirs come later and don't count.
-      const past = -100 * hour
-      const image = Effect.fnUntraced(function* (usedAt: number) {
-        const scope = yield* given.scope
-        return imageOf(scope, { usedAt: at(past + usedAt * hour) })
-      })
-      const begin = (of: BaseImage, builder = newBuilder()) => claim(of, builder, of.usedAt.epochMilliseconds)
-      const [replaced, givenUp, unused] = [yield* image(2), yield* image(1), yield* image(0)]
-      const [good, building, retired, failed] = [yield* image(4), yield* image(4), yield* image(0), yield* image(0)]
-      for (const one of [replaced, replaced, unused, good, retired]) {
-        yield* build(one, one.usedAt.epochMilliseconds)
-      }
-      yield* begin(givenUp)
-      yield* begin(building)
-      const builder = newBuilder()
-      yield* begin(failed, builder)
-      yield* store.failed(failed.key, builder, "it broke", at(past))
-      const lost = Option.getOrThrow(yield* store.find(retired.key)).current!
-      yield* store.retire(retired.key, at(past + hour))
-      yield* store.dropReplaced(retired.key, lost)
-      const [whenOver, since] = [at(past + hour + 10_000), at(past + 3 * hour)]
-      const keys = [unused, givenUp, replaced].map(({ key }) => key)
-      const listed = (limit: number) =>
-        Effect.map(store.listUnneeded(whenOver, since, limit), (all) => all.map(({ key }) => key))
-      assert.deepStrictEqual((yield* listed(100)).slice(0, 3), keys)
-      assert.deepStrictEqual(yield* listed(2), keys.slice(0, 2))
-      const all = yield* store.listUnneeded(whenOver, since, 100)
-      assert.deepStrictEqual(all[2], yield* stands(replaced))
-      const others = new Set(all.map(({ key }) => key))
-      for (const one of [good, building, retired, failed]) assert.isFalse(others.has(one.key))
-      const early = yield* store.listUnneeded(at(past + hour + 9_999), at(past), 100)
-      assert.deepStrictEqual(early[0]?.key, replaced.key)
-      for (const key of [keys[0]!, keys[1]!])
-        assert.notInclude(
-          early.map((one) => one.key),
-          key
-        )
-    }),
-
-  "a replaced snapshot is forgotten, and no other": () =>
-    Effect.gen(function* () {
-      const store = yield* BaseImageStore
-      const image = yield* newImage
-      const snapshots = [yield* build(image, now), yield* build(image, now + 1), yield* build(image, now + 2)]
-      const built = yield* stands(image)
-      assert.deepStrictEqual(built.replaced, snapshots.slice(0, 2))
-      for (const one of [snapshots[0]!, snapshots[0]!, snapshots[2]!]) yield* store.dropReplaced(image.key, one)
-      assert.deepStrictEqual(yield* stands(image), new BaseImage({ ...built, replaced: [snapshots[1]!] }))
-    }),
-
-  "a builder is forgotten when its time is over, if it still is the one": () =>
-    Effect.gen(function* () {
-      const store = yield* BaseImageStore
-      const image = yield* newImage
-      const builder = newBuilder()
-      yield* claim(image, builder)
-      const begun = yield* stands(image)
-      yield* store.dropBuilder(image.key, builder, at(now + 9_999))
-      yield* store.dropBuilder(image.key, newBuilder(), at(now + 20_000))
-      assert.deepStrictEqual(yield* stands(image), begun)
-      yield* store.dropBuilder(image.key, builder, at(now + 10_000))
-      assert.deepStrictEqual(yield* stands(image), image)
-    }),
-
-  "an image that is long unused is retired, its snapshot replaced": () =>
-    Effect.gen(function* () {
-      const store = yield* BaseImageStore
-      const image = yield* newImage
-      const snapshot = yield* build(image)
-      const built = yield* stands(image)
-      yield* store.retire(image.key, at(now))
-      assert.deepStrictEqual(yield* stands(image), built)
-      yield* store.retire(image.key, at(now + 1))
-      yield* store.retire(image.key, at(now + 2))
-      const retired = new BaseImage({ ...image, replaced: [snapshot] })
-      assert.deepStrictEqual(yield* stands(image), retired)
-    }),
-
   "a NUL in a text breaks nothing": () =>
     Effect.gen(function* () {
       const store = yield* BaseImageStore
@@ -357,6 +186,3 @@ export const promises: Promises<BaseImageStore | IdentityStore> = {
       assert.strictEqual((yield* stands(image)).error?.replaceAll("\0", "\uFFFD"), "a\uFFFDb")
     })
 }
-
-export const contract = <E>(subject: string, layer: Layer.Layer<BaseImageStore | IdentityStore, E>) =>
-  holds("BaseImageStore", subject, layer, promises)

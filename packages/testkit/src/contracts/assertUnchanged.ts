@@ -1,8 +1,8 @@
 import { assert } from "@effect/vitest"
 import { Effect } from "effect"
 
-/** Holds the rows to stay as they are through each write; a failure names the write. */
-export const assertUntouched = Effect.fnUntraced(function* <E, R, E2, R2>(
+/** Asserts that no write changes any of the rows; a failure names the write. */
+export const assertUnchanged = Effect.fnUntraced(function* <E, R, E2, R2>(
   rows: Record<string, Effect.Effect<unknown, E, R>>,
   writes: Record<string, Effect.Effect<unknown, E2, R2>>
 ) {

@@ -1,0 +1,49 @@
+import { AppMove } from "@castellan/domain/app/AppLifecycle.ts"
+import { AppSandbox } from "@castellan/domain/app/AppSandbox.ts"
+import { AppStore } from "@castellan/domain/app/AppStore.ts"
+import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
+import { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
+import type { SandboxEvent } from "@castellan/domain/sandbox/SandboxEvent.ts"
+import { assert } from "@effect/vitest"
+import { Effect, Option } from "effect"
+import * as given from "../../given.ts"
+import { at } from "../fixtures.ts"
+
+export const hold = AppMove.Hold({ until: at(4000) })
+
+export const serve = AppMove.Serve({ expiresAt: at(5000) })
+
+export const sleep = AppMove.Sleep({ reason: null, lookAt: at(6000) })
+
+export const end = AppMove.End({ reason: null, until: at(7000) })
+
+export const forget = AppMove.Forget()
+
+/** Begins a new app and takes it so far; gives it as it is then. */
+export const begun = Effect.fnUntraced(function* (
+  scope: AccountScope,
+  moves: ReadonlyArray<AppMove> = [],
+  more: Partial<AppSandbox> = {}
+) {
+  const store = yield* AppStore
+  let app = given.app(scope, more)
+  assert.deepStrictEqual(yield* store.begin(scope, app), Option.some(app))
+  for (const move of moves) {
+    const step = given.appStep(app, move)
+    assert.isTrue(yield* store.take(scope, [step]))
+    app = step.app
+  }
+  return app
+})
+
+/** Holds these of the account's apps to be stored so. */
+export const stand = Effect.fnUntraced(function* (scope: AccountScope, apps: ReadonlyArray<AppSandbox>) {
+  const store = yield* AppStore
+  for (const app of apps) assert.deepStrictEqual(yield* store.get(scope, app.name), Option.some(app))
+})
+
+/** What was told of the account's apps. */
+export const toldTo = (scope: AccountScope) =>
+  Effect.flatMap(EventStore, (events) =>
+    Effect.map(events.read(scope, null, 100), (read): ReadonlyArray<SandboxEvent> => read.map(({ event }) => event))
+  )

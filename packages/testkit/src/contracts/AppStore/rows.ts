@@ -1,0 +1,188 @@
+import { AppMove, told } from "@castellan/domain/app/AppLifecycle.ts"
+import { AppSandbox } from "@castellan/domain/app/AppSandbox.ts"
+import { AppStore } from "@castellan/domain/app/AppStore.ts"
+import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
+import type { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
+import { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
+import { Port } from "@castellan/domain/sandbox/Port.ts"
+import { assert } from "@effect/vitest"
+import { Effect, Option } from "effect"
+import * as given from "../../given.ts"
+import { assertUnchanged } from "../assertUnchanged.ts"
+import { at, atOnce } from "../fixtures.ts"
+import type { Clauses } from "../contract.ts"
+import { hold, serve, sleep, end, forget, begun, stand, toldTo } from "./fixtures.ts"
+
+export const rows: Clauses<AppStore | EventStore | IdentityStore> = {
+  "an app is found as it was begun, by its account only": () =>
+    Effect.gen(function* () {
+      const store = yield* AppStore
+      const [one, two] = [yield* given.scope, yield* given.scope]
+      const app = given.app(one, {
+        version: 3,
+        port: Port.make(65_535),
+        createdAt: at(1_123),
+        expiresAt: at(2_456),
+        lookAt: at(3_001),
+        reason: "därüm"
+      })
+      assert.isTrue(Option.isNone(yield* store.get(one, app.name)))
+      assert.deepStrictEqual(yield* store.begin(one, app), Option.some(app))
+      assert.deepStrictEqual(yield* store.get(one, app.name), Option.some(app))
+      assert.isTrue(Option.isNone(yield* store.get(two, app.name)))
+      yield* stand(two, [yield* begun(two)])
+    }),
+
+  "beginning a name twice gives back the row that stands": () =>
+    Effect.gen(function* () {
+      const store = yield* AppStore
+      const scope = yield* given.scope
+      const app = yield* begun(scope)
+      const others = Array.from({ length: 8 }, (_, i) => new AppSandbox({ ...app, port: Port.make(4000 + i) }))
+      for (const stands of yield* atOnce(others.map((other) => store.begin(scope, other)))) {
+        assert.deepStrictEqual(stands, Option.some(app))
+      }
+      const { app: ready } = given.appStep(app, serve)
+      yield* store.take(scope, [given.appStep(app, serve)])
+      yield* begun(scope)
+      assert.deepStrictEqual(yield* store.begin(scope, app), Option.some(ready))
+    }),
+
+  "a name of another account is not given, and stays": () =>
+    Effect.gen(function* () {
+      const store = yield* AppStore
+      const [one, two] = [yield* given.scope, yield* given.scope]
+      const app = yield* begun(one)
+      const same = new AppSandbox({ ...app, account: two.account, port: Port.make(4000) })
+      assert.isTrue(Option.isNone(yield* store.begin(two, same)))
+      assert.deepStrictEqual(yield* store.listLive(two), [])
+      const own = yield* begun(two)
+      assert.isTrue(Option.isNone(yield* store.begin(two, same)))
+      yield* stand(one, [app])
+      assert.deepStrictEqual(yield* store.listLive(two), [own])
+    }),
+
+  "an app is begun for the scope's account, whatever it says of itself": () =>
+    Effect.gen(function* () {
+      const store = yield* AppStore
+      const [one, two] = [yield* given.scope, yield* given.scope]
+      const app = given.app(two)
+      const written = new AppSandbox({ ...app, account: one.account })
+      assert.deepStrictEqual(yield* store.begin(one, app), Option.some(written))
+      yield* stand(one, [written])
+      assert.isTrue(Option.isNone(yield* store.get(two, app.name)))
+      assert.deepStrictEqual(yield* toldTo(one), [told(written, app.createdAt)])
+      assert.deepStrictEqual(yield* toldTo(two), [])
+    }),
+
+  "while one of an account's is starting no other begins and that one is given, however many begin at once": () =>
+    Effect.gen(function* () {
+      const store = yield* AppStore
+      for (let round = 0; round < 3; round++) {
+        const [scope, other] = [yield* given.scope, yield* given.scope]
+        const theirs = yield* begun(other)
+        const apps = Array.from({ length: 20 }, () => given.app(scope))
+        const answers = yield* atOnce(apps.map((app) => store.begin(scope, app)))
+        const [winner, ...others] = yield* store.listLive(scope)
+        assert.deepStrictEqual(others, [])
+        assert.deepInclude(apps, winner)
+        for (const answer of answers) assert.deepStrictEqual(answer, Option.some(winner!))
+        assert.deepStrictEqual(yield* toldTo(scope), [told(winner!, winner!.createdAt)])
+        assert.deepStrictEqual(yield* store.listLive(other), [theirs])
+      }
+    }),
+
+  "the next one begins as soon as the one before is no longer starting": () =>
+    Effect.gen(function* () {
+      const store = yield* AppStore
+      for (const moves of [[serve], [serve, sleep], [end], [end, forget]]) {
+        const scope = yield* given.scope
+        const before = yield* begun(scope, moves)
+        yield* stand(scope, [before, yield* begun(scope)])
+      }
+      for (let round = 0; round < 10; round++) {
+        const scope = yield* given.scope
+        const first = yield* begun(scope)
+        const begins = () => atOnce(Array.from({ length: 5 }, () => store.begin(scope, given.app(scope))))
+        const taking = store.take(scope, [given.appStep(first, serve)])
+        const [some, isTaken, others] = yield* Effect.all([begins(), taking, begins()], { concurrency: "unbounded" })
+        assert.isTrue(isTaken)
+        const next = (yield* store.listLive(scope)).filter(({ state }) => state === "starting")
+        assert.isAtMost(next.length, 1)
+        for (const answer of [...some, ...others]) assert.deepInclude([first, ...next], Option.getOrThrow(answer))
+      }
+    }),
+
+  "it is told whose an app is": () =>
+    Effect.gen(function* () {
+      const store = yield* AppStore
+      const [one, two] = [yield* given.scope, yield* given.scope]
+      const [first, second] = [yield* begun(one), yield* begun(two, [end, forget])]
+      assert.deepStrictEqual(yield* store.ownerOf(first.name), Option.some(one.account))
+      assert.deepStrictEqual(yield* store.ownerOf(second.name), Option.some(two.account))
+      assert.isTrue(Option.isNone(yield* store.ownerOf(given.app(one).name)))
+    }),
+
+  "active is the account's app that is ready or stopped, and no other": () =>
+    Effect.gen(function* () {
+      const store = yield* AppStore
+      const [one, two] = [yield* given.scope, yield* given.scope]
+      for (const moves of [[end, forget], [serve, end], []]) yield* begun(one, moves)
+      assert.isTrue(Option.isNone(yield* store.active(one)))
+      const ready = yield* begun(two, [serve])
+      yield* begun(two)
+      assert.deepStrictEqual(yield* store.active(two), Option.some(ready))
+      assert.isTrue(Option.isNone(yield* store.active(one)))
+      const stopped = given.appStep(ready, sleep)
+      yield* store.take(two, [stopped])
+      assert.deepStrictEqual(yield* store.active(two), Option.some(stopped.app))
+      yield* store.take(two, [given.appStep(stopped.app, end)])
+      assert.isTrue(Option.isNone(yield* store.active(two)))
+    }),
+
+  "live are the account's apps that have not ended, oldest first": () =>
+    Effect.gen(function* () {
+      const store = yield* AppStore
+      const [scope, other] = [yield* given.scope, yield* given.scope]
+      assert.deepStrictEqual(yield* store.listLive(scope), [])
+      const ending = yield* begun(scope, [serve, end], { createdAt: at(3) })
+      const ready = yield* begun(scope, [serve], { createdAt: at(1) })
+      yield* begun(scope, [end, forget], { createdAt: at(2) })
+      const starting = yield* begun(scope, [], { createdAt: at(2) })
+      yield* begun(other, [], { createdAt: at(2) })
+      assert.deepStrictEqual(yield* store.listLive(scope), [ready, starting, ending])
+    }),
+
+  "a write leaves every other app as it is": () =>
+    Effect.gen(function* () {
+      const store = yield* AppStore
+      const [one, two] = [yield* given.scope, yield* given.scope]
+      // Others at each version that a write names, of the account and of another.
+      const others = [yield* begun(one, [end]), yield* begun(one, [end, hold]), yield* begun(two, [end])]
+      const app = yield* begun(one, [end])
+      const held = given.appStep(app, hold)
+      const gone = given.appStep(held.app, forget)
+      const rows = Object.fromEntries(others.map((row, i) => [`${i}`, store.get(AccountScope.ofOwner(row), row.name)]))
+      yield* assertUnchanged(rows, {
+        begin: begun(one),
+        take: store.take(one, [held]),
+        "take of another step": store.take(one, [gone])
+      })
+      yield* stand(one, [gone.app])
+    }),
+
+  "a NUL in a text breaks nothing": () =>
+    Effect.gen(function* () {
+      const store = yield* AppStore
+      const scope = yield* given.scope
+      const clean = (text: string | null | undefined) => text?.replaceAll("\0", "\uFFFD")
+      const app = given.app(scope, { reason: "a\0b" })
+      const begun = Option.getOrThrow(yield* store.begin(scope, app))
+      assert.strictEqual(clean(begun.reason), "a\uFFFDb")
+      const ended = given.appStep(begun, AppMove.End({ reason: "c\0", until: at(7000) }))
+      assert.isTrue(yield* store.take(scope, [ended]))
+      assert.strictEqual(clean(Option.getOrThrow(yield* store.get(scope, app.name)).reason), "c\uFFFD")
+      const reasons = (yield* toldTo(scope)).map(({ reason }) => clean(reason))
+      assert.deepStrictEqual(reasons, ["a\uFFFDb", "c\uFFFD"])
+    })
+}

@@ -1,0 +1,125 @@
+import type { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
+import { BaseImage } from "@castellan/domain/sandbox/BaseImage.ts"
+import { BaseImageStore } from "@castellan/domain/sandbox/BaseImageStore.ts"
+import { assert } from "@effect/vitest"
+import { Effect, Option } from "effect"
+import * as given from "../../given.ts"
+import { at } from "../fixtures.ts"
+import type { Clauses } from "../contract.ts"
+import { newSnapshot, newBuilder, hour, now, imageOf, newImage, claim, build, stands } from "./fixtures.ts"
+
+export const snapshots: Clauses<BaseImageStore | IdentityStore> = {
+  "a snapshot that was lost is current no more, if it was, and is not replaced": () =>
+    Effect.gen(function* () {
+      const store = yield* BaseImageStore
+      const image = yield* newImage
+      const first = yield* build(image)
+      const second = yield* build(image, now + 1)
+      const built = yield* stands(image)
+      for (const other of [first, newSnapshot()]) yield* store.lost(image.key, other)
+      assert.deepStrictEqual(yield* stands(image), built)
+      yield* store.lost(image.key, second)
+      const without = new BaseImage({ ...built, current: null, builtAt: null })
+      assert.deepStrictEqual(yield* stands(image), without)
+      assert.isTrue(Option.isSome(yield* claim(image, newBuilder(), now + 2, 0)))
+    }),
+
+  "use is recorded to the hour, and no earlier one after it": () =>
+    Effect.gen(function* () {
+      const store = yield* BaseImageStore
+      const [image, other] = [yield* newImage, yield* newImage]
+      yield* store.used(image.key, at(now))
+      assert.isTrue(Option.isNone(yield* store.find(image.key)))
+      for (const one of [image, other]) yield* build(one)
+      const built = yield* stands(image)
+      const usedAt = Effect.map(stands(image), (now) => now.usedAt)
+      yield* store.used(image.key, at(now + hour - 1))
+      assert.deepStrictEqual(yield* stands(image), built)
+      yield* store.used(image.key, at(now + 2 * hour + 59_000))
+      assert.deepStrictEqual(yield* stands(image), new BaseImage({ ...built, usedAt: at(now + 2 * hour) }))
+      yield* store.used(image.key, at(now + hour))
+      assert.deepStrictEqual(yield* usedAt, at(now + 2 * hour))
+      assert.deepStrictEqual((yield* stands(other)).usedAt, at(now))
+    }),
+
+  "unneeded are what was replaced, builders whose time is over and current snapshots long unused": () =>
+    Effect.gen(function* () {
+      const store = yield* BaseImageStore
+      // Long before what other promises write, so that theirs come later and don't count.
+      const past = -100 * hour
+      const image = Effect.fnUntraced(function* (usedAt: number) {
+        const scope = yield* given.scope
+        return imageOf(scope, { usedAt: at(past + usedAt * hour) })
+      })
+      const begin = (of: BaseImage, builder = newBuilder()) => claim(of, builder, of.usedAt.epochMilliseconds)
+      const [replaced, givenUp, unused] = [yield* image(2), yield* image(1), yield* image(0)]
+      const [good, building, retired, failed] = [yield* image(4), yield* image(4), yield* image(0), yield* image(0)]
+      for (const one of [replaced, replaced, unused, good, retired]) {
+        yield* build(one, one.usedAt.epochMilliseconds)
+      }
+      yield* begin(givenUp)
+      yield* begin(building)
+      const builder = newBuilder()
+      yield* begin(failed, builder)
+      yield* store.failed(failed.key, builder, "it broke", at(past))
+      const lost = Option.getOrThrow(yield* store.find(retired.key)).current!
+      yield* store.retire(retired.key, at(past + hour))
+      yield* store.dropReplaced(retired.key, lost)
+      const [whenOver, since] = [at(past + hour + 10_000), at(past + 3 * hour)]
+      const keys = [unused, givenUp, replaced].map(({ key }) => key)
+      const listed = (limit: number) =>
+        Effect.map(store.listUnneeded(whenOver, since, limit), (all) => all.map(({ key }) => key))
+      assert.deepStrictEqual((yield* listed(100)).slice(0, 3), keys)
+      assert.deepStrictEqual(yield* listed(2), keys.slice(0, 2))
+      const all = yield* store.listUnneeded(whenOver, since, 100)
+      assert.deepStrictEqual(all[2], yield* stands(replaced))
+      const others = new Set(all.map(({ key }) => key))
+      for (const one of [good, building, retired, failed]) assert.isFalse(others.has(one.key))
+      const early = yield* store.listUnneeded(at(past + hour + 9_999), at(past), 100)
+      assert.deepStrictEqual(early[0]?.key, replaced.key)
+      for (const key of [keys[0]!, keys[1]!])
+        assert.notInclude(
+          early.map((one) => one.key),
+          key
+        )
+    }),
+
+  "a replaced snapshot is forgotten, and no other": () =>
+    Effect.gen(function* () {
+      const store = yield* BaseImageStore
+      const image = yield* newImage
+      const snapshots = [yield* build(image, now), yield* build(image, now + 1), yield* build(image, now + 2)]
+      const built = yield* stands(image)
+      assert.deepStrictEqual(built.replaced, snapshots.slice(0, 2))
+      for (const one of [snapshots[0]!, snapshots[0]!, snapshots[2]!]) yield* store.dropReplaced(image.key, one)
+      assert.deepStrictEqual(yield* stands(image), new BaseImage({ ...built, replaced: [snapshots[1]!] }))
+    }),
+
+  "a builder is forgotten when its time is over, if it still is the one": () =>
+    Effect.gen(function* () {
+      const store = yield* BaseImageStore
+      const image = yield* newImage
+      const builder = newBuilder()
+      yield* claim(image, builder)
+      const begun = yield* stands(image)
+      yield* store.dropBuilder(image.key, builder, at(now + 9_999))
+      yield* store.dropBuilder(image.key, newBuilder(), at(now + 20_000))
+      assert.deepStrictEqual(yield* stands(image), begun)
+      yield* store.dropBuilder(image.key, builder, at(now + 10_000))
+      assert.deepStrictEqual(yield* stands(image), image)
+    }),
+
+  "an image that is long unused is retired, its snapshot replaced": () =>
+    Effect.gen(function* () {
+      const store = yield* BaseImageStore
+      const image = yield* newImage
+      const snapshot = yield* build(image)
+      const built = yield* stands(image)
+      yield* store.retire(image.key, at(now))
+      assert.deepStrictEqual(yield* stands(image), built)
+      yield* store.retire(image.key, at(now + 1))
+      yield* store.retire(image.key, at(now + 2))
+      const retired = new BaseImage({ ...image, replaced: [snapshot] })
+      assert.deepStrictEqual(yield* stands(image), retired)
+    })
+}

@@ -1,0 +1,221 @@
+import { EnvironmentStore } from "@castellan/domain/account/EnvironmentStore.ts"
+import { KeptSnapshot } from "@castellan/domain/account/KeptSnapshot.ts"
+import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
+import type { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
+import { assert } from "@effect/vitest"
+import { Effect, Option } from "effect"
+import * as given from "../../given.ts"
+import { at, atOnce } from "../fixtures.ts"
+import type { Clauses } from "../contract.ts"
+import { newId, newSource, snapshotChange, snapshotOf } from "./fixtures.ts"
+
+export const snapshots: Clauses<EnvironmentStore | IdentityStore> = {
+  "wanting a key twice gives the snapshot that stands": () =>
+    Effect.gen(function* () {
+      const store = yield* EnvironmentStore
+      const scope = yield* given.scope
+      const wanted = snapshotOf(scope, { purpose: "setup" })
+      assert.deepStrictEqual(yield* store.want(scope, wanted), Option.some(wanted))
+      const again = new KeptSnapshot({ ...wanted, source: newSource(), purpose: "fork", expiresAt: at(5) })
+      assert.deepStrictEqual(yield* store.want(scope, again), Option.some(wanted))
+      const id = newId()
+      yield* store.taken(scope, wanted.key, id)
+      const taken = new KeptSnapshot({ ...wanted, id })
+      assert.deepStrictEqual(yield* store.want(scope, wanted), Option.some(taken))
+      assert.deepStrictEqual(yield* store.listSnapshots(scope, null), [taken])
+    }),
+
+  "a snapshot is wanted for the scope's account and not yet taken, whatever it says of itself": () =>
+    Effect.gen(function* () {
+      const store = yield* EnvironmentStore
+      const [one, two] = [yield* given.scope, yield* given.scope]
+      const said = snapshotOf(two, { id: newId() })
+      const written = new KeptSnapshot({ ...said, account: one.account, id: null })
+      assert.deepStrictEqual(yield* store.want(one, said), Option.some(written))
+      assert.deepStrictEqual(yield* store.listSnapshots(one, null), [written])
+      assert.deepStrictEqual(yield* store.listSnapshots(two, null), [])
+    }),
+
+  "a key of another account is not given, and stays": () =>
+    Effect.gen(function* () {
+      const store = yield* EnvironmentStore
+      const [one, two] = [yield* given.scope, yield* given.scope]
+      const wanted = snapshotOf(one)
+      yield* store.want(one, wanted)
+      assert.isTrue(Option.isNone(yield* store.want(two, snapshotOf(two, { key: wanted.key }))))
+      assert.deepStrictEqual(yield* store.listSnapshots(one, null), [wanted])
+      assert.deepStrictEqual(yield* store.listSnapshots(two, null), [])
+    }),
+
+  "another snapshot of a source is not wanted until the one before was taken or dropped": () =>
+    Effect.gen(function* () {
+      const store = yield* EnvironmentStore
+      const [one, two] = [yield* given.scope, yield* given.scope]
+      const source = newSource()
+      const [first, second, third] = [1, 2, 3].map((time) => snapshotOf(one, { source, startedAt: at(time) }))
+      const isWanted = (snapshot?: KeptSnapshot) =>
+        Effect.map(store.want(AccountScope.ofOwner(snapshot!), snapshot!), Option.isSome)
+      assert.isTrue(yield* isWanted(first))
+      assert.isFalse(yield* isWanted(second))
+      assert.isTrue(yield* isWanted(snapshotOf(one)))
+      assert.isTrue(yield* isWanted(snapshotOf(two, { source })))
+      yield* store.taken(one, first!.key, newId())
+      assert.isTrue(yield* isWanted(second))
+      assert.isFalse(yield* isWanted(third))
+      yield* store.drop(one, second!.key)
+      assert.isTrue(yield* isWanted(third))
+      const known = yield* store.listSnapshots(one, source)
+      assert.deepStrictEqual(
+        known.map(({ key }) => key),
+        [first!.key, third!.key]
+      )
+    }),
+
+  "of many that want a snapshot of a source at once one gets it": () =>
+    Effect.gen(function* () {
+      const store = yield* EnvironmentStore
+      for (let round = 0; round < 5; round++) {
+        const scope = yield* given.scope
+        const source = newSource()
+        const wants = Array.from({ length: 8 }, () => store.want(scope, snapshotOf(scope, { source })))
+        const got = (yield* atOnce(wants)).filter(Option.isSome)
+        assert.deepStrictEqual(
+          got.map(({ value }) => value),
+          yield* store.listSnapshots(scope, source)
+        )
+        assert.lengthOf(got, 1)
+        const key = snapshotOf(scope).key
+        const same = yield* atOnce(Array.from({ length: 8 }, () => store.want(scope, snapshotOf(scope, { key }))))
+        const stands = same[0]!
+        assert.isTrue(Option.isSome(stands))
+        for (const one of same) assert.deepStrictEqual(one, stands)
+      }
+    }),
+
+  "it is written which snapshot was taken, while it is wanted and by its account": () =>
+    Effect.gen(function* () {
+      const store = yield* EnvironmentStore
+      const [one, two] = [yield* given.scope, yield* given.scope]
+      const wanted = snapshotOf(one)
+      const [id, other] = [newId(), newId()]
+      assert.isFalse(yield* store.taken(one, wanted.key, id))
+      yield* store.want(one, wanted)
+      assert.isFalse(yield* store.taken(two, wanted.key, other))
+      assert.isTrue(yield* store.taken(one, wanted.key, id))
+      assert.deepStrictEqual(yield* store.listSnapshots(one, null), [new KeptSnapshot({ ...wanted, id })])
+      yield* store.drop(one, wanted.key)
+      assert.isFalse(yield* store.taken(one, wanted.key, id))
+      assert.deepStrictEqual(yield* store.listSnapshots(one, null), [])
+    }),
+
+  "saying twice which snapshot was taken is fine, and another than the first is refused": () =>
+    Effect.gen(function* () {
+      const store = yield* EnvironmentStore
+      const scope = yield* given.scope
+      const wanted = snapshotOf(scope)
+      yield* store.want(scope, wanted)
+      const ids = Array.from({ length: 8 }, newId)
+      const written = yield* atOnce(ids.map((id) => store.taken(scope, wanted.key, id)))
+      const [first, ...others] = ids.filter((_, i) => written[i])
+      assert.deepStrictEqual(others, [])
+      assert.isTrue(yield* store.taken(scope, wanted.key, first!))
+      assert.isFalse(yield* store.taken(scope, wanted.key, newId()))
+      assert.deepStrictEqual(yield* store.listSnapshots(scope, null), [new KeptSnapshot({ ...wanted, id: first! })])
+    }),
+
+  "a snapshot that was taken is found by its id, by its account only": () =>
+    Effect.gen(function* () {
+      const store = yield* EnvironmentStore
+      const [one, two] = [yield* given.scope, yield* given.scope]
+      const [wanted, other] = [snapshotOf(one), snapshotOf(one)]
+      const id = newId()
+      yield* store.want(one, other)
+      yield* store.want(one, wanted)
+      assert.isTrue(Option.isNone(yield* store.findSnapshot(one, id)))
+      yield* store.taken(one, wanted.key, id)
+      yield* store.taken(one, other.key, newId())
+      assert.deepStrictEqual(yield* store.findSnapshot(one, id), Option.some(new KeptSnapshot({ ...wanted, id })))
+      assert.isTrue(Option.isNone(yield* store.findSnapshot(two, id)))
+    }),
+
+  "snapshots are listed oldest first, of one source if it is named, and nobody else's": () =>
+    Effect.gen(function* () {
+      const store = yield* EnvironmentStore
+      const [one, two] = [yield* given.scope, yield* given.scope]
+      const source = newSource()
+      const rows = [
+        snapshotOf(one, { startedAt: at(1), source, expiresAt: at(9) }),
+        snapshotOf(one, { startedAt: at(2) }),
+        snapshotOf(one, { startedAt: at(3), source, expiresAt: at(8) })
+      ]
+      yield* store.want(two, snapshotOf(two, { source }))
+      yield* store.want(one, rows[2]!)
+      const id = newId()
+      yield* store.taken(one, rows[2]!.key, id)
+      for (const row of rows.slice(0, 2)) yield* store.want(one, row)
+      const last = new KeptSnapshot({ ...rows[2]!, id })
+      assert.deepStrictEqual(yield* store.listSnapshots(one, null), [rows[0]!, rows[1]!, last])
+      assert.deepStrictEqual(yield* store.listSnapshots(one, source), [rows[0]!, last])
+      assert.deepStrictEqual(yield* store.listSnapshots(one, newSource()), [])
+    }),
+
+  "a snapshot is dropped, twice if need be, by its account only": () =>
+    Effect.gen(function* () {
+      const store = yield* EnvironmentStore
+      const [one, two] = [yield* given.scope, yield* given.scope]
+      const [first, second] = [snapshotOf(one), snapshotOf(one)]
+      for (const snapshot of [first, second]) yield* store.want(one, snapshot)
+      yield* store.drop(two, first.key)
+      assert.lengthOf(yield* store.listSnapshots(one, null), 2)
+      yield* store.drop(one, first.key)
+      yield* store.drop(one, first.key)
+      assert.deepStrictEqual(yield* store.listSnapshots(one, null), [second])
+    }),
+
+  "unneeded are what expired, what was not taken in time, and passing ones that no environment refers to": () =>
+    Effect.gen(function* () {
+      const store = yield* EnvironmentStore
+      const [one, two, three] = [yield* given.scope, yield* given.scope, yield* given.scope]
+      // Long before what other promises write, so that theirs don't count.
+      const [now, before] = [-10_000, -20_000]
+      const good = { expiresAt: at(now) }
+      const keep = Effect.fnUntraced(function* (
+        scope: AccountScope,
+        isTaken: boolean,
+        startedAt: number,
+        more: Partial<KeptSnapshot>
+      ) {
+        const wanted = snapshotOf(scope, { ...good, startedAt: at(startedAt), ...more })
+        yield* store.want(scope, wanted)
+        if (!isTaken) return wanted
+        const id = newId()
+        yield* store.taken(scope, wanted.key, id)
+        return new KeptSnapshot({ ...wanted, id })
+      })
+      const forked = yield* keep(one, true, before - 1, { purpose: "fork" })
+      const expired = yield* keep(one, true, before + 5, { expiresAt: at(now - 1) })
+      const setup = yield* keep(one, true, before - 4, { purpose: "setup" })
+      const untaken = yield* keep(two, false, before - 3, {})
+      const several = yield* keep(two, false, before - 2, { purpose: "fork", expiresAt: at(now - 1) })
+      const saved = yield* keep(one, true, before - 9, { purpose: "setup" })
+      const shared = yield* keep(one, true, before - 8, { purpose: "fork" })
+      yield* keep(one, true, before - 9, {})
+      for (const purpose of ["manual", "setup", "fork"] as const) yield* keep(one, false, before, { purpose })
+      for (const purpose of ["setup", "fork"] as const) yield* keep(two, true, before, { purpose })
+      const save = (scope: AccountScope, { id }: KeptSnapshot) =>
+        store.save(scope, { snapshot: { id: id!, expiresAt: at(now) } }, at(0))
+      yield* save(one, saved)
+      yield* save(two, shared)
+      yield* save(three, shared)
+
+      const all = [setup, untaken, several, forked, expired]
+      assert.deepStrictEqual(yield* store.listUnneeded(at(now), at(before), 100), all)
+      assert.deepStrictEqual(yield* store.listUnneeded(at(now), at(before), 2), all.slice(0, 2))
+      yield* store.forget(three, shared.id!)
+      assert.deepStrictEqual(yield* store.listUnneeded(at(now), at(before), 100), all)
+      yield* store.save(one, snapshotChange(), at(0))
+      assert.deepStrictEqual(yield* store.listUnneeded(at(now), at(before), 1), [saved])
+      yield* store.remove(two)
+      assert.deepStrictEqual(yield* store.listUnneeded(at(now), at(before), 100), [saved, shared, ...all])
+    })
+}

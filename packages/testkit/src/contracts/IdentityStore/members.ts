@@ -1,0 +1,165 @@
+import { AccountId } from "@castellan/domain/identity/Account.ts"
+import { IdentityStore, type MembersSeen, type Standing } from "@castellan/domain/identity/IdentityStore.ts"
+import { Membership } from "@castellan/domain/identity/Membership.ts"
+import { assert } from "@effect/vitest"
+import { Effect, Option, Result } from "effect"
+import { SecureRandom } from "effect/crypto"
+import { assertUnchanged } from "../assertUnchanged.ts"
+import { at } from "../fixtures.ts"
+import type { Clauses } from "../contract.ts"
+import { digest, keyOf, owner, organizationOf, put } from "./fixtures.ts"
+
+export const members: Clauses<IdentityStore> = {
+  "members are listed in the order they came, of the scope's organization only": () =>
+    Effect.gen(function* () {
+      const store = yield* IdentityStore
+      const [one, two, three] = [yield* owner, yield* owner, yield* owner]
+      const [made, other] = [yield* organizationOf(one.scope), yield* organizationOf(one.scope)]
+      const last = yield* put(made.scope, two.account.id, "member", "active", 3000)
+      const middle = yield* put(made.scope, three.account.id, "admin", "invited", 2000)
+      yield* put(other.scope, three.account.id, "admin", "invited", 2000)
+      const first = Option.getOrThrow(yield* store.findMembership(one.scope, made.account.id))
+      assert.deepStrictEqual(yield* store.listMembers(made.scope), [first, middle, last])
+      assert.deepStrictEqual(yield* store.listMembers(two.scope), [])
+    }),
+
+  "an invitation is accepted by its account, again and again, and by nobody else": () =>
+    Effect.gen(function* () {
+      const store = yield* IdentityStore
+      const [one, two, three] = [yield* owner, yield* owner, yield* owner]
+      const made = yield* organizationOf(one.scope)
+      const invited = yield* put(made.scope, two.account.id, "admin", "invited")
+      assert.isTrue(Option.isNone(yield* store.acceptMembership(three.scope, made.account.id)))
+      assert.deepStrictEqual(yield* store.findMembership(two.scope, made.account.id), Option.some(invited))
+      const active = new Membership({ ...invited, status: "active" })
+      for (let i = 0; i < 2; i++) {
+        assert.deepStrictEqual(yield* store.acceptMembership(two.scope, made.account.id), Option.some(active))
+      }
+      assert.deepStrictEqual(yield* store.findMembership(two.scope, made.account.id), Option.some(active))
+    }),
+
+  "a membership comes to what was decided about what stood": () =>
+    Effect.gen(function* () {
+      const store = yield* IdentityStore
+      const [one, two] = [yield* owner, yield* owner]
+      const made = yield* organizationOf(one.scope)
+      // Neither another role, nor an invitation, nor an owner of another organization counts as an owner.
+      yield* put(made.scope, (yield* owner).account.id, "admin", "active")
+      yield* put(made.scope, (yield* owner).account.id, "member", "active")
+      yield* put(made.scope, (yield* owner).account.id, "owner", "invited")
+      yield* put((yield* organizationOf(one.scope)).scope, (yield* owner).account.id, "owner", "active")
+      const seen: Array<MembersSeen> = []
+      const deciding = (standing: Option.Option<Standing>) => ({
+        actor: one.account.id,
+        member: two.account.id,
+        at: at(2000),
+        decide: (stood: MembersSeen) => {
+          seen.push(stood)
+          return Result.succeed(standing)
+        }
+      })
+      const boss = yield* store.findMembership(one.scope, made.account.id)
+      const owners: Standing = { role: "owner", status: "active" }
+      const member = yield* store.changeMember(made.scope, deciding(Option.some({ role: "admin", status: "invited" })))
+      const second = yield* store.changeMember(made.scope, deciding(Option.some(owners)))
+      assert.deepStrictEqual(yield* store.findMembership(two.scope, made.account.id), second)
+      assert.deepStrictEqual(yield* store.changeMember(made.scope, deciding(Option.none())), Option.none())
+      assert.deepStrictEqual(yield* store.changeMember(made.scope, deciding(Option.none())), Option.none())
+      assert.deepStrictEqual(seen, [
+        { actor: boss, member: Option.none(), owners: 1 },
+        { actor: boss, member, owners: 1 },
+        { actor: boss, member: second, owners: 2 },
+        { actor: boss, member: Option.none(), owners: 1 }
+      ])
+      assert.isTrue(Option.isNone(yield* store.findMembership(two.scope, made.account.id)))
+    }),
+
+  "a membership that stands keeps its date, whoever it is of": () =>
+    Effect.gen(function* () {
+      const store = yield* IdentityStore
+      const made = yield* organizationOf((yield* owner).scope)
+      const nobody = AccountId.make(SecureRandom.uuidV4Unsafe())
+      yield* put(made.scope, nobody, "member", "invited", 2000)
+      const changed = yield* put(made.scope, nobody, "admin", "active", 3000)
+      assert.deepStrictEqual(
+        changed,
+        new Membership({
+          organization: made.account.id,
+          account: nobody,
+          role: "admin",
+          status: "active",
+          createdAt: at(2000)
+        })
+      )
+      assert.deepStrictEqual((yield* store.listMembers(made.scope))[1], changed)
+    }),
+
+  "a change that is decided against changes nothing": () =>
+    Effect.gen(function* () {
+      const store = yield* IdentityStore
+      const { account, scope } = yield* owner
+      const made = yield* organizationOf(scope)
+      const change = { actor: account.id, member: account.id, at: at(2000), decide: () => Result.fail("no") }
+      assert.strictEqual(yield* Effect.flip(store.changeMember(made.scope, change)), "no")
+      assert.strictEqual((yield* store.listMembers(made.scope)).length, 1)
+    }),
+
+  "a write leaves every other key and membership as it is": () =>
+    Effect.gen(function* () {
+      const store = yield* IdentityStore
+      const [one, two, stranger] = [yield* owner, yield* owner, yield* owner]
+      const [first, second] = [yield* organizationOf(one.scope), yield* organizationOf(one.scope)]
+      const foreign = yield* organizationOf(stranger.scope)
+      for (const { scope } of [first, second, foreign]) yield* put(scope, two.account.id, "member", "invited")
+      yield* put(first.scope, stranger.account.id, "member", "invited")
+      const [key, kept, theirs] = [keyOf(one.account.id), keyOf(one.account.id), keyOf(two.account.id)]
+      const [digestOfKey, digestOfKept, digestOfTheirs] = [digest(), digest(), digest()]
+      yield* store.addKey(one.scope, key, digestOfKey)
+      yield* store.addKey(one.scope, kept, digestOfKept)
+      yield* store.addKey(two.scope, theirs, digestOfTheirs)
+      const rows = {
+        "another key of the account": store.findKey(digestOfKept),
+        "a key of another account": store.findKey(digestOfTheirs),
+        "the member in another organization": store.findMembership(two.scope, second.account.id),
+        "the member in a stranger's organization": store.findMembership(two.scope, foreign.account.id),
+        "another member": store.findMembership(stranger.scope, first.account.id),
+        "the owner": store.findMembership(one.scope, first.account.id)
+      }
+      const removal = { actor: one.account.id, member: two.account.id, at: at(3000) }
+      yield* assertUnchanged(rows, {
+        recordUse: store.recordUse(key.id, at(5000)),
+        removeKey: store.removeKey(one.scope, key.id),
+        acceptMembership: store.acceptMembership(two.scope, first.account.id),
+        changeMember: put(first.scope, two.account.id, "admin", "active"),
+        "changeMember that removes": store.changeMember(first.scope, {
+          ...removal,
+          decide: () => Result.succeed(Option.none())
+        })
+      })
+      assert.isTrue(Option.isNone(yield* store.findKey(digestOfKey)))
+      assert.isTrue(Option.isNone(yield* store.findMembership(two.scope, first.account.id)))
+    }),
+
+  "of many changes at once each is decided on what the one before has left": () =>
+    Effect.gen(function* () {
+      const store = yield* IdentityStore
+      const people = yield* Effect.all(Array.from({ length: 6 }, () => owner))
+      const made = yield* organizationOf(people[0]!.scope)
+      for (const { account } of people.slice(1)) yield* put(made.scope, account.id, "owner", "active")
+      const left = yield* Effect.all(
+        people.map(({ account }) =>
+          Effect.result(
+            store.changeMember(made.scope, {
+              actor: account.id,
+              member: account.id,
+              at: at(3000),
+              decide: ({ owners }) => (owners > 1 ? Result.succeed(Option.none()) : Result.fail("the last owner"))
+            })
+          )
+        ),
+        { concurrency: "unbounded" }
+      )
+      assert.strictEqual(left.filter(Result.isSuccess).length, people.length - 1)
+      assert.strictEqual((yield* store.listMembers(made.scope)).length, 1)
+    })
+}

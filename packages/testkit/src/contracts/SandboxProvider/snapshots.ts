@@ -1,0 +1,128 @@
+import { OutputPosition } from "@castellan/domain/sandbox/Command.ts"
+import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
+import { assert } from "@effect/vitest"
+import { Duration, Effect, Option, Stream } from "effect"
+import { type Compile, Step } from "../../Program.ts"
+import type { Clauses } from "../contract.ts"
+import { print, named, specOf, created, commandSpec, printed, ran, fileText, tagOf } from "./fixtures.ts"
+
+export const snapshots = (compile: Compile): Clauses<SandboxProvider> => ({
+  "a sandbox boots from a snapshot with the files of that moment": () =>
+    created((source) =>
+      named(
+        Effect.fnUntraced(function* (copy) {
+          const provider = yield* SandboxProvider
+          yield* ran(source, compile(Step.Append({ path: "file", text: "then" })))
+          const snapshot = yield* provider.snapshot(source)
+          assert.strictEqual(snapshot.source, source)
+          yield* provider.create(specOf(copy, snapshot.id))
+          assert.strictEqual(yield* fileText(copy, "file"), "then")
+          yield* provider.removeSnapshot(snapshot.id)
+        })
+      )
+    ),
+
+  "what is written after a snapshot, by its source or by its children, is not in it": () =>
+    created((source) =>
+      named((one) =>
+        named(
+          Effect.fnUntraced(function* (two) {
+            const provider = yield* SandboxProvider
+            yield* ran(source, compile(Step.Append({ path: "file", text: "a" })))
+            const snapshot = yield* provider.snapshot(source)
+            yield* provider.resume(source, Duration.minutes(5))
+            yield* ran(source, compile(Step.Append({ path: "file", text: "b" })))
+            yield* provider.create(specOf(one, snapshot.id))
+            yield* ran(one, compile(Step.Append({ path: "file", text: "c" })))
+            yield* provider.create(specOf(two, snapshot.id))
+            assert.strictEqual(yield* fileText(source, "file"), "ab")
+            assert.strictEqual(yield* fileText(one, "file"), "ac")
+            assert.strictEqual(yield* fileText(two, "file"), "a")
+            yield* provider.removeSnapshot(snapshot.id)
+          })
+        )
+      )
+    ),
+
+  "a snapshot stops its source only where the provider says so": () =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const provider = yield* SandboxProvider
+        const snapshot = yield* provider.snapshot(name)
+        const { status } = Option.getOrThrow(yield* provider.find(name))
+        assert.strictEqual(status, provider.supports.snapshotStops ? "stopped" : "running")
+        yield* provider.removeSnapshot(snapshot.id)
+      })
+    ),
+
+  "the snapshots of a sandbox are known for as long as they exist, also once it is removed": () =>
+    created((name) =>
+      created((other) =>
+        Effect.gen(function* () {
+          const provider = yield* SandboxProvider
+          assert.deepStrictEqual(yield* provider.snapshots(name), [])
+          const first = yield* provider.snapshot(name)
+          const foreign = yield* provider.snapshot(other)
+          const second = yield* provider.snapshot(name)
+          const known = yield* provider.snapshots(name)
+          assert.deepStrictEqual(new Set(known.map(({ id }) => id)), new Set([first.id, second.id]))
+          yield* provider.removeSnapshot(first.id)
+          yield* provider.remove(name)
+          assert.deepStrictEqual(yield* provider.snapshots(name), [second])
+          yield* provider.removeSnapshot(second.id)
+          yield* provider.removeSnapshot(foreign.id)
+          assert.deepStrictEqual(yield* provider.snapshots(name), [])
+        })
+      )
+    ),
+
+  "no sandbox boots from a snapshot that was removed or never was, and those that did live on": () =>
+    created((source) =>
+      named((child) =>
+        named(
+          Effect.fnUntraced(function* (late) {
+            const provider = yield* SandboxProvider
+            yield* ran(source, compile(Step.Append({ path: "file", text: "kept" })))
+            const snapshot = yield* provider.snapshot(source)
+            yield* provider.create(specOf(child, snapshot.id))
+            yield* provider.removeSnapshot(snapshot.id)
+            yield* provider.removeSnapshot(snapshot.id)
+            yield* provider.remove(source)
+            assert.strictEqual(yield* tagOf(provider.create(specOf(late, snapshot.id))), "SnapshotGone")
+            assert.strictEqual(
+              yield* tagOf(provider.create(specOf(late, SnapshotId.make("snap_none")))),
+              "SnapshotGone"
+            )
+            assert.isTrue(Option.isNone(yield* provider.find(late)))
+            assert.strictEqual(yield* fileText(child, "file"), "kept")
+            yield* provider.stop(child)
+            yield* provider.resume(child, Duration.minutes(5))
+            assert.strictEqual(yield* fileText(child, "file"), "kept")
+          })
+        )
+      )
+    ),
+
+  "a sandbox that was made from a snapshot knows nothing of the commands of its source": () =>
+    created(
+      Effect.fnUntraced(function* (name) {
+        const provider = yield* SandboxProvider
+        const { id } = yield* ran(name, compile(print("of the source")))
+        const snapshot = yield* provider.snapshot(name)
+        yield* named(
+          Effect.fnUntraced(function* (copy) {
+            yield* provider.create(specOf(copy, snapshot.id))
+            assert.strictEqual(yield* tagOf(provider.command(copy, id)), "CommandNotFound")
+            const output = Stream.runDrain(provider.output(copy, id, OutputPosition.start))
+            assert.strictEqual(yield* tagOf(output), "CommandNotFound")
+            yield* provider.start(copy, commandSpec(compile(print("of the copy")), { id }))
+            yield* provider.wait(copy, id)
+            assert.strictEqual((yield* printed(copy, id)).stdout, "of the copy")
+          })
+        )
+        assert.strictEqual((yield* printed(name, id)).stdout, "of the source")
+        yield* provider.removeSnapshot(snapshot.id)
+      })
+    )
+})
