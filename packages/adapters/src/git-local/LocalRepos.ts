@@ -18,7 +18,7 @@ import { pathToFileURL } from "node:url"
 import * as Anyone from "../git/Anyone.ts"
 import * as Bundles from "../git/Bundles.ts"
 import * as Git from "../git/Git.ts"
-import * as Listing from "../git/Listing.ts"
+import * as Listing from "../git/CommitFiles.ts"
 import * as Settings from "../git/Settings.ts"
 
 /** The directory can't hold repositories; the message says why. */
@@ -146,7 +146,7 @@ const make = Effect.fnUntraced(function* (root: string, owner: RepoOwner, public
   const tidy = (path: string) =>
     Effect.forkIn(
       Effect.ignore(
-        Git.text(["gc", "--auto", "--quiet"], { repository: path, settings: tidied, within: tidiedWithin })
+        Git.text(["gc", "--auto", "--quiet"], { repository: path, settings: tidied, timeout: tidiedWithin })
       ),
       scope
     )
@@ -180,7 +180,7 @@ const make = Effect.fnUntraced(function* (root: string, owner: RepoOwner, public
     tree: (repo, known) =>
       within("tree", repo, (path) =>
         Effect.gen(function* () {
-          const head = yield* Bundles.branchOf(path, null)
+          const head = yield* Bundles.resolveBranch(path, null)
           const revision = Option.match(head, { onNone: () => "empty", onSome: ({ commit }) => commit as string })
           if (revision === known) return Option.none()
           if (Option.isNone(head)) return Option.some(emptyTree(revision))
@@ -190,7 +190,7 @@ const make = Effect.fnUntraced(function* (root: string, owner: RepoOwner, public
     readFile: (repo, file: RepoPath) =>
       within("readFile", repo, (path) =>
         Effect.gen(function* () {
-          const head = yield* Bundles.branchOf(path, null)
+          const head = yield* Bundles.resolveBranch(path, null)
           return Option.isNone(head)
             ? yield* Listing.notFound(file)
             : yield* Listing.readFile(path, head.value.commit, file)
@@ -203,8 +203,8 @@ const make = Effect.fnUntraced(function* (root: string, owner: RepoOwner, public
       right === "anyone"
         ? Anyone.fetched(publicUrl, repo, branch, have)
         : within("fetch", repo, (path) =>
-            Effect.mapError(Bundles.fetched(path, branch, have), (failed) => {
-              const rejection = Bundles.rejection(failed)
+            Effect.mapError(Bundles.createBundle(path, branch, have), (failed) => {
+              const rejection = Bundles.rejectionOf(failed)
               return rejection === undefined ? failed : new RepoRejected({ repo, ...rejection, cause: failed })
             })
           ),
@@ -214,7 +214,7 @@ const make = Effect.fnUntraced(function* (root: string, owner: RepoOwner, public
           Effect.tap(tidy(path)),
           Effect.mapError((error) => {
             if (error instanceof Bundles.BundleUnreadable) return new BundleRefused({ cause: error })
-            return error instanceof Bundles.NotForward ? new PushRejected({ repo, branch }) : error
+            return error instanceof Bundles.NonFastForward ? new PushRejected({ repo, branch }) : error
           })
         )
       )
@@ -231,12 +231,12 @@ export const layer = (options: LocalReposOptions): Layer.Layer<RepoHost, Git.Git
   Layer.effect(
     RepoHost,
     Effect.gen(function* () {
-      yield* Git.installed
-      yield* Git.sweep
+      yield* Git.ensureInstalled
+      yield* Git.removeStaleWorkspaces
       const root = resolve(options.directory)
       const {
         owner = RepoOwner.make("castellan"),
-        publicUrl = Settings.github,
+        publicUrl = Settings.defaultGitHubUrl,
         treeLimits: limits = treeLimits
       } = options
       return yield* make(root, owner, publicUrl, limits).pipe(
@@ -251,7 +251,7 @@ export const layer = (options: LocalReposOptions): Layer.Layer<RepoHost, Git.Git
 /** As the environment says: GITHUB_URL is where the repositories are that anyone may read. */
 export const layerConfig = (options: Pick<LocalReposOptions, "directory">) =>
   Layer.unwrap(
-    Settings.url("GITHUB_URL", Settings.github).pipe(
+    Settings.url("GITHUB_URL", Settings.defaultGitHubUrl).pipe(
       Effect.mapError((message) => new LocalReposUnavailable({ message })),
       Effect.map((publicUrl) => layer({ ...options, publicUrl }))
     )

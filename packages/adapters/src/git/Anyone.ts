@@ -13,7 +13,7 @@ import * as RepoUrl from "@castellan/domain/repo/RepoUrl.ts"
 import { Duration, Effect, Option, type Scope } from "effect"
 import * as Bundles from "./Bundles.ts"
 import type * as Git from "./Git.ts"
-import * as Listing from "./Listing.ts"
+import * as Listing from "./CommitFiles.ts"
 
 /** How long a server may take to say why git failed. */
 const patience = Duration.seconds(30)
@@ -36,7 +36,7 @@ const explained = Effect.fnUntraced(function* (
   repo: Repo,
   failed: Git.GitFailed
 ): Effect.fn.Return<never, RepoNotFound | RepoRejected | RepoUnavailable> {
-  const rejection = Bundles.rejection(failed)
+  const rejection = Bundles.rejectionOf(failed)
   if (rejection !== undefined) return yield* new RepoRejected({ repo, ...rejection, cause: failed })
   const unavailable = { operation: "fetch", retryable: true, retryAfterMs: null, cause: failed }
   if (failed.code === 127) return yield* new RepoUnavailable({ ...unavailable, retryable: false })
@@ -56,7 +56,7 @@ export const fetched = (
   have: ReadonlyArray<CommitId>
 ): Effect.Effect<Option.Option<Fetched>, RepoNotFound | RepoRejected | RepoUnavailable, Scope.Scope> => {
   const url = RepoUrl.urlOf(publicUrl, repo)
-  return Effect.catch(Bundles.fetchedFrom({ url }, branch, have), (failed) => explained(url, repo, failed))
+  return Effect.catch(Bundles.fetchBundle({ url }, branch, have), (failed) => explained(url, repo, failed))
 }
 
 /** What failed of a look, which says nothing of the objects themselves. */
@@ -78,7 +78,7 @@ const isGitFailed = (error: unknown): error is Git.GitFailed =>
 /** Whether anyone may read the repository below a URL. */
 export const isPublic = (publicUrl: string, repo: Repo): Effect.Effect<boolean, RepoUnavailable> => {
   const url = RepoUrl.urlOf(publicUrl, repo)
-  return Bundles.headOf({ url }).pipe(
+  return Bundles.remoteHead({ url }).pipe(
     Effect.as(true),
     looked(url, repo),
     Effect.catchTag("RepoNotFound", () => Effect.succeed(false))
@@ -94,11 +94,11 @@ export const tree = (
 ): Effect.Effect<Option.Option<FileTree>, RepoNotFound | RepoUnavailable> => {
   const url = RepoUrl.urlOf(publicUrl, repo)
   return Effect.gen(function* () {
-    const head = yield* Bundles.headOf({ url })
+    const head = yield* Bundles.remoteHead({ url })
     const revision = Option.match(head, { onNone: () => "empty", onSome: ({ commit }) => commit as string })
     if (revision === known) return Option.none<FileTree>()
     if (Option.isNone(head)) return Option.some(emptyTree(revision))
-    const repository = yield* Bundles.shallow({ url }, head.value)
+    const repository = yield* Bundles.shallowFetch({ url }, head.value)
     return Option.some(yield* Listing.treeOf(repository, revision, false, limits))
   }).pipe(Effect.scoped, looked(url, repo))
 }
@@ -111,9 +111,9 @@ export const readFile = (
 ): Effect.Effect<Uint8Array, RepoFileNotFound | RepoFileTooLarge | RepoNotFound | RepoUnavailable> => {
   const url = RepoUrl.urlOf(publicUrl, repo)
   return Effect.gen(function* () {
-    const head = yield* Bundles.headOf({ url })
+    const head = yield* Bundles.remoteHead({ url })
     if (Option.isNone(head)) return yield* Listing.notFound(path)
-    const repository = yield* Bundles.shallow({ url }, head.value)
-    return yield* Listing.readFile(repository, head.value.commit, path, Bundles.lookLimits)
+    const repository = yield* Bundles.shallowFetch({ url }, head.value)
+    return yield* Listing.readFile(repository, head.value.commit, path, Bundles.inspectionLimits)
   }).pipe(Effect.scoped, looked(url, repo))
 }

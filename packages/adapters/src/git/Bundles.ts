@@ -14,7 +14,7 @@ export class BundleUnreadable extends Schema.TaggedError<BundleUnreadable>()("Bu
 }) {}
 
 /** The branch has commits that the pushed one does not contain. */
-export class NotForward extends Schema.TaggedError<NotForward>()("NotForward", {}) {}
+export class NonFastForward extends Schema.TaggedError<NonFastForward>()("NotForward", {}) {}
 
 /** Where a repository of another place is, and what is said to be let in. */
 export interface Remote {
@@ -44,7 +44,7 @@ const commitIn = (lines: string, ref: string): Option.Option<CommitId> =>
   )
 
 /** A branch that has a commit. `ref` is the reference that the commit is fetched by. */
-export interface Head {
+export interface BranchHead {
   readonly branch: BranchName
   readonly commit: CommitId
   readonly ref: string
@@ -53,7 +53,7 @@ export interface Head {
 const isBranch = Schema.is(BranchName)
 
 /** The branches in lines of git's own, by name. */
-const branchesIn = (lines: string): ReadonlyArray<Head> =>
+const branchesIn = (lines: string): ReadonlyArray<BranchHead> =>
   lines
     .split("\n")
     .flatMap((line) => {
@@ -70,7 +70,7 @@ const usual: ReadonlyArray<string> = [firstBranch, "master"]
  * The default branch of a repository whose HEAD names no branch that has a commit: the branch that stands where a detached
  * HEAD does, or else `main`, `master`, or the first by name. A repository without branches still has its detached HEAD.
  */
-export const standIn = (branches: ReadonlyArray<Head>, detached?: CommitId): Option.Option<Head> => {
+export const fallbackBranch = (branches: ReadonlyArray<BranchHead>, detached?: CommitId): Option.Option<BranchHead> => {
   const there = branches.filter(({ commit }) => commit === detached)
   const among = there.length > 0 ? there : branches
   const found = usual.map((name) => among.find(({ branch }) => branch === name)).find((one) => one !== undefined)
@@ -91,47 +91,47 @@ const namedByHead = (repository: string) =>
   )
 
 /** A branch of a repository on this disk: the default one if none is named, none where it has no commit. */
-export const branchOf = Effect.fnUntraced(function* (repository: string, named: BranchName | null) {
+export const resolveBranch = Effect.fnUntraced(function* (repository: string, named: BranchName | null) {
   const byHead = named === null ? yield* namedByHead(repository) : Option.some(named)
   if (Option.isSome(byHead)) {
     const ref = refOf(byHead.value)
     const commit = commitIn(yield* heads(repository, ref), ref)
-    if (Option.isSome(commit)) return Option.some<Head>({ branch: byHead.value, commit: commit.value, ref })
-    if (named !== null) return Option.none<Head>()
+    if (Option.isSome(commit)) return Option.some<BranchHead>({ branch: byHead.value, commit: commit.value, ref })
+    if (named !== null) return Option.none<BranchHead>()
   }
   const detached = Option.isSome(byHead)
     ? ""
     : yield* Git.text(["rev-parse", "--verify", "--quiet", "HEAD^{commit}"], { repository })
   const branches = branchesIn(yield* heads(repository))
-  return detached === "" ? standIn(branches) : standIn(branches, CommitId.make(detached))
+  return detached === "" ? fallbackBranch(branches) : fallbackBranch(branches, CommitId.make(detached))
 })
 
 /** The default branch of a repository on this disk, also where it has no commit yet. */
 export const defaultBranchOf = Effect.fnUntraced(function* (repository: string) {
-  const head = yield* branchOf(repository, null)
+  const head = yield* resolveBranch(repository, null)
   if (Option.isSome(head)) return head.value.branch
   return Option.getOrElse(yield* namedByHead(repository), () => firstBranch)
 })
 
 /** A branch of a repository on this disk as a bundle, without what `have` brings along. */
-export const fetched = Effect.fnUntraced(function* (
+export const createBundle = Effect.fnUntraced(function* (
   repository: string,
   branch: BranchName | null,
   have: ReadonlyArray<CommitId>
 ): Effect.fn.Return<Option.Option<Fetched>, Git.GitFailed, Scope.Scope> {
-  const head = yield* branchOf(repository, branch)
+  const head = yield* resolveBranch(repository, branch)
   if (Option.isNone(head)) return Option.none()
   const { branch: name, commit, ref } = head.value
   // A bundle names a branch, and there is none to name.
-  if (ref !== refOf(name)) return yield* fetchedFrom({ url: pathToFileURL(repository).href }, branch, have)
+  if (ref !== refOf(name)) return yield* fetchBundle({ url: pathToFileURL(repository).href }, branch, have)
   const asked = ["rev-list", "--no-walk", "--ignore-missing", ref, ...have, "--"]
   const there = new Set((yield* Git.text(asked, { repository })).split("\n"))
   const known = have.filter((commit) => there.has(commit)).map((commit) => `^${commit}`)
   const news = yield* Git.text(["rev-list", "--max-count=1", ref, ...known, "--"], { repository })
   if (news === "") return Option.some({ branch: name, commit, bundle: Option.none() })
   const file = join(yield* Git.workspace, "bundle")
-  yield* Git.text(["bundle", "create", "--quiet", file, ref, ...known], { repository, within: carriedWithin })
-  return Option.some({ branch: name, commit, bundle: Option.some(Git.load(file)) })
+  yield* Git.text(["bundle", "create", "--quiet", file, ref, ...known], { repository, timeout: carriedWithin })
+  return Option.some({ branch: name, commit, bundle: Option.some(Git.readFile(file)) })
 })
 
 /** Copies branches of a remote to references here. */
@@ -140,7 +140,7 @@ const copied = (remote: Remote, into: string, refs: string, limits?: Git.GitLimi
     repository: into,
     authorization: remote.authorization,
     limits,
-    within
+    timeout: within
   })
 
 /** The branch that a remote has under that name, or as its default; none where it has no commit. */
@@ -152,18 +152,19 @@ const found = Effect.fnUntraced(function* ({ authorization, url }: Remote, branc
   const name = branch ?? /^ref: refs\/heads\/(\S+)\tHEAD$/m.exec(lines)?.[1]
   const commit = commitIn(lines, asked)
   if (Option.isSome(commit) && isBranch(name)) {
-    return Option.some<Head>({ branch: name, commit: commit.value, ref: refOf(name) })
+    return Option.some<BranchHead>({ branch: name, commit: commit.value, ref: refOf(name) })
   }
-  if (branch !== null) return Option.none<Head>()
+  if (branch !== null) return Option.none<BranchHead>()
   const branches = branchesIn(yield* listed("refs/heads/*"))
-  return Option.isSome(commit) ? standIn(branches, commit.value) : standIn(branches)
+  return Option.isSome(commit) ? fallbackBranch(branches, commit.value) : fallbackBranch(branches)
 })
 
 /** The branch that a remote shows first; none where it has no commit. */
-export const headOf = (remote: Remote): Effect.Effect<Option.Option<Head>, Git.GitFailed> => found(remote, null)
+export const remoteHead = (remote: Remote): Effect.Effect<Option.Option<BranchHead>, Git.GitFailed> =>
+  found(remote, null)
 
 /** The most that is fetched to look at one commit: bytes of its trees, or of one file, and memory. */
-export const lookLimits: Git.GitLimits = { fileSize: 256 * 1024 ** 2, memory: 4 * 1024 ** 3 }
+export const inspectionLimits: Git.GitLimits = { fileSize: 256 * 1024 ** 2, memory: 4 * 1024 ** 3 }
 
 /** How long a look may take. */
 const lookedWithin = Duration.minutes(2)
@@ -172,14 +173,14 @@ const lookedWithin = Duration.minutes(2)
  * A repository with one commit of a remote and its trees. Git fetches files when it is asked for them. Nothing is checked
  * out of it, so that its objects are not checked either.
  */
-export const shallow = Effect.fnUntraced(
-  function* (remote: Remote, { ref }: Head) {
+export const shallowFetch = Effect.fnUntraced(
+  function* (remote: Remote, { ref }: BranchHead) {
     const repository = yield* newRepository
     yield* Git.text(["remote", "add", "origin", remote.url], { repository })
     yield* Git.text(["fetch", "--quiet", "--no-tags", "--depth=1", "--filter=blob:none", "origin", ref], {
       repository,
       authorization: remote.authorization,
-      limits: lookLimits,
+      limits: inspectionLimits,
       settings: [["transfer.fsckObjects", "false"]]
     })
     return repository
@@ -194,7 +195,7 @@ export const shallow = Effect.fnUntraced(
 )
 
 /** The most that is fetched of a repository: bytes of its commits, and of memory that git may use for them. */
-const most: Git.GitLimits = Git.usualLimits
+const most: Git.GitLimits = Git.defaultLimits
 
 /** How long a fetch may take. */
 const fetchedWithin = Duration.minutes(30)
@@ -203,7 +204,7 @@ const fetchedWithin = Duration.minutes(30)
 const beyondLimits = /^fatal: .*(?:File too large|Out of memory|out of memory)/m
 
 /** Why git refuses a repository for good; undefined where it failed for another reason. */
-export const rejection = ({
+export const rejectionOf = ({
   stderr
 }: Git.GitFailed): { readonly why: RejectedFor; readonly fault: string | null } | undefined => {
   const fault = Fsck.faultIn(stderr)
@@ -212,7 +213,7 @@ export const rejection = ({
 }
 
 /** A branch of a remote as a bundle, as `fetched` gives it. */
-export const fetchedFrom: (
+export const fetchBundle: (
   remote: Remote,
   branch: BranchName | null,
   have: ReadonlyArray<CommitId>,
@@ -230,7 +231,7 @@ export const fetchedFrom: (
         yield* Effect.ignore(copied(remote, repository, `${commit}:refs/have/${commit}`, limits, fetchedWithin))
       }
     }
-    return yield* fetched(repository, name, have)
+    return yield* createBundle(repository, name, have)
   },
   Effect.timeoutOrElse({
     duration: fetchedWithin,
@@ -242,7 +243,7 @@ export const fetchedFrom: (
 )
 
 /** What git may use for a bundle of which nothing is known. */
-const takenLimits: Git.GitLimits = { ...Git.usualLimits, memory: 2 * 1024 ** 3 }
+const takenLimits: Git.GitLimits = { ...Git.defaultLimits, memory: 2 * 1024 ** 3 }
 
 const unreadable = ({ stderr }: Git.GitFailed) => new BundleUnreadable({ stderr })
 
@@ -260,7 +261,7 @@ const unbundled = Effect.fnUntraced(function* (repository: string, branch: Branc
   const unbundle = Git.text(["bundle", "unbundle", bundle], {
     repository: aside,
     limits: takenLimits,
-    within: carriedWithin
+    timeout: carriedWithin
   })
   const listed = yield* Effect.mapError(unbundle, unreadable)
   const commit = commitIn(listed, refOf(branch))
@@ -286,7 +287,7 @@ const readable = Effect.fnUntraced(function* (aside: string) {
   const args = ["cat-file", "--batch-all-objects", "--unordered", "--batch-check=%(objecttype) %(objectsize)"]
   let rest = ""
   let isTooLarge = false
-  yield* Git.read(args, { repository, within: carriedWithin }, (chunk) => {
+  yield* Git.run(args, { repository, timeout: carriedWithin }, (chunk) => {
     const lines = (rest + chunk.toString("latin1")).split("\n")
     rest = lines.pop()!
     isTooLarge ||= lines.some((line) => {
@@ -300,7 +301,7 @@ const readable = Effect.fnUntraced(function* (aside: string) {
   }
 })
 
-const strictly = `--strict=${Fsck.blemishes.map((fault) => `${fault}=ignore`).join(",")}`
+const strictly = `--strict=${Fsck.harmlessFaults.map((fault) => `${fault}=ignore`).join(",")}`
 
 /** Makes sure that every object a bundle brought is as git wants it, and that what it leads to is there. */
 const sound = Effect.fnUntraced(function* (aside: string) {
@@ -309,7 +310,7 @@ const sound = Effect.fnUntraced(function* (aside: string) {
     if (!name.endsWith(".pack")) continue
     const args = ["index-pack", strictly, "-o", join(aside, "checked.idx"), join(packs, name)]
     yield* Effect.mapError(
-      Git.text(args, { repository: aside, limits: takenLimits, within: carriedWithin }),
+      Git.text(args, { repository: aside, limits: takenLimits, timeout: carriedWithin }),
       unreadable
     )
   }
@@ -320,9 +321,9 @@ export const push = Effect.fnUntraced(function* <E>(
   repository: string,
   branch: BranchName,
   bundle: Stream.Stream<Uint8Array, E>
-): Effect.fn.Return<void, BundleUnreadable | E | Git.GitFailed | NotForward, Scope.Scope> {
+): Effect.fn.Return<void, BundleUnreadable | E | Git.GitFailed | NonFastForward, Scope.Scope> {
   const file = join(yield* Git.workspace, "bundle")
-  yield* Git.save(file, bundle)
+  yield* Git.writeFile(file, bundle)
   yield* taken(repository, branch, file)
 })
 
@@ -330,13 +331,14 @@ const taken = Effect.fnUntraced(function* (
   repository: string,
   branch: BranchName,
   bundle: string
-): Effect.fn.Return<void, BundleUnreadable | Git.GitFailed | NotForward, Scope.Scope> {
+): Effect.fn.Return<void, BundleUnreadable | Git.GitFailed | NonFastForward, Scope.Scope> {
   const { aside, commit } = yield* unbundled(repository, branch, bundle)
   // Looked at beside the repository, so that what is refused leaves nothing in it.
   yield* readable(aside)
   yield* sound(aside)
-  const before = yield* branchOf(repository, branch)
-  if (Option.isSome(before) && !(yield* contains(aside, commit, before.value.commit))) return yield* new NotForward()
+  const before = yield* resolveBranch(repository, branch)
+  if (Option.isSome(before) && !(yield* contains(aside, commit, before.value.commit)))
+    return yield* new NonFastForward()
   yield* copied({ url: aside }, repository, incoming)
   yield* forward(repository, branch, commit)
 })
@@ -368,15 +370,15 @@ const forward = Effect.fnUntraced(function* (
   repository: string,
   branch: BranchName,
   to: CommitId
-): Effect.fn.Return<void, Git.GitFailed | NotForward> {
-  const before = Option.map(yield* branchOf(repository, branch), ({ commit }) => commit)
-  if (Option.isSome(before) && !(yield* contains(repository, to, before.value))) return yield* new NotForward()
+): Effect.fn.Return<void, Git.GitFailed | NonFastForward> {
+  const before = Option.map(yield* resolveBranch(repository, branch), ({ commit }) => commit)
+  if (Option.isSome(before) && !(yield* contains(repository, to, before.value))) return yield* new NonFastForward()
   yield* unlocked(repository, branch)
   const expected = Option.getOrElse(before, () => "0".repeat(to.length))
   yield* Git.text(["update-ref", refOf(branch), to, expected], { repository }).pipe(
     Effect.catch((failed) =>
       Effect.gen(function* () {
-        const after = Option.map(yield* branchOf(repository, branch), ({ commit }) => commit)
+        const after = Option.map(yield* resolveBranch(repository, branch), ({ commit }) => commit)
         const isSame = Option.getOrUndefined(after) === Option.getOrUndefined(before)
         return isSame && !(yield* unlocked(repository, branch)) ? yield* failed : yield* forward(repository, branch, to)
       })
@@ -385,14 +387,14 @@ const forward = Effect.fnUntraced(function* (
 })
 
 const contains = (repository: string, commit: string, older: string) =>
-  Git.holds(["merge-base", "--is-ancestor", older, commit], { repository })
+  Git.succeeds(["merge-base", "--is-ancestor", older, commit], { repository })
 
 /** Bytes of a bundle that its header may have. */
 const headerRead = 1024 * 1024
 
 /** The commits that a bundle builds on, as its header says. */
 const needs = Effect.fnUntraced(function* (bundle: string) {
-  const pieces = yield* Git.load(bundle).pipe(Stream.take(headerRead / Git.piece), Stream.runCollect)
+  const pieces = yield* Git.readFile(bundle).pipe(Stream.take(headerRead / Git.chunkSize), Stream.runCollect)
   const [header = ""] = Buffer.concat(pieces).toString("latin1").split("\n\n", 1)
   return Array.from(header.matchAll(/^-([0-9a-f]{40,64})\b/gm), (match) => match[1]!)
 })
@@ -406,13 +408,13 @@ const has = (repository: string, commits: ReadonlyArray<string>) =>
       )
 
 /** Moves a branch of a remote forward to where the bundle has it. */
-export const pushTo = Effect.fnUntraced(function* <E>(
+export const pushToRemote = Effect.fnUntraced(function* <E>(
   remote: Remote,
   branch: BranchName,
   bundle: Stream.Stream<Uint8Array, E>
-): Effect.fn.Return<void, BundleUnreadable | E | Git.GitFailed | NotForward, Scope.Scope> {
+): Effect.fn.Return<void, BundleUnreadable | E | Git.GitFailed | NonFastForward, Scope.Scope> {
   const file = join(yield* Git.workspace, "bundle")
-  yield* Git.save(file, bundle)
+  yield* Git.writeFile(file, bundle)
   const repository = yield* newRepository
   const ref = refOf(branch)
   if (Option.isSome(yield* found(remote, branch))) yield* copied(remote, repository, `+${ref}:${ref}`)
@@ -422,7 +424,7 @@ export const pushTo = Effect.fnUntraced(function* <E>(
   yield* Git.text(["push", "--quiet", "--", remote.url, `${ref}:${ref}`], {
     repository,
     authorization: remote.authorization,
-    within: carriedWithin
+    timeout: carriedWithin
   }).pipe(
     Effect.catch((failed) =>
       Effect.gen(function* () {
@@ -430,7 +432,7 @@ export const pushTo = Effect.fnUntraced(function* <E>(
         const theirs = "refs/theirs"
         if (Option.isNone(yield* found(remote, branch))) return yield* failed
         yield* copied(remote, repository, `+${ref}:${theirs}`)
-        if (!(yield* contains(repository, ref, theirs))) return yield* new NotForward()
+        if (!(yield* contains(repository, ref, theirs))) return yield* new NonFastForward()
         if (!(yield* contains(repository, theirs, ref))) return yield* failed
       })
     )

@@ -3,7 +3,7 @@
  * Blemishes of old commits that `git clone` takes and that harm nobody: a program wrote the name of a person, a date or a
  * file mode wrongly. They may be fetched and pushed. Every git that can be used here knows these names.
  */
-export const blemishes = [
+export const harmlessFaults = [
   "badDate",
   "badDateOverflow",
   "badEmail",
@@ -27,7 +27,7 @@ export const blemishes = [
  * Trees and attributes that `git clone` takes although no git writes them. They may be fetched, because repositories have
  * them in their history; new commits that are pushed may not have them. Git skips names that it does not know.
  */
-export const oddities = [
+export const fetchOnlyFaults = [
   "badFilemode",
   "badTagName",
   "duplicateEntries",
@@ -44,7 +44,7 @@ export const oddities = [
  * Faults that are refused for good: objects that could lead a checkout or a submodule command out of the repository, or make
  * it run a program, and objects that git can't read. A fault that is in no list is refused too.
  */
-export const refused = [
+export const unsafeFaults = [
   // Paths that lead out of the tree, or into git's own directory.
   "emptyName",
   "fullPathname",
@@ -79,7 +79,7 @@ export const refused = [
   "unterminatedHeader"
 ] as const
 
-const names: ReadonlySet<string> = new Set(refused)
+const names: ReadonlySet<string> = new Set(unsafeFaults)
 
 /** A line in which git says which fault an object has. */
 const faultLine = /^(?:fatal|error): object [0-9a-f]{40,64}: ([A-Za-z0-9]{1,40}): /m

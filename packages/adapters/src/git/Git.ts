@@ -5,7 +5,7 @@ import { mkdtempSync, readdirSync, rmSync } from "node:fs"
 import { open } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { lives } from "../process/stat.ts"
+import { isAlive } from "../process/processStat.ts"
 import * as Fsck from "./Fsck.ts"
 
 /** The program ended with another code than 0, or could not be started (127). */
@@ -29,16 +29,16 @@ export interface GitOptions {
   /** `usualLimits` if not said. */
   readonly limits?: GitLimits | undefined
   /** The most bytes that git may print; 16 MiB by default. More fails with code `printedTooMuch`. */
-  readonly most?: number
+  readonly maxOutput?: number
   /** How long it may run; 2 minutes if not said. Longer is a failure, of code `tookTooLong`. */
-  readonly within?: Duration.Duration
+  readonly timeout?: Duration.Duration
 }
 
 /** Git printed more than it was to. */
-export const printedTooMuch = 125
+export const outputTooLarge = 125
 
 /** Git did not end in time and was killed. */
-export const tookTooLong = 124
+export const timedOut = 124
 
 /** What git and the programs it starts may use. The system ends a program that asks for more. */
 export interface GitLimits {
@@ -49,7 +49,7 @@ export interface GitLimits {
 }
 
 /** What git may use where nothing else is said. A repository of several GiB needs far less memory with `settings`. */
-export const usualLimits: GitLimits = { fileSize: 4 * 1024 ** 3, memory: 4 * 1024 ** 3 }
+export const defaultLimits: GitLimits = { fileSize: 4 * 1024 ** 3, memory: 4 * 1024 ** 3 }
 
 const usualMost = 16 * 1024 * 1024
 const usualWithin = Duration.minutes(2)
@@ -79,7 +79,7 @@ const settings: ReadonlyArray<readonly [string, string]> = [
   ["pack.deltaCacheSize", "64m"],
   // One repository's work takes one core.
   ["pack.threads", "1"],
-  ...[...Fsck.blemishes, ...Fsck.oddities].map((fault) => [`fetch.fsck.${fault}`, "ignore"] as const)
+  ...[...Fsck.harmlessFaults, ...Fsck.fetchOnlyFaults].map((fault) => [`fetch.fsck.${fault}`, "ignore"] as const)
 ]
 
 /** As `git -c` hands settings to the programs it starts; every version reads them, and no argument shows them. */
@@ -125,16 +125,16 @@ const saidKept = 16 * 1024
 const operationOf = (args: ReadonlyArray<string>) => args.find((arg) => !arg.startsWith("-")) ?? args.join(" ")
 
 /** Runs git to its end, or until `take` has enough of what it prints and says false. An interruption ends it. */
-export const read = (
+export const run = (
   args: ReadonlyArray<string>,
   options: Omit<GitOptions, "most">,
   take: (chunk: Buffer) => boolean
 ): Effect.Effect<void, GitFailed> => {
   const vector = options.repository === undefined ? args : ["--git-dir", options.repository, ...args]
   const operation = operationOf(args)
-  const { within = usualWithin } = options
+  const { timeout: within = usualWithin } = options
   return Effect.callback<void, GitFailed>((resume) => {
-    const [program, words] = limited(vector, options.limits ?? usualLimits)
+    const [program, words] = limited(vector, options.limits ?? defaultLimits)
     const child = spawn(program, words, {
       cwd: tmpdir(),
       env: environment(options),
@@ -172,15 +172,15 @@ export const read = (
     Effect.timeoutOrElse({
       duration: within,
       orElse: () =>
-        Effect.fail(new GitFailed({ operation, code: tookTooLong, stderr: `no end in ${Duration.format(within)}` }))
+        Effect.fail(new GitFailed({ operation, code: timedOut, stderr: `no end in ${Duration.format(within)}` }))
     })
   )
 }
 
 /** Runs git to its end and gives the bytes it printed. */
-export const bytes = (
+export const output = (
   args: ReadonlyArray<string>,
-  { most = usualMost, ...options }: GitOptions = {}
+  { maxOutput: most = usualMost, ...options }: GitOptions = {}
 ): Effect.Effect<Buffer, GitFailed> =>
   Effect.suspend(() => {
     const printed: Array<Buffer> = []
@@ -191,12 +191,12 @@ export const bytes = (
       printed.push(chunk)
       return true
     }
-    return Effect.flatMap(read(args, options, keep), () =>
+    return Effect.flatMap(run(args, options, keep), () =>
       size > most
         ? Effect.fail(
             new GitFailed({
               operation: operationOf(args),
-              code: printedTooMuch,
+              code: outputTooLarge,
               stderr: `more than ${most} bytes were printed`
             })
           )
@@ -218,11 +218,11 @@ const signal = ({ pid }: ChildProcess, name: NodeJS.Signals): void => {
 
 /** Runs git and gives what it printed, without the newline at its end. */
 export const text = (args: ReadonlyArray<string>, options?: GitOptions): Effect.Effect<string, GitFailed> =>
-  Effect.map(bytes(args, options), (printed) => printed.toString("utf8").replace(/\n$/, ""))
+  Effect.map(output(args, options), (printed) => printed.toString("utf8").replace(/\n$/, ""))
 
 /** Whether git ended with 0, where 1 means no. */
-export const holds = (args: ReadonlyArray<string>, options?: GitOptions): Effect.Effect<boolean, GitFailed> =>
-  bytes(args, options).pipe(
+export const succeeds = (args: ReadonlyArray<string>, options?: GitOptions): Effect.Effect<boolean, GitFailed> =>
+  output(args, options).pipe(
     Effect.as(true),
     Effect.catchIf(
       (failed) => failed.code === 1,
@@ -237,7 +237,7 @@ export class GitMissing extends Schema.TaggedError<GitMissing>()("GitMissing", {
 const oldest = [2, 30] as const
 
 /** Whether what `git --version` says will do. */
-export const usable = (version: Effect.Effect<string, GitFailed>): Effect.Effect<void, GitMissing> =>
+export const checkVersion = (version: Effect.Effect<string, GitFailed>): Effect.Effect<void, GitMissing> =>
   version.pipe(
     Effect.mapError(({ stderr }) => `it could not be started (${stderr.trim()})`),
     Effect.flatMap((said) => {
@@ -251,7 +251,7 @@ export const usable = (version: Effect.Effect<string, GitFailed>): Effect.Effect
   )
 
 /** Makes sure that git can be used. */
-export const installed: Effect.Effect<void, GitMissing> = usable(text(["--version"]))
+export const ensureInstalled: Effect.Effect<void, GitMissing> = checkVersion(text(["--version"]))
 
 const prefix = "castellan-git-"
 
@@ -262,10 +262,10 @@ export const workspace: Effect.Effect<string, never, Scope.Scope> = Effect.acqui
 )
 
 /** Removes what processes left that were killed; what is somebody else's, or still written to, stays. */
-export const sweep: Effect.Effect<void> = Effect.sync(() => {
+export const removeStaleWorkspaces: Effect.Effect<void> = Effect.sync(() => {
   for (const name of readdirSync(tmpdir())) {
     const pid = name.startsWith(prefix) ? /^\d+/.exec(name.slice(prefix.length))?.[0] : undefined
-    if (pid === undefined || lives(Number(pid))) continue
+    if (pid === undefined || isAlive(Number(pid))) continue
     try {
       rmSync(join(tmpdir(), name), { recursive: true, force: true, maxRetries: 3 })
     } catch {
@@ -275,7 +275,7 @@ export const sweep: Effect.Effect<void> = Effect.sync(() => {
 })
 
 /** Writes a stream to a new file. */
-export const save = <E>(file: string, content: Stream.Stream<Uint8Array, E>): Effect.Effect<void, E> =>
+export const writeFile = <E>(file: string, content: Stream.Stream<Uint8Array, E>): Effect.Effect<void, E> =>
   Effect.scoped(
     Effect.gen(function* () {
       const handle = yield* Effect.acquireRelease(
@@ -287,10 +287,10 @@ export const save = <E>(file: string, content: Stream.Stream<Uint8Array, E>): Ef
   )
 
 /** Bytes of a file that are read at once. */
-export const piece = 64 * 1024
+export const chunkSize = 64 * 1024
 
 /** The bytes of a file that exists. */
-export const load = (file: string): Stream.Stream<Uint8Array> =>
+export const readFile = (file: string): Stream.Stream<Uint8Array> =>
   Stream.unwrap(
     Effect.map(
       Effect.acquireRelease(
@@ -298,7 +298,7 @@ export const load = (file: string): Stream.Stream<Uint8Array> =>
         (handle) => Effect.promise(() => handle.close())
       ),
       (handle) => {
-        const next = Effect.promise(() => handle.read(Buffer.allocUnsafe(piece)))
+        const next = Effect.promise(() => handle.read(Buffer.allocUnsafe(chunkSize)))
         return Stream.fromEffectRepeat(next).pipe(
           Stream.takeWhile(({ bytesRead }) => bytesRead > 0),
           Stream.map(({ buffer, bytesRead }) => new Uint8Array(buffer.buffer, buffer.byteOffset, bytesRead))

@@ -2,7 +2,7 @@
 import { Config, Effect, Option } from "effect"
 
 /** What the URLs of most public repositories begin with. */
-export const github = "https://github.com"
+export const defaultGitHubUrl = "https://github.com"
 
 /** The variable's text; an empty one counts as not set. */
 export const text = (name: string): Effect.Effect<Option.Option<string>, string> =>

@@ -3,16 +3,16 @@ import type { RepoPath } from "@castellan/domain/repo/FileTree.ts"
 import type { CommitId, Repo } from "@castellan/domain/repo/Repo.ts"
 import { fileRead } from "@castellan/domain/repo/RepoHost.ts"
 import { Effect } from "effect"
-import type { Refusal } from "./Refusal.ts"
-import type { Answer, Ask } from "./Requests.ts"
+import type { RequestFailed } from "./RequestFailed.ts"
+import type { ApiResponse, SendRequest } from "./Requests.ts"
 
 /** The bytes, or why there are none. */
 export type Content = Uint8Array | "notAFile" | "tooLarge"
 
 /** A directory, a submodule, a link to nowhere are described in JSON; a file, even one of JSON, has a type of its own. */
-const isDescription = ({ headers }: Answer) => /^application\/json\b/.test(String(headers["content-type"]))
+const isDescription = ({ headers }: ApiResponse) => /^application\/json\b/.test(String(headers["content-type"]))
 
-const bytes = async (answer: Answer): Promise<Content> => {
+const bytes = async (answer: ApiResponse): Promise<Content> => {
   const { body, headers } = answer
   const refused = isDescription(answer)
     ? "notAFile"
@@ -34,8 +34,8 @@ const bytes = async (answer: Answer): Promise<Content> => {
 }
 
 export const make =
-  (ask: Ask) =>
-  (repo: Repo, path: RepoPath, ref?: CommitId): Effect.Effect<Content, Refusal> => {
+  (ask: SendRequest) =>
+  (repo: Repo, path: RepoPath, ref?: CommitId): Effect.Effect<Content, RequestFailed> => {
     // Half a character can't be in a URL.
     if (/\p{Surrogate}/u.test(path)) return Effect.succeed("notAFile")
     const encoded = path.split("/").map(encodeURIComponent).join("/")

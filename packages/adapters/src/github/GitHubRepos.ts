@@ -15,11 +15,11 @@ import { Effect, Layer, Option, Schema } from "effect"
 import * as Anyone from "../git/Anyone.ts"
 import * as Bundles from "../git/Bundles.ts"
 import * as Git from "../git/Git.ts"
-import { github } from "../git/Settings.ts"
+import { defaultGitHubUrl } from "../git/Settings.ts"
 import * as Contents from "./Contents.ts"
 import * as Credential from "./Credential.ts"
 import { apiOf, fromConfig, type GitHubOptions, type GitHubUnavailable } from "./Options.ts"
-import { Refusal, unavailable } from "./Refusal.ts"
+import { RequestFailed, unavailable } from "./RequestFailed.ts"
 import * as Requests from "./Requests.ts"
 import * as Trees from "./Trees.ts"
 
@@ -42,7 +42,7 @@ const User = Schema.Struct({ login: Schema.String })
 const taken = "name custom"
 
 const make = (options: GitHubOptions) => {
-  const { owner, timeout = "30 seconds", url = github } = options
+  const { owner, timeout = "30 seconds", url = defaultGitHubUrl } = options
   const credential = Credential.of(options.token)
   const ask = Requests.make({ credential, apiUrl: options.apiUrl ?? apiOf(url), timeout })
   const limits = options.treeLimits ?? treeLimits
@@ -66,14 +66,14 @@ const make = (options: GitHubOptions) => {
   /** The same answer means that there is no repository and that it has nothing there: another question tells. */
   const orElse = <A>(
     repo: Repo,
-    asked: Effect.Effect<A, Refusal>,
-    otherwise: (described: typeof Described.Type) => Effect.Effect<A, Refusal>
-  ): Effect.Effect<A, Refusal | RepoNotFound> =>
+    asked: Effect.Effect<A, RequestFailed>,
+    otherwise: (described: typeof Described.Type) => Effect.Effect<A, RequestFailed>
+  ): Effect.Effect<A, RequestFailed | RepoNotFound> =>
     Effect.catchIf(
       asked,
       (refusal) => refusal.isAbsent,
       () =>
-        Effect.flatMap(look(repo), (described): Effect.Effect<A, Refusal | RepoNotFound> =>
+        Effect.flatMap(look(repo), (described): Effect.Effect<A, RequestFailed | RepoNotFound> =>
           Option.isSome(described) ? otherwise(described.value) : Effect.fail(new RepoNotFound({ repo }))
         )
     )
@@ -86,7 +86,7 @@ const make = (options: GitHubOptions) => {
         branches.length === page || branches.some(({ name }) => name === default_branch)
           ? Option.none<CommitId>()
           : Option.map(
-              Bundles.standIn(
+              Bundles.fallbackBranch(
                 branches.flatMap(({ commit, name }) =>
                   isBranch(name) ? [{ branch: name, commit: commit.sha, ref: name }] : []
                 )
@@ -110,7 +110,7 @@ const make = (options: GitHubOptions) => {
       )
     )
 
-  const ensure = Effect.fnUntraced(function* (repo: Repo): Effect.fn.Return<Repository, Refusal> {
+  const ensure = Effect.fnUntraced(function* (repo: Repo): Effect.fn.Return<Repository, RequestFailed> {
     const standing = yield* look(repo)
     if (Option.isSome(standing)) return toRepository(repo, standing.value)
     const made = yield* create(repo).pipe(
@@ -119,7 +119,7 @@ const make = (options: GitHubOptions) => {
         (refusal) => refusal.codes.includes(taken),
         ({ cause, ...refusal }) =>
           Effect.flatMap(look(repo), (theirs) =>
-            Effect.mapError(Effect.fromOption(theirs), () => new Refusal({ ...refusal, cause, retryable: true }))
+            Effect.mapError(Effect.fromOption(theirs), () => new RequestFailed({ ...refusal, cause, retryable: true }))
           )
       )
     )
@@ -150,7 +150,7 @@ const make = (options: GitHubOptions) => {
     find: (repo) =>
       look(repo).pipe(Effect.map(Option.map((seen) => toRepository(repo, seen))), Effect.mapError(unavailable("find"))),
     remove: (repo) =>
-      ask("DELETE /repos/{owner}/{repo}", named(repo), Requests.nothing).pipe(
+      ask("DELETE /repos/{owner}/{repo}", named(repo), Requests.discardBody).pipe(
         Effect.catchIf(
           (refusal) => refusal.isAbsent,
           () => Effect.void
@@ -162,7 +162,7 @@ const make = (options: GitHubOptions) => {
         Effect.flatMap(
           standInFor(repo, described),
           Option.match({
-            onNone: () => Effect.succeed(Trees.nothingOn(known)),
+            onNone: () => Effect.succeed(Trees.emptyTreeIfChanged(known)),
             onSome: (commit) => trees(repo, known, commit)
           })
         )
@@ -193,20 +193,20 @@ const make = (options: GitHubOptions) => {
       right === "anyone"
         ? Anyone.fetched(url, repo, branch, have)
         : Effect.catch(
-            Bundles.fetchedFrom(remoteOf(repo), branch, have),
+            Bundles.fetchBundle(remoteOf(repo), branch, have),
             (failed): Effect.Effect<never, RepoNotFound | RepoRejected | RepoUnavailable> => {
-              const rejection = Bundles.rejection(failed)
+              const rejection = Bundles.rejectionOf(failed)
               return rejection === undefined
                 ? explained("fetch", repo, failed)
                 : Effect.fail(new RepoRejected({ repo, ...rejection, cause: scrubbed(failed) }))
             }
           ),
-    push: <E>(repo: Repo, branch: BranchName, bundle: Parameters<typeof Bundles.pushTo<E>>[2]) =>
+    push: <E>(repo: Repo, branch: BranchName, bundle: Parameters<typeof Bundles.pushToRemote<E>>[2]) =>
       Effect.catch(
-        Effect.scoped(Bundles.pushTo(remoteOf(repo), branch, bundle)),
+        Effect.scoped(Bundles.pushToRemote(remoteOf(repo), branch, bundle)),
         (failed): Effect.Effect<never, BundleRefused | E | PushRejected | RepoNotFound | RepoUnavailable> => {
           if (failed instanceof Git.GitFailed) return explained("push", repo, failed)
-          if (failed instanceof Bundles.NotForward) return Effect.fail(new PushRejected({ repo, branch }))
+          if (failed instanceof Bundles.NonFastForward) return Effect.fail(new PushRejected({ repo, branch }))
           if (failed instanceof Bundles.BundleUnreadable) return Effect.fail(new BundleRefused({ cause: failed }))
           return Effect.fail(failed)
         }
@@ -219,7 +219,7 @@ export const layer = (options: GitHubOptions): Layer.Layer<RepoHost, Git.GitMiss
   Layer.effect(
     RepoHost,
     Effect.andThen(
-      Effect.andThen(Git.installed, Git.sweep),
+      Effect.andThen(Git.ensureInstalled, Git.removeStaleWorkspaces),
       Effect.sync(() => make(options))
     )
   )

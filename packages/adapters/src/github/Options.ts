@@ -27,7 +27,8 @@ export interface GitHubOptions {
 }
 
 /** Where the REST API of a GitHub is: github.com's has a host of its own, an Enterprise Server's a path. */
-export const apiOf = (url: string): string => (url === Settings.github ? "https://api.github.com" : `${url}/api/v3`)
+export const apiOf = (url: string): string =>
+  url === Settings.defaultGitHubUrl ? "https://api.github.com" : `${url}/api/v3`
 
 const refuse = (message: string) => Effect.fail(new GitHubUnavailable({ message }))
 
@@ -55,6 +56,6 @@ const owner = Effect.flatMap(text("GITHUB_ORG"), (value) => {
 
 /** GITHUB_TOKEN, GITHUB_ORG, GITHUB_URL and GITHUB_API_URL. */
 export const fromConfig: Effect.Effect<GitHubOptions, GitHubUnavailable> = Effect.gen(function* () {
-  const url = yield* address("GITHUB_URL", Settings.github)
+  const url = yield* address("GITHUB_URL", Settings.defaultGitHubUrl)
   return { token: yield* token, owner: yield* owner, url, apiUrl: yield* address("GITHUB_API_URL", apiOf(url)) }
 })

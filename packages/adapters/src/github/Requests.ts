@@ -2,9 +2,9 @@
 import { Octokit } from "@octokit/rest"
 import { Clock, Duration, Effect, Redacted, Schema } from "effect"
 import type { Credential } from "./Credential.ts"
-import { judge, Refusal, type Refused } from "./Refusal.ts"
+import { classify, RequestFailed, type ErrorResponse } from "./RequestFailed.ts"
 
-export interface Answer {
+export interface ApiResponse {
   readonly headers: Readonly<Record<string, string | number | undefined>>
   readonly body: ReadableStream<Uint8Array>
 }
@@ -21,7 +21,7 @@ const mostAnswered = 64 * 1024 * 1024
 /** The answer is longer than any that is known. */
 class TooLong extends Error {}
 
-const textOf = async ({ body }: Answer): Promise<string> => {
+const textOf = async ({ body }: ApiResponse): Promise<string> => {
   const chunks: Array<Uint8Array> = []
   let size = 0
   // What is left of a body is cancelled when the loop is left.
@@ -36,10 +36,10 @@ const textOf = async ({ body }: Answer): Promise<string> => {
 /** Reads JSON of a shape. */
 export const json =
   <S extends Schema.ConstraintDecoder<unknown>>(schema: S) =>
-  async (answer: Answer): Promise<S["Type"]> =>
+  async (answer: ApiResponse): Promise<S["Type"]> =>
     Schema.decodeUnknownSync(schema)(JSON.parse(await textOf(answer)))
 
-export const nothing = async ({ body }: Answer): Promise<void> => {
+export const discardBody = async ({ body }: ApiResponse): Promise<void> => {
   if (body instanceof ReadableStream) await body.cancel()
 }
 
@@ -57,11 +57,11 @@ class Moved extends Error {
 }
 
 /** The facts of what a request threw. The objects that Octokit throws carry the request with its headers. */
-const factsOf = (thrown: unknown): { readonly refused: Refused | undefined; readonly message: string } => {
+const factsOf = (thrown: unknown): { readonly refused: ErrorResponse | undefined; readonly message: string } => {
   const { cause, message, response } = thrown as {
     readonly cause?: { readonly cause?: { readonly code?: unknown } }
     readonly message?: unknown
-    readonly response?: Refused
+    readonly response?: ErrorResponse
   }
   const code = cause?.cause?.code
   return { refused: response, message: [message, code].filter((one) => typeof one === "string").join(" ") }
@@ -76,38 +76,38 @@ export const make = ({ apiUrl, credential, timeout }: RequestOptions) => {
     // Octokit would read bytes as text, and a body that was cut off as an empty one.
     request: { log, parseSuccessResponseBody: false, redirect: "manual" }
   })
-  const refusalOf = (route: string, thrown: unknown, now: number): Refusal => {
+  const refusalOf = (route: string, thrown: unknown, now: number): RequestFailed => {
     const { message, refused } = factsOf(thrown)
     const cause = (what: string) => new Error(credential.scrub(`${route}: ${what}`))
     if (refused !== undefined) {
       const id = refused.headers["x-github-request-id"] ?? "none"
-      return new Refusal({
-        ...judge(refused, now),
+      return new RequestFailed({
+        ...classify(refused, now),
         cause: cause(`${refused.status} ${message} (request ${id})`)
       })
     }
     const none = { codes: [], retryAfterMs: null }
     if (thrown instanceof Moved) {
       const status = thrown.isRepository ? 404 : null
-      return new Refusal({ ...none, status, retryable: false, cause: cause(message) })
+      return new RequestFailed({ ...none, status, retryable: false, cause: cause(message) })
     }
     // An answer of another shape comes again; all else is the connection's.
     const isShape = Schema.isSchemaError(thrown) || thrown instanceof TooLong
-    return new Refusal({ ...none, status: null, retryable: !isShape, cause: cause(message) })
+    return new RequestFailed({ ...none, status: null, retryable: !isShape, cause: cause(message) })
   }
 
   /** Asks once and reads the answer. An interruption ends the request. */
   return <A>(
     route: string,
     parameters: Record<string, unknown>,
-    read: (answer: Answer) => Promise<A>
-  ): Effect.Effect<A, Refusal> =>
+    read: (answer: ApiResponse) => Promise<A>
+  ): Effect.Effect<A, RequestFailed> =>
     Effect.tryPromise({
       try: async (signal) => {
         const { data, headers, status } = await octokit.request(route, { ...parameters, request: { signal } })
         const answer = { headers, body: data as ReadableStream<Uint8Array> }
         if (status < 300) return read(answer)
-        await nothing(answer)
+        await discardBody(answer)
         throw new Moved(status, String(headers.location))
       },
       catch: (thrown) => thrown
@@ -119,7 +119,7 @@ export const make = ({ apiUrl, credential, timeout }: RequestOptions) => {
         duration: timeout,
         orElse: () =>
           Effect.fail(
-            new Refusal({
+            new RequestFailed({
               status: null,
               codes: [],
               retryable: true,
@@ -131,4 +131,4 @@ export const make = ({ apiUrl, credential, timeout }: RequestOptions) => {
     )
 }
 
-export type Ask = ReturnType<typeof make>
+export type SendRequest = ReturnType<typeof make>

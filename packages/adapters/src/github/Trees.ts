@@ -2,8 +2,8 @@
 import { emptyTree, type FileTree, gatherTree, TreeEntry, type TreeLimits } from "@castellan/domain/repo/FileTree.ts"
 import type { CommitId, Repo } from "@castellan/domain/repo/Repo.ts"
 import { Effect, Option, Schema, Semaphore } from "effect"
-import { Refusal } from "./Refusal.ts"
-import { type Answer, type Ask, json } from "./Requests.ts"
+import { RequestFailed } from "./RequestFailed.ts"
+import { type ApiResponse, type SendRequest, json } from "./Requests.ts"
 import { setImmediate } from "node:timers/promises"
 
 const Entry = Schema.Struct({
@@ -30,7 +30,7 @@ const toEntry = Schema.decodeUnknownSync(Entry)
 /** Entries that are decoded before others get their turn. */
 const decodedAtOnce = 1000
 
-const listed = async (answer: Answer): Promise<Listed> => {
+const listed = async (answer: ApiResponse): Promise<Listed> => {
   const { tree, ...more } = await json(Answered)(answer)
   const entries: Array<typeof Entry.Type> = []
   for (const one of tree) {
@@ -65,7 +65,7 @@ const entryOf = (prefix: string, { path, sha, size, type }: Listed["tree"][numbe
     ...(type === "blob" && size !== undefined ? { size } : {})
   })
 
-export const make = (ask: Ask, limits: TreeLimits, requestsMade: number) => {
+export const make = (ask: SendRequest, limits: TreeLimits, requestsMade: number) => {
   const list = (repo: Repo, sha: string, recursive: boolean, tag?: string) =>
     ask(
       "GET /repos/{owner}/{repo}/git/trees/{tree_sha}",
@@ -89,7 +89,7 @@ export const make = (ask: Ask, limits: TreeLimits, requestsMade: number) => {
     let room = limits.entries
     let isCut = false
 
-    const part = (sha: string, recursive: boolean): Effect.Effect<Listed | undefined, Refusal> =>
+    const part = (sha: string, recursive: boolean): Effect.Effect<Listed | undefined, RequestFailed> =>
       permits.withPermits(1)(
         Effect.suspend(() => {
           if (requests > 0 && room > 0) {
@@ -105,7 +105,7 @@ export const make = (ask: Ask, limits: TreeLimits, requestsMade: number) => {
         })
       )
 
-    const level = (sha: string, prefix: string): Effect.Effect<ReadonlyArray<TreeEntry>, Refusal> =>
+    const level = (sha: string, prefix: string): Effect.Effect<ReadonlyArray<TreeEntry>, RequestFailed> =>
       Effect.gen(function* () {
         const answer = yield* part(sha, false)
         if (answer === undefined) return []
@@ -141,7 +141,9 @@ export const make = (ask: Ask, limits: TreeLimits, requestsMade: number) => {
   /** Its parts are named by the answer before: that one is missing means that the repository just went. */
   const whole = (repo: Repo, sha: string) =>
     Effect.mapError(walk(repo, sha), (refusal) =>
-      refusal.isAbsent ? new Refusal({ ...refusal, status: null, retryable: true, cause: refusal.cause }) : refusal
+      refusal.isAbsent
+        ? new RequestFailed({ ...refusal, status: null, retryable: true, cause: refusal.cause })
+        : refusal
     )
 
   /** The tree of the default branch, or of a commit; none if it is still of the revision `known`. */
@@ -149,13 +151,13 @@ export const make = (ask: Ask, limits: TreeLimits, requestsMade: number) => {
     repo: Repo,
     known: string | null,
     ref: CommitId | "HEAD" = "HEAD"
-  ): Effect.Effect<Option.Option<FileTree>, Refusal> => {
+  ): Effect.Effect<Option.Option<FileTree>, RequestFailed> => {
     const seen = parse(known)
     return Effect.matchEffect(list(repo, ref, true, seen.tag), {
       onFailure: (refusal) => {
         if (refusal.status === 304) return Effect.succeed(Option.none())
         // It has no commits.
-        return refusal.status === 409 ? Effect.succeed(nothingOn(known)) : Effect.fail(refusal)
+        return refusal.status === 409 ? Effect.succeed(emptyTreeIfChanged(known)) : Effect.fail(refusal)
       },
       onSuccess: (answer) => {
         if (answer.sha === seen.sha) return Effect.succeed(Option.none())
@@ -170,5 +172,5 @@ export const make = (ask: Ask, limits: TreeLimits, requestsMade: number) => {
 }
 
 /** The tree of a default branch that has no commit. */
-export const nothingOn = (known: string | null): Option.Option<FileTree> =>
+export const emptyTreeIfChanged = (known: string | null): Option.Option<FileTree> =>
   known === empty ? Option.none() : Option.some(emptyTree(empty))

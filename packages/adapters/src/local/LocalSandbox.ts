@@ -10,8 +10,8 @@ import {
   SandboxUnavailable
 } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Clock, Duration, Effect, FiberMap, Layer, Option, Schedule, Stream } from "effect"
-import { atMost } from "../sandbox/Deadline.ts"
-import { outputBlock } from "../sandbox/Start.ts"
+import { withDeadline } from "../sandbox/Deadline.ts"
+import { outputBlockSize } from "../sandbox/CommandStart.ts"
 import * as Commands from "./sandbox/Commands.ts"
 import * as Files from "./sandbox/Files.ts"
 import * as Gateway from "./network/Gateway.ts"
@@ -43,7 +43,7 @@ const overdue = 10_000
 
 const make = Effect.fnUntraced(function* ({ isolation, layout, locks, stillThere }: Opened, options: LocalOptions) {
   const wanted = options.outputKept ?? 128 * mebibyte
-  const outputKept = wanted - (wanted % outputBlock)
+  const outputKept = wanted - (wanted % outputBlockSize)
   const registry = yield* Registry.make(layout, isolation, locks, options.registry)
   const gateways = yield* Gateway.make(isolation, registry.url)
   const dial = isolation.sharesNetwork ? (_: Machines.Running, port: Port) => dialHost(port) : gateways.dial
@@ -324,7 +324,7 @@ const make = Effect.fnUntraced(function* ({ isolation, layout, locks, stillThere
       yield* machines.get(name)
       const machine = yield* Effect.option(machines.running(name))
       if (Option.isSome(machine)) {
-        yield* commands.kill(machine.value, id, "killed").pipe(atMost("kill", killedWithin))
+        yield* commands.kill(machine.value, id, "killed").pipe(withDeadline("kill", killedWithin))
       } else yield* commands.find(layout.sandbox(name), id)
     }),
     readFile: (name, path) => Stream.unwrap(Effect.map(inRunning(name), (machine) => files.read(machine, path))),

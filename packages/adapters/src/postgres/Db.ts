@@ -10,7 +10,7 @@ import * as DirectoryLock from "./DirectoryLock.ts"
 import { migrate } from "./Migrations.ts"
 import { releaseLeases } from "./sql/releaseLeases.ts"
 import type { Tables } from "./sql/Tables.ts"
-import { guard } from "../process/landmark.ts"
+import { assertUnchanged } from "../process/PathIdentity.ts"
 import { textWithoutNul } from "./sql/textWithoutNul.ts"
 
 /** The database can't be used; the message says why, without a password. */
@@ -98,7 +98,7 @@ export const layerPglite = (options: { readonly directory: string }): Layer.Laye
       const pglite = yield* Effect.acquireRelease(
         Effect.tryPromise({
           try: async () => {
-            const stillThere = guard(DirectoryLock.fileIn(options.directory))
+            const stillThere = assertUnchanged(DirectoryLock.fileIn(options.directory))
             return guarded(await PGlite.create(options.directory), stillThere)
           },
           catch: unusable

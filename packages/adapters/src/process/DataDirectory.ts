@@ -2,7 +2,7 @@
 import { Effect, Schedule } from "effect"
 import { open, statfs, unlink } from "node:fs/promises"
 import { join } from "node:path"
-import { landmark } from "./landmark.ts"
+import { watchPath } from "./PathIdentity.ts"
 
 /** How often a file is written to see whether that is possible. */
 const probeEvery = "5 seconds"
@@ -11,7 +11,7 @@ const probeEvery = "5 seconds"
 const patience = "30 seconds"
 
 /** Bytes that must be free: less is soon gone, and a database needs room to start again. */
-export const freeAtLeast = 64 * 1024 * 1024
+export const minFreeBytes = 64 * 1024 * 1024
 
 const mebibytes = (bytes: number) => `${Math.floor(bytes / 1024 / 1024)} MiB`
 
@@ -42,7 +42,7 @@ const probed = async (directory: string): Promise<string | undefined> => {
     }
     const { bavail, bsize } = await statfs(directory)
     const free = bavail * bsize
-    return free < freeAtLeast ? `is nearly full: ${mebibytes(free)} are left` : undefined
+    return free < minFreeBytes ? `is nearly full: ${mebibytes(free)} are left` : undefined
   } catch (cause) {
     return wordsOf(cause)
   }
@@ -53,7 +53,7 @@ const probed = async (directory: string): Promise<string | undefined> => {
  * does. The effect gives what is wrong with it by now, in words that follow "The data directory"; undefined if nothing is.
  */
 export const watch = Effect.fnUntraced(function* (directory: string, parts: ReadonlyArray<string> = []) {
-  const landmarks = yield* Effect.sync(() => [directory, ...parts].map(landmark))
+  const landmarks = yield* Effect.sync(() => [directory, ...parts].map(watchPath))
   let found: string | undefined
   let probing: Promise<string | undefined> | undefined
 

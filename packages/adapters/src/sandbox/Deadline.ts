@@ -3,7 +3,7 @@ import { SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts
 import { Duration, Effect, Stream } from "effect"
 
 /** How long a program inside may be silent before its first byte, between two bytes, and after the last one. */
-export const silence = Duration.seconds(30)
+export const defaultSilence = Duration.seconds(30)
 
 const noAnswer = (operation: string, after: Duration.Duration) =>
   new SandboxUnavailable({
@@ -14,11 +14,11 @@ const noAnswer = (operation: string, after: Duration.Duration) =>
   })
 
 /** Fails where the whole takes longer. */
-export const atMost = (operation: string, after: Duration.Duration) =>
+export const withDeadline = (operation: string, after: Duration.Duration) =>
   Effect.timeoutOrElse({ duration: after, orElse: () => Effect.fail(noAnswer(operation, after)) })
 
 /** Fails where the next piece takes longer. Only the time counts in which the reader waits for it. */
-export const betweenPieces =
+export const failOnSilence =
   (operation: string, after: Duration.Duration) =>
   <A, E, R>(pieces: Stream.Stream<A, E, R>): Stream.Stream<A, E | SandboxUnavailable, R> =>
-    Stream.transformPull(pieces, (pull) => Effect.succeed(atMost(operation, after)(pull)))
+    Stream.transformPull(pieces, (pull) => Effect.succeed(withDeadline(operation, after)(pull)))

@@ -7,7 +7,7 @@ import { sql } from "kysely"
 import { fromKysely, type Job } from "pg-boss"
 import { Db, type DatabaseUnavailable, query } from "../postgres/Db.ts"
 import { toRow, toRun } from "../postgres/stores/PgTaskRunStore.ts"
-import { aliveEvery, start, type Ticket } from "./Boss.ts"
+import { heartbeatInterval, start, type Ticket } from "./TaskQueue.ts"
 
 type TicketJob = Job<Ticket>
 
@@ -198,7 +198,7 @@ export const layer: Layer.Layer<TaskRunner, DatabaseUnavailable, Db> = Layer.eff
         }
       }).pipe(
         Effect.catchCause((cause) => Effect.logWarning("the task queue could not be told that work goes on", cause)),
-        Effect.repeat(Schedule.spaced(aliveEvery))
+        Effect.repeat(Schedule.spaced(heartbeatInterval))
       )
 
       // Scopes close in reverse: no more is taken, then what was done is reported and what was not is given back, so

@@ -4,8 +4,8 @@ import type { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
 import { type NetworkPolicy, Sandbox, type Session, Snapshot } from "@vercel/sandbox"
 import { Duration, Effect, Option, Redacted, Schedule } from "effect"
 import type { VercelOptions } from "./Options.ts"
-import { Refusal, refusalOf } from "./Refusal.ts"
-import { wired } from "./Wire.ts"
+import { RequestFailed, toRequestFailed } from "./RequestFailed.ts"
+import { lineFetch } from "./LineFetch.ts"
 
 /** What is chosen of a sandbox. */
 export interface CreateParams {
@@ -24,10 +24,10 @@ export interface CreateParams {
 type Listed = Awaited<ReturnType<typeof Sandbox.list>>["sandboxes"][number]
 
 /** What Vercel tells of a snapshot in a list. */
-export type SnapshotListed = Awaited<ReturnType<typeof Snapshot.list>>["snapshots"][number]
+export type ListedSnapshot = Awaited<ReturnType<typeof Snapshot.list>>["snapshots"][number]
 
 /** What Vercel tells of a sandbox in a list. */
-export type SandboxListed = Listed
+export type ListedSandbox = Listed
 
 /** Where the API is, as the SDK has it. */
 const vercel = "https://vercel.com/api"
@@ -36,12 +36,12 @@ const vercel = "https://vercel.com/api"
 const answeredWithin = Duration.minutes(2)
 
 /** How long it may take to start, stop or snapshot a machine. */
-export const settledWithin = Duration.minutes(5)
+export const stateChangeDeadline = Duration.minutes(5)
 
 /** The most that Vercel lists at once. */
 const page = 50
 
-const absent = <A>(asked: Effect.Effect<A, Refusal>): Effect.Effect<Option.Option<A>, Refusal> =>
+const absent = <A>(asked: Effect.Effect<A, RequestFailed>): Effect.Effect<Option.Option<A>, RequestFailed> =>
   asked.pipe(
     Effect.map(Option.some),
     Effect.catchIf(
@@ -50,7 +50,7 @@ const absent = <A>(asked: Effect.Effect<A, Refusal>): Effect.Effect<Option.Optio
     )
   )
 
-const goneIsFine = <A>(asked: Effect.Effect<A, Refusal>): Effect.Effect<void, Refusal> =>
+const goneIsFine = <A>(asked: Effect.Effect<A, RequestFailed>): Effect.Effect<void, RequestFailed> =>
   asked.pipe(
     Effect.asVoid,
     Effect.catchIf(
@@ -64,7 +64,7 @@ const isSettling = (status: Session["status"]) =>
   status === "pending" || status === "stopping" || status === "snapshotting"
 
 export const make = (options: VercelOptions) => {
-  const fetch = wired(options.fetch ?? ((input, init) => globalThis.fetch(input, init)))
+  const fetch = lineFetch(options.fetch ?? ((input, init) => globalThis.fetch(input, init)))
 
   /** Asks what a static call of the SDK asks. */
   const ask = <A>(
@@ -80,12 +80,12 @@ export const make = (options: VercelOptions) => {
       signal: AbortSignal
     ) => Promise<A>,
     within = answeredWithin
-  ): Effect.Effect<A, Refusal> =>
+  ): Effect.Effect<A, RequestFailed> =>
     Effect.flatMap(options.credentials, ({ projectId, teamId, token: redacted }) => {
       const token = Redacted.value(redacted)
       return Effect.tryPromise({
         try: (signal) => asked({ token, teamId, projectId, fetch, signal }, signal),
-        catch: (thrown) => refusalOf(operation, thrown, token)
+        catch: (thrown) => toRequestFailed(operation, thrown, token)
       }).pipe(answered(operation, within))
     })
 
@@ -101,7 +101,7 @@ export const make = (options: VercelOptions) => {
     get(name).pipe(
       Effect.repeat({
         until: Option.match({ onNone: () => true, onSome: ({ status }) => !isSettling(status) }),
-        schedule: Schedule.spaced("250 millis").pipe(Schedule.upTo({ duration: settledWithin }))
+        schedule: Schedule.spaced("250 millis").pipe(Schedule.upTo({ duration: stateChangeDeadline }))
       })
     )
 
@@ -110,14 +110,14 @@ export const make = (options: VercelOptions) => {
     ask(
       "resume",
       (who) => Sandbox.get({ ...who, name, resume: true, ...(onResume && { onResume: async () => onResume() }) }),
-      settledWithin
+      stateChangeDeadline
     )
 
   const create = (params: CreateParams) =>
     ask(
       "create",
       (who) => Sandbox.create({ ...params, ...who } as unknown as NonNullable<Parameters<typeof Sandbox.create>[0]>),
-      settledWithin
+      stateChangeDeadline
     )
 
   /** Sandboxes by name, those that begin with it; no further than to `last`, as long as they come in our order. */
@@ -142,7 +142,7 @@ export const make = (options: VercelOptions) => {
   /** The snapshots of a sandbox, whoever made them, that can be booted from. */
   const snapshots = (name: SandboxName) =>
     ask("snapshots", async (who) => {
-      const all: Array<SnapshotListed> = []
+      const all: Array<ListedSnapshot> = []
       for await (const one of await Snapshot.list({ ...who, name, limit: page })) all.push(one)
       return all.filter(({ status }) => status === "created")
     })
@@ -170,7 +170,7 @@ export const make = (options: VercelOptions) => {
         await response.body?.cancel()
         if (!response.ok) throw Object.assign(new Error(`Status code ${response.status}`), { response })
       },
-      settledWithin
+      stateChangeDeadline
     )
 
   const remove = (name: SandboxName) =>
@@ -178,7 +178,7 @@ export const make = (options: VercelOptions) => {
       ask(
         "remove",
         async (who) => (await Sandbox.get({ ...who, name, resume: false })).delete({ signal: who.signal }),
-        settledWithin
+        stateChangeDeadline
       ).pipe(
         Effect.catchIf(
           (refusal) => refusal.status === 410,
@@ -197,7 +197,7 @@ const answered = (operation: string, within: Duration.Duration) =>
     duration: within,
     orElse: () =>
       Effect.fail(
-        new Refusal({
+        new RequestFailed({
           status: null,
           code: null,
           retryable: true,

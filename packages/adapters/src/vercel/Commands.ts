@@ -14,11 +14,21 @@ import {
   type SandboxUnavailable
 } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { DateTime, Duration, Effect, Option, Schedule, type Scope, Stream } from "effect"
-import { outputBlock, startFailureIn, startProgram } from "../sandbox/Start.ts"
-import { type Inside, isCut, type Said } from "./Inside.ts"
-import { isPast, isRefusal, type Machines, type Seen } from "./Machines.ts"
-import { Refusal, unavailable } from "./Refusal.ts"
-import { drop, follow, inside, kill as killScript, look, mark, variable, watch, wrap } from "./scripts.ts"
+import { outputBlockSize, parseStartFailure, startScript } from "../sandbox/CommandStart.ts"
+import { type ScriptRunner, isStreamCut, type ScriptResult } from "./ScriptRunner.ts"
+import { isSessionOver, isRequestFailed, type SandboxVms, type ReadableVm } from "./SandboxVms.ts"
+import { RequestFailed, unavailable } from "./RequestFailed.ts"
+import {
+  forgetCommand,
+  followOutput,
+  enterAndExec,
+  killCommand as killScript,
+  inspectCommand,
+  commandVariable,
+  variablePrefix,
+  awaitCommand,
+  runCommand
+} from "./guestScripts.ts"
 
 const ends: ReadonlyArray<string> = ["exited", "killed", "timedOut", "unstarted"]
 
@@ -27,7 +37,11 @@ const timeOf = (text: string | undefined): DateTime.Utc =>
   DateTime.makeUnsafe(Number(/^\d{1,13}/.exec(text ?? "")?.[0] ?? 0))
 
 /** What is written down of a command. The sandbox's user may have changed it: anything is taken for something. */
-const recordOf = (id: CommandId, { lines }: Said, seen: Pick<Seen, "lostAt" | "runs">): StartedCommand | undefined => {
+const recordOf = (
+  id: CommandId,
+  { lines }: ScriptResult,
+  seen: Pick<ReadableVm, "lostAt" | "runs">
+): StartedCommand | undefined => {
   const begun = lines.find((line) => line.startsWith("begun "))?.split(" ")
   if (begun === undefined) return undefined
   const [, session, at] = begun
@@ -35,7 +49,7 @@ const recordOf = (id: CommandId, { lines }: Said, seen: Pick<Seen, "lostAt" | "r
   const [, by, code, endedAt, why] = lines.find((line) => line.startsWith("ended "))?.split(" ") ?? []
   const known = ends.find((one) => one === by) as CommandEnd["by"] | undefined
   if (known !== undefined && /^\d{1,3}$/.test(code ?? "")) {
-    const failure = known === "unstarted" ? { failure: startFailureIn(why) } : {}
+    const failure = known === "unstarted" ? { failure: parseStartFailure(why) } : {}
     const end = new CommandEnd({ by: known, exitCode: Number(code), at: timeOf(endedAt), ...failure })
     return new StartedCommand({ id, startedAt, end })
   }
@@ -46,16 +60,18 @@ const recordOf = (id: CommandId, { lines }: Said, seen: Pick<Seen, "lostAt" | "r
 
 /** How a program is called that runs in the sandbox: by what enters its directory and sets its variables. */
 const called = ({ args, command, cwd, env, id }: CommandSpec, home: string) => {
-  const variables = Object.entries({ HOME: home, ...env, [mark]: id }).map(([name, value]) => `${name}=${value}`)
-  const program = ["/bin/sh", "-c", startProgram, "sh", cwd ?? ".", command, ...args]
+  const variables = Object.entries({ HOME: home, ...env, [commandVariable]: id }).map(
+    ([name, value]) => `${name}=${value}`
+  )
+  const program = ["/bin/sh", "-c", startScript, "sh", cwd ?? ".", command, ...args]
   return {
-    vector: ["sh", "-c", inside, "sh", home, String(variables.length), ...program],
-    env: Object.fromEntries(variables.map((word, index) => [`${variable}${index}`, word]))
+    vector: ["sh", "-c", enterAndExec, "sh", home, String(variables.length), ...program],
+    env: Object.fromEntries(variables.map((word, index) => [`${variablePrefix}${index}`, word]))
   }
 }
 
-export const make = (machines: Machines, inside: Inside, outputKept: number) => {
-  const blocks = String(Math.floor(outputKept / outputBlock))
+export const make = (machines: SandboxVms, inside: ScriptRunner, outputKept: number) => {
+  const blocks = String(Math.floor(outputKept / outputBlockSize))
 
   const start = (name: SandboxName, spec: CommandSpec) =>
     machines.inRunning("start", name, (session) =>
@@ -65,12 +81,12 @@ export const make = (machines: Machines, inside: Inside, outputKept: number) => 
         const args = [name, spec.id, session.sessionId, blocks, seconds, ...vector]
         // An answer that is lost is no matter: what is begun twice runs once, and the second tells of the first.
         const said = yield* inside
-          .leave("start", session, wrap, args, env)
-          .pipe(Effect.retry({ times: 2, while: (refusal) => isCut(refusal) && !refusal.isOver }))
+          .leave("start", session, runCommand, args, env)
+          .pipe(Effect.retry({ times: 2, while: (refusal) => isStreamCut(refusal) && !refusal.isOver }))
         const record = recordOf(spec.id, said, { runs: session.sessionId, lostAt: Date.now() })
         if (record !== undefined) return record
         const cause = new Error(`start: it did not begin (exit ${said.code})`)
-        return yield* new Refusal({ status: null, code: null, retryable: true, cause })
+        return yield* new RequestFailed({ status: null, code: null, retryable: true, cause })
       })
     )
 
@@ -78,19 +94,19 @@ export const make = (machines: Machines, inside: Inside, outputKept: number) => 
     return record ?? (yield* new CommandNotFound({ id }))
   })
 
-  const asked = (operation: string, name: SandboxName, id: CommandId, ask: Inside["run"], script: string) =>
+  const asked = (operation: string, name: SandboxName, id: CommandId, ask: ScriptRunner["run"], script: string) =>
     machines.reading(operation, name, (seen) =>
       Effect.flatMap(ask(operation, seen.session, script, name, id, seen.runs ?? "none"), (said) =>
         found(id, recordOf(id, said, seen))
       )
     )
 
-  const command = (name: SandboxName, id: CommandId) => asked("command", name, id, inside.run, look)
+  const command = (name: SandboxName, id: CommandId) => asked("command", name, id, inside.run, inspectCommand)
 
   const wait = Effect.fnUntraced(function* (name: SandboxName, id: CommandId) {
     while (true) {
       // A script that is silent may only have lost its connection.
-      const record = yield* asked("wait", name, id, inside.wait, watch).pipe(
+      const record = yield* asked("wait", name, id, inside.wait, awaitCommand).pipe(
         Effect.retry({ times: 3, while: (error) => error._tag === "SandboxUnavailable" && error.fault === "no_answer" })
       )
       if (record.end !== null) return record
@@ -109,14 +125,14 @@ export const make = (machines: Machines, inside: Inside, outputKept: number) => 
   const followed = (name: SandboxName, id: CommandId, from: { at: OutputPosition; isOver: boolean }) =>
     Stream.unwrap(
       Effect.gen(function* (): Effect.fn.Return<
-        Stream.Stream<Output, Refusal | CommandNotFound>,
-        Refusal | SandboxGone | SandboxUnavailable,
+        Stream.Stream<Output, RequestFailed | CommandNotFound>,
+        RequestFailed | SandboxGone | SandboxUnavailable,
         Scope.Scope
       > {
         const { giveUp, runs, session } = yield* machines.seen("output", name)
         const args = [name, id, String(from.at.stdout), String(from.at.stderr), runs ?? "none"]
-        return inside.lines("output", session, follow, args).pipe(
-          Stream.tapError((refusal) => (isPast(refusal) ? giveUp : Effect.void)),
+        return inside.lines("output", session, followOutput, args).pipe(
+          Stream.tapError((refusal) => (isSessionOver(refusal) ? giveUp : Effect.void)),
           Stream.mapEffect((line) =>
             Effect.gen(function* () {
               if (line === "none") return yield* new CommandNotFound({ id })
@@ -132,8 +148,8 @@ export const make = (machines: Machines, inside: Inside, outputKept: number) => 
       })
     )
 
-  const mayGoOn = (error: unknown): error is Refusal =>
-    isRefusal(error) && (isCut(error) || isPast(error) || error.fault === "no_answer")
+  const mayGoOn = (error: unknown): error is RequestFailed =>
+    isRequestFailed(error) && (isStreamCut(error) || isSessionOver(error) || error.fault === "no_answer")
 
   const output = (name: SandboxName, id: CommandId, start: OutputPosition) =>
     Stream.suspend(() => {
@@ -155,7 +171,7 @@ export const make = (machines: Machines, inside: Inside, outputKept: number) => 
         )
       ).pipe(
         Stream.flatMap((one) => one),
-        Stream.catchIf(isRefusal, (refusal) => Stream.fail(unavailable("output")(refusal)))
+        Stream.catchIf(isRequestFailed, (refusal) => Stream.fail(unavailable("output")(refusal)))
       )
     })
 
@@ -168,20 +184,20 @@ export const make = (machines: Machines, inside: Inside, outputKept: number) => 
       if (said.lines.includes("none")) return yield* new CommandNotFound({ id })
       if (said.code !== 0) {
         const cause = new Error("kill: something of the command can't be ended")
-        return yield* new Refusal({ status: null, code: null, retryable: true, cause })
+        return yield* new RequestFailed({ status: null, code: null, retryable: true, cause })
       }
     }).pipe(
       Effect.retry({
         times: 4,
         schedule: Schedule.exponential("250 millis"),
-        while: (error) => isRefusal(error) && isPast(error)
+        while: (error) => isRequestFailed(error) && isSessionOver(error)
       }),
-      Effect.catchIf(isRefusal, (refusal) => Effect.fail(unavailable("kill")(refusal)))
+      Effect.catchIf(isRequestFailed, (refusal) => Effect.fail(unavailable("kill")(refusal)))
     )
 
   const forget = (name: SandboxName, id: CommandId) =>
     machines
-      .inRunning("forget", name, (session) => inside.run("forget", session, drop, name, id))
+      .inRunning("forget", name, (session) => inside.run("forget", session, forgetCommand, name, id))
       .pipe(Effect.asVoid, Effect.catchTags({ SandboxGone: () => Effect.void, SandboxNotRunning: () => Effect.void }))
 
   return { start, command, wait, output, kill, forget }

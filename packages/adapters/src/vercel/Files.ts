@@ -12,23 +12,31 @@ import type { Session } from "@vercel/sandbox"
 import { type Duration, Effect, Stream } from "effect"
 import { randomUUID } from "node:crypto"
 import type { Readable } from "node:stream"
-import { atMost, betweenPieces } from "../sandbox/Deadline.ts"
-import { failed, notThere, refusalOf } from "../sandbox/Files.ts"
+import { withDeadline, failOnSilence } from "../sandbox/Deadline.ts"
+import { failedExitCode, notFoundExitCode, fileErrorOf } from "../sandbox/FileScripts.ts"
 import * as Listing from "../sandbox/Listing.ts"
 import type { Api } from "./Api.ts"
-import { answeredWithin, type Inside, type Said } from "./Inside.ts"
-import type { Machines } from "./Machines.ts"
-import type { Refusal } from "./Refusal.ts"
-import { codeOf, forget, list as listScript, place, readable, uploads } from "./scripts.ts"
+import { scriptDeadline, type ScriptRunner, type ScriptResult } from "./ScriptRunner.ts"
+import type { SandboxVms } from "./SandboxVms.ts"
+import type { RequestFailed } from "./RequestFailed.ts"
+import {
+  exitCodeIn,
+  discardUpload,
+  listDirectories as listScript,
+  placeUpload,
+  checkReadable,
+  uploadPrefix
+} from "./guestScripts.ts"
 
 type NoFile = FileNotFound | FileRefused | SandboxGone | SandboxNotRunning | SandboxUnavailable
 
 /** Bytes that are brought in at once: what the SDK holds in memory of a file. */
 const pieceSize = 4 * 1024 * 1024
 
-const failureOf = (operation: string, path: SandboxPath, { code, lines }: Said) => {
-  if (code === notThere) return new FileNotFound({ path })
-  const refusal = code === failed ? refusalOf(path, lines.findLast((line) => line.trim() !== "") ?? "") : undefined
+const failureOf = (operation: string, path: SandboxPath, { code, lines }: ScriptResult) => {
+  if (code === notFoundExitCode) return new FileNotFound({ path })
+  const refusal =
+    code === failedExitCode ? fileErrorOf(path, lines.findLast((line) => line.trim() !== "") ?? "") : undefined
   if (refusal !== undefined) return refusal
   return new SandboxUnavailable({ operation, retryable: true, cause: new Error(`exit ${code}: ${lines.join("\n")}`) })
 }
@@ -38,15 +46,15 @@ const nothing = new Uint8Array()
 /** Whether a line can be a piece of a listing, and not a complaint. */
 const isBase64 = (line: string) => /^[A-Za-z0-9+/]+={0,2}$/.test(line)
 
-export const make = (api: Api, machines: Machines, inside: Inside, silence: Duration.Duration) => {
-  const succeeded = (operation: string, path: SandboxPath, said: Said) =>
+export const make = (api: Api, machines: SandboxVms, inside: ScriptRunner, silence: Duration.Duration) => {
+  const succeeded = (operation: string, path: SandboxPath, said: ScriptResult) =>
     said.code === 0 ? Effect.succeed(said) : Effect.fail(failureOf(operation, path, said))
 
   const inSandbox = (
     operation: string,
     name: SandboxName,
     path: SandboxPath,
-    use: (session: Session) => Effect.Effect<Said, Refusal>
+    use: (session: Session) => Effect.Effect<ScriptResult, RequestFailed>
   ) => Effect.flatMap(machines.inRunning(operation, name, use), (said) => succeeded(operation, path, said))
 
   const read = (name: SandboxName, path: SandboxPath): Stream.Stream<Uint8Array, NoFile> =>
@@ -54,7 +62,7 @@ export const make = (api: Api, machines: Machines, inside: Inside, silence: Dura
       Effect.gen(function* () {
         const operation = "readFile"
         yield* inSandbox(operation, name, path, (session) =>
-          inside.run(operation, session, readable, session.cwd, path)
+          inside.run(operation, session, checkReadable, session.cwd, path)
         )
         const bytes = yield* machines.inRunning(operation, name, (session) =>
           api.on(operation, () => session.readFile({ path: path.startsWith("/") ? path : `${session.cwd}/${path}` }))
@@ -65,14 +73,14 @@ export const make = (api: Api, machines: Machines, inside: Inside, silence: Dura
         return Stream.fromAsyncIterable(
           bytes as AsyncIterable<Uint8Array>,
           (cause) => new SandboxUnavailable({ operation, retryable: true, cause })
-        ).pipe(betweenPieces(operation, silence))
+        ).pipe(failOnSilence(operation, silence))
       })
     )
 
   /** Brings a piece into the sandbox, beside the files of its owner. */
   const upload = (name: SandboxName, to: string, content: Uint8Array) =>
     machines.inRunning("writeFile", name, (session) =>
-      api.on("writeFile", (signal) => session.writeFiles([{ path: `${uploads}${to}`, content }], { signal }))
+      api.on("writeFile", (signal) => session.writeFiles([{ path: `${uploadPrefix}${to}`, content }], { signal }))
     )
 
   const write = <E>(
@@ -103,7 +111,7 @@ export const make = (api: Api, machines: Machines, inside: Inside, silence: Dura
         Effect.andThen(Effect.suspend(() => (waiting > 0 || pieces === 0 ? flush : Effect.void))),
         Effect.andThen(
           inSandbox("writeFile", name, path, (session) =>
-            inside.run("writeFile", session, place, id, session.cwd, path, mode)
+            inside.run("writeFile", session, placeUpload, id, session.cwd, path, mode)
           )
         ),
         Effect.ensuring(
@@ -111,7 +119,9 @@ export const make = (api: Api, machines: Machines, inside: Inside, silence: Dura
             pieces === 0
               ? Effect.void
               : Effect.ignore(
-                  machines.inRunning("writeFile", name, (session) => inside.run("writeFile", session, forget, id))
+                  machines.inRunning("writeFile", name, (session) =>
+                    inside.run("writeFile", session, discardUpload, id)
+                  )
                 )
           )
         )
@@ -125,7 +135,7 @@ export const make = (api: Api, machines: Machines, inside: Inside, silence: Dura
       let complaint = ""
       return inside.lines("listFiles", session, listScript, [session.cwd, path, ...directories]).pipe(
         Stream.mapEffect((line): Effect.Effect<Uint8Array, FileNotFound | FileRefused | SandboxUnavailable> => {
-          const code = codeOf(line)
+          const code = exitCodeIn(line)
           if (code !== undefined && code !== 0) {
             return Effect.fail(failureOf("listFiles", path, { code, lines: [complaint] }))
           }
@@ -141,7 +151,7 @@ export const make = (api: Api, machines: Machines, inside: Inside, silence: Dura
       .inRunning("listFiles", name, (session) =>
         inside.repeated(Listing.page("listFiles", (directories) => printed(session, path, directories), page))
       )
-      .pipe(atMost("listFiles", answeredWithin))
+      .pipe(withDeadline("listFiles", scriptDeadline))
 
   return { read, write, list }
 }

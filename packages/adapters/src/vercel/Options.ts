@@ -47,7 +47,7 @@ export interface VercelOptions {
   /** Bytes of each output stream that are kept; 64 MiB if not said. */
   readonly outputKept?: number
   /** How long a program inside may be silent while it is waited for; 30 seconds if not said, and at least 15. */
-  readonly silence?: Duration.Duration
+  readonly silenceTimeout?: Duration.Duration
   /** What the SDK asks with, in place of the global `fetch`. */
   readonly fetch?: typeof globalThis.fetch
 }
@@ -68,7 +68,7 @@ const namesInCode = {
 }
 
 /** Holds the options to what Vercel allows; each refusal names the one that is wrong. */
-export const checked = Effect.fnUntraced(function* (options: VercelOptions, names = namesInCode) {
+export const checkOptions = Effect.fnUntraced(function* (options: VercelOptions, names = namesInCode) {
   const { keptDays = 30, maxMinutes, network, plan = "hobby", region, registryHost, vcpus = 2 } = options
   const most = plans[plan]
   if (!isVcpus(vcpus, plan)) {
@@ -159,7 +159,7 @@ export const fromConfig: Effect.Effect<VercelOptions, VercelUnavailable> = Effec
       registryHost: yield* hostOf("CASTELLAN_NPM_REGISTRY")
     })
   }
-  yield* checked(options, {
+  yield* checkOptions(options, {
     vcpus: "CASTELLAN_VERCEL_VCPUS",
     region: "CASTELLAN_VERCEL_REGION",
     maxMinutes: "CASTELLAN_VERCEL_MAX_MINUTES",
@@ -171,5 +171,5 @@ export const fromConfig: Effect.Effect<VercelOptions, VercelUnavailable> = Effec
 })
 
 /** Milliseconds a sandbox may run at a stretch. */
-export const longest = ({ maxMinutes, plan = "hobby" }: VercelOptions): number =>
+export const maxLifetime = ({ maxMinutes, plan = "hobby" }: VercelOptions): number =>
   Duration.toMillis(Duration.minutes(maxMinutes ?? plans[plan].minutes))

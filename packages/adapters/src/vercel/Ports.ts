@@ -5,12 +5,12 @@ import { PortClosed } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Clock, Duration, Effect, Option } from "effect"
 import { connect as connectTcp, type Socket } from "node:net"
 import { connect as connectTls } from "node:tls"
-import * as Connections from "../sandbox/Connections.ts"
+import * as Connections from "../sandbox/PortConnections.ts"
 import type { Api } from "./Api.ts"
-import type { Inside } from "./Inside.ts"
-import type { Machines } from "./Machines.ts"
-import type { Refusal } from "./Refusal.ts"
-import { listens } from "./scripts.ts"
+import type { ScriptRunner } from "./ScriptRunner.ts"
+import type { SandboxVms } from "./SandboxVms.ts"
+import type { RequestFailed } from "./RequestFailed.ts"
+import { isListening } from "./guestScripts.ts"
 
 /** How long it is taken for known that something listens: a page asks for many things at once. */
 const knownFor = Duration.toMillis(Duration.seconds(3))
@@ -48,7 +48,7 @@ const dial = (url: URL): Effect.Effect<Socket | undefined> =>
 
 const hexadecimal = (port: Port) => port.toString(16).toUpperCase().padStart(4, "0")
 
-export const make = (api: Api, machines: Machines, inside: Inside) => {
+export const make = (api: Api, machines: SandboxVms, inside: ScriptRunner) => {
   const known = new Map<string, Address>()
   const connections = Connections.make()
   const keyOf = (name: SandboxName, port: Port) => `${port} ${name}`
@@ -59,10 +59,10 @@ export const make = (api: Api, machines: Machines, inside: Inside) => {
     const found = yield* machines.inRunning(
       "connect",
       name,
-      (session, vm): Effect.Effect<Omit<Address, "until"> | undefined, Refusal> => {
+      (session, vm): Effect.Effect<Omit<Address, "until"> | undefined, RequestFailed> => {
         const route = vm.routes.find((one) => one.port === port)
         if (route === undefined) return Effect.undefined
-        return Effect.map(inside.run("connect", session, listens, hexadecimal(port)), ({ lines }) =>
+        return Effect.map(inside.run("connect", session, isListening, hexadecimal(port)), ({ lines }) =>
           lines.includes("yes") ? { url: new URL(route.url), session: session.sessionId } : undefined
         )
       }
@@ -83,11 +83,11 @@ export const make = (api: Api, machines: Machines, inside: Inside) => {
       known.delete(key)
       return yield* closed
     }
-    const runsStill = Effect.match(api.get(name), {
+    const isStillRunning = Effect.match(api.get(name), {
       onFailure: () => false,
       onSuccess: Option.exists((vm) => vm.status === "running" && vm.currentSession().sessionId === session)
     })
-    return connections.over(socket, { name, host: url.host, closed, runsStill })
+    return connections.over(socket, { name, host: url.host, closed, isStillRunning })
   })
 
   /** Breaks all connections to a sandbox, and forgets where its ports were. */

@@ -14,14 +14,14 @@ import type { Sandbox as Vm } from "@vercel/sandbox"
 import { DateTime, Duration, Effect, Layer, Option, Schedule } from "effect"
 import * as Api from "./Api.ts"
 import * as Deadline from "../sandbox/Deadline.ts"
-import { outputBlock } from "../sandbox/Start.ts"
+import { outputBlockSize } from "../sandbox/CommandStart.ts"
 import * as Commands from "./Commands.ts"
 import * as Files from "./Files.ts"
-import * as Inside from "./Inside.ts"
-import * as Machines from "./Machines.ts"
-import { checked, fromConfig, longest, type VercelOptions, type VercelUnavailable } from "./Options.ts"
+import * as Inside from "./ScriptRunner.ts"
+import * as Machines from "./SandboxVms.ts"
+import { checkOptions, fromConfig, maxLifetime, type VercelOptions, type VercelUnavailable } from "./Options.ts"
 import * as Ports from "./Ports.ts"
-import { type Refusal, unavailable } from "./Refusal.ts"
+import { type RequestFailed, unavailable } from "./RequestFailed.ts"
 import { idOf, parse } from "./SnapshotIds.ts"
 
 /** Ports that Vercel gives a sandbox at most. */
@@ -34,15 +34,15 @@ const leastExtension = 1000
 const moment = Duration.toMillis(Duration.minutes(5))
 
 /** Tries of what is refused because the sandbox is on its way from one state to another. */
-const settling = { schedule: Schedule.spaced("500 millis").pipe(Schedule.upTo({ duration: Api.settledWithin })) }
+const settling = { schedule: Schedule.spaced("500 millis").pipe(Schedule.upTo({ duration: Api.stateChangeDeadline })) }
 
-const waited = <A>(asked: Effect.Effect<A, Refusal>) =>
+const waited = <A>(asked: Effect.Effect<A, RequestFailed>) =>
   Effect.retry(asked, { ...settling, while: (refusal) => refusal.isStopping })
 
 const make = Effect.fnUntraced(function* (options: VercelOptions) {
   const { image, network = "allow", outputKept: wanted = 64 * 1024 * 1024, region, registryHost } = options
   const api = Api.make(options)
-  const most = longest(options)
+  const most = maxLifetime(options)
   const kept = Duration.toMillis(Duration.days(options.keptDays ?? 30))
   const machine: Api.CreateParams = {
     resources: { vcpus: options.vcpus ?? 2 },
@@ -50,9 +50,9 @@ const make = Effect.fnUntraced(function* (options: VercelOptions) {
     ...(region !== undefined && { region })
   }
   const machines = yield* Machines.make(api, machine)
-  const silence = options.silence ?? Deadline.silence
+  const silence = options.silenceTimeout ?? Deadline.defaultSilence
   const inside = Inside.make(api, silence)
-  const outputKept = wanted - (wanted % outputBlock)
+  const outputKept = wanted - (wanted % outputBlockSize)
   const commands = Commands.make(machines, inside, outputKept)
   const files = Files.make(api, machines, inside, silence)
   const ports = Ports.make(api, machines, inside)
@@ -84,7 +84,7 @@ const make = Effect.fnUntraced(function* (options: VercelOptions) {
   /** Why a sandbox could not be made: the name has one already, the snapshot is gone, or something else. */
   const notCreated = Effect.fnUntraced(function* (
     { from, name }: SandboxSpec,
-    refusal: Refusal
+    refusal: RequestFailed
   ): Effect.fn.Return<Sandbox, SnapshotGone | SandboxUnavailable> {
     const isRefused = refusal.status !== null && refusal.status >= 400 && refusal.status < 500 && !refusal.retryable
     if (isRefused || refusal.isGone) {
@@ -141,7 +141,7 @@ const make = Effect.fnUntraced(function* (options: VercelOptions) {
    * Whether a refusal to resume a sandbox means that its files are lost. A code that says only that the sandbox does not
    * run is not believed while a look still finds the sandbox. What is lost gives up its name.
    */
-  const lost = Effect.fnUntraced(function* (name: SandboxName, refusal: Refusal) {
+  const lost = Effect.fnUntraced(function* (name: SandboxName, refusal: RequestFailed) {
     if (refusal.isAbsent) return true
     if (!refusal.isSnapshotGone && Option.isSome(yield* api.get(name))) return false
     yield* api.remove(name)
@@ -158,7 +158,7 @@ const make = Effect.fnUntraced(function* (options: VercelOptions) {
       Effect.catchIf(
         (refusal) => refusal.isGone,
         (refusal) =>
-          Effect.flatMap(lost(name, refusal), (isLost): Effect.Effect<never, Refusal | SandboxGone> =>
+          Effect.flatMap(lost(name, refusal), (isLost): Effect.Effect<never, RequestFailed | SandboxGone> =>
             Effect.fail(isLost ? new SandboxGone({ name }) : refusal)
           )
       ),
@@ -171,7 +171,7 @@ const make = Effect.fnUntraced(function* (options: VercelOptions) {
   const halt = (vm: Vm) => {
     const session = vm.currentSession()
     return api
-      .on("stop", (signal) => session.stop({ signal }), Api.settledWithin)
+      .on("stop", (signal) => session.stop({ signal }), Api.stateChangeDeadline)
       .pipe(
         Effect.asVoid,
         Effect.catchIf(
@@ -244,7 +244,7 @@ const make = Effect.fnUntraced(function* (options: VercelOptions) {
       .inRunning("snapshot", name, (session) => {
         asked.push(session.sessionId)
         return api
-          .on("snapshot", (signal) => session.snapshot({ expiration: kept, signal }), Api.settledWithin)
+          .on("snapshot", (signal) => session.snapshot({ expiration: kept, signal }), Api.stateChangeDeadline)
           .pipe(Effect.map(({ createdAt, snapshotId }) => ({ id: snapshotId, createdAt: createdAt.getTime() })))
       })
       .pipe(Effect.catchTag("SandboxNotRunning", (cause) => alreadyMade(name, asked, cause)))
@@ -301,7 +301,7 @@ const make = Effect.fnUntraced(function* (options: VercelOptions) {
     const sorted = [...names].sort()
     const wanted = new Set<string>(names)
     const listed = yield* api.listed(shared(sorted[0]!, sorted.at(-1)!), sorted.at(-1)!)
-    return listed.filter(({ name }) => wanted.has(name)).map(Machines.listedSandbox)
+    return listed.filter(({ name }) => wanted.has(name)).map(Machines.fromListing)
   })
 
   return SandboxProvider.of({
@@ -353,7 +353,7 @@ const shared = (one: string, other: string) => {
 
 /** Sandboxes at Vercel; what is wrong with the options stops the start. */
 export const layer = (options: VercelOptions): Layer.Layer<SandboxProvider, VercelUnavailable> =>
-  Layer.effect(SandboxProvider, Effect.andThen(checked(options), make(options)))
+  Layer.effect(SandboxProvider, Effect.andThen(checkOptions(options), make(options)))
 
 /** As the environment says: VERCEL_TOKEN, VERCEL_TEAM_ID, VERCEL_PROJECT_ID, and what is named CASTELLAN_VERCEL_…. */
 export const layerConfig: Layer.Layer<SandboxProvider, VercelUnavailable> = Layer.unwrap(Effect.map(fromConfig, layer))

@@ -15,7 +15,7 @@ import { Duration, Effect, Fiber, Layer, Option, Stream } from "effect"
 import { SecureRandom } from "effect/crypto"
 import { author as newAuthor } from "../git/author.ts"
 import { publish } from "../git/publish.ts"
-import { besideOthers } from "../git-local/temporary.ts"
+import { besideOthers } from "../git-local/temporaryRepos.ts"
 import { local as provider } from "../local/temporary.ts"
 
 /** Bytes that were sent into sandboxes, one number for each bundle. */

@@ -10,7 +10,7 @@ import { createHash } from "node:crypto"
 import { chmodSync, existsSync, mkdirSync, readdirSync, utimesSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { author, git } from "../git/author.ts"
-import { directory } from "./temporary.ts"
+import { directory } from "./temporaryRepos.ts"
 
 type Author = Effect.Success<NewAuthor>
 

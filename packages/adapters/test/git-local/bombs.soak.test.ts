@@ -6,7 +6,7 @@ import { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, Option, Stream } from "effect"
 import { type Bomb, bomb, bundleOf, message, nested, notText, wide, zeros } from "../git/bombs.ts"
-import { directory } from "./temporary.ts"
+import { directory } from "./temporaryRepos.ts"
 
 const limits = { ...treeLimits, entries: 20_000 }
 

@@ -6,7 +6,7 @@ import { Context, Effect, Layer, Option, Stream } from "effect"
 import { writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { author } from "../git/author.ts"
-import { directory } from "./temporary.ts"
+import { directory } from "./temporaryRepos.ts"
 
 const repo = new Repo({ owner: RepoOwner.make("castellan"), name: RepoName.make("thing") })
 

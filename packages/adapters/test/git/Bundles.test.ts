@@ -22,7 +22,7 @@ const remote = Effect.gen(function* () {
   return { path, url: pathToFileURL(path).href, standing }
 })
 
-const bytesOf = (found: Effect.Success<ReturnType<typeof Bundles.fetchedFrom>>) =>
+const bytesOf = (found: Effect.Success<ReturnType<typeof Bundles.fetchBundle>>) =>
   Effect.map(Stream.runCollect(Option.getOrThrow(Option.getOrThrow(found).bundle)), (pieces) => Buffer.concat(pieces))
 
 describe("A branch of a remote", () => {
@@ -30,18 +30,18 @@ describe("A branch of a remote", () => {
     Effect.gen(function* () {
       const { url } = yield* remote
       const [writer, reader] = [yield* author, yield* author]
-      assert.isTrue(Option.isNone(yield* Bundles.fetchedFrom({ url }, null, [])))
+      assert.isTrue(Option.isNone(yield* Bundles.fetchBundle({ url }, null, [])))
       const first = yield* writer.commit({ file: "1" })
-      yield* Bundles.pushTo({ url }, main, Stream.make(yield* writer.bundle({ main: first })))
-      const whole = yield* Bundles.fetchedFrom({ url }, null, [nobodys])
+      yield* Bundles.pushToRemote({ url }, main, Stream.make(yield* writer.bundle({ main: first })))
+      const whole = yield* Bundles.fetchBundle({ url }, null, [nobodys])
       assert.deepStrictEqual(yield* reader.take(yield* bytesOf(whole)), { main: first })
       const second = yield* writer.commit({ file: "2" }, [first])
-      yield* Bundles.pushTo({ url }, main, Stream.make(yield* writer.bundle({ main: second }, [first])))
-      const rest = yield* Bundles.fetchedFrom({ url }, main, [first])
+      yield* Bundles.pushToRemote({ url }, main, Stream.make(yield* writer.bundle({ main: second }, [first])))
+      const rest = yield* Bundles.fetchBundle({ url }, main, [first])
       assert.deepStrictEqual(yield* reader.take(yield* bytesOf(rest)), { main: second })
-      const nothing = Option.getOrThrow(yield* Bundles.fetchedFrom({ url }, main, [second]))
+      const nothing = Option.getOrThrow(yield* Bundles.fetchBundle({ url }, main, [second]))
       assert.deepStrictEqual([nothing.commit, nothing.bundle], [second, Option.none()])
-      assert.isTrue(Option.isNone(yield* Bundles.fetchedFrom({ url }, BranchName.make("heads/main"), [])))
+      assert.isTrue(Option.isNone(yield* Bundles.fetchBundle({ url }, BranchName.make("heads/main"), [])))
     }).pipe(Effect.scoped)
   )
 
@@ -50,10 +50,10 @@ describe("A branch of a remote", () => {
       const { standing, url } = yield* remote
       const writer = yield* author
       const first = yield* writer.commit({ file: "1" })
-      yield* Bundles.pushTo({ url }, main, Stream.make(yield* writer.bundle({ main: first })))
+      yield* Bundles.pushToRemote({ url }, main, Stream.make(yield* writer.bundle({ main: first })))
       const second = yield* writer.commit({ file: "2" }, [first])
       const bundle = yield* writer.bundle({ other: second }, [first])
-      yield* Bundles.pushTo({ url }, BranchName.make("other"), Stream.make(bundle))
+      yield* Bundles.pushToRemote({ url }, BranchName.make("other"), Stream.make(bundle))
       assert.strictEqual(standing("other"), second)
       assert.strictEqual(standing("main"), first)
     }).pipe(Effect.scoped)
@@ -66,15 +66,15 @@ describe("A branch of a remote", () => {
       const first = yield* writer.commit({ file: "1" })
       const second = yield* writer.commit({ file: "2" }, [first])
       const aside = yield* writer.commit({ file: "3" }, [first])
-      yield* Bundles.pushTo({ url }, main, Stream.make(yield* writer.bundle({ main: second })))
+      yield* Bundles.pushToRemote({ url }, main, Stream.make(yield* writer.bundle({ main: second })))
       const told = Effect.fnUntraced(function* (bundle: Uint8Array) {
-        return (yield* Effect.flip(Bundles.pushTo({ url }, main, Stream.make(bundle))))._tag
+        return (yield* Effect.flip(Bundles.pushToRemote({ url }, main, Stream.make(bundle))))._tag
       })
       assert.strictEqual(yield* told(yield* writer.bundle({ main: aside })), "NotForward")
       assert.strictEqual(yield* told(yield* writer.bundle({ main: first })), "NotForward")
       assert.strictEqual(yield* told(yield* writer.bundle({ other: aside })), "BundleUnreadable")
       assert.strictEqual(yield* told(Buffer.from("no bundle")), "BundleUnreadable")
-      yield* Bundles.pushTo({ url }, main, Stream.make(yield* writer.bundle({ main: second })))
+      yield* Bundles.pushToRemote({ url }, main, Stream.make(yield* writer.bundle({ main: second })))
       assert.strictEqual(standing("main"), second)
     }).pipe(Effect.scoped)
   )
@@ -84,18 +84,18 @@ describe("A branch of a remote", () => {
       const { path, standing, url } = yield* remote
       const writer = yield* author
       const first = yield* writer.commit({ file: "1" })
-      yield* Bundles.pushTo({ url }, main, Stream.make(yield* writer.bundle({ main: first })))
+      yield* Bundles.pushToRemote({ url }, main, Stream.make(yield* writer.bundle({ main: first })))
       const [ours, theirs] = [
         yield* writer.commit({ file: "2" }, [first]),
         yield* writer.commit({ file: "3" }, [first])
       ]
-      yield* Bundles.pushTo({ url }, BranchName.make("theirs"), Stream.make(yield* writer.bundle({ theirs })))
+      yield* Bundles.pushToRemote({ url }, BranchName.make("theirs"), Stream.make(yield* writer.bundle({ theirs })))
       // Their push comes in when ours has looked already.
       const hook = `#!/bin/sh\n[ -e moved ] || { touch moved; env -u GIT_QUARANTINE_PATH git update-ref refs/heads/main ${theirs}; }\n`
       mkdirSync(join(path, "hooks"), { recursive: true })
       writeFileSync(join(path, "hooks/pre-receive"), hook, { mode: 0o755 })
       const bundle = yield* writer.bundle({ main: ours })
-      const told = yield* Effect.flip(Bundles.pushTo({ url }, main, Stream.make(bundle)))
+      const told = yield* Effect.flip(Bundles.pushToRemote({ url }, main, Stream.make(bundle)))
       assert.strictEqual(told._tag, "NotForward")
       assert.strictEqual(standing("main"), theirs)
     }).pipe(Effect.scoped)
@@ -106,8 +106,11 @@ describe("A branch of a remote", () => {
       const url = "file:///nowhere/at/all.git"
       const writer = yield* author
       const bundle = yield* writer.bundle({ main: yield* writer.commit({ file: "1" }) })
-      assert.strictEqual((yield* Effect.flip(Bundles.fetchedFrom({ url }, null, [])))._tag, "GitFailed")
-      assert.strictEqual((yield* Effect.flip(Bundles.pushTo({ url }, main, Stream.make(bundle))))._tag, "GitFailed")
+      assert.strictEqual((yield* Effect.flip(Bundles.fetchBundle({ url }, null, [])))._tag, "GitFailed")
+      assert.strictEqual(
+        (yield* Effect.flip(Bundles.pushToRemote({ url }, main, Stream.make(bundle))))._tag,
+        "GitFailed"
+      )
     }).pipe(Effect.scoped)
   )
 })

@@ -1,5 +1,5 @@
 import * as Git from "@castellan/adapters/git/Git.ts"
-import { lives } from "@castellan/adapters/process/stat.ts"
+import { isAlive } from "@castellan/adapters/process/processStat.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Exit, Fiber, Redacted, Stream } from "effect"
 import { existsSync, mkdirSync, readFileSync, rmSync } from "node:fs"
@@ -12,7 +12,8 @@ describe("Git", () => {
     Effect.gen(function* () {
       const header = `Basic it's "secret"! $HOME \\ =`
       const authorization = { url: "https://git.example.com/", header: Redacted.make(header) }
-      const read = (url: string) => Git.holds(["config", "--get-urlmatch", "http.extraHeader", url], { authorization })
+      const read = (url: string) =>
+        Git.succeeds(["config", "--get-urlmatch", "http.extraHeader", url], { authorization })
       const text = Git.text(["config", "--get-urlmatch", "http.extraHeader", "https://git.example.com/a/b"], {
         authorization
       })
@@ -47,8 +48,8 @@ describe("Git", () => {
     Effect.gen(function* () {
       const directory = yield* Git.workspace
       const args = ["-c", `alias.wait=!echo $$ > ${directory}/pid; sleep 600 & wait`, "wait"]
-      const failed = yield* Effect.flip(Git.text(args, { within: Duration.millis(200) }))
-      assert.strictEqual(failed.code, Git.tookTooLong)
+      const failed = yield* Effect.flip(Git.text(args, { timeout: Duration.millis(200) }))
+      assert.strictEqual(failed.code, Git.timedOut)
       const pid = readFileSync(join(directory, "pid"), "utf8").trim()
       assert.throws(() => process.kill(Number(pid), 0))
     }).pipe(Effect.scoped)
@@ -58,12 +59,12 @@ describe("Git", () => {
     Effect.gen(function* () {
       const directory = yield* Git.workspace
       const args = ["-c", `alias.yes=!echo $$ >> ${directory}/pids; exec yes`, "yes"]
-      assert.strictEqual((yield* Effect.flip(Git.text(args)))?.code, Git.printedTooMuch)
+      assert.strictEqual((yield* Effect.flip(Git.text(args)))?.code, Git.outputTooLarge)
       let size = 0
-      yield* Git.read(args, {}, (chunk) => (size += chunk.length) < 1000)
+      yield* Git.run(args, {}, (chunk) => (size += chunk.length) < 1000)
       assert.isAtLeast(size, 1000)
       for (const pid of readFileSync(join(directory, "pids"), "utf8").trim().split("\n")) {
-        assert.isFalse(lives(Number(pid)))
+        assert.isFalse(isAlive(Number(pid)))
       }
     }).pipe(Effect.scoped)
   )
@@ -78,12 +79,12 @@ describe("Git", () => {
   it.effect("must be there, and not too old", () =>
     Effect.gen(function* () {
       const missing = Effect.fail(new Git.GitFailed({ operation: "--version", code: 127, stderr: "spawn git ENOENT" }))
-      assert.include((yield* Effect.flip(Git.usable(missing))).message, "spawn git ENOENT")
+      assert.include((yield* Effect.flip(Git.checkVersion(missing))).message, "spawn git ENOENT")
       for (const old of ["git version 2.29.9", "git version 1.99.0", "nonsense"]) {
-        assert.include((yield* Effect.flip(Git.usable(Effect.succeed(old)))).message, old)
+        assert.include((yield* Effect.flip(Git.checkVersion(Effect.succeed(old)))).message, old)
       }
       for (const enough of ["git version 2.30.0", "git version 2.39.5 (Apple Git-154)", "git version 3.0.1"]) {
-        yield* Git.usable(Effect.succeed(enough))
+        yield* Git.checkVersion(Effect.succeed(enough))
       }
     })
   )
@@ -96,7 +97,7 @@ describe("Git", () => {
       const own = yield* Effect.scoped(
         Effect.gen(function* () {
           const own = yield* Git.workspace
-          yield* Git.sweep
+          yield* Git.removeStaleWorkspaces
           assert.isTrue(existsSync(own))
           return own
         })
@@ -111,7 +112,7 @@ describe("Git", () => {
       const pid = yield* zombie()
       const left = join(tmpdir(), `castellan-git-${pid}-zombie`)
       mkdirSync(left)
-      yield* Git.sweep
+      yield* Git.removeStaleWorkspaces
       assert.isFalse(existsSync(left))
     }).pipe(Effect.scoped)
   )
@@ -121,9 +122,12 @@ describe("Git", () => {
       const directory = yield* Git.workspace
       const bytes = Uint8Array.from({ length: 300_000 }, (_, n) => (n * 7919) % 256)
       const file = join(directory, "file")
-      yield* Git.save(file, Stream.make(bytes.subarray(0, 10), bytes.subarray(10, 10), bytes.subarray(10)))
-      assert.isTrue(Buffer.concat(yield* Stream.runCollect(Git.load(file))).equals(bytes))
-      const broken = Git.save(join(directory, "broken"), Stream.concat(Stream.make(bytes), Stream.fail("broken off")))
+      yield* Git.writeFile(file, Stream.make(bytes.subarray(0, 10), bytes.subarray(10, 10), bytes.subarray(10)))
+      assert.isTrue(Buffer.concat(yield* Stream.runCollect(Git.readFile(file))).equals(bytes))
+      const broken = Git.writeFile(
+        join(directory, "broken"),
+        Stream.concat(Stream.make(bytes), Stream.fail("broken off"))
+      )
       assert.deepStrictEqual(yield* Effect.exit(broken), Exit.fail("broken off"))
     }).pipe(Effect.scoped)
   )

@@ -7,8 +7,8 @@ import { GitHubEmulator } from "@castellan/testkit/emulators/github/GitHubEmulat
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Fiber, Option, Redacted, Stream } from "effect"
 import { author } from "../git/author.ts"
-import { emulated } from "./emulated.ts"
-import { pushed, repoOf, requestsOf, unavailable } from "./given.ts"
+import { emulated } from "./emulatedGitHub.ts"
+import { pushed, repoOf, requestsOf, unavailable } from "./fixture.ts"
 
 const file = RepoPath.make("file")
 

@@ -10,8 +10,8 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { inspect } from "node:util"
 import { vi } from "vitest"
-import { emulated } from "./emulated.ts"
-import { pushed, repoOf } from "./given.ts"
+import { emulated } from "./emulatedGitHub.ts"
+import { pushed, repoOf } from "./fixture.ts"
 
 const token = "token-for-tests-of-secrets"
 const forms = [token, Buffer.from(`x-access-token:${token}`).toString("base64"), Buffer.from(token).toString("base64")]

@@ -4,7 +4,7 @@ import { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
 import * as GitHubEmulator from "@castellan/testkit/emulators/github/GitHubEmulator.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { ConfigProvider, Effect, Layer, Option } from "effect"
-import { pushed, repoOf } from "./given.ts"
+import { pushed, repoOf } from "./fixture.ts"
 
 const given = (env: Record<string, string>) =>
   GitHubRepos.layerConfig.pipe(Layer.provide(ConfigProvider.layer(ConfigProvider.fromEnv({ env }))))

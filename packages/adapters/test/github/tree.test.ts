@@ -6,8 +6,8 @@ import { GitHubEmulator } from "@castellan/testkit/emulators/github/GitHubEmulat
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Option, Redacted, Stream } from "effect"
 import { bomb, bundleOf } from "../git/bombs.ts"
-import { emulated } from "./emulated.ts"
-import { pushed, repoOf, requestsOf, unavailable } from "./given.ts"
+import { emulated } from "./emulatedGitHub.ts"
+import { pushed, repoOf, requestsOf, unavailable } from "./fixture.ts"
 
 const paths = ["a/b/c/1", "a/b/c/2", "a/b/c/3", "a/b/d", "a/e", "f/1", "f/2", "g", "h/i/j/k/l"]
 const files = Object.fromEntries(paths.map((path) => [path, path]))

@@ -6,7 +6,7 @@ import * as given from "@castellan/testkit/given.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Effect, Exit, Fiber, Layer, Option, Redacted } from "effect"
 import { sql } from "kysely"
-import { wayTo } from "../breakable.ts"
+import { wayTo } from "../breakableConnections.ts"
 import * as EmbeddedPostgres from "../embeddedPostgres.ts"
 import * as databases from "./databases.ts"
 

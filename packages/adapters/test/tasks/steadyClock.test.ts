@@ -1,12 +1,12 @@
-import { steadyClock } from "@castellan/adapters/tasks/Boss.ts"
+import { monotonicClock } from "@castellan/adapters/tasks/TaskQueue.ts"
 import { assert, describe, it, vi } from "@effect/vitest"
 
 describe("The clock of the task queue", () => {
   it("goes forward although the system's clock is stepped back by 26 days", () => {
-    const before = steadyClock.now()
+    const before = monotonicClock.now()
     const stepped = vi.spyOn(Date, "now").mockReturnValue(Date.now() - 26 * 24 * 60 * 60 * 1000)
     try {
-      const after = steadyClock.now()
+      const after = monotonicClock.now()
       assert.isAtLeast(after, before)
       assert.isBelow(after - before, 60_000)
     } finally {
@@ -18,8 +18,8 @@ describe("The clock of the task queue", () => {
     const timer = vi.spyOn(globalThis, "setTimeout")
     const interval = vi.spyOn(globalThis, "setInterval")
     try {
-      steadyClock.clearTimeout(steadyClock.setTimeout(() => undefined, 2 ** 31))
-      steadyClock.clearInterval(steadyClock.setInterval(() => undefined, 2 ** 40))
+      monotonicClock.clearTimeout(monotonicClock.setTimeout(() => undefined, 2 ** 31))
+      monotonicClock.clearInterval(monotonicClock.setInterval(() => undefined, 2 ** 40))
       assert.deepStrictEqual(
         [timer, interval].map(({ mock }) => mock.calls.at(-1)?.[1]),
         [2 ** 31 - 1, 2 ** 31 - 1]

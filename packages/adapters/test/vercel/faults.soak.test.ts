@@ -5,7 +5,7 @@ import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { inShell } from "@castellan/testkit/Program.ts"
 import { assert, it } from "@effect/vitest"
 import { Duration, Effect, Option, Stream } from "effect"
-import { emulated } from "./emulated.ts"
+import { emulated } from "./emulatedVercel.ts"
 import { asks, survives } from "./faults.ts"
 
 survives("sandboxes of this machine", emulated(), inShell)

@@ -10,7 +10,7 @@ import { assert, it } from "@effect/vitest"
 import { Context, Duration, Effect, Fiber, Layer, Option, Redacted, Stream } from "effect"
 import { randomUUID } from "node:crypto"
 import { type Compile, Step, type Vector } from "@castellan/testkit/Program.ts"
-import { credentials } from "./emulated.ts"
+import { credentials } from "./emulatedVercel.ts"
 
 const commandRequest = /\/cmd\?/
 const logsRequest = /\/logs\?/

@@ -5,7 +5,7 @@ import { SandboxProvider, SandboxUnavailable } from "@castellan/domain/sandbox/S
 import type { MemoryProcess } from "@castellan/testkit/fakes/sandbox/MemoryPrograms.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Option, Stream } from "effect"
-import { inMemory } from "./emulated.ts"
+import { inMemory } from "./emulatedVercel.ts"
 
 const path = SandboxPath.make("file")
 
@@ -28,7 +28,7 @@ const faultsOf = (sh: (process: MemoryProcess) => Effect.Effect<number>) =>
       },
       { concurrency: 3 }
     )
-  }).pipe(Effect.provide(inMemory({ silence: Duration.millis(300), shell: { sh } })))
+  }).pipe(Effect.provide(inMemory({ silenceTimeout: Duration.millis(300), shell: { sh } })))
 
 const print = ({ command }: MemoryProcess, text: string) =>
   Effect.sync(() => command.print("stdout", new TextEncoder().encode(text)))

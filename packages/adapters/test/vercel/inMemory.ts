@@ -1,6 +1,6 @@
 /** What the adapter's scripts do, for sandboxes in memory: they say the same, without a shell and without processes. */
-import { failed, noHome, notThere } from "@castellan/adapters/sandbox/Files.ts"
-import * as scripts from "@castellan/adapters/vercel/scripts.ts"
+import { failedExitCode, homeNotAccessible, notFoundExitCode } from "@castellan/adapters/sandbox/FileScripts.ts"
+import * as scripts from "@castellan/adapters/vercel/guestScripts.ts"
 import { type CommandEnd, CommandId, type OutputStream } from "@castellan/domain/sandbox/Command.ts"
 import { fileModeOf } from "@castellan/domain/sandbox/SandboxFile.ts"
 import { home, type MemoryFiles, refusalOf, resolve } from "@castellan/testkit/fakes/sandbox/MemoryFiles.ts"
@@ -27,7 +27,7 @@ const telling =
 
 /** What is kept of a command, among the files of its sandbox. */
 const keptOf = (files: MemoryFiles, sandbox: string, id: string) => {
-  const at = (name: string) => `${scripts.kept}/commands/${sandbox}/${id}/${name}`
+  const at = (name: string) => `${scripts.recordsDirectory}/commands/${sandbox}/${id}/${name}`
   const bytesOf = (name: string) => files.read(at(name)) ?? new Uint8Array()
   const textOf = (name: string) => new TextDecoder().decode(bytesOf(name))
   return {
@@ -62,7 +62,7 @@ const runningIn = (files: MemoryFiles) => {
 const specOf = (id: string, seconds: string, env: CommandSpec["env"], called: Words) => {
   // What goes before them: `sh -c inside sh home`, and `/bin/sh -c startProgram sh` behind their number.
   const [count, , , , , cwd, command, ...args] = called.slice(5)
-  const brought = Array.from({ length: Number(count) }, (_, index) => env[`${scripts.variable}${index}`]!)
+  const brought = Array.from({ length: Number(count) }, (_, index) => env[`${scripts.variablePrefix}${index}`]!)
   return {
     id: CommandId.make(id),
     command: command!,
@@ -169,13 +169,15 @@ const drop: Script = (process, name = "", id = "") =>
 
 const refuse = (process: MemoryProcess, words: string) => {
   say(process, `: ${words}`)
-  return failed
+  return failedExitCode
 }
 
 const inHome = (script: (process: MemoryProcess, ...args: ReadonlyArray<string>) => number): Script =>
   telling((process, ...args) => Effect.sync(() => script(process, ...args)))
 
-const readable = inHome(({ files }, at = "", path = "") => (files.read(resolve(at, path)) === undefined ? notThere : 0))
+const readable = inHome(({ files }, at = "", path = "") =>
+  files.read(resolve(at, path)) === undefined ? notFoundExitCode : 0
+)
 
 /** What a system would say of it. */
 const words: Record<string, string> = {
@@ -187,15 +189,15 @@ const piecesOf = (files: MemoryFiles, id: string) =>
   files
     .list("/var/tmp", 1)
     .map(({ path }) => `/var/tmp/${path}`)
-    .filter((path) => path.startsWith(`${scripts.uploads}${id}-`))
+    .filter((path) => path.startsWith(`${scripts.uploadPrefix}${id}-`))
 
 const place: Script = telling(
   Effect.fnUntraced(function* (process, id = "", from = "", path = "", mode = "") {
     const { files } = process
-    const done = `${scripts.uploads}${id}.done`
+    const done = `${scripts.uploadPrefix}${id}.done`
     if (files.read(done) !== undefined) return 0
     const at = resolve(from, path)
-    if (files.isDirectory(at)) return notThere
+    if (files.isDirectory(at)) return notFoundExitCode
     if (files.leadsNowhere(at)) return refuse(process, "Dangling symbolic link")
     const reason = refusalOf(path)
     if (reason !== undefined) return refuse(process, words[reason] ?? reason)
@@ -210,15 +212,15 @@ const place: Script = telling(
 )
 
 const forget = inHome(({ files }, id = "") => {
-  for (const path of [...piecesOf(files, id), `${scripts.uploads}${id}.done`]) files.remove(path)
+  for (const path of [...piecesOf(files, id), `${scripts.uploadPrefix}${id}.done`]) files.remove(path)
   return 0
 })
 
 const list = inHome((process, from = "", path = "", ...directories) => {
   const { files } = process
-  if (!files.isDirectory(from)) return refuse(process, noHome)
+  if (!files.isDirectory(from)) return refuse(process, homeNotAccessible)
   const at = resolve(from, path)
-  if (!files.isDirectory(at)) return notThere
+  if (!files.isDirectory(at)) return notFoundExitCode
   const entries = directories.flatMap((directory) =>
     files.list(resolve(at, directory), 1).map(({ mode, modifiedAt, path, size, target, type }) => {
       const printed = `${directory}${directory.endsWith("/") ? "" : "/"}${path}`
@@ -235,17 +237,17 @@ const listens = inHome((process, port = "") => {
 })
 
 const known = new Map<string | undefined, Script>([
-  [scripts.wrap, wrap],
-  [scripts.look, telling(look)],
-  [scripts.watch, telling(watch)],
-  [scripts.follow, telling(follow)],
-  [scripts.kill, telling(kill)],
-  [scripts.drop, telling(drop)],
-  [scripts.readable, readable],
-  [scripts.place, place],
-  [scripts.forget, forget],
-  [scripts.list, list],
-  [scripts.listens, listens]
+  [scripts.runCommand, wrap],
+  [scripts.inspectCommand, telling(look)],
+  [scripts.awaitCommand, telling(watch)],
+  [scripts.followOutput, telling(follow)],
+  [scripts.killCommand, telling(kill)],
+  [scripts.forgetCommand, telling(drop)],
+  [scripts.checkReadable, readable],
+  [scripts.placeUpload, place],
+  [scripts.discardUpload, forget],
+  [scripts.listDirectories, list],
+  [scripts.isListening, listens]
 ])
 
 /** The shell that sandboxes in memory need to stand behind the adapter. */

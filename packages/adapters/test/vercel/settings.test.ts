@@ -2,7 +2,7 @@ import { fromConfig } from "@castellan/adapters/vercel/Options.ts"
 import * as VercelSandbox from "@castellan/adapters/vercel/VercelSandbox.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { ConfigProvider, Effect, Layer, Redacted } from "effect"
-import { credentials } from "./emulated.ts"
+import { credentials } from "./emulatedVercel.ts"
 
 const complete = { VERCEL_TOKEN: "hunter2-token", VERCEL_TEAM_ID: "team_1", VERCEL_PROJECT_ID: "prj_1" }
 

@@ -2,7 +2,7 @@
 import { assert, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { once } from "node:events"
-import { wayTo } from "../../../adapters/test/breakable.ts"
+import { wayTo } from "../../../adapters/test/breakableConnections.ts"
 import * as EmbeddedPostgres from "../../../adapters/test/embeddedPostgres.ts"
 import { dataDirectory, killed, listening, started } from "./serverProcess.ts"
 

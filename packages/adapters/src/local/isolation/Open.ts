@@ -3,7 +3,7 @@ import { Effect } from "effect"
 import { chmod, mkdir, readlink, rename, rm, symlink } from "node:fs/promises"
 import { platform } from "node:os"
 import { join, resolve } from "node:path"
-import { guard } from "../../process/landmark.ts"
+import { assertUnchanged } from "../../process/PathIdentity.ts"
 import { attempt, attemptNow } from "../process/Host.ts"
 import { type Layout, layout as layoutOf } from "../sandbox/Layout.ts"
 import * as Locks from "../process/Locks.ts"
@@ -61,7 +61,7 @@ export const open = Effect.fnUntraced(function* (options: LocalOptions) {
   )
   // The directory itself may stay where only its content was removed.
   const stillThere = yield* Effect.mapError(
-    attemptNow("open", () => guard(layout.locks)),
+    attemptNow("open", () => assertUnchanged(layout.locks)),
     (failure) => unusable(layout, failure)
   )
   if (kind === "none") return { layout, locks, stillThere, isolation: Plain.make(layout) }

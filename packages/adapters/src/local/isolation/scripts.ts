@@ -1,7 +1,7 @@
 /** The shell scripts that stand between the server and a sandbox. Nothing in them is put together from input. */
-import { failed, findTarget, notThere } from "../../sandbox/Files.ts"
+import { failedExitCode, resolveTargetScript, notFoundExitCode } from "../../sandbox/FileScripts.ts"
 import { entryFormat } from "../../sandbox/Listing.ts"
-import { collectGated, emptyRecord } from "../../sandbox/Start.ts"
+import { collectGatedScript, emptyRecordScript } from "../../sandbox/CommandStart.ts"
 
 /** Where programs of ours are looked for, on the host's side and inside: a sandbox can write to none of these. */
 export const systemPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -197,8 +197,8 @@ echo 800 > /proc/self/oom_score_adj
 blocks=$1 init=$2 seconds=$3 command=$4 sandbox=$5 wrapper=$$
 shift 5
 ${endCommand}
-${collectGated}
-${emptyRecord}
+${collectGatedScript}
+${emptyRecordScript}
 collect() { ulimit -f "$blocks"; trap '' XFSZ; cat > "$1" 2>/dev/null || cat > /dev/null; }
 emptyRecord start
 mkfifo o e gate
@@ -261,8 +261,8 @@ exit 1
 
 /** Writes a file's bytes to standard output; only a regular file's, so that no pipe can hold the reader. */
 export const readFile = `
-[ -f "$1" ] || exit ${notThere}
-cat < "$1" || exit ${failed}
+[ -f "$1" ] || exit ${notFoundExitCode}
+cat < "$1" || exit ${failedExitCode}
 `
 
 /**
@@ -271,13 +271,13 @@ cat < "$1" || exit ${failed}
  * may be as long as names can be.
  */
 export const writeFile = `
-refuse() { echo "$1" >&2; exit ${failed}; }
+refuse() { echo "$1" >&2; exit ${failedExitCode}; }
 wanted=$1 mode=$2
-${findTarget}
+${resolveTargetScript}
 new="\${above}.castellan-$$"
 (umask 077; cat > "$new") && chmod -- "$mode" "$new" && read -r word <&3 && mv -fT -- "$new" "$file" && exit 0
 rm -f -- "$new" 2> /dev/null
-exit ${failed}
+exit ${failedExitCode}
 `
 
 /**
@@ -285,8 +285,8 @@ exit ${failed}
  * are left out: `find` ends with 1 then.
  */
 export const listFiles = `
-[ -d "$1" ] || exit ${notThere}
-cd -- "$1" 2> /dev/null && [ -r . ] || { echo ": Permission denied" >&2; exit ${failed}; }
+[ -d "$1" ] || exit ${notFoundExitCode}
+cd -- "$1" 2> /dev/null && [ -r . ] || { echo ": Permission denied" >&2; exit ${failedExitCode}; }
 shift
 find "$@" -mindepth 1 -maxdepth 1 -printf '${entryFormat}' 2> /dev/null || [ $? = 1 ]
 `

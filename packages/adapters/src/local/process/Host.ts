@@ -2,7 +2,7 @@
 import { SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Effect } from "effect"
 import { readFileSync } from "node:fs"
-import { statOfLiving } from "../../process/stat.ts"
+import { readLiveStat } from "../../process/processStat.ts"
 
 /** What the host runs out of for a while; a later attempt may find enough of it. */
 const scarce = new Set(["EMFILE", "ENFILE", "EAGAIN", "ENOMEM"])
@@ -53,13 +53,13 @@ export const parseStat = (line: string): ProcessMark | undefined => {
 
 /** Whether that very process lives. */
 export const isAlive = (mark: ProcessMark): boolean => {
-  const line = statOfLiving(mark.pid)
+  const line = readLiveStat(mark.pid)
   return line !== undefined && parseStat(line)?.startTime === mark.startTime
 }
 
 /** The living process of that number, if it runs that program. */
 export const livingAs = (pid: number, program: string): ProcessMark | undefined => {
-  const line = statOfLiving(pid)
+  const line = readLiveStat(pid)
   return line?.includes(` (${program}) `) === true ? parseStat(line) : undefined
 }
 

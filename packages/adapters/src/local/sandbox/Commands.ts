@@ -12,8 +12,8 @@ import { chownSync, existsSync, mkdirSync, statSync, writeFileSync } from "node:
 import { readdir, rm, writeFile } from "node:fs/promises"
 import { isAbsolute, join } from "node:path"
 import { attempt, attemptNow, isAlive, parseStat } from "../process/Host.ts"
-import { whileRead } from "../../sandbox/whileRead.ts"
-import { outputBlock, startFailureOf, startProgram, startRecordRead } from "../../sandbox/Start.ts"
+import { abortableStream } from "../../sandbox/abortableStream.ts"
+import { outputBlockSize, startFailureOf, startScript, maxStartRecord } from "../../sandbox/CommandStart.ts"
 import type { Isolation } from "../isolation/Isolation.ts"
 import { readJson, readStart, readText, type SandboxLayout, writeWhole } from "./Layout.ts"
 import type { Running } from "./Machines.ts"
@@ -50,7 +50,7 @@ export const make = (isolation: Isolation, outputKept: number) => {
 
   /** Why the program of a command that has ended never ran; undefined if it did. */
   const failureOf = (directory: string) => {
-    const record = readStart(join(directory, "start"), startRecordRead)
+    const record = readStart(join(directory, "start"), maxStartRecord)
     return record === undefined ? undefined : startFailureOf(record)
   }
 
@@ -121,7 +121,7 @@ export const make = (isolation: Isolation, outputKept: number) => {
       ...assignments,
       "/bin/sh",
       "-c",
-      startProgram,
+      startScript,
       "sh",
       cwd,
       spec.command,
@@ -165,7 +165,7 @@ export const make = (isolation: Isolation, outputKept: number) => {
       await writeWhole(join(directory, "spec.json"), command)
     })
     const seconds = Math.max(0.001, (command.deadline - now) / 1000)
-    const limits = [Math.floor(outputKept / outputBlock), machine.booted.pid, seconds].map(String)
+    const limits = [Math.floor(outputKept / outputBlockSize), machine.booted.pid, seconds].map(String)
     const wrapped = ["sh", "-c", wrap, "wrap", ...limits, ...marksOf(machine, spec.id)]
     const program = [...wrapped, ...isolation.enter(machine.files, machine.booted), ...vector(machine, spec, variables)]
     const { code, errno, stderr } = yield* spawned("start", { command: program, cwd: directory, user }, "started")
@@ -207,7 +207,7 @@ export const make = (isolation: Isolation, outputKept: number) => {
     Stream.unwrap(
       Effect.as(
         stored(files, id),
-        whileRead(
+        abortableStream(
           (signal) =>
             follow(
               files.command(id),

@@ -6,10 +6,10 @@ import { once } from "node:events"
 import type { Writable } from "node:stream"
 import { finished } from "node:stream/promises"
 import { setTimeout } from "node:timers/promises"
-import { atMost, betweenPieces, silence } from "../../sandbox/Deadline.ts"
-import { failed, noHome, notThere, refusalOf } from "../../sandbox/Files.ts"
+import { withDeadline, failOnSilence, defaultSilence } from "../../sandbox/Deadline.ts"
+import { failedExitCode, homeNotAccessible, notFoundExitCode, fileErrorOf } from "../../sandbox/FileScripts.ts"
 import * as Listing from "../../sandbox/Listing.ts"
-import { whileRead } from "../../sandbox/whileRead.ts"
+import { abortableStream } from "../../sandbox/abortableStream.ts"
 import type { Isolation } from "../isolation/Isolation.ts"
 import type { Running } from "./Machines.ts"
 import { inside, listFiles, noDirectory, readFile, systemPath, writeFile } from "../isolation/scripts.ts"
@@ -27,9 +27,9 @@ const isFailed = (cause: unknown): cause is Failed => typeof cause === "object" 
 const failureOf = (operation: string, path: SandboxPath, cause: unknown) => {
   if (isFailed(cause)) {
     // What enters the sandbox may have failed, and says so in the same words; only its exit codes are its own.
-    if (cause.code === notThere) return new FileNotFound({ path })
-    const said = cause.code === noDirectory ? noHome : cause.code === failed ? cause.stderr : ""
-    const refusal = refusalOf(path, said)
+    if (cause.code === notFoundExitCode) return new FileNotFound({ path })
+    const said = cause.code === noDirectory ? homeNotAccessible : cause.code === failedExitCode ? cause.stderr : ""
+    const refusal = fileErrorOf(path, said)
     if (refusal !== undefined) return refusal
   }
   return new SandboxUnavailable({ operation, retryable: true, cause })
@@ -47,7 +47,7 @@ const leavesWithin = 2000
 /** How often a listing as a whole may take the time of one answer. */
 const answersOfListing = 2
 
-export const make = (isolation: Isolation, silent = silence) => {
+export const make = (isolation: Isolation, silent = defaultSilence) => {
   const command = (machine: Running, script: string, ...args: ReadonlyArray<string>) => {
     const home = isolation.home(machine.files)
     const env = [`HOME=${home}`, `PATH=${systemPath}`]
@@ -64,10 +64,10 @@ export const make = (isolation: Isolation, silent = silence) => {
 
   /** What a program prints inside, for as long as somebody reads it. */
   const printed = (operation: string, path: SandboxPath, program: Program) =>
-    whileRead(
+    abortableStream(
       (signal) => bytesOf(program, signal),
       (cause) => failureOf(operation, path, cause)
-    ).pipe(betweenPieces(operation, silent))
+    ).pipe(failOnSilence(operation, silent))
 
   const read = (machine: Running, path: SandboxPath) => printed("readFile", path, program(machine, readFile, path))
 
@@ -78,7 +78,7 @@ export const make = (isolation: Isolation, silent = silence) => {
     { mode = "" }: { readonly mode?: string | undefined } = {}
   ) =>
     Effect.gen(function* (): Effect.fn.Return<number, E | FileNotFound | FileRefused | SandboxUnavailable> {
-      const answered = atMost("writeFile", silent)
+      const answered = withDeadline("writeFile", silent)
       const child = yield* Effect.tryPromise({
         try: (signal) => begun(program(machine, writeFile, path, mode), ["stdin", "stderr", "extra"], signal),
         catch: (cause) => failureOf("writeFile", path, cause)
@@ -119,7 +119,7 @@ export const make = (isolation: Isolation, silent = silence) => {
       "listFiles",
       (directories) => printed("listFiles", path, program(machine, listFiles, path, ...directories)),
       page
-    ).pipe(atMost("listFiles", Duration.times(silent, answersOfListing)))
+    ).pipe(withDeadline("listFiles", Duration.times(silent, answersOfListing)))
 
   return { read, write, list }
 }

@@ -1,5 +1,5 @@
 /** Which failures say that the database is not there just now, and that it may be soon. */
-import { PlaceLost } from "../../process/landmark.ts"
+import { PathChanged } from "../../process/PathIdentity.ts"
 
 /** What the system says of a connection that can't be made, or broke. */
 const ofConnections = ["ECONNREFUSED", "ECONNRESET", "EPIPE", "ETIMEDOUT", "EHOSTUNREACH", "ENOTFOUND", "EAI_AGAIN"]
@@ -21,7 +21,7 @@ const ofDriver = /^(Connection terminated|timeout exceeded when trying to connec
 
 /** What to say of a failed statement, if it failed because the database can't be used just now. */
 export const awayBecause = (failure: unknown): { readonly reason?: string } | undefined => {
-  if (failure instanceof PlaceLost) return { reason: `The data directory ${failure.lost}` }
+  if (failure instanceof PathChanged) return { reason: `The data directory ${failure.lost}` }
   const { code, message } = (failure ?? {}) as { readonly code?: unknown; readonly message?: unknown }
   const reason = typeof code === "string" ? ofDisks.get(code) : undefined
   if (reason !== undefined) return { reason }

@@ -1,6 +1,6 @@
 import * as LocalSandbox from "../../../src/local/LocalSandbox.ts"
 import { parseStat } from "../../../src/local/process/Host.ts"
-import { lives } from "../../../src/process/stat.ts"
+import { isAlive } from "@castellan/adapters/process/processStat.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { assert, describe, it } from "@effect/vitest"
@@ -20,16 +20,16 @@ describe.concurrent.each(["namespaces", "none"] as const)("A local provider (%s)
       const first = Context.get(yield* Layer.buildWithScope(Layer.fresh(life), scope), SandboxProvider)
       yield* first.create(spec)
       const init = parseStat(readFileSync(join(at, "sandboxes", name, "init"), "utf8"))!
-      assert.isTrue(lives(init.pid))
+      assert.isTrue(isAlive(init.pid))
       rmSync(at, { recursive: true })
       assert.strictEqual((yield* Effect.flip(first.find(name)))._tag, "SandboxUnavailable")
       assert.strictEqual((yield* Effect.flip(first.create(spec)))._tag, "SandboxUnavailable")
       yield* Scope.close(scope, Exit.void)
-      assert.isTrue(lives(init.pid))
+      assert.isTrue(isAlive(init.pid))
       yield* Effect.gen(function* () {
         const next = yield* SandboxProvider
         assert.isTrue(Option.isNone(yield* next.find(name)))
-        yield* Effect.suspend(() => (lives(init.pid) ? Effect.fail("it lives") : Effect.void)).pipe(
+        yield* Effect.suspend(() => (isAlive(init.pid) ? Effect.fail("it lives") : Effect.void)).pipe(
           Effect.retry({ schedule: Schedule.spaced("10 millis"), times: 1000 })
         )
       }).pipe(Effect.provide(Layer.fresh(life)))

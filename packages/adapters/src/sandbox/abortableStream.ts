@@ -6,7 +6,7 @@ import { Effect, Stream } from "effect"
  * `return()` takes effect only once that pull is over. The signal aborts when the stream's scope closes, and `pieces` has
  * to end every wait then.
  */
-export const whileRead = <A, E>(
+export const abortableStream = <A, E>(
   pieces: (signal: AbortSignal) => AsyncIterable<A>,
   onError: (cause: unknown) => E
 ): Stream.Stream<A, E> =>

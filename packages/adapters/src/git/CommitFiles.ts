@@ -53,11 +53,11 @@ const fileAt = Effect.fnUntraced(function* (repository: string, commit: string, 
   let at = path
   for (let followed = 0; followed <= links; followed++) {
     const args = ["--literal-pathspecs", "ls-tree", "-z", "-l", "--full-tree", commit, "--", at]
-    const line = linesOf(yield* Git.bytes(args, { ...options, repository })).find((line) => line.path === at)
+    const line = linesOf(yield* Git.output(args, { ...options, repository })).find((line) => line.path === at)
     if (line?.type !== "blob") return Option.none()
     if (line.mode !== linkMode) return Option.some(line)
     if (Number(line.size) > longest) return Option.none()
-    const target = (yield* Git.bytes(["cat-file", "blob", line.sha], { ...options, repository })).toString("utf8")
+    const target = (yield* Git.output(["cat-file", "blob", line.sha], { ...options, repository })).toString("utf8")
     at = posix.join(posix.dirname(at), target)
     if (target.startsWith("/") || !isPath(at)) return Option.none()
   }
@@ -112,7 +112,7 @@ export const treeOf = (
   Effect.suspend(() => {
     const gathering = gatherTree(limits)
     const args = ["ls-tree", "-r", "-t", ...(withSizes ? ["-l"] : []), "-z", "--full-tree", commit]
-    return Effect.map(Git.read(args, { repository }, reader(gathering, limits)), () => gathering.tree(commit))
+    return Effect.map(Git.run(args, { repository }, reader(gathering, limits)), () => gathering.tree(commit))
   })
 
 export const notFound = (path: RepoPath) => new RepoFileNotFound({ path })
@@ -128,5 +128,5 @@ export const readFile = Effect.fnUntraced(function* (
   const found = yield* fileAt(repository, commit, path, options)
   if (Option.isNone(found)) return yield* notFound(path)
   if (Number(found.value.size) > fileRead) return yield* new RepoFileTooLarge({ path })
-  return yield* Git.bytes(["cat-file", "blob", found.value.sha], { ...options, repository, most: fileRead })
+  return yield* Git.output(["cat-file", "blob", found.value.sha], { ...options, repository, maxOutput: fileRead })
 })

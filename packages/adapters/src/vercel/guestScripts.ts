@@ -2,21 +2,21 @@
  * The shell scripts that run in a sandbox. Nothing in them is put together from input. What they keep of commands is
  * outside the home directory, in files that a snapshot keeps as well, so that any server finds it again.
  */
-import { failed, findTarget, noHome, notThere } from "../sandbox/Files.ts"
+import { failedExitCode, resolveTargetScript, homeNotAccessible, notFoundExitCode } from "../sandbox/FileScripts.ts"
 import { entryFormat } from "../sandbox/Listing.ts"
-import { collectGated, emptyRecord } from "../sandbox/Start.ts"
+import { collectGatedScript, emptyRecordScript } from "../sandbox/CommandStart.ts"
 
 /** Where commands are recorded inside: on the disk, and open to whichever user the image has. */
-export const kept = "/var/tmp/castellan"
+export const recordsDirectory = "/var/tmp/castellan"
 
 /** What uploaded pieces of files are named like: beside each other where anybody may put something. */
-export const uploads = "/var/tmp/castellan-upload-"
+export const uploadPrefix = "/var/tmp/castellan-upload-"
 
 /** What every process of a command has in its environment: its id. */
-export const mark = "CASTELLAN_COMMAND"
+export const commandVariable = "CASTELLAN_COMMAND"
 
 /** What the variables that bring a command its own are named, each with a number: `NAME=value` is in each. */
-export const variable = "CASTELLAN_VARIABLE_"
+export const variablePrefix = "CASTELLAN_VARIABLE_"
 
 /** Bytes that are read of an output at once. */
 export const pieceSize = 192 * 1024
@@ -27,7 +27,7 @@ export const pieceSize = 192 * 1024
  * would print that its child was killed.
  */
 const killMarked = `
-marked() { $as grep -lzxF -- "${mark}=$id" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3; }
+marked() { $as grep -lzxF -- "${commandVariable}=$id" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3; }
 below() { for pid in "$@"; do cat "/proc/$pid/task/"*/children 2>/dev/null; done; }
 signal() { $as sh -c 'kill "$@"' sh "$@" 2>/dev/null; }
 killOnce() {
@@ -58,7 +58,7 @@ killMarked() {
 const over = "="
 
 /** The exit code that a line tells, if it is the last. */
-export const codeOf = (line: string): number | undefined =>
+export const exitCodeIn = (line: string): number | undefined =>
   new RegExp(`^${over} (\\d{1,3})$`).test(line) ? Number(line.slice(over.length + 1)) : undefined
 
 const telling = (script: string) => `(\n${script}\n)\necho "${over} $?"`
@@ -84,12 +84,12 @@ echo "begun $(cat "$dir/begun" 2>/dev/null)"
  * children may hold the pipes for as long as they like: the end is written when the command itself ends. It runs below a
  * shell of its own, or this one would print to its pipes that it was killed.
  */
-export const wrap = `
+export const runCommand = `
 umask=$(umask)
 umask 077
 name=$1 id=$2 session=$3 blocks=$4 seconds=$5
 shift 5
-own=${kept}/commands/$name
+own=${recordsDirectory}/commands/$name
 dir=$own/$id
 mkdir -p "$own" || exit 1
 if ! mkdir "$dir" 2>/dev/null; then
@@ -99,8 +99,8 @@ if ! mkdir "$dir" 2>/dev/null; then
   exit 0
 fi
 ${killMarked}
-${collectGated}
-${emptyRecord}
+${collectGatedScript}
+${emptyRecordScript}
 : > "$dir/out"
 : > "$dir/err"
 printf '%64s\\n' '' > "$dir/end" || exit 1
@@ -110,7 +110,7 @@ exec 5<> "$dir/o" 6<> "$dir/e"
 echo "$session $(date +%s%3N)" > "$dir/begun.new" && mv "$dir/begun.new" "$dir/begun"
 ${tell}
 echo "${over} 0"
-for other in ${kept}/commands/*; do [ "$other" = "$own" ] || rm -rf -- "$other"; done
+for other in ${recordsDirectory}/commands/*; do [ "$other" = "$own" ] || rm -rf -- "$other"; done
 collect() { ulimit -f "$blocks"; trap '' XFSZ; cat > "$1" 2>/dev/null; cat > /dev/null; }
 (collect "$dir/out") < "$dir/o" > /dev/null 2>&1 5>&- 6>&- &
 out=$!
@@ -154,7 +154,7 @@ rm -f "$dir/gate"
  * Gives a program its variables: `$1` is the home directory, `$2` how many variables there are, the rest the program,
  * which is \`startProgram\`. They come by the environment: arguments are for everybody to read.
  */
-export const inside = `
+export const enterAndExec = `
 if ! CDPATH= cd -- "$1" 2> /dev/null; then
   echo "refused cwd_not_accessible" >&2
   echo refused >&4
@@ -164,13 +164,13 @@ left=$2
 shift 2
 while [ "$left" -gt 0 ]; do
   left=$((left - 1))
-  eval "set -- \\"\\$${variable}$left\\" \\"\\$@\\"; unset ${variable}$left"
+  eval "set -- \\"\\$${variablePrefix}$left\\" \\"\\$@\\"; unset ${variablePrefix}$left"
 done
 exec env -- "$@"`
 
 /** What is known of command `$2` of sandbox `$1`. */
-export const look = telling(`
-dir=${kept}/commands/$1/$2
+export const inspectCommand = telling(`
+dir=${recordsDirectory}/commands/$1/$2
 [ -d "$dir" ] || exit 0
 ${begun}
 ${tell}
@@ -197,8 +197,8 @@ most=${40 + atAStretch * 4}
  * What is known of command `$2` of sandbox `$1` once it has ended or session `$3` does not run it, or after a stretch of
  * waiting.
  */
-export const watch = telling(`
-dir=${kept}/commands/$1/$2
+export const awaitCommand = telling(`
+dir=${recordsDirectory}/commands/$1/$2
 ${nap}
 [ -d "$dir" ] || exit 0
 echo .
@@ -212,8 +212,8 @@ ${tell}
  * The output of command `$2` of sandbox `$1` from `$3` of out and `$4` of err on, in pieces of base64; `$5` is the session
  * that runs, so that what another left is known to be over. Says `end` once there is no more to come.
  */
-export const follow = telling(`
-dir=${kept}/commands/$1/$2 outAt=$3 errAt=$4 running=$5
+export const followOutput = telling(`
+dir=${recordsDirectory}/commands/$1/$2 outAt=$3 errAt=$4 running=$5
 ${nap}
 [ -d "$dir" ] || { echo none; exit 0; }
 echo .
@@ -245,8 +245,8 @@ done
 `)
 
 /** Ends command `$2` of sandbox `$1` and all it started, unless it has ended by itself, or session `$3` does not run it. */
-export const kill = telling(`
-id=$2 dir=${kept}/commands/$1/$2
+export const killCommand = telling(`
+id=$2 dir=${recordsDirectory}/commands/$1/$2
 ${killMarked}
 [ -d "$dir" ] || { echo none; exit 0; }
 ${begun}
@@ -258,18 +258,18 @@ killMarked
 `)
 
 /** Forgets command `$2` of sandbox `$1`, if it has ended. */
-export const drop = telling(`
-dir=${kept}/commands/$1/$2
+export const forgetCommand = telling(`
+dir=${recordsDirectory}/commands/$1/$2
 [ ! -s "$dir/exit" ] || rm -rf -- "$dir"
 `)
 
-const refuse = `refuse() { echo "$1"; exit ${failed}; }`
+const refuse = `refuse() { echo "$1"; exit ${failedExitCode}; }`
 
 /** Looks whether `$2`, from directory `$1`, is a regular file that can be read. */
-export const readable = telling(`
+export const checkReadable = telling(`
 ${refuse}
-cd -- "$1" 2>/dev/null || refuse ": ${noHome}"
-[ -f "$2" ] || exit ${notThere}
+cd -- "$1" 2>/dev/null || refuse ": ${homeNotAccessible}"
+[ -f "$2" ] || exit ${notFoundExitCode}
 ( : < "$2" ) 2>/dev/null || refuse ": Permission denied"
 `)
 
@@ -278,36 +278,36 @@ cd -- "$1" 2>/dev/null || refuse ": ${noHome}"
  * whole, by way of a file beside it. It gets the mode `$4`, or where that is empty keeps the other's. When it is asked again
  * it has been done, and the pieces are gone.
  */
-export const place = telling(`
-pieces=${uploads}$1
+export const placeUpload = telling(`
+pieces=${uploadPrefix}$1
 ${refuse}
-find /var/tmp -maxdepth 1 -type f -path '${uploads}*' -mmin +1440 -delete 2>/dev/null
+find /var/tmp -maxdepth 1 -type f -path '${uploadPrefix}*' -mmin +1440 -delete 2>/dev/null
 [ ! -e "$pieces.done" ] || exit 0
-cd -- "$2" 2>/dev/null || refuse ": ${noHome}"
+cd -- "$2" 2>/dev/null || refuse ": ${homeNotAccessible}"
 wanted=$3 mode=$4
-${findTarget}
+${resolveTargetScript}
 new="\${above}.castellan-$$"
 (umask 077; cat "$pieces"-* 2>&1 > "$new") && chmod -- "$mode" "$new" 2>&1 && mv -fT -- "$new" "$file" 2>&1 &&
   : > "$pieces.done" && exit 0
 rm -f -- "$new" 2>/dev/null
-exit ${failed}
+exit ${failedExitCode}
 `)
 
 /** Forgets pieces that were uploaded as `$1`. */
-export const forget = telling(`rm -f "${uploads}$1"-* "${uploads}$1.done"`)
+export const discardUpload = telling(`rm -f "${uploadPrefix}$1"-* "${uploadPrefix}$1.done"`)
 
 /** Prints the entries of directories below directory `$2`, from directory `$1`: base64 of `entryFormat`. */
-export const list = telling(`
+export const listDirectories = telling(`
 ${refuse}
-cd -- "$1" 2>/dev/null || refuse ": ${noHome}"
-[ -d "$2" ] || exit ${notThere}
+cd -- "$1" 2>/dev/null || refuse ": ${homeNotAccessible}"
+[ -d "$2" ] || exit ${notFoundExitCode}
 cd -- "$2" 2>/dev/null && [ -r . ] || refuse ": Permission denied"
 shift 2
 find "$@" -mindepth 1 -maxdepth 1 -printf '${entryFormat}' 2>/dev/null | base64
 `)
 
 /** Whether something listens on port `$1`, which is in hexadecimal, at the loopback or at all addresses. */
-export const listens = telling(`
+export const isListening = telling(`
 cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | while read -r _ local _ state _; do
   case "$local $state" in *:"$1 0A") echo yes; break ;; esac
 done

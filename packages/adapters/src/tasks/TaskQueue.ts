@@ -12,13 +12,13 @@ export interface Ticket {
 }
 
 /** How often a worker says that its runs are alive, and how often those are looked for of whom nobody says so. */
-export const aliveEvery = Duration.seconds(5)
+export const heartbeatInterval = Duration.seconds(5)
 
 const seconds = (duration: Duration.Input) => Math.floor(Duration.toSeconds(duration))
 
 const queueOptions: QueueOptions = {
   // The rest of the time goes by until somebody looks, and until the next worker asks.
-  heartbeatSeconds: seconds(silentAfter) - 2 * seconds(aliveEvery),
+  heartbeatSeconds: seconds(silentAfter) - 2 * seconds(heartbeatInterval),
   // A run has a deadline of its own; the queue's, at its longest, must never be the shorter one.
   expireInSeconds: seconds("24 hours"),
   // Attempts are counted in the run's row. To the queue an attempt is only a worker that fell silent.
@@ -31,8 +31,8 @@ const queueOptions: QueueOptions = {
 
 const options = {
   schema: "castellan_tasks",
-  superviseIntervalSeconds: seconds(aliveEvery),
-  monitorIntervalSeconds: seconds(aliveEvery),
+  superviseIntervalSeconds: seconds(heartbeatInterval),
+  monitorIntervalSeconds: seconds(heartbeatInterval),
   maintenanceIntervalSeconds: seconds("5 minutes"),
   // Not used here: schedules, jobs that wait for others, and queues that change.
   schedule: false,
@@ -51,7 +51,7 @@ const longestTimer = 2 ** 31 - 1
  * 25 days, it would wait for 25 days, or spin where that is more than a timer can wait. What is stored about jobs is
  * dated by the database.
  */
-export const steadyClock = {
+export const monotonicClock = {
   now: () => performance.timeOrigin + performance.now(),
   setTimeout: (run: () => void, ms: number) => setTimeout(run, Math.min(ms, longestTimer)),
   clearTimeout: (timer: NodeJS.Timeout) => clearTimeout(timer),
@@ -97,7 +97,7 @@ const takeBack = ({ kysely }: Db["Service"]) =>
 /** pg-boss, started and with its queues, for as long as the scope is open. */
 export const start = Effect.fnUntraced(function* (db: Db["Service"]) {
   const backend = db.engine._tag === "PGlite" ? "pglite" : "postgres"
-  const boss = new PgBoss({ ...options, clock: steadyClock, db: databaseOf(db.engine), backend })
+  const boss = new PgBoss({ ...options, clock: monotonicClock, db: databaseOf(db.engine), backend })
   const context = yield* Effect.context()
   const log = (level: "Debug" | "Warn") => (event: unknown) =>
     void Effect.runForkWith(context)(Effect.logWithLevel(level)("the task queue", event))

@@ -2,21 +2,21 @@
 import { statSync } from "node:fs"
 
 /** How a place was lost: nothing is there any more, or something else is. */
-export type Lost = "is missing" | "was replaced"
+export type PathChange = "is missing" | "was replaced"
 
 /** What stood at a path is lost: whatever this process still has open is deleted, and nothing written there would stay. */
-export class PlaceLost extends Error {
+export class PathChanged extends Error {
   override readonly name = "PlaceLost"
-  readonly lost: Lost
+  readonly lost: PathChange
 
-  constructor(path: string, lost: Lost) {
+  constructor(path: string, lost: PathChange) {
     super(`${path} ${lost} since this server started`)
     this.lost = lost
   }
 }
 
 /** Remembers what stands at the path; the function tells how that was lost, if it was. */
-export const landmark = (path: string): (() => Lost | undefined) => {
+export const watchPath = (path: string): (() => PathChange | undefined) => {
   // A file system may give the inode number of a deleted file to the next one, which then has another time of birth.
   const { birthtimeNs, dev, ino } = statSync(path, { bigint: true })
   return () => {
@@ -27,10 +27,10 @@ export const landmark = (path: string): (() => Lost | undefined) => {
 }
 
 /** Remembers what stands at the path; the function throws `PlaceLost` once that is lost. */
-export const guard = (path: string): (() => void) => {
-  const lost = landmark(path)
+export const assertUnchanged = (path: string): (() => void) => {
+  const lost = watchPath(path)
   return () => {
     const how = lost()
-    if (how !== undefined) throw new PlaceLost(path, how)
+    if (how !== undefined) throw new PathChanged(path, how)
   }
 }

@@ -1,12 +1,12 @@
 /** The `fetch` that the SDK is given. */
 
 /** The code under which the SDK tells of a stream whose connection broke. */
-export const cutOff = "castellan_cut_off"
+export const connectionBroken = "castellan_cut_off"
 
 const newline = 10
 
 const broken = new TextEncoder().encode(
-  `${JSON.stringify({ stream: "error", data: { code: cutOff, message: "The connection broke" } })}\n`
+  `${JSON.stringify({ stream: "error", data: { code: connectionBroken, message: "The connection broke" } })}\n`
 )
 
 /**
@@ -43,7 +43,7 @@ export const wholeLines = (body: ReadableStream<Uint8Array>): ReadableStream<Uin
 }
 
 /** What asks as `ask` does, and gives streams of lines in whole lines. */
-export const wired =
+export const lineFetch =
   (ask: typeof globalThis.fetch): typeof globalThis.fetch =>
   async (input, init) => {
     const response = await ask(input, init)

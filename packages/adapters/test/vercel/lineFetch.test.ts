@@ -1,4 +1,4 @@
-import { cutOff, wholeLines, wired } from "@castellan/adapters/vercel/Wire.ts"
+import { connectionBroken, wholeLines, lineFetch } from "@castellan/adapters/vercel/LineFetch.ts"
 import { assert, describe, it } from "@effect/vitest"
 
 const text = `${["{}", '"€uro 日本語 🦀"', "3"].join("\n")}\n`
@@ -34,7 +34,7 @@ describe("A stream of lines from Vercel", () => {
     })
     const pieces = await piecesOf(wholeLines(body))
     assert.strictEqual(pieces[0], text)
-    assert.strictEqual(JSON.parse(pieces[1]!).data.code, cutOff)
+    assert.strictEqual(JSON.parse(pieces[1]!).data.code, connectionBroken)
     assert.strictEqual(pieces.length, 2)
   })
 
@@ -45,7 +45,7 @@ describe("A stream of lines from Vercel", () => {
       new Response(null, { status: 204 })
     ]
     let asked = 0
-    const ask = wired(async () => answers[asked++]!)
+    const ask = lineFetch(async () => answers[asked++]!)
     const [lines, json, nothing] = [await ask("https://one"), await ask("https://two"), await ask("https://three")]
     assert.deepStrictEqual([await lines.text(), lines.headers.get("x-other")], [text, "kept"])
     assert.deepStrictEqual([json, nothing], [answers[1], answers[2]])

@@ -2,11 +2,11 @@
 import type { Command, Session } from "@vercel/sandbox"
 import { Duration, Effect, Option, Schedule, type Scope, Stream } from "effect"
 import type { Api } from "./Api.ts"
-import { faulty, Refusal } from "./Refusal.ts"
-import { codeOf } from "./scripts.ts"
+import { scriptFault, RequestFailed } from "./RequestFailed.ts"
+import { exitCodeIn } from "./guestScripts.ts"
 
 /** What a script printed, and how it ended. */
-export interface Said {
+export interface ScriptResult {
   readonly lines: ReadonlyArray<string>
   readonly code: number
 }
@@ -20,7 +20,7 @@ interface Left {
 const scriptTimeout = Duration.toMillis(Duration.minutes(10))
 
 /** How long a script that does not wait for anything may take, with its repetitions. */
-export const answeredWithin = Duration.minutes(2)
+export const scriptDeadline = Duration.minutes(2)
 
 /** Characters of a line of a script, and of all lines of one whose answer is read as a whole. */
 const longestLine = 1024 * 1024
@@ -33,7 +33,7 @@ const cutShort = "castellan_cut_short"
 const again = { times: 3, schedule: Schedule.exponential("100 millis") }
 
 const short = (operation: string) =>
-  new Refusal({
+  new RequestFailed({
     status: null,
     code: cutShort,
     retryable: true,
@@ -41,10 +41,10 @@ const short = (operation: string) =>
   })
 
 /** Whether it is only the stream that broke. */
-export const isCut = ({ fault, status }: Refusal): boolean => status === null && fault === undefined
+export const isStreamCut = ({ fault, status }: RequestFailed): boolean => status === null && fault === undefined
 
 const silent = (operation: string, after: Duration.Duration) =>
-  faulty(operation, "no_answer", `no answer in ${Duration.format(after)}`)
+  scriptFault(operation, "no_answer", `no answer in ${Duration.format(after)}`)
 
 const within = (operation: string, after: Duration.Duration) =>
   Effect.timeoutOrElse({ duration: after, orElse: () => Effect.fail(silent(operation, after)) })
@@ -56,7 +56,7 @@ export const make = (api: Api, silence: Duration.Duration) => {
     script: string,
     args: ReadonlyArray<string>,
     left: Left | undefined
-  ): Effect.Effect<Command, Refusal> =>
+  ): Effect.Effect<Command, RequestFailed> =>
     api.on(operation, (signal) =>
       session.runCommand({
         cmd: "sh",
@@ -94,13 +94,16 @@ export const make = (api: Api, silence: Duration.Duration) => {
     script: string,
     args: ReadonlyArray<string>,
     left?: Left
-  ): Stream.Stream<string, Refusal> =>
+  ): Stream.Stream<string, RequestFailed> =>
     Stream.unwrap(
-      Effect.gen(function* (): Effect.fn.Return<Stream.Stream<string, Refusal>, Refusal, Scope.Scope> {
+      Effect.gen(function* (): Effect.fn.Return<Stream.Stream<string, RequestFailed>, RequestFailed, Scope.Scope> {
         const command = yield* begin(operation, session, script, args, left)
         const held = yield* logsOf(operation, command, left !== undefined)
         return Stream.paginate("", (rest) =>
-          Effect.gen(function* (): Effect.fn.Return<readonly [ReadonlyArray<string>, Option.Option<string>], Refusal> {
+          Effect.gen(function* (): Effect.fn.Return<
+            readonly [ReadonlyArray<string>, Option.Option<string>],
+            RequestFailed
+          > {
             const next = yield* api
               .ask(operation, () => held.logs.next(), Duration.infinity)
               .pipe(within(operation, silence))
@@ -112,9 +115,9 @@ export const make = (api: Api, silence: Duration.Duration) => {
             const all = (rest + next.value.data).split("\n")
             const last = all.pop()!
             if (last.length > longestLine) {
-              return yield* faulty(operation, "bad_answer", "a line of the answer is too long")
+              return yield* scriptFault(operation, "bad_answer", "a line of the answer is too long")
             }
-            const isOver = all.some((line) => codeOf(line) !== undefined)
+            const isOver = all.some((line) => exitCodeIn(line) !== undefined)
             held.isOver ||= isOver
             return [all, isOver ? Option.none() : Option.some(last)]
           })
@@ -122,20 +125,26 @@ export const make = (api: Api, silence: Duration.Duration) => {
       })
     )
 
-  const said = (operation: string, lines: Stream.Stream<string, Refusal>): Effect.Effect<Said, Refusal> =>
+  const said = (
+    operation: string,
+    lines: Stream.Stream<string, RequestFailed>
+  ): Effect.Effect<ScriptResult, RequestFailed> =>
     Effect.suspend(() => {
       const all: Array<string> = []
       let length = 0
       return Stream.runForEach(lines, (line) => {
         length += line.length + 1
-        if (length > longestAnswer) return Effect.fail(faulty(operation, "bad_answer", "the answer is too long"))
+        if (length > longestAnswer) return Effect.fail(scriptFault(operation, "bad_answer", "the answer is too long"))
         return Effect.sync(() => void all.push(line))
-      }).pipe(Effect.map(() => ({ lines: all.slice(0, -1), code: codeOf(all.at(-1) ?? "") ?? 1 })))
+      }).pipe(Effect.map(() => ({ lines: all.slice(0, -1), code: exitCodeIn(all.at(-1) ?? "") ?? 1 })))
     })
 
   /** Asks once more where the answer of a script was cut off. */
-  const repeated = <A, E>(asked: Effect.Effect<A, E | Refusal>): Effect.Effect<A, E | Refusal> =>
-    Effect.retry(asked, { ...again, while: (error) => error instanceof Refusal && isCut(error) && !error.isOver })
+  const repeated = <A, E>(asked: Effect.Effect<A, E | RequestFailed>): Effect.Effect<A, E | RequestFailed> =>
+    Effect.retry(asked, {
+      ...again,
+      while: (error) => error instanceof RequestFailed && isStreamCut(error) && !error.isOver
+    })
 
   /** Runs a script that waits for something to its end. */
   const wait = (operation: string, session: Session, script: string, ...args: ReadonlyArray<string>) =>
@@ -143,7 +152,7 @@ export const make = (api: Api, silence: Duration.Duration) => {
 
   /** Runs a script to its end. */
   const run = (operation: string, session: Session, script: string, ...args: ReadonlyArray<string>) =>
-    wait(operation, session, script, ...args).pipe(within(operation, answeredWithin))
+    wait(operation, session, script, ...args).pipe(within(operation, scriptDeadline))
 
   /** Starts a script that goes on when it has said all: what it says is heard, and it is left alone. */
   const leave = (
@@ -157,4 +166,4 @@ export const make = (api: Api, silence: Duration.Duration) => {
   return { lines, repeated, run, wait, leave }
 }
 
-export type Inside = ReturnType<typeof make>
+export type ScriptRunner = ReturnType<typeof make>

@@ -11,8 +11,8 @@ import { execFileSync } from "node:child_process"
 import { randomBytes } from "node:crypto"
 import { join } from "node:path"
 import { pathToFileURL } from "node:url"
-import { besideOthers } from "../git-local/temporary.ts"
-import { emulated } from "../github/emulated.ts"
+import { besideOthers } from "../git-local/temporaryRepos.ts"
+import { emulated } from "../github/emulatedGitHub.ts"
 import { author, git } from "./author.ts"
 import { blemished, blemishes, blobOf, commitOf, hostile, treeOf } from "./rawObjects.ts"
 
@@ -23,7 +23,7 @@ const remote = Effect.gen(function* () {
   return { path, url: pathToFileURL(path).href }
 })
 
-const bytesOf = (found: Effect.Success<ReturnType<typeof Bundles.fetchedFrom>>) =>
+const bytesOf = (found: Effect.Success<ReturnType<typeof Bundles.fetchBundle>>) =>
   Effect.map(Stream.runCollect(Option.getOrThrow(Option.getOrThrow(found).bundle)), (pieces) => Buffer.concat(pieces))
 
 const name = RepoName.make("old")
@@ -112,8 +112,8 @@ describe("What is fetched of a remote", () => {
       Effect.gen(function* () {
         const { path, url } = yield* remote
         git(path, ["update-ref", "refs/heads/main", commitOf(path, make(path))])
-        const failed = yield* Effect.flip(Bundles.fetchedFrom({ url }, null, []))
-        assert.deepStrictEqual(Bundles.rejection(failed), { why: "unsafe_object", fault: what.split(" ")[0]! })
+        const failed = yield* Effect.flip(Bundles.fetchBundle({ url }, null, []))
+        assert.deepStrictEqual(Bundles.rejectionOf(failed), { why: "unsafe_object", fault: what.split(" ")[0]! })
       }).pipe(Effect.scoped)
     )
   }
@@ -124,9 +124,9 @@ describe("What is fetched of a remote", () => {
       const blob = git(path, ["hash-object", "-w", "--stdin"], randomBytes(300_000)).toString().trim()
       git(path, ["update-ref", "refs/heads/main", commitOf(path, treeOf(path, [["100644", "a", blob]]))])
       const limits = { fileSize: 200_000, memory: 8 * 1024 ** 3 }
-      const failed = yield* Effect.flip(Bundles.fetchedFrom({ url }, null, [], limits))
-      assert.deepStrictEqual(Bundles.rejection(failed), { why: "too_large", fault: null })
-      assert.isTrue(Option.isSome(yield* Bundles.fetchedFrom({ url }, null, [], { ...limits, fileSize: 400_000 })))
+      const failed = yield* Effect.flip(Bundles.fetchBundle({ url }, null, [], limits))
+      assert.deepStrictEqual(Bundles.rejectionOf(failed), { why: "too_large", fault: null })
+      assert.isTrue(Option.isSome(yield* Bundles.fetchBundle({ url }, null, [], { ...limits, fileSize: 400_000 })))
     }).pipe(Effect.scoped)
   )
 
@@ -139,7 +139,7 @@ describe("What is fetched of a remote", () => {
         const { path, url } = yield* remote
         const commit = commitOf(path, treeOf(path, [["100644", "a", blobOf(path, "1")]]))
         for (const branch of branches) git(path, ["update-ref", `refs/heads/${branch}`, commit])
-        const found = Option.getOrThrow(yield* Bundles.fetchedFrom({ url }, null, []))
+        const found = Option.getOrThrow(yield* Bundles.fetchBundle({ url }, null, []))
         assert.deepStrictEqual([found.branch, found.commit] as const, [taken as never, commit])
       }
     }).pipe(Effect.scoped)
@@ -153,12 +153,12 @@ describe("What is fetched of a remote", () => {
       git(path, ["update-ref", "refs/heads/main", second])
       git(path, ["update-ref", "refs/heads/older", first])
       git(path, ["update-ref", "--no-deref", "HEAD", first])
-      const older = Option.getOrThrow(yield* Bundles.fetchedFrom({ url }, null, []))
+      const older = Option.getOrThrow(yield* Bundles.fetchBundle({ url }, null, []))
       assert.deepStrictEqual([older.branch, older.commit] as const, ["older" as never, first])
       for (const branch of ["main", "older"]) git(path, ["update-ref", "-d", `refs/heads/${branch}`])
-      const bare = Option.getOrThrow(yield* Bundles.fetchedFrom({ url }, null, []))
+      const bare = Option.getOrThrow(yield* Bundles.fetchBundle({ url }, null, []))
       assert.deepStrictEqual([bare.branch, bare.commit], [firstBranch, first])
-      const here = Option.getOrThrow(yield* Bundles.fetched(path, null, []))
+      const here = Option.getOrThrow(yield* Bundles.createBundle(path, null, []))
       assert.deepStrictEqual([here.branch, here.commit], [firstBranch, first])
       assert.strictEqual(yield* Bundles.defaultBranchOf(path), firstBranch)
     }).pipe(Effect.scoped)

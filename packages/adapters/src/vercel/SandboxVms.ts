@@ -6,11 +6,11 @@ import { SandboxGone, SandboxNotRunning, type SandboxUnavailable } from "@castel
 import type { Sandbox as Vm, Session } from "@vercel/sandbox"
 import { DateTime, Duration, Effect, Option, RcMap, Schedule, type Scope } from "effect"
 import { randomUUID } from "node:crypto"
-import type { Api, CreateParams, SandboxListed } from "./Api.ts"
-import { type Refusal, unavailable } from "./Refusal.ts"
+import type { Api, CreateParams, ListedSandbox } from "./Api.ts"
+import { type RequestFailed, unavailable } from "./RequestFailed.ts"
 
 /** A machine whose files can be read. */
-export interface Seen {
+export interface ReadableVm {
   readonly name: SandboxName
   readonly session: Session
   /** The run of the sandbox that goes on; null where it is stopped. */
@@ -53,7 +53,7 @@ export const toSandbox = (vm: Vm): SandboxValue => {
 }
 
 /** A sandbox as a list tells of it. */
-export const listedSandbox = (listed: SandboxListed): SandboxValue => {
+export const fromListing = (listed: ListedSandbox): SandboxValue => {
   const status = statuses[listed.status as Session["status"]] ?? "stopped"
   const changed = listed.statusUpdatedAt ?? listed.updatedAt
   const isOver = status === "stopped"
@@ -74,7 +74,7 @@ const readerKept = Duration.seconds(20)
 const readerLifetime = Duration.toMillis(Duration.minutes(15))
 
 /** Whether the session that was asked is over, or gone. */
-export const isPast = ({ isAbsent, isOver }: Refusal): boolean => isAbsent || isOver
+export const isSessionOver = ({ isAbsent, isOver }: RequestFailed): boolean => isAbsent || isOver
 
 /** Tries of what a sandbox refused that was on its way from one state to another. */
 const again = { times: 4, schedule: Schedule.exponential("250 millis") }
@@ -126,17 +126,17 @@ export const make = Effect.fnUntraced(function* (api: Api, machine: CreateParams
     operation: string,
     name: SandboxName,
     use: (session: Session, vm: Vm) => Effect.Effect<A, E>
-  ): Effect.Effect<A, Exclude<E, Refusal> | Idle> =>
+  ): Effect.Effect<A, Exclude<E, RequestFailed> | Idle> =>
     Effect.flatMap(running(operation, name), (vm) => use(vm.currentSession(), vm)).pipe(
-      Effect.retry({ ...again, while: (error: unknown) => isRefusal(error) && isPast(error) }),
-      Effect.mapError((error) => (isRefusal(error) ? unavailable(operation)(error) : error))
-    ) as Effect.Effect<A, Exclude<E, Refusal> | Idle>
+      Effect.retry({ ...again, while: (error: unknown) => isRequestFailed(error) && isSessionOver(error) }),
+      Effect.mapError((error) => (isRequestFailed(error) ? unavailable(operation)(error) : error))
+    ) as Effect.Effect<A, Exclude<E, RequestFailed> | Idle>
 
   /** A machine that has the files of a sandbox, whether it runs or not. Never wakes it. */
   const seen = Effect.fnUntraced(function* (
     operation: string,
     name: SandboxName
-  ): Effect.fn.Return<Seen, Refusal | SandboxGone | SandboxUnavailable, Scope.Scope> {
+  ): Effect.fn.Return<ReadableVm, RequestFailed | SandboxGone | SandboxUnavailable, Scope.Scope> {
     const vm = yield* find(operation, name)
     const session = vm.currentSession()
     if (vm.status === "running") {
@@ -160,21 +160,23 @@ export const make = Effect.fnUntraced(function* (api: Api, machine: CreateParams
   const reading = <A, E>(
     operation: string,
     name: SandboxName,
-    use: (seen: Seen) => Effect.Effect<A, E | Refusal>
+    use: (seen: ReadableVm) => Effect.Effect<A, E | RequestFailed>
   ): Effect.Effect<A, E | SandboxGone | SandboxUnavailable> =>
     Effect.scoped(
       Effect.flatMap(seen(operation, name), (one) =>
-        Effect.tapError(use(one), (error) => (isRefusal(error) && isPast(error) ? one.giveUp : Effect.void))
+        Effect.tapError(use(one), (error) =>
+          isRequestFailed(error) && isSessionOver(error) ? one.giveUp : Effect.void
+        )
       )
     ).pipe(
-      Effect.retry({ ...again, while: (error) => isRefusal(error) && isPast(error) }),
-      Effect.catchIf(isRefusal, (refusal) => Effect.fail(unavailable(operation)(refusal)))
+      Effect.retry({ ...again, while: (error) => isRequestFailed(error) && isSessionOver(error) }),
+      Effect.catchIf(isRequestFailed, (refusal) => Effect.fail(unavailable(operation)(refusal)))
     ) as Effect.Effect<A, E | SandboxGone | SandboxUnavailable>
 
   return { find, running, inRunning, seen, reading }
 })
 
-export type Machines = Effect.Success<ReturnType<typeof make>>
+export type SandboxVms = Effect.Success<ReturnType<typeof make>>
 
-export const isRefusal = (error: unknown): error is Refusal =>
+export const isRequestFailed = (error: unknown): error is RequestFailed =>
   typeof error === "object" && error !== null && (error as { readonly _tag?: unknown })._tag === "Refusal"

@@ -3,8 +3,8 @@ import type { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import { FileNotFound, FileRefused } from "@castellan/domain/sandbox/SandboxProvider.ts"
 
 /** Exit codes by which they say what they found; why something failed ends what they print of errors. */
-export const notThere = 44
-export const failed = 45
+export const notFoundExitCode = 44
+export const failedExitCode = 45
 
 /** What a script says of a link that leads to nothing, or to itself. */
 const leadsNowhere = "Dangling symbolic link"
@@ -14,8 +14,8 @@ const leadsNowhere = "Dangling symbolic link"
  * empty. Sets `$file`, which is no link, `$above`, its directory, made if need be, and `$mode`: what an existing file
  * has, or what a new one gets. It refuses in the system's words, for `refusalOf`.
  */
-export const findTarget = `
-[ ! -d "$wanted" ] || exit ${notThere}
+export const resolveTargetScript = `
+[ ! -d "$wanted" ] || exit ${notFoundExitCode}
 file=$wanted
 if [ -L "$wanted" ]; then
   [ -e "$wanted" ] || refuse ": ${leadsNowhere}"
@@ -41,11 +41,11 @@ const notAllowed = "The sandbox's user is not allowed to"
 const nothingThere = "No file can be made there"
 
 /** What is said where not even the home directory can be entered. */
-export const noHome = "home"
+export const homeNotAccessible = "home"
 
 /** What the system says of a path that is the caller's to change, and what its owner is told. */
 const refusals = new Map([
-  [noHome, "The home directory can't be entered"],
+  [homeNotAccessible, "The home directory can't be entered"],
   ["Permission denied", notAllowed],
   ["Operation not permitted", notAllowed],
   ["Read-only file system", "It can't be changed"],
@@ -59,7 +59,7 @@ const refusals = new Map([
 ])
 
 /** What a program's last line of errors means for the file; undefined where it is not the file's fault. */
-export const refusalOf = (path: SandboxPath, line: string): FileNotFound | FileRefused | undefined => {
+export const fileErrorOf = (path: SandboxPath, line: string): FileNotFound | FileRefused | undefined => {
   const said = line.trimEnd().split(": ").at(-1)!
   if (otherKind.includes(said)) return new FileNotFound({ path })
   const reason = refusals.get(said)

@@ -3,7 +3,7 @@ import { RepoUnavailable } from "@castellan/domain/repo/RepoHost.ts"
 import { Data } from "effect"
 
 /** What GitHub answered instead, or that it could not be asked. */
-export class Refusal extends Data.TaggedError("Refusal")<{
+export class RequestFailed extends Data.TaggedError("Refusal")<{
   /** Null where there was no answer to take. */
   readonly status: number | null
   /** What it says is wrong with which field, as `name custom`. */
@@ -19,7 +19,7 @@ export class Refusal extends Data.TaggedError("Refusal")<{
   }
 }
 
-export const unavailable = (operation: string) => (refusal: Refusal) =>
+export const unavailable = (operation: string) => (refusal: RequestFailed) =>
   new RepoUnavailable({
     operation,
     retryable: refusal.retryable,
@@ -28,7 +28,7 @@ export const unavailable = (operation: string) => (refusal: Refusal) =>
   })
 
 /** What is read of an answer that was refused. */
-export interface Refused {
+export interface ErrorResponse {
   readonly status: number
   readonly headers: Readonly<Record<string, string | number | undefined>>
   readonly data: unknown
@@ -44,10 +44,10 @@ const numberOf = (value: string | number | undefined): number | undefined =>
 const secondary = /#(?:about-)?secondary-rate-limits$/
 
 /** How an answer of 400 and above is to be taken at a time, in milliseconds. */
-export const judge = (
-  { data, headers, status }: Refused,
+export const classify = (
+  { data, headers, status }: ErrorResponse,
   now: number
-): Pick<Refusal, "codes" | "retryable" | "retryAfterMs" | "status"> => {
+): Pick<RequestFailed, "codes" | "retryable" | "retryAfterMs" | "status"> => {
   const { documentation_url, errors } = recordOf(data)
   const codes = (Array.isArray(errors) ? errors : []).map((one) => {
     const { code, field } = recordOf(one)

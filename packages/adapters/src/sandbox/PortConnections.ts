@@ -6,14 +6,14 @@ import { Effect, Stream } from "effect"
 import type { Socket } from "node:net"
 
 /** Whose a connection is. */
-export interface Listener {
+export interface ConnectionTarget {
   readonly name: SandboxName
   /** What the listener is called by those who connect to it. */
   readonly host: string
   /** What the connection fails with when it breaks. */
   readonly closed: PortClosed
   /** Whether the very run of the sandbox goes on to which the connection was made. */
-  readonly runsStill: Effect.Effect<boolean>
+  readonly isStillRunning: Effect.Effect<boolean>
 }
 
 /** No connections yet. */
@@ -30,11 +30,11 @@ export const make = () => {
   }
 
   /** A connection by way of a socket, which is broken with all others of its sandbox. */
-  const over = (socket: Socket, { closed, host, name, runsStill }: Listener): PortConnection => {
+  const over = (socket: Socket, { closed, host, name, isStillRunning }: ConnectionTarget): PortConnection => {
     keep(name, socket)
     const pieces = { [Symbol.asyncIterator]: () => socket.iterator({ destroyOnReturn: false }) }
     // A sandbox that ends closes its connections as a program does that has said all.
-    const isWhole = Effect.flatMap(runsStill, (runs) => (runs ? Effect.void : Effect.fail(closed)))
+    const isWhole = Effect.flatMap(isStillRunning, (runs) => (runs ? Effect.void : Effect.fail(closed)))
     return {
       host,
       incoming: Stream.concat(

@@ -17,7 +17,7 @@ import { Schema } from "effect"
  * the program has worked, and `refused REASON` if the program never ran. When `exec` fails, `dash` runs the trap at once;
  * `bash` needs `execfail` to reach the end of the script, and `--` before a program whose name could be an option.
  */
-export const startProgram = `
+export const startScript = `
 refuse() {
   trap - EXIT
   echo "refused $1" >&2
@@ -66,7 +66,7 @@ echo began >&2
  * Collects what a program prints on its standard error into the file `$1`, once it has passed the gate, which is
  * descriptor 8. It needs a function \`collect\`.
  */
-export const collectGated = `
+export const collectGatedScript = `
 collectGated() {
   read -r refused <&8
   exec 8<&-
@@ -76,26 +76,26 @@ collectGated() {
 `
 
 /** Makes an empty start record \`$1\`. */
-export const emptyRecord = `
+export const emptyRecordScript = `
 emptyRecord() { printf '%64s\\n' '' > "$1"; }
 `
 
 /** Bytes of the unit in which a shell limits what a collector may write: what is kept of output is a multiple. */
-export const outputBlock = 512
+export const outputBlockSize = 512
 
 /** Bytes of a start record that are looked at: what runs beside the program may have added to it. */
-export const startRecordRead = 4096
+export const maxStartRecord = 4096
 
 const isFailure = Schema.is(StartFailure)
 
 /** The failure that a word names; a word that names none stands for one without a known reason. */
-export const startFailureIn = (word: string | undefined): StartFailure =>
+export const parseStartFailure = (word: string | undefined): StartFailure =>
   isFailure(word) ? word : "command_not_started"
 
 /** Why a program that has ended never ran; undefined if it did. `record` is what its start record has. */
 export const startFailureOf = (record: string): StartFailure | undefined => {
   const lines = record.split("\n").map((line) => line.trim())
   const refused = lines.find((line) => line.startsWith("refused "))?.slice("refused ".length)
-  if (refused !== undefined) return startFailureIn(refused)
+  if (refused !== undefined) return parseStartFailure(refused)
   return lines.includes("began") ? undefined : "command_not_started"
 }

@@ -7,7 +7,7 @@ import { asSteps, Step } from "@castellan/testkit/Program.ts"
 import { assert, layer } from "@effect/vitest"
 import { Duration, Effect, Option } from "effect"
 import { randomUUID } from "node:crypto"
-import { inMemory } from "./emulated.ts"
+import { inMemory } from "./emulatedVercel.ts"
 
 const refusals = [
   { status: 404, code: "not_found" },

@@ -6,7 +6,7 @@ const snapshotGone = "snapshot_not_found"
 const stopping: ReadonlyArray<string> = ["sandbox_stopping", "sandbox_snapshotting"]
 
 /** A request that was refused, or that got no answer. */
-export class Refusal extends Schema.TaggedError<Refusal>()("Refusal", {
+export class RequestFailed extends Schema.TaggedError<RequestFailed>()("Refusal", {
   /** Of the answer; null where there was none. */
   status: Schema.NullOr(Schema.Int),
   code: Schema.NullOr(Schema.String),
@@ -56,7 +56,7 @@ const mayPass = (status: number, code: string | null) => {
 }
 
 /** What the SDK threw. Its errors carry the request with its headers, so only words are kept, without the token. */
-export const refusalOf = (operation: string, thrown: unknown, token: string): Refusal => {
+export const toRequestFailed = (operation: string, thrown: unknown, token: string): RequestFailed => {
   const { cause, code, json, message, name, response } = recordOf(thrown)
   const scrub = (text: string) => (token === "" ? text : text.replaceAll(token, "[token]"))
   const below = textOf(recordOf(cause).code)
@@ -65,19 +65,19 @@ export const refusalOf = (operation: string, thrown: unknown, token: string): Re
   const because = (what: string) => new Error(scrub(`${operation}: ${what}`))
   if (typeof status === "number") {
     const refusedCode = textOf(recordOf(recordOf(json).error).code)
-    return new Refusal({
+    return new RequestFailed({
       status,
       code: refusedCode,
       retryable: mayPass(status, refusedCode),
       cause: because(`${status} ${said}`)
     })
   }
-  return new Refusal({ status: null, code: textOf(code) ?? below, retryable: true, cause: because(said) })
+  return new RequestFailed({ status: null, code: textOf(code) ?? below, retryable: true, cause: because(said) })
 }
 
 /** A program inside the sandbox did not answer, or not as it should have. */
-export const faulty = (operation: string, fault: SandboxFault, why: string): Refusal =>
-  new Refusal({
+export const scriptFault = (operation: string, fault: SandboxFault, why: string): RequestFailed =>
+  new RequestFailed({
     status: null,
     code: null,
     retryable: fault === "no_answer",
@@ -88,5 +88,5 @@ export const faulty = (operation: string, fault: SandboxFault, why: string): Ref
 /** What the port says of it. */
 export const unavailable =
   (operation: string) =>
-  ({ cause, fault, retryable }: Refusal): SandboxUnavailable =>
+  ({ cause, fault, retryable }: RequestFailed): SandboxUnavailable =>
     new SandboxUnavailable({ operation, retryable, cause, ...(fault !== undefined && { fault }) })

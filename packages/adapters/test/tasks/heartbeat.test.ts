@@ -1,5 +1,5 @@
-import * as Db from "@castellan/adapters/postgres/Db.ts"
-import * as Stores from "@castellan/adapters/postgres/stores.ts"
+import * as Db from "../../src/postgres/Db.ts"
+import * as Stores from "../../src/postgres/stores.ts"
 import * as PgBossTaskRunner from "@castellan/adapters/tasks/PgBossTaskRunner.ts"
 import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { RunId, TaskRun } from "@castellan/domain/task/TaskRun.ts"
