@@ -14,7 +14,7 @@ import { TaskRuns } from "@castellan/domain/task/TaskRuns.ts"
 import { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
 import { MemoryRepos } from "@castellan/testkit/fakes/repo/MemoryRepoHost.ts"
 import { MemorySandboxes } from "@castellan/testkit/fakes/sandbox/MemorySandbox.ts"
-import { atEachCall } from "@castellan/testkit/atEachCall.ts"
+import { crashAtEachCall } from "@castellan/testkit/crashAtEachCall.ts"
 import * as Faults from "@castellan/testkit/Faults.ts"
 import * as given from "@castellan/testkit/given.ts"
 import * as World from "@castellan/testkit/World.ts"
@@ -93,12 +93,12 @@ const rowsAndSandboxesAgree = Effect.fnUntraced(function* (scope: AccountScope, 
 describe("A setup that is killed", () => {
   it.effect("at any step and goes on later ends with one repository, one snapshot and no sandbox that runs", () =>
     Effect.gen(function* () {
-      const steps = yield* atEachCall({
+      const steps = yield* crashAtEachCall({
         world,
-        life,
-        first: () => Effect.void,
-        doing: setUp,
-        later: Effect.fnUntraced(function* (scope, when) {
+        server: life,
+        prepare: () => Effect.void,
+        act: setUp,
+        verify: Effect.fnUntraced(function* (scope, when) {
           const run = yield* setUp(scope)
           assert.strictEqual(run.status, "COMPLETED", `${when}: ${run.error}`)
           yield* aDayLater
@@ -137,18 +137,18 @@ describe("A setup that is killed", () => {
 describe("Clearing an account, when it is killed", () => {
   it.effect("at any step and asked again leaves no sandbox, no snapshot and no repository", () =>
     Effect.gen(function* () {
-      const steps = yield* atEachCall({
+      const steps = yield* crashAtEachCall({
         world,
-        life,
-        first: Effect.fnUntraced(function* (scope) {
+        server: life,
+        prepare: Effect.fnUntraced(function* (scope) {
           yield* setUp(scope)
           const { sandbox } = yield* (yield* AccountSandboxes).create(scope, nothing)
           return sandbox.name
         }),
-        doing: Effect.fnUntraced(function* (scope) {
+        act: Effect.fnUntraced(function* (scope) {
           yield* (yield* Environments).clear(scope)
         }),
-        later: Effect.fnUntraced(function* (scope, when) {
+        verify: Effect.fnUntraced(function* (scope, when) {
           yield* (yield* Environments).clear(scope)
           yield* nothingIsLeft(scope, when)
         })
@@ -211,17 +211,17 @@ const nothingIsLeft = Effect.fnUntraced(function* (scope: AccountScope, when: st
 describe("Forking a sandbox, when it is killed", () => {
   it.effect("at any step leaves both sandboxes or one, each with its row, and no snapshot", () =>
     Effect.gen(function* () {
-      const steps = yield* atEachCall({
+      const steps = yield* crashAtEachCall({
         world,
-        life,
-        first: (scope) =>
+        server: life,
+        prepare: (scope) =>
           Effect.flatMap(AccountSandboxes, (sandboxes) =>
             Effect.map(sandboxes.create(scope, nothing), ({ sandbox }) => sandbox.name)
           ),
-        doing: Effect.fnUntraced(function* (scope, name) {
+        act: Effect.fnUntraced(function* (scope, name) {
           yield* (yield* HeldSandboxes).fork(scope, name, Option.some("abcdefghjkmnpqrstvwx"))
         }),
-        later: Effect.fnUntraced(function* (scope, when, name) {
+        verify: Effect.fnUntraced(function* (scope, when, name) {
           const fork = yield* (yield* HeldSandboxes).fork(scope, name, Option.some("abcdefghjkmnpqrstvwx"))
           assert.strictEqual(fork.status, "running", when)
           assert.strictEqual((yield* MemorySandboxes).names().length, 2, when)

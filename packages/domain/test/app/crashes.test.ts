@@ -5,7 +5,7 @@ import { BaseImages } from "@castellan/domain/sandbox/BaseImages.ts"
 import { BaseImageStore } from "@castellan/domain/sandbox/BaseImageStore.ts"
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { MemorySandboxes } from "@castellan/testkit/fakes/sandbox/MemorySandbox.ts"
-import { atEachCall } from "@castellan/testkit/atEachCall.ts"
+import { crashAtEachCall } from "@castellan/testkit/crashAtEachCall.ts"
 import * as Faults from "@castellan/testkit/Faults.ts"
 import * as World from "@castellan/testkit/World.ts"
 import { assert, describe, it } from "@effect/vitest"
@@ -60,7 +60,14 @@ const atEachStep = (
   first: (scope: AccountScope) => Effect.Effect<unknown, unknown, Living>,
   doing: (scope: AccountScope) => Effect.Effect<unknown, unknown, Living>,
   later: (scope: AccountScope, when: string) => Effect.Effect<void, unknown, Living>
-) => atEachCall({ world, life, first: (scope) => inTime(first(scope)), doing: (scope) => inTime(doing(scope)), later })
+) =>
+  crashAtEachCall({
+    world,
+    server: life,
+    prepare: (scope) => inTime(first(scope)),
+    act: (scope) => inTime(doing(scope)),
+    verify: later
+  })
 
 const names = Effect.map(MemorySandboxes, (memory) => memory.names().map(String))
 

@@ -2,7 +2,7 @@ import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { ApiKeys, type IssuedKey } from "@castellan/domain/identity/ApiKeys.ts"
 import { CredentialWatch } from "@castellan/domain/identity/CredentialWatch.ts"
 import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
-import { atEachCall } from "@castellan/testkit/atEachCall.ts"
+import { crashAtEachCall } from "@castellan/testkit/crashAtEachCall.ts"
 import * as Faults from "@castellan/testkit/Faults.ts"
 import * as World from "@castellan/testkit/World.ts"
 import { assert, describe, it } from "@effect/vitest"
@@ -68,12 +68,12 @@ describe("A reset of the platform admin's key", () => {
 
   it.effect("can be repeated wherever the one before was killed, and leaves a working key at every moment", () =>
     Effect.gen(function* () {
-      const calls = yield* atEachCall({
+      const calls = yield* crashAtEachCall({
         world,
-        life,
-        first: () => firstStart,
-        doing: () => reset,
-        later: (_, when, first) =>
+        server: life,
+        prepare: () => firstStart,
+        act: () => reset,
+        verify: (_, when, first) =>
           Effect.gen(function* () {
             const store = yield* IdentityStore
             const keys = yield* store.listKeys(AccountScope.ofOwner({ account: first.key.account }))

@@ -18,7 +18,7 @@ import { author } from "@castellan/testkit/fakes/repo/MemoryAuthor.ts"
 import { workspace } from "@castellan/domain/repo/Checkout.ts"
 import { MemoryRepos } from "@castellan/testkit/fakes/repo/MemoryRepoHost.ts"
 import { MemorySandboxes } from "@castellan/testkit/fakes/sandbox/MemorySandbox.ts"
-import { atEachCall } from "@castellan/testkit/atEachCall.ts"
+import { crashAtEachCall } from "@castellan/testkit/crashAtEachCall.ts"
 import * as Faults from "@castellan/testkit/Faults.ts"
 import * as World from "@castellan/testkit/World.ts"
 import { assert, describe, it } from "@effect/vitest"
@@ -113,11 +113,12 @@ const atEachStep = <P, E1, E2, E3>(options: {
   readonly doing: (scope: AccountScope, prepared: P) => Effect.Effect<unknown, E2, Living>
   readonly later: (scope: AccountScope, when: string, prepared: P) => Effect.Effect<void, E3, Living>
 }) =>
-  atEachCall({
+  crashAtEachCall({
     world,
-    life,
-    ...options,
-    first: (scope) => Effect.andThen(Effect.scoped(publish), options.first(scope))
+    server: life,
+    prepare: (scope) => Effect.andThen(Effect.scoped(publish), options.first(scope)),
+    act: options.doing,
+    verify: options.later
   })
 
 const isTransitional = (state: string | null) =>
