@@ -4,17 +4,16 @@ import { Config, Context, DateTime, Effect, Layer, Option, Redacted, Schema } fr
 import { Kysely, PGliteDialect, PostgresDialect } from "kysely"
 import { join } from "node:path"
 import pg from "pg"
-import { StoreAway } from "@castellan/domain/StoreAway.ts"
-import { awayBecause } from "./sql/Away.ts"
 import * as DirectoryLock from "./DirectoryLock.ts"
 import { migrate } from "./Migrations.ts"
 import { releaseLeases } from "./sql/releaseLeases.ts"
+import { unavailableBecauseOf } from "./sql/connectionErrors.ts"
 import type { Tables } from "./sql/Tables.ts"
 import { assertUnchanged } from "../process/PathIdentity.ts"
 import { textWithoutNul } from "./sql/textWithoutNul.ts"
 
-/** The database can't be used; the message says why, without a password. */
-export class DatabaseUnavailable extends Schema.TaggedError<DatabaseUnavailable>()("DatabaseUnavailable", {
+/** The database can't be opened or migrated. The message says why and has no password. */
+export class DatabaseNotReady extends Schema.TaggedError<DatabaseNotReady>()("DatabaseNotReady", {
   message: Schema.String
 }) {}
 
@@ -36,17 +35,14 @@ export interface Statement {
   readonly parameters: ReadonlyArray<unknown>
 }
 
-/** A statement as an effect. What it fails with nobody can act on: it is a defect, with its cause. */
+/** Runs a statement. A failure is a defect, because no caller can act on it. */
 export const query = <A>(run: () => Promise<A>): Effect.Effect<A> =>
-  Effect.catch(Effect.tryPromise(run), (failure) => {
-    const away = awayBecause(failure.cause)
-    return Effect.die(away === undefined ? failure : new StoreAway(failure.cause, away.reason))
-  })
+  Effect.catch(Effect.tryPromise(run), (failure) => Effect.die(unavailableBecauseOf(failure.cause) ?? failure))
 
 const migrated = Effect.fnUntraced(function* (engine: Engine, kysely: Kysely<Tables>, describe: string) {
   yield* Effect.tryPromise({
     try: () => migrate(kysely as never),
-    catch: (cause) => new DatabaseUnavailable({ message: `${describe}: ${reasonOf(cause)}` })
+    catch: (cause) => new DatabaseNotReady({ message: `${describe}: ${reasonOf(cause)}` })
   })
   return Db.of({ kysely, engine })
 })
@@ -75,18 +71,18 @@ const guarded = (pglite: PGlite, stillThere: () => void): PGlite => {
 }
 
 /** Postgres in this process, in a directory of its own, which no other process may have open. */
-export const layerPglite = (options: { readonly directory: string }): Layer.Layer<Db, DatabaseUnavailable> =>
+export const layerPglite = (options: { readonly directory: string }): Layer.Layer<Db, DatabaseNotReady> =>
   Layer.effect(
     Db,
     Effect.gen(function* () {
       const unusable = (cause: unknown) =>
-        new DatabaseUnavailable({ message: `The database in ${options.directory} can't be opened: ${reasonOf(cause)}` })
+        new DatabaseNotReady({ message: `The database in ${options.directory} can't be opened: ${reasonOf(cause)}` })
       yield* Effect.acquireRelease(
         Effect.tryPromise({ try: () => DirectoryLock.take(options.directory), catch: unusable }).pipe(
           Effect.flatMap((release) =>
             release === undefined
               ? Effect.fail(
-                  new DatabaseUnavailable({
+                  new DatabaseNotReady({
                     message: `${options.directory} is in use by another Castellan server: stop that one, or give this one a data directory of its own with CASTELLAN_DATA_DIR, or set DATABASE_URL for several servers`
                   })
                 )
@@ -125,7 +121,7 @@ const parse = (url: string) =>
       return url
     },
     catch: () =>
-      new DatabaseUnavailable({ message: "DATABASE_URL must be postgres://user:password@host:port/database" })
+      new DatabaseNotReady({ message: "DATABASE_URL must be postgres://user:password@host:port/database" })
   })
 
 /** Milliseconds that a statement may take, and a transaction may be left alone: far more than any of ours needs. */
@@ -141,7 +137,7 @@ export const layerPostgres = (options: {
   readonly connections?: number
   /** Told of every statement, with its parameters. */
   readonly onStatement?: (statement: Statement) => void
-}): Layer.Layer<Db, DatabaseUnavailable> =>
+}): Layer.Layer<Db, DatabaseNotReady> =>
   Layer.effect(
     Db,
     Effect.gen(function* () {
@@ -184,7 +180,7 @@ const connections = Effect.gen(function* () {
   if (number >= connectionsAtLeast && number <= connectionsAtMost) return { connections: number }
   const range = `from ${connectionsAtLeast} to ${connectionsAtMost}`
   const message = `DATABASE_CONNECTIONS is "${given}"; it must be a whole number ${range}`
-  return yield* new DatabaseUnavailable({ message })
+  return yield* new DatabaseNotReady({ message })
 })
 
 /** As the environment says: the server that DATABASE_URL names, or else a directory of its own in the data directory. */
@@ -196,5 +192,5 @@ export const layerConfig = (options: { readonly dataDirectory: string }) =>
       return Option.isSome(url) && Redacted.value(url.value) !== ""
         ? layerPostgres({ url: url.value, ...atMost })
         : layerPglite({ directory: join(options.dataDirectory, "postgres") })
-    }).pipe(Effect.catchTag("ConfigError", () => new DatabaseUnavailable({ message: "DATABASE_URL can't be read" })))
+    }).pipe(Effect.catchTag("ConfigError", () => new DatabaseNotReady({ message: "DATABASE_URL can't be read" })))
   )

@@ -1,11 +1,11 @@
 /** The durable queue on pg-boss, in the database where the runs' rows are. */
-import { about } from "@castellan/domain/Measures.ts"
+import { annotateIds } from "@castellan/domain/Metrics.ts"
 import type { TaskName, TaskRun } from "@castellan/domain/task/TaskRun.ts"
 import { TaskRunner, type TryAgain } from "@castellan/domain/task/TaskRunner.ts"
 import { Cause, DateTime, Duration, Effect, Exit, FiberMap, FiberSet, Latch, Layer, Option, Schedule } from "effect"
 import { sql } from "kysely"
 import { fromKysely, type Job } from "pg-boss"
-import { Db, type DatabaseUnavailable, query } from "../postgres/Db.ts"
+import { Db, type DatabaseNotReady, query } from "../postgres/Db.ts"
 import { toRow, toRun } from "../postgres/stores/PgTaskRunStore.ts"
 import { heartbeatInterval, start, type Ticket } from "./TaskQueue.ts"
 
@@ -20,7 +20,7 @@ const afterDefect = Duration.seconds(1)
 /** Jobs taken at once. */
 const batch = 100
 
-export const layer: Layer.Layer<TaskRunner, DatabaseUnavailable, Db> = Layer.effect(
+export const layer: Layer.Layer<TaskRunner, DatabaseNotReady, Db> = Layer.effect(
   TaskRunner,
   Effect.gen(function* () {
     const db = yield* Db
@@ -144,7 +144,7 @@ export const layer: Layer.Layer<TaskRunner, DatabaseUnavailable, Db> = Layer.eff
       const worked = (run: TaskRun) =>
         work(run).pipe(
           Effect.withSpan("TaskRunner.work"),
-          about({ task, run: run.id, account: run.account, ...(run.sandbox === null ? {} : { sandbox: run.sandbox }) })
+          annotateIds({ task, run: run.id, account: run.account, ...(run.sandbox === null ? {} : { sandbox: run.sandbox }) })
         )
 
       const deliver = (job: TicketJob, run: TaskRun | undefined) =>

@@ -4,7 +4,7 @@ import { silentAfter } from "@castellan/domain/task/TaskRunner.ts"
 import { Duration, Effect } from "effect"
 import { sql } from "kysely"
 import { type ConstructorOptions, fromPglite, PgBoss, type QueueOptions } from "pg-boss"
-import { type Db, DatabaseUnavailable, type Engine } from "../postgres/Db.ts"
+import { type Db, DatabaseNotReady, type Engine } from "../postgres/Db.ts"
 
 /** What the queue carries; all else is in the run's row. */
 export interface Ticket {
@@ -112,7 +112,7 @@ export const start = Effect.fnUntraced(function* (db: Db["Service"]) {
       })
       if (backend === "pglite") await takeBack(db)
     },
-    catch: (cause) => new DatabaseUnavailable({ message: `The task queue can't be prepared: ${String(cause)}` })
+    catch: (cause) => new DatabaseNotReady({ message: `The task queue can't be prepared: ${String(cause)}` })
   })
   return boss
 })

@@ -10,7 +10,7 @@ import { BaseImageStore } from "@castellan/domain/sandbox/BaseImageStore.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import type { Session } from "@castellan/domain/session/Session.ts"
 import { SessionStore } from "@castellan/domain/session/SessionStore.ts"
-import type { StoreAway } from "@castellan/domain/StoreAway.ts"
+import type { DatabaseUnavailable } from "@castellan/domain/DatabaseUnavailable.ts"
 import * as given from "@castellan/testkit/given.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Context, DateTime, Effect, Exit, Layer, Option, Redacted, Schedule } from "effect"
@@ -136,7 +136,7 @@ it.layer(Directory.layer, { excludeTestServices: true })("The embedded database"
       const { kysely } = yield* Db.Db
       const asked = Effect.map(
         Effect.exit(Db.query(() => kysely.selectFrom("accounts").select("id").execute())),
-        (exit) => (Exit.isSuccess(exit) ? "answered" : (Cause.squash(exit.cause) as StoreAway).reason)
+        (exit) => (Exit.isSuccess(exit) ? "answered" : (Cause.squash(exit.cause) as DatabaseUnavailable).reason)
       )
       assert.strictEqual(yield* asked, "answered")
       yield* Effect.promise(() => rm(directory, { recursive: true }))

@@ -54,7 +54,7 @@ export type Failure =
   | OutputClosed
 
 /** Whether it may be over soon: the server is away, or busy, or unwell. */
-export const isPassing = (failure: Failure): boolean => {
+export const isTransient = (failure: Failure): boolean => {
   switch (failure._tag) {
     case "Unreachable":
       return true

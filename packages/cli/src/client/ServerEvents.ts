@@ -4,7 +4,7 @@ import * as Effect from "effect/Effect"
 import * as Sse from "effect/encoding/Sse"
 import * as Stream from "effect/Stream"
 import { brokenOff, open } from "./Client.ts"
-import { type Failure, isPassing, Unreachable } from "./Failure.ts"
+import { type Failure, isTransient, Unreachable } from "./Failure.ts"
 
 /** Where events come from, and what they say to us. */
 export interface EventSource<A> {
@@ -85,7 +85,7 @@ export const follow = Effect.fnUntraced(function* <A, E, R>(
     if ((yield* Clock.currentTimeMillis) - begun >= lasting) breaks = 0
     const wait = afterBreaks[breaks++]
     if (result._tag === "Failure") {
-      if (wait === undefined || !isPassing(result.failure as Failure)) return yield* Effect.fail(result.failure)
+      if (wait === undefined || !isTransient(result.failure as Failure)) return yield* Effect.fail(result.failure)
     } else if (wait === undefined) {
       return yield* new Unreachable({ url: source.at, why: source.broken })
     }

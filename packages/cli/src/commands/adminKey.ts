@@ -22,7 +22,7 @@ export const adminKey = Command.make(
     const { issued, kept } = yield* AdminKey.reset.pipe(
       Effect.catchTags({
         InvalidConfig: ({ message }) => new UsageRefused({ say: message }),
-        DatabaseUnavailable: ({ message }) => new DataUnavailable({ say: message, exit: ExitCode.unreachable }),
+        DatabaseNotReady: ({ message }) => new DataUnavailable({ say: message, exit: ExitCode.unreachable }),
         PlatformAdminMissing: () =>
           new DataUnavailable({
             say: "no server has used this database yet: start one, which shows a key at its first start",

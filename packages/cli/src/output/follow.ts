@@ -2,7 +2,7 @@
 import * as Effect from "effect/Effect"
 import { ask } from "../client/Client.ts"
 import { ExitCode } from "../ExitCode.ts"
-import { CommandExited, type Failure, isPassing, RunFailed } from "../client/Failure.ts"
+import { CommandExited, type Failure, isTransient, RunFailed } from "../client/Failure.ts"
 import * as Output from "./Output.ts"
 import * as RunLog from "./RunLog.ts"
 import type { Runs } from "../client/Wire.ts"
@@ -53,7 +53,7 @@ export const goesOn =
     return self.pipe(
       Effect.onInterrupt(() => Output.say(`${run} goes on; ${how}`)),
       Effect.tapError((failure) =>
-        isPassing(failure) ? Output.say(`can't follow ${run} any further; ${how}`) : Effect.void
+        isTransient(failure) ? Output.say(`can't follow ${run} any further; ${how}`) : Effect.void
       )
     )
   }

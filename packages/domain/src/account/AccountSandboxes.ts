@@ -1,7 +1,7 @@
 import { Context, DateTime, Duration, Effect, Layer, Option, Schema } from "effect"
 import { SecureRandom } from "effect/crypto/SecureRandom"
 import { AccountScope } from "../identity/AccountScope.ts"
-import { about, counted, measures } from "../Measures.ts"
+import { annotateIds, trackOutcome, metrics } from "../Metrics.ts"
 import { FailureReason, lasting } from "../FailureReason.ts"
 import { givenOrNew } from "../newNonce.ts"
 import type { Page, PageOf } from "../Page.ts"
@@ -14,7 +14,7 @@ import type { SandboxQuotaReached } from "../sandbox/SandboxQuota.ts"
 import { defaultTimeout } from "../task/CommandRun.ts"
 import type { RunId } from "../task/TaskRun.ts"
 import { TaskRuns } from "../task/TaskRuns.ts"
-import { Withheld } from "../Withheld.ts"
+import { InternalCause } from "../InternalCause.ts"
 import type { SnapshotId } from "../sandbox/Snapshot.ts"
 import { AccountSandbox } from "./AccountSandbox.ts"
 import { AccountStore, type Sighting } from "./AccountStore.ts"
@@ -25,7 +25,7 @@ import { EnvironmentStore } from "./EnvironmentStore.ts"
 export class SandboxNotCreated extends Schema.TaggedError<SandboxNotCreated>()("SandboxNotCreated", {
   name: SandboxName,
   reason: FailureReason,
-  cause: Withheld
+  cause: InternalCause
 }) {}
 
 /** What to run in a new sandbox. */
@@ -198,7 +198,7 @@ export class AccountSandboxes extends Context.Service<
             if (row.value.removedAt !== null)
               return yield* new SandboxNotCreated({ name: intent.name, reason: deleted })
             const sandbox = yield* boot(scope, row.value, wanted.from).pipe(
-              about({ account: scope.account, sandbox: intent.name })
+              annotateIds({ account: scope.account, sandbox: intent.name })
             )
             if (Option.isNone(wanted.work)) return { sandbox, run: Option.none<RunId>() }
             const command = commandFor(wanted.work.value)
@@ -208,7 +208,7 @@ export class AccountSandboxes extends Context.Service<
               .pipe(Effect.tapCause(() => takeBack(scope, sandbox.name)))
             return { sandbox, run: Option.some(run.id) }
           },
-          counted(measures.creates, { kind: "sandbox" }, "outcome"),
+          trackOutcome(metrics.creates, { kind: "sandbox" }, "outcome"),
           Effect.uninterruptible
         )
 

@@ -9,7 +9,7 @@ import * as RepoUrl from "../repo/RepoUrl.ts"
 import { SnapshotId } from "../sandbox/Snapshot.ts"
 import { SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
 import { TaskRuns } from "../task/TaskRuns.ts"
-import { Withheld } from "../Withheld.ts"
+import { InternalCause } from "../InternalCause.ts"
 import { AccountStore } from "./AccountStore.ts"
 import { Environment, isOwn, type ReadableRepo, readable } from "./Environment.ts"
 import { EnvironmentStore } from "./EnvironmentStore.ts"
@@ -29,7 +29,7 @@ export class RepoNotReadable extends Schema.TaggedError<RepoNotReadable>()("Repo
 /** The repository could not be deleted; the account's environment stands as it was. */
 export class RepoNotDeleted extends Schema.TaggedError<RepoNotDeleted>()("RepoNotDeleted", {
   retryable: Schema.Boolean,
-  cause: Withheld
+  cause: InternalCause
 }) {}
 
 /** An environment, with what its repository holds. */

@@ -11,7 +11,7 @@ import type { SandboxQuotaReached } from "../sandbox/SandboxQuota.ts"
 import type { TaskRun } from "../task/TaskRun.ts"
 import { TaskRunner, TryAgain } from "../task/TaskRunner.ts"
 import { TaskRuns } from "../task/TaskRuns.ts"
-import { Withheld } from "../Withheld.ts"
+import { InternalCause } from "../InternalCause.ts"
 import { AccountSandboxes, type SandboxNotCreated } from "./AccountSandboxes.ts"
 import { isOwn, repoFor, usable } from "./Environment.ts"
 import { EnvironmentStore } from "./EnvironmentStore.ts"
@@ -36,7 +36,7 @@ const author = { name: "Castellan", email: "castellan@noreply.invalid" }
 class Superseded extends Schema.TaggedError<Superseded>()("Superseded", {}) {}
 
 /** A fault of ours, or of what the server stands on: another attempt may meet it no more. */
-class Broken extends Schema.TaggedError<Broken>()("Broken", { cause: Withheld }) {}
+class Broken extends Schema.TaggedError<Broken>()("Broken", { cause: InternalCause }) {}
 
 type Failure = Broken | SandboxNotCreated | SandboxQuotaReached | SnapshotInProgress | SyncFailure
 

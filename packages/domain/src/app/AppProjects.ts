@@ -6,7 +6,7 @@ import {
   SandboxProvider,
   type SandboxUnavailable
 } from "../sandbox/SandboxProvider.ts"
-import { Withheld } from "../Withheld.ts"
+import { InternalCause } from "../InternalCause.ts"
 import { ApplyEvent } from "./project/ApplyEvent.ts"
 import type { AppSandbox } from "./AppSandbox.ts"
 import { type AppNotFound, AppSandboxes } from "./AppSandboxes.ts"
@@ -19,12 +19,12 @@ import type { PackageName } from "./project/PackageName.ts"
 import { uncoloured } from "./project/uncoloured.ts"
 
 /** The files of a project could not be told. */
-export class FilesNotListed extends Schema.TaggedError<FilesNotListed>()("FilesNotListed", { cause: Withheld }) {}
+export class FilesNotListed extends Schema.TaggedError<FilesNotListed>()("FilesNotListed", { cause: InternalCause }) {}
 
 /** Packages were not installed; `reason` is what the package manager said, or why it was not asked. */
 export class PackagesNotInstalled extends Schema.TaggedError<PackagesNotInstalled>()("PackagesNotInstalled", {
   reason: Schema.String,
-  cause: Withheld
+  cause: InternalCause
 }) {}
 
 /** A package is not in the registry, or not in the version asked for; `reason` is what the package manager said. */

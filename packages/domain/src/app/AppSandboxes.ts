@@ -2,7 +2,7 @@ import { type Cause, Context, DateTime, Duration, Effect, Exit, Layer, Option, S
 import { SecureRandom } from "effect/crypto/SecureRandom"
 import { FailureReason, lasting, passing } from "../FailureReason.ts"
 import { AccountScope } from "../identity/AccountScope.ts"
-import { counted, measures } from "../Measures.ts"
+import { trackOutcome, metrics } from "../Metrics.ts"
 import { givenOrNew } from "../newNonce.ts"
 import { Port } from "../sandbox/Port.ts"
 import { SandboxName } from "../sandbox/SandboxName.ts"
@@ -12,7 +12,7 @@ import {
   SandboxProvider,
   type SandboxUnavailable
 } from "../sandbox/SandboxProvider.ts"
-import { Withheld } from "../Withheld.ts"
+import { InternalCause } from "../InternalCause.ts"
 import { providerReason } from "../sandbox/providerReason.ts"
 import { AppEnds } from "./AppEnds.ts"
 import { AppMove } from "./AppLifecycle.ts"
@@ -29,7 +29,7 @@ export class AppNotFound extends Schema.TaggedError<AppNotFound>()("AppNotFound"
 /** No app came to be; the one before is as it was. */
 export class AppNotCreated extends Schema.TaggedError<AppNotCreated>()("AppNotCreated", {
   reason: FailureReason,
-  cause: Withheld
+  cause: InternalCause
 }) {}
 
 /** What Vite listens on if nobody says otherwise. */
@@ -150,7 +150,7 @@ export class AppSandboxes extends Context.Service<
               Option.getOrElse(fresh, () => app)
             )
           },
-          counted(measures.creates, { kind: "app" }, "outcome")
+          trackOutcome(metrics.creates, { kind: "app" }, "outcome")
         )
 
         const find = Effect.fn("AppSandboxes.find")(function* (scope: AccountScope, name: Option.Option<string>) {

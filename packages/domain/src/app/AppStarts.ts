@@ -10,7 +10,7 @@ import {
   type SandboxUnavailable,
   type SnapshotGone
 } from "../sandbox/SandboxProvider.ts"
-import { about } from "../Measures.ts"
+import { annotateIds } from "../Metrics.ts"
 import { AppEnds } from "./AppEnds.ts"
 import { AppMove, AppStep } from "./AppLifecycle.ts"
 import { type AppSandbox, isActive } from "./AppSandbox.ts"
@@ -118,7 +118,7 @@ export class AppStarts extends Context.Service<
 
         const bringUp = Effect.fnUntraced(function* (app: AppSandbox) {
           const work = Effect.raceFirst(start(app), keepHeld(app)).pipe(
-            about({ account: app.account, sandbox: app.name }),
+            annotateIds({ account: app.account, sandbox: app.name }),
             Effect.tapCause(giveUp(app)),
             // What stands in the way of this is not worth failing for: the reconciler comes by later.
             Effect.flatMap((retired) =>

@@ -1,6 +1,6 @@
 /** Where repositories are kept, with the service's own right to all that belong to `owner`. */
 import { Context, type Effect, type Option, Schema, type Scope, type Stream } from "effect"
-import { Withheld } from "../Withheld.ts"
+import { InternalCause } from "../InternalCause.ts"
 import { type FileTree, RepoPath } from "./FileTree.ts"
 import { BranchName, type CommitId, Repo, type Repository, type RepoOwner } from "./Repo.ts"
 
@@ -24,7 +24,7 @@ export class PushRejected extends Schema.TaggedError<PushRejected>()("PushReject
 }) {}
 
 /** What was to be pushed is no git bundle, is damaged, or has not the branch. */
-export class BundleRefused extends Schema.TaggedError<BundleRefused>()("BundleRefused", { cause: Withheld }) {}
+export class BundleRefused extends Schema.TaggedError<BundleRefused>()("BundleRefused", { cause: InternalCause }) {}
 
 /** The host could not be asked, or refused; `retryable` tells whether asking again may help. */
 export class RepoUnavailable extends Schema.TaggedError<RepoUnavailable>()("RepoUnavailable", {
@@ -32,7 +32,7 @@ export class RepoUnavailable extends Schema.TaggedError<RepoUnavailable>()("Repo
   retryable: Schema.Boolean,
   /** How long the host asked to be left alone, in milliseconds; null where it did not say. */
   retryAfterMs: Schema.NullOr(Schema.Int),
-  cause: Withheld
+  cause: InternalCause
 }) {}
 
 /** Why a repository is refused for good: `unsafe_object` or `too_large`. */
@@ -45,7 +45,7 @@ export class RepoRejected extends Schema.TaggedError<RepoRejected>()("RepoReject
   why: RejectedFor,
   /** What git calls the fault of the object, such as `hasDotgit`; null where the object has no part in it. */
   fault: Schema.NullOr(Schema.String),
-  cause: Withheld
+  cause: InternalCause
 }) {}
 
 /** What a host is, for those who make and read URLs. */

@@ -1,6 +1,6 @@
 /** Sandboxes the domain rents and does not own. */
 import { Context, type Duration, type Effect, type Option, Schema, type Scope, type Stream } from "effect"
-import { Withheld } from "../Withheld.ts"
+import { InternalCause } from "../InternalCause.ts"
 import { type Command, CommandId, type Output, type OutputPosition, type StartedCommand } from "./Command.ts"
 import { Port, type PortConnection } from "./Port.ts"
 import type { Sandbox } from "./Sandbox.ts"
@@ -50,7 +50,7 @@ export class SandboxUnavailable extends Schema.TaggedError<SandboxUnavailable>()
   operation: Schema.String,
   retryable: Schema.Boolean,
   fault: Schema.optionalKey(SandboxFault),
-  cause: Withheld
+  cause: InternalCause
 }) {}
 
 /** A sandbox to be. */

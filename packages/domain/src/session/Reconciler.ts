@@ -1,7 +1,7 @@
 import { Context, DateTime, Duration, Effect, FiberMap, Layer, Option, Semaphore } from "effect"
 import { AccountScope } from "../identity/AccountScope.ts"
 import type { Sandbox } from "../sandbox/Sandbox.ts"
-import { about, measure, measures } from "../Measures.ts"
+import { annotateIds, record, metrics } from "../Metrics.ts"
 import { SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
 import { TaskRunStore } from "../task/TaskRunStore.ts"
 import { isHolding } from "../task/TaskRun.ts"
@@ -164,7 +164,7 @@ const make = Effect.gen(function* () {
 
   let caughtUp = yield* DateTime.now
   const tellLag = Effect.flatMap(DateTime.now, (now) =>
-    measure(measures.lag, (now.epochMilliseconds - caughtUp.epochMilliseconds) / 1000, {})
+    record(metrics.lag, (now.epochMilliseconds - caughtUp.epochMilliseconds) / 1000, {})
   )
 
   const seeToAll = Effect.fnUntraced(function* (due: ReadonlyArray<Session>) {
@@ -198,7 +198,7 @@ const noted = <A, E, R>(session: Session, effect: Effect.Effect<A, E, R>): Effec
     Effect.asVoid,
     Effect.catchCause((cause) => Effect.logWarning("a session could not be seen to", { session: session.id }, cause)),
     Effect.annotateLogs({ stage: stageOf(session) }),
-    about({ account: session.account, session: session.id })
+    annotateIds({ account: session.account, session: session.id })
   )
 
 const sightOf = (sandbox: Sandbox | undefined): Sight => {

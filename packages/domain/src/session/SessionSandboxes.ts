@@ -3,7 +3,7 @@ import { Clock, Context, DateTime, Duration, Effect, Layer, Option, PubSub, Ref,
 import { AccountScope } from "../identity/AccountScope.ts"
 import { IdentityStore } from "../identity/IdentityStore.ts"
 import { type FailureCode, FailureReason, isCallers, lasting, passing } from "../FailureReason.ts"
-import { about, counted, measures } from "../Measures.ts"
+import { annotateIds, trackOutcome, metrics } from "../Metrics.ts"
 import { Checkouts, reasonFor, type SyncFailure } from "../repo/Checkouts.ts"
 import { RepoHost } from "../repo/RepoHost.ts"
 import type { BranchName } from "../repo/Repo.ts"
@@ -12,7 +12,7 @@ import { BaseImages } from "../sandbox/BaseImages.ts"
 import type { Sandbox } from "../sandbox/Sandbox.ts"
 import type { SandboxName } from "../sandbox/SandboxName.ts"
 import { SandboxNotRunning, SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
-import { Withheld } from "../Withheld.ts"
+import { InternalCause } from "../InternalCause.ts"
 import { authorOf } from "./authorOf.ts"
 import { lookAtFor, type SessionTimes } from "./decide.ts"
 import { lostReason, Move, stageOf, Step } from "./Lifecycle.ts"
@@ -23,13 +23,13 @@ import { SessionStore } from "./SessionStore.ts"
 /** The session's sandbox could not be brought up. The session keeps the reason. */
 export class SessionNotProvisioned extends Schema.TaggedError<SessionNotProvisioned>()("SessionNotProvisioned", {
   reason: FailureReason,
-  cause: Withheld
+  cause: InternalCause
 }) {}
 
 /** The session's repository can't be brought in: only another repository, or a change of this one, helps. */
 export class SessionRepoUnusable extends Schema.TaggedError<SessionRepoUnusable>()("SessionRepoUnusable", {
   reason: FailureReason,
-  cause: Withheld
+  cause: InternalCause
 }) {}
 
 /** The error for a reason: whether the caller's repository is the cause, or something behind the server. */
@@ -314,8 +314,8 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
     },
     Effect.uninterruptible,
     (bringing, { account, id, lifecycle }) =>
-      (lifecycle.fresh ? counted(measures.creates, { kind: "session" }, "outcome")(bringing) : bringing).pipe(
-        about({ account, session: id, ...(lifecycle.sandbox === null ? {} : { sandbox: lifecycle.sandbox }) })
+      (lifecycle.fresh ? trackOutcome(metrics.creates, { kind: "session" }, "outcome")(bringing) : bringing).pipe(
+        annotateIds({ account, session: id, ...(lifecycle.sandbox === null ? {} : { sandbox: lifecycle.sandbox }) })
       )
   )
 

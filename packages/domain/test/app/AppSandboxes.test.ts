@@ -10,7 +10,7 @@ import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import type { CommandId } from "@castellan/domain/sandbox/Command.ts"
 import { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
 import { SandboxProvider, type SandboxSpec, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
-import { StoreAway } from "@castellan/domain/StoreAway.ts"
+import { DatabaseUnavailable } from "@castellan/domain/DatabaseUnavailable.ts"
 import { MemorySandboxes } from "@castellan/testkit/fakes/sandbox/MemorySandbox.ts"
 import * as given from "@castellan/testkit/given.ts"
 import * as World from "@castellan/testkit/World.ts"
@@ -448,10 +448,10 @@ describe("An app", () => {
     Effect.gen(function* () {
       const scope = yield* given.scope
       const app = yield* create(scope)
-      const gone = Effect.die(new StoreAway(new Error("connect ECONNREFUSED")))
+      const gone = Effect.die(new DatabaseUnavailable(new Error("connect ECONNREFUSED")))
       const away = yield* another(() => ({ create: () => gone, start: () => gone }))
       const isAway = (exit: Exit.Exit<unknown, unknown>) =>
-        Exit.isFailure(exit) && Cause.squash(exit.cause) instanceof StoreAway
+        Exit.isFailure(exit) && Cause.squash(exit.cause) instanceof DatabaseUnavailable
       assert.isTrue(isAway(yield* Effect.exit(create(scope).pipe(Effect.provide(away)))))
       const change = Effect.flatMap(AppProjects, (projects) =>
         Stream.runCollect(

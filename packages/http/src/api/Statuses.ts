@@ -40,7 +40,7 @@ import {
 } from "@castellan/domain/session/Sessions.ts"
 import { SessionNotProvisioned, SessionRepoUnusable } from "@castellan/domain/session/SessionSandboxes.ts"
 import { TaskRunNotFound } from "@castellan/domain/task/TaskRuns.ts"
-import { Withheld } from "@castellan/domain/Withheld.ts"
+import { InternalCause } from "@castellan/domain/InternalCause.ts"
 import { Schema, SchemaGetter } from "effect"
 import { HttpApiSchema } from "effect/http-api"
 import { ErrorBody, errorBody, told } from "./ErrorBody.ts"
@@ -87,10 +87,10 @@ export class TooManyStreams extends Schema.TaggedError<TooManyStreams>()("TooMan
 export class BodyTooLarge extends Schema.TaggedError<BodyTooLarge>()("BodyTooLarge", { limit: Schema.Int }) {}
 
 /** The provider could not be asked how an app is. */
-export class AppStatusUnknown extends Schema.TaggedError<AppStatusUnknown>()("AppStatusUnknown", { cause: Withheld }) {}
+export class AppStatusUnknown extends Schema.TaggedError<AppStatusUnknown>()("AppStatusUnknown", { cause: InternalCause }) {}
 
 /** The provider did not end an app; that it is to end is written down, and it is tried again. */
-export class AppNotTerminated extends Schema.TaggedError<AppNotTerminated>()("AppNotTerminated", { cause: Withheld }) {}
+export class AppNotTerminated extends Schema.TaggedError<AppNotTerminated>()("AppNotTerminated", { cause: InternalCause }) {}
 
 /** How long to wait where only somebody's stopping a sandbox helps, in milliseconds. */
 const quotaRetryMs = 60_000

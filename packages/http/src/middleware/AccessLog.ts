@@ -1,5 +1,5 @@
 /** Writes one log line, one span and the metrics of each request, by route and never by path. */
-import { about, codeOf, measure, measures } from "@castellan/domain/Measures.ts"
+import { annotateIds, codeOf, record, metrics } from "@castellan/domain/Metrics.ts"
 import type { AccountId } from "@castellan/domain/identity/Account.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SessionId } from "@castellan/domain/session/Session.ts"
@@ -45,7 +45,7 @@ interface Completed {
   readonly account?: AccountId
 }
 
-const record = Effect.fnUntraced(function* (completed: Completed) {
+const recordRequest = Effect.fnUntraced(function* (completed: Completed) {
   const { account, method, ms, route, status } = completed
   yield* Effect.annotateLogs(Effect.logInfo("request"), { ...completed })
   yield* Effect.annotateCurrentSpan({
@@ -53,8 +53,8 @@ const record = Effect.fnUntraced(function* (completed: Completed) {
     ...(account === undefined ? {} : { account })
   })
   const labels = { route, status: `${Math.floor(status / 100)}xx` }
-  yield* measure(measures.requests, 1, { method, ...labels })
-  yield* measure(measures.requestMillis, ms, labels)
+  yield* record(metrics.requests, 1, { method, ...labels })
+  yield* record(metrics.requestMillis, ms, labels)
 })
 
 /** Logs, traces and measures the handling of the current request. */
@@ -72,11 +72,11 @@ export const logAccess =
       return yield* handle.pipe(
         Effect.onExit((exit) =>
           Effect.flatMap(Clock.currentTimeMillis, (now) =>
-            record({ method, route, status: statusOf(exit), ms: Math.max(0, Math.round(now - startedAt)), ...fields })
+            recordRequest({ method, route, status: statusOf(exit), ms: Math.max(0, Math.round(now - startedAt)), ...fields })
           )
         ),
         Effect.provideService(AccessLogFields, fields),
-        about(ids),
+        annotateIds(ids),
         Effect.annotateLogs({ requestId }),
         Effect.withSpan(`${method} ${route}`, {
           kind: "server",

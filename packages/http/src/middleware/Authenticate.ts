@@ -2,7 +2,7 @@ import { keyPrefix } from "@castellan/domain/identity/ApiKey.ts"
 import { ApiKeys } from "@castellan/domain/identity/ApiKeys.ts"
 import { CurrentCredential, InvalidCredential } from "@castellan/domain/identity/Credential.ts"
 import { CurrentActor } from "@castellan/domain/identity/CurrentActor.ts"
-import { about } from "@castellan/domain/Measures.ts"
+import { annotateIds } from "@castellan/domain/Metrics.ts"
 import { Effect, Layer, Redacted } from "effect"
 import { type Headers, HttpServerRequest } from "effect/http"
 import { Authenticated } from "../api/Authenticated.ts"
@@ -48,7 +48,7 @@ export const layer = Layer.effect(
           endpoint.pipe(
             Effect.provideService(CurrentActor, account),
             Effect.provideService(CurrentCredential, credential),
-            about({ account: account.id })
+            annotateIds({ account: account.id })
           )
         )
       )

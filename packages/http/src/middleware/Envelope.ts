@@ -1,6 +1,6 @@
 /** What every answer has, whatever gave it: one form of error, a request id, CORS, and no word too many. */
 import { newNonce } from "@castellan/domain/newNonce.ts"
-import { StoreAway } from "@castellan/domain/StoreAway.ts"
+import { DatabaseUnavailable } from "@castellan/domain/DatabaseUnavailable.ts"
 import { ByteSize, Cause, Clock, Effect, Stream } from "effect"
 import { SecureRandom } from "effect/crypto"
 import { HttpIncomingMessage, HttpServerError, HttpServerRequest, HttpServerResponse } from "effect/http"
@@ -104,7 +104,7 @@ const unrouted = ({ method, url }: HttpServerRequest.HttpServerRequest) => {
 const explain = (request: HttpServerRequest.HttpServerRequest, cause: Cause.Cause<unknown>) => {
   const failure = Cause.squash(cause)
   if (isTooLarge(failure)) return Effect.succeed(tooLarge(limitOf(request)))
-  if (failure instanceof StoreAway) {
+  if (failure instanceof DatabaseUnavailable) {
     return Effect.as(Effect.logWarning("the store is away", cause), answer(503, storeAway(failure.reason)))
   }
   if (failure instanceof BodyNotJson) return Effect.succeed(answer(400, notJson))

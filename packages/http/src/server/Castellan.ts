@@ -23,7 +23,7 @@ import { CredentialWatch } from "@castellan/domain/identity/CredentialWatch.ts"
 import { ApiKeys } from "@castellan/domain/identity/ApiKeys.ts"
 import { answersKept, IdempotencyStore } from "@castellan/domain/identity/IdempotencyStore.ts"
 import type { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
-import { measure, measures, Measuring } from "@castellan/domain/Measures.ts"
+import { record, metrics, MetricsEnabled } from "@castellan/domain/Metrics.ts"
 import { Organizations } from "@castellan/domain/identity/Organizations.ts"
 import { Checkouts } from "@castellan/domain/repo/Checkouts.ts"
 import { FileTrees } from "@castellan/domain/repo/FileTrees.ts"
@@ -32,7 +32,7 @@ import { BaseImages } from "@castellan/domain/sandbox/BaseImages.ts"
 import type { BaseImageStore } from "@castellan/domain/sandbox/BaseImageStore.ts"
 import { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
 import { Sandboxes } from "@castellan/domain/sandbox/Sandboxes.ts"
-import * as MeasuredProvider from "@castellan/domain/sandbox/MeasuredProvider.ts"
+import * as InstrumentedProvider from "@castellan/domain/sandbox/InstrumentedProvider.ts"
 import type { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { type SessionTimes, usualTimes } from "@castellan/domain/session/decide.ts"
 import { ImageBuilds, worker } from "@castellan/domain/session/ImageBuilds.ts"
@@ -127,11 +127,11 @@ const samples = Effect.gen(function* () {
     const waiting = new Map((yield* runner.backlog).map((backlog) => [backlog.task, backlog]))
     for (const task of TaskName.literals) {
       const { depth, oldest } = waiting.get(task) ?? { depth: 0, oldest: now }
-      yield* measure(measures.queued, depth, { task })
+      yield* record(metrics.queued, depth, { task })
       const waits = Math.max(0, now.epochMilliseconds - oldest.epochMilliseconds)
-      yield* measure(measures.queueAge, waits / 1000, { task })
+      yield* record(metrics.queueAge, waits / 1000, { task })
     }
-    yield* measure(measures.live, yield* accounts.countLive(now), {})
+    yield* record(metrics.live, yield* accounts.countLive(now), {})
   })
 })
 
@@ -155,7 +155,7 @@ const housekeeping = Layer.effectDiscard(
     yield* repeatedly("forgetting old answers", "1 hour", sweep)
     yield* repeatedly("forgetting old events", "1 hour", forget)
     yield* Effect.forkScoped(reconciler.run)
-    if (yield* Measuring) yield* repeatedly("sampling what is measured", "15 seconds", yield* samples)
+    if (yield* MetricsEnabled) yield* repeatedly("sampling what is measured", "15 seconds", yield* samples)
   })
 )
 
@@ -200,6 +200,6 @@ export const layer = (options: CastellanOptions) => {
     Layer.provideMerge(Layer.merge(Access.layer({ policy: options.access ?? "peers" }), Tokens.layer(options.tokens))),
     Layer.provideMerge(CredentialWatch.layer),
     Layer.provideMerge(crypto),
-    Layer.provideMerge(MeasuredProvider.layer)
+    Layer.provideMerge(InstrumentedProvider.layer)
   )
 }

@@ -1,5 +1,5 @@
 /** Traces and metrics, sent to a collector where there is one; where there is none, nothing is traced or counted. */
-import { codeOf, Measuring } from "@castellan/domain/Measures.ts"
+import { codeOf, MetricsEnabled } from "@castellan/domain/Metrics.ts"
 import { Cause, Effect, Exit, Layer, Redacted, References, Tracer } from "effect"
 import { FetchHttpClient } from "effect/http"
 import { OtlpMetrics, OtlpSerialization, OtlpTracer } from "effect/observability"
@@ -54,7 +54,7 @@ export const layer = ({ attributes = {}, endpoint, headers, serviceName = "caste
   ).pipe(
     Layer.provide(OtlpSerialization.layerJson),
     Layer.provide(FetchHttpClient.layer),
-    Layer.merge(Layer.succeed(Measuring, true)),
+    Layer.merge(Layer.succeed(MetricsEnabled, true)),
     Layer.merge(Layer.succeed(References.TracerEnabled, true))
   )
 }

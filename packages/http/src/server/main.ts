@@ -11,7 +11,7 @@ import type { VercelUnavailable } from "@castellan/adapters/vercel/Options.ts"
 import { ApiKeys } from "@castellan/domain/identity/ApiKeys.ts"
 import type { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
-import { StoreAway } from "@castellan/domain/StoreAway.ts"
+import { DatabaseUnavailable } from "@castellan/domain/DatabaseUnavailable.ts"
 import * as NodeHttpServer from "@effect/platform-node/NodeHttpServer"
 import { Cause, Console, Duration, Effect, Layer, Option, Redacted } from "effect"
 import { HttpMiddleware, HttpServer } from "effect/http"
@@ -61,8 +61,8 @@ const sandboxProvider = (where: "local" | "vercel", dataDirectory: string) =>
 
 /** A database that goes away in the middle of a start ends it, as one does that was never there. */
 const whileStarting = Effect.catchDefect((defect) =>
-  defect instanceof StoreAway
-    ? Effect.fail(new Db.DatabaseUnavailable({ message: "The database went away while this server started" }))
+  defect instanceof DatabaseUnavailable
+    ? Effect.fail(new Db.DatabaseNotReady({ message: "The database went away while this server started" }))
     : Effect.die(defect)
 )
 
@@ -189,7 +189,7 @@ const explained = Effect.gen(function* () {
 }).pipe(
   Effect.catchTags({
     InvalidConfig: (refused) => sayAndFail(refused.message),
-    DatabaseUnavailable: (unavailable) => sayAndFail(unavailable.message),
+    DatabaseNotReady: (unavailable) => sayAndFail(unavailable.message),
     LocalUnavailable: (unavailable) => sayAndFail(unavailable.message),
     VercelUnavailable: (unavailable) => sayAndFail(unavailable.message),
     GitMissing: (missing) => sayAndFail(missing.message),

@@ -1,11 +1,11 @@
 import { AccountStore } from "@castellan/domain/account/AccountStore.ts"
-import { StoreAway } from "@castellan/domain/StoreAway.ts"
+import { DatabaseUnavailable } from "@castellan/domain/DatabaseUnavailable.ts"
 import { DataHealth } from "../../src/server/DataHealth.ts"
 import { assert, it } from "@effect/vitest"
 import { Effect, Layer, Logger } from "effect"
 import { WebApi } from "../WebApi.ts"
 
-const away = Effect.die(new StoreAway(new Error("connect ECONNREFUSED 10.0.0.7:5432")))
+const away = Effect.die(new DatabaseUnavailable(new Error("connect ECONNREFUSED 10.0.0.7:5432")))
 
 const world = Layer.fresh(
   WebApi.over(
@@ -16,7 +16,7 @@ const world = Layer.fresh(
   )
 ).pipe(Layer.provideMerge(Logger.layer([])))
 
-const missing = Effect.die(new StoreAway(new Error("ENOENT"), "The data directory is missing"))
+const missing = Effect.die(new DatabaseUnavailable(new Error("ENOENT"), "The data directory is missing"))
 
 const lost = Layer.fresh(
   WebApi.over(

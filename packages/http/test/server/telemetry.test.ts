@@ -1,5 +1,5 @@
 /** What a collector is told of requests, over the World. */
-import { measures } from "@castellan/domain/Measures.ts"
+import { metrics } from "@castellan/domain/Metrics.ts"
 import * as Telemetry from "../../src/server/Telemetry.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer, Metric, Redacted } from "effect"
@@ -9,7 +9,7 @@ import { TestClock } from "effect/testing"
 import { collector } from "./collector.ts"
 import { WebApi } from "../WebApi.ts"
 
-const exported = () => Object.values(measures).map(({ id }) => id)
+const exported = () => Object.values(metrics).map(({ id }) => id)
 
 describe("A collector", () => {
   it.effect("is told of a request from its arrival to the provider's work, with ids, and of every measure", () =>

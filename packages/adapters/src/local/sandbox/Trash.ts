@@ -1,6 +1,6 @@
 /** Removes the files of sandboxes and layers, whatever a sandbox left there: deep trees, closed directories, many files. */
 import type { SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
-import { measure, measures } from "@castellan/domain/Measures.ts"
+import { record, metrics } from "@castellan/domain/Metrics.ts"
 import { Effect, Schedule, Semaphore } from "effect"
 import { renameSync } from "node:fs"
 import { readdir } from "node:fs/promises"
@@ -54,7 +54,7 @@ export const make = Effect.fnUntraced(function* (layout: Layout, isolation: Isol
       Effect.ignore,
       turns.withPermits(1),
       Effect.ensuring(Effect.sync(() => underWay.delete(name))),
-      Effect.andThen(Effect.suspend(() => measure(measures.unremoved, failed.size, {})))
+      Effect.andThen(Effect.suspend(() => record(metrics.unremoved, failed.size, {})))
     )
 
   const begin = (name: string) =>

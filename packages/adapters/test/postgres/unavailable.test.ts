@@ -1,7 +1,7 @@
 import * as Stores from "@castellan/adapters/postgres/stores.ts"
 import * as Db from "@castellan/adapters/postgres/Db.ts"
 import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
-import { StoreAway } from "@castellan/domain/StoreAway.ts"
+import { DatabaseUnavailable } from "@castellan/domain/DatabaseUnavailable.ts"
 import * as given from "@castellan/testkit/given.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Effect, Exit, Fiber, Layer, Option, Redacted } from "effect"
@@ -15,11 +15,11 @@ const server = Effect.acquireRelease(
   ({ stop }) => Effect.promise(stop)
 )
 
-const isAway = (exit: Exit.Exit<unknown, unknown>) =>
-  Exit.isFailure(exit) && Cause.squash(exit.cause) instanceof StoreAway
+const isUnavailable = (exit: Exit.Exit<unknown, unknown>) =>
+  Exit.isFailure(exit) && Cause.squash(exit.cause) instanceof DatabaseUnavailable
 
 describe("A database", () => {
-  it.live("that goes away is said to be away, and is used again once it is back", () =>
+  it.live("is unavailable while its server is paused, and is used again afterwards", () =>
     Effect.gen(function* () {
       const { pause, resume, url } = yield* server
       const layer = Stores.layer.pipe(
@@ -35,14 +35,14 @@ describe("A database", () => {
         )
         assert.isTrue((yield* many).every(Exit.isSuccess))
         yield* Effect.promise(pause)
-        for (const exit of yield* many) assert.isTrue(isAway(exit), String(exit))
+        for (const exit of yield* many) assert.isTrue(isUnavailable(exit), String(exit))
         yield* Effect.promise(resume)
         assert.deepStrictEqual(yield* look, Exit.succeed(Option.some(account)))
       }).pipe(Effect.provide(layer))
     }).pipe(Effect.scoped)
   )
 
-  it.live("that a connection breaks off to costs the statement that it was for, and no more", () =>
+  it.live("loses one statement for each broken connection, and opens new connections", () =>
     Effect.gen(function* () {
       const direct = new URL(yield* databases.postgresUrl)
       const { cut, port } = yield* wayTo(Number(direct.port))
@@ -53,7 +53,7 @@ describe("A database", () => {
         const waiting = yield* Effect.forkChild(asked("select pg_sleep(30)"))
         yield* Effect.sleep("200 millis")
         cut()
-        assert.isTrue(isAway(yield* Fiber.join(waiting)))
+        assert.isTrue(isUnavailable(yield* Fiber.join(waiting)))
         assert.isTrue(Exit.isSuccess(yield* asked("select 1")))
 
         const transaction = yield* Effect.promise(() => kysely.startTransaction().execute())
@@ -61,14 +61,14 @@ describe("A database", () => {
         cut()
         yield* Effect.sleep("200 millis")
         const exit = yield* Effect.exit(Db.query(() => sql`select 2`.execute(transaction)))
-        assert.isTrue(isAway(exit))
+        assert.isTrue(isUnavailable(exit))
         yield* Effect.ignore(Effect.tryPromise(() => transaction.rollback().execute()))
         assert.isTrue(Exit.isSuccess(yield* asked("select 3")))
       }).pipe(Effect.provide(Db.layerPostgres({ url: Redacted.make(direct.href), connections: 2 })))
     }).pipe(Effect.scoped)
   )
 
-  it.live("gives up statements that take too long, and what is wrong with a statement is no absence", () =>
+  it.live("cancels a statement that takes too long, and does not count a wrong statement as unavailability", () =>
     Effect.gen(function* () {
       const { kysely } = yield* Db.Db
       const asked = (statement: string) => Effect.exit(Db.query(() => sql.raw(statement).execute(kysely)))
@@ -76,9 +76,9 @@ describe("A database", () => {
         sql<{ readonly statement_timeout: string }>`show statement_timeout`.execute(kysely)
       )
       assert.deepStrictEqual(settings.rows, [{ statement_timeout: "1min" }])
-      assert.isTrue(isAway(yield* asked("set local statement_timeout = 1; select pg_sleep(1)")))
+      assert.isTrue(isUnavailable(yield* asked("set local statement_timeout = 1; select pg_sleep(1)")))
       const wrong = yield* asked("select nothing from nowhere")
-      assert.isTrue(Exit.isFailure(wrong) && !isAway(wrong))
+      assert.isTrue(Exit.isFailure(wrong) && !isUnavailable(wrong))
     }).pipe(Effect.provide(databases.postgres))
   )
 })

@@ -1,6 +1,6 @@
 /** The provider behind a decorator that counts and traces its calls, where somebody collects that. */
 import { Effect, Layer, Option, Stream } from "effect"
-import { counted, measures, Measuring, timed } from "../Measures.ts"
+import { trackOutcome, metrics, MetricsEnabled, trackDuration } from "../Metrics.ts"
 import { SandboxProvider, type SandboxSpec } from "./SandboxProvider.ts"
 
 type Call = (...args: ReadonlyArray<unknown>) => unknown
@@ -14,16 +14,16 @@ const sandboxOf = (operation: string, [first]: ReadonlyArray<unknown>): Record<s
 
 /** Measures what makes a sandbox ready: bare, from an image, or from its sleep. */
 const readying = (operation: string, [first]: ReadonlyArray<unknown>) => {
-  if (operation === "resume") return timed(measures.readyMillis, { kind: "resume" })
+  if (operation === "resume") return trackDuration(metrics.readyMillis, { kind: "resume" })
   if (operation !== "create") return <A, E, R>(effect: Effect.Effect<A, E, R>) => effect
-  return timed(measures.readyMillis, { kind: Option.isNone((first as SandboxSpec).from) ? "cold" : "image" })
+  return trackDuration(metrics.readyMillis, { kind: Option.isNone((first as SandboxSpec).from) ? "cold" : "image" })
 }
 
 const seen =
   (operation: string, call: Call): Call =>
   (...args) => {
     const result = call(...args)
-    const count = counted(measures.providerCalls, { operation }, "code")
+    const count = trackOutcome(metrics.providerCalls, { operation }, "code")
     const options = { kind: "client", attributes: sandboxOf(operation, args) } as const
     if (Stream.isStream(result)) {
       return Stream.onExit(result as Stream.Stream<unknown, unknown>, (exit) => Effect.ignoreCause(count(exit)))
@@ -32,7 +32,7 @@ const seen =
     return (result as Effect.Effect<unknown, unknown>).pipe(
       count,
       readying(operation, args),
-      timed(measures.providerMillis, { operation }),
+      trackDuration(metrics.providerMillis, { operation }),
       Effect.withSpan(`SandboxProvider.${operation}`, options)
     )
   }
@@ -42,7 +42,7 @@ export const layer = Layer.effect(
   SandboxProvider,
   Effect.gen(function* () {
     const real = yield* SandboxProvider
-    if (!(yield* Measuring)) return real
+    if (!(yield* MetricsEnabled)) return real
     const members = Object.entries(real).map(([key, member]) => [
       key,
       typeof member === "function" ? seen(key, member as Call) : member
