@@ -62,13 +62,13 @@ const obliging = (...tags: ReadonlyArray<string>): Mutant<Host> => {
     push: ((repo, branch, bundle) => obliged(real.push(repo, branch, bundle as never))) as Push,
     readFile: (repo, path) => obliged(real.readFile(repo, path)),
     tree: (repo, known) => obliged(real.tree(repo, known)),
-    fetch: (repo, branch, have, right) => obliged(real.fetch(repo, branch, have, right))
+    fetch: (repo, branch, have, readAs) => obliged(real.fetch(repo, branch, have, readAs))
   })
 }
 
 /** Fetches without looking at what is there. */
 const fetchingAll: Mutant<Host> = (real) => ({
-  fetch: (repo, branch, _, right) => real.fetch(repo, branch, [], right)
+  fetch: (repo, branch, _, readAs) => real.fetch(repo, branch, [], readAs)
 })
 
 /** Whatever a branch had, it has the pushed commits now. */
@@ -81,9 +81,9 @@ const overwriting: Mutant<Host> = (real) => {
         heads.set(branch, Option.getOrThrow(MemoryGit.decode(bytes)).branches[branch]!)
         yield* Effect.ignore(real.push(repo, branch, Stream.make(bytes)))
       })) as Push,
-    fetch: (repo, branch, have, right) =>
+    fetch: (repo, branch, have, readAs) =>
       Effect.map(
-        real.fetch(repo, branch, have, right),
+        real.fetch(repo, branch, have, readAs),
         Option.map((found) => ({ ...found, commit: heads.get(found.branch) ?? found.commit }))
       )
   }
@@ -161,22 +161,22 @@ sabotage(RepoHost, MemoryRepoHost.layerWith({ treeLimits: contractLimits }), all
   }),
   "a file is read up to the size that is said, and refused beyond": reading((bytes) => bytes.subarray(0, fileRead - 1)),
   "a branch is fetched with all its commits, the default one if none is named": (real) => ({
-    fetch: (repo, _, have, right) => real.fetch(repo, null, have, right)
+    fetch: (repo, _, have, readAs) => real.fetch(repo, null, have, readAs)
   }),
   "there is nothing to fetch of an empty repository, or of a branch that nobody made": (real) => ({
-    fetch: (repo, branch, have, right) =>
-      Effect.flatMap(real.fetch(repo, branch, have, right), (found) =>
-        Option.isSome(found) ? Effect.succeed(found) : real.fetch(repo, null, have, right)
+    fetch: (repo, branch, have, readAs) =>
+      Effect.flatMap(real.fetch(repo, branch, have, readAs), (found) =>
+        Option.isSome(found) ? Effect.succeed(found) : real.fetch(repo, null, have, readAs)
       )
   }),
   "a bundle leaves out what is there already, and ids nobody knows don't matter": fetchingAll,
   "there is no bundle when everything is there": fetchingAll,
   "a bundle can be read until the scope closes, whatever becomes of the branch": (real) => ({
-    fetch: (repo, branch, have, right) =>
+    fetch: (repo, branch, have, readAs) =>
       Effect.map(
-        real.fetch(repo, branch, have, right),
+        real.fetch(repo, branch, have, readAs),
         Option.map((found) => {
-          const later = Effect.map(real.fetch(repo, branch, have, right), (again) =>
+          const later = Effect.map(real.fetch(repo, branch, have, readAs), (again) =>
             Option.getOrThrow(Option.getOrThrow(again).bundle)
           )
           return { ...found, bundle: Option.some(Stream.unwrap(Effect.orDie(later))) }

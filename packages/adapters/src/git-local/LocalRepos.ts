@@ -15,7 +15,7 @@ import { existsSync } from "node:fs"
 import { mkdir, readdir, rename, rm, stat } from "node:fs/promises"
 import { dirname, join, resolve } from "node:path"
 import { pathToFileURL } from "node:url"
-import * as Anyone from "../git/Anyone.ts"
+import * as AnonymousFetch from "../git/AnonymousFetch.ts"
 import * as Bundles from "../git/Bundles.ts"
 import * as Git from "../git/Git.ts"
 import * as Listing from "../git/CommitFiles.ts"
@@ -196,12 +196,12 @@ const make = Effect.fnUntraced(function* (root: string, owner: RepoOwner, public
             : yield* Listing.readFile(path, head.value.commit, file)
         })
       ),
-    isPublic: (repo) => Anyone.isPublic(publicUrl, repo),
-    publicTree: (repo, known) => Anyone.tree(publicUrl, repo, known, limits),
-    readPublicFile: (repo, path) => Anyone.readFile(publicUrl, repo, path),
-    fetch: (repo, branch, have, right) =>
-      right === "anyone"
-        ? Anyone.fetched(publicUrl, repo, branch, have)
+    isPublic: (repo) => AnonymousFetch.isPublic(publicUrl, repo),
+    publicTree: (repo, known) => AnonymousFetch.tree(publicUrl, repo, known, limits),
+    readPublicFile: (repo, path) => AnonymousFetch.readFile(publicUrl, repo, path),
+    fetch: (repo, branch, have, readAs) =>
+      readAs === "anonymous"
+        ? AnonymousFetch.fetched(publicUrl, repo, branch, have)
         : within("fetch", repo, (path) =>
             Effect.mapError(Bundles.createBundle(path, branch, have), (failed) => {
               const rejection = Bundles.rejectionOf(failed)

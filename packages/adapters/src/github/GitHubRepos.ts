@@ -12,7 +12,7 @@ import {
   RepoUnavailable
 } from "@castellan/domain/repo/RepoHost.ts"
 import { Effect, Layer, Option, Schema } from "effect"
-import * as Anyone from "../git/Anyone.ts"
+import * as AnonymousFetch from "../git/AnonymousFetch.ts"
 import * as Bundles from "../git/Bundles.ts"
 import * as Git from "../git/Git.ts"
 import { defaultGitHubUrl } from "../git/Settings.ts"
@@ -186,12 +186,12 @@ const make = (options: GitHubOptions) => {
       if (content === "tooLarge") return yield* new RepoFileTooLarge({ path })
       return content
     }),
-    isPublic: (repo) => Anyone.isPublic(url, repo),
-    publicTree: (repo, known) => Anyone.tree(url, repo, known, limits),
-    readPublicFile: (repo, path) => Anyone.readFile(url, repo, path),
-    fetch: (repo, branch, have, right) =>
-      right === "anyone"
-        ? Anyone.fetched(url, repo, branch, have)
+    isPublic: (repo) => AnonymousFetch.isPublic(url, repo),
+    publicTree: (repo, known) => AnonymousFetch.tree(url, repo, known, limits),
+    readPublicFile: (repo, path) => AnonymousFetch.readFile(url, repo, path),
+    fetch: (repo, branch, have, readAs) =>
+      readAs === "anonymous"
+        ? AnonymousFetch.fetched(url, repo, branch, have)
         : Effect.catch(
             Bundles.fetchBundle(remoteOf(repo), branch, have),
             (failed): Effect.Effect<never, RepoNotFound | RepoRejected | RepoUnavailable> => {

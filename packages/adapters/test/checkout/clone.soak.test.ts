@@ -2,7 +2,8 @@
 import { type Author, workspace } from "@castellan/domain/repo/Checkout.ts"
 import { Checkouts } from "@castellan/domain/repo/Checkouts.ts"
 import { BranchName, type CommitId, firstBranch, Repo, RepoName, RepoOwner } from "@castellan/domain/repo/Repo.ts"
-import { RepoHost, type Right } from "@castellan/domain/repo/RepoHost.ts"
+import type { ReadAs } from "@castellan/domain/repo/ReadAs.ts"
+import { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
 import * as RepoUrl from "@castellan/domain/repo/RepoUrl.ts"
 import { Command } from "@castellan/domain/sandbox/Command.ts"
 import { Sandboxes } from "@castellan/domain/sandbox/Sandboxes.ts"
@@ -25,9 +26,9 @@ const counting = Layer.effect(
   RepoHost,
   Effect.map(RepoHost, (real) => ({
     ...real,
-    fetch: (repo: Repo, branch: BranchName | null, have: ReadonlyArray<CommitId>, right: Right) =>
+    fetch: (repo: Repo, branch: BranchName | null, have: ReadonlyArray<CommitId>, readAs: ReadAs) =>
       Effect.map(
-        real.fetch(repo, branch, have, right),
+        real.fetch(repo, branch, have, readAs),
         Option.map((found) => {
           const at = sent.push(0) - 1
           const counted = Stream.map((piece: Uint8Array) => {
@@ -83,7 +84,7 @@ const published = Effect.gen(function* () {
     clone: (sandbox: SandboxName, branch: string | null = null, author?: Author) =>
       checkouts.clone(sandbox, repo, {
         branch: branch === null ? null : BranchName.make(branch),
-        right: "anyone",
+        readAs: "anonymous",
         url,
         ...(author === undefined ? {} : { author })
       })
@@ -211,7 +212,7 @@ describe("A clone into a new sandbox", () => {
       const checkouts = yield* Checkouts
       for (let again = 0; again < 2; again++) {
         const author = { name: "Ada", email: "ada@example.com" }
-        const cloned = yield* checkouts.clone(other, repo, { branch: null, right: "service", url, author })
+        const cloned = yield* checkouts.clone(other, repo, { branch: null, readAs: "service", url, author })
         assert.deepStrictEqual(cloned, { branch: firstBranch, commit: null })
       }
       assert.strictEqual(

@@ -3,7 +3,8 @@ import * as Bundles from "@castellan/adapters/git/Bundles.ts"
 import * as Git from "@castellan/adapters/git/Git.ts"
 import { RepoPath } from "@castellan/domain/repo/FileTree.ts"
 import { firstBranch, Repo, RepoName, RepoOwner } from "@castellan/domain/repo/Repo.ts"
-import { RepoHost, type Right } from "@castellan/domain/repo/RepoHost.ts"
+import type { ReadAs } from "@castellan/domain/repo/ReadAs.ts"
+import { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
 import { GitHubEmulator } from "@castellan/testkit/emulators/github/GitHubEmulator.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Option, Stream } from "effect"
@@ -29,14 +30,14 @@ const bytesOf = (found: Effect.Success<ReturnType<typeof Bundles.fetchBundle>>) 
 const name = RepoName.make("old")
 
 /** The directory of a repository that the right may read. */
-const directoryFor = Effect.fnUntraced(function* (right: Right) {
+const directoryFor = Effect.fnUntraced(function* (readAs: ReadAs) {
   const github = yield* GitHubEmulator
   const host = yield* RepoHost
-  const owner = right === "anyone" ? RepoOwner.make("somebody") : host.supports.owner
+  const owner = readAs === "anonymous" ? RepoOwner.make("somebody") : host.supports.owner
   const repo = new Repo({ owner, name })
-  if (right === "service") yield* host.ensure(repo)
+  if (readAs === "service") yield* host.ensure(repo)
   const directory =
-    right === "anyone"
+    readAs === "anonymous"
       ? yield* Effect.promise(() => github.publish(owner, name))
       : github.repositoryDirectory(owner, name)!
   return { repo, directory }
@@ -44,35 +45,35 @@ const directoryFor = Effect.fnUntraced(function* (right: Right) {
 
 const places = [
   ["GitHub, in the service's right", emulated(), "service"],
-  ["GitHub, in the right of anyone", emulated(), "anyone"],
-  ["a directory, in the right of anyone", besideOthers, "anyone"]
+  ["GitHub, in the right of anyone", emulated(), "anonymous"],
+  ["a directory, in the right of anyone", besideOthers, "anonymous"]
 ] as const
 
-for (const [place, layer, right] of places) {
+for (const [place, layer, readAs] of places) {
   describe(`A repository of ${place}`, () => {
     it.live("is fetched with the blemishes that old repositories have, whole and from there on", () =>
       Effect.gen(function* () {
-        const { directory, repo } = yield* directoryFor(right)
+        const { directory, repo } = yield* directoryFor(readAs)
         const head = blemished(directory)
         const host = yield* RepoHost
         const reader = yield* author
-        const found = yield* host.fetch(repo, null, [], right)
+        const found = yield* host.fetch(repo, null, [], readAs)
         assert.deepStrictEqual(yield* reader.take(yield* bytesOf(found)), { main: head })
         const next = commitOf(directory, treeOf(directory, [["100644", "a", blobOf(directory, "new")]]), head)
         git(directory, ["update-ref", "refs/heads/main", next])
-        const rest = yield* host.fetch(repo, firstBranch, [head], right)
+        const rest = yield* host.fetch(repo, firstBranch, [head], readAs)
         assert.deepStrictEqual(yield* reader.take(yield* bytesOf(rest)), { main: next })
       }).pipe(Effect.scoped, Effect.provide(layer))
     )
 
     it.live("is never shown empty where HEAD names a branch that does not exist", () =>
       Effect.gen(function* () {
-        const { directory, repo } = yield* directoryFor(right)
+        const { directory, repo } = yield* directoryFor(readAs)
         const head = blemished(directory, "other")
         const host = yield* RepoHost
-        const found = Option.getOrThrow(yield* host.fetch(repo, null, [], right))
+        const found = Option.getOrThrow(yield* host.fetch(repo, null, [], readAs))
         assert.deepStrictEqual([found.branch, found.commit] as const, ["other" as never, head])
-        if (right === "anyone") return
+        if (readAs === "anonymous") return
         const tree = Option.getOrThrow(yield* host.tree(repo, null))
         assert.deepStrictEqual(
           tree.entries.map((entry) => entry.path),
@@ -85,12 +86,12 @@ for (const [place, layer, right] of places) {
 
     it.live("is rejected for good, with git's name of the fault, where an object could do harm", () =>
       Effect.gen(function* () {
-        const { directory, repo } = yield* directoryFor(right)
+        const { directory, repo } = yield* directoryFor(readAs)
         const bad = commitOf(directory, hostile["hasDotgit"]!(directory))
         const head = commitOf(directory, treeOf(directory, [["100644", "a", blobOf(directory, "1")]]), bad)
         git(directory, ["update-ref", "refs/heads/main", head])
         const host = yield* RepoHost
-        const rejected = yield* Effect.flip(host.fetch(repo, null, [], right))
+        const rejected = yield* Effect.flip(host.fetch(repo, null, [], readAs))
         assert.deepInclude(rejected, { _tag: "RepoRejected", repo, why: "unsafe_object", fault: "hasDotgit" })
       }).pipe(Effect.scoped, Effect.provide(layer))
     )

@@ -1,6 +1,7 @@
 import { type DateTime, Option, Schema } from "effect"
 import { AccountId } from "../identity/Account.ts"
-import type { HostSupport, Right } from "../repo/RepoHost.ts"
+import type { ReadAs } from "../repo/ReadAs.ts"
+import type { HostSupport } from "../repo/RepoHost.ts"
 import { Repo, RepoName } from "../repo/Repo.ts"
 import * as RepoUrl from "../repo/RepoUrl.ts"
 import { SnapshotId } from "../sandbox/Snapshot.ts"
@@ -62,7 +63,7 @@ export const usable = (host: HostSupport, environment: Environment): Option.Opti
 /** Where an environment's repository is read, and in whose right; none where it can't be read. */
 export interface ReadableRepo {
   readonly repo: Repo
-  readonly right: Right
+  readonly readAs: ReadAs
 }
 
 /**
@@ -71,10 +72,10 @@ export interface ReadableRepo {
  */
 export const readable = (host: HostSupport, environment: Environment): Option.Option<ReadableRepo> =>
   Option.orElse(
-    Option.map(usable(host, environment), (repo): ReadableRepo => ({ repo, right: "service" })),
+    Option.map(usable(host, environment), (repo): ReadableRepo => ({ repo, readAs: "service" })),
     () =>
       Option.map(
         environment.repo === null ? Option.none() : RepoUrl.parse(host.publicUrl, environment.repo),
-        (repo): ReadableRepo => ({ repo, right: "anyone" })
+        (repo): ReadableRepo => ({ repo, readAs: "anonymous" })
       )
   )

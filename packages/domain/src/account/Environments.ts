@@ -90,8 +90,8 @@ export class Environments extends Context.Service<
       const trees = yield* FileTrees
       const runs = yield* TaskRuns
 
-      const treeOf = (account: AccountId, { repo, right }: ReadableRepo) =>
-        trees.tree(repo, right, account).pipe(
+      const treeOf = (account: AccountId, { repo, readAs }: ReadableRepo) =>
+        trees.tree(repo, readAs, account).pipe(
           Effect.asSome,
           Effect.catch((failure) =>
             Effect.as(Effect.logDebug("a repository's files are not shown", failure), Option.none())
@@ -171,8 +171,8 @@ export class Environments extends Context.Service<
         const environment = yield* store.get(scope)
         const found = Option.flatMap(environment, (one) => readable(host.supports, one))
         if (Option.isNone(found)) return yield* new NoRepository()
-        const { repo, right } = found.value
-        return yield* inTurn(scope.account, trees.file(repo, path, right)).pipe(
+        const { repo, readAs } = found.value
+        return yield* inTurn(scope.account, trees.file(repo, path, readAs)).pipe(
           Effect.catchTag("RepoNotFound", () => new NoRepository())
         )
       })

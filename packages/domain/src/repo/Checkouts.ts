@@ -7,7 +7,8 @@ import type { SandboxName } from "../sandbox/SandboxName.ts"
 import type { SandboxGone, SandboxNotRunning, SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
 import { allSaid, type Author, type CheckoutOptions, incoming, outgoing, refusal, said, stages } from "./Checkout.ts"
 import { type BranchName, type CommitId, firstBranch, type Repo } from "./Repo.ts"
-import { RepoHost, RepoNotFound, type RepoRejected, type RepoUnavailable, type Right } from "./RepoHost.ts"
+import type { ReadAs } from "./ReadAs.ts"
+import { RepoHost, RepoNotFound, type RepoRejected, type RepoUnavailable } from "./RepoHost.ts"
 
 /** Git could not do it in the sandbox; `reason` is for the sandbox's owner. */
 export class CheckoutFailed extends Schema.TaggedError<CheckoutFailed>()("CheckoutFailed", {
@@ -57,7 +58,7 @@ export const reasonFor = (failure: SyncFailure): FailureReason => {
 
 export interface CloneOptions {
   readonly branch: BranchName | null
-  readonly right: Right
+  readonly readAs: ReadAs
   readonly url: string
   /** None for what others are to begin with. */
   readonly author?: Author
@@ -167,18 +168,18 @@ export class Checkouts extends Context.Service<
       })
 
       const clone = Effect.fn("Checkouts.clone")(
-        function* (sandbox: SandboxName, repo: Repo, { author, branch, right, url }: CloneOptions) {
+        function* (sandbox: SandboxName, repo: Repo, { author, branch, readAs, url }: CloneOptions) {
           const known = allSaid(yield* run(sandbox, stages.look(branch)), "known")
-          const fetched = yield* host.fetch(repo, branch, known, right)
+          const fetched = yield* host.fetch(repo, branch, known, readAs)
           if (Option.isNone(fetched)) {
             // An empty repository has every branch, in a way; any other has none that it does not name.
-            if (branch !== null && Option.isSome(yield* host.fetch(repo, null, known, right))) {
+            if (branch !== null && Option.isSome(yield* host.fetch(repo, null, known, readAs))) {
               return yield* new CheckoutFailed({
                 reason: "The repository has no such branch",
                 code: "branch_not_found"
               })
             }
-            const first = branch ?? (right === "service" ? yield* defaultBranch(repo) : firstBranch)
+            const first = branch ?? (readAs === "service" ? yield* defaultBranch(repo) : firstBranch)
             yield* run(sandbox, stages.clone(first, null, url, author))
             return { branch: first, commit: null }
           }

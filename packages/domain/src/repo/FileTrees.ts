@@ -1,14 +1,14 @@
 import { Context, Deferred, Effect, Exit, Layer, Option, Semaphore } from "effect"
 import { monotonicMillis } from "../monotonicMillis.ts"
 import type { FileTree, RepoPath } from "./FileTree.ts"
+import type { ReadAs } from "./ReadAs.ts"
 import type { Repo } from "./Repo.ts"
 import {
   type RepoFileNotFound,
   type RepoFileTooLarge,
   RepoHost,
   type RepoNotFound,
-  RepoUnavailable,
-  type Right
+  RepoUnavailable
 } from "./RepoHost.ts"
 
 /** How long a tree is shown without asking whether it is still the one, in milliseconds. */
@@ -64,14 +64,14 @@ export class FileTrees extends Context.Service<
      */
     readonly tree: (
       repo: Repo,
-      right?: Right,
+      readAs?: ReadAs,
       asker?: string
     ) => Effect.Effect<FileTree, RepoNotFound | RepoUnavailable>
     /** The bytes of a file. */
     readonly file: (
       repo: Repo,
       path: RepoPath,
-      right: Right
+      readAs: ReadAs
     ) => Effect.Effect<Uint8Array, RepoFileNotFound | RepoFileTooLarge | RepoNotFound | RepoUnavailable>
     /** Lets the next look ask the host again: for whoever has just changed the repository. */
     readonly forget: (repo: Repo) => Effect.Effect<void>
@@ -88,13 +88,13 @@ export class FileTrees extends Context.Service<
       const asked = new Map<string, Question>()
       /** Of single repositories, in the order they end; and of the host as a whole. */
       const quiet = new Map<string, Quiet>()
-      const hostQuiet = new Map<Right, Quiet>()
+      const hostQuiet = new Map<ReadAs, Quiet>()
       let weight = 0
       const turn = Semaphore.makeUnsafe(readAtOnce)
       /** Questions that are on their way to the host, also those that nobody waits for any more. */
       const onTheirWay = new Set<Question>()
 
-      const keyOf = (repo: Repo, right: Right) => `${right} ${repo.owner}/${repo.name}`.toLowerCase()
+      const keyOf = (repo: Repo, readAs: ReadAs) => `${readAs} ${repo.owner}/${repo.name}`.toLowerCase()
 
       const drop = (key: string) => {
         weight -= known.get(key)?.weight ?? 0
@@ -111,13 +111,13 @@ export class FileTrees extends Context.Service<
         }
       }
 
-      const leaveAlone = (key: string, right: Right, failure: RepoUnavailable, now: number) => {
+      const leaveAlone = (key: string, readAs: ReadAs, failure: RepoUnavailable, now: number) => {
         const wait = Math.min(quietFor.most, Math.max(quietFor.least, failure.retryAfterMs ?? 0))
         const one = { until: now + wait, failure }
         if (failure.retryAfterMs === null) {
           quiet.delete(key)
           quiet.set(key, one)
-        } else if ((hostQuiet.get(right)?.until ?? 0) < one.until) hostQuiet.set(right, one)
+        } else if ((hostQuiet.get(readAs)?.until ?? 0) < one.until) hostQuiet.set(readAs, one)
         for (const [other, { until }] of quiet) {
           if (until > now) break
           quiet.delete(other)
@@ -127,7 +127,7 @@ export class FileTrees extends Context.Service<
       /** What was forgotten while the host was asked may have changed since: that answer is for those who wait alone. */
       const settle = (
         key: string,
-        right: Right,
+        readAs: ReadAs,
         question: Question,
         exit: Exit.Exit<FileTree, RepoNotFound | RepoUnavailable>,
         now: number
@@ -142,12 +142,12 @@ export class FileTrees extends Context.Service<
         }
         const failure = Option.getOrUndefined(Exit.findErrorOption(exit))
         if (failure?._tag === "RepoNotFound") drop(key)
-        if (failure?._tag === "RepoUnavailable") leaveAlone(key, right, failure, now)
+        if (failure?._tag === "RepoUnavailable") leaveAlone(key, readAs, failure, now)
       }
 
       /** The host is asked on behalf of all who wait, so that none of them breaks it off for the others. */
-      const ask = Effect.fnUntraced(function* (repo: Repo, right: Right, asker: string | null, now: number) {
-        const key = keyOf(repo, right)
+      const ask = Effect.fnUntraced(function* (repo: Repo, readAs: ReadAs, asker: string | null, now: number) {
+        const key = keyOf(repo, readAs)
         const theirs = asker === null ? 0 : Array.from(onTheirWay).filter((one) => one.asker === asker).length
         if (theirs >= unansweredAtMost) {
           const cause = "other trees of the account are still being read"
@@ -161,7 +161,7 @@ export class FileTrees extends Context.Service<
         const before = known.get(key)?.tree
         asked.set(key, question)
         onTheirWay.add(question)
-        const tree = right === "service" ? host.tree : host.publicTree
+        const tree = readAs === "service" ? host.tree : host.publicTree
         yield* Effect.interruptible(turn.withPermits(1)(tree(repo, before?.revision ?? null))).pipe(
           Effect.flatMap(
             Option.match({
@@ -179,7 +179,7 @@ export class FileTrees extends Context.Service<
           ),
           Effect.exit,
           Effect.tap(() => Effect.sync(() => onTheirWay.delete(question))),
-          Effect.tap((exit) => Effect.map(monotonicMillis, (at) => settle(key, right, question, exit, at))),
+          Effect.tap((exit) => Effect.map(monotonicMillis, (at) => settle(key, readAs, question, exit, at))),
           Effect.flatMap((exit) => Deferred.done(question.answer, exit)),
           Effect.forkIn(scope)
         )
@@ -187,14 +187,14 @@ export class FileTrees extends Context.Service<
       }, Effect.uninterruptible)
 
       return FileTrees.of({
-        tree: Effect.fn("FileTrees.tree")(function* (repo: Repo, right: Right = "service", asker?: string) {
-          const key = keyOf(repo, right)
+        tree: Effect.fn("FileTrees.tree")(function* (repo: Repo, readAs: ReadAs = "service", asker?: string) {
+          const key = keyOf(repo, readAs)
           const now = yield* monotonicMillis
           const one = known.get(key)
           if (one !== undefined && now < one.askedAt + freshFor) return one.tree
-          const left = [hostQuiet.get(right), quiet.get(key)].find((quiet) => quiet !== undefined && now < quiet.until)
+          const left = [hostQuiet.get(readAs), quiet.get(key)].find((quiet) => quiet !== undefined && now < quiet.until)
           if (left !== undefined) return yield* left.failure
-          const { answer, askedAt } = asked.get(key) ?? (yield* ask(repo, right, asker ?? null, now))
+          const { answer, askedAt } = asked.get(key) ?? (yield* ask(repo, readAs, asker ?? null, now))
           const late = Effect.suspend(
             () =>
               new RepoUnavailable({ operation: "tree", retryable: true, retryAfterMs: null, cause: "no answer yet" })
@@ -204,12 +204,12 @@ export class FileTrees extends Context.Service<
             Effect.timeoutOrElse({ duration: askedAt + patience - now, orElse: () => late })
           )
         }),
-        file: (repo, path, right) =>
-          right === "service" ? host.readFile(repo, path) : host.readPublicFile(repo, path),
+        file: (repo, path, readAs) =>
+          readAs === "service" ? host.readFile(repo, path) : host.readPublicFile(repo, path),
         forget: (repo) =>
           Effect.sync(() => {
-            for (const right of ["service", "anyone"] as const) {
-              const key = keyOf(repo, right)
+            for (const readAs of ["service", "anonymous"] as const) {
+              const key = keyOf(repo, readAs)
               asked.delete(key)
               quiet.delete(key)
               const one = known.get(key)

@@ -2,6 +2,7 @@
 import { Context, type Effect, type Option, Schema, type Scope, type Stream } from "effect"
 import { InternalCause } from "../InternalCause.ts"
 import { type FileTree, RepoPath } from "./FileTree.ts"
+import type { ReadAs } from "./ReadAs.ts"
 import { BranchName, type CommitId, Repo, type Repository, type RepoOwner } from "./Repo.ts"
 
 /** The host has no such repository, or does not show it to this service. */
@@ -61,9 +62,6 @@ export interface HostSupport {
   /** What the URLs of repositories begin with that anyone may read, such as `https://github.com`. */
   readonly publicUrl: string
 }
-
-/** In whose right a repository is read: the service's own, or that of anyone who has no credentials. */
-export type Right = "service" | "anyone"
 
 /** The commits of a branch on their way into a sandbox. */
 export interface Fetched {
@@ -132,7 +130,7 @@ export class RepoHost extends Context.Service<
       repo: Repo,
       branch: BranchName | null,
       have: ReadonlyArray<CommitId>,
-      right: Right
+      readAs: ReadAs
     ) => Effect.Effect<Option.Option<Fetched>, RepoNotFound | RepoRejected | RepoUnavailable, Scope.Scope>
     /**
      * Moves a branch, and no other, forward to where the bundle has it, making the branch if need be. Never overwrites:

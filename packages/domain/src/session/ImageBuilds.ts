@@ -1,6 +1,7 @@
 import { Clock, Context, DateTime, Duration, Effect, Layer, Option, Schema } from "effect"
 import { AccountScope } from "../identity/AccountScope.ts"
 import { Checkouts, reasonFor } from "../repo/Checkouts.ts"
+import { StoredReadAs } from "../repo/ReadAs.ts"
 import { Repo } from "../repo/Repo.ts"
 import { ImageKey, pauseAfter, wantsBuild } from "../sandbox/BaseImage.ts"
 import { BaseImages, type ImageNotBuilt } from "../sandbox/BaseImages.ts"
@@ -20,9 +21,9 @@ const BuildInput = Schema.Struct({
   /** Whose sandboxes boot from it. */
   account: AccountId,
   repo: Repo,
-  right: Schema.Literals(["service", "anyone"]),
+  readAs: StoredReadAs,
   url: Schema.String
-})
+}).pipe(Schema.encodeKeys({ readAs: "right" }))
 
 /** What a `build-org-snapshot` leaves behind; no snapshot where another had built one meanwhile. */
 const BuildOutput = Schema.Struct({ snapshotId: Schema.NullOr(SnapshotId) })
@@ -69,7 +70,7 @@ export class ImageBuilds extends Context.Service<
           key,
           account: session.organization ?? session.account,
           repo: repo.value.repo,
-          right: repo.value.right,
+          readAs: repo.value.readAs,
           url: repo.value.url
         })
         yield* runs.start(AccountScope.ofOwner(session), { task: "build-org-snapshot", input })
@@ -100,11 +101,11 @@ export const worker = (options: { readonly concurrency: number }) =>
       })
 
       const build = Effect.fnUntraced(function* (run: TaskRun) {
-        const { account, key, repo, right, url } = Schema.decodeUnknownSync(BuildInput)(run.input)
+        const { account, key, repo, readAs, url } = Schema.decodeUnknownSync(BuildInput)(run.input)
         const wanted = images.build({
           key,
           account,
-          prepare: (builder) => Effect.asVoid(checkouts.clone(builder, repo, { branch: null, right, url })),
+          prepare: (builder) => Effect.asVoid(checkouts.clone(builder, repo, { branch: null, readAs, url })),
           explain: (failure) => reasonFor(failure).sentence
         })
         // A server from before workspaces asked for the other kind, and could not use this one.

@@ -2,14 +2,15 @@ import { Effect, Option } from "effect"
 import type { AccountId } from "../identity/Account.ts"
 import { AccountScope } from "../identity/AccountScope.ts"
 import type { IdentityStore } from "../identity/IdentityStore.ts"
-import type { HostSupport, Right } from "../repo/RepoHost.ts"
+import type { ReadAs } from "../repo/ReadAs.ts"
+import type { HostSupport } from "../repo/RepoHost.ts"
 import { Repo } from "../repo/Repo.ts"
 import * as RepoUrl from "../repo/RepoUrl.ts"
 
 /** A repository that a session may work on, and in whose right it is read. */
 export interface SessionRepo {
   readonly repo: Repo
-  readonly right: Right
+  readonly readAs: ReadAs
   /** Where it is, without credentials. */
   readonly url: string
 }
@@ -55,7 +56,7 @@ export const resolve = (
   if (Option.isNone(atHost)) {
     return Option.map(atPublic, (repo) => ({
       repo,
-      right: "anyone" as const,
+      readAs: "anonymous" as const,
       url: RepoUrl.urlOf(host.publicUrl, repo)
     }))
   }
@@ -65,5 +66,5 @@ export const resolve = (
   const isMine = account !== undefined && mine.some((id) => id.toLowerCase() === account)
   const mayServe = isOwners && (isMine || (account === undefined && access === "owner"))
   if (!mayServe && Option.isNone(atPublic)) return Option.none()
-  return Option.some({ repo, right: mayServe ? "service" : "anyone", url: RepoUrl.urlOf(host.url, repo) })
+  return Option.some({ repo, readAs: mayServe ? "service" : "anonymous", url: RepoUrl.urlOf(host.url, repo) })
 }

@@ -5,6 +5,7 @@ import { IdentityStore } from "../identity/IdentityStore.ts"
 import { type FailureCode, FailureReason, isCallers, lasting, passing } from "../FailureReason.ts"
 import { annotateIds, trackOutcome, metrics } from "../Metrics.ts"
 import { Checkouts, reasonFor, type SyncFailure } from "../repo/Checkouts.ts"
+import { encodeReadAs } from "../repo/ReadAs.ts"
 import { RepoHost } from "../repo/RepoHost.ts"
 import type { BranchName } from "../repo/Repo.ts"
 import { ImageKey } from "../sandbox/BaseImage.ts"
@@ -69,9 +70,9 @@ export const hasWorkspace = (key: ImageKey): boolean => key.endsWith(inWorkspace
  * The image that sandboxes of a session boot from: one for each repository of its organization, or of its account. What
  * was read in the service's right is no image for those who may read only what anyone may.
  */
-export const imageKeyOf = (session: Session, { repo, right }: SessionRepo): ImageKey =>
+export const imageKeyOf = (session: Session, { repo, readAs }: SessionRepo): ImageKey =>
   ImageKey.make(
-    `${session.organization ?? session.account}/${right}/${repo.owner}/${repo.name}${inWorkspace}`.toLowerCase()
+    `${session.organization ?? session.account}/${encodeReadAs(readAs)}/${repo.owner}/${repo.name}${inWorkspace}`.toLowerCase()
   )
 
 /**
@@ -235,9 +236,9 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
     }
     const repo = yield* repoOf(session)
     if (Option.isNone(repo)) return yield* new RepoForbidden()
-    const { right, url } = repo.value
+    const { readAs, url } = repo.value
     const author = authorOf(session.account, Option.getOrNull(yield* identities.findAccount(session.account)))
-    const options = { branch, right, url, author }
+    const options = { branch, readAs, url, author }
     return (yield* checkouts.clone(name, repo.value.repo, options)).branch
   })
 

@@ -1,7 +1,8 @@
 import { workspace } from "@castellan/domain/repo/Checkout.ts"
 import { Checkouts } from "@castellan/domain/repo/Checkouts.ts"
 import { BranchName, type CommitId, firstBranch, Repo, RepoName, RepoOwner } from "@castellan/domain/repo/Repo.ts"
-import { RepoHost, RepoUnavailable, type Right } from "@castellan/domain/repo/RepoHost.ts"
+import type { ReadAs } from "@castellan/domain/repo/ReadAs.ts"
+import { RepoHost, RepoUnavailable } from "@castellan/domain/repo/RepoHost.ts"
 import { Sandboxes } from "@castellan/domain/sandbox/Sandboxes.ts"
 import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
@@ -27,9 +28,9 @@ const host = Layer.effect(
   RepoHost,
   Effect.map(RepoHost, (real) => ({
     ...real,
-    fetch: (of: Repo, branch: BranchName | null, have: ReadonlyArray<CommitId>, right: Right) => {
+    fetch: (of: Repo, branch: BranchName | null, have: ReadonlyArray<CommitId>, readAs: ReadAs) => {
       told.push(have)
-      return real.fetch(of, branch, have, right)
+      return real.fetch(of, branch, have, readAs)
     }
   }))
 )
@@ -63,8 +64,8 @@ const write = (name: SandboxName, path: string, text: string) =>
     sandboxes.writeFile(name, SandboxPath.make(`${workspace}/${path}`), Stream.make(new TextEncoder().encode(text)))
   )
 
-const clone = (name: SandboxName, branch: BranchName | null = null, right: Right = "anyone", of = repo) =>
-  Effect.flatMap(Checkouts, (checkouts) => checkouts.clone(name, of, { branch, right, url }))
+const clone = (name: SandboxName, branch: BranchName | null = null, readAs: ReadAs = "anonymous", of = repo) =>
+  Effect.flatMap(Checkouts, (checkouts) => checkouts.clone(name, of, { branch, readAs, url }))
 
 /** A sandbox that runs, and a public repository with a commit on `main`, and one on `feature` that goes on from it. */
 const begun = Effect.gen(function* () {
@@ -170,12 +171,12 @@ describe("A clone", () => {
     Effect.gen(function* () {
       yield* begun
       yield* (yield* RepoHost).ensure(own)
-      for (const [of, right] of [
-        [own, "anyone"],
+      for (const [of, readAs] of [
+        [own, "anonymous"],
         [repo, "service"]
       ] as const) {
         for (const branch of [null, firstBranch]) {
-          assert.strictEqual((yield* Effect.flip(clone(one, branch, right, of)))._tag, "RepoNotFound")
+          assert.strictEqual((yield* Effect.flip(clone(one, branch, readAs, of)))._tag, "RepoNotFound")
         }
       }
     }).pipe(Effect.provide(world))

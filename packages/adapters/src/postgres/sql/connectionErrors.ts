@@ -1,6 +1,6 @@
 /** Tells failures of the connection or the disk, which may pass, from failures of a statement. */
 import { DatabaseUnavailable } from "@castellan/domain/DatabaseUnavailable.ts"
-import { PlaceLost } from "../../process/landmark.ts"
+import { PathChanged } from "../../process/PathIdentity.ts"
 
 /** System errors of a connection that can't be made, or broke. */
 const systemCodes = ["ECONNREFUSED", "ECONNRESET", "EPIPE", "ETIMEDOUT", "EHOSTUNREACH", "ENOTFOUND", "EAI_AGAIN"]
@@ -27,7 +27,7 @@ const isConnectionError = (code: unknown, message: unknown): boolean =>
 
 /** The defect for a failed statement if the database is unavailable; undefined if the statement itself is at fault. */
 export const unavailableBecauseOf = (cause: unknown): DatabaseUnavailable | undefined => {
-  if (cause instanceof PlaceLost) return new DatabaseUnavailable(cause, `The data directory ${cause.lost}`)
+  if (cause instanceof PathChanged) return new DatabaseUnavailable(cause, `The data directory ${cause.lost}`)
   const { code, message } = (cause ?? {}) as { readonly code?: unknown; readonly message?: unknown }
   const disk = typeof code === "string" ? diskCodes.get(code) : undefined
   return disk !== undefined || isConnectionError(code, message) ? new DatabaseUnavailable(cause, disk) : undefined

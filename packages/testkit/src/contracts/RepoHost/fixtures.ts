@@ -1,6 +1,7 @@
 import { type FileTree, RepoPath } from "@castellan/domain/repo/FileTree.ts"
 import { BranchName, CommitId, firstBranch, Repo, RepoName, RepoOwner } from "@castellan/domain/repo/Repo.ts"
-import { RepoHost, type Right } from "@castellan/domain/repo/RepoHost.ts"
+import type { ReadAs } from "@castellan/domain/repo/ReadAs.ts"
+import { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
 import { Effect, Option, Stream } from "effect"
 import { SecureRandom } from "effect/crypto"
 import type { Author, Content, Publish } from "./Author.ts"
@@ -68,9 +69,9 @@ export const fetched = Effect.fnUntraced(function* (
   repo: Repo,
   branch: BranchName | null,
   have: ReadonlyArray<CommitId> = [],
-  right: Right = "service"
+  readAs: ReadAs = "service"
 ) {
-  const found = Option.getOrThrow(yield* (yield* RepoHost).fetch(repo, branch, have, right))
+  const found = Option.getOrThrow(yield* (yield* RepoHost).fetch(repo, branch, have, readAs))
   const pieces = Option.isSome(found.bundle) ? yield* Stream.runCollect(found.bundle.value) : undefined
   return { branch: found.branch, commit: found.commit, bundle: pieces && Uint8Array.from(Buffer.concat(pieces)) }
 })

@@ -16,17 +16,17 @@ export const publicAccess = <R>(newAuthor: NewAuthor, publish: Publish<R>): Clau
         const aside = yield* author.commit({ a: "aside" }, [first])
         const repo = yield* published(author, publish, { [main]: second, [other]: aside })
         const reader = yield* newAuthor
-        const whole = yield* fetched(repo, null, [], "anyone")
+        const whole = yield* fetched(repo, null, [], "anonymous")
         assert.deepStrictEqual([whole.branch, whole.commit], [main, second])
         assert.deepStrictEqual(yield* reader.take(whole.bundle!), { [main]: second })
         assert.deepStrictEqual(yield* reader.files(second), { a: "2" })
-        const rest = yield* fetched(repo, other, [unknownCommit, second], "anyone")
+        const rest = yield* fetched(repo, other, [unknownCommit, second], "anonymous")
         assert.deepStrictEqual([rest.branch, rest.commit], [other, aside])
         assert.isTrue(Result.isFailure(yield* Effect.result((yield* newAuthor).take(rest.bundle!))))
         assert.deepStrictEqual(yield* reader.take(rest.bundle!), { [other]: aside })
-        assert.isUndefined((yield* fetched(repo, main, [second], "anyone")).bundle)
+        assert.isUndefined((yield* fetched(repo, main, [second], "anonymous")).bundle)
         const host = yield* RepoHost
-        assert.isTrue(Option.isNone(yield* host.fetch(repo, BranchName.make("none"), [], "anyone")))
+        assert.isTrue(Option.isNone(yield* host.fetch(repo, BranchName.make("none"), [], "anonymous")))
       })
     ),
 
@@ -38,7 +38,7 @@ export const publicAccess = <R>(newAuthor: NewAuthor, publish: Publish<R>): Clau
         const nowhere = new Repo({ owner: repo.owner, name: RepoName.make(`${repo.name}-not`) })
         for (const one of [repo, nowhere]) {
           for (const branch of [null, main]) {
-            assert.strictEqual(yield* tagOf(host.fetch(one, branch, [commit], "anyone")), "RepoNotFound")
+            assert.strictEqual(yield* tagOf(host.fetch(one, branch, [commit], "anonymous")), "RepoNotFound")
           }
         }
       })

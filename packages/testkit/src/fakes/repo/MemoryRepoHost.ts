@@ -1,4 +1,5 @@
 import { emptyTree, gatherTree, type RepoPath, type TreeLimits, treeLimits } from "@castellan/domain/repo/FileTree.ts"
+import type { ReadAs } from "@castellan/domain/repo/ReadAs.ts"
 import {
   BranchName,
   type CommitId,
@@ -14,8 +15,7 @@ import {
   RepoFileNotFound,
   RepoFileTooLarge,
   RepoHost,
-  RepoNotFound,
-  type Right
+  RepoNotFound
 } from "@castellan/domain/repo/RepoHost.ts"
 import { Context, Effect, Layer, Option, Stream } from "effect"
 import * as MemoryGit from "./MemoryGit.ts"
@@ -78,9 +78,9 @@ export const layerWith = (options: { readonly treeLimits: TreeLimits }) =>
 
       const keyOf = ({ name, owner }: Repo) => `${owner}/${name}`.toLowerCase()
 
-      const get = (repo: Repo, right: Right = "service") =>
+      const get = (repo: Repo, readAs: ReadAs = "service") =>
         Effect.suspend(() => {
-          const kept = (right === "service" ? all : published).get(keyOf(repo))
+          const kept = (readAs === "service" ? all : published).get(keyOf(repo))
           return kept === undefined ? Effect.fail(new RepoNotFound({ repo })) : Effect.succeed(kept)
         })
 
@@ -96,9 +96,9 @@ export const layerWith = (options: { readonly treeLimits: TreeLimits }) =>
         return commit === undefined ? undefined : kept.commits.get(commit)
       }
 
-      const treeIn = (right: Right) =>
+      const treeIn = (readAs: ReadAs) =>
         Effect.fnUntraced(function* (repo: Repo, known: string | null) {
-          const head = headOf(yield* get(repo, right))
+          const head = headOf(yield* get(repo, readAs))
           const revision = head?.id ?? "empty"
           if (known === revision) return Option.none()
           if (head === undefined) return Option.some(emptyTree(revision))
@@ -107,9 +107,9 @@ export const layerWith = (options: { readonly treeLimits: TreeLimits }) =>
           return Option.some(gathering.tree(revision))
         }, counted)
 
-      const fileIn = (right: Right) =>
+      const fileIn = (readAs: ReadAs) =>
         Effect.fnUntraced(function* (repo: Repo, path: RepoPath) {
-          const file = fileAt(headOf(yield* get(repo, right))?.files ?? new Map(), path)
+          const file = fileAt(headOf(yield* get(repo, readAs))?.files ?? new Map(), path)
           if (file === undefined) return yield* new RepoFileNotFound({ path })
           return file.bytes.length > fileRead ? yield* new RepoFileTooLarge({ path }) : file.bytes
         }, counted)
@@ -133,11 +133,11 @@ export const layerWith = (options: { readonly treeLimits: TreeLimits }) =>
         remove: (repo) => counted(Effect.sync(() => void all.delete(keyOf(repo)))),
         tree: treeIn("service"),
         readFile: fileIn("service"),
-        isPublic: (repo) => counted(Effect.isSuccess(get(repo, "anyone"))),
-        publicTree: treeIn("anyone"),
-        readPublicFile: fileIn("anyone"),
-        fetch: Effect.fnUntraced(function* (repo, named, have, right) {
-          const kept = yield* get(repo, right)
+        isPublic: (repo) => counted(Effect.isSuccess(get(repo, "anonymous"))),
+        publicTree: treeIn("anonymous"),
+        readPublicFile: fileIn("anonymous"),
+        fetch: Effect.fnUntraced(function* (repo, named, have, readAs) {
+          const kept = yield* get(repo, readAs)
           const branch = named ?? defaultBranchOf(kept)
           const head = headOf(kept, branch)
           if (head === undefined) return Option.none()
