@@ -108,7 +108,7 @@ const mutants: Record<string, Mutant<Provider>> = {
   "a stop that is meant for the run before never stops the one that begins meanwhile": (real) => ({
     stop: (name, only) =>
       Effect.flatMap(real.find(name), (found) =>
-        Option.exists(found, ({ incarnation }) => only === undefined || incarnation === only)
+        Option.exists(found, ({ incarnation }) => only === undefined || incarnation === only.incarnation)
           ? Effect.andThen(Effect.sleep("1 millis"), real.stop(name))
           : Effect.void
       )

@@ -295,7 +295,7 @@ const make = Effect.fnUntraced(function* ({ isolation, layout, locks, stillThere
     findMany: (names) => Effect.map(Effect.forEach(names, find), (found) => found.flatMap(Option.toArray)),
     create: (wanted) => sandbox(locked(wanted.name)(create(wanted))),
     resume: (name, lifetime) => sandbox(locked(name)(resume(name, lifetime))),
-    stop: (name, only) => stopAs(name, "stopped", null, only),
+    stop: (name, only) => stopAs(name, "stopped", null, only?.incarnation),
     remove: (name) =>
       locked(name)(machines.remove(name).pipe(Effect.andThen(FiberMap.remove(deadlines, `sandbox ${name}`)))).pipe(
         Effect.andThen(images.collect)

@@ -120,8 +120,7 @@ const parse = (url: string) =>
       if (protocol !== "postgres:" && protocol !== "postgresql:") throw new Error("another scheme")
       return url
     },
-    catch: () =>
-      new DatabaseNotReady({ message: "DATABASE_URL must be postgres://user:password@host:port/database" })
+    catch: () => new DatabaseNotReady({ message: "DATABASE_URL must be postgres://user:password@host:port/database" })
   })
 
 /** Milliseconds that a statement may take, and a transaction may be left alone: far more than any of ours needs. */

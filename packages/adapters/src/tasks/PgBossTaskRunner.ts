@@ -144,7 +144,12 @@ export const layer: Layer.Layer<TaskRunner, DatabaseNotReady, Db> = Layer.effect
       const worked = (run: TaskRun) =>
         work(run).pipe(
           Effect.withSpan("TaskRunner.work"),
-          annotateIds({ task, run: run.id, account: run.account, ...(run.sandbox === null ? {} : { sandbox: run.sandbox }) })
+          annotateIds({
+            task,
+            run: run.id,
+            account: run.account,
+            ...(run.sandbox === null ? {} : { sandbox: run.sandbox })
+          })
         )
 
       const deliver = (job: TicketJob, run: TaskRun | undefined) =>

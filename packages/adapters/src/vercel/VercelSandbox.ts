@@ -311,7 +311,7 @@ const make = Effect.fnUntraced(function* (options: VercelOptions) {
     findMany: (names) => Effect.mapError(findMany(names), unavailable("findMany")),
     create,
     resume,
-    stop: (name, only) => Effect.mapError(stop(name, only), unavailable("stop")),
+    stop: (name, only) => Effect.mapError(stop(name, only?.incarnation), unavailable("stop")),
     remove: (name) =>
       ports
         .breakAll(name)

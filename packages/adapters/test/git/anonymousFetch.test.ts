@@ -22,7 +22,8 @@ const published = Effect.fnUntraced(function* (name: string, files: Readonly<Rec
   return { repo, commit }
 }, Effect.scoped)
 
-const fetched = (repo: Repo) => Effect.flatMap(RepoHost, (host) => Effect.scoped(host.fetch(repo, null, [], "anonymous")))
+const fetched = (repo: Repo) =>
+  Effect.flatMap(RepoHost, (host) => Effect.scoped(host.fetch(repo, null, [], "anonymous")))
 
 for (const [subject, layer] of Object.entries({ GitHub: emulated(), "a directory": besideOthers })) {
   describe(`What anyone may read, where repositories are kept in ${subject}`, () => {

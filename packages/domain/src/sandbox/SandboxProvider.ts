@@ -124,10 +124,13 @@ export class SandboxProvider extends Context.Service<
      */
     readonly resume: (name: SandboxName, lifetime: Duration.Duration) => Effect.Effect<Sandbox, Absent>
     /**
-     * Ends every process and keeps the files. Succeeds when the sandbox is already stopped or gone. With `only`, it does
-     * nothing to a sandbox that runs as another incarnation, however late the call arrives.
+     * Ends every process and keeps the files. Succeeds if the sandbox is already stopped or gone. With `incarnation`, it
+     * does nothing to a sandbox that runs as another incarnation, however late the call arrives.
      */
-    readonly stop: (name: SandboxName, only?: string) => Effect.Effect<void, SandboxUnavailable>
+    readonly stop: (
+      name: SandboxName,
+      only?: { readonly incarnation: string }
+    ) => Effect.Effect<void, SandboxUnavailable>
     /** Ends every process and forgets files and output. Succeeds when the sandbox is already gone. */
     readonly remove: (name: SandboxName) => Effect.Effect<void, SandboxUnavailable>
     /** Moves the moment at which a running sandbox stops by itself, further away by `by`. */

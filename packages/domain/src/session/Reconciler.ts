@@ -101,7 +101,7 @@ const make = Effect.gen(function* () {
     )
 
   const halt = Effect.fnUntraced(function* (session: Session, incarnation: string) {
-    yield* provider.stop(session.lifecycle.sandbox!, incarnation)
+    yield* provider.stop(session.lifecycle.sandbox!, { incarnation })
     yield* held.move(session, Move.Settle())
   })
 

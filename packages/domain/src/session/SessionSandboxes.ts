@@ -211,7 +211,7 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
       if (session.lifecycle.attempt > 1) return yield* lastsAWhile(found.value)
       // The session was at rest: whoever started this run may be about to stop it, and so it must not be the next one's.
       yield* stillOurs(session)
-      yield* provider.stop(name, found.value.incarnation)
+      yield* provider.stop(name, { incarnation: found.value.incarnation })
     }
     const woken = Option.isSome(found) ? yield* resumed(name) : Option.none<Sandbox>()
     if (Option.isSome(woken)) return woken.value
@@ -259,7 +259,7 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
     const now = yield* store.get(AccountScope.ofOwner(session), session.id)
     if (Option.isNone(now)) yield* Effect.ignore(provider.remove(sandbox.name))
     else if (!isUsed.includes(stageOf(now.value))) {
-      yield* Effect.ignore(provider.stop(sandbox.name, sandbox.incarnation))
+      yield* Effect.ignore(provider.stop(sandbox.name, { incarnation: sandbox.incarnation }))
     }
   })
 
@@ -286,7 +286,7 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
     const reason = reasonOf(failure)
     const failed = yield* move(session, Move.Fail({ error: reason.sentence, code: reason.code }))
     if (Option.isNone(failed)) return yield* new Superseded()
-    if (started !== null) yield* Effect.ignore(provider.stop(started.name, started.incarnation))
+    if (started !== null) yield* Effect.ignore(provider.stop(started.name, { incarnation: started.incarnation }))
     return yield* notProvisioned(reason, failure)
   })
 
@@ -333,7 +333,7 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
   const putToSleep = Effect.fn("SessionSandboxes.putToSleep")(function* (session: Session, reason: string | null) {
     const { sandbox } = session.lifecycle
     const only = sandbox === null ? null : yield* toStop(session, sandbox)
-    if (sandbox !== null && only !== null) yield* provider.stop(sandbox, only)
+    if (sandbox !== null && only !== null) yield* provider.stop(sandbox, { incarnation: only })
     return yield* taken(session, Move.Sleep({ reason }))
   }, Effect.uninterruptible)
 

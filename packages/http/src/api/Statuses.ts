@@ -87,10 +87,14 @@ export class TooManyStreams extends Schema.TaggedError<TooManyStreams>()("TooMan
 export class BodyTooLarge extends Schema.TaggedError<BodyTooLarge>()("BodyTooLarge", { limit: Schema.Int }) {}
 
 /** The provider could not be asked how an app is. */
-export class AppStatusUnknown extends Schema.TaggedError<AppStatusUnknown>()("AppStatusUnknown", { cause: InternalCause }) {}
+export class AppStatusUnknown extends Schema.TaggedError<AppStatusUnknown>()("AppStatusUnknown", {
+  cause: InternalCause
+}) {}
 
 /** The provider did not end an app; that it is to end is written down, and it is tried again. */
-export class AppNotTerminated extends Schema.TaggedError<AppNotTerminated>()("AppNotTerminated", { cause: InternalCause }) {}
+export class AppNotTerminated extends Schema.TaggedError<AppNotTerminated>()("AppNotTerminated", {
+  cause: InternalCause
+}) {}
 
 /** How long to wait where only somebody's stopping a sandbox helps, in milliseconds. */
 const quotaRetryMs = 60_000

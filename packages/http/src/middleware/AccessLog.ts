@@ -72,7 +72,13 @@ export const logAccess =
       return yield* handle.pipe(
         Effect.onExit((exit) =>
           Effect.flatMap(Clock.currentTimeMillis, (now) =>
-            recordRequest({ method, route, status: statusOf(exit), ms: Math.max(0, Math.round(now - startedAt)), ...fields })
+            recordRequest({
+              method,
+              route,
+              status: statusOf(exit),
+              ms: Math.max(0, Math.round(now - startedAt)),
+              ...fields
+            })
           )
         ),
         Effect.provideService(AccessLogFields, fields),

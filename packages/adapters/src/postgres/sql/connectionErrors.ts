@@ -18,7 +18,8 @@ const diskCodes = new Map([
 ])
 
 /** Messages of the driver about its connection; it gives them no codes. */
-const driverMessages = /^(Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection)/
+const driverMessages =
+  /^(Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection)/
 
 /** Whether a statement failed because of its connection. */
 const isConnectionError = (code: unknown, message: unknown): boolean =>

@@ -42,7 +42,7 @@ const main = Effect.gen(function* () {
       case "find":
         return Effect.map(provider.find(name), (found) => Option.getOrNull(Option.map(found, toSeen)))
       case "stop":
-        return provider.stop(name, order.only)
+        return provider.stop(name, order.only === undefined ? undefined : { incarnation: order.only })
       case "remove":
         return provider.remove(name)
       case "snapshot":

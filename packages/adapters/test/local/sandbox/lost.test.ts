@@ -93,10 +93,10 @@ describe("A sandbox of a directory from before runs were told apart", () => {
       assert.deepStrictEqual(yield* find, before)
       yield* life(at, (provider) =>
         Effect.gen(function* () {
-          yield* provider.stop(name, before.incarnation)
+          yield* provider.stop(name, { incarnation: before.incarnation })
           const after = yield* provider.resume(name, minutes)
           assert.notStrictEqual(after.incarnation, before.incarnation)
-          yield* provider.stop(name, before.incarnation)
+          yield* provider.stop(name, { incarnation: before.incarnation })
           assert.deepStrictEqual(yield* provider.find(name), Option.some(after))
           yield* provider.remove(name)
         })

@@ -72,14 +72,14 @@ export const hibernation = (compile: Compile): Clauses<SandboxProvider> => ({
       Effect.fnUntraced(function* (name) {
         const provider = yield* SandboxProvider
         const first = Option.getOrThrow(yield* provider.find(name)).incarnation
-        yield* provider.stop(name, first)
-        yield* provider.stop(name, first)
-        yield* provider.stop(unknown, first)
+        yield* provider.stop(name, { incarnation: first })
+        yield* provider.stop(name, { incarnation: first })
+        yield* provider.stop(unknown, { incarnation: first })
         assert.strictEqual(Option.getOrThrow(yield* provider.find(name)).status, "stopped")
         const second = yield* provider.resume(name, Duration.minutes(5))
-        yield* provider.stop(name, first)
+        yield* provider.stop(name, { incarnation: first })
         assert.deepStrictEqual(Option.getOrThrow(yield* provider.find(name)), second)
-        yield* provider.stop(name, second.incarnation)
+        yield* provider.stop(name, { incarnation: second.incarnation })
         assert.strictEqual(Option.getOrThrow(yield* provider.find(name)).status, "stopped")
       })
     ),
@@ -91,7 +91,7 @@ export const hibernation = (compile: Compile): Clauses<SandboxProvider> => ({
         for (let round = 0; round < 3; round++) {
           const { incarnation } = Option.getOrThrow(yield* provider.find(name))
           yield* provider.stop(name)
-          const stop = provider.stop(name, incarnation)
+          const stop = provider.stop(name, { incarnation })
           const [, resumed] = yield* Effect.all([stop, provider.resume(name, Duration.minutes(5)), stop, stop], {
             concurrency: "unbounded"
           })

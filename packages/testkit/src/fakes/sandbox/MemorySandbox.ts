@@ -170,7 +170,7 @@ const make = (programs: MemoryPrograms) =>
       }, counted),
       stop: Effect.fnUntraced(function* (name, only) {
         const machine = machines.get(name)
-        if (machine !== undefined) yield* halt(machine, null, only)
+        if (machine !== undefined) yield* halt(machine, null, only?.incarnation)
       }, counted),
       remove: Effect.fnUntraced(function* (name) {
         const machine = machines.get(name)

@@ -110,7 +110,7 @@ export const end = (site: Site, session: KeptSession, { as, expiration, method }
     session.requestedStopAt = requestedAt
     yield* Deferred.succeed(session.closing, undefined)
     if (session.slowness !== undefined) yield* Effect.sleep(session.slowness)
-    yield* site.provider.stop(sandbox.providerName, session.incarnation)
+    yield* site.provider.stop(sandbox.providerName, { incarnation: session.incarnation })
     sandbox.filesOf = undefined
     const snapshot = method === null ? undefined : yield* keep(site, session, method, expiration)
     const now = yield* Clock.currentTimeMillis
