@@ -1,5 +1,5 @@
 /** Measures web apps with the real scaffold: until the page answers, and changes after that. Needs the package registry. */
-import { AppProjects } from "@castellan/domain/app/AppProjects.ts"
+import { AppFiles } from "@castellan/domain/app/AppFiles.ts"
 import { AppSandboxes } from "@castellan/domain/app/AppSandboxes.ts"
 import { PackageName } from "@castellan/domain/app/project/PackageName.ts"
 import { ProjectPath } from "@castellan/domain/app/project/ProjectPath.ts"
@@ -14,7 +14,7 @@ const sizes = { whole: { rounds: 15, installs: 5 }, quick: { rounds: 1, installs
 const measure = Effect.fnUntraced(function* (size: Size) {
   const { installs, rounds } = sizes[size]
   const apps = yield* AppSandboxes
-  const projects = yield* AppProjects
+  const projects = yield* AppFiles
   const scope = yield* somebody
   const create = apps.create(scope, Option.none())
   const times = (): Array<number> => []

@@ -1,5 +1,5 @@
 /** Projects in real sandboxes, with a dev server of the test's own where the real one is of no interest. */
-import { Inside } from "@castellan/domain/app/guest/GuestScripts.ts"
+import { GuestScripts } from "@castellan/domain/app/guest/GuestScripts.ts"
 import { ProjectPath } from "@castellan/domain/app/project/ProjectPath.ts"
 import { Port } from "@castellan/domain/sandbox/Port.ts"
 import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
@@ -9,7 +9,7 @@ import { Effect, Layer, Option, Stream } from "effect"
 import { created, over } from "../local/inside.ts"
 import { local } from "../local/temporary.ts"
 
-export const world = Inside.layer.pipe(Layer.provideMerge(over(local())))
+export const world = GuestScripts.layer.pipe(Layer.provideMerge(over(local())))
 
 export const port = Port.make(5173)
 
@@ -71,8 +71,8 @@ export const project = Effect.fnUntraced(function* (files: Readonly<Record<strin
 })
 
 export const apply = (name: SandboxName, files: Readonly<Record<string, string>>) =>
-  Effect.flatMap(Inside, (inside) =>
-    inside.apply(
+  Effect.flatMap(GuestScripts, (guest) =>
+    guest.apply(
       name,
       Object.entries(files).map(([path, content]) => ({ path: ProjectPath.make(path), content }))
     )

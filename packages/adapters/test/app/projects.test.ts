@@ -1,8 +1,8 @@
-import { AppProjects } from "@castellan/domain/app/AppProjects.ts"
+import { AppFiles } from "@castellan/domain/app/AppFiles.ts"
 import { AppSandbox } from "@castellan/domain/app/AppSandbox.ts"
 import { AppSandboxes } from "@castellan/domain/app/AppSandboxes.ts"
 import { usualTimes } from "@castellan/domain/app/AppTimes.ts"
-import { Inside } from "@castellan/domain/app/guest/GuestScripts.ts"
+import { GuestScripts } from "@castellan/domain/app/guest/GuestScripts.ts"
 import { ProjectPath } from "@castellan/domain/app/project/ProjectPath.ts"
 import { AccountId } from "@castellan/domain/identity/Account.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
@@ -12,7 +12,7 @@ import { sh } from "../local/inside.ts"
 import { port, project, world } from "./project.ts"
 
 const awake = Layer.mock(AppSandboxes)({ used: () => Effect.void })
-const projects = AppProjects.layer(usualTimes).pipe(Layer.provide(awake), Layer.provideMerge(world))
+const projects = AppFiles.layer(usualTimes).pipe(Layer.provide(awake), Layer.provideMerge(world))
 
 const appOf = (name: SandboxName) =>
   Effect.map(
@@ -33,20 +33,20 @@ const appOf = (name: SandboxName) =>
 
 const mended = Effect.fnUntraced(function* (name: SandboxName) {
   const change = { files: [{ path: ProjectPath.make("vite.config.ts"), content: "" }], packages: [] }
-  const events = yield* Stream.runCollect((yield* AppProjects).apply(yield* appOf(name), change))
+  const events = yield* Stream.runCollect((yield* AppFiles).apply(yield* appOf(name), change))
   assert.deepInclude(events.at(-1), { _tag: "Complete", files: ["vite.config.ts"], errors: [] })
 })
 
 layer(projects, { excludeTestServices: true, timeout: "60 seconds" })("A change of an app's files", (it) => {
   it.effect("brings back a dev server that hangs, and one that nobody keeps", () =>
     Effect.gen(function* () {
-      const inside = yield* Inside
+      const guest = yield* GuestScripts
       const hanging = yield* project({ "vite.config.ts": "while (true) {}" })
-      yield* inside.serve(hanging.sandbox, port)
-      assert.isTrue(Option.isNone(yield* inside.awaitAnswer(hanging.name, port, Duration.seconds(1))))
+      yield* guest.serve(hanging.sandbox, port)
+      assert.isTrue(Option.isNone(yield* guest.awaitAnswer(hanging.name, port, Duration.seconds(1))))
       const dead = yield* project()
-      yield* inside.serve(dead.sandbox, port)
-      yield* inside.awaitAnswer(dead.name, port, Duration.seconds(20))
+      yield* guest.serve(dead.sandbox, port)
+      yield* guest.awaitAnswer(dead.name, port, Duration.seconds(20))
       yield* sh(dead.name, "pkill -9 node; sleep 0.2")
       yield* Effect.all([mended(hanging.name), mended(dead.name)], { concurrency: "unbounded" })
     })

@@ -3,7 +3,7 @@ import { AccountSandboxes } from "@castellan/domain/account/AccountSandboxes.ts"
 import { Environments } from "@castellan/domain/account/Environments.ts"
 import { HeldSandboxes } from "@castellan/domain/account/HeldSandboxes.ts"
 import { Setups } from "@castellan/domain/account/Setups.ts"
-import { AppProjects } from "@castellan/domain/app/AppProjects.ts"
+import { AppFiles } from "@castellan/domain/app/AppFiles.ts"
 import { AppSandboxes } from "@castellan/domain/app/AppSandboxes.ts"
 import { Access } from "@castellan/domain/identity/Access.ts"
 import { Account, AccountId, inLowerCase } from "@castellan/domain/identity/Account.ts"
@@ -108,7 +108,7 @@ const useCases = Effect.fnUntraced(function* (
         { create: 0, find: 0, end: 0, isAlive: "plain", used: "plain", wake: "plain" },
         caller
       ),
-      ...promised(yield* AppProjects, { files: "plain", diagnose: "plain", install: "plain", apply: "plain" }, caller)
+      ...promised(yield* AppFiles, { files: "plain", diagnose: "plain", install: "plain", apply: "plain" }, caller)
     },
     /** API keys, for those who come by HTTP as well. */
     keys: promised(yield* ApiKeys, { issue: scoped, list: scoped, revoke: scoped }, alone),

@@ -14,14 +14,14 @@ import {
 } from "../sandbox/SandboxProvider.ts"
 import { InternalCause } from "../InternalCause.ts"
 import { providerReason } from "../sandbox/providerReason.ts"
-import { AppEnds } from "./AppEnds.ts"
+import { AppTermination } from "./AppTermination.ts"
 import { AppMove } from "./AppLifecycle.ts"
 import { AppSandbox, isActive } from "./AppSandbox.ts"
-import { AppStarts, type AppSuperseded, type StartFailure } from "./AppStarts.ts"
+import { AppProvisioning, type AppSuperseded, type StartFailure } from "./AppProvisioning.ts"
 import { AppStore } from "./AppStore.ts"
 import type { AppTimes } from "./AppTimes.ts"
 import { decide } from "./decide.ts"
-import { Inside } from "./guest/GuestScripts.ts"
+import { GuestScripts } from "./guest/GuestScripts.ts"
 
 /** The account has no app of that name, or none that is active. */
 export class AppNotFound extends Schema.TaggedError<AppNotFound>()("AppNotFound", {}) {}
@@ -80,11 +80,11 @@ export class AppSandboxes extends Context.Service<
       AppSandboxes,
       Effect.gen(function* () {
         const store = yield* AppStore
-        const starts = yield* AppStarts
-        const ends = yield* AppEnds
+        const starts = yield* AppProvisioning
+        const ends = yield* AppTermination
         const provider = yield* SandboxProvider
         const random = yield* SecureRandom
-        const inside = yield* Inside
+        const guest = yield* GuestScripts
 
         const portFor = Effect.gen(function* () {
           if (!provider.supports.sharesPorts) return usualPort
@@ -196,7 +196,7 @@ export class AppSandboxes extends Context.Service<
           // Written at once: its page may not answer before what is wrong with it is mended.
           const awake = yield* ends.move(app, AppMove.Serve({ expiresAt: sandbox.expiresAt }))
           if (Option.isNone(awake)) return yield* new AppNotFound()
-          yield* inside.serve(sandbox, app.port)
+          yield* guest.serve(sandbox, app.port)
           return awake.value
         })
 

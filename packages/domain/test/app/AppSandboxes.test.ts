@@ -1,5 +1,5 @@
 import { AppPreviews } from "@castellan/domain/app/AppPreviews.ts"
-import { AppProjects } from "@castellan/domain/app/AppProjects.ts"
+import { AppFiles } from "../../src/app/AppFiles.ts"
 import { AppSandboxes } from "@castellan/domain/app/AppSandboxes.ts"
 import { AppMove, AppStep } from "@castellan/domain/app/AppLifecycle.ts"
 import type { AppSandbox } from "@castellan/domain/app/AppSandbox.ts"
@@ -301,7 +301,7 @@ describe("An app", () => {
   it.effect("that sleeps is woken with its files by who changes it, and by no look at it", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
-      const projects = yield* AppProjects
+      const projects = yield* AppFiles
       const app = yield* create(scope)
       const change = (content: string) =>
         Stream.runCollect(
@@ -389,7 +389,7 @@ describe("An app", () => {
       const mute = yield* another(({ start }) => ({
         start: (name, spec) => start(name, spec.id.startsWith("dev_") ? { ...spec, command: "true" } : spec)
       }))
-      const change = Effect.flatMap(AppProjects, (projects) =>
+      const change = Effect.flatMap(AppFiles, (projects) =>
         Stream.runCollect(
           projects.apply(app, { files: [{ path: ProjectPath.make("src/a.ts"), content: "mended" }], packages: [] })
         )
@@ -418,7 +418,7 @@ describe("An app", () => {
       const server = yield* another(({ start }) => ({
         start: (name, spec) => Effect.tap(start(name, spec), () => Effect.sync(() => void started.push(spec.id)))
       }))
-      const files = Effect.flatMap(AppProjects, (projects) => projects.files(app, { contents: true }))
+      const files = Effect.flatMap(AppFiles, (projects) => projects.files(app, { contents: true }))
       yield* Effect.andThen(files, files).pipe(Effect.provide(server))
       assert.strictEqual(started.length, 2)
       for (const id of started) {
@@ -453,7 +453,7 @@ describe("An app", () => {
       const isAway = (exit: Exit.Exit<unknown, unknown>) =>
         Exit.isFailure(exit) && Cause.squash(exit.cause) instanceof DatabaseUnavailable
       assert.isTrue(isAway(yield* Effect.exit(create(scope).pipe(Effect.provide(away)))))
-      const change = Effect.flatMap(AppProjects, (projects) =>
+      const change = Effect.flatMap(AppFiles, (projects) =>
         Stream.runCollect(
           projects.apply(app, { files: [{ path: ProjectPath.make("src/a.ts"), content: "1" }], packages: [] })
         )

@@ -1,6 +1,6 @@
 /** What each failure is on the wire: the only place that knows both the domain's errors and HTTP's statuses. */
 import { AccountForbidden } from "@castellan/domain/identity/AccountScope.ts"
-import { FilesNotListed, PackageNotFound, PackagesNotInstalled } from "@castellan/domain/app/AppProjects.ts"
+import { FilesNotListed, PackageNotFound, PackagesNotInstalled } from "@castellan/domain/app/AppFiles.ts"
 import { AppNotCreated, AppNotFound } from "@castellan/domain/app/AppSandboxes.ts"
 import { ApiKeyNotFound } from "@castellan/domain/identity/ApiKeys.ts"
 import { InvalidCredential } from "@castellan/domain/identity/Credential.ts"

@@ -1,4 +1,4 @@
-import { AppProjects } from "@castellan/domain/app/AppProjects.ts"
+import { AppFiles } from "@castellan/domain/app/AppFiles.ts"
 import { AppSandboxes } from "@castellan/domain/app/AppSandboxes.ts"
 import type { AppSandbox } from "@castellan/domain/app/AppSandbox.ts"
 import { atOnce, PackageName } from "@castellan/domain/app/project/PackageName.ts"
@@ -53,7 +53,7 @@ export const AppsHandlers = HttpApiBuilder.group(
   "apps",
   Effect.fn(function* (handlers) {
     const apps = yield* AppSandboxes
-    const projects = yield* AppProjects
+    const projects = yield* AppFiles
     const limits = yield* Limits
     const { untilLost } = yield* Access
 

@@ -7,14 +7,14 @@ import { HeldSandboxes } from "@castellan/domain/account/HeldSandboxes.ts"
 import * as SetupRuns from "@castellan/domain/account/SetupRuns.ts"
 import { Setups } from "@castellan/domain/account/Setups.ts"
 import { Snapshots } from "@castellan/domain/account/Snapshots.ts"
-import { AppEnds } from "@castellan/domain/app/AppEnds.ts"
+import { AppTermination } from "@castellan/domain/app/AppTermination.ts"
 import { AppPreviews } from "@castellan/domain/app/AppPreviews.ts"
-import { AppProjects } from "@castellan/domain/app/AppProjects.ts"
+import { AppFiles } from "@castellan/domain/app/AppFiles.ts"
 import { AppSandboxes } from "@castellan/domain/app/AppSandboxes.ts"
-import { AppStarts } from "@castellan/domain/app/AppStarts.ts"
+import { AppProvisioning } from "@castellan/domain/app/AppProvisioning.ts"
 import type { AppStore } from "@castellan/domain/app/AppStore.ts"
 import { type AppTimes, usualTimes as usualAppTimes } from "@castellan/domain/app/AppTimes.ts"
-import { Inside } from "@castellan/domain/app/guest/GuestScripts.ts"
+import { GuestScripts } from "@castellan/domain/app/guest/GuestScripts.ts"
 import { Scaffolds } from "@castellan/domain/app/project/Scaffolds.ts"
 import { Access } from "@castellan/domain/identity/Access.ts"
 import type { AccessPolicy } from "@castellan/domain/identity/AccessRule.ts"
@@ -178,11 +178,11 @@ export const layer = (options: CastellanOptions) => {
     Layer.provideMerge(BaseImages.layer)
   )
   const appTimes: AppTimes = { ...usualAppTimes, keepStopped, ...options.appTimes }
-  const apps = Layer.mergeAll(AppProjects.layer(appTimes), AppPreviews.layer).pipe(
+  const apps = Layer.mergeAll(AppFiles.layer(appTimes), AppPreviews.layer).pipe(
     Layer.provideMerge(AppSandboxes.layer(appTimes)),
-    Layer.provide(AppStarts.layer(appTimes)),
-    Layer.provide(Layer.merge(AppEnds.layer(appTimes), Scaffolds.layer(appTimes))),
-    Layer.provide(Inside.layer),
+    Layer.provide(AppProvisioning.layer(appTimes)),
+    Layer.provide(Layer.merge(AppTermination.layer(appTimes), Scaffolds.layer(appTimes))),
+    Layer.provide(GuestScripts.layer),
     Layer.provideMerge(BaseImages.layer)
   )
   const workers = Layer.mergeAll(

@@ -37,7 +37,9 @@ import type { ProjectPath } from "../project/ProjectPath.ts"
 import { project } from "../project/Scaffold.ts"
 
 /** A program of ours did not do its work inside; `reason` is for the sandbox's owner. */
-export class InsideFailed extends Schema.TaggedError<InsideFailed>()("InsideFailed", { reason: Schema.String }) {}
+export class GuestScriptFailed extends Schema.TaggedError<GuestScriptFailed>()("GuestScriptFailed", {
+  reason: Schema.String
+}) {}
 
 /** A file of a project as it is to be. */
 export interface ProjectFile {
@@ -79,13 +81,13 @@ const lookEvery = Duration.millis(50)
 const answerWithin = Duration.seconds(10)
 
 /** What is done inside the sandbox of an app. Whose it is, is for the caller to know. */
-export class Inside extends Context.Service<
-  Inside,
+export class GuestScripts extends Context.Service<
+  GuestScripts,
   {
     /** Makes sure that the dev server of this run of the sandbox is kept. May be repeated. */
     readonly serve: (sandbox: Sandbox, port: Port) => Effect.Effect<void, Idle>
     /** Makes sure that the dev server is kept, and that it is one that began just now: it may hang. */
-    readonly restart: (sandbox: Sandbox, port: Port) => Effect.Effect<void, InsideFailed | Idle>
+    readonly restart: (sandbox: Sandbox, port: Port) => Effect.Effect<void, GuestScriptFailed | Idle>
     /** Completes once the page answers; none if it does not within that time. */
     readonly awaitAnswer: (
       name: SandboxName,
@@ -93,29 +95,29 @@ export class Inside extends Context.Service<
       atMost: Duration.Duration
     ) => Effect.Effect<Option.Option<void>, Idle>
     /** A page of the files of the project. */
-    readonly list: (name: SandboxName, options: ListingOptions) => Effect.Effect<Listing, InsideFailed | Idle>
+    readonly list: (name: SandboxName, options: ListingOptions) => Effect.Effect<Listing, GuestScriptFailed | Idle>
     /** Writes files, after whatever else is changed in the project just now. */
     readonly apply: (
       name: SandboxName,
       files: ReadonlyArray<ProjectFile>
-    ) => Effect.Effect<Applied, InsideFailed | Idle>
+    ) => Effect.Effect<Applied, GuestScriptFailed | Idle>
     /** Installs packages, or all that the project wants if none are named, after whatever else is changed just now. */
     readonly install: (
       name: SandboxName,
       packages: ReadonlyArray<PackageName>,
       atMost: Duration.Duration
-    ) => Effect.Effect<Installed, InsideFailed | Idle>
+    ) => Effect.Effect<Installed, GuestScriptFailed | Idle>
     /** What the dev server can't compile of the page, and of these files, which were written just now. */
     readonly compile: (
       name: SandboxName,
       port: Port,
       files: ReadonlyArray<string>
-    ) => Effect.Effect<Compiled, InsideFailed | Idle>
-    readonly find: (name: SandboxName, port: Port) => Effect.Effect<Findings, InsideFailed | Idle>
+    ) => Effect.Effect<Compiled, GuestScriptFailed | Idle>
+    readonly diagnose: (name: SandboxName, port: Port) => Effect.Effect<Findings, GuestScriptFailed | Idle>
   }
->()("domain/app/Inside") {
+>()("domain/app/GuestScripts") {
   static readonly layer = Layer.effect(
-    Inside,
+    GuestScripts,
     Effect.gen(function* () {
       const provider = yield* SandboxProvider
       const random = yield* SecureRandom
@@ -157,7 +159,7 @@ export class Inside extends Context.Service<
           end,
           said: (yield* orDie(first(complaints, complaint))).text
         })
-        return yield* new InsideFailed({ reason: reasonOf(end) })
+        return yield* new GuestScriptFailed({ reason: reasonOf(end) })
       })
 
       /** Runs a script whose answer is read as a whole. */
@@ -179,7 +181,7 @@ export class Inside extends Context.Service<
           timeout
         )
 
-      const serve = Effect.fn("Inside.serve")(function* ({ incarnation, name }: Sandbox, port: Port) {
+      const serve = Effect.fn("GuestScripts.serve")(function* ({ incarnation, name }: Sandbox, port: Port) {
         // Each run of the sandbox begins without one; one that ended is followed by the next.
         const run = incarnation.replaceAll(/[^A-Za-z0-9]/g, "").slice(-32)
         for (let n = 0; n < keepers; n++) {
@@ -188,7 +190,7 @@ export class Inside extends Context.Service<
         }
       })
 
-      const restart = Effect.fn("Inside.restart")(function* (sandbox: Sandbox, port: Port) {
+      const restart = Effect.fn("GuestScripts.restart")(function* (sandbox: Sandbox, port: Port) {
         yield* serve(sandbox, port)
         yield* run(sandbox.name, Restarted, restarting, [])
       })
@@ -207,14 +209,15 @@ export class Inside extends Context.Service<
           Effect.catchTag("PortClosed", () => Effect.succeed(false))
         )
 
-      const awaitAnswer = Effect.fn("Inside.awaitAnswer")((name: SandboxName, port: Port, atMost: Duration.Duration) =>
-        Effect.repeat(answers(name, port), { until: (does) => does, schedule: Schedule.spaced(lookEvery) }).pipe(
-          Effect.timeoutOption(atMost),
-          Effect.map(Option.asVoid)
-        )
+      const awaitAnswer = Effect.fn("GuestScripts.awaitAnswer")(
+        (name: SandboxName, port: Port, atMost: Duration.Duration) =>
+          Effect.repeat(answers(name, port), { until: (does) => does, schedule: Schedule.spaced(lookEvery) }).pipe(
+            Effect.timeoutOption(atMost),
+            Effect.map(Option.asVoid)
+          )
       )
 
-      const apply = Effect.fn("Inside.apply")(function* (name: SandboxName, files: ReadonlyArray<ProjectFile>) {
+      const apply = Effect.fn("GuestScripts.apply")(function* (name: SandboxName, files: ReadonlyArray<ProjectFile>) {
         const bundle = SandboxPath.make(`/tmp/castellan-${yield* newNonce(random)}.json`)
         yield* provider
           .writeFile(name, bundle, Stream.make(encode(JSON.stringify(files))))
@@ -222,7 +225,7 @@ export class Inside extends Context.Service<
         return yield* run(name, Applied, applying, [bundle], Duration.sum(usualTime, longestHeld))
       })
 
-      const install = Effect.fn("Inside.install")(function* (
+      const install = Effect.fn("GuestScripts.install")(function* (
         name: SandboxName,
         packages: ReadonlyArray<PackageName>,
         atMost: Duration.Duration
@@ -238,7 +241,7 @@ export class Inside extends Context.Service<
         )
       })
 
-      return Inside.of({
+      return GuestScripts.of({
         serve,
         restart,
         awaitAnswer,
@@ -247,7 +250,7 @@ export class Inside extends Context.Service<
         apply,
         install,
         compile: (name, port, files) => run(name, Compiled, compiling, [String(port), JSON.stringify(fitting(files))]),
-        find: (name, port) => run(name, Findings, finding, [String(port)])
+        diagnose: (name, port) => run(name, Findings, finding, [String(port)])
       })
     })
   )
@@ -305,7 +308,7 @@ const fitting = (files: ReadonlyArray<string>): ReadonlyArray<string> => {
   return files.filter((file) => (bytes += encode(JSON.stringify(file)).length + 1) < longestNames)
 }
 
-const noRoom = () => new InsideFailed({ reason: "There is no room for the files in the sandbox" })
+const noRoom = () => new GuestScriptFailed({ reason: "There is no room for the files in the sandbox" })
 
 const reasonOf = (end: CommandEnd | null): string => {
   switch (end?.by) {

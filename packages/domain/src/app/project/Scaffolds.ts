@@ -9,7 +9,7 @@ import type { SnapshotId } from "../../sandbox/Snapshot.ts"
 import { encode } from "../../utf8.ts"
 import { uuidOf } from "../../uuidOf.ts"
 import type { AppTimes } from "../AppTimes.ts"
-import { Inside, InsideFailed } from "../guest/GuestScripts.ts"
+import { GuestScripts, GuestScriptFailed } from "../guest/GuestScripts.ts"
 import { inProject, scaffold } from "./Scaffold.ts"
 
 /** The scaffold could not be prepared; `reason` is for the log, `retryAfterMs` for those who wait. */
@@ -37,7 +37,7 @@ export class Scaffolds extends Context.Service<
       Effect.gen(function* () {
         const images = yield* BaseImages
         const provider = yield* SandboxProvider
-        const inside = yield* Inside
+        const guest = yield* GuestScripts
         // Another scaffold is another image; the one before goes when nothing boots from it any more.
         const key = ImageKey.make(`everyone/app-${yield* uuidOf(yield* Digest, JSON.stringify(scaffold))}`)
 
@@ -47,10 +47,10 @@ export class Scaffolds extends Context.Service<
               .writeFile(builder, inProject(file), Stream.make(encode(text)))
               .pipe(Effect.catchTags({ FileNotFound: Effect.die, FileRefused: Effect.die }))
           }
-          const { failure } = yield* inside.install(builder, [], times.imageWithin)
+          const { failure } = yield* guest.install(builder, [], times.imageWithin)
           if (failure !== null) {
             yield* Effect.logWarning("the scaffold's packages could not be installed", { said: failure })
-            return yield* new InsideFailed({ reason: "Its packages could not be installed" })
+            return yield* new GuestScriptFailed({ reason: "Its packages could not be installed" })
           }
         })
 
@@ -61,7 +61,7 @@ export class Scaffolds extends Context.Service<
             registry: true,
             prepare,
             explain: (failure) =>
-              failure._tag === "InsideFailed" ? failure.reason : "The sandbox could not be reached"
+              failure._tag === "GuestScriptFailed" ? failure.reason : "The sandbox could not be reached"
           })
           .pipe(
             Effect.catchTags({

@@ -1,4 +1,4 @@
-import { Inside } from "../../../src/app/guest/GuestScripts.ts"
+import { GuestScripts } from "../../../src/app/guest/GuestScripts.ts"
 import { SandboxPath } from "../../../src/sandbox/SandboxFile.ts"
 import { SandboxName } from "../../../src/sandbox/SandboxName.ts"
 import { SandboxProvider } from "../../../src/sandbox/SandboxProvider.ts"
@@ -14,10 +14,10 @@ const listedFrom = (printed: string) =>
     const provider = yield* SandboxProvider
     yield* provider.create({ name, from: Option.none(), lifetime: Duration.minutes(5) })
     yield* provider.writeFile(name, SandboxPath.make("app/package.json"), Stream.make(new Uint8Array()))
-    return yield* (yield* Inside).list(name, { contents: true })
+    return yield* (yield* GuestScripts).list(name, { contents: true })
   }).pipe(
     Effect.provide(
-      Inside.layer.pipe(
+      GuestScripts.layer.pipe(
         Layer.provideMerge(
           MemorySandbox.layerWith({
             programs: {
@@ -52,7 +52,7 @@ describe("The files of an app", () => {
     Effect.gen(function* () {
       const answers = ['{"file":1}\n', "{\n", '{"file":"cut', "\n", "[]\n", "x".repeat(60_000), "\n".repeat(60_000)]
       for (const answer of answers) {
-        assert.strictEqual((yield* Effect.flip(listedFrom(answer)))._tag, "InsideFailed", answer.slice(0, 20))
+        assert.strictEqual((yield* Effect.flip(listedFrom(answer)))._tag, "GuestScriptFailed", answer.slice(0, 20))
       }
     })
   )

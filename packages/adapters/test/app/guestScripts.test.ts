@@ -1,5 +1,5 @@
 import { applying } from "@castellan/domain/app/guest/Applying.ts"
-import { Inside } from "@castellan/domain/app/guest/GuestScripts.ts"
+import { GuestScripts } from "@castellan/domain/app/guest/GuestScripts.ts"
 import { limits } from "@castellan/domain/app/guest/Listing.ts"
 import { Command } from "@castellan/domain/sandbox/Command.ts"
 import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
@@ -12,7 +12,7 @@ import { said, sh } from "../local/inside.ts"
 import { apply, compilingServer, port, project, world } from "./project.ts"
 
 const answers = (name: SandboxName) =>
-  Effect.flatMap(Inside, (inside) => inside.awaitAnswer(name, port, Duration.seconds(20)))
+  Effect.flatMap(GuestScripts, (guest) => guest.awaitAnswer(name, port, Duration.seconds(20)))
 
 /** Which process answers. */
 const answering = (name: SandboxName) =>
@@ -22,8 +22,8 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Inside an ap
   it.effect("the dev server is kept: started once, and again when it ends", () =>
     Effect.gen(function* () {
       const { name, sandbox } = yield* project()
-      const inside = yield* Inside
-      for (let n = 0; n < 3; n++) yield* inside.serve(sandbox, port)
+      const guest = yield* GuestScripts
+      for (let n = 0; n < 3; n++) yield* guest.serve(sandbox, port)
       assert.isTrue(Option.isSome(yield* answers(name)))
       assert.strictEqual(yield* said(name, "pgrep -cf '[v]ite.js --host'"), "1")
       const first = yield* answering(name)
@@ -36,11 +36,11 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Inside an ap
   it.effect("the dev server has another keeper after its own has ended", () =>
     Effect.gen(function* () {
       const { name, sandbox } = yield* project()
-      const inside = yield* Inside
-      yield* inside.serve(sandbox, port)
+      const guest = yield* GuestScripts
+      yield* guest.serve(sandbox, port)
       yield* answers(name)
       yield* sh(name, "pkill -9 node; sleep 0.2")
-      yield* inside.serve(sandbox, port)
+      yield* guest.serve(sandbox, port)
       assert.isTrue(Option.isSome(yield* answers(name)))
     })
   )
@@ -48,11 +48,11 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Inside an ap
   it.effect("a dev server that hangs is followed by another when that is asked for", () =>
     Effect.gen(function* () {
       const { name, sandbox } = yield* project({ "vite.config.ts": "while (true) {}" })
-      const inside = yield* Inside
-      yield* inside.serve(sandbox, port)
-      assert.isTrue(Option.isNone(yield* inside.awaitAnswer(name, port, Duration.seconds(1))))
+      const guest = yield* GuestScripts
+      yield* guest.serve(sandbox, port)
+      assert.isTrue(Option.isNone(yield* guest.awaitAnswer(name, port, Duration.seconds(1))))
       yield* apply(name, { "vite.config.ts": "" })
-      yield* inside.restart(sandbox, port)
+      yield* guest.restart(sandbox, port)
       assert.isTrue(Option.isSome(yield* answers(name)))
       assert.strictEqual(yield* said(name, "pgrep -cf '[v]ite.js --host'"), "1")
     })
@@ -61,13 +61,13 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Inside an ap
   it.effect("a dev server that can't come up does so once what stood in its way is changed", () =>
     Effect.gen(function* () {
       const { name, sandbox } = yield* project({ "vite.config.ts": "throw 1" })
-      const inside = yield* Inside
-      yield* inside.serve(sandbox, port)
-      assert.isTrue(Option.isNone(yield* inside.awaitAnswer(name, port, Duration.seconds(2))))
-      const { server } = yield* inside.find(name, port)
+      const guest = yield* GuestScripts
+      yield* guest.serve(sandbox, port)
+      assert.isTrue(Option.isNone(yield* guest.awaitAnswer(name, port, Duration.seconds(2))))
+      const { server } = yield* guest.diagnose(name, port)
       assert.deepStrictEqual([server.status, server.said], [null, "failed to load config\n"])
       yield* apply(name, { "vite.config.ts": "" })
-      assert.isTrue(Option.isSome(yield* inside.awaitAnswer(name, port, Duration.seconds(2))))
+      assert.isTrue(Option.isSome(yield* guest.awaitAnswer(name, port, Duration.seconds(2))))
     })
   )
 
@@ -75,12 +75,12 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Inside an ap
     Effect.gen(function* () {
       const good = { "src/main.ts": 'import "./a.ts"\n', "src/a.ts": "1", "index.html": "" }
       const { name, sandbox } = yield* project({ ...compilingServer, ...good })
-      const inside = yield* Inside
-      yield* inside.serve(sandbox, port)
+      const guest = yield* GuestScripts
+      yield* guest.serve(sandbox, port)
       yield* answers(name)
       const changed = Effect.fnUntraced(function* (files: Readonly<Record<string, string>>) {
         yield* apply(name, files)
-        return (yield* inside.compile(name, port, Object.keys(files))).errors
+        return (yield* guest.compile(name, port, Object.keys(files))).errors
       })
       assert.deepStrictEqual(yield* changed({ "src/a.ts": "2" }), [])
       const broken = [{ file: "src/a.ts", message: "line 7: Unexpected token in src/a.ts" }]
@@ -184,7 +184,7 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Inside an ap
   it.effect("files are listed without links and what is made by programs, and their texts cut", () =>
     Effect.gen(function* () {
       const { name } = yield* project()
-      const inside = yield* Inside
+      const guest = yield* GuestScripts
       yield* sh(
         name,
         `cd app; mkdir -p dist src/builder .git src/node_modules pub
@@ -200,12 +200,12 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Inside an ap
         "src/builder/x.tsx",
         "src/lib.ts"
       ]
-      assert.deepStrictEqual(yield* inside.list(name, { contents: false }), {
+      assert.deepStrictEqual(yield* guest.list(name, { contents: false }), {
         files,
         skipped: [{ path: "shut", reason: "It can't be read" }],
         next: null
       })
-      const { contents = {}, skipped } = yield* inside.list(name, { contents: true })
+      const { contents = {}, skipped } = yield* guest.list(name, { contents: true })
       assert.deepStrictEqual(skipped, [
         { path: "shut", reason: "It can't be read" },
         { path: "pub/bad.txt", reason: "It is not text" },
@@ -222,21 +222,21 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Inside an ap
   it.effect("files are listed page by page, down to some level", () =>
     Effect.gen(function* () {
       const { name } = yield* project()
-      const inside = yield* Inside
+      const guest = yield* GuestScripts
       yield* sh(name, "cd app; mkdir -p a/deep b node_modules/x; touch a.ts a/1 a/deep/2 a-b b/3 c node_modules/x/y")
       const all = ["a-b", "a.ts", "a/1", "a/deep/2", "b/3", "c", "package.json"]
       for (const limit of [1, 2, 7]) {
         const found: Array<string> = []
         let after: string | undefined
         do {
-          const { files, next } = yield* inside.list(name, { contents: false, limit, after })
+          const { files, next } = yield* guest.list(name, { contents: false, limit, after })
           assert.isAtMost(files.length, limit)
           found.push(...files)
           after = next ?? undefined
         } while (after !== undefined)
         assert.deepStrictEqual(found, all)
       }
-      const shallow = yield* inside.list(name, { contents: false, depth: 2 })
+      const shallow = yield* guest.list(name, { contents: false, depth: 2 })
       assert.deepStrictEqual(shallow.files, ["a-b", "a.ts", "a/1", "b/3", "c", "package.json"])
     })
   )
@@ -244,9 +244,9 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Inside an ap
   it.effect("texts are given up to what they may be together", () =>
     Effect.gen(function* () {
       const { name } = yield* project()
-      const inside = yield* Inside
+      const guest = yield* GuestScripts
       yield* sh(name, `cd app; for n in $(seq 10 34); do head -c 262144 /dev/zero | tr '\\0' x > $n.txt; done`)
-      const { contents = {}, files, skipped } = yield* inside.list(name, { contents: true })
+      const { contents = {}, files, skipped } = yield* guest.list(name, { contents: true })
       assert.strictEqual(files.length, 26)
       assert.strictEqual(Object.keys(contents).length, 20)
       assert.strictEqual(skipped.length, 6)

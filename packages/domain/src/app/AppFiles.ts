@@ -12,7 +12,7 @@ import type { AppSandbox } from "./AppSandbox.ts"
 import { type AppNotFound, AppSandboxes } from "./AppSandboxes.ts"
 import type { AppTimes } from "./AppTimes.ts"
 import { diagnose, type Diagnosis, unreachable } from "./project/Diagnostics.ts"
-import { Inside, type InsideFailed, type ProjectFile } from "./guest/GuestScripts.ts"
+import { GuestScripts, type GuestScriptFailed, type ProjectFile } from "./guest/GuestScripts.ts"
 import type { Listing, ListingOptions } from "./guest/Listing.ts"
 import { cleaned, notInRegistry } from "./project/ManagerWords.ts"
 import type { PackageName } from "./project/PackageName.ts"
@@ -42,14 +42,14 @@ export interface ProjectChange {
   readonly packages: ReadonlyArray<PackageName>
 }
 
-type Failure = AppNotFound | InsideFailed | SandboxGone | SandboxNotRunning | SandboxUnavailable
+type Failure = AppNotFound | GuestScriptFailed | SandboxGone | SandboxNotRunning | SandboxUnavailable
 
 /** How long the page of an app that was changed is waited for, before and after its dev server is started anew. */
 const pageWithin = { before: Duration.seconds(8), after: Duration.seconds(12) }
 
 /** What is in an app's sandbox: its files, its packages, and whether they work. What is changed is changed one by one. */
-export class AppProjects extends Context.Service<
-  AppProjects,
+export class AppFiles extends Context.Service<
+  AppFiles,
   {
     /** A page of the files of the project, and what they hold if that is wanted. Wakes none. */
     readonly files: (app: AppSandbox, options: ListingOptions) => Effect.Effect<Listing, FilesNotListed>
@@ -69,13 +69,13 @@ export class AppProjects extends Context.Service<
      */
     readonly apply: (app: AppSandbox, change: ProjectChange) => Stream.Stream<ApplyEvent>
   }
->()("domain/app/AppProjects") {
+>()("domain/app/AppFiles") {
   static readonly layer = (times: AppTimes) =>
     Layer.effect(
-      AppProjects,
+      AppFiles,
       Effect.gen(function* () {
         const apps = yield* AppSandboxes
-        const inside = yield* Inside
+        const guest = yield* GuestScripts
         const provider = yield* SandboxProvider
         const working = yield* FiberSet.make<void>()
 
@@ -85,19 +85,19 @@ export class AppProjects extends Context.Service<
             Effect.catchTag("SandboxNotRunning", () => Effect.andThen(apps.wake(app), work))
           )
 
-        const files = Effect.fn("AppProjects.files")(function* (app: AppSandbox, options: ListingOptions) {
+        const files = Effect.fn("AppFiles.files")(function* (app: AppSandbox, options: ListingOptions) {
           yield* apps.used(app)
-          return yield* inside.list(app.name, options).pipe(Effect.mapError((cause) => new FilesNotListed({ cause })))
+          return yield* guest.list(app.name, options).pipe(Effect.mapError((cause) => new FilesNotListed({ cause })))
         })
 
-        const looked = Effect.fn("AppProjects.diagnose")(function* (app: AppSandbox) {
+        const looked = Effect.fn("AppFiles.diagnose")(function* (app: AppSandbox) {
           const begun = yield* monotonicMillis
           const answered = Effect.map(monotonicMillis, (now) => Math.round(now - begun))
           yield* apps.used(app)
           return yield* apps.isAlive(app).pipe(
             Effect.flatMap((alive) => (alive ? answered : Effect.fail("The sandbox does not run"))),
             Effect.flatMap((answeredMs) =>
-              Effect.map(inside.find(app.name, app.port), (findings) => diagnose(findings, answeredMs))
+              Effect.map(guest.diagnose(app.name, app.port), (findings) => diagnose(findings, answeredMs))
             ),
             Effect.catch((failure) =>
               Effect.map(answered, (askedMs) =>
@@ -108,7 +108,7 @@ export class AppProjects extends Context.Service<
         })
 
         const installed = (app: AppSandbox, packages: ReadonlyArray<PackageName>) =>
-          awake(app, inside.install(app.name, packages, times.installWithin)).pipe(
+          awake(app, guest.install(app.name, packages, times.installWithin)).pipe(
             Effect.mapError((cause) => new PackagesNotInstalled({ reason: reasonOf(cause), cause })),
             Effect.flatMap(
               ({ failure, installed }): Effect.Effect<InstalledPackages, PackageNotFound | PackagesNotInstalled> => {
@@ -124,15 +124,15 @@ export class AppProjects extends Context.Service<
 
         /** Whether the page answers again; a dev server that hangs, or that nobody keeps any more, gets a successor. */
         const answers = Effect.fnUntraced(function* ({ name, port }: AppSandbox) {
-          const before = yield* inside.awaitAnswer(name, port, pageWithin.before)
+          const before = yield* guest.awaitAnswer(name, port, pageWithin.before)
           if (Option.isSome(before)) return true
           const sandbox = yield* provider.find(name)
           if (Option.isNone(sandbox)) return false
-          yield* inside.restart(sandbox.value, port)
-          return Option.isSome(yield* inside.awaitAnswer(name, port, pageWithin.after))
+          yield* guest.restart(sandbox.value, port)
+          return Option.isSome(yield* guest.awaitAnswer(name, port, pageWithin.after))
         })
 
-        const install = Effect.fn("AppProjects.install")(function* (
+        const install = Effect.fn("AppFiles.install")(function* (
           app: AppSandbox,
           packages: ReadonlyArray<PackageName>
         ) {
@@ -154,7 +154,7 @@ export class AppProjects extends Context.Service<
 
           const write = Effect.gen(function* () {
             yield* tell(ApplyEvent.Status({ message: `Writing ${counted(files.length, "file")}` }))
-            const { applied, failed } = yield* awake(app, inside.apply(app.name, files))
+            const { applied, failed } = yield* awake(app, guest.apply(app.name, files))
             for (const path of applied) yield* tell(ApplyEvent.File({ path }))
             for (const { path, reason } of failed) yield* complain(`${path}: ${reason}`)
             done.files.push(...applied)
@@ -175,7 +175,7 @@ export class AppProjects extends Context.Service<
             if (packages.length > 0) yield* bring
             yield* tell(ApplyEvent.Status({ message: "Waiting for the page" }))
             if (!(yield* answers(app))) return yield* complain("The dev server does not answer")
-            const { errors } = yield* inside.compile(app.name, app.port, done.files)
+            const { errors } = yield* guest.compile(app.name, app.port, done.files)
             for (const { file, message } of errors) yield* complain(`${file}: ${uncoloured(message)}`)
           }).pipe(Effect.catch((failure) => complain(reasonOf(failure))))
           yield* tell(ApplyEvent.Complete(done))
@@ -198,7 +198,7 @@ export class AppProjects extends Context.Service<
             })
           )
 
-        return AppProjects.of({ files, diagnose: looked, install, apply })
+        return AppFiles.of({ files, diagnose: looked, install, apply })
       })
     )
 }
@@ -215,7 +215,7 @@ const reasonOf = (failure: Failure): string => {
       return "The sandbox does not run"
     case "SandboxUnavailable":
       return "The sandbox's provider could not be reached, or refused"
-    case "InsideFailed":
+    case "GuestScriptFailed":
       return failure.reason
   }
 }

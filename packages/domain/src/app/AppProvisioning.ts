@@ -11,12 +11,12 @@ import {
   type SnapshotGone
 } from "../sandbox/SandboxProvider.ts"
 import { annotateIds } from "../Metrics.ts"
-import { AppEnds } from "./AppEnds.ts"
+import { AppTermination } from "./AppTermination.ts"
 import { AppMove, AppStep } from "./AppLifecycle.ts"
 import { type AppSandbox, isActive } from "./AppSandbox.ts"
 import { AppStore } from "./AppStore.ts"
 import type { AppTimes } from "./AppTimes.ts"
-import { Inside } from "./guest/GuestScripts.ts"
+import { GuestScripts } from "./guest/GuestScripts.ts"
 import { type ScaffoldNotReady, Scaffolds } from "./project/Scaffolds.ts"
 
 /** The page of a sandbox that runs does not answer. */
@@ -31,8 +31,8 @@ type Idle = SandboxGone | SandboxNotRunning | SandboxUnavailable
 export type StartFailure = AppSuperseded | Idle | PageSilent | ScaffoldNotReady | SnapshotGone
 
 /** Bringing apps up, from a row that says so to a page that answers. */
-export class AppStarts extends Context.Service<
-  AppStarts,
+export class AppProvisioning extends Context.Service<
+  AppProvisioning,
   {
     /**
      * Brings a starting app up and makes it the active one; ends it where that can't be done, unless somebody else has
@@ -41,16 +41,16 @@ export class AppStarts extends Context.Service<
      */
     readonly bringUp: (app: AppSandbox) => Effect.Effect<Exit.Exit<void, StartFailure>>
   }
->()("domain/app/AppStarts") {
+>()("domain/app/AppProvisioning") {
   static readonly layer = (times: AppTimes) =>
     Layer.effect(
-      AppStarts,
+      AppProvisioning,
       Effect.gen(function* () {
         const store = yield* AppStore
-        const ends = yield* AppEnds
+        const ends = yield* AppTermination
         const scaffolds = yield* Scaffolds
         const provider = yield* SandboxProvider
-        const inside = yield* Inside
+        const guest = yield* GuestScripts
         const working = yield* FiberSet.make<Exit.Exit<void, StartFailure>>()
 
         const made = Effect.fnUntraced(function* (app: AppSandbox) {
@@ -67,8 +67,8 @@ export class AppStarts extends Context.Service<
         })
 
         const serve = Effect.fnUntraced(function* (sandbox: Sandbox, port: Port) {
-          yield* inside.serve(sandbox, port)
-          const answered = yield* inside.awaitAnswer(sandbox.name, port, times.answerWithin)
+          yield* guest.serve(sandbox, port)
+          const answered = yield* guest.awaitAnswer(sandbox.name, port, times.answerWithin)
           if (Option.isNone(answered)) return yield* new PageSilent({ name: sandbox.name })
         })
 
@@ -102,7 +102,7 @@ export class AppStarts extends Context.Service<
           return Option.exists(known, isActive) ? yield* Effect.never : yield* new AppSuperseded()
         })
 
-        const start = Effect.fn("AppStarts.start")(function* (app: AppSandbox) {
+        const start = Effect.fn("AppProvisioning.start")(function* (app: AppSandbox) {
           const sandbox = yield* made(app)
           yield* serve(sandbox, app.port)
           return yield* activate(app, sandbox.expiresAt)
@@ -129,7 +129,7 @@ export class AppStarts extends Context.Service<
           return yield* Effect.flatMap(FiberSet.run(working, work), Fiber.join)
         })
 
-        return AppStarts.of({ bringUp })
+        return AppProvisioning.of({ bringUp })
       })
     )
 }

@@ -7,8 +7,8 @@ import { AppStore } from "./AppStore.ts"
 import type { AppTimes } from "./AppTimes.ts"
 
 /** Moves of apps, and the one that ends them: written first, done then, so that whoever is cut off leaves no riddle. */
-export class AppEnds extends Context.Service<
-  AppEnds,
+export class AppTermination extends Context.Service<
+  AppTermination,
   {
     /** Writes a move of an app, whatever else is written of it meanwhile; none once it is not legal any more. */
     readonly move: (app: AppSandbox, move: AppMove) => Effect.Effect<Option.Option<AppSandbox>>
@@ -28,10 +28,10 @@ export class AppEnds extends Context.Service<
     /** For the maker of an app that came to nothing: it ends, unless somebody else has brought it up. */
     readonly withdraw: (app: AppSandbox, reason: string) => Effect.Effect<void, SandboxUnavailable>
   }
->()("domain/app/AppEnds") {
+>()("domain/app/AppTermination") {
   static readonly layer = (times: AppTimes) =>
     Layer.effect(
-      AppEnds,
+      AppTermination,
       Effect.gen(function* () {
         const store = yield* AppStore
         const provider = yield* SandboxProvider
@@ -63,7 +63,7 @@ export class AppEnds extends Context.Service<
         const move = (app: AppSandbox, wanted: AppMove) =>
           persist(app, wanted, ({ state }) => legal[wanted._tag].includes(state))
 
-        const finish = Effect.fn("AppEnds.finish")(function* (app: AppSandbox) {
+        const finish = Effect.fn("AppTermination.finish")(function* (app: AppSandbox) {
           yield* provider.remove(app.name)
           yield* move(app, AppMove.Forget())
         })
@@ -82,7 +82,7 @@ export class AppEnds extends Context.Service<
           // Whoever wrote that it is to end, or comes by later, finishes it.
           app.state === "ending" ? provider.remove(app.name) : endBy(move)(app, reason)
 
-        const withdraw = Effect.fn("AppEnds.withdraw")(function* (app: AppSandbox, reason: string) {
+        const withdraw = Effect.fn("AppTermination.withdraw")(function* (app: AppSandbox, reason: string) {
           const known = yield* store.get(AccountScope.ofOwner(app), app.name)
           const starting = Option.filter(known, ({ state }) => state === "starting")
           if (Option.isSome(starting)) {
@@ -92,7 +92,7 @@ export class AppEnds extends Context.Service<
           if (!Option.exists(now, isActive)) yield* provider.remove(app.name)
         })
 
-        return AppEnds.of({ move, moveAsSeen, until, end, endAsSeen: endBy(moveAsSeen), finish, withdraw })
+        return AppTermination.of({ move, moveAsSeen, until, end, endAsSeen: endBy(moveAsSeen), finish, withdraw })
       })
     )
 }
