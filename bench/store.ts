@@ -124,7 +124,7 @@ const measure = Effect.fnUntraced(function* () {
     "list, big account, last page": list(big, pageSize, bigLast),
     "get a sandbox": accounts.get(big, name),
     "find a key": identities.findKey(digest),
-    "membership check": identities.tiesBetween(member.account, organization.account),
+    "membership check": identities.relationshipBetween(member.account, organization.account),
     "find an environment": environments.get(small),
     "find a snapshot": environments.findSnapshot(big, "setup0" as never),
     "list unfinished": accounts.listUnfinished(now, pageSize),

@@ -1,37 +1,38 @@
+/** Pages of a list, and the cursors between them. */
 import { Schema } from "effect"
 
 const form = /^(\d{1,15})_([A-Za-z0-9_-]{1,180})$/
 
-/** The place where a list continues: opaque to callers, and valid as long as the list exists. */
+/** Where a list continues. Opaque to callers; does not expire. */
 export const Cursor = Schema.String.check(Schema.isPattern(form)).pipe(Schema.brand("Cursor"))
 export type Cursor = typeof Cursor.Type
 
-/** A piece of a list. */
+/** A request for a page. */
 export interface Page {
-  /** Rows at most; 1 to 100. */
+  /** Maximum number of rows, 1 to 100. */
   readonly limit: number
-  /** Where to continue; null for the beginning. */
+  /** Null for the first page. */
   readonly cursor: Cursor | null
 }
 
-/** The rows of a page, and where the next one begins; null after the last. */
+/** A page. `next` is null on the last one. */
 export interface PageOf<A> {
   readonly rows: ReadonlyArray<A>
   readonly next: Cursor | null
 }
 
-/** What a list is ordered by: when a row was made, then its id, so that rows of one millisecond have an order too. */
-export interface Place {
+/** The sort key of a row: its creation time, then its id, which orders rows of the same millisecond. */
+export interface RowPosition {
   /** Epoch milliseconds. */
   readonly at: number
   readonly id: string
 }
 
-/** The cursor that goes on after a row. */
-export const cursorAfter = ({ at, id }: Place): Cursor => Cursor.make(`${at}_${id}`)
+/** The cursor of the page that begins after a row. */
+export const cursorAfter = ({ at, id }: RowPosition): Cursor => Cursor.make(`${at}_${id}`)
 
-/** The row that a cursor continues after; null for the beginning. */
-export const placeOf = (cursor: Cursor | null): Place | null => {
+/** The position after which a page begins; null for the first page. */
+export const positionOf = (cursor: Cursor | null): RowPosition | null => {
   const match = form.exec(cursor ?? "")
   return match === null ? null : { at: Number(match[1]), id: match[2]! }
 }

@@ -1,7 +1,7 @@
-/** Time for measuring how long something takes: it only goes forward, also where the system's clock is stepped back. */
+/** A clock for measuring durations: it never goes backward, even if the system clock does. */
 import { Clock, Effect } from "effect"
 
-/** Milliseconds since a moment that means nothing by itself. */
+/** Milliseconds since an arbitrary moment. */
 export const monotonicMillis: Effect.Effect<number> = Effect.map(
   Clock.monotonicTimeNanos,
   (nanos) => Number(nanos) / 1e6

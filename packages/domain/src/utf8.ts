@@ -1,14 +1,14 @@
-// Every runtime has these two; they are named here because the domain is compiled without Node's and the DOM's types.
+// Every runtime has these two. They are declared here because the domain is compiled without the types of Node and the DOM.
 declare const TextEncoder: new () => { readonly encode: (text: string) => Uint8Array }
 declare const TextDecoder: new () => { readonly decode: (bytes: Uint8Array) => string }
 
 /** Text to UTF-8. */
 export const encode = (text: string): Uint8Array => new TextEncoder().encode(text)
 
-/** UTF-8 to text; what is not UTF-8 becomes U+FFFD. */
+/** UTF-8 to text. Invalid bytes become U+FFFD. */
 export const decode = (bytes: Uint8Array): string => new TextDecoder().decode(bytes)
 
-/** How many of the bytes are whole characters; what is left begins one that is not complete yet. */
+/** The number of bytes up to the end of the last complete character. */
 export const wholeCharacters = (bytes: Uint8Array): number => {
   for (let back = 1; back <= Math.min(3, bytes.length); back++) {
     const byte = bytes[bytes.length - back]!

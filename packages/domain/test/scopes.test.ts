@@ -32,7 +32,15 @@ interface Unscoped {
   IdempotencyStore: [IdempotencyStore["Service"], "sweep"]
   IdentityStore: [
     IdentityStore["Service"],
-    "addAccount" | "findAccount" | "findExisting" | "findPlatformAdmin" | "findKey" | "recordUse" | "tiesBetween"
+    (
+      | "addAccount"
+      | "findAccount"
+      | "findExisting"
+      | "findPlatformAdmin"
+      | "findKey"
+      | "recordUse"
+      | "relationshipBetween"
+    )
   ]
   SessionStore: [SessionStore["Service"], "claimDue" | "ownerOf"]
   TaskRunStore: [TaskRunStore["Service"], never]

@@ -1,6 +1,6 @@
 import { emptyTree, TreeEntry } from "@castellan/domain/repo/FileTree.ts"
 import { BranchName, type CommitId, Repo, RepoName, Repository } from "@castellan/domain/repo/Repo.ts"
-import { fileRead, RepoHost } from "@castellan/domain/repo/RepoHost.ts"
+import { maxFileBytes, RepoHost } from "@castellan/domain/repo/RepoHost.ts"
 import { topics } from "@castellan/testkit/contracts/RepoHost/contract.ts"
 import { contractLimits } from "@castellan/testkit/contracts/RepoHost/contractLimits.ts"
 import { author } from "../src/fakes/repo/MemoryAuthor.ts"
@@ -159,7 +159,9 @@ sabotage(RepoHost, MemoryRepoHost.layerWith({ treeLimits: contractLimits }), all
     )
     return { ...bundle, commits, branches: { main: commits.at(-1)!.id } }
   }),
-  "a file is read up to the size that is said, and refused beyond": reading((bytes) => bytes.subarray(0, fileRead - 1)),
+  "a file is read up to the size that is said, and refused beyond": reading((bytes) =>
+    bytes.subarray(0, maxFileBytes - 1)
+  ),
   "a branch is fetched with all its commits, the default one if none is named": (real) => ({
     fetch: (repo, _, have, readAs) => real.fetch(repo, null, have, readAs)
   }),

@@ -3,7 +3,7 @@ import { AccountStore } from "@castellan/domain/account/AccountStore.ts"
 import { EnvironmentStore } from "@castellan/domain/account/EnvironmentStore.ts"
 import type { SnapshotKey } from "@castellan/domain/account/KeptSnapshot.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
-import { Asked, type IdempotencyKey, IdempotencyStore } from "@castellan/domain/identity/IdempotencyStore.ts"
+import { KeyState, type IdempotencyKey, IdempotencyStore } from "@castellan/domain/identity/IdempotencyStore.ts"
 import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
 import type { Page } from "@castellan/domain/Page.ts"
 import type { ImageKey } from "@castellan/domain/sandbox/BaseImage.ts"
@@ -13,7 +13,7 @@ import { EventCursor } from "@castellan/domain/sandbox/SandboxEvent.ts"
 import { SandboxQuotaReached } from "@castellan/domain/sandbox/SandboxQuota.ts"
 import { Lifecycle, Session, type SessionId } from "@castellan/domain/session/Session.ts"
 import { SessionStore } from "@castellan/domain/session/SessionStore.ts"
-import { TaskRunner, type TryAgain } from "@castellan/domain/task/TaskRunner.ts"
+import { TaskRunner, type RetryLater } from "@castellan/domain/task/TaskRunner.ts"
 import { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
 import { hasEnded, TaskRun } from "@castellan/domain/task/TaskRun.ts"
 import * as AccountContract from "@castellan/testkit/contracts/AccountStore/contract.ts"
@@ -67,8 +67,8 @@ sabotage(IdentityStore, World.layer, allClauses(IdentityContract.topics), {
   }),
   "the last use of a key is recorded, and no earlier one after it": () => ({ recordUse: () => Effect.void }),
   "two accounts are tied by every organization that both have a part in, and by no other": (real) => ({
-    tiesBetween: (actor, target) =>
-      Effect.map(real.tiesBetween(actor, target), (ties) => ({
+    relationshipBetween: (actor, target) =>
+      Effect.map(real.relationshipBetween(actor, target), (ties) => ({
         ...ties,
         shared: ties.shared.filter(({ target }) => target !== "invited")
       }))
@@ -152,7 +152,7 @@ sabotage(IdentityStore, World.layer, allClauses(IdentityContract.topics), {
   })
 })
 
-const first = (nonce: string) => Effect.succeed(Asked.First({ nonce }))
+const first = (nonce: string) => Effect.succeed(KeyState.First({ nonce }))
 
 sabotage(IdempotencyStore, World.layer, IdempotencyContract.clauses, {
   "the first to ask is told so, with its nonce": () => ({ begin: () => first("another") }),
@@ -166,7 +166,7 @@ sabotage(IdempotencyStore, World.layer, IdempotencyContract.clauses, {
   "a request that was cut off may be begun again, by one, with its first nonce": (real) => ({
     begin: (scope, key, asked) =>
       Effect.map(real.begin(scope, key, asked), (found) =>
-        found._tag === "First" ? Asked.First({ nonce: asked.nonce }) : found
+        found._tag === "First" ? KeyState.First({ nonce: asked.nonce }) : found
       )
   }),
   "a request that was begun again is forgotten when its first attempt is too old": (real) => {
@@ -178,7 +178,7 @@ sabotage(IdempotencyStore, World.layer, IdempotencyContract.clauses, {
           last = asked
           return begun === undefined || asked.request === begun.request
             ? real.begin(scope, key, asked)
-            : Effect.succeed(Asked.Reused())
+            : Effect.succeed(KeyState.Reused())
         })
     }
   },
@@ -648,7 +648,7 @@ sabotage(TaskRunStore, World.layer, TaskRunStoreContract.clauses, {
   })
 })
 
-type Work = (run: TaskRun) => Effect.Effect<void, TryAgain>
+type Work = (run: TaskRun) => Effect.Effect<void, RetryLater>
 
 /** A runner that does something else with the work. */
 const working = (change: (work: Work) => Work) => (real: TaskRunner["Service"]) => ({

@@ -7,7 +7,7 @@ import {
   type TreeGathering,
   type TreeLimits
 } from "@castellan/domain/repo/FileTree.ts"
-import { fileRead, RepoFileNotFound, RepoFileTooLarge } from "@castellan/domain/repo/RepoHost.ts"
+import { maxFileBytes, RepoFileNotFound, RepoFileTooLarge } from "@castellan/domain/repo/RepoHost.ts"
 import { Effect, Option, Schema } from "effect"
 import { posix } from "node:path"
 import * as Git from "./Git.ts"
@@ -127,6 +127,6 @@ export const readFile = Effect.fnUntraced(function* (
   const options: Git.GitOptions = fetching === undefined ? {} : { fetchesMissing: true, limits: fetching }
   const found = yield* fileAt(repository, commit, path, options)
   if (Option.isNone(found)) return yield* notFound(path)
-  if (Number(found.value.size) > fileRead) return yield* new RepoFileTooLarge({ path })
-  return yield* Git.output(["cat-file", "blob", found.value.sha], { ...options, repository, maxOutput: fileRead })
+  if (Number(found.value.size) > maxFileBytes) return yield* new RepoFileTooLarge({ path })
+  return yield* Git.output(["cat-file", "blob", found.value.sha], { ...options, repository, maxOutput: maxFileBytes })
 })

@@ -1,7 +1,7 @@
 /** A file's bytes. GitHub follows a link to a file of the same repository, and describes what has no bytes. */
 import type { RepoPath } from "@castellan/domain/repo/FileTree.ts"
 import type { CommitId, Repo } from "@castellan/domain/repo/Repo.ts"
-import { fileRead } from "@castellan/domain/repo/RepoHost.ts"
+import { maxFileBytes } from "@castellan/domain/repo/RepoHost.ts"
 import { Effect } from "effect"
 import type { RequestFailed } from "./RequestFailed.ts"
 import type { ApiResponse, SendRequest } from "./Requests.ts"
@@ -16,7 +16,7 @@ const bytes = async (answer: ApiResponse): Promise<Content> => {
   const { body, headers } = answer
   const refused = isDescription(answer)
     ? "notAFile"
-    : headers["content-encoding"] === undefined && Number(headers["content-length"]) > fileRead
+    : headers["content-encoding"] === undefined && Number(headers["content-length"]) > maxFileBytes
       ? "tooLarge"
       : undefined
   if (refused !== undefined) {
@@ -27,7 +27,7 @@ const bytes = async (answer: ApiResponse): Promise<Content> => {
   let size = 0
   for await (const chunk of body) {
     size += chunk.length
-    if (size > fileRead) return "tooLarge"
+    if (size > maxFileBytes) return "tooLarge"
     chunks.push(chunk)
   }
   return new Uint8Array(Buffer.concat(chunks))

@@ -1,7 +1,7 @@
 /** The durable queue on pg-boss, in the database where the runs' rows are. */
 import { annotateIds } from "@castellan/domain/Metrics.ts"
 import type { TaskName, TaskRun } from "@castellan/domain/task/TaskRun.ts"
-import { TaskRunner, type TryAgain } from "@castellan/domain/task/TaskRunner.ts"
+import { TaskRunner, type RetryLater } from "@castellan/domain/task/TaskRunner.ts"
 import { Cause, DateTime, Duration, Effect, Exit, FiberMap, FiberSet, Latch, Layer, Option, Schedule } from "effect"
 import { sql } from "kysely"
 import { fromKysely, type Job } from "pg-boss"
@@ -86,7 +86,7 @@ export const layer: Layer.Layer<TaskRunner, DatabaseNotReady, Db> = Layer.effect
     const process = Effect.fn("PgBossTaskRunner.process")(function* (
       task: TaskName,
       { concurrency }: { readonly concurrency: number },
-      work: (run: TaskRun) => Effect.Effect<void, TryAgain>
+      work: (run: TaskRun) => Effect.Effect<void, RetryLater>
     ) {
       const latch = yield* Latch.make(true)
       const working = yield* FiberMap.make<string>()
@@ -130,7 +130,7 @@ export const layer: Layer.Layer<TaskRunner, DatabaseNotReady, Db> = Layer.effect
               Effect.ensuring(Effect.sync(() => letGo(jobs)))
             )
 
-      const tryAgain = Effect.fnUntraced(function* (job: TicketJob, cause: Cause.Cause<TryAgain>) {
+      const tryAgain = Effect.fnUntraced(function* (job: TicketJob, cause: Cause.Cause<RetryLater>) {
         const failure = Cause.findErrorOption(cause)
         if (Option.isNone(failure)) yield* Effect.logError("a task broke off", cause)
         const after = Option.match(failure, { onNone: () => afterDefect, onSome: (again) => again.after })

@@ -1,6 +1,6 @@
 /** pg-boss as it is used here: on the database of the rows, with a queue for each task. */
 import { TaskName } from "@castellan/domain/task/TaskRun.ts"
-import { silentAfter } from "@castellan/domain/task/TaskRunner.ts"
+import { heartbeatTimeout } from "@castellan/domain/task/TaskRunner.ts"
 import { Duration, Effect } from "effect"
 import { sql } from "kysely"
 import { type ConstructorOptions, fromPglite, PgBoss, type QueueOptions } from "pg-boss"
@@ -18,7 +18,7 @@ const seconds = (duration: Duration.Input) => Math.floor(Duration.toSeconds(dura
 
 const queueOptions: QueueOptions = {
   // The rest of the time goes by until somebody looks, and until the next worker asks.
-  heartbeatSeconds: seconds(silentAfter) - 2 * seconds(heartbeatInterval),
+  heartbeatSeconds: seconds(heartbeatTimeout) - 2 * seconds(heartbeatInterval),
   // A run has a deadline of its own; the queue's, at its longest, must never be the shorter one.
   expireInSeconds: seconds("24 hours"),
   // Attempts are counted in the run's row. To the queue an attempt is only a worker that fell silent.

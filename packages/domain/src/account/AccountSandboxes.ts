@@ -2,7 +2,7 @@ import { Context, DateTime, Duration, Effect, Layer, Option, Schema } from "effe
 import { SecureRandom } from "effect/crypto/SecureRandom"
 import { AccountScope } from "../identity/AccountScope.ts"
 import { annotateIds, trackOutcome, metrics } from "../Metrics.ts"
-import { FailureReason, lasting } from "../FailureReason.ts"
+import { FailureReason, permanent } from "../FailureReason.ts"
 import { givenOrNew } from "../newNonce.ts"
 import type { Page, PageOf } from "../Page.ts"
 import { providerReason } from "../sandbox/providerReason.ts"
@@ -284,9 +284,9 @@ export class AccountSandboxes extends Context.Service<
     )
 }
 
-const snapshotGone = lasting("snapshot_gone", "The provider no longer has the snapshot")
+const snapshotGone = permanent("snapshot_gone", "The provider no longer has the snapshot")
 
-const deleted = lasting("sandbox_deleted", "The sandbox was deleted while it was made")
+const deleted = permanent("sandbox_deleted", "The sandbox was deleted while it was made")
 
 const failed = (name: SandboxName, reason: string): Sighting => ({ name, status: "failed", expiresAt: null, reason })
 

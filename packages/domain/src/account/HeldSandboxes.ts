@@ -14,7 +14,7 @@ import {
   type WriteOptions
 } from "../sandbox/SandboxProvider.ts"
 import type { SandboxQuotaReached } from "../sandbox/SandboxQuota.ts"
-import type { WantedCommand } from "../task/CommandRun.ts"
+import type { CommandRequest } from "../task/CommandRun.ts"
 import type { TaskRun } from "../task/TaskRun.ts"
 import { TaskRuns } from "../task/TaskRuns.ts"
 import type { AccountSandbox } from "./AccountSandbox.ts"
@@ -46,7 +46,7 @@ export class HeldSandboxes extends Context.Service<
     /** The sandbox as it is now. Never wakes it. */
     readonly get: (scope: AccountScope, name: SandboxName) => Effect.Effect<AccountSandbox, SandboxNotFound>
     /** Queues a command in it. The same nonce gives the same run. */
-    readonly run: (scope: AccountScope, name: SandboxName, wanted: WantedCommand) => Effect.Effect<TaskRun, Idle>
+    readonly run: (scope: AccountScope, name: SandboxName, wanted: CommandRequest) => Effect.Effect<TaskRun, Idle>
     readonly readFile: (
       scope: AccountScope,
       name: SandboxName,
@@ -128,7 +128,7 @@ export class HeldSandboxes extends Context.Service<
         const run = Effect.fn("HeldSandboxes.run")(function* (
           scope: AccountScope,
           name: SandboxName,
-          wanted: WantedCommand
+          wanted: CommandRequest
         ) {
           yield* kept(scope, name)
           const found = yield* provider.find(name)

@@ -9,7 +9,7 @@ import { SandboxName } from "../sandbox/SandboxName.ts"
 import { SandboxProvider } from "../sandbox/SandboxProvider.ts"
 import type { SandboxQuotaReached } from "../sandbox/SandboxQuota.ts"
 import type { TaskRun } from "../task/TaskRun.ts"
-import { TaskRunner, TryAgain } from "../task/TaskRunner.ts"
+import { TaskRunner, RetryLater } from "../task/TaskRunner.ts"
 import { TaskRuns } from "../task/TaskRuns.ts"
 import { InternalCause } from "../InternalCause.ts"
 import { AccountSandboxes, type SandboxNotCreated } from "./AccountSandboxes.ts"
@@ -163,13 +163,13 @@ export const layer = (options: { readonly concurrency: number; readonly lifetime
         yield* sandboxes.find(scope, sandboxOf(run))
       })
 
-      const giveUpOrTryAgain = Effect.fnUntraced(function* (run: TaskRun, failure: Failure) {
+      const failOrRetryLater = Effect.fnUntraced(function* (run: TaskRun, failure: Failure) {
         yield* Effect.logWarning("a setup did not work out", failure)
         const again = hope(failure)
         if (Option.isSome(again) && run.attempt < attempts) {
           const after = Duration.max(pause(run.attempt), Duration.millis(again.value))
           yield* runs.advance(run, "REATTEMPTING", { log: `${reasonOf(failure)}; trying again` })
-          return yield* new TryAgain({ after })
+          return yield* new RetryLater({ after })
         }
         yield* Effect.ignore(stop(run))
         yield* runs.advance(run, "FAILED", {
@@ -197,7 +197,7 @@ export const layer = (options: { readonly concurrency: number; readonly lifetime
         yield* carryOut(run).pipe(
           Effect.catchDefect((cause) => new Broken({ cause })),
           Effect.catchTag("Superseded", () => callOff(run)),
-          Effect.catch((failure) => giveUpOrTryAgain(run, failure))
+          Effect.catch((failure) => failOrRetryLater(run, failure))
         )
       })
 

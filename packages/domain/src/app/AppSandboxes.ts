@@ -1,6 +1,6 @@
 import { type Cause, Context, DateTime, Duration, Effect, Exit, Layer, Option, Schema } from "effect"
 import { SecureRandom } from "effect/crypto/SecureRandom"
-import { FailureReason, lasting, passing } from "../FailureReason.ts"
+import { FailureReason, permanent, transient } from "../FailureReason.ts"
 import { AccountScope } from "../identity/AccountScope.ts"
 import { trackOutcome, metrics } from "../Metrics.ts"
 import { givenOrNew } from "../newNonce.ts"
@@ -121,7 +121,7 @@ export class AppSandboxes extends Context.Service<
           if (isActive(app)) return app
           const cause = new Error(`${app.name} is ${app.state}: ${app.reason ?? "its owner ended it"}`)
           return yield* new AppNotCreated({
-            reason: passing("app_ended", "The app was ended while it was made"),
+            reason: transient("app_ended", "The app was ended while it was made"),
             cause
           })
         })
@@ -241,19 +241,19 @@ const isOver = ({ state }: AppSandbox): boolean => state === "ending" || state =
 const reasonOf = (failure: Exclude<StartFailure, AppSuperseded>): FailureReason => {
   switch (failure._tag) {
     case "PageSilent":
-      return passing("app_silent", "The app's page did not answer in time")
+      return transient("app_silent", "The app's page did not answer in time")
     case "SandboxGone":
     case "SandboxNotRunning":
-      return passing("sandbox_stopped", "The sandbox stopped while the app was made")
+      return transient("sandbox_stopped", "The sandbox stopped while the app was made")
     case "SandboxUnavailable":
       return providerReason(failure)
     case "ScaffoldNotReady": {
       const sentence = `The image for apps could not be prepared: ${failure.reason}`
       return failure.retryAfterMs === null
-        ? lasting("app_image_not_ready", sentence)
-        : passing("app_image_not_ready", sentence, failure.retryAfterMs)
+        ? permanent("app_image_not_ready", sentence)
+        : transient("app_image_not_ready", sentence, failure.retryAfterMs)
     }
     case "SnapshotGone":
-      return passing("snapshot_gone", "The provider no longer has the image for apps")
+      return transient("snapshot_gone", "The provider no longer has the image for apps")
   }
 }

@@ -1,36 +1,36 @@
-/** Who may act for whom. */
+/** The rule that decides which accounts an actor may act for. */
 import type { Account, AccountId } from "./Account.ts"
 import type { MembershipStatus, Role } from "./Membership.ts"
 
-/** Which members may act for their organization and its members: all (`peers`), or its owners and admins (`admins`). */
+/** Which active members may act for their organization and each other: all (`peers`), or owners and admins (`admins`). */
 export type AccessPolicy = "peers" | "admins"
 
-/** One organization that ties two accounts: the actor's place in it, and the target's. */
-export interface Tie {
+/** The memberships of an actor and a target in one organization. */
+export interface SharedOrganization {
   readonly role: Role
   readonly status: MembershipStatus
-  /** `organization` where the target is the organization itself. */
+  /** `organization` if the target is the organization itself. */
   readonly target: MembershipStatus | "organization"
 }
 
-/** All that the rule needs to know of an actor and a target. */
-export interface Ties {
+/** The facts about an actor and a target from which the rule decides. */
+export interface Relationship {
   readonly targetExists: boolean
-  /** One for every organization that both have a part in. */
-  readonly shared: ReadonlyArray<Tie>
+  /** Every organization in which both have a membership or invitation. */
+  readonly shared: ReadonlyArray<SharedOrganization>
 }
 
-const permits = (policy: AccessPolicy, { role, status, target }: Tie): boolean =>
+const permits = (policy: AccessPolicy, { role, status, target }: SharedOrganization): boolean =>
   status === "active" && target !== "invited" && (policy === "peers" || role !== "member")
 
 /**
- * Whether the actor may act for the target: for itself always; for any account there is as a platform admin; else for
- * an organization in which its active role permits it, and for the active members of that organization.
+ * Whether the actor may act for the target. An actor may always act for itself. A platform admin may act for every existing
+ * account. Other actors may act for an organization in which their active role permits it, and for its active members.
  */
 export const mayActFor = (
   policy: AccessPolicy,
   actor: Pick<Account, "id" | "platformAdmin">,
   target: AccountId,
-  ties: Ties
+  { shared, targetExists }: Relationship
 ): boolean =>
-  actor.id === target || (ties.targetExists && (actor.platformAdmin || ties.shared.some((tie) => permits(policy, tie))))
+  actor.id === target || (targetExists && (actor.platformAdmin || shared.some((one) => permits(policy, one))))

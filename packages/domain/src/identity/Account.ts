@@ -1,12 +1,12 @@
 import { Schema } from "effect"
 
-/** Who owns things: a person, a service or an organization. A UUID. */
+/** The id of an owner of sandboxes and sessions: a person, a service or an organization. */
 export const AccountId = Schema.String.check(Schema.isUUID(undefined, { message: "must be a valid UUID" })).pipe(
   Schema.brand("AccountId")
 )
 export type AccountId = typeof AccountId.Type
 
-/** The one spelling of an id that may have come in capitals. */
+/** The canonical spelling of an id; clients may send capitals. */
 export const inLowerCase = (id: AccountId): AccountId => AccountId.make(id.toLowerCase())
 
 /** An account. Platform admins may act for every account. */

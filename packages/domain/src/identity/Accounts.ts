@@ -1,3 +1,4 @@
+/** Creates accounts for platform admins. */
 import { Context, DateTime, Effect, Layer, Option } from "effect"
 import { Digest } from "effect/crypto/Digest"
 import { SecureRandom } from "effect/crypto/SecureRandom"
@@ -8,7 +9,7 @@ import type { CurrentActor } from "./CurrentActor.ts"
 import { IdentityStore } from "./IdentityStore.ts"
 import { type NotPlatformAdmin, PlatformAdmin } from "./PlatformAdmin.ts"
 
-/** What an account is made of; the same nonce gives the same account. */
+/** A request for an account. The same nonce gives the same account. */
 export interface NewAccount {
   readonly name: string | null
   readonly email: string | null
@@ -18,7 +19,7 @@ export interface NewAccount {
 export class Accounts extends Context.Service<
   Accounts,
   {
-    /** Makes an account. The actor must be a platform admin. */
+    /** Creates an account. The actor must be a platform admin. */
     readonly create: (wanted: NewAccount) => Effect.Effect<Account, NotPlatformAdmin, CurrentActor>
   }
 >()("domain/identity/Accounts") {

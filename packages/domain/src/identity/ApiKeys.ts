@@ -1,3 +1,4 @@
+/** Issues, checks and revokes API keys, and gives a new installation its platform admin. */
 import { Context, DateTime, Duration, Effect, Layer, Option, Redacted, Schema } from "effect"
 import * as Mac from "effect/crypto/Mac"
 import { SecureRandom } from "effect/crypto/SecureRandom"
@@ -6,70 +7,70 @@ import { newNonce } from "../newNonce.ts"
 import { encode } from "../utf8.ts"
 import { Account, AccountId } from "./Account.ts"
 import { AccountScope } from "./AccountScope.ts"
-import { ApiKey, ApiKeyId, isValid, isWorthRecording, KeyDigest, keyPrefix } from "./ApiKey.ts"
+import { ApiKey, ApiKeyId, isValid, isUseRecordDue, KeyDigest, keyPrefix } from "./ApiKey.ts"
 import { type Authentication, InvalidCredential, ofKey } from "./Credential.ts"
 import { CredentialWatch } from "./CredentialWatch.ts"
 import { IdentityStore } from "./IdentityStore.ts"
 
-/** The scope's account has no key of that id. */
+/** The scope's account has no key with this id. */
 export class ApiKeyNotFound extends Schema.TaggedError<ApiKeyNotFound>()("ApiKeyNotFound", { id: ApiKeyId }) {}
 
-/** A key at the one moment when it can be read. */
+/** A new key with its secret, which can't be read again. */
 export interface IssuedKey {
   readonly key: ApiKey
   readonly secret: Redacted.Redacted<string>
 }
 
-/** The name of the key that an installation's configuration gives to its platform admin. */
+/** The name of the platform admin's key that comes from the configuration. */
 const configuredKey = "configured"
 
-/** The names of the keys that an installation makes for its platform admin: at its first start, and at a reset. */
+/** The names of the platform admin's keys that the server issues: at its first start, and at a reset. */
 const firstKey = "first key"
 const resetKey = "reset key"
 
-/** The time within which resets count as simultaneous, so that each of them gives a key that works. */
-const simultaneous = Duration.minutes(1)
+/** Resets within this time don't revoke each other's keys, so that each of them returns a valid key. */
+const resetGracePeriod = Duration.minutes(1)
 
-/** No server has used the store yet: there is no platform admin. */
+/** There is no platform admin, because no server has used the store yet. */
 export class PlatformAdminMissing extends Schema.TaggedError<PlatformAdminMissing>()("PlatformAdminMissing", {}) {}
 
-/** What a reset of the platform admin's key gives. */
+/** The result of a reset of the platform admin's key. */
 export interface ResetKey {
   readonly issued: IssuedKey
-  /** The other keys of the platform admin that still work, newest first. */
+  /** The other valid keys of the platform admin, newest first. */
   readonly kept: ReadonlyArray<ApiKey>
 }
 
 export class ApiKeys extends Context.Service<
   ApiKeys,
   {
-    /** Makes a key for the scope's account. */
+    /** Issues a key for the scope's account. */
     readonly issue: (
       scope: AccountScope,
       wanted: { readonly name: string; readonly expiresAt: DateTime.Utc | null }
     ) => Effect.Effect<IssuedKey>
-    /** Whose key it is. One look-up, and once a minute a write to record the use. */
+    /** The account of a key. Costs one query, and a write once a minute to record the use. */
     readonly authenticate: (secret: Redacted.Redacted<string>) => Effect.Effect<Authentication, InvalidCredential>
     /** The keys of the scope's account, newest first. */
     readonly list: (scope: AccountScope) => Effect.Effect<ReadonlyArray<ApiKey>>
-    /** Ends a key of the scope's account: the next request with it is refused, and what is open for it ends. */
+    /** Revokes a key of the scope's account: requests with it fail, and its open streams end. */
     readonly revoke: (scope: AccountScope, id: ApiKeyId) => Effect.Effect<void, ApiKeyNotFound>
     /**
-     * Sees to it that there is a platform admin, and that the configured key is its key and the one configured before
-     * no longer is. Where there was no admin and none is configured, a key is made and given back.
+     * Creates the platform admin if there is none. Adds the configured key to it and revokes the one configured before.
+     * If it creates the admin and no key is configured, it issues a key and returns it.
      */
     readonly ensurePlatformAdmin: (
       configured: Option.Option<Redacted.Redacted<string>>
     ) => Effect.Effect<Option.Option<IssuedKey>>
     /**
-     * Makes a new key for the platform admin, and revokes the one made at the first start and those made by earlier
-     * resets. Keeps the configured key, the keys that the admin made, and those of resets in the last minute, which may
-     * be simultaneous. There is a working key at every moment: the new one is written before the old ones are revoked.
+     * Issues a new key for the platform admin, then revokes those of the first start and of earlier resets. Keeps the
+     * configured key, the keys that the admin issued, and those of resets in the last minute, which may run at the same
+     * time. The admin has a valid key at every moment.
      */
     readonly resetPlatformAdminKey: Effect.Effect<ResetKey, PlatformAdminMissing>
   }
 >()("domain/identity/ApiKeys") {
-  /** `secret` keys the digests: whoever has the database alone can't tell a key from its digest. */
+  /** `secret` is the HMAC key of the digests, so the database alone is not enough to check a guessed key. */
   static readonly layer = (options: { readonly secret: Redacted.Redacted<Uint8Array> }) =>
     Layer.effect(ApiKeys, make(options.secret))
 }
@@ -81,7 +82,7 @@ const make = Effect.fnUntraced(function* (serverSecret: Redacted.Redacted<Uint8A
   const mac = yield* Mac.Mac
   const hmacKey = yield* Effect.orDie(Mac.key(Mac.hmacSha256, Redacted.value(serverSecret)))
 
-  // The look-up by digest is the constant-time comparison: without the server's secret nobody can steer a digest.
+  // A query by digest needs no constant-time comparison: without the server's secret a digest can't be chosen.
   const digest = (secret: Redacted.Redacted<string>) =>
     mac.sign(hmacKey, encode(Redacted.value(secret))).pipe(
       Effect.map((bytes) => KeyDigest.make(Hex.encode(bytes))),
@@ -118,7 +119,7 @@ const make = Effect.fnUntraced(function* (serverSecret: Redacted.Redacted<Uint8A
     const now = yield* DateTime.now
     if (Option.isNone(found) || !isValid(found.value.key, now)) return yield* new InvalidCredential()
     const { account, key } = found.value
-    if (isWorthRecording(key, now)) yield* store.recordUse(key.id, now)
+    if (isUseRecordDue(key, now)) yield* store.recordUse(key.id, now)
     return { account, credential: ofKey(key) }
   })
 
@@ -170,7 +171,7 @@ const make = Effect.fnUntraced(function* (serverSecret: Redacted.Redacted<Uint8A
     if (Option.isNone(admin)) return yield* new PlatformAdminMissing()
     const scope = AccountScope.ofOwner({ account: admin.value.id })
     const issued = yield* issue(scope, { name: resetKey, expiresAt: null })
-    const before = DateTime.subtractDuration(issued.key.createdAt, simultaneous)
+    const before = DateTime.subtractDuration(issued.key.createdAt, resetGracePeriod)
     const isReplaced = ({ createdAt, name }: ApiKey) =>
       name === firstKey || (name === resetKey && DateTime.isLessThan(createdAt, before))
     const others = (yield* store.listKeys(scope)).filter(({ id }) => id !== issued.key.id)

@@ -10,7 +10,7 @@ export class InvalidCredential extends Schema.TaggedError<InvalidCredential>()("
 export interface Credential {
   /** The account that it authenticates. */
   readonly account: AccountId
-  /** The stored API key; null for what is not stored, such as a token. */
+  /** The stored API key; null for a token. */
   readonly key: ApiKeyId | null
   /** It is invalid from this moment on; null if it does not expire. */
   readonly expiresAt: DateTime.Utc | null
@@ -24,7 +24,7 @@ export interface Authentication {
 
 export const ofKey = (key: ApiKey): Credential => ({ account: key.account, key: key.id, expiresAt: key.expiresAt })
 
-/** The credential of an account that an embedding service vouches for: valid for as long as the account exists. */
+/** The credential of an account that an embedding service has authenticated. Valid while the account exists. */
 export const ofAccount = ({ id }: Account): Credential => ({ account: id, key: null, expiresAt: null })
 
 /** The credential of the current request. */

@@ -1,20 +1,20 @@
-/** Notices when the credential of a stream, a wait or a transfer is revoked or expires. */
+/** Ends streams and other long requests when their credential is revoked or expires. */
 import { Clock, Context, type DateTime, Deferred, Duration, Effect, Layer, Queue } from "effect"
 import type { ApiKeyId } from "./ApiKey.ts"
 import { type Credential, CurrentCredential, InvalidCredential } from "./Credential.ts"
 import { IdentityStore } from "./IdentityStore.ts"
 
-/** Time between two looks at the store for what another server revoked. */
-const lookEvery = Duration.seconds(2)
+/** Time between two checks for credentials that other servers revoked. */
+const checkInterval = Duration.seconds(2)
 
-/** Longest sleep until an expiry, in milliseconds: the system's clock may be set while we sleep. */
-const sleepAtMost = 60_000
+/** Longest sleep before an expiry, in milliseconds, because the system clock may be set in between. */
+const maxSleepMs = 60_000
 
-/** A credential that something is open for. */
+/** A credential that open requests use. */
 interface Watched {
   readonly credential: Credential
   readonly revoked: Deferred.Deferred<void>
-  /** How many wait for its end. */
+  /** Number of open requests. */
   waiters: number
 }
 
@@ -22,7 +22,7 @@ const until = Effect.fnUntraced(function* (expiresAt: DateTime.Utc) {
   while (true) {
     const left = expiresAt.epochMilliseconds - (yield* Clock.currentTimeMillis)
     if (left <= 0) return
-    yield* Effect.sleep(Math.min(left, sleepAtMost))
+    yield* Effect.sleep(Math.min(left, maxSleepMs))
   }
 })
 
@@ -30,12 +30,12 @@ export class CredentialWatch extends Context.Service<
   CredentialWatch,
   {
     /**
-     * Fails once the current credential is no longer valid: at its expiry, at once when this process revokes its key,
-     * and within 5 s when another process does so or its account is gone. All callers share one look at the store every
-     * 2 s; without callers there is none. Goes on waiting while the store can't be reached.
+     * Fails once the current credential is invalid: at its expiry, at once if this process revokes its key, and within
+     * 5 s if another process does or the account is deleted. All callers share one query every 2 s; without callers
+     * there is none. Keeps waiting while the database is unavailable.
      */
-    readonly untilRefused: Effect.Effect<never, InvalidCredential, CurrentCredential>
-    /** To be called after a key was revoked: whatever is open for it ends. */
+    readonly untilInvalid: Effect.Effect<never, InvalidCredential, CurrentCredential>
+    /** Ends the open requests of a key. To be called after the key was revoked. */
     readonly revoked: (id: ApiKeyId) => Effect.Effect<void>
   }
 >()("domain/identity/CredentialWatch") {
@@ -48,8 +48,8 @@ export class CredentialWatch extends Context.Service<
 
       const nameOf = ({ account, key }: Credential) => key ?? account
 
-      /** Starts to watch a credential, which is looked at right away: it may have been revoked since it was checked. */
-      const enter = Effect.fnUntraced(function* (credential: Credential) {
+      /** Watches a credential. Checks it immediately, since it may have been revoked after its authentication. */
+      const watch = Effect.fnUntraced(function* (credential: Credential) {
         const name = nameOf(credential)
         const entry = watched.get(name) ?? { credential, revoked: Deferred.makeUnsafe<void>(), waiters: 0 }
         watched.set(name, entry)
@@ -58,13 +58,13 @@ export class CredentialWatch extends Context.Service<
         return entry
       })
 
-      const leave = (entry: Watched) =>
+      const unwatch = (entry: Watched) =>
         Effect.sync(() => {
           entry.waiters--
           if (entry.waiters === 0) watched.delete(nameOf(entry.credential))
         })
 
-      const look = Effect.gen(function* () {
+      const check = Effect.gen(function* () {
         const entries = [...watched.values()]
         const existing = yield* store.findExisting({
           keys: entries.flatMap(({ credential: { key } }) => (key === null ? [] : [key])),
@@ -79,25 +79,25 @@ export class CredentialWatch extends Context.Service<
 
       yield* Effect.gen(function* () {
         if (watched.size === 0) yield* Queue.take(wake)
-        else yield* Effect.timeoutOption(Queue.take(wake), lookEvery)
-        if (watched.size > 0) yield* look
+        else yield* Effect.timeoutOption(Queue.take(wake), checkInterval)
+        if (watched.size > 0) yield* check
       }).pipe(Effect.forever, Effect.forkScoped)
 
-      const untilRefused = Effect.gen(function* () {
+      const untilInvalid = Effect.gen(function* () {
         const credential = yield* CurrentCredential
         yield* Effect.acquireUseRelease(
-          enter(credential),
+          watch(credential),
           ({ revoked }) =>
             credential.expiresAt === null
               ? Deferred.await(revoked)
               : Effect.raceFirst(Deferred.await(revoked), until(credential.expiresAt)),
-          leave
+          unwatch
         )
         return yield* new InvalidCredential()
       })
 
       return CredentialWatch.of({
-        untilRefused,
+        untilInvalid,
         revoked: Effect.fnUntraced(function* (id) {
           const entry = watched.get(id)
           if (entry !== undefined) yield* Deferred.succeed(entry.revoked, undefined)

@@ -1,5 +1,5 @@
 import { Context } from "effect"
 import type { Account } from "./Account.ts"
 
-/** Who is asking: the account whose key or token came with the request. */
+/** The account that the current request authenticated as. */
 export class CurrentActor extends Context.Service<CurrentActor, Account>()("domain/identity/CurrentActor") {}

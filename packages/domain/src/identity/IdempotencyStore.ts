@@ -1,59 +1,59 @@
-/** What an account asked under an idempotency key, and what it was answered. */
+/** Stores the requests and responses of an account by their idempotency keys. */
 import { Context, Data, type DateTime, type Effect, Schema } from "effect"
 import type { AccountScope } from "./AccountScope.ts"
 
-/** The caller's own word for one request: 1 to 255 printable characters. */
+/** A key that the client chooses for one request: 1 to 255 printable ASCII characters. */
 export const IdempotencyKey = Schema.String.check(Schema.isPattern(/^[\x20-\x7e]{1,255}$/)).pipe(
   Schema.brand("IdempotencyKey")
 )
 export type IdempotencyKey = typeof IdempotencyKey.Type
 
-/** An answer as it was sent. */
-export class SavedAnswer extends Schema.Class<SavedAnswer>("SavedAnswer")({
+/** A response as it was sent. */
+export class SavedResponse extends Schema.Class<SavedResponse>("SavedResponse")({
   status: Schema.Int,
   body: Schema.String
 }) {}
 
-/** What is known of a request when it comes in. */
-export type Asked = Data.TaggedEnum<{
-  /** Nobody asked it before, or whoever did was cut off: do it. The nonce is the same for every attempt. */
+/** The state of an idempotency key when a request with it arrives. */
+export type KeyState = Data.TaggedEnum<{
+  /** The request is new, or its earlier attempt crashed: execute it. Every attempt has the same nonce. */
   First: { readonly nonce: string }
-  /** It was answered; this is the answer. */
-  Answered: { readonly answer: SavedAnswer }
-  /** It is being done right now. */
+  /** The request was executed. */
+  Completed: { readonly answer: SavedResponse }
+  /** Another attempt is executing the request. */
   InFlight: {}
   /** The key was used for another request. */
   Reused: {}
 }>
-export const Asked = Data.taggedEnum<Asked>()
+export const KeyState = Data.taggedEnum<KeyState>()
 
-/** Milliseconds for which an answer is kept. */
-export const answersKept = 24 * 60 * 60 * 1000
+/** Milliseconds for which a response is kept. */
+export const responseRetentionMs = 24 * 60 * 60 * 1000
 
 /**
- * Milliseconds for which an attempt holds its key since it began or last renewed its lease. After that its server counts
- * as dead, and the request may be begun again.
+ * Milliseconds for which an attempt holds its key after it began or renewed its lease. Afterwards its server counts as dead
+ * and another attempt may begin.
  */
-export const keyLease = 10_000
+export const keyLeaseMs = 10_000
 
 export class IdempotencyStore extends Context.Service<
   IdempotencyStore,
   {
     /**
-     * Takes the key for this request, atomically: of two that ask at once one is `First` and the other `InFlight`.
-     * `request` is a digest of what is asked; `nonce` is kept if this is the first attempt. `First` holds the key under a
-     * lease of `keyLease` from `at`. A request whose lease has lapsed, and that has no answer, may be begun again with its
-     * first nonce; one that is older than `answersKept` is forgotten. A store that only one server can have open lets all
-     * leases lapse when it is opened, since their holders are dead.
+     * Begins an attempt, atomically: of two concurrent calls one gets `First` and the other `InFlight`. `request` is a
+     * digest of the request. `nonce` is stored with the first attempt. `First` holds the key under a lease of `keyLeaseMs`
+     * from `at`. A request without a response whose lease has expired may begin again, with its first nonce. A request
+     * older than `responseRetentionMs` is forgotten. A store that only one server can open expires all leases when it is
+     * opened, since their holders are dead.
      */
     readonly begin: (
       scope: AccountScope,
       key: IdempotencyKey,
       asked: { readonly request: string; readonly nonce: string; readonly at: DateTime.Utc }
-    ) => Effect.Effect<Asked>
+    ) => Effect.Effect<KeyState>
     /**
-     * Renews the lease of the attempt that began, or last renewed it, at `held`; it then counts from `at`. False if the
-     * attempt no longer holds the key.
+     * Renews the lease that counts from `held`, the time at which the attempt began or last renewed it. It then counts from
+     * `at`. False if the attempt no longer holds the key.
      */
     readonly renew: (
       scope: AccountScope,
@@ -61,16 +61,16 @@ export class IdempotencyStore extends Context.Service<
       held: DateTime.Utc,
       at: DateTime.Utc
     ) => Effect.Effect<boolean>
-    /** Keeps the answer for those who ask again, if the attempt whose lease counts from `held` still holds the key. */
+    /** Stores the response for later attempts, if the attempt whose lease counts from `held` still holds the key. */
     readonly answer: (
       scope: AccountScope,
       key: IdempotencyKey,
       held: DateTime.Utc,
-      answer: SavedAnswer
+      answer: SavedResponse
     ) => Effect.Effect<void>
-    /** Forgets a request that was refused before it did anything, if the attempt still holds the key. */
+    /** Deletes a request that failed before it changed anything, if the attempt still holds the key. */
     readonly forget: (scope: AccountScope, key: IdempotencyKey, held: DateTime.Utc) => Effect.Effect<void>
-    /** Forgets what was begun before `before`, of all accounts; gives the number forgotten. */
+    /** Deletes the requests of all accounts that began before `before`. Returns their number. */
     readonly sweep: (before: DateTime.Utc) => Effect.Effect<number>
   }
 >()("domain/identity/IdempotencyStore") {}

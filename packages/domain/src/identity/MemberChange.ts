@@ -1,57 +1,57 @@
-/** What a change of an organization's members comes to, decided on what stands. */
+/** Decides changes of an organization's members. Pure: the store applies the decision atomically. */
 import { Option, Result } from "effect"
-import type { MembersSeen, Standing } from "./IdentityStore.ts"
+import type { MembershipContext, RoleAndStatus } from "./IdentityStore.ts"
 import type { Role } from "./Membership.ts"
 
 /**
- * Why a change is refused: whoever asks may not know of the organization, or its role does not permit it, or nobody
- * would be left who owns it.
+ * Why a change is refused. `Hidden`: the actor may not know whether the organization exists. `Forbidden`: its role does not
+ * permit the change. `LastOwner`: the organization would have no owner.
  */
-export type Refusal = "Hidden" | "Forbidden" | "LastOwner"
+export type MemberChangeRefusal = "Hidden" | "Forbidden" | "LastOwner"
 
-type Decision = Result.Result<Option.Option<Standing>, Refusal>
+type Decision = Result.Result<Option.Option<RoleAndStatus>, MemberChangeRefusal>
 
-/** Whose word an actor's is in the organization; a platform admin's is an owner's. */
-const authority = ({ actor, owners }: MembersSeen, platformAdmin: boolean): Role | null => {
+/** The role with which the actor acts in the organization; null if it has none. A platform admin acts as an owner. */
+const actingRole = ({ actor, owners }: MembershipContext, platformAdmin: boolean): Role | null => {
   if (owners === 0) return null
   if (platformAdmin) return "owner"
   return Option.isSome(actor) && actor.value.status === "active" ? actor.value.role : null
 }
 
-const isLastOwner = ({ member, owners }: MembersSeen) =>
+const isLastOwner = ({ member, owners }: MembershipContext) =>
   owners === 1 && Option.isSome(member) && member.value.role === "owner" && member.value.status === "active"
 
 /**
- * Inviting an account, again or for the first time. A role that is not named stays, or is `member`; who is active stays
- * so; whom a platform admin asks for is active at once. What concerns owners is for owners.
+ * Invites an account or changes the role of a member. Without a role a member keeps its own, and a new one becomes `member`.
+ * An active member stays active. A platform admin's invitation is active at once. Only owners may add or change owners.
  */
-export const invitation = (
-  seen: MembersSeen,
+export const decideInvitation = (
+  seen: MembershipContext,
   asked: { readonly platformAdmin: boolean; readonly role: Role | null }
 ): Decision => {
-  const by = authority(seen, asked.platformAdmin)
+  const by = actingRole(seen, asked.platformAdmin)
   if (by === null) return Result.fail("Hidden")
   if (by === "member") return Result.fail("Forbidden")
-  const stood = Option.getOrNull(seen.member)
-  const role = asked.role ?? stood?.role ?? "member"
-  if (by === "admin" && role !== stood?.role && (role === "owner" || stood?.role === "owner")) {
+  const current = Option.getOrNull(seen.member)
+  const role = asked.role ?? current?.role ?? "member"
+  if (by === "admin" && role !== current?.role && (role === "owner" || current?.role === "owner")) {
     return Result.fail("Forbidden")
   }
   if (role !== "owner" && isLastOwner(seen)) return Result.fail("LastOwner")
-  const status = asked.platformAdmin || stood?.status === "active" ? "active" : "invited"
+  const status = asked.platformAdmin || current?.status === "active" ? "active" : "invited"
   return Result.succeed(Option.some({ role, status }))
 }
 
 /**
- * Removing an account, by itself or by those whose role permits it. Who is not there is gone already; of itself an
- * account may ask that of any organization, so that the answer tells nothing.
+ * Removes a member: itself, or by an actor whose role permits it. Succeeds if there is no such member. An account that
+ * removes itself succeeds for every organization id, so the answer does not reveal which organizations exist.
  */
-export const removal = (
-  seen: MembersSeen,
+export const decideRemoval = (
+  seen: MembershipContext,
   asked: { readonly platformAdmin: boolean; readonly itself: boolean }
 ): Decision => {
   if (!asked.itself) {
-    const by = authority(seen, asked.platformAdmin)
+    const by = actingRole(seen, asked.platformAdmin)
     if (by === null) return Result.fail("Hidden")
     if (by === "member") return Result.fail("Forbidden")
     if (by === "admin" && Option.isSome(seen.member) && seen.member.value.role === "owner") {

@@ -1,54 +1,55 @@
+/** Creates organizations and manages their members. */
 import { Context, DateTime, Effect, Layer, Option, Schema } from "effect"
 import { Digest } from "effect/crypto/Digest"
 import { SecureRandom } from "effect/crypto/SecureRandom"
 import { givenOrNew } from "../newNonce.ts"
-import { Access, ActingFor } from "./Access.ts"
+import { Access, OnScopeGranted } from "./Access.ts"
 import { Account, AccountId, inLowerCase } from "./Account.ts"
 import { accountIdOf } from "./accountIdOf.ts"
 import { AccountScope } from "./AccountScope.ts"
 import { CurrentActor } from "./CurrentActor.ts"
-import { IdentityStore, type Joined } from "./IdentityStore.ts"
-import { invitation, type Refusal, removal } from "./MemberChange.ts"
+import { IdentityStore, type JoinedOrganization } from "./IdentityStore.ts"
+import { decideInvitation, decideRemoval, type MemberChangeRefusal } from "./MemberChange.ts"
 import type { Membership, Role } from "./Membership.ts"
 
-/** There is no such organization, or the actor has no part in it: nobody learns which. */
+/** The organization does not exist, or the actor is not a member of it. Callers can't tell which. */
 export class OrganizationNotFound extends Schema.TaggedError<OrganizationNotFound>()("OrganizationNotFound", {
   id: AccountId
 }) {}
 
-/** The actor's role in the organization does not permit it. */
+/** The actor's role in the organization does not permit the operation. */
 export class RoleNotPermitted extends Schema.TaggedError<RoleNotPermitted>()("RoleNotPermitted", {}) {}
 
-/** Nobody would be left who owns the organization. */
+/** The change would leave the organization without an owner. */
 export class LastOwner extends Schema.TaggedError<LastOwner>()("LastOwner", {}) {}
 
-/** An organization is no member of itself. */
+/** An organization can't be a member of itself. */
 export class OrganizationCannotJoinItself extends Schema.TaggedError<OrganizationCannotJoinItself>()(
   "OrganizationCannotJoinItself",
   {}
 ) {}
 
-/** There is no such account; said to platform admins only, who may know. */
+/** The account does not exist. Only platform admins get this error; others may not learn which accounts exist. */
 export class AccountUnknown extends Schema.TaggedError<AccountUnknown>()("AccountUnknown", { account: AccountId }) {}
 
 export class Organizations extends Context.Service<
   Organizations,
   {
-    /** Makes an organization that the actor owns. The same nonce gives the same organization. */
+    /** Creates an organization that the actor owns. The same nonce gives the same organization. */
     readonly create: (wanted: {
       readonly name: string
       readonly nonce: Option.Option<string>
     }) => Effect.Effect<Account, never, CurrentActor>
-    /** The organizations that the actor is active in or invited to, in the order it came to them. */
-    readonly list: Effect.Effect<ReadonlyArray<Joined>, never, CurrentActor>
+    /** The organizations that the actor is active in or invited to, oldest membership first. */
+    readonly list: Effect.Effect<ReadonlyArray<JoinedOrganization>, never, CurrentActor>
     /** The members of an organization, for its active members and platform admins. */
     readonly members: (
       organization: AccountId
     ) => Effect.Effect<ReadonlyArray<Membership>, OrganizationNotFound, CurrentActor>
     /**
-     * Invites an account, or gives a member another role; asking again changes nothing. For owners and admins, who are
-     * not told whether there is such an account: an invitation to none stands like any other. A platform admin's makes
-     * the account a member at once.
+     * Invites an account, or changes the role of a member. Idempotent. For owners and admins, who don't learn whether the
+     * account exists: an invitation is stored in either case. A platform admin's invitation makes the account an active
+     * member at once.
      */
     readonly invite: (
       organization: AccountId,
@@ -58,9 +59,9 @@ export class Organizations extends Context.Service<
       OrganizationNotFound | RoleNotPermitted | LastOwner | OrganizationCannotJoinItself | AccountUnknown,
       CurrentActor
     >
-    /** Makes the actor, who is invited, an active member; may be repeated. */
+    /** Accepts the actor's invitation. Idempotent. */
     readonly accept: (organization: AccountId) => Effect.Effect<Membership, OrganizationNotFound, CurrentActor>
-    /** Ends a membership or an invitation, by itself or by owners and admins; may be repeated. */
+    /** Removes a member or an invitation: the actor's own, or any as an owner or admin. Idempotent. */
     readonly remove: (
       organization: AccountId,
       account: AccountId
@@ -77,7 +78,7 @@ export class Organizations extends Context.Service<
 
       const scopeOf = (organization: AccountId) => AccountScope.ofOwner({ account: organization })
 
-      const refuse = (organization: AccountId) => (refusal: Refusal) => {
+      const toError = (organization: AccountId) => (refusal: MemberChangeRefusal) => {
         switch (refusal) {
           case "Hidden":
             return new OrganizationNotFound({ id: organization })
@@ -124,17 +125,17 @@ export class Organizations extends Context.Service<
         if (platformAdmin && Option.isNone(yield* store.findAccount(member))) {
           return yield* new AccountUnknown({ account: member })
         }
-        const stands = yield* store
+        const changed = yield* store
           .changeMember(scopeOf(organization), {
             actor,
             member,
             at: yield* DateTime.now,
-            decide: (seen) => invitation(seen, { platformAdmin, role: wanted.role })
+            decide: (seen) => decideInvitation(seen, { platformAdmin, role: wanted.role })
           })
-          .pipe(Effect.mapError(refuse(organization)))
-        yield* access.changed(member)
-        ;(yield* ActingFor)(organization)
-        return Option.getOrThrow(stands)
+          .pipe(Effect.mapError(toError(organization)))
+        yield* access.membershipChanged(member)
+        ;(yield* OnScopeGranted)(organization)
+        return Option.getOrThrow(changed)
       })
 
       const accept = Effect.fn("Organizations.accept")(function* (named: AccountId) {
@@ -152,10 +153,10 @@ export class Organizations extends Context.Service<
             actor,
             member,
             at: yield* DateTime.now,
-            decide: (seen) => removal(seen, { platformAdmin, itself: actor === member })
+            decide: (seen) => decideRemoval(seen, { platformAdmin, itself: actor === member })
           })
-          .pipe(Effect.mapError(refuse(organization)))
-        yield* access.changed(member)
+          .pipe(Effect.mapError(toError(organization)))
+        yield* access.membershipChanged(member)
       })
 
       return Organizations.of({

@@ -1,17 +1,18 @@
+/** A proof that the actor is a platform admin. */
 import { Effect, Schema } from "effect"
 import { CurrentActor } from "./CurrentActor.ts"
 
-/** Only a platform admin may do this. */
+/** The operation is for platform admins only. */
 export class NotPlatformAdmin extends Schema.TaggedError<NotPlatformAdmin>()("NotPlatformAdmin", {}) {}
 
-/** Proof that a platform admin asks. What reads across all accounts asks for it. */
+/** Required by operations that read the rows of all accounts. */
 export class PlatformAdmin {
-  /** Keeps what only looks like a proof from being one. */
+  /** Makes the type nominal. */
   protected readonly proven = true
 
   private constructor() {}
 
-  /** The check: one of the actor, and no look-up. */
+  /** Checks the current actor, without a query. */
   static readonly proof = Effect.flatMap(CurrentActor, (actor) =>
     actor.platformAdmin ? Effect.succeed(new PlatformAdmin()) : Effect.fail(new NotPlatformAdmin())
   )

@@ -1,5 +1,5 @@
 import { Context, Duration, Effect, Layer, Option, Schema, Stream } from "effect"
-import { type FailureReason, lasting, passing } from "../FailureReason.ts"
+import { type FailureReason, permanent, transient } from "../FailureReason.ts"
 import { Sandboxes } from "../sandbox/Sandboxes.ts"
 import type { Command, CommandEnd } from "../sandbox/Command.ts"
 import { providerReason } from "../sandbox/providerReason.ts"
@@ -25,15 +25,15 @@ export type SyncFailure =
 export const repoReason = (failure: RepoNotFound | RepoRejected | RepoUnavailable): FailureReason => {
   switch (failure._tag) {
     case "RepoNotFound":
-      return lasting("repository_not_found", "The repository does not exist, or may not be read")
+      return permanent("repository_not_found", "The repository does not exist, or may not be read")
     case "RepoRejected":
       return failure.why === "too_large"
-        ? lasting("repository_too_large", "The branch is larger than this server fetches")
-        : lasting("repository_unsafe", `The branch has an object that is refused for safety: ${failure.fault}`)
+        ? permanent("repository_too_large", "The branch is larger than this server fetches")
+        : permanent("repository_unsafe", `The branch has an object that is refused for safety: ${failure.fault}`)
     case "RepoUnavailable":
       return failure.retryable
-        ? passing("repository_host_unavailable", "The repository host could not be reached", failure.retryAfterMs)
-        : lasting("repository_host_refused", "The repository host refused the server's request")
+        ? transient("repository_host_unavailable", "The repository host could not be reached", failure.retryAfterMs)
+        : permanent("repository_host_refused", "The repository host refused the server's request")
   }
 }
 
@@ -42,15 +42,15 @@ export const reasonFor = (failure: SyncFailure): FailureReason => {
   switch (failure._tag) {
     case "CheckoutFailed":
       return failure.code === "sandbox_stopped"
-        ? passing("sandbox_stopped", failure.reason)
-        : lasting(failure.code ?? "checkout_failed", failure.reason)
+        ? transient("sandbox_stopped", failure.reason)
+        : permanent(failure.code ?? "checkout_failed", failure.reason)
     case "RepoNotFound":
     case "RepoRejected":
     case "RepoUnavailable":
       return repoReason(failure)
     case "SandboxGone":
     case "SandboxNotRunning":
-      return passing("sandbox_stopped", "The sandbox stopped while it was worked in")
+      return transient("sandbox_stopped", "The sandbox stopped while it was worked in")
     case "SandboxUnavailable":
       return providerReason(failure)
   }

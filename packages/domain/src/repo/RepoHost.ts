@@ -73,7 +73,7 @@ export interface Fetched {
 }
 
 /** Bytes of a file that are read at most. */
-export const fileRead = 25 * 1024 * 1024
+export const maxFileBytes = 25 * 1024 * 1024
 
 export class RepoHost extends Context.Service<
   RepoHost,
@@ -99,7 +99,7 @@ export class RepoHost extends Context.Service<
       known: string | null
     ) => Effect.Effect<Option.Option<FileTree>, RepoNotFound | RepoUnavailable>
     /**
-     * The bytes of a file on the default branch, `fileRead` at most. A symbolic link is read as the file it leads to in
+     * The bytes of a file on the default branch, `maxFileBytes` at most. A symbolic link is read as the file it leads to in
      * the same tree, and never leads out of it.
      */
     readonly readFile: (

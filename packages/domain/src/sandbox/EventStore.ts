@@ -7,7 +7,7 @@ import type { AccountScope } from "../identity/AccountScope.ts"
 import type { EventCursor, SandboxEvent } from "./SandboxEvent.ts"
 
 /** An event, and where to go on after it. */
-export interface PlacedEvent {
+export interface EventWithCursor {
   readonly event: SandboxEvent
   readonly cursor: EventCursor
 }
@@ -23,7 +23,7 @@ export class EventStore extends Context.Service<
       scope: AccountScope,
       after: EventCursor | null,
       limit: number
-    ) => Effect.Effect<ReadonlyArray<PlacedEvent>>
+    ) => Effect.Effect<ReadonlyArray<EventWithCursor>>
     /** Where a reader begins who wants to know all that happens from now on, and nothing else. */
     readonly latest: (scope: AccountScope) => Effect.Effect<EventCursor>
     /** Forgets events from before `before`, of all accounts. */

@@ -42,7 +42,7 @@ export const toText = <E, R>(output: Stream.Stream<Output, E, R>): Stream.Stream
   Stream.mapAccum(output, (): Held => ({ stdout: nothing, stderr: nothing }), takeWhole)
 
 /** The first `limit` bytes of one stream's output as text, and whether there was more. */
-export const first = Effect.fnUntraced(function* <E, R>(output: Stream.Stream<Output, E, R>, limit: number) {
+export const readFirst = Effect.fnUntraced(function* <E, R>(output: Stream.Stream<Output, E, R>, limit: number) {
   const chunks: Array<Uint8Array> = []
   let size = 0
   yield* output.pipe(

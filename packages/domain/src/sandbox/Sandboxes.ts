@@ -2,7 +2,7 @@ import { Context, type Duration, Effect, Layer, Option, type Stream } from "effe
 import { SecureRandom } from "effect/crypto/SecureRandom"
 import { newNonce } from "../newNonce.ts"
 import { type Command, type CommandEnd, CommandId, OutputPosition } from "./Command.ts"
-import { first } from "./OutputText.ts"
+import { readFirst } from "./OutputText.ts"
 import type { Sandbox } from "./Sandbox.ts"
 import type { FilePage, ListingPage, SandboxPath } from "./SandboxFile.ts"
 import type { SandboxName } from "./SandboxName.ts"
@@ -28,15 +28,15 @@ export interface CommandResult {
 }
 
 /** Bytes of each output stream that a result keeps: enough to read, little enough to store with every run. */
-export const resultKept = 256 * 1024
+export const resultLimit = 256 * 1024
 
-/** What an ended command printed, up to `resultKept` bytes a stream. */
+/** What an ended command printed, up to `resultLimit` bytes a stream. */
 export const resultOf = (provider: SandboxProvider["Service"]) => {
   // Output as long as what the provider keeps may have been longer.
-  const kept = Math.min(resultKept, provider.supports.outputKept - 1)
+  const kept = Math.min(resultLimit, provider.supports.outputKept - 1)
   return Effect.fn("Sandboxes.result")(function* (name: SandboxName, id: CommandId, end: CommandEnd) {
-    const stdout = yield* first(provider.output(name, id, OutputPosition.only("stdout")), kept)
-    const stderr = yield* first(provider.output(name, id, OutputPosition.only("stderr")), kept)
+    const stdout = yield* readFirst(provider.output(name, id, OutputPosition.only("stdout")), kept)
+    const stderr = yield* readFirst(provider.output(name, id, OutputPosition.only("stderr")), kept)
     const truncated = stdout.truncated || stderr.truncated
     return { stdout: stdout.text, stderr: stderr.text, truncated, end }
   })
@@ -54,7 +54,7 @@ export class Sandboxes extends Context.Service<
       command: Command,
       timeout: Duration.Duration
     ) => Effect.Effect<CommandResult, CommandNotFound | Idle>
-    /** What an ended command printed, up to `resultKept` bytes a stream. */
+    /** What an ended command printed, up to `resultLimit` bytes a stream. */
     readonly result: (
       name: SandboxName,
       id: CommandId,

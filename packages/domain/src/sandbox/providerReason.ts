@@ -1,11 +1,11 @@
-import { type FailureReason, lasting, passing } from "../FailureReason.ts"
+import { type FailureReason, permanent, transient } from "../FailureReason.ts"
 import type { SandboxUnavailable } from "./SandboxProvider.ts"
 
 /** What the owner of a sandbox is told of a failure of its provider. */
 export const providerReason = ({ fault, retryable }: SandboxUnavailable): FailureReason => {
-  if (fault === "no_answer") return passing("sandbox_no_answer", "The sandbox did not answer in time")
-  if (fault === "bad_answer") return lasting("sandbox_bad_answer", "The sandbox gave an answer that can't be used")
+  if (fault === "no_answer") return transient("sandbox_no_answer", "The sandbox did not answer in time")
+  if (fault === "bad_answer") return permanent("sandbox_bad_answer", "The sandbox gave an answer that can't be used")
   return retryable
-    ? passing("provider_unavailable", "The sandbox provider could not be reached")
-    : lasting("provider_refused", "The sandbox provider refused the server's request")
+    ? transient("provider_unavailable", "The sandbox provider could not be reached")
+    : permanent("provider_refused", "The sandbox provider refused the server's request")
 }

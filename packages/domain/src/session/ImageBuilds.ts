@@ -9,7 +9,7 @@ import { providerReason } from "../sandbox/providerReason.ts"
 import type { SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
 import { SnapshotId } from "../sandbox/Snapshot.ts"
 import type { TaskRun } from "../task/TaskRun.ts"
-import { TaskRunner, TryAgain } from "../task/TaskRunner.ts"
+import { TaskRunner, RetryLater } from "../task/TaskRunner.ts"
 import { TaskRuns } from "../task/TaskRuns.ts"
 import { AccountId } from "../identity/Account.ts"
 import type { Session } from "./Session.ts"
@@ -90,12 +90,12 @@ export const worker = (options: { readonly concurrency: number }) =>
       const runs = yield* TaskRuns
       const runner = yield* TaskRunner
 
-      const giveUpOrTryAgain = Effect.fnUntraced(function* (run: TaskRun, failure: ImageNotBuilt | SandboxUnavailable) {
+      const failOrRetryLater = Effect.fnUntraced(function* (run: TaskRun, failure: ImageNotBuilt | SandboxUnavailable) {
         yield* Effect.logWarning("a base image was not built", failure)
         const error = failure._tag === "ImageNotBuilt" ? failure.reason : providerReason(failure).sentence
         if (run.attempt < attempts) {
           yield* runs.advance(run, "REATTEMPTING", { log: `${error}; trying again` })
-          return yield* new TryAgain({ after: Duration.sum(pauseAfter(run.attempt), Duration.seconds(1)) })
+          return yield* new RetryLater({ after: Duration.sum(pauseAfter(run.attempt), Duration.seconds(1)) })
         }
         yield* runs.advance(run, "FAILED", { error: { code: "image_failed", message: error } })
       })
@@ -118,7 +118,7 @@ export const worker = (options: { readonly concurrency: number }) =>
         const executing = yield* runs.advance(queued, "EXECUTING")
         if (Option.isNone(executing)) return
         const run = executing.value
-        yield* Effect.catch(build(run), (failure) => giveUpOrTryAgain(run, failure))
+        yield* Effect.catch(build(run), (failure) => failOrRetryLater(run, failure))
       })
 
       yield* runner.process("build-org-snapshot", options, work)

@@ -2,7 +2,7 @@ import * as RepoUrl from "../repo/RepoUrl.ts"
 import { Clock, Context, DateTime, Duration, Effect, Layer, Option, PubSub, Ref, Schema } from "effect"
 import { AccountScope } from "../identity/AccountScope.ts"
 import { IdentityStore } from "../identity/IdentityStore.ts"
-import { type FailureCode, FailureReason, isCallers, lasting, passing } from "../FailureReason.ts"
+import { type FailureCode, FailureReason, isCallerError, permanent, transient } from "../FailureReason.ts"
 import { annotateIds, trackOutcome, metrics } from "../Metrics.ts"
 import { Checkouts, reasonFor, type SyncFailure } from "../repo/Checkouts.ts"
 import { encodeReadAs } from "../repo/ReadAs.ts"
@@ -35,14 +35,14 @@ export class SessionRepoUnusable extends Schema.TaggedError<SessionRepoUnusable>
 
 /** The error for a reason: whether the caller's repository is the cause, or something behind the server. */
 export const notProvisioned = (reason: FailureReason, cause?: unknown): SessionNotProvisioned | SessionRepoUnusable =>
-  isCallers(reason) ? new SessionRepoUnusable({ reason, cause }) : new SessionNotProvisioned({ reason, cause })
+  isCallerError(reason) ? new SessionRepoUnusable({ reason, cause }) : new SessionNotProvisioned({ reason, cause })
 
 /** Why the last attempt at a session failed, as the session keeps it. */
 export const lastFailure = ({ lifecycle: { error, errorCode } }: Session): FailureReason => {
   const code = errorCode ?? "internal_error"
   const sentence = error ?? "The sandbox could not be brought up"
-  const reason = lasting(code, sentence)
-  return isCallers(reason) || stays.includes(code) ? reason : passing(code, sentence)
+  const reason = permanent(code, sentence)
+  return isCallerError(reason) || stays.includes(code) ? reason : transient(code, sentence)
 }
 
 /** Codes of failures that another try does not overcome, though the caller did not cause them. */
@@ -369,10 +369,10 @@ const reasonOf = (failure: Failure): FailureReason => {
   switch (failure._tag) {
     case "RepoForbidden":
       // The same as for one that does not exist: nobody learns which repositories there are.
-      return lasting("repository_not_found", "The repository does not exist, or may not be read")
+      return permanent("repository_not_found", "The repository does not exist, or may not be read")
     case "SandboxGone":
     case "SandboxNotRunning":
-      return passing("sandbox_stopped", "The sandbox stopped while it was brought up")
+      return transient("sandbox_stopped", "The sandbox stopped while it was brought up")
     default:
       return reasonFor(failure)
   }

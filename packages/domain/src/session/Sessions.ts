@@ -3,7 +3,7 @@ import { Digest } from "effect/crypto/Digest"
 import { SecureRandom } from "effect/crypto/SecureRandom"
 import { AccountId } from "../identity/Account.ts"
 import type { AccountScope } from "../identity/AccountScope.ts"
-import { lasting } from "../FailureReason.ts"
+import { permanent } from "../FailureReason.ts"
 import type { Page, PageOf } from "../Page.ts"
 import { inWorkspace } from "../repo/Checkout.ts"
 import type { Sandbox } from "../sandbox/Sandbox.ts"
@@ -11,7 +11,7 @@ import { Command } from "../sandbox/Command.ts"
 import { SandboxName } from "../sandbox/SandboxName.ts"
 import { SandboxNotRunning, SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
 import { SandboxQuotaReached } from "../sandbox/SandboxQuota.ts"
-import type { WantedCommand } from "../task/CommandRun.ts"
+import type { CommandRequest } from "../task/CommandRun.ts"
 import type { TaskRun } from "../task/TaskRun.ts"
 import { TaskRuns } from "../task/TaskRuns.ts"
 import { uuidOf } from "../uuidOf.ts"
@@ -150,7 +150,7 @@ export class Sessions extends Context.Service<
     readonly run: (
       scope: AccountScope,
       id: SessionId,
-      wanted: WantedCommand
+      wanted: CommandRequest
     ) => Effect.Effect<TaskRun, Hidden | SandboxNotRunning>
   }
 >()("domain/session/Sessions") {
@@ -477,7 +477,7 @@ const make = Effect.fnUntraced(function* (liveAtMost: number) {
     return status === undefined ? yield* get(scope, id) : yield* withStatus(scope, id, status)
   })
 
-  const run = Effect.fn("Sessions.run")(function* (scope: AccountScope, id: SessionId, wanted: WantedCommand) {
+  const run = Effect.fn("Sessions.run")(function* (scope: AccountScope, id: SessionId, wanted: CommandRequest) {
     // First the deadlines move, then the run is queued: who would put the sandbox to sleep sees one or the other.
     const { lifecycle } = yield* whileActive(scope, id, (session, name, expiresAt) =>
       held.lastsAWhile({ name, expiresAt }).pipe(
@@ -505,7 +505,7 @@ const make = Effect.fnUntraced(function* (liveAtMost: number) {
   })
 })
 
-const ended = lasting("session_ended", "The session ended while it was opened")
+const ended = permanent("session_ended", "The session ended while it was opened")
 
 /** Whether two URLs name one repository. */
 const sameRepo = (known: string, url: string): boolean => {

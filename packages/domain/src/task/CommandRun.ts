@@ -22,7 +22,7 @@ export const encodeInput = Schema.encodeSync(CommandRunInput)
 export const decodeInput = Schema.decodeUnknownSync(CommandRunInput)
 
 /** A command that somebody wants to be run. */
-export interface WantedCommand {
+export interface CommandRequest {
   readonly command: Command
   /** When it is killed. */
   readonly timeout: Duration.Duration
@@ -94,7 +94,7 @@ const startFailureMessage = (failure: StartFailure, { command, cwd }: Command): 
 }
 
 /** Why a sandbox took its command with it. `after` is the sandbox as its provider knows it since then. */
-export const lossOf = (after: Option.Option<Sandbox>): RunError => {
+export const sandboxLossError = (after: Option.Option<Sandbox>): RunError => {
   if (Option.isNone(after)) {
     return { code: "sandbox_deleted", message: "The sandbox was deleted while the command ran" }
   }
@@ -133,7 +133,7 @@ export const outputOf = (result: CommandResult): typeof CommandRunOutput.Type | 
       }
 
 /** How a run ends whose command has ended. */
-export const endingOf = (
+export const outcomeOf = (
   command: Command,
   result: CommandResult,
   loss: RunError

@@ -2,9 +2,9 @@ import { Duration, Effect, Layer, Option } from "effect"
 import { AccountScope } from "../identity/AccountScope.ts"
 import { SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
 import { Sandboxes } from "../sandbox/Sandboxes.ts"
-import { commandOf, decodeInput, endingOf, lossOf } from "./CommandRun.ts"
+import { commandOf, decodeInput, outcomeOf, sandboxLossError } from "./CommandRun.ts"
 import { hasEnded, type TaskRun } from "./TaskRun.ts"
-import { TaskRunner, TryAgain } from "./TaskRunner.ts"
+import { TaskRunner, RetryLater } from "./TaskRunner.ts"
 import { TaskRuns } from "./TaskRuns.ts"
 import { TaskRunStore } from "./TaskRunStore.ts"
 
@@ -39,17 +39,17 @@ export const layer = (options: { readonly concurrency: number }) =>
         if (yield* isCanceled(run)) return yield* endCommand(run)
         const end = yield* sandboxes.awaitEnd(sandbox, id)
         const result = yield* sandboxes.result(sandbox, id, end)
-        const loss = lossOf(end.by === "lost" ? yield* provider.find(sandbox) : Option.none())
-        const { change, status } = endingOf(command, result, loss)
+        const loss = sandboxLossError(end.by === "lost" ? yield* provider.find(sandbox) : Option.none())
+        const { change, status } = outcomeOf(command, result, loss)
         const ended = yield* runs.advance(run, status, change)
         if (Option.isNone(ended)) yield* endCommand(run)
       })
 
-      const giveUpOrTryAgain = Effect.fnUntraced(function* (run: TaskRun, failure: SandboxUnavailable) {
+      const failOrRetryLater = Effect.fnUntraced(function* (run: TaskRun, failure: SandboxUnavailable) {
         yield* Effect.logWarning("the sandbox's provider could not be asked", failure)
         if (failure.retryable && run.attempt < attempts) {
           yield* runs.advance(run, "REATTEMPTING")
-          return yield* new TryAgain({ after: pause(run.attempt) })
+          return yield* new RetryLater({ after: pause(run.attempt) })
         }
         yield* runs.advance(run, "FAILED", {
           error: { code: "provider_unavailable", message: "The sandbox could not be reached" }
@@ -68,7 +68,7 @@ export const layer = (options: { readonly concurrency: number }) =>
             SandboxNotRunning: ({ reason }) =>
               fail("sandbox_stopped", `The sandbox is not running${reason === null ? "" : `: ${reason}`}`),
             CommandNotFound: () => fail("command_lost", "The sandbox lost the command"),
-            SandboxUnavailable: (failure) => giveUpOrTryAgain(run, failure)
+            SandboxUnavailable: (failure) => failOrRetryLater(run, failure)
           })
         )
       })

@@ -15,7 +15,7 @@ import {
   encodeInput,
   outputOf,
   storedOutput,
-  type WantedCommand
+  type CommandRequest
 } from "./CommandRun.ts"
 import {
   advance,
@@ -68,7 +68,7 @@ export class TaskRuns extends Context.Service<
     /** Queues a task for the scope's account. Idempotent on the run's id. */
     readonly start: (scope: AccountScope, wanted: NewRun) => Effect.Effect<TaskRun>
     /** Queues a command that is to run in the sandbox. */
-    readonly startCommand: (scope: AccountScope, sandbox: SandboxName, wanted: WantedCommand) => Effect.Effect<TaskRun>
+    readonly startCommand: (scope: AccountScope, sandbox: SandboxName, wanted: CommandRequest) => Effect.Effect<TaskRun>
     readonly get: (scope: AccountScope, id: RunId) => Effect.Effect<TaskRun, TaskRunNotFound>
     /** The runs of the scope's account, newest first. */
     readonly list: (scope: AccountScope, page: Page) => Effect.Effect<PageOf<TaskRun>>
@@ -125,7 +125,7 @@ export class TaskRuns extends Context.Service<
       const startCommand = Effect.fnUntraced(function* (
         scope: AccountScope,
         sandbox: SandboxName,
-        { command, nonce, timeout }: WantedCommand
+        { command, nonce, timeout }: CommandRequest
       ) {
         const input = encodeInput({ sandbox, command, timeoutMs: Duration.toMillis(timeout) })
         const id = RunId.make(`run_${yield* givenOrNew(random, nonce)}`)

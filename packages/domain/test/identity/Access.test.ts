@@ -54,7 +54,7 @@ layer(services)("Access to an account", (it) => {
       }
       for (const target of [owner.id, organization.id]) {
         const question = yield* asked(as(member)(access.scopeOf(target)))
-        assert.deepStrictEqual(question, ["IdentityStore.tiesBetween"])
+        assert.deepStrictEqual(question, ["IdentityStore.relationshipBetween"])
       }
     })
   )

@@ -1,5 +1,5 @@
 import { AccountId } from "@castellan/domain/identity/Account.ts"
-import { type AccessPolicy, mayActFor, type Tie } from "@castellan/domain/identity/AccessRule.ts"
+import { type AccessPolicy, mayActFor, type SharedOrganization } from "@castellan/domain/identity/AccessRule.ts"
 import { assert, describe, it } from "@effect/vitest"
 
 const id = (last: number) => AccountId.make(`00000000-0000-4000-8000-00000000000${last}`)
@@ -8,7 +8,7 @@ const [self, other] = [id(1), id(2)]
 const policies: ReadonlyArray<AccessPolicy> = ["peers", "admins"]
 const yesAndNo = [true, false]
 
-const ties: ReadonlyArray<Tie> = (["owner", "admin", "member"] as const).flatMap((role) =>
+const ties: ReadonlyArray<SharedOrganization> = (["owner", "admin", "member"] as const).flatMap((role) =>
   (["active", "invited"] as const).flatMap((status) =>
     (["organization", "active", "invited"] as const).map((target) => ({ role, status, target }))
   )
@@ -27,7 +27,7 @@ const permitting: Record<AccessPolicy, ReadonlyArray<string>> = {
   admins: ["owner active organization", "owner active active", "admin active organization", "admin active active"]
 }
 
-const sentence = ({ role, status, target }: Tie) => `${role} ${status} ${target}`
+const sentence = ({ role, status, target }: SharedOrganization) => `${role} ${status} ${target}`
 
 describe("Who may act for whom", () => {
   it("an account may for itself, whatever else is so", () => {
@@ -53,7 +53,7 @@ describe("Who may act for whom", () => {
   it("anybody else may by one tie that permits it, and by no number of others", () => {
     const actor = { id: self, platformAdmin: false }
     for (const policy of policies) {
-      const permits = (tie: Tie) => permitting[policy].includes(sentence(tie))
+      const permits = (tie: SharedOrganization) => permitting[policy].includes(sentence(tie))
       for (const one of ties) {
         for (const two of ties) {
           for (const targetExists of yesAndNo) {

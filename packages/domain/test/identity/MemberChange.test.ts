@@ -1,29 +1,29 @@
 import { AccountId } from "@castellan/domain/identity/Account.ts"
-import type { MembersSeen, Standing } from "@castellan/domain/identity/IdentityStore.ts"
-import { invitation, type Refusal, removal } from "@castellan/domain/identity/MemberChange.ts"
+import type { MembershipContext, RoleAndStatus } from "@castellan/domain/identity/IdentityStore.ts"
+import { decideInvitation, decideRemoval, type MemberChangeRefusal } from "@castellan/domain/identity/MemberChange.ts"
 import { Membership, MembershipStatus, Role } from "@castellan/domain/identity/Membership.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { DateTime, Option, Result } from "effect"
 
 const id = (last: number) => AccountId.make(`00000000-0000-4000-8000-00000000000${last}`)
 
-const standings: ReadonlyArray<Standing | null> = [
+const standings: ReadonlyArray<RoleAndStatus | null> = [
   null,
   ...Role.literals.flatMap((role) => MembershipStatus.literals.map((status) => ({ role, status })))
 ]
 
-const membership = (account: number, standing: Standing | null) =>
+const membership = (account: number, standing: RoleAndStatus | null) =>
   Option.map(
     Option.fromNullOr(standing),
     (standing) =>
       new Membership({ organization: id(9), account: id(account), ...standing, createdAt: DateTime.makeUnsafe(0) })
   )
 
-const isOwner = (standing: Standing | null) => standing?.role === "owner" && standing.status === "active"
+const isOwner = (standing: RoleAndStatus | null) => standing?.role === "owner" && standing.status === "active"
 
-interface Situation extends MembersSeen {
-  readonly by: Standing | null
-  readonly of: Standing | null
+interface Situation extends MembershipContext {
+  readonly by: RoleAndStatus | null
+  readonly of: RoleAndStatus | null
 }
 
 /** Every organization in which one account asks for a change of another, with as few owners as can be, and with more. */
@@ -40,12 +40,12 @@ const situations: ReadonlyArray<Situation> = standings.flatMap((by) =>
   })
 )
 
-const nowhere: MembersSeen = { actor: Option.none(), member: Option.none(), owners: 0 }
+const nowhere: MembershipContext = { actor: Option.none(), member: Option.none(), owners: 0 }
 
 const said = (situation: Situation) =>
   `${JSON.stringify(situation.by)} of ${JSON.stringify(situation.of)}, owners: ${situation.owners}`
 
-const failure = (decision: Result.Result<unknown, Refusal>) => Option.getOrNull(Result.getFailure(decision))
+const failure = (decision: Result.Result<unknown, MemberChangeRefusal>) => Option.getOrNull(Result.getFailure(decision))
 
 const isLast = ({ of, owners }: Situation) => isOwner(of) && owners === 1
 
@@ -54,7 +54,7 @@ describe("Inviting an account", () => {
 
   it("is for those who are in the organization, and of those for owners and admins", () => {
     for (const situation of situations) {
-      const refusal = failure(invitation(situation, asked))
+      const refusal = failure(decideInvitation(situation, asked))
       const expected =
         situation.by?.status !== "active" ? "Hidden" : situation.by.role === "member" ? "Forbidden" : null
       assert.strictEqual(refusal, expected, said(situation))
@@ -63,7 +63,7 @@ describe("Inviting an account", () => {
 
   it("without a role keeps the one that stands, or makes a member, who has to accept", () => {
     for (const situation of situations) {
-      const decided = invitation(situation, asked)
+      const decided = decideInvitation(situation, asked)
       if (Result.isSuccess(decided)) {
         const expected = { role: situation.of?.role ?? "member", status: situation.of?.status ?? "invited" }
         assert.deepStrictEqual(decided.success, Option.some(expected), said(situation))
@@ -74,7 +74,7 @@ describe("Inviting an account", () => {
   it("with a role gives that, to and from owners by owners only, and keeps one owner", () => {
     for (const role of Role.literals) {
       for (const situation of situations.filter(({ by }) => by?.status === "active" && by.role !== "member")) {
-        const decided = invitation(situation, { platformAdmin: false, role })
+        const decided = decideInvitation(situation, { platformAdmin: false, role })
         const concernsOwners = role !== situation.of?.role && [role, situation.of?.role].includes("owner")
         if (situation.by?.role === "admin" && concernsOwners) {
           assert.strictEqual(failure(decided), "Forbidden", said(situation))
@@ -91,7 +91,7 @@ describe("Inviting an account", () => {
   it("by a platform admin is as by an owner, and the account is active at once", () => {
     for (const role of [null, ...Role.literals]) {
       for (const situation of situations) {
-        const decided = invitation(situation, { platformAdmin: true, role })
+        const decided = decideInvitation(situation, { platformAdmin: true, role })
         const becomes = role ?? situation.of?.role ?? "member"
         if (isLast(situation) && becomes !== "owner") assert.strictEqual(failure(decided), "LastOwner")
         else assert.deepStrictEqual(Result.getOrThrow(decided), Option.some({ role: becomes, status: "active" }))
@@ -101,7 +101,7 @@ describe("Inviting an account", () => {
 
   it("to what is no organization is refused, to platform admins too", () => {
     for (const platformAdmin of [true, false]) {
-      assert.strictEqual(failure(invitation(nowhere, { platformAdmin, role: null })), "Hidden")
+      assert.strictEqual(failure(decideInvitation(nowhere, { platformAdmin, role: null })), "Hidden")
     }
   })
 })
@@ -110,8 +110,8 @@ describe("Removing an account", () => {
   it("is for owners and admins, and of owners for owners; never of the last", () => {
     for (const situation of situations) {
       const { by, of } = situation
-      const decided = removal(situation, { platformAdmin: false, itself: false })
-      const expected: Refusal | null =
+      const decided = decideRemoval(situation, { platformAdmin: false, itself: false })
+      const expected: MemberChangeRefusal | null =
         by?.status !== "active"
           ? "Hidden"
           : by.role === "member" || (by.role === "admin" && of?.role === "owner")
@@ -128,18 +128,18 @@ describe("Removing an account", () => {
     for (const of of standings) {
       for (const owners of [1, 2]) {
         const seen = { actor: membership(1, of), member: membership(1, of), owners }
-        const decided = removal(seen, { platformAdmin: false, itself: true })
+        const decided = decideRemoval(seen, { platformAdmin: false, itself: true })
         assert.strictEqual(failure(decided), isOwner(of) && owners === 1 ? "LastOwner" : null)
       }
     }
-    assert.isTrue(Result.isSuccess(removal(nowhere, { platformAdmin: false, itself: true })))
+    assert.isTrue(Result.isSuccess(decideRemoval(nowhere, { platformAdmin: false, itself: true })))
   })
 
   it("is for platform admins, unless it is the last owner or no organization", () => {
     for (const situation of situations) {
-      const decided = removal(situation, { platformAdmin: true, itself: false })
+      const decided = decideRemoval(situation, { platformAdmin: true, itself: false })
       assert.strictEqual(failure(decided), isLast(situation) ? "LastOwner" : null, said(situation))
     }
-    assert.strictEqual(failure(removal(nowhere, { platformAdmin: true, itself: false })), "Hidden")
+    assert.strictEqual(failure(decideRemoval(nowhere, { platformAdmin: true, itself: false })), "Hidden")
   })
 })

@@ -1,5 +1,5 @@
 import { type Output, OutputPosition, type OutputStream } from "@castellan/domain/sandbox/Command.ts"
-import { first, toText } from "@castellan/domain/sandbox/OutputText.ts"
+import { readFirst, toText } from "@castellan/domain/sandbox/OutputText.ts"
 import { wholeCharacters } from "@castellan/domain/utf8.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Stream } from "effect"
@@ -61,9 +61,9 @@ describe("Output as text", () => {
 
   it.effect("is cut at a whole character where it is too long, and says so", () =>
     Effect.gen(function* () {
-      const cut = yield* first(Stream.fromIterable(pieces("stdout", "ab€cd", [])), 4)
+      const cut = yield* readFirst(Stream.fromIterable(pieces("stdout", "ab€cd", [])), 4)
       assert.deepStrictEqual(cut, { text: "ab", truncated: true })
-      const whole = yield* first(Stream.fromIterable(pieces("stdout", "ab€", [])), 5)
+      const whole = yield* readFirst(Stream.fromIterable(pieces("stdout", "ab€", [])), 5)
       assert.deepStrictEqual(whole, { text: "ab€", truncated: false })
     })
   )

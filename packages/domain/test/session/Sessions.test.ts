@@ -1,4 +1,4 @@
-import { lasting } from "@castellan/domain/FailureReason.ts"
+import { permanent } from "@castellan/domain/FailureReason.ts"
 import { Account, AccountId } from "@castellan/domain/identity/Account.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
@@ -416,7 +416,7 @@ describe("Opening a session", () => {
       const sentence = "The sandbox provider refused the server's request"
       for (const failure of failures) {
         assert.instanceOf(failure, SessionNotProvisioned)
-        assert.deepStrictEqual(failure.reason, lasting("provider_refused", sentence))
+        assert.deepStrictEqual(failure.reason, permanent("provider_refused", sentence))
       }
       assert.strictEqual((yield* known(scope, id)).lifecycle.errorCode, "provider_refused")
       assert.strictEqual(yield* stateOf(scope, id), "failed")

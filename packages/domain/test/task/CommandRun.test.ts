@@ -3,8 +3,8 @@ import {
   CommandRunInput,
   commandOf,
   defaultTimeout,
-  endingOf,
-  lossOf,
+  outcomeOf,
+  sandboxLossError,
   outputOf,
   storedOutput
 } from "@castellan/domain/task/CommandRun.ts"
@@ -38,8 +38,8 @@ const inputOf = (timeoutMs: unknown) => ({
   timeoutMs
 })
 
-const endingAs = (end: Pick<CommandEnd, "by" | "failure">, command = "ls", loss = lossOf(Option.none())) =>
-  endingOf(
+const endingAs = (end: Pick<CommandEnd, "by" | "failure">, command = "ls", loss = sandboxLossError(Option.none())) =>
+  outcomeOf(
     new Command({ command, args: [], cwd: "/work", env: {} }),
     { end: new CommandEnd({ exitCode: 0, at, ...end }), stdout: "", stderr: "", truncated: false },
     loss
@@ -72,12 +72,12 @@ describe("A command run", () => {
 
   it("says why its sandbox stopped under its command, unless the sandbox runs again", () => {
     const message = "The sandbox stopped while the command ran"
-    assert.deepStrictEqual(lossOf(stoppedFor("Its time was up")), {
+    assert.deepStrictEqual(sandboxLossError(stoppedFor("Its time was up")), {
       code: "sandbox_stopped",
       message: `${message}: Its time was up`
     })
-    assert.strictEqual(lossOf(stoppedFor(null)).message, message)
-    assert.strictEqual(lossOf(stoppedFor("an old reason", "running")).message, message)
+    assert.strictEqual(sandboxLossError(stoppedFor(null)).message, message)
+    assert.strictEqual(sandboxLossError(stoppedFor("an old reason", "running")).message, message)
   })
 
   it("has a code and a sentence of its own for every reason why a program can't be run", () => {

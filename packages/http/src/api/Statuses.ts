@@ -22,7 +22,7 @@ import {
 import { SandboxNotFound } from "@castellan/domain/account/HeldSandboxes.ts"
 import { SnapshotInProgress } from "@castellan/domain/account/Snapshots.ts"
 import { repoReason } from "@castellan/domain/repo/Checkouts.ts"
-import { fileRead, RepoFileNotFound, RepoFileTooLarge, RepoUnavailable } from "@castellan/domain/repo/RepoHost.ts"
+import { maxFileBytes, RepoFileNotFound, RepoFileTooLarge, RepoUnavailable } from "@castellan/domain/repo/RepoHost.ts"
 import { providerReason } from "@castellan/domain/sandbox/providerReason.ts"
 import {
   FileNotFound,
@@ -178,7 +178,7 @@ export const Statuses = {
   ),
   RepoFileNotFound: onWire(RepoFileNotFound, 404, () => errorBody("file_not_found", "File not found in repository")),
   RepoFileTooLarge: onWire(RepoFileTooLarge, 413, () =>
-    errorBody("file_too_large", `The file is larger than ${mebibytes(fileRead)}`)
+    errorBody("file_too_large", `The file is larger than ${mebibytes(maxFileBytes)}`)
   ),
   RepoUnavailable: onWire(RepoUnavailable, 502, (failure) =>
     errorBody("repository_host_unavailable", "The repository host could not be reached", told(repoReason(failure)))

@@ -1,4 +1,4 @@
-import type { Joined } from "@castellan/domain/identity/IdentityStore.ts"
+import type { JoinedOrganization } from "@castellan/domain/identity/IdentityStore.ts"
 import type { Membership } from "@castellan/domain/identity/Membership.ts"
 import { Organizations } from "@castellan/domain/identity/Organizations.ts"
 import { Effect } from "effect"
@@ -8,7 +8,7 @@ import { RequestNonce } from "../api/Idempotent.ts"
 
 const toMember = ({ account, role, status }: Membership) => ({ accountId: account, role, status })
 
-const joinedAs = (status: Membership["status"], all: ReadonlyArray<Joined>) =>
+const joinedAs = (status: Membership["status"], all: ReadonlyArray<JoinedOrganization>) =>
   all
     .filter(({ membership }) => membership.status === status)
     .map(({ membership: { role }, organization: { id, name } }) => ({ id, name, role }))

@@ -1,8 +1,13 @@
-import { Access, ActingFor } from "@castellan/domain/identity/Access.ts"
+import { Access, OnScopeGranted } from "@castellan/domain/identity/Access.ts"
 import type { AccountId } from "@castellan/domain/identity/Account.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { InvalidCredential } from "@castellan/domain/identity/Credential.ts"
-import { IdempotencyKey, IdempotencyStore, keyLease, SavedAnswer } from "@castellan/domain/identity/IdempotencyStore.ts"
+import {
+  IdempotencyKey,
+  IdempotencyStore,
+  keyLeaseMs,
+  SavedResponse
+} from "@castellan/domain/identity/IdempotencyStore.ts"
 import { newNonce } from "@castellan/domain/newNonce.ts"
 import { DateTime, Effect, Fiber, Layer, Option, Redacted, Schema } from "effect"
 import { Aead, Digest, Mac, SecureRandom } from "effect/crypto"
@@ -89,7 +94,7 @@ export const layer = (options: { readonly secret: Redacted.Redacted<Uint8Array> 
             Effect.as(Effect.logWarning("The lease of an idempotency key was not renewed", cause), true)
           )
         )
-        const renewing = Effect.delay(renewal, keyLease / 3).pipe(
+        const renewing = Effect.delay(renewal, keyLeaseMs / 3).pipe(
           Effect.repeat({ while: (isHeld) => isHeld }),
           Effect.interruptible
         )
@@ -125,7 +130,7 @@ export const layer = (options: { readonly secret: Redacted.Redacted<Uint8Array> 
               return yield* new IdempotencyKeyReused()
             case "InFlight":
               return yield* new IdempotencyInFlight()
-            case "Answered": {
+            case "Completed": {
               const { account, body, nonce } = yield* open(asked.answer.body)
               if (account !== null && Option.isNone(yield* Effect.option(access.scopeOf(account)))) {
                 return yield* Effect.provideService(endpoint, RequestNonce, Option.some(nonce))
@@ -142,11 +147,11 @@ export const layer = (options: { readonly secret: Redacted.Redacted<Uint8Array> 
               return yield* whileHeld(scope, key, at, (held) =>
                 endpoint.pipe(
                   Effect.provideService(RequestNonce, Option.some(nonce)),
-                  Effect.provideService(ActingFor, (id: AccountId) => void (account = id)),
+                  Effect.provideService(OnScopeGranted, (id: AccountId) => void (account = id)),
                   Effect.tap((response) =>
                     Effect.flatMap(seal({ account, nonce, body: bodyOf(response) }), (body) =>
                       Effect.flatMap(held, (since) =>
-                        store.answer(scope, key, since, new SavedAnswer({ status: response.status, body }))
+                        store.answer(scope, key, since, new SavedResponse({ status: response.status, body }))
                       )
                     )
                   ),

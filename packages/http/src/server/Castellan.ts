@@ -21,7 +21,7 @@ import type { AccessPolicy } from "@castellan/domain/identity/AccessRule.ts"
 import { Accounts } from "@castellan/domain/identity/Accounts.ts"
 import { CredentialWatch } from "@castellan/domain/identity/CredentialWatch.ts"
 import { ApiKeys } from "@castellan/domain/identity/ApiKeys.ts"
-import { answersKept, IdempotencyStore } from "@castellan/domain/identity/IdempotencyStore.ts"
+import { responseRetentionMs, IdempotencyStore } from "@castellan/domain/identity/IdempotencyStore.ts"
 import type { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
 import { record, metrics, MetricsEnabled } from "@castellan/domain/Metrics.ts"
 import { Organizations } from "@castellan/domain/identity/Organizations.ts"
@@ -146,7 +146,9 @@ const housekeeping = Layer.effectDiscard(
     const events = yield* EventStore
     const answers = yield* IdempotencyStore
     const forget = Effect.flatMap(DateTime.now, (now) => events.sweep(DateTime.subtractDuration(now, eventsKept)))
-    const sweep = Effect.flatMap(DateTime.now, (now) => answers.sweep(DateTime.subtractDuration(now, answersKept)))
+    const sweep = Effect.flatMap(DateTime.now, (now) =>
+      answers.sweep(DateTime.subtractDuration(now, responseRetentionMs))
+    )
     yield* repeatedly("settling unfinished creates", "30 seconds", sandboxes.reconcile)
     yield* repeatedly("removing old sandboxes", "5 minutes", sandboxes.tidy)
     yield* repeatedly("removing snapshots nobody needs", "5 minutes", snapshots.collect)

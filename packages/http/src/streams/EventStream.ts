@@ -1,6 +1,6 @@
 /** What happens to an account's sandboxes, as server-sent events. */
 import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
-import type { EventStore, PlacedEvent } from "@castellan/domain/sandbox/EventStore.ts"
+import type { EventStore, EventWithCursor } from "@castellan/domain/sandbox/EventStore.ts"
 import { EventCursor } from "@castellan/domain/sandbox/SandboxEvent.ts"
 import { DateTime, Effect, Option, Schema, Stream } from "effect"
 import type { EventBody } from "../api/groups/Events.ts"
@@ -24,7 +24,7 @@ export const cursorAfter = (lastEventId: string | undefined): EventCursor | null
  */
 const writeNow = (cursor: EventCursor | null): string => ServerSent.writeEmpty("now", cursor ?? undefined)
 
-const writeEvent = ({ cursor, event }: PlacedEvent): string =>
+const writeEvent = ({ cursor, event }: EventWithCursor): string =>
   ServerSent.write(
     event.type,
     {

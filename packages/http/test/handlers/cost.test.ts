@@ -97,7 +97,7 @@ describe("A request asks no more than it must", () => {
         "AccountStore.list",
         "EnvironmentStore.get",
         "IdentityStore.findKey",
-        "IdentityStore.tiesBetween"
+        "IdentityStore.relationshipBetween"
       ])
     }).pipe(Effect.provide(api))
   )

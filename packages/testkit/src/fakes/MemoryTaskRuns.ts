@@ -1,6 +1,6 @@
 import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { hasEnded, type RunId, TaskName, TaskRun } from "@castellan/domain/task/TaskRun.ts"
-import { TaskRunner, type TryAgain } from "@castellan/domain/task/TaskRunner.ts"
+import { TaskRunner, type RetryLater } from "@castellan/domain/task/TaskRunner.ts"
 import { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
 import { Context, DateTime, Duration, Effect, Exit, FiberSet, Layer, Option, Queue } from "effect"
 import { pageOf } from "./stores/pageOf.ts"
@@ -70,7 +70,7 @@ export const layer = Layer.effectContext(
       yield* offer(run)
     })
 
-    const deliver = Effect.fnUntraced(function* (id: RunId, work: (run: TaskRun) => Effect.Effect<void, TryAgain>) {
+    const deliver = Effect.fnUntraced(function* (id: RunId, work: (run: TaskRun) => Effect.Effect<void, RetryLater>) {
       const run = rows.get(id)
       ready.delete(id)
       if (run === undefined) return

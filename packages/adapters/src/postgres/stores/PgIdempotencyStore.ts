@@ -1,9 +1,9 @@
 import {
-  answersKept,
-  Asked,
+  responseRetentionMs,
+  KeyState,
   IdempotencyStore,
-  keyLease,
-  SavedAnswer
+  keyLeaseMs,
+  SavedResponse
 } from "@castellan/domain/identity/IdempotencyStore.ts"
 import { type DateTime, Effect, Layer } from "effect"
 import { sql } from "kysely"
@@ -26,13 +26,13 @@ export const layer = Layer.effect(
         values (${account}, ${key}, ${request}, ${nonce}, ${now}, ${now})
         on conflict (account_id, key) do update set
           request = excluded.request,
-          nonce = case when known.asked_at < ${before(answersKept)} then excluded.nonce else known.nonce end,
-          asked_at = case when known.asked_at < ${before(answersKept)} then excluded.asked_at else known.asked_at end,
+          nonce = case when known.asked_at < ${before(responseRetentionMs)} then excluded.nonce else known.nonce end,
+          asked_at = case when known.asked_at < ${before(responseRetentionMs)} then excluded.asked_at else known.asked_at end,
           begun_at = excluded.begun_at,
           answer_status = null,
           answer_body = null
-        where known.asked_at < ${before(answersKept)}
-          or (known.request = excluded.request and known.answer_status is null and known.begun_at < ${before(keyLease)})
+        where known.asked_at < ${before(responseRetentionMs)}
+          or (known.request = excluded.request and known.answer_status is null and known.begun_at < ${before(keyLeaseMs)})
         returning nonce`.execute(kysely)
     }
 
@@ -44,13 +44,15 @@ export const layer = Layer.effect(
       begin: Effect.fnUntraced(function* (scope, key, asked) {
         const taken = yield* query(() => take(scope.account, key, asked.request, asked.nonce, toDate(asked.at)))
         const [row] = taken.rows
-        if (row !== undefined) return Asked.First({ nonce: row.nonce })
+        if (row !== undefined) return KeyState.First({ nonce: row.nonce })
         const known = yield* query(() => at(scope.account, key).selectAll().executeTakeFirst())
         // Forgotten in between: whoever had it is just done, and asking again will do.
-        if (known === undefined) return Asked.InFlight()
-        if (known.request !== asked.request) return Asked.Reused()
-        if (known.answer_status === null || known.answer_body === null) return Asked.InFlight()
-        return Asked.Answered({ answer: new SavedAnswer({ status: known.answer_status, body: known.answer_body }) })
+        if (known === undefined) return KeyState.InFlight()
+        if (known.request !== asked.request) return KeyState.Reused()
+        if (known.answer_status === null || known.answer_body === null) return KeyState.InFlight()
+        return KeyState.Completed({
+          answer: new SavedResponse({ status: known.answer_status, body: known.answer_body })
+        })
       }),
       renew: (scope, key, held, at) =>
         Effect.map(

@@ -227,7 +227,7 @@ export const layer = Layer.effect(
             .where((or) => or.or([or("last_used_at", "is", null), or("last_used_at", "<", toDate(at))]))
             .execute()
         ).pipe(Effect.asVoid),
-      tiesBetween: (actor, target) =>
+      relationshipBetween: (actor, target) =>
         Effect.map(
           query(() =>
             sql<{ exists: boolean; role: string | null; status: string | null; target: string | null }>`

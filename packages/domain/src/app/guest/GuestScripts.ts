@@ -2,7 +2,7 @@ import { Context, Duration, Effect, Layer, Option, Schedule, Schema, Semaphore, 
 import { SecureRandom } from "effect/crypto/SecureRandom"
 import { newNonce } from "../../newNonce.ts"
 import { type CommandEnd, CommandId, type Output, OutputPosition } from "../../sandbox/Command.ts"
-import { first, toText } from "../../sandbox/OutputText.ts"
+import { readFirst, toText } from "../../sandbox/OutputText.ts"
 import type { Port } from "../../sandbox/Port.ts"
 import type { Sandbox } from "../../sandbox/Sandbox.ts"
 import { SandboxPath } from "../../sandbox/SandboxFile.ts"
@@ -157,7 +157,7 @@ export class GuestScripts extends Context.Service<
         yield* Effect.logWarning("a script inside an app's sandbox failed", {
           sandbox: name,
           end,
-          said: (yield* orDie(first(complaints, complaint))).text
+          said: (yield* orDie(readFirst(complaints, complaint))).text
         })
         return yield* new GuestScriptFailed({ reason: reasonOf(end) })
       })
@@ -173,7 +173,7 @@ export class GuestScripts extends Context.Service<
         runReading(
           name,
           (printed) =>
-            Effect.map(first(printed, said), ({ text, truncated }) =>
+            Effect.map(readFirst(printed, said), ({ text, truncated }) =>
               truncated ? Option.none() : Schema.decodeUnknownOption(Schema.fromJsonString(answer))(text)
             ),
           script,

@@ -2,7 +2,7 @@ import { AppMove, told } from "@castellan/domain/app/AppLifecycle.ts"
 import { AppSandbox } from "@castellan/domain/app/AppSandbox.ts"
 import { AppStore } from "@castellan/domain/app/AppStore.ts"
 import type { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
-import { EventStore, type PlacedEvent } from "@castellan/domain/sandbox/EventStore.ts"
+import { EventStore, type EventWithCursor } from "@castellan/domain/sandbox/EventStore.ts"
 import { assert } from "@effect/vitest"
 import { Effect, Option } from "effect"
 import * as given from "../../given.ts"
@@ -55,7 +55,7 @@ export const events: Clauses<AppStore | EventStore | IdentityStore> = {
         })
         const lives = Array.from({ length: 20 }, () => life)
         let writing = true
-        const read: Array<PlacedEvent> = []
+        const read: Array<EventWithCursor> = []
         const reading = Effect.gen(function* () {
           for (let isLast = false; !isLast;) {
             isLast = !writing

@@ -1,7 +1,7 @@
 /** The contract of EventStore: what every store of events guarantees. */
 import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import type { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
-import { EventStore, type PlacedEvent } from "@castellan/domain/sandbox/EventStore.ts"
+import { EventStore, type EventWithCursor } from "@castellan/domain/sandbox/EventStore.ts"
 import { EventCursor } from "@castellan/domain/sandbox/SandboxEvent.ts"
 import { Move } from "@castellan/domain/session/Lifecycle.ts"
 import { SessionStore } from "@castellan/domain/session/SessionStore.ts"
@@ -21,7 +21,7 @@ const happens = Effect.fnUntraced(function* (scope: AccountScope, millis = 1_700
   return session.id as string
 })
 
-const sessionsOf = (events: ReadonlyArray<PlacedEvent>) => events.map(({ event }) => event.session)
+const sessionsOf = (events: ReadonlyArray<EventWithCursor>) => events.map(({ event }) => event.session)
 
 /** A session with as many events as are said, one after the other. */
 const longStory = Effect.fnUntraced(function* (scope: AccountScope, events: number) {
@@ -43,7 +43,7 @@ const longStory = Effect.fnUntraced(function* (scope: AccountScope, events: numb
 /** Reads on, page by page, until nothing is left. */
 const readOn = Effect.fnUntraced(function* (scope: AccountScope, from: EventCursor | null, limit: number) {
   const store = yield* EventStore
-  const read: Array<PlacedEvent> = []
+  const read: Array<EventWithCursor> = []
   for (let after = from; ; after = read.at(-1)!.cursor) {
     const page = yield* store.read(scope, after, limit)
     assert.isAtMost(page.length, limit)
@@ -105,7 +105,7 @@ export const clauses: Clauses<Ports> = {
         { concurrency: "unbounded" }
       ).pipe(Effect.ensuring(Effect.sync(() => (writing = false))))
       const reader = Effect.fnUntraced(function* (from: EventCursor | null, limit: number) {
-        const read: Array<PlacedEvent> = []
+        const read: Array<EventWithCursor> = []
         const after = () => read.at(-1)?.cursor ?? from
         while (writing) {
           read.push(...(yield* store.read(scope, after(), limit)))

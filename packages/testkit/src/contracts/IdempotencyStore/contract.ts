@@ -1,10 +1,10 @@
 /** The contract of IdempotencyStore: what every store of idempotency keys guarantees. */
 import {
-  answersKept,
+  responseRetentionMs,
   IdempotencyKey,
   IdempotencyStore,
-  keyLease,
-  SavedAnswer
+  keyLeaseMs,
+  SavedResponse
 } from "@castellan/domain/identity/IdempotencyStore.ts"
 import type { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
 import { assert } from "@effect/vitest"
@@ -25,7 +25,7 @@ const asked = (after = 0, request = "one", nonce = `nonce ${after}`) => ({
   at: at(after)
 })
 
-const answer = new SavedAnswer({ status: 201, body: '{"€":1}' })
+const answer = new SavedResponse({ status: 201, body: '{"€":1}' })
 
 export const clauses: Clauses<IdempotencyStore | IdentityStore> = {
   "the first to ask is told so, with its nonce": () =>
@@ -52,8 +52,8 @@ export const clauses: Clauses<IdempotencyStore | IdentityStore> = {
       const scope = yield* given.scope
       yield* store.begin(scope, key, asked())
       yield* store.answer(scope, key, at(0), answer)
-      const again = yield* store.begin(scope, key, asked(answersKept))
-      assert.deepStrictEqual({ ...again }, { _tag: "Answered", answer })
+      const again = yield* store.begin(scope, key, asked(responseRetentionMs))
+      assert.deepStrictEqual({ ...again }, { _tag: "Completed", answer })
     }),
 
   "another request under the key is told so, answered or not": () =>
@@ -71,8 +71,8 @@ export const clauses: Clauses<IdempotencyStore | IdentityStore> = {
       const store = yield* IdempotencyStore
       const scope = yield* given.scope
       yield* store.begin(scope, key, asked())
-      assert.strictEqual((yield* store.begin(scope, key, asked(keyLease - 1)))._tag, "InFlight")
-      const late = keyLease + 1
+      assert.strictEqual((yield* store.begin(scope, key, asked(keyLeaseMs - 1)))._tag, "InFlight")
+      const late = keyLeaseMs + 1
       assert.strictEqual((yield* store.begin(scope, key, asked(late, "two")))._tag, "Reused")
       const all = yield* Effect.all(
         Array.from({ length: 5 }, () => store.begin(scope, key, asked(late))),
@@ -87,10 +87,10 @@ export const clauses: Clauses<IdempotencyStore | IdentityStore> = {
       const store = yield* IdempotencyStore
       const scope = yield* given.scope
       yield* store.begin(scope, key, asked())
-      const last = yield* store.begin(scope, key, asked(answersKept))
+      const last = yield* store.begin(scope, key, asked(responseRetentionMs))
       assert.deepStrictEqual({ ...last }, { _tag: "First", nonce: "nonce 0" })
-      const anew = yield* store.begin(scope, key, asked(answersKept + 1, "two"))
-      assert.deepStrictEqual({ ...anew }, { _tag: "First", nonce: `nonce ${answersKept + 1}` })
+      const anew = yield* store.begin(scope, key, asked(responseRetentionMs + 1, "two"))
+      assert.deepStrictEqual({ ...anew }, { _tag: "First", nonce: `nonce ${responseRetentionMs + 1}` })
     }),
 
   "a request is in flight for as long as its lease is renewed": () =>
@@ -100,11 +100,11 @@ export const clauses: Clauses<IdempotencyStore | IdentityStore> = {
       const other = IdempotencyKey.make("another key")
       yield* store.begin(scope, key, asked())
       yield* store.begin(scope, other, asked())
-      assert.isTrue(yield* store.renew(scope, key, at(0), at(keyLease - 1)))
-      assert.isTrue(yield* store.renew(scope, key, at(keyLease - 1), at(2 * keyLease - 2)))
-      assert.strictEqual((yield* store.begin(scope, key, asked(3 * keyLease - 3)))._tag, "InFlight")
-      assert.strictEqual((yield* store.begin(scope, other, asked(3 * keyLease - 3)))._tag, "First")
-      assert.strictEqual((yield* store.begin(scope, key, asked(3 * keyLease)))._tag, "First")
+      assert.isTrue(yield* store.renew(scope, key, at(0), at(keyLeaseMs - 1)))
+      assert.isTrue(yield* store.renew(scope, key, at(keyLeaseMs - 1), at(2 * keyLeaseMs - 2)))
+      assert.strictEqual((yield* store.begin(scope, key, asked(3 * keyLeaseMs - 3)))._tag, "InFlight")
+      assert.strictEqual((yield* store.begin(scope, other, asked(3 * keyLeaseMs - 3)))._tag, "First")
+      assert.strictEqual((yield* store.begin(scope, key, asked(3 * keyLeaseMs)))._tag, "First")
     }),
 
   "an attempt whose key another took does not get it back": () =>
@@ -112,9 +112,9 @@ export const clauses: Clauses<IdempotencyStore | IdentityStore> = {
       const store = yield* IdempotencyStore
       const scope = yield* given.scope
       yield* store.begin(scope, key, asked())
-      yield* store.begin(scope, key, asked(keyLease + 1))
-      assert.isFalse(yield* store.renew(scope, key, at(0), at(keyLease + 2)))
-      assert.isTrue(yield* store.renew(scope, key, at(keyLease + 1), at(keyLease + 2)))
+      yield* store.begin(scope, key, asked(keyLeaseMs + 1))
+      assert.isFalse(yield* store.renew(scope, key, at(0), at(keyLeaseMs + 2)))
+      assert.isTrue(yield* store.renew(scope, key, at(keyLeaseMs + 1), at(keyLeaseMs + 2)))
     }),
 
   "an attempt whose key another took neither answers nor forgets its request": () =>
@@ -122,13 +122,13 @@ export const clauses: Clauses<IdempotencyStore | IdentityStore> = {
       const store = yield* IdempotencyStore
       const scope = yield* given.scope
       yield* store.begin(scope, key, asked())
-      yield* store.begin(scope, key, asked(keyLease + 1))
-      yield* store.answer(scope, key, at(0), new SavedAnswer({ status: 500, body: "late" }))
+      yield* store.begin(scope, key, asked(keyLeaseMs + 1))
+      yield* store.answer(scope, key, at(0), new SavedResponse({ status: 500, body: "late" }))
       yield* store.forget(scope, key, at(0))
-      assert.strictEqual((yield* store.begin(scope, key, asked(keyLease + 2)))._tag, "InFlight")
-      yield* store.answer(scope, key, at(keyLease + 1), answer)
-      const again = yield* store.begin(scope, key, asked(keyLease + 3))
-      assert.deepStrictEqual({ ...again }, { _tag: "Answered", answer })
+      assert.strictEqual((yield* store.begin(scope, key, asked(keyLeaseMs + 2)))._tag, "InFlight")
+      yield* store.answer(scope, key, at(keyLeaseMs + 1), answer)
+      const again = yield* store.begin(scope, key, asked(keyLeaseMs + 3))
+      assert.deepStrictEqual({ ...again }, { _tag: "Completed", answer })
     }),
 
   "a request that was refused is forgotten": () =>
@@ -147,9 +147,9 @@ export const clauses: Clauses<IdempotencyStore | IdentityStore> = {
       const scope = yield* given.scope
       yield* store.begin(scope, key, asked())
       yield* store.answer(scope, key, at(0), answer)
-      const again = yield* store.begin(scope, key, asked(answersKept + 1, "two"))
-      assert.deepStrictEqual({ ...again }, { _tag: "First", nonce: `nonce ${answersKept + 1}` })
-      assert.strictEqual((yield* store.begin(scope, key, asked(answersKept + 2, "two")))._tag, "InFlight")
+      const again = yield* store.begin(scope, key, asked(responseRetentionMs + 1, "two"))
+      assert.deepStrictEqual({ ...again }, { _tag: "First", nonce: `nonce ${responseRetentionMs + 1}` })
+      assert.strictEqual((yield* store.begin(scope, key, asked(responseRetentionMs + 2, "two")))._tag, "InFlight")
     }),
 
   "a key is its own account's affair": () =>
@@ -160,7 +160,7 @@ export const clauses: Clauses<IdempotencyStore | IdentityStore> = {
       yield* store.answer(one, key, at(0), answer)
       assert.strictEqual((yield* store.begin(two, key, asked(1, "two")))._tag, "First")
       yield* store.forget(two, key, at(1))
-      assert.strictEqual((yield* store.begin(one, key, asked(2)))._tag, "Answered")
+      assert.strictEqual((yield* store.begin(one, key, asked(2)))._tag, "Completed")
     }),
 
   "a write leaves the other keys of the account and the same key of another as they are": () =>
@@ -175,7 +175,7 @@ export const clauses: Clauses<IdempotencyStore | IdentityStore> = {
         [two, answered],
         [two, inFlight]
       ] as const
-      const theirs = new SavedAnswer({ status: 200, body: "theirs" })
+      const theirs = new SavedResponse({ status: 200, body: "theirs" })
       for (const [scope, key] of others) yield* store.begin(scope, key, asked())
       for (const [scope, key] of others) if (key !== inFlight) yield* store.answer(scope, key, at(0), theirs)
       // To ask again changes nothing as long as the request is neither cut off nor forgotten.
@@ -188,10 +188,10 @@ export const clauses: Clauses<IdempotencyStore | IdentityStore> = {
       yield* assertUnchanged(rows, {
         "begin of a new request": store.begin(one, key, asked()),
         renew: store.renew(one, key, at(0), at(1)),
-        "begin of one that was cut off": store.begin(one, key, asked(keyLease + 2)),
-        answer: store.answer(one, key, at(keyLease + 2), answer),
-        "begin of one that is forgotten": store.begin(one, key, asked(answersKept + 1)),
-        forget: store.forget(one, key, at(answersKept + 1))
+        "begin of one that was cut off": store.begin(one, key, asked(keyLeaseMs + 2)),
+        answer: store.answer(one, key, at(keyLeaseMs + 2), answer),
+        "begin of one that is forgotten": store.begin(one, key, asked(responseRetentionMs + 1)),
+        forget: store.forget(one, key, at(responseRetentionMs + 1))
       })
     }),
 

@@ -1,4 +1,4 @@
-import type { Tie } from "@castellan/domain/identity/AccessRule.ts"
+import type { SharedOrganization } from "@castellan/domain/identity/AccessRule.ts"
 import { Account, AccountId } from "@castellan/domain/identity/Account.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { ApiKey, ApiKeyId } from "@castellan/domain/identity/ApiKey.ts"
@@ -86,7 +86,7 @@ export const accounts: Clauses<IdentityStore> = {
       yield* put(first.scope, two.account.id, "member", "active")
       yield* put(second.scope, two.account.id, "admin", "invited")
       yield* put(foreign.scope, two.account.id, "member", "active")
-      const expected: ReadonlyArray<readonly [Owned, Owned, ReadonlyArray<Tie>]> = [
+      const expected: ReadonlyArray<readonly [Owned, Owned, ReadonlyArray<SharedOrganization>]> = [
         [
           one,
           two,
@@ -110,10 +110,10 @@ export const accounts: Clauses<IdentityStore> = {
         [first, one, []]
       ]
       for (const [actor, target, shared] of expected) {
-        const ties = yield* store.tiesBetween(actor.account.id, target.account.id)
+        const ties = yield* store.relationshipBetween(actor.account.id, target.account.id)
         assert.deepStrictEqual([ties.targetExists, byText(ties.shared)], [true, byText(shared)])
       }
-      const nobody = yield* store.tiesBetween(one.account.id, AccountId.make(SecureRandom.uuidV4Unsafe()))
+      const nobody = yield* store.relationshipBetween(one.account.id, AccountId.make(SecureRandom.uuidV4Unsafe()))
       assert.deepStrictEqual(nobody, { targetExists: false, shared: [] })
     })
 }

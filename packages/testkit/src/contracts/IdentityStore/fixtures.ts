@@ -1,7 +1,7 @@
 import { Account, AccountId } from "@castellan/domain/identity/Account.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { ApiKey, ApiKeyId, KeyDigest } from "@castellan/domain/identity/ApiKey.ts"
-import { IdentityStore, type Standing } from "@castellan/domain/identity/IdentityStore.ts"
+import { IdentityStore, type RoleAndStatus } from "@castellan/domain/identity/IdentityStore.ts"
 import { Effect, Option, Result } from "effect"
 import { SecureRandom } from "effect/crypto"
 import * as given from "../../given.ts"
@@ -40,14 +40,14 @@ export const organizationOf = Effect.fnUntraced(function* (scope: AccountScope, 
   return { account, scope: AccountScope.ofOwner({ account: account.id }) }
 })
 
-export const stands = (standing: Standing) => () => Result.succeed(Option.some(standing))
+export const stands = (standing: RoleAndStatus) => () => Result.succeed(Option.some(standing))
 
 /** Writes a membership of the organization, whatever stands. */
 export const put = Effect.fnUntraced(function* (
   organization: AccountScope,
   member: AccountId,
-  role: Standing["role"],
-  status: Standing["status"],
+  role: RoleAndStatus["role"],
+  status: RoleAndStatus["status"],
   createdAt = 2000
 ) {
   const store = yield* IdentityStore

@@ -1,5 +1,5 @@
 import { AccountId } from "@castellan/domain/identity/Account.ts"
-import { IdentityStore, type MembersSeen, type Standing } from "@castellan/domain/identity/IdentityStore.ts"
+import { IdentityStore, type MembershipContext, type RoleAndStatus } from "@castellan/domain/identity/IdentityStore.ts"
 import { Membership } from "@castellan/domain/identity/Membership.ts"
 import { assert } from "@effect/vitest"
 import { Effect, Option, Result } from "effect"
@@ -48,18 +48,18 @@ export const members: Clauses<IdentityStore> = {
       yield* put(made.scope, (yield* owner).account.id, "member", "active")
       yield* put(made.scope, (yield* owner).account.id, "owner", "invited")
       yield* put((yield* organizationOf(one.scope)).scope, (yield* owner).account.id, "owner", "active")
-      const seen: Array<MembersSeen> = []
-      const deciding = (standing: Option.Option<Standing>) => ({
+      const seen: Array<MembershipContext> = []
+      const deciding = (standing: Option.Option<RoleAndStatus>) => ({
         actor: one.account.id,
         member: two.account.id,
         at: at(2000),
-        decide: (stood: MembersSeen) => {
+        decide: (stood: MembershipContext) => {
           seen.push(stood)
           return Result.succeed(standing)
         }
       })
       const boss = yield* store.findMembership(one.scope, made.account.id)
-      const owners: Standing = { role: "owner", status: "active" }
+      const owners: RoleAndStatus = { role: "owner", status: "active" }
       const member = yield* store.changeMember(made.scope, deciding(Option.some({ role: "admin", status: "invited" })))
       const second = yield* store.changeMember(made.scope, deciding(Option.some(owners)))
       assert.deepStrictEqual(yield* store.findMembership(two.scope, made.account.id), second)

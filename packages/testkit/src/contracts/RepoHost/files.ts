@@ -1,4 +1,4 @@
-import { fileRead, RepoHost } from "@castellan/domain/repo/RepoHost.ts"
+import { maxFileBytes, RepoHost } from "@castellan/domain/repo/RepoHost.ts"
 import { assert } from "@effect/vitest"
 import { Effect } from "effect"
 import type { Clauses } from "../contract.ts"
@@ -63,9 +63,9 @@ export const files = (newAuthor: NewAuthor): Clauses<RepoHost> => ({
     made(
       Effect.fnUntraced(function* (repo) {
         const host = yield* RepoHost
-        const bytes = new Uint8Array(fileRead + 1)
+        const bytes = new Uint8Array(maxFileBytes + 1)
         yield* pushed(yield* newAuthor, repo, { fits: bytes.subarray(1), not: bytes })
-        assert.strictEqual((yield* host.readFile(repo, path("fits"))).length, fileRead)
+        assert.strictEqual((yield* host.readFile(repo, path("fits"))).length, maxFileBytes)
         assert.strictEqual(yield* tagOf(host.readFile(repo, path("not"))), "RepoFileTooLarge")
       })
     )

@@ -1,7 +1,7 @@
 /** The contract of TaskRunner: what every queue of task runs guarantees. */
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { RunId, type TaskName, TaskRun } from "@castellan/domain/task/TaskRun.ts"
-import { TaskRunner, TryAgain } from "@castellan/domain/task/TaskRunner.ts"
+import { TaskRunner, RetryLater } from "@castellan/domain/task/TaskRunner.ts"
 import { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
 import { assert } from "@effect/vitest"
 import { Deferred, Duration, Effect, Exit, type Layer, Option, Queue } from "effect"
@@ -15,7 +15,7 @@ const working = <A, E>(
   scope: AccountScope,
   task: TaskName,
   concurrency: number,
-  work: (run: TaskRun) => Effect.Effect<void, TryAgain>,
+  work: (run: TaskRun) => Effect.Effect<void, RetryLater>,
   use: Effect.Effect<A, E, Ports>
 ) =>
   Effect.scoped(
@@ -122,7 +122,7 @@ export const clauses: Clauses<Ports> = {
         "setup-sandbox",
         2,
         ({ id }) =>
-          Effect.andThen(Queue.offer(delivered, id), ++attempts < 3 ? new TryAgain({ after: soon }) : Effect.void),
+          Effect.andThen(Queue.offer(delivered, id), ++attempts < 3 ? new RetryLater({ after: soon }) : Effect.void),
         Effect.gen(function* () {
           yield* runner.enqueue(run)
           for (let i = 0; i < 3; i++) assert.strictEqual(yield* Queue.take(delivered), run.id)
@@ -259,7 +259,7 @@ export const clauses: Clauses<Ports> = {
       const waiting = yield* told
       assert.strictEqual(waiting?.depth, before + 2)
       assert.strictEqual(waiting?.oldest.epochMilliseconds, 4000)
-      const later = () => Effect.andThen(worked, new TryAgain({ after: Duration.hours(1) }))
+      const later = () => Effect.andThen(worked, new RetryLater({ after: Duration.hours(1) }))
       yield* working(scope, task, 2, later, Effect.andThen(Deferred.await(finished), Effect.sleep(soon)))
       assert.strictEqual((yield* told)?.depth ?? 0, before)
     }),

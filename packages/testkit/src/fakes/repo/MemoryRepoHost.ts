@@ -10,7 +10,7 @@ import {
 } from "@castellan/domain/repo/Repo.ts"
 import {
   BundleRefused,
-  fileRead,
+  maxFileBytes,
   PushRejected,
   RepoFileNotFound,
   RepoFileTooLarge,
@@ -111,7 +111,7 @@ export const layerWith = (options: { readonly treeLimits: TreeLimits }) =>
         Effect.fnUntraced(function* (repo: Repo, path: RepoPath) {
           const file = fileAt(headOf(yield* get(repo, readAs))?.files ?? new Map(), path)
           if (file === undefined) return yield* new RepoFileNotFound({ path })
-          return file.bytes.length > fileRead ? yield* new RepoFileTooLarge({ path }) : file.bytes
+          return file.bytes.length > maxFileBytes ? yield* new RepoFileTooLarge({ path }) : file.bytes
         }, counted)
 
       const host = RepoHost.of({

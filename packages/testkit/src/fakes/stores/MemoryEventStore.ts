@@ -1,5 +1,5 @@
 import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
-import { EventStore, type PlacedEvent } from "@castellan/domain/sandbox/EventStore.ts"
+import { EventStore, type EventWithCursor } from "@castellan/domain/sandbox/EventStore.ts"
 import { EventCursor, SandboxEvent } from "@castellan/domain/sandbox/SandboxEvent.ts"
 import { Context, Effect, Layer } from "effect"
 
@@ -14,7 +14,7 @@ export class MemoryEvents extends Context.Service<
 /** Events of accounts in memory. */
 export const layer = Layer.effectContext(
   Effect.sync(() => {
-    let rows: Array<PlacedEvent & { readonly place: number }> = []
+    let rows: Array<EventWithCursor & { readonly place: number }> = []
     let last = 0
 
     const of = ({ account }: AccountScope) => rows.filter(({ event }) => event.account === account)

@@ -1,9 +1,9 @@
 import {
-  answersKept,
-  Asked,
+  responseRetentionMs,
+  KeyState,
   IdempotencyStore,
-  keyLease,
-  type SavedAnswer
+  keyLeaseMs,
+  type SavedResponse
 } from "@castellan/domain/identity/IdempotencyStore.ts"
 import { type DateTime, Effect, Layer } from "effect"
 
@@ -13,7 +13,7 @@ interface Row {
   /** When it was first asked, and since when its attempt's lease counts. */
   readonly asked: DateTime.Utc
   readonly begun: DateTime.Utc
-  readonly answer: SavedAnswer | undefined
+  readonly answer: SavedResponse | undefined
 }
 
 /** Requests and their answers in memory. */
@@ -34,16 +34,16 @@ export const layer = Layer.sync(IdempotencyStore, () => {
         const place = placeOf(scope, key)
         const age = (since: DateTime.Utc) => asked.at.epochMilliseconds - since.epochMilliseconds
         const known = rows.get(place)
-        if (known === undefined || age(known.asked) > answersKept) {
+        if (known === undefined || age(known.asked) > responseRetentionMs) {
           const { nonce, request } = asked
           rows.set(place, { request, nonce, asked: asked.at, begun: asked.at, answer: undefined })
-          return Asked.First({ nonce })
+          return KeyState.First({ nonce })
         }
-        if (known.request !== asked.request) return Asked.Reused()
-        if (known.answer !== undefined) return Asked.Answered({ answer: known.answer })
-        if (age(known.begun) <= keyLease) return Asked.InFlight()
+        if (known.request !== asked.request) return KeyState.Reused()
+        if (known.answer !== undefined) return KeyState.Completed({ answer: known.answer })
+        if (age(known.begun) <= keyLeaseMs) return KeyState.InFlight()
         rows.set(place, { ...known, begun: asked.at })
-        return Asked.First({ nonce: known.nonce })
+        return KeyState.First({ nonce: known.nonce })
       }),
     renew: (scope, key, held, at) =>
       Effect.sync(() => {

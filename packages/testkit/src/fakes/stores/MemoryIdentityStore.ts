@@ -1,4 +1,4 @@
-import type { Tie } from "@castellan/domain/identity/AccessRule.ts"
+import type { SharedOrganization } from "@castellan/domain/identity/AccessRule.ts"
 import type { Account, AccountId } from "@castellan/domain/identity/Account.ts"
 import { ApiKey, type ApiKeyId, type KeyDigest } from "@castellan/domain/identity/ApiKey.ts"
 import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
@@ -69,12 +69,12 @@ export const layer = Layer.sync(IdentityStore, () => {
         const last = key.lastUsedAt?.epochMilliseconds ?? -Infinity
         if (last < at.epochMilliseconds) keys.set(digest, new ApiKey({ ...key, lastUsedAt: at }))
       }),
-    tiesBetween: (actor, target) =>
+    relationshipBetween: (actor, target) =>
       Effect.sync(() => ({
         targetExists: accounts.has(target),
         shared: [...memberships.values()]
           .filter(({ account }) => account === actor)
-          .flatMap(({ organization, role, status }): Array<Tie> => {
+          .flatMap(({ organization, role, status }): Array<SharedOrganization> => {
             if (organization === target) return [{ role, status, target: "organization" }]
             const other = membershipOf(organization, target)
             return Option.isSome(other) ? [{ role, status, target: other.value.status }] : []

@@ -1,10 +1,10 @@
-import { cursorAfter, type Page, type PageOf, type Place, placeOf } from "@castellan/domain/Page.ts"
+import { cursorAfter, type Page, type PageOf, type RowPosition, positionOf } from "@castellan/domain/Page.ts"
 
-const isBefore = (a: Place, b: Place) => a.at < b.at || (a.at === b.at && a.id < b.id)
+const isBefore = (a: RowPosition, b: RowPosition) => a.at < b.at || (a.at === b.at && a.id < b.id)
 
 /** The page of rows in memory, newest first. */
-export const pageOf = <A>(rows: Iterable<A>, page: Page, place: (row: A) => Place): PageOf<A> => {
-  const after = placeOf(page.cursor)
+export const pageOf = <A>(rows: Iterable<A>, page: Page, place: (row: A) => RowPosition): PageOf<A> => {
+  const after = positionOf(page.cursor)
   const rest = [...rows]
     .filter((row) => after === null || isBefore(place(row), after))
     .sort((a, b) => (isBefore(place(a), place(b)) ? 1 : -1))
