@@ -137,7 +137,7 @@ const measure = Effect.fnUntraced(function* () {
     "claim due sessions": sessions.claimDue(DateTime.add(now, { minutes: 2 }), now, pageSize),
     "read events, big account, middle": events.read(big, middle, pageSize),
     "latest event, big account": events.latest(big),
-    "record what was seen": accounts.see(big, [{ name, status: "stopped", expiresAt: null, reason: null }]),
+    "record what was seen": accounts.recordObserved(big, [{ name, status: "stopped", expiresAt: null, reason: null }]),
     "live count and add, small account": Effect.suspend(() => add(small)),
     "live count and add, big account": Effect.suspend(() => add(big))
   }

@@ -11,7 +11,7 @@ import type { PlatformAdmin } from "@castellan/domain/identity/PlatformAdmin.ts"
 import type { BaseImageStore } from "@castellan/domain/sandbox/BaseImageStore.ts"
 import type { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
-import type { SnapshotKey } from "@castellan/domain/account/KeptSnapshot.ts"
+import type { SnapshotKey } from "../src/account/SnapshotRecord.ts"
 import type { Step } from "@castellan/domain/session/Lifecycle.ts"
 import type { SessionId } from "@castellan/domain/session/Session.ts"
 import type { SessionStore } from "@castellan/domain/session/SessionStore.ts"
@@ -95,7 +95,7 @@ export const withoutScope = (
   // @ts-expect-error an environment is somebody's
   environments.get(),
   // @ts-expect-error a snapshot is not dropped by its key alone
-  environments.drop(key),
+  environments.deleteSnapshot(key),
   // @ts-expect-error a run is not read by its id alone
   runs.get(run),
   // @ts-expect-error a session is not read by its id alone

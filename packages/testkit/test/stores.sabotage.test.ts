@@ -1,7 +1,7 @@
 import { AccountSandbox } from "@castellan/domain/account/AccountSandbox.ts"
 import { AccountStore } from "@castellan/domain/account/AccountStore.ts"
 import { EnvironmentStore } from "@castellan/domain/account/EnvironmentStore.ts"
-import type { SnapshotKey } from "@castellan/domain/account/KeptSnapshot.ts"
+import type { SnapshotKey } from "@castellan/domain/account/SnapshotRecord.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { KeyState, type IdempotencyKey, IdempotencyStore } from "@castellan/domain/identity/IdempotencyStore.ts"
 import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
@@ -236,13 +236,14 @@ sabotage(AccountStore, World.layer, allClauses(AccountContract.topics), {
     list: (scope, page) => Effect.andThen(knownCursor(page), real.list(scope, page))
   }),
   "a NUL in a text breaks nothing": (real) => ({
-    see: (scope, sightings) => Effect.andThen(withoutNul(sightings), real.see(scope, sightings))
+    recordObserved: (scope, sightings) => Effect.andThen(withoutNul(sightings), real.recordObserved(scope, sightings))
   }),
   "what was seen is recorded, of the scope's account only": (real) => ({
-    see: (scope, sightings) => real.see(scope, sightings.slice(0, 1))
+    recordObserved: (scope, sightings) => real.recordObserved(scope, sightings.slice(0, 1))
   }),
   "a row whose files were removed stays as it is, whatever is seen": (real) => ({
-    see: (scope, sightings) => Effect.as(real.see(scope, sightings), new Set(sightings.map(({ name }) => name)))
+    recordObserved: (scope, sightings) =>
+      Effect.as(real.recordObserved(scope, sightings), new Set(sightings.map(({ name }) => name)))
   }),
   "unfinished are the old pending rows of all accounts, oldest first, as many as asked for": (real) => ({
     listUnfinished: (before) => real.listUnfinished(before, 100)
@@ -278,20 +279,20 @@ sabotage(AccountStore, World.layer, allClauses(AccountContract.topics), {
       Effect.map(real.listExpired(before, limit), (rows) => rows.filter(({ expiresAt }) => expiresAt !== null))
   }),
   "that files were removed is recorded once, of the scope's account only": (real) => ({
-    removed: (scope, names, at, reason) => real.removed(scope, names.slice(0, 1), at, reason)
+    recordRemoved: (scope, names, at, reason) => real.recordRemoved(scope, names.slice(0, 1), at, reason)
   }),
   "a new row, a change of its status and that its files were removed are told once, and nothing else is": (real) => ({
-    see: (scope, sightings) =>
+    recordObserved: (scope, sightings) =>
       Effect.andThen(
-        real.see(
+        real.recordObserved(
           scope,
           sightings.map((sighting) => ({ ...sighting, status: "stopping" as const }))
         ),
-        real.see(scope, sightings)
+        real.recordObserved(scope, sightings)
       )
   }),
   "of changes of many sandboxes at once each is told": (real) => ({
-    removed: (scope, names, at, reason) => real.removed(scope, names.slice(0, 1), at, reason)
+    recordRemoved: (scope, names, at, reason) => real.recordRemoved(scope, names.slice(0, 1), at, reason)
   }),
   "what lives is counted, of all accounts": () => ({ countLive: () => Effect.succeed(0) }),
   "totals are told of all accounts, the newest sandbox first, in pages that lose and repeat none": (real) => ({
@@ -332,64 +333,65 @@ sabotage(EnvironmentStore, World.layer, allClauses(EnvironmentContract.topics), 
   }),
   "an environment is removed with all that was saved, and given once; snapshots stay": (real) => ({
     remove: Effect.fnUntraced(function* (scope) {
-      for (const { key } of yield* real.listSnapshots(scope, null)) yield* real.drop(scope, key)
+      for (const { key } of yield* real.listSnapshots(scope, null)) yield* real.deleteSnapshot(scope, key)
       return yield* real.remove(scope)
     })
   }),
   "wanting a key twice gives the snapshot that stands": (real) => ({
-    want: (scope, snapshot) => Effect.andThen(real.drop(scope, snapshot.key), real.want(scope, snapshot))
+    reserveSnapshot: (scope, snapshot) =>
+      Effect.andThen(real.deleteSnapshot(scope, snapshot.key), real.reserveSnapshot(scope, snapshot))
   }),
   "a snapshot is wanted for the scope's account and not yet taken, whatever it says of itself": (real) => ({
-    want: (_, snapshot) => real.want(AccountScope.ofOwner(snapshot), snapshot)
+    reserveSnapshot: (_, snapshot) => real.reserveSnapshot(AccountScope.ofOwner(snapshot), snapshot)
   }),
   "a key of another account is not given, and stays": (real) => {
     const owners = new Map<SnapshotKey, AccountScope>()
     return {
-      want: (scope, snapshot) => {
+      reserveSnapshot: (scope, snapshot) => {
         const owner = owners.get(snapshot.key) ?? scope
         owners.set(snapshot.key, owner)
-        return real.want(owner, snapshot)
+        return real.reserveSnapshot(owner, snapshot)
       }
     }
   },
   "another snapshot of a source is not wanted until the one before was taken or dropped": (real) => ({
-    want: (scope, snapshot) =>
+    reserveSnapshot: (scope, snapshot) =>
       Effect.flatMap(real.listSnapshots(scope, snapshot.source), ([one]) =>
-        one === undefined ? real.want(scope, snapshot) : Effect.succeed(Option.none())
+        one === undefined ? real.reserveSnapshot(scope, snapshot) : Effect.succeed(Option.none())
       )
   }),
   "of many that want a snapshot of a source at once one gets it": (real) => ({
-    want: (scope, snapshot) =>
+    reserveSnapshot: (scope, snapshot) =>
       late(
         Effect.map(real.listSnapshots(scope, snapshot.source), ([one]) =>
           one === undefined
-            ? Effect.as(real.want(scope, snapshot), Option.some(snapshot))
+            ? Effect.as(real.reserveSnapshot(scope, snapshot), Option.some(snapshot))
             : Effect.succeed(Option.some(one))
         )
       )
   }),
   "it is written which snapshot was taken, while it is wanted and by its account": (real) => ({
-    taken: (scope, key, id) => Effect.as(real.taken(scope, key, id), true)
+    completeSnapshot: (scope, key, id) => Effect.as(real.completeSnapshot(scope, key, id), true)
   }),
   "saying twice which snapshot was taken is fine, and another than the first is refused": (real) => ({
-    taken: (scope, key, id) =>
+    completeSnapshot: (scope, key, id) =>
       Effect.flatMap(real.findSnapshot(scope, id), (known) =>
-        Option.isSome(known) ? Effect.succeed(false) : real.taken(scope, key, id)
+        Option.isSome(known) ? Effect.succeed(false) : real.completeSnapshot(scope, key, id)
       )
   }),
   "a snapshot that was taken is found by its id, by its account only": () => ({ findSnapshot: none }),
   "snapshots are listed oldest first, of one source if it is named, and nobody else's": (real) => ({
     listSnapshots: (scope) => real.listSnapshots(scope, null)
   }),
-  "a snapshot is dropped, twice if need be, by its account only": () => ({ drop: () => Effect.void }),
+  "a snapshot is dropped, twice if need be, by its account only": () => ({ deleteSnapshot: () => Effect.void }),
   "a write leaves every other environment and snapshot as it is": (real) => ({
     // Takes one snapshot for all that the account still waits for.
-    taken: (scope, key, id) =>
-      Effect.tap(real.taken(scope, key, id), () =>
+    completeSnapshot: (scope, key, id) =>
+      Effect.tap(real.completeSnapshot(scope, key, id), () =>
         Effect.flatMap(real.listSnapshots(scope, null), (all) =>
           Effect.forEach(
             all.filter((one) => one.id === null),
-            (one) => real.taken(scope, one.key, id)
+            (one) => real.completeSnapshot(scope, one.key, id)
           )
         )
       )

@@ -10,7 +10,7 @@ import { releaseLeases } from "./sql/releaseLeases.ts"
 import { unavailableBecauseOf } from "./sql/connectionErrors.ts"
 import type { Tables } from "./sql/Tables.ts"
 import { assertUnchanged } from "../process/PathIdentity.ts"
-import { textWithoutNul } from "./sql/textWithoutNul.ts"
+import { stripNul } from "./sql/stripNul.ts"
 
 /** The database can't be opened or migrated. The message says why and has no password. */
 export class DatabaseNotReady extends Schema.TaggedError<DatabaseNotReady>()("DatabaseNotReady", {
@@ -101,7 +101,7 @@ export const layerPglite = (options: { readonly directory: string }): Layer.Laye
         }),
         (pglite) => Effect.ignore(Effect.tryPromise(() => pglite.close()))
       )
-      const kysely = new Kysely<Tables>({ dialect: new PGliteDialect({ pglite }), plugins: [textWithoutNul] })
+      const kysely = new Kysely<Tables>({ dialect: new PGliteDialect({ pglite }), plugins: [stripNul] })
       const db = yield* migrated(
         { _tag: "PGlite", pglite },
         kysely,
@@ -161,7 +161,7 @@ export const layerPostgres = (options: {
       )
       const kysely = new Kysely<Tables>({
         dialect: new PostgresDialect({ pool }),
-        plugins: [textWithoutNul],
+        plugins: [stripNul],
         log: ({ query }) => options.onStatement?.(query)
       })
       return yield* migrated({ _tag: "Postgres", pool }, kysely, "DATABASE_URL names a database that can't be used")

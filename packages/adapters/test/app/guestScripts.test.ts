@@ -1,6 +1,6 @@
-import { applying } from "@castellan/domain/app/guest/Applying.ts"
+import { applyFiles } from "@castellan/domain/app/guest/applyFiles.ts"
 import { GuestScripts } from "@castellan/domain/app/guest/GuestScripts.ts"
-import { limits } from "@castellan/domain/app/guest/Listing.ts"
+import { limits } from "@castellan/domain/app/guest/listFiles.ts"
 import { Command } from "@castellan/domain/sandbox/Command.ts"
 import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
@@ -169,7 +169,7 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Inside an ap
       yield* provider.writeFile(name, bundle, Stream.make(new TextEncoder().encode(JSON.stringify(files))))
       // A limit on what the process may write stands for a disk that is full.
       const script = `cd app; trap '' XFSZ; ulimit -f 2048; exec node -e "$0" "$1"`
-      const command = new Command({ command: "sh", args: ["-c", script, applying, bundle], cwd: null, env: {} })
+      const command = new Command({ command: "sh", args: ["-c", script, applyFiles, bundle], cwd: null, env: {} })
       const { end, stdout } = yield* (yield* Sandboxes).run(name, command, Duration.seconds(30))
       assert.strictEqual(end.exitCode, 0)
       const failed = [{ path: "z.ts", reason: "It can't be written (EFBIG)" }]

@@ -6,7 +6,7 @@ import type { AccountSandboxesApi } from "@castellan/http/api/groups/AccountSand
 import type { AdminsApi } from "@castellan/http/api/groups/Admins.ts"
 import type { ApiKeysApi } from "@castellan/http/api/groups/ApiKeys.ts"
 import type { AppsApi } from "@castellan/http/api/groups/Apps.ts"
-import type { HeldSandboxesApi } from "@castellan/http/api/groups/HeldSandboxes.ts"
+import type { SandboxOperationsApi } from "@castellan/http/api/groups/SandboxOperations.ts"
 import type { OrganizationsApi } from "@castellan/http/api/groups/Organizations.ts"
 import type { SessionsApi } from "@castellan/http/api/groups/Sessions.ts"
 import type { SessionSandboxApi } from "@castellan/http/api/groups/SessionSandbox.ts"
@@ -46,10 +46,10 @@ export type StartedRun = AnswerOf<typeof AccountSandboxesApi, "setup">
 export type RepositoryFile = AnswerOf<typeof AccountSandboxesApi, "file">
 export type Cleared = AnswerOf<typeof AccountSandboxesApi, "clear">
 
-export type OneSandbox = AnswerOf<typeof HeldSandboxesApi, "get">
-export type Files = AnswerOf<typeof HeldSandboxesApi, "files">
-export type WrittenFile = AnswerOf<typeof HeldSandboxesApi, "writeFile">
-export type NewSnapshot = AnswerOf<typeof HeldSandboxesApi, "snapshot">
+export type OneSandbox = AnswerOf<typeof SandboxOperationsApi, "get">
+export type Files = AnswerOf<typeof SandboxOperationsApi, "files">
+export type WrittenFile = AnswerOf<typeof SandboxOperationsApi, "writeFile">
+export type NewSnapshot = AnswerOf<typeof SandboxOperationsApi, "snapshot">
 
 export type Sessions = AnswerOf<typeof SessionsApi, "list">
 export type OneSession = AnswerOf<typeof SessionsApi, "get">

@@ -1,7 +1,7 @@
 /** The use cases as promises, for services that don't speak Effect, and the API's fetch function over the same. */
 import { AccountSandboxes } from "@castellan/domain/account/AccountSandboxes.ts"
 import { Environments } from "@castellan/domain/account/Environments.ts"
-import { HeldSandboxes } from "@castellan/domain/account/HeldSandboxes.ts"
+import { SandboxOperations } from "@castellan/domain/account/SandboxOperations.ts"
 import { Setups } from "@castellan/domain/account/Setups.ts"
 import { AppFiles } from "@castellan/domain/app/AppFiles.ts"
 import { AppSandboxes } from "@castellan/domain/app/AppSandboxes.ts"
@@ -57,7 +57,7 @@ const useCases = Effect.fnUntraced(function* (
     sandboxes: {
       ...promised(yield* AccountSandboxes, { create: scoped, list: scoped, find: scoped }, caller),
       ...promised(
-        yield* HeldSandboxes,
+        yield* SandboxOperations,
         {
           get: scoped,
           run: scoped,

@@ -1,4 +1,4 @@
-import { SandboxNotFound } from "@castellan/domain/account/HeldSandboxes.ts"
+import { SandboxNotFound } from "@castellan/domain/account/SandboxOperations.ts"
 import { AccountForbidden } from "@castellan/domain/identity/AccountScope.ts"
 import { OutputPosition } from "@castellan/domain/sandbox/Command.ts"
 import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"

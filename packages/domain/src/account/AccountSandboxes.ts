@@ -17,7 +17,7 @@ import { TaskRuns } from "../task/TaskRuns.ts"
 import { InternalCause } from "../InternalCause.ts"
 import type { SnapshotId } from "../sandbox/Snapshot.ts"
 import { AccountSandbox } from "./AccountSandbox.ts"
-import { AccountStore, type Sighting } from "./AccountStore.ts"
+import { AccountStore, type ObservedState } from "./AccountStore.ts"
 import { bootable } from "./Environment.ts"
 import { EnvironmentStore } from "./EnvironmentStore.ts"
 
@@ -120,7 +120,10 @@ export class AccountSandboxes extends Context.Service<
         const takeBack = (scope: AccountScope, name: SandboxName) =>
           provider
             .remove(name)
-            .pipe(Effect.ignore, Effect.andThen(store.see(scope, [failed(name, "Its command could not be queued")])))
+            .pipe(
+              Effect.ignore,
+              Effect.andThen(store.recordObserved(scope, [failed(name, "Its command could not be queued")]))
+            )
 
         const ask = (name: SandboxName, from: Option.Option<SnapshotId>) =>
           provider.create({ name, from, lifetime: options.lifetime })
@@ -147,17 +150,17 @@ export class AccountSandboxes extends Context.Service<
               Effect.gen(function* () {
                 yield* Effect.logWarning("no sandbox was made", failure)
                 const reason = failure._tag === "SnapshotGone" ? snapshotGone : providerReason(failure)
-                yield* store.see(scope, [failed(row.name, reason.sentence)])
+                yield* store.recordObserved(scope, [failed(row.name, reason.sentence)])
                 return yield* new SandboxNotCreated({ name: row.name, reason, cause: failure })
               })
             )
           )
           // It was deleted while it was being made: then nobody would ever end it.
-          if (!(yield* store.see(scope, [made])).has(row.name)) {
+          if (!(yield* store.recordObserved(scope, [made])).has(row.name)) {
             yield* Effect.ignore(provider.remove(row.name))
             return yield* new SandboxNotCreated({ name: row.name, reason: deleted })
           }
-          return seenAs(row, made)
+          return withObserved(row, made)
         })
 
         /** Before an account is told that it has too many, those that stopped unnoticed are found, the newest first. */
@@ -223,9 +226,9 @@ export class AccountSandboxes extends Context.Service<
           )
           if (Option.isNone(seen)) return rows
           const byName = new Map(seen.value.map((sandbox) => [sandbox.name, sandbox]))
-          const fresh = rows.map((row) => seenAs(row, byName.get(row.name)))
+          const fresh = rows.map((row) => withObserved(row, byName.get(row.name)))
           const changed = fresh.filter((sandbox, index) => sandbox !== rows[index])
-          if (changed.length > 0) yield* store.see(scope, changed)
+          if (changed.length > 0) yield* store.recordObserved(scope, changed)
           return fresh
         })
 
@@ -248,7 +251,7 @@ export class AccountSandboxes extends Context.Service<
           const byName = new Map(seen.map((sandbox) => [sandbox.name, sandbox]))
           for (const row of rows) {
             const sighting = byName.get(row.name) ?? failed(row.name, "The server stopped before it was made")
-            yield* store.see(AccountScope.ofOwner(row), [sighting])
+            yield* store.recordObserved(AccountScope.ofOwner(row), [sighting])
           }
           return rows.length
         }).pipe(Effect.withSpan("AccountSandboxes.reconcile"))
@@ -266,10 +269,15 @@ export class AccountSandboxes extends Context.Service<
             const scope = AccountScope.ofOwner(row)
             const alive = running.get(row.name)
             if (alive !== undefined) {
-              yield* store.see(scope, [alive])
+              yield* store.recordObserved(scope, [alive])
               continue
             }
-            const gone = store.removed(scope, [row.name], now, "Its files were removed some time after it stopped")
+            const gone = store.recordRemoved(
+              scope,
+              [row.name],
+              now,
+              "Its files were removed some time after it stopped"
+            )
             yield* Effect.andThen(provider.remove(row.name), gone).pipe(
               Effect.andThen(Effect.sync(() => void removed++)),
               // One that can't be removed does not keep the others.
@@ -288,10 +296,15 @@ const snapshotGone = permanent("snapshot_gone", "The provider no longer has the 
 
 const deleted = permanent("sandbox_deleted", "The sandbox was deleted while it was made")
 
-const failed = (name: SandboxName, reason: string): Sighting => ({ name, status: "failed", expiresAt: null, reason })
+const failed = (name: SandboxName, reason: string): ObservedState => ({
+  name,
+  status: "failed",
+  expiresAt: null,
+  reason
+})
 
 /** The row as the provider sees its sandbox now; the row itself where there is nothing new. */
-const seenAs = (row: AccountSandbox, seen: Sandbox | undefined): AccountSandbox => {
+const withObserved = (row: AccountSandbox, seen: Sandbox | undefined): AccountSandbox => {
   if (seen === undefined) {
     return row.status === "running" || row.status === "stopping"
       ? new AccountSandbox({ ...row, status: "stopped", reason: "The provider no longer has it" })

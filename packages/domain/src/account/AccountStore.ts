@@ -9,7 +9,7 @@ import type { AccountSandbox } from "./AccountSandbox.ts"
 import type { AccountTotal } from "./AccountTotal.ts"
 
 /** What a look at the provider may change of a row. */
-export type Sighting = Pick<AccountSandbox, "name" | "status" | "expiresAt" | "reason">
+export type ObservedState = Pick<AccountSandbox, "name" | "status" | "expiresAt" | "reason">
 
 export class AccountStore extends Context.Service<
   AccountStore,
@@ -34,7 +34,10 @@ export class AccountStore extends Context.Service<
      * other accounts' rows, and rows whose files were removed, stay as they are. Where the status changed, an event is
      * written with it, with the sighting's reason.
      */
-    readonly see: (scope: AccountScope, sightings: ReadonlyArray<Sighting>) => Effect.Effect<ReadonlySet<SandboxName>>
+    readonly recordObserved: (
+      scope: AccountScope,
+      sightings: ReadonlyArray<ObservedState>
+    ) => Effect.Effect<ReadonlySet<SandboxName>>
     /** Of all accounts: rows that were `pending` before `before`, oldest first, `limit` at most. */
     readonly listUnfinished: (before: DateTime.Utc, limit: number) => Effect.Effect<ReadonlyArray<AccountSandbox>>
     /** Those of the scope's account whose files were not removed, oldest first, `limit` at most. */
@@ -49,7 +52,7 @@ export class AccountStore extends Context.Service<
      * stopped then, or stay failed. Those that were removed before stay as they are. With each an event is written that
      * it was removed.
      */
-    readonly removed: (
+    readonly recordRemoved: (
       scope: AccountScope,
       names: ReadonlyArray<SandboxName>,
       at: DateTime.Utc,

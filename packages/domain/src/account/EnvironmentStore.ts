@@ -5,7 +5,7 @@ import type { SandboxName } from "../sandbox/SandboxName.ts"
 import type { SnapshotId } from "../sandbox/Snapshot.ts"
 import type { RunId } from "../task/TaskRun.ts"
 import type { Environment } from "./Environment.ts"
-import type { KeptSnapshot, SnapshotKey } from "./KeptSnapshot.ts"
+import type { SnapshotRecord, SnapshotKey } from "./SnapshotRecord.ts"
 
 /** What is to be different; what is left out stays. */
 export interface EnvironmentChange {
@@ -45,21 +45,24 @@ export class EnvironmentStore extends Context.Service<
      * Writes that a snapshot is wanted, and not taken yet. Idempotent on the key: gives the one that stands. None while
      * another of the account and the same source is wanted and not taken; none if the key is another account's.
      */
-    readonly want: (scope: AccountScope, snapshot: KeptSnapshot) => Effect.Effect<Option.Option<KeptSnapshot>>
+    readonly reserveSnapshot: (
+      scope: AccountScope,
+      snapshot: SnapshotRecord
+    ) => Effect.Effect<Option.Option<SnapshotRecord>>
     /**
      * Writes which snapshot was taken, and tells whether it was still wanted: it was not dropped, and no other was taken
      * for it. Saying the same twice is fine.
      */
-    readonly taken: (scope: AccountScope, key: SnapshotKey, id: SnapshotId) => Effect.Effect<boolean>
+    readonly completeSnapshot: (scope: AccountScope, key: SnapshotKey, id: SnapshotId) => Effect.Effect<boolean>
     /** The snapshot of that id, if it is one of the scope's account. */
-    readonly findSnapshot: (scope: AccountScope, id: SnapshotId) => Effect.Effect<Option.Option<KeptSnapshot>>
+    readonly findSnapshot: (scope: AccountScope, id: SnapshotId) => Effect.Effect<Option.Option<SnapshotRecord>>
     /** The snapshots of the scope's account, wanted and taken, oldest first; of one source if it is named. */
     readonly listSnapshots: (
       scope: AccountScope,
       source: SandboxName | null
-    ) => Effect.Effect<ReadonlyArray<KeptSnapshot>>
+    ) => Effect.Effect<ReadonlyArray<SnapshotRecord>>
     /** Forgets a snapshot of the scope's account; forgetting it twice is fine. */
-    readonly drop: (scope: AccountScope, key: SnapshotKey) => Effect.Effect<void>
+    readonly deleteSnapshot: (scope: AccountScope, key: SnapshotKey) => Effect.Effect<void>
     /**
      * Of all accounts, oldest first, `limit` at most: snapshots that expired before `now`, those wanted before `before`
      * that were not taken, and those of a setup or a fork from before `before` that no environment refers to.
@@ -68,6 +71,6 @@ export class EnvironmentStore extends Context.Service<
       now: DateTime.Utc,
       before: DateTime.Utc,
       limit: number
-    ) => Effect.Effect<ReadonlyArray<KeptSnapshot>>
+    ) => Effect.Effect<ReadonlyArray<SnapshotRecord>>
   }
 >()("domain/account/EnvironmentStore") {}

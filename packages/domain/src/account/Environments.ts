@@ -186,7 +186,7 @@ export class Environments extends Context.Service<
             discard: true
           })
           const names = rows.map(({ name }) => name)
-          yield* sandboxes.removed(scope, names, yield* DateTime.now, "It was deleted")
+          yield* sandboxes.recordRemoved(scope, names, yield* DateTime.now, "It was deleted")
         }
       })
 

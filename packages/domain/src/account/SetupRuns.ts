@@ -15,8 +15,8 @@ import { InternalCause } from "../InternalCause.ts"
 import { AccountSandboxes, type SandboxNotCreated } from "./AccountSandboxes.ts"
 import { isOwn, repoFor, usable } from "./Environment.ts"
 import { EnvironmentStore } from "./EnvironmentStore.ts"
-import { HeldSandboxes } from "./HeldSandboxes.ts"
-import { SnapshotKey } from "./KeptSnapshot.ts"
+import { SandboxOperations } from "./SandboxOperations.ts"
+import { SnapshotKey } from "./SnapshotRecord.ts"
 import { SetupOutput } from "./Setups.ts"
 import { type SnapshotInProgress, Snapshots } from "./Snapshots.ts"
 
@@ -91,7 +91,7 @@ export const layer = (options: { readonly concurrency: number; readonly lifetime
     Effect.gen(function* () {
       const identities = yield* IdentityStore
       const sandboxes = yield* AccountSandboxes
-      const held = yield* HeldSandboxes
+      const operations = yield* SandboxOperations
       const environments = yield* EnvironmentStore
       const snapshots = yield* Snapshots
       const provider = yield* SandboxProvider
@@ -183,7 +183,7 @@ export const layer = (options: { readonly concurrency: number; readonly lifetime
         const scope = AccountScope.ofOwner(run)
         yield* Effect.ignore(stop(run))
         if (Option.isNone(yield* environments.get(scope))) {
-          yield* Effect.ignore(held.remove(scope, sandboxOf(run)))
+          yield* Effect.ignore(operations.remove(scope, sandboxOf(run)))
           const account = yield* identities.findAccount(scope.account)
           if (Option.isSome(account)) yield* Effect.ignore(host.remove(repoFor(host.supports, account.value)))
         }

@@ -4,7 +4,7 @@ import { SandboxName } from "../sandbox/SandboxName.ts"
 import type { SnapshotId } from "../sandbox/Snapshot.ts"
 import { type SandboxGone, SandboxProvider, SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
 import { EnvironmentStore } from "./EnvironmentStore.ts"
-import { KeptSnapshot, type SnapshotKey } from "./KeptSnapshot.ts"
+import { SnapshotRecord, type SnapshotKey } from "./SnapshotRecord.ts"
 
 /** Another snapshot of the sandbox is being taken. */
 export class SnapshotInProgress extends Schema.TaggedError<SnapshotInProgress>()("SnapshotInProgress", {
@@ -12,13 +12,13 @@ export class SnapshotInProgress extends Schema.TaggedError<SnapshotInProgress>()
 }) {}
 
 /** A snapshot that was taken. */
-export type TakenSnapshot = KeptSnapshot & { readonly id: SnapshotId }
+export type TakenSnapshot = SnapshotRecord & { readonly id: SnapshotId }
 
-const takenAs = (kept: KeptSnapshot, id: SnapshotId): TakenSnapshot =>
-  Object.assign(new KeptSnapshot({ ...kept, id }), { id })
+const takenAs = (kept: SnapshotRecord, id: SnapshotId): TakenSnapshot =>
+  Object.assign(new SnapshotRecord({ ...kept, id }), { id })
 
 /** A snapshot to be. */
-export interface NewSnapshot extends Pick<KeptSnapshot, "purpose"> {
+export interface NewSnapshot extends Pick<SnapshotRecord, "purpose"> {
   /** Makes asking repeatable: the same key gives the same snapshot. */
   readonly key: SnapshotKey
   readonly keptFor: Duration.Duration
@@ -41,7 +41,7 @@ export class Snapshots extends Context.Service<
       wanted: NewSnapshot
     ) => Effect.Effect<TakenSnapshot, SandboxGone | SandboxUnavailable | SnapshotInProgress>
     /** Removes a snapshot of the scope's account, or what was left of one that never was finished. */
-    readonly remove: (scope: AccountScope, snapshot: KeptSnapshot) => Effect.Effect<void, SandboxUnavailable>
+    readonly remove: (scope: AccountScope, snapshot: SnapshotRecord) => Effect.Effect<void, SandboxUnavailable>
     /** Removes what nobody can use any more, of all accounts; gives the number of rows that are gone. */
     readonly collect: Effect.Effect<number>
   }
@@ -60,13 +60,13 @@ export class Snapshots extends Context.Service<
         for (const { id } of existing) if (!known.has(id)) yield* provider.removeSnapshot(id)
       })
 
-      const remove = Effect.fn("Snapshots.remove")(function* (scope: AccountScope, snapshot: KeptSnapshot) {
+      const remove = Effect.fn("Snapshots.remove")(function* (scope: AccountScope, snapshot: SnapshotRecord) {
         if (snapshot.id === null) yield* sweep(scope, snapshot.source)
         else {
           yield* store.forget(scope, snapshot.id)
           yield* provider.removeSnapshot(snapshot.id)
         }
-        yield* store.drop(scope, snapshot.key)
+        yield* store.deleteSnapshot(scope, snapshot.key)
       })
 
       const take = Effect.fn("Snapshots.take")(function* (
@@ -75,7 +75,7 @@ export class Snapshots extends Context.Service<
         { keptFor, key, purpose }: NewSnapshot
       ) {
         const now = yield* DateTime.now
-        const intent = new KeptSnapshot({
+        const intent = new SnapshotRecord({
           key,
           account: scope.account,
           source,
@@ -84,7 +84,7 @@ export class Snapshots extends Context.Service<
           startedAt: now,
           expiresAt: DateTime.addDuration(now, keptFor)
         })
-        const stands = yield* store.want(scope, intent)
+        const stands = yield* store.reserveSnapshot(scope, intent)
         if (Option.isNone(stands)) return yield* new SnapshotInProgress({ source })
         const { id, startedAt } = stands.value
         if (id !== null) return takenAs(stands.value, id)
@@ -93,7 +93,7 @@ export class Snapshots extends Context.Service<
         const made = yield* provider
           .snapshot(source)
           .pipe(Effect.tapError(() => Effect.ignore(remove(scope, stands.value))))
-        if (!(yield* store.taken(scope, key, made.id))) {
+        if (!(yield* store.completeSnapshot(scope, key, made.id))) {
           yield* provider.removeSnapshot(made.id)
           return yield* new SandboxUnavailable({ operation: "snapshot", retryable: true })
         }

@@ -11,12 +11,12 @@ import { ApplyEvent } from "./project/ApplyEvent.ts"
 import type { AppSandbox } from "./AppSandbox.ts"
 import { type AppNotFound, AppSandboxes } from "./AppSandboxes.ts"
 import type { AppTimes } from "./AppTimes.ts"
-import { diagnose, type Diagnosis, unreachable } from "./project/Diagnostics.ts"
+import { diagnosisOf, type Diagnosis, unreachableDiagnosis } from "./project/Diagnostics.ts"
 import { GuestScripts, type GuestScriptFailed, type ProjectFile } from "./guest/GuestScripts.ts"
-import type { Listing, ListingOptions } from "./guest/Listing.ts"
-import { cleaned, notInRegistry } from "./project/ManagerWords.ts"
+import type { Listing, ListingOptions } from "./guest/listFiles.ts"
+import { formatNpmOutput, packageNotInRegistry } from "./project/npmOutput.ts"
 import type { PackageName } from "./project/PackageName.ts"
-import { uncoloured } from "./project/uncoloured.ts"
+import { stripAnsi } from "./project/stripAnsi.ts"
 
 /** The files of a project could not be told. */
 export class FilesNotListed extends Schema.TaggedError<FilesNotListed>()("FilesNotListed", { cause: InternalCause }) {}
@@ -97,11 +97,11 @@ export class AppFiles extends Context.Service<
           return yield* apps.isAlive(app).pipe(
             Effect.flatMap((alive) => (alive ? answered : Effect.fail("The sandbox does not run"))),
             Effect.flatMap((answeredMs) =>
-              Effect.map(guest.diagnose(app.name, app.port), (findings) => diagnose(findings, answeredMs))
+              Effect.map(guest.diagnose(app.name, app.port), (findings) => diagnosisOf(findings, answeredMs))
             ),
             Effect.catch((failure) =>
               Effect.map(answered, (askedMs) =>
-                unreachable(typeof failure === "string" ? failure : reasonOf(failure), askedMs)
+                unreachableDiagnosis(typeof failure === "string" ? failure : reasonOf(failure), askedMs)
               )
             )
           )
@@ -113,8 +113,8 @@ export class AppFiles extends Context.Service<
             Effect.flatMap(
               ({ failure, installed }): Effect.Effect<InstalledPackages, PackageNotFound | PackagesNotInstalled> => {
                 if (failure === null) return Effect.succeed(installed)
-                const reason = cleaned(failure)
-                const missing = notInRegistry(failure, packages)
+                const reason = formatNpmOutput(failure)
+                const missing = packageNotInRegistry(failure, packages)
                 return missing === undefined
                   ? Effect.fail(new PackagesNotInstalled({ reason }))
                   : Effect.fail(new PackageNotFound({ package: missing, reason }))
@@ -176,7 +176,7 @@ export class AppFiles extends Context.Service<
             yield* tell(ApplyEvent.Status({ message: "Waiting for the page" }))
             if (!(yield* answers(app))) return yield* complain("The dev server does not answer")
             const { errors } = yield* guest.compile(app.name, app.port, done.files)
-            for (const { file, message } of errors) yield* complain(`${file}: ${uncoloured(message)}`)
+            for (const { file, message } of errors) yield* complain(`${file}: ${stripAnsi(message)}`)
           }).pipe(Effect.catch((failure) => complain(reasonOf(failure))))
           yield* tell(ApplyEvent.Complete(done))
         })

@@ -2,7 +2,7 @@ import { AccountSandboxes } from "@castellan/domain/account/AccountSandboxes.ts"
 import { AccountStore } from "@castellan/domain/account/AccountStore.ts"
 import { Environments } from "@castellan/domain/account/Environments.ts"
 import { EnvironmentStore } from "@castellan/domain/account/EnvironmentStore.ts"
-import { HeldSandboxes } from "@castellan/domain/account/HeldSandboxes.ts"
+import { SandboxOperations } from "../../src/account/SandboxOperations.ts"
 import { Setups } from "@castellan/domain/account/Setups.ts"
 import { Snapshots } from "@castellan/domain/account/Snapshots.ts"
 import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
@@ -219,10 +219,10 @@ describe("Forking a sandbox, when it is killed", () => {
             Effect.map(sandboxes.create(scope, nothing), ({ sandbox }) => sandbox.name)
           ),
         act: Effect.fnUntraced(function* (scope, name) {
-          yield* (yield* HeldSandboxes).fork(scope, name, Option.some("abcdefghjkmnpqrstvwx"))
+          yield* (yield* SandboxOperations).fork(scope, name, Option.some("abcdefghjkmnpqrstvwx"))
         }),
         verify: Effect.fnUntraced(function* (scope, when, name) {
-          const fork = yield* (yield* HeldSandboxes).fork(scope, name, Option.some("abcdefghjkmnpqrstvwx"))
+          const fork = yield* (yield* SandboxOperations).fork(scope, name, Option.some("abcdefghjkmnpqrstvwx"))
           assert.strictEqual(fork.status, "running", when)
           assert.strictEqual((yield* MemorySandboxes).names().length, 2, when)
           yield* aDayLater

@@ -2,7 +2,7 @@ import { AccountSandboxes } from "@castellan/domain/account/AccountSandboxes.ts"
 import { AccountStore } from "@castellan/domain/account/AccountStore.ts"
 import { Environments } from "@castellan/domain/account/Environments.ts"
 import { EnvironmentStore } from "@castellan/domain/account/EnvironmentStore.ts"
-import { HeldSandboxes } from "@castellan/domain/account/HeldSandboxes.ts"
+import { SandboxOperations } from "../../src/account/SandboxOperations.ts"
 import { Snapshots } from "@castellan/domain/account/Snapshots.ts"
 import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { SandboxProvider, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
@@ -129,7 +129,7 @@ describe("An account at its limit of live sandboxes", () => {
       const first = yield* create(scope)
       yield* Effect.flip(create(scope))
       assert.strictEqual((yield* (yield* AccountStore).list(scope, everything)).rows.length, 1)
-      yield* (yield* HeldSandboxes).remove(scope, first)
+      yield* (yield* SandboxOperations).remove(scope, first)
       yield* create(scope)
     }).pipe(Effect.provide(world({ liveAtMost: 1 })))
   )
@@ -146,7 +146,7 @@ describe("Kept snapshots", () => {
   const snapshotOf = (scope: AccountScope, keptFor: Duration.Duration) =>
     Effect.gen(function* () {
       const name = yield* create(scope)
-      return yield* (yield* HeldSandboxes).snapshot(scope, name, { keptFor, nonce: Option.none() })
+      return yield* (yield* SandboxOperations).snapshot(scope, name, { keptFor, nonce: Option.none() })
     })
 
   it.effect("are removed when they have expired, and not before", () =>

@@ -1,7 +1,7 @@
 /** The account's use cases and workers over whatever ports are given, for tests. */
 import { AccountSandboxes } from "@castellan/domain/account/AccountSandboxes.ts"
 import { Environments } from "@castellan/domain/account/Environments.ts"
-import { HeldSandboxes } from "@castellan/domain/account/HeldSandboxes.ts"
+import { SandboxOperations } from "../../src/account/SandboxOperations.ts"
 import * as SetupRuns from "@castellan/domain/account/SetupRuns.ts"
 import { Setups } from "@castellan/domain/account/Setups.ts"
 import { Snapshots } from "@castellan/domain/account/Snapshots.ts"
@@ -17,7 +17,7 @@ const lifetime = Duration.minutes(30)
 
 export const useCases = (more: { readonly liveAtMost?: number } = {}) =>
   Layer.mergeAll(CommandRuns.layer({ concurrency: 10 }), SetupRuns.layer({ concurrency: 2, lifetime })).pipe(
-    Layer.provideMerge(Layer.mergeAll(HeldSandboxes.layer({ lifetime }), Environments.layer, Setups.layer)),
+    Layer.provideMerge(Layer.mergeAll(SandboxOperations.layer({ lifetime }), Environments.layer, Setups.layer)),
     Layer.provideMerge(
       AccountSandboxes.layer({
         agent: ["echo", "prompted:"],

@@ -5,7 +5,7 @@ import { ApiKeysApi } from "./groups/ApiKeys.ts"
 import { AdminsApi } from "./groups/Admins.ts"
 import { AppsApi } from "./groups/Apps.ts"
 import { complete } from "./document.ts"
-import { HeldSandboxesApi } from "./groups/HeldSandboxes.ts"
+import { SandboxOperationsApi } from "./groups/SandboxOperations.ts"
 import { OrganizationsApi } from "./groups/Organizations.ts"
 import { EventsApi } from "./groups/Events.ts"
 import { SessionsApi } from "./groups/Sessions.ts"
@@ -21,7 +21,7 @@ export class Api extends HttpApi.make("castellan")
   .add(OrganizationsApi)
   .add(AdminsApi)
   .add(AccountSandboxesApi)
-  .add(HeldSandboxesApi)
+  .add(SandboxOperationsApi)
   .add(TaskRunsApi)
   .add(SessionsApi)
   .add(SessionSandboxApi)

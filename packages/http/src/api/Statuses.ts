@@ -19,7 +19,7 @@ import {
   RepoNotReadable,
   SnapshotNotFound
 } from "@castellan/domain/account/Environments.ts"
-import { SandboxNotFound } from "@castellan/domain/account/HeldSandboxes.ts"
+import { SandboxNotFound } from "@castellan/domain/account/SandboxOperations.ts"
 import { SnapshotInProgress } from "@castellan/domain/account/Snapshots.ts"
 import { repoReason } from "@castellan/domain/repo/Checkouts.ts"
 import { maxFileBytes, RepoFileNotFound, RepoFileTooLarge, RepoUnavailable } from "@castellan/domain/repo/RepoHost.ts"

@@ -3,7 +3,7 @@ import { AccountSandboxes } from "@castellan/domain/account/AccountSandboxes.ts"
 import { AccountStore } from "@castellan/domain/account/AccountStore.ts"
 import { Environments } from "@castellan/domain/account/Environments.ts"
 import type { EnvironmentStore } from "@castellan/domain/account/EnvironmentStore.ts"
-import { HeldSandboxes } from "@castellan/domain/account/HeldSandboxes.ts"
+import { SandboxOperations } from "@castellan/domain/account/SandboxOperations.ts"
 import * as SetupRuns from "@castellan/domain/account/SetupRuns.ts"
 import { Setups } from "@castellan/domain/account/Setups.ts"
 import { Snapshots } from "@castellan/domain/account/Snapshots.ts"
@@ -194,7 +194,7 @@ export const layer = (options: CastellanOptions) => {
   )
   const background = Layer.merge(Layer.effectDiscard(untilBegun(Layer.build(workers))), housekeeping)
   return background.pipe(
-    Layer.provideMerge(Layer.mergeAll(HeldSandboxes.layer({ lifetime }), Environments.layer, Setups.layer)),
+    Layer.provideMerge(Layer.mergeAll(SandboxOperations.layer({ lifetime }), Environments.layer, Setups.layer)),
     Layer.provideMerge(Layer.mergeAll(sandboxes, sessions, apps)),
     Layer.provideMerge(Layer.mergeAll(TaskRuns.layer, Snapshots.layer, Checkouts.layer)),
     Layer.provideMerge(Layer.mergeAll(Sandboxes.layer, FileTrees.layer)),

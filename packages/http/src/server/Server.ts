@@ -11,7 +11,7 @@ import { AppsHandlers } from "../handlers/Apps.ts"
 import { AdminsHandlers } from "../handlers/Admins.ts"
 import { ApiKeysHandlers } from "../handlers/ApiKeys.ts"
 import { EventsHandlers } from "../handlers/Events.ts"
-import { HeldSandboxesHandlers } from "../handlers/HeldSandboxes.ts"
+import { SandboxOperationsHandlers } from "../handlers/SandboxOperations.ts"
 import { OrganizationsHandlers } from "../handlers/Organizations.ts"
 import { SessionsHandlers } from "../handlers/Sessions.ts"
 import { SessionSandboxHandlers } from "../handlers/SessionSandbox.ts"
@@ -37,7 +37,7 @@ const routes = (options: ServerOptions) =>
   Layer.mergeAll(
     HttpApiBuilder.layer(Api).pipe(
       Layer.provide([SystemHandlers, AccountsHandlers, ApiKeysHandlers, OrganizationsHandlers, AdminsHandlers]),
-      Layer.provide([AccountSandboxesHandlers, HeldSandboxesHandlers, TaskRunsHandlers]),
+      Layer.provide([AccountSandboxesHandlers, SandboxOperationsHandlers, TaskRunsHandlers]),
       Layer.provide([SessionsHandlers, SessionSandboxHandlers, AppsHandlers, EventsHandlers]),
       Layer.provide(Layer.succeed(PreviewBase, options.previews)),
       Layer.provide([Authenticate.layer, KnownFields.layer, Idempotency.layer(options)]),

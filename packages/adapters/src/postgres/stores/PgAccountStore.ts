@@ -93,7 +93,7 @@ export const layer = Layer.effect(
           ),
           (rows) => toPage(rows.map(toSandbox), page, (row) => ({ at: row.createdAt.epochMilliseconds, id: row.name }))
         ),
-      see: Effect.fnUntraced(function* (scope, sightings) {
+      recordObserved: Effect.fnUntraced(function* (scope, sightings) {
         if (sightings.length === 0) return new Set<SandboxName>()
         const seen = sightings.map(
           ({ expiresAt, name, reason, status }) =>
@@ -168,7 +168,7 @@ export const layer = Layer.effect(
           ),
           (rows) => rows.map(toSandbox)
         ),
-      removed: (scope, names, at, reason) =>
+      recordRemoved: (scope, names, at, reason) =>
         names.length === 0
           ? Effect.void
           : query(() =>

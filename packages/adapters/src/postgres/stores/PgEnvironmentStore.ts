@@ -1,6 +1,6 @@
 import { Environment } from "@castellan/domain/account/Environment.ts"
 import { type EnvironmentChange, EnvironmentStore } from "@castellan/domain/account/EnvironmentStore.ts"
-import { KeptSnapshot, SnapshotKey } from "@castellan/domain/account/KeptSnapshot.ts"
+import { SnapshotRecord, SnapshotKey } from "@castellan/domain/account/SnapshotRecord.ts"
 import { AccountId } from "@castellan/domain/identity/Account.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
@@ -13,7 +13,7 @@ import { timeOrNull, toDate } from "../sql/times.ts"
 
 const toSnapshotId = Schema.decodeUnknownSync(Schema.NullOr(SnapshotId))
 const toSetup = Schema.decodeUnknownSync(Schema.NullOr(RunId))
-const toPurpose = Schema.decodeUnknownSync(KeptSnapshot.fields.purpose)
+const toPurpose = Schema.decodeUnknownSync(SnapshotRecord.fields.purpose)
 
 const toEnvironment = (row: Selectable<Tables["environments"]>): Environment =>
   new Environment({
@@ -26,8 +26,8 @@ const toEnvironment = (row: Selectable<Tables["environments"]>): Environment =>
     createdAt: DateTime.makeUnsafe(row.created_at)
   })
 
-const toSnapshot = (row: Selectable<Tables["kept_snapshots"]>): KeptSnapshot =>
-  new KeptSnapshot({
+const toSnapshot = (row: Selectable<Tables["kept_snapshots"]>): SnapshotRecord =>
+  new SnapshotRecord({
     key: SnapshotKey.make(row.key),
     account: AccountId.make(row.account_id),
     source: SandboxName.make(row.source),
@@ -113,7 +113,7 @@ export const layer = Layer.effect(
           toEnvironment
         ),
 
-      want: Effect.fnUntraced(function* (scope, snapshot) {
+      reserveSnapshot: Effect.fnUntraced(function* (scope, snapshot) {
         const wanted = yield* one(
           () =>
             kysely
@@ -143,7 +143,7 @@ export const layer = Layer.effect(
           toSnapshot
         )
       }),
-      taken: (scope, key, id) =>
+      completeSnapshot: (scope, key, id) =>
         Effect.map(
           query(() =>
             kysely
@@ -183,7 +183,7 @@ export const layer = Layer.effect(
           ),
           (rows) => rows.map(toSnapshot)
         ),
-      drop: (scope, key) =>
+      deleteSnapshot: (scope, key) =>
         query(() =>
           kysely.deleteFrom("kept_snapshots").where("key", "=", key).where("account_id", "=", scope.account).execute()
         ).pipe(Effect.asVoid),

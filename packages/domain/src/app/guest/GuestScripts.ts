@@ -15,23 +15,23 @@ import {
   type SandboxUnavailable
 } from "../../sandbox/SandboxProvider.ts"
 import { decode, encode } from "../../utf8.ts"
-import { Applied, applying } from "./Applying.ts"
-import { Compiled, compiling } from "./Compiling.ts"
-import { finding, Findings } from "./Finding.ts"
-import { Installed, installing } from "./Installing.ts"
-import { keeper } from "./Keeper.ts"
+import { AppliedFiles, applyFiles } from "./applyFiles.ts"
+import { CompileResult, compilePage } from "./compilePage.ts"
+import { collectFindings, Findings } from "./collectFindings.ts"
+import { InstallResult, installPackages } from "./installPackages.ts"
+import { devServerSupervisor } from "./DevServerSupervisor.ts"
 import {
   argumentsOf,
   limits,
   Line,
   type Listing,
-  listing,
+  listFiles,
   type ListingOptions,
   longestLine,
   mostLines
-} from "./Listing.ts"
-import { Restarted, restarting } from "./Restarting.ts"
-import { said, type Script } from "./Script.ts"
+} from "./listFiles.ts"
+import { RestartResult, restartDevServer } from "./restartDevServer.ts"
+import { maxAnswerBytes, type Script } from "./Script.ts"
 import { bareName, type PackageName } from "../project/PackageName.ts"
 import type { ProjectPath } from "../project/ProjectPath.ts"
 import { project } from "../project/Scaffold.ts"
@@ -100,19 +100,19 @@ export class GuestScripts extends Context.Service<
     readonly apply: (
       name: SandboxName,
       files: ReadonlyArray<ProjectFile>
-    ) => Effect.Effect<Applied, GuestScriptFailed | Idle>
+    ) => Effect.Effect<AppliedFiles, GuestScriptFailed | Idle>
     /** Installs packages, or all that the project wants if none are named, after whatever else is changed just now. */
     readonly install: (
       name: SandboxName,
       packages: ReadonlyArray<PackageName>,
       atMost: Duration.Duration
-    ) => Effect.Effect<Installed, GuestScriptFailed | Idle>
+    ) => Effect.Effect<InstallResult, GuestScriptFailed | Idle>
     /** What the dev server can't compile of the page, and of these files, which were written just now. */
     readonly compile: (
       name: SandboxName,
       port: Port,
       files: ReadonlyArray<string>
-    ) => Effect.Effect<Compiled, GuestScriptFailed | Idle>
+    ) => Effect.Effect<CompileResult, GuestScriptFailed | Idle>
     readonly diagnose: (name: SandboxName, port: Port) => Effect.Effect<Findings, GuestScriptFailed | Idle>
   }
 >()("domain/app/GuestScripts") {
@@ -173,7 +173,7 @@ export class GuestScripts extends Context.Service<
         runReading(
           name,
           (printed) =>
-            Effect.map(readFirst(printed, said), ({ text, truncated }) =>
+            Effect.map(readFirst(printed, maxAnswerBytes), ({ text, truncated }) =>
               truncated ? Option.none() : Schema.decodeUnknownOption(Schema.fromJsonString(answer))(text)
             ),
           script,
@@ -185,14 +185,17 @@ export class GuestScripts extends Context.Service<
         // Each run of the sandbox begins without one; one that ended is followed by the next.
         const run = incarnation.replaceAll(/[^A-Za-z0-9]/g, "").slice(-32)
         for (let n = 0; n < keepers; n++) {
-          const { end } = yield* provider.start(name, spec(`dev_${run}_${n}`, keeper, [String(port)], forGood))
+          const { end } = yield* provider.start(
+            name,
+            spec(`dev_${run}_${n}`, devServerSupervisor, [String(port)], forGood)
+          )
           if (end === null) return
         }
       })
 
       const restart = Effect.fn("GuestScripts.restart")(function* (sandbox: Sandbox, port: Port) {
         yield* serve(sandbox, port)
-        yield* run(sandbox.name, Restarted, restarting, [])
+        yield* run(sandbox.name, RestartResult, restartDevServer, [])
       })
 
       const answers = (name: SandboxName, port: Port) =>
@@ -222,7 +225,7 @@ export class GuestScripts extends Context.Service<
         yield* provider
           .writeFile(name, bundle, Stream.make(encode(JSON.stringify(files))))
           .pipe(Effect.catchTags({ FileNotFound: noRoom, FileRefused: noRoom }))
-        return yield* run(name, Applied, applying, [bundle], Duration.sum(usualTime, longestHeld))
+        return yield* run(name, AppliedFiles, applyFiles, [bundle], Duration.sum(usualTime, longestHeld))
       })
 
       const install = Effect.fn("GuestScripts.install")(function* (
@@ -234,8 +237,8 @@ export class GuestScripts extends Context.Service<
         const args = [String(Duration.toMillis(atMost)), JSON.stringify(names), ...packages]
         return yield* run(
           name,
-          Installed,
-          installing,
+          InstallResult,
+          installPackages,
           args,
           Duration.sum(Duration.sum(atMost, longestHeld), Duration.sum(usualTime, installGrace))
         )
@@ -246,11 +249,12 @@ export class GuestScripts extends Context.Service<
         restart,
         awaitAnswer,
         list: (name, options) =>
-          runReading(name, (printed) => listingFrom(printed, options.contents), listing, argumentsOf(options)),
+          runReading(name, (printed) => listingFrom(printed, options.contents), listFiles, argumentsOf(options)),
         apply,
         install,
-        compile: (name, port, files) => run(name, Compiled, compiling, [String(port), JSON.stringify(fitting(files))]),
-        diagnose: (name, port) => run(name, Findings, finding, [String(port)])
+        compile: (name, port, files) =>
+          run(name, CompileResult, compilePage, [String(port), JSON.stringify(fitting(files))]),
+        diagnose: (name, port) => run(name, Findings, collectFindings, [String(port)])
       })
     })
   )

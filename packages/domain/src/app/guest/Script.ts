@@ -4,7 +4,7 @@
 export type Script = string & { readonly isScript: true }
 
 /** Bytes of a script's answer that are read; a longer one is refused, since it comes from where strangers' code runs. */
-export const said = 1024 * 1024
+export const maxAnswerBytes = 1024 * 1024
 
 /**
  * What each begins with. A lock is an abstract socket, which the kernel gives to one process of the sandbox and takes back

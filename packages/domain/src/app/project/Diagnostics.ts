@@ -1,6 +1,6 @@
 /** What is wrong with an app, as a person would say it. */
-import type { Findings } from "../guest/Finding.ts"
-import { uncoloured } from "./uncoloured.ts"
+import type { Findings } from "../guest/collectFindings.ts"
+import { stripAnsi } from "./stripAnsi.ts"
 
 export interface Check {
   readonly name: "reachable" | "dev_server" | "type_check" | "missing_imports" | "disk_space"
@@ -19,16 +19,16 @@ export interface Diagnosis {
 }
 
 /** Bytes below which a disk is as good as full: the package manager needs about as much for its next install. */
-export const tooLittle = 256 * 1024 * 1024
+export const minFreeBytes = 256 * 1024 * 1024
 
 const mebibytes = (bytes: number): string => `${Math.floor(bytes / 1024 / 1024)} MiB`
 
 const lines = (problems: ReadonlyArray<{ readonly detail: string }>): string =>
-  problems.map(({ detail }) => uncoloured(detail)).join("\n")
+  problems.map(({ detail }) => stripAnsi(detail)).join("\n")
 
 const ofServer = ({ durationMs, said, status }: Findings["server"]): Check => {
   const name = "dev_server"
-  const words = uncoloured(said).trim()
+  const words = stripAnsi(said).trim()
   const last = words === "" ? "" : `. It said last:\n${words}`
   if (status === null) return { name, ok: false, detail: `The dev server does not answer${last}`, durationMs }
   const ok = status < 500
@@ -40,7 +40,7 @@ const ofTypes = ({ durationMs, exitCode, output }: Findings["types"]): Check => 
   if (exitCode === null)
     return { name, ok: true, detail: "There is no tsconfig.json, or no compiler for it", durationMs }
   const detail =
-    exitCode === 0 ? "The types are right" : uncoloured(output).trim() || `The compiler ended with ${exitCode}`
+    exitCode === 0 ? "The types are right" : stripAnsi(output).trim() || `The compiler ended with ${exitCode}`
   return { name, ok: exitCode === 0, detail, durationMs }
 }
 
@@ -53,7 +53,7 @@ const ofImports = ({ broken, durationMs, files, looked, packages }: Findings["im
 
 const ofDisk = ({ durationMs, free, size }: Findings["disk"]): Check => {
   const detail = `${mebibytes(free)} of ${mebibytes(size)} are free`
-  const ok = free >= tooLittle
+  const ok = free >= minFreeBytes
   return { name: "disk_space", ok, detail: ok ? detail : `The disk is nearly full: ${detail}`, durationMs }
 }
 
@@ -63,7 +63,7 @@ const diagnosis = (checks: ReadonlyArray<Check>): Diagnosis => {
 }
 
 /** What the findings of a sandbox mean that answered after so many milliseconds. */
-export const diagnose = (findings: Findings, answeredMs: number): Diagnosis =>
+export const diagnosisOf = (findings: Findings, answeredMs: number): Diagnosis =>
   diagnosis([
     { name: "reachable", ok: true, detail: "The sandbox runs", durationMs: answeredMs },
     ofServer(findings.server),
@@ -73,7 +73,7 @@ export const diagnose = (findings: Findings, answeredMs: number): Diagnosis =>
   ])
 
 /** What there is to say where nothing could be looked at. */
-export const unreachable = (reason: string, askedMs: number): Diagnosis => {
+export const unreachableDiagnosis = (reason: string, askedMs: number): Diagnosis => {
   const notLooked = (["dev_server", "type_check", "missing_imports", "disk_space"] as const).map((name): Check => ({
     name,
     ok: false,

@@ -1,5 +1,5 @@
-import { diagnose, tooLittle, unreachable } from "../../../src/app/project/Diagnostics.ts"
-import type { Findings } from "../../../src/app/guest/Finding.ts"
+import { diagnosisOf, minFreeBytes, unreachableDiagnosis } from "../../../src/app/project/Diagnostics.ts"
+import type { Findings } from "../../../src/app/guest/collectFindings.ts"
 import { assert, describe, it } from "@effect/vitest"
 
 const fine: Findings = {
@@ -10,13 +10,13 @@ const fine: Findings = {
 }
 
 const failing = (findings: Partial<Findings>) => {
-  const { checks, output, success } = diagnose({ ...fine, ...findings }, 5)
+  const { checks, output, success } = diagnosisOf({ ...fine, ...findings }, 5)
   return { success, output, names: checks.flatMap(({ name, ok }) => (ok ? [] : [name])) }
 }
 
 describe("Diagnostics", () => {
   it("find nothing wrong with what works, and say nothing", () => {
-    const { checks, output, success } = diagnose(fine, 5)
+    const { checks, output, success } = diagnosisOf(fine, 5)
     assert.isTrue(success)
     assert.strictEqual(output, "")
     assert.deepStrictEqual(
@@ -62,10 +62,10 @@ describe("Diagnostics", () => {
   })
 
   it("tell a disk that is nearly full", () => {
-    assert.deepStrictEqual(failing({ disk: { free: tooLittle - 1, size: 2 ** 40, durationMs: 1 } }).names, [
+    assert.deepStrictEqual(failing({ disk: { free: minFreeBytes - 1, size: 2 ** 40, durationMs: 1 } }).names, [
       "disk_space"
     ])
-    assert.deepStrictEqual(failing({ disk: { free: tooLittle, size: 2 ** 40, durationMs: 1 } }).names, [])
+    assert.deepStrictEqual(failing({ disk: { free: minFreeBytes, size: 2 ** 40, durationMs: 1 } }).names, [])
   })
 
   it("don't blame a project that has no types to check", () => {
@@ -73,7 +73,7 @@ describe("Diagnostics", () => {
   })
 
   it("are wrong all together where nothing could be looked at", () => {
-    const { checks, output, success } = unreachable("The sandbox does not run", 7)
+    const { checks, output, success } = unreachableDiagnosis("The sandbox does not run", 7)
     assert.isFalse(success)
     assert.strictEqual(output, "The sandbox does not run")
     assert.isTrue(checks.every(({ ok }) => !ok))

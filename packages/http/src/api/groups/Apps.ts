@@ -1,5 +1,5 @@
 import { atOnce } from "@castellan/domain/app/project/PackageName.ts"
-import { limits } from "@castellan/domain/app/guest/Listing.ts"
+import { limits } from "@castellan/domain/app/guest/listFiles.ts"
 import { WrittenPath } from "@castellan/domain/app/project/ProjectPath.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { Schema } from "effect"

@@ -21,7 +21,7 @@ export const events: Clauses<AccountStore | EventStore | IdentityStore> = {
       yield* store.add(two, sandbox, many)
       const begun = yield* DateTime.now
       const sees = (status: AccountSandbox["status"], reason: string | null, expiresAt = at(99)) =>
-        store.see(one, [
+        store.recordObserved(one, [
           { name: sandbox.name, status, reason, expiresAt },
           { name: other.name, status: "pending", reason, expiresAt }
         ])
@@ -32,13 +32,13 @@ export const events: Clauses<AccountStore | EventStore | IdentityStore> = {
       yield* sees("running", null, at(100))
       yield* sees("running", "it's slow")
       yield* sees("stopped", "it's over")
-      yield* store.see(two, [{ name: sandbox.name, status: "failed", reason: null, expiresAt: null }])
+      yield* store.recordObserved(two, [{ name: sandbox.name, status: "failed", reason: null, expiresAt: null }])
       const ended = yield* DateTime.now
       yield* Effect.all(
-        Array.from({ length: 5 }, () => store.removed(one, [sandbox.name], at(1_009), "it was deleted")),
+        Array.from({ length: 5 }, () => store.recordRemoved(one, [sandbox.name], at(1_009), "it was deleted")),
         { concurrency: "unbounded" }
       )
-      yield* store.removed(two, [other.name], at(1_009), "not theirs")
+      yield* store.recordRemoved(two, [other.name], at(1_009), "not theirs")
       yield* sees("running", "too late")
       const told = (yield* (yield* EventStore).read(one, null, 100)).map(({ event }) => event)
       const eventOf = (
@@ -69,9 +69,9 @@ export const events: Clauses<AccountStore | EventStore | IdentityStore> = {
       for (const row of rows) yield* store.add(scope, row, many)
       const seen = rows.map(({ name }) => ({ name, status: "running", expiresAt: at(99), reason: null }) as const)
       // In both orders, so that two of them want each other's rows.
-      const sights = [0, 1, 2, 3].map((i) => store.see(scope, i % 2 === 0 ? seen : seen.toReversed()))
+      const sights = [0, 1, 2, 3].map((i) => store.recordObserved(scope, i % 2 === 0 ? seen : seen.toReversed()))
       const removals = [seen, seen.toReversed()].map((all) =>
-        store.removed(
+        store.recordRemoved(
           scope,
           all.map(({ name }) => name),
           at(5),

@@ -89,9 +89,9 @@ export const housekeeping: Clauses<AccountStore | EventStore | IdentityStore> = 
       const foreign = sandboxOf(two, { status: "running" })
       for (const row of [running, failed, left, foreign]) yield* store.add(AccountScope.ofOwner(row), row, many)
       const names = [running, failed, foreign].map(({ name }) => name)
-      yield* store.removed(one, [...names, SandboxName.make("sbx_none")], at(7), "it's long ago")
-      yield* store.removed(one, names, at(8), "again")
-      yield* store.removed(one, [], at(9), "nothing")
+      yield* store.recordRemoved(one, [...names, SandboxName.make("sbx_none")], at(7), "it's long ago")
+      yield* store.recordRemoved(one, names, at(8), "again")
+      yield* store.recordRemoved(one, [], at(9), "nothing")
       const removed = { removedAt: at(7), reason: "it's long ago" }
       const wanted = [
         new AccountSandbox({ ...running, ...removed, status: "stopped" }),

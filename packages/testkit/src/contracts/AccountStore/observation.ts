@@ -20,14 +20,14 @@ export const observation: Clauses<AccountStore | EventStore | IdentityStore> = {
       yield* store.add(two, foreign, many)
       const running = { status: "running", expiresAt: at(99), reason: null } as const
       const failed = { status: "failed", expiresAt: null, reason: "it's over" } as const
-      const recorded = yield* store.see(one, [
+      const recorded = yield* store.recordObserved(one, [
         { name: first.name, ...running },
         { name: second.name, ...failed },
         { name: foreign.name, ...failed },
         { name: SandboxName.make("sbx_none"), ...failed }
       ])
       assert.deepStrictEqual(recorded, new Set([first.name, second.name]))
-      assert.deepStrictEqual(yield* store.see(one, []), new Set())
+      assert.deepStrictEqual(yield* store.recordObserved(one, []), new Set())
       assert.deepStrictEqual(
         yield* store.get(one, first.name),
         Option.some(new AccountSandbox({ ...first, ...running }))
@@ -45,10 +45,10 @@ export const observation: Clauses<AccountStore | EventStore | IdentityStore> = {
       const scope = yield* given.scope
       const sandbox = sandboxOf(scope)
       yield* store.add(scope, sandbox, many)
-      yield* store.removed(scope, [sandbox.name], at(50), "deleted")
+      yield* store.recordRemoved(scope, [sandbox.name], at(50), "deleted")
       const row = yield* store.get(scope, sandbox.name)
       const late = { name: sandbox.name, status: "running", expiresAt: at(99), reason: null } as const
-      assert.deepStrictEqual(yield* store.see(scope, [late]), new Set())
+      assert.deepStrictEqual(yield* store.recordObserved(scope, [late]), new Set())
       assert.deepStrictEqual(yield* store.get(scope, sandbox.name), row)
     })
 }

@@ -106,7 +106,7 @@ export const rows: Clauses<AccountStore | EventStore | IdentityStore> = {
       )
       yield* store.add(scope, sandbox, many)
       assert.strictEqual(yield* reason, "a\uFFFDb")
-      yield* store.see(scope, [{ name: sandbox.name, status: "failed", expiresAt: null, reason: "\0c" }])
+      yield* store.recordObserved(scope, [{ name: sandbox.name, status: "failed", expiresAt: null, reason: "\0c" }])
       assert.strictEqual(yield* reason, "\uFFFDc")
     })
 }

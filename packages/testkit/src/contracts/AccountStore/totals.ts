@@ -29,7 +29,12 @@ export const totals: Clauses<AccountStore | EventStore | IdentityStore> = {
           yield* store.add(scope, sandboxOf(scope, { createdAt: future(time), status: "failed" }), many)
         }
       }
-      yield* store.removed(people[1]!, [(yield* store.list(people[1]!, everything)).rows[0]!.name], at(1), "it's old")
+      yield* store.recordRemoved(
+        people[1]!,
+        [(yield* store.list(people[1]!, everything)).rows[0]!.name],
+        at(1),
+        "it's old"
+      )
       const wanted = people.map((scope, i) => ({
         account: scope.account,
         email: `${i}@example.com`,

@@ -1,6 +1,6 @@
 import { Environment } from "@castellan/domain/account/Environment.ts"
 import { EnvironmentStore } from "@castellan/domain/account/EnvironmentStore.ts"
-import { KeptSnapshot } from "@castellan/domain/account/KeptSnapshot.ts"
+import { SnapshotRecord } from "@castellan/domain/account/SnapshotRecord.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import type { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
 import { assert } from "@effect/vitest"
@@ -131,7 +131,7 @@ export const environments: Clauses<EnvironmentStore | IdentityStore> = {
       const saved = yield* store.save(one, snapshotChange(), at(6))
       const other = yield* store.save(two, snapshotChange(), at(6))
       const kept = snapshotOf(one)
-      yield* store.want(one, kept)
+      yield* store.reserveSnapshot(one, kept)
       assert.deepStrictEqual(yield* store.remove(one), Option.some(saved))
       assert.isTrue(Option.isNone(yield* store.get(one)))
       assert.isTrue(Option.isNone(yield* store.remove(one)))
@@ -150,10 +150,10 @@ export const environments: Clauses<EnvironmentStore | IdentityStore> = {
       yield* store.save(two, { snapshot }, at(5))
       const wanted = snapshotOf(one)
       const [taken, untaken, foreign] = [snapshotOf(one), snapshotOf(one), snapshotOf(two, { source: wanted.source })]
-      yield* store.want(one, taken)
-      yield* store.taken(one, taken.key, newId())
-      for (const row of [untaken, foreign]) yield* store.want(AccountScope.ofOwner(row), row)
-      const snapshots = (scope: AccountScope, others: ReadonlyArray<KeptSnapshot>) =>
+      yield* store.reserveSnapshot(one, taken)
+      yield* store.completeSnapshot(one, taken.key, newId())
+      for (const row of [untaken, foreign]) yield* store.reserveSnapshot(AccountScope.ofOwner(row), row)
+      const snapshots = (scope: AccountScope, others: ReadonlyArray<SnapshotRecord>) =>
         Effect.map(store.listSnapshots(scope, null), (all) =>
           all.filter(({ key }) => others.some((other) => other.key === key))
         )
@@ -168,9 +168,9 @@ export const environments: Clauses<EnvironmentStore | IdentityStore> = {
         saveSetup: store.saveSetup(one, run, { repo: { url: "https://h/o/r", granted: true } }),
         "claimSetup instead of another": store.claimSetup(one, newRun(one), run, at(6)),
         forget: store.forget(one, snapshot.id),
-        want: store.want(one, wanted),
-        taken: store.taken(one, wanted.key, newId()),
-        drop: store.drop(one, wanted.key),
+        want: store.reserveSnapshot(one, wanted),
+        taken: store.completeSnapshot(one, wanted.key, newId()),
+        drop: store.deleteSnapshot(one, wanted.key),
         remove: store.remove(one)
       })
     }),

@@ -1,4 +1,4 @@
-import { KeptSnapshot, SnapshotKey } from "@castellan/domain/account/KeptSnapshot.ts"
+import { SnapshotRecord, SnapshotKey } from "@castellan/domain/account/SnapshotRecord.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
@@ -10,8 +10,8 @@ export const newSource = () => SandboxName.make(`sbx_${unique()}`)
 
 export const snapshotChange = (millis = 9000) => ({ snapshot: { id: newId(), expiresAt: at(millis) } })
 
-export const snapshotOf = (scope: AccountScope, more: Partial<KeptSnapshot> = {}) =>
-  new KeptSnapshot({
+export const snapshotOf = (scope: AccountScope, more: Partial<SnapshotRecord> = {}) =>
+  new SnapshotRecord({
     key: SnapshotKey.make(`snp_${unique()}`),
     account: scope.account,
     source: newSource(),

@@ -1,5 +1,5 @@
 import { EnvironmentStore } from "@castellan/domain/account/EnvironmentStore.ts"
-import { KeptSnapshot } from "@castellan/domain/account/KeptSnapshot.ts"
+import { SnapshotRecord } from "@castellan/domain/account/SnapshotRecord.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import type { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
 import { assert } from "@effect/vitest"
@@ -15,13 +15,13 @@ export const snapshots: Clauses<EnvironmentStore | IdentityStore> = {
       const store = yield* EnvironmentStore
       const scope = yield* given.scope
       const wanted = snapshotOf(scope, { purpose: "setup" })
-      assert.deepStrictEqual(yield* store.want(scope, wanted), Option.some(wanted))
-      const again = new KeptSnapshot({ ...wanted, source: newSource(), purpose: "fork", expiresAt: at(5) })
-      assert.deepStrictEqual(yield* store.want(scope, again), Option.some(wanted))
+      assert.deepStrictEqual(yield* store.reserveSnapshot(scope, wanted), Option.some(wanted))
+      const again = new SnapshotRecord({ ...wanted, source: newSource(), purpose: "fork", expiresAt: at(5) })
+      assert.deepStrictEqual(yield* store.reserveSnapshot(scope, again), Option.some(wanted))
       const id = newId()
-      yield* store.taken(scope, wanted.key, id)
-      const taken = new KeptSnapshot({ ...wanted, id })
-      assert.deepStrictEqual(yield* store.want(scope, wanted), Option.some(taken))
+      yield* store.completeSnapshot(scope, wanted.key, id)
+      const taken = new SnapshotRecord({ ...wanted, id })
+      assert.deepStrictEqual(yield* store.reserveSnapshot(scope, wanted), Option.some(taken))
       assert.deepStrictEqual(yield* store.listSnapshots(scope, null), [taken])
     }),
 
@@ -30,8 +30,8 @@ export const snapshots: Clauses<EnvironmentStore | IdentityStore> = {
       const store = yield* EnvironmentStore
       const [one, two] = [yield* given.scope, yield* given.scope]
       const said = snapshotOf(two, { id: newId() })
-      const written = new KeptSnapshot({ ...said, account: one.account, id: null })
-      assert.deepStrictEqual(yield* store.want(one, said), Option.some(written))
+      const written = new SnapshotRecord({ ...said, account: one.account, id: null })
+      assert.deepStrictEqual(yield* store.reserveSnapshot(one, said), Option.some(written))
       assert.deepStrictEqual(yield* store.listSnapshots(one, null), [written])
       assert.deepStrictEqual(yield* store.listSnapshots(two, null), [])
     }),
@@ -41,8 +41,8 @@ export const snapshots: Clauses<EnvironmentStore | IdentityStore> = {
       const store = yield* EnvironmentStore
       const [one, two] = [yield* given.scope, yield* given.scope]
       const wanted = snapshotOf(one)
-      yield* store.want(one, wanted)
-      assert.isTrue(Option.isNone(yield* store.want(two, snapshotOf(two, { key: wanted.key }))))
+      yield* store.reserveSnapshot(one, wanted)
+      assert.isTrue(Option.isNone(yield* store.reserveSnapshot(two, snapshotOf(two, { key: wanted.key }))))
       assert.deepStrictEqual(yield* store.listSnapshots(one, null), [wanted])
       assert.deepStrictEqual(yield* store.listSnapshots(two, null), [])
     }),
@@ -53,16 +53,16 @@ export const snapshots: Clauses<EnvironmentStore | IdentityStore> = {
       const [one, two] = [yield* given.scope, yield* given.scope]
       const source = newSource()
       const [first, second, third] = [1, 2, 3].map((time) => snapshotOf(one, { source, startedAt: at(time) }))
-      const isWanted = (snapshot?: KeptSnapshot) =>
-        Effect.map(store.want(AccountScope.ofOwner(snapshot!), snapshot!), Option.isSome)
+      const isWanted = (snapshot?: SnapshotRecord) =>
+        Effect.map(store.reserveSnapshot(AccountScope.ofOwner(snapshot!), snapshot!), Option.isSome)
       assert.isTrue(yield* isWanted(first))
       assert.isFalse(yield* isWanted(second))
       assert.isTrue(yield* isWanted(snapshotOf(one)))
       assert.isTrue(yield* isWanted(snapshotOf(two, { source })))
-      yield* store.taken(one, first!.key, newId())
+      yield* store.completeSnapshot(one, first!.key, newId())
       assert.isTrue(yield* isWanted(second))
       assert.isFalse(yield* isWanted(third))
-      yield* store.drop(one, second!.key)
+      yield* store.deleteSnapshot(one, second!.key)
       assert.isTrue(yield* isWanted(third))
       const known = yield* store.listSnapshots(one, source)
       assert.deepStrictEqual(
@@ -77,7 +77,7 @@ export const snapshots: Clauses<EnvironmentStore | IdentityStore> = {
       for (let round = 0; round < 5; round++) {
         const scope = yield* given.scope
         const source = newSource()
-        const wants = Array.from({ length: 8 }, () => store.want(scope, snapshotOf(scope, { source })))
+        const wants = Array.from({ length: 8 }, () => store.reserveSnapshot(scope, snapshotOf(scope, { source })))
         const got = (yield* atOnce(wants)).filter(Option.isSome)
         assert.deepStrictEqual(
           got.map(({ value }) => value),
@@ -85,7 +85,9 @@ export const snapshots: Clauses<EnvironmentStore | IdentityStore> = {
         )
         assert.lengthOf(got, 1)
         const key = snapshotOf(scope).key
-        const same = yield* atOnce(Array.from({ length: 8 }, () => store.want(scope, snapshotOf(scope, { key }))))
+        const same = yield* atOnce(
+          Array.from({ length: 8 }, () => store.reserveSnapshot(scope, snapshotOf(scope, { key })))
+        )
         const stands = same[0]!
         assert.isTrue(Option.isSome(stands))
         for (const one of same) assert.deepStrictEqual(one, stands)
@@ -98,13 +100,13 @@ export const snapshots: Clauses<EnvironmentStore | IdentityStore> = {
       const [one, two] = [yield* given.scope, yield* given.scope]
       const wanted = snapshotOf(one)
       const [id, other] = [newId(), newId()]
-      assert.isFalse(yield* store.taken(one, wanted.key, id))
-      yield* store.want(one, wanted)
-      assert.isFalse(yield* store.taken(two, wanted.key, other))
-      assert.isTrue(yield* store.taken(one, wanted.key, id))
-      assert.deepStrictEqual(yield* store.listSnapshots(one, null), [new KeptSnapshot({ ...wanted, id })])
-      yield* store.drop(one, wanted.key)
-      assert.isFalse(yield* store.taken(one, wanted.key, id))
+      assert.isFalse(yield* store.completeSnapshot(one, wanted.key, id))
+      yield* store.reserveSnapshot(one, wanted)
+      assert.isFalse(yield* store.completeSnapshot(two, wanted.key, other))
+      assert.isTrue(yield* store.completeSnapshot(one, wanted.key, id))
+      assert.deepStrictEqual(yield* store.listSnapshots(one, null), [new SnapshotRecord({ ...wanted, id })])
+      yield* store.deleteSnapshot(one, wanted.key)
+      assert.isFalse(yield* store.completeSnapshot(one, wanted.key, id))
       assert.deepStrictEqual(yield* store.listSnapshots(one, null), [])
     }),
 
@@ -113,14 +115,14 @@ export const snapshots: Clauses<EnvironmentStore | IdentityStore> = {
       const store = yield* EnvironmentStore
       const scope = yield* given.scope
       const wanted = snapshotOf(scope)
-      yield* store.want(scope, wanted)
+      yield* store.reserveSnapshot(scope, wanted)
       const ids = Array.from({ length: 8 }, newId)
-      const written = yield* atOnce(ids.map((id) => store.taken(scope, wanted.key, id)))
+      const written = yield* atOnce(ids.map((id) => store.completeSnapshot(scope, wanted.key, id)))
       const [first, ...others] = ids.filter((_, i) => written[i])
       assert.deepStrictEqual(others, [])
-      assert.isTrue(yield* store.taken(scope, wanted.key, first!))
-      assert.isFalse(yield* store.taken(scope, wanted.key, newId()))
-      assert.deepStrictEqual(yield* store.listSnapshots(scope, null), [new KeptSnapshot({ ...wanted, id: first! })])
+      assert.isTrue(yield* store.completeSnapshot(scope, wanted.key, first!))
+      assert.isFalse(yield* store.completeSnapshot(scope, wanted.key, newId()))
+      assert.deepStrictEqual(yield* store.listSnapshots(scope, null), [new SnapshotRecord({ ...wanted, id: first! })])
     }),
 
   "a snapshot that was taken is found by its id, by its account only": () =>
@@ -129,12 +131,12 @@ export const snapshots: Clauses<EnvironmentStore | IdentityStore> = {
       const [one, two] = [yield* given.scope, yield* given.scope]
       const [wanted, other] = [snapshotOf(one), snapshotOf(one)]
       const id = newId()
-      yield* store.want(one, other)
-      yield* store.want(one, wanted)
+      yield* store.reserveSnapshot(one, other)
+      yield* store.reserveSnapshot(one, wanted)
       assert.isTrue(Option.isNone(yield* store.findSnapshot(one, id)))
-      yield* store.taken(one, wanted.key, id)
-      yield* store.taken(one, other.key, newId())
-      assert.deepStrictEqual(yield* store.findSnapshot(one, id), Option.some(new KeptSnapshot({ ...wanted, id })))
+      yield* store.completeSnapshot(one, wanted.key, id)
+      yield* store.completeSnapshot(one, other.key, newId())
+      assert.deepStrictEqual(yield* store.findSnapshot(one, id), Option.some(new SnapshotRecord({ ...wanted, id })))
       assert.isTrue(Option.isNone(yield* store.findSnapshot(two, id)))
     }),
 
@@ -148,12 +150,12 @@ export const snapshots: Clauses<EnvironmentStore | IdentityStore> = {
         snapshotOf(one, { startedAt: at(2) }),
         snapshotOf(one, { startedAt: at(3), source, expiresAt: at(8) })
       ]
-      yield* store.want(two, snapshotOf(two, { source }))
-      yield* store.want(one, rows[2]!)
+      yield* store.reserveSnapshot(two, snapshotOf(two, { source }))
+      yield* store.reserveSnapshot(one, rows[2]!)
       const id = newId()
-      yield* store.taken(one, rows[2]!.key, id)
-      for (const row of rows.slice(0, 2)) yield* store.want(one, row)
-      const last = new KeptSnapshot({ ...rows[2]!, id })
+      yield* store.completeSnapshot(one, rows[2]!.key, id)
+      for (const row of rows.slice(0, 2)) yield* store.reserveSnapshot(one, row)
+      const last = new SnapshotRecord({ ...rows[2]!, id })
       assert.deepStrictEqual(yield* store.listSnapshots(one, null), [rows[0]!, rows[1]!, last])
       assert.deepStrictEqual(yield* store.listSnapshots(one, source), [rows[0]!, last])
       assert.deepStrictEqual(yield* store.listSnapshots(one, newSource()), [])
@@ -164,11 +166,11 @@ export const snapshots: Clauses<EnvironmentStore | IdentityStore> = {
       const store = yield* EnvironmentStore
       const [one, two] = [yield* given.scope, yield* given.scope]
       const [first, second] = [snapshotOf(one), snapshotOf(one)]
-      for (const snapshot of [first, second]) yield* store.want(one, snapshot)
-      yield* store.drop(two, first.key)
+      for (const snapshot of [first, second]) yield* store.reserveSnapshot(one, snapshot)
+      yield* store.deleteSnapshot(two, first.key)
       assert.lengthOf(yield* store.listSnapshots(one, null), 2)
-      yield* store.drop(one, first.key)
-      yield* store.drop(one, first.key)
+      yield* store.deleteSnapshot(one, first.key)
+      yield* store.deleteSnapshot(one, first.key)
       assert.deepStrictEqual(yield* store.listSnapshots(one, null), [second])
     }),
 
@@ -183,14 +185,14 @@ export const snapshots: Clauses<EnvironmentStore | IdentityStore> = {
         scope: AccountScope,
         isTaken: boolean,
         startedAt: number,
-        more: Partial<KeptSnapshot>
+        more: Partial<SnapshotRecord>
       ) {
         const wanted = snapshotOf(scope, { ...good, startedAt: at(startedAt), ...more })
-        yield* store.want(scope, wanted)
+        yield* store.reserveSnapshot(scope, wanted)
         if (!isTaken) return wanted
         const id = newId()
-        yield* store.taken(scope, wanted.key, id)
-        return new KeptSnapshot({ ...wanted, id })
+        yield* store.completeSnapshot(scope, wanted.key, id)
+        return new SnapshotRecord({ ...wanted, id })
       })
       const forked = yield* keep(one, true, before - 1, { purpose: "fork" })
       const expired = yield* keep(one, true, before + 5, { expiresAt: at(now - 1) })
@@ -202,7 +204,7 @@ export const snapshots: Clauses<EnvironmentStore | IdentityStore> = {
       yield* keep(one, true, before - 9, {})
       for (const purpose of ["manual", "setup", "fork"] as const) yield* keep(one, false, before, { purpose })
       for (const purpose of ["setup", "fork"] as const) yield* keep(two, true, before, { purpose })
-      const save = (scope: AccountScope, { id }: KeptSnapshot) =>
+      const save = (scope: AccountScope, { id }: SnapshotRecord) =>
         store.save(scope, { snapshot: { id: id!, expiresAt: at(now) } }, at(0))
       yield* save(one, saved)
       yield* save(two, shared)

@@ -1,11 +1,11 @@
 /** What the scripts of an app's sandbox do, for sandboxes in memory: the same answers, without a shell and without npm. */
-import { type Applied, applying } from "@castellan/domain/app/guest/Applying.ts"
-import { type Compiled, compiling } from "@castellan/domain/app/guest/Compiling.ts"
-import { type Findings, finding } from "@castellan/domain/app/guest/Finding.ts"
-import { type Installed, installing } from "@castellan/domain/app/guest/Installing.ts"
-import { keeper } from "@castellan/domain/app/guest/Keeper.ts"
-import { limits, type Line, listing } from "@castellan/domain/app/guest/Listing.ts"
-import { type Restarted, restarting } from "@castellan/domain/app/guest/Restarting.ts"
+import { type AppliedFiles, applyFiles } from "@castellan/domain/app/guest/applyFiles.ts"
+import { type CompileResult, compilePage } from "@castellan/domain/app/guest/compilePage.ts"
+import { type Findings, collectFindings } from "@castellan/domain/app/guest/collectFindings.ts"
+import { type InstallResult, installPackages } from "@castellan/domain/app/guest/installPackages.ts"
+import { devServerSupervisor } from "@castellan/domain/app/guest/DevServerSupervisor.ts"
+import { limits, type Line, listFiles } from "@castellan/domain/app/guest/listFiles.ts"
+import { type RestartResult, restartDevServer } from "@castellan/domain/app/guest/restartDevServer.ts"
 import { type MemoryFiles, resolve } from "./MemoryFiles.ts"
 
 /** Where a script runs: the files of its sandbox, the directory it is in, and the time. */
@@ -50,7 +50,7 @@ const list = (place: Place, [wanted, limit, after = "", levels]: ReadonlyArray<s
   return lines.map((line) => `${JSON.stringify(line)}\n`).join("")
 }
 
-const apply = (place: Place, [bundle]: ReadonlyArray<string>): Applied => {
+const apply = (place: Place, [bundle]: ReadonlyArray<string>): AppliedFiles => {
   const wanted = JSON.parse(textOf(place, bundle!)!) as ReadonlyArray<{
     readonly path: string
     readonly content: string
@@ -79,7 +79,7 @@ const isUnknown = (name: string): boolean => name.startsWith("no-such-")
 /** A name that is asked for while the registry does not answer. */
 const isUnreachable = (name: string): boolean => name.startsWith("out-of-reach-")
 
-const install = (place: Place, [, names, ...packages]: ReadonlyArray<string>): Installed => {
+const install = (place: Place, [, names, ...packages]: ReadonlyArray<string>): InstallResult => {
   const missing = packages.find(isUnknown)
   if (missing !== undefined) {
     return {
@@ -144,7 +144,7 @@ const find = (place: Place): Findings => {
   }
 }
 
-const compile = (place: Place): Compiled => {
+const compile = (place: Place): CompileResult => {
   const { imports, types } = find(place)
   const broken = types.output.split("\n").flatMap((line) => {
     const [, file, message] = /^(\S+)\(.*?\): (.*)$/.exec(line) ?? []
@@ -156,17 +156,17 @@ const compile = (place: Place): Compiled => {
 
 /** The scripts that answer at once. */
 const answers: Readonly<Record<string, (place: Place, args: ReadonlyArray<string>) => unknown>> = {
-  [listing]: list,
-  [applying]: apply,
-  [installing]: install,
-  [compiling]: compile,
-  [finding]: find,
-  [restarting]: (): Restarted => ({ asked: true })
+  [listFiles]: list,
+  [applyFiles]: apply,
+  [installPackages]: install,
+  [compilePage]: compile,
+  [collectFindings]: find,
+  [restartDevServer]: (): RestartResult => ({ asked: true })
 }
 
 /** Whether these are the arguments of the script that keeps a dev server, and on which port; undefined if they are not. */
 export const keptPort = (args: ReadonlyArray<string>): number | undefined =>
-  args[0] === "-e" && args[1] === keeper ? Number(args[2]) : undefined
+  args[0] === "-e" && args[1] === devServerSupervisor ? Number(args[2]) : undefined
 
 /** What a script prints, which is JSON, or lines of it; undefined for one that is not of an app. */
 export const runScript = (place: Place, [flag, source, ...args]: ReadonlyArray<string>): string | undefined => {

@@ -50,7 +50,7 @@ const make = (identities: IdentityStore["Service"], events: MemoryEventStore.Mem
     countLive: (now) => Effect.sync(() => [...rows.values()].filter((row) => isLive(row, now)).length),
     list: (scope, page) =>
       Effect.sync(() => pageOf(of(scope), page, (row) => ({ at: row.createdAt.epochMilliseconds, id: row.name }))),
-    see: (scope, sightings) =>
+    recordObserved: (scope, sightings) =>
       Effect.map(DateTime.now, (now) => {
         const recorded = new Set<SandboxName>()
         for (const { expiresAt, name, reason, status } of sightings) {
@@ -84,7 +84,7 @@ const make = (identities: IdentityStore["Service"], events: MemoryEventStore.Mem
           .sort((a, b) => endOf(a) - endOf(b))
           .slice(0, limit)
       ),
-    removed: (scope, names, at, reason) =>
+    recordRemoved: (scope, names, at, reason) =>
       Effect.sync(() => {
         for (const row of of(scope)) {
           if (row.removedAt !== null || !names.includes(row.name)) continue

@@ -1,6 +1,6 @@
 import { Environment } from "@castellan/domain/account/Environment.ts"
 import { type EnvironmentChange, EnvironmentStore } from "@castellan/domain/account/EnvironmentStore.ts"
-import { KeptSnapshot, type SnapshotKey } from "@castellan/domain/account/KeptSnapshot.ts"
+import { SnapshotRecord, type SnapshotKey } from "@castellan/domain/account/SnapshotRecord.ts"
 import type { AccountId } from "@castellan/domain/identity/Account.ts"
 import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { type DateTime, Effect, Layer, Option } from "effect"
@@ -12,13 +12,13 @@ const changed = (environment: Environment, { repo, snapshot }: EnvironmentChange
     ...(repo && { repo: repo.url, granted: repo.granted })
   })
 
-const oldestFirst = (snapshots: ReadonlyArray<KeptSnapshot>) =>
+const oldestFirst = (snapshots: ReadonlyArray<SnapshotRecord>) =>
   snapshots.toSorted((a, b) => a.startedAt.epochMilliseconds - b.startedAt.epochMilliseconds)
 
 /** Environments and snapshots of accounts in memory. */
 export const layer = Layer.sync(EnvironmentStore, () => {
   const environments = new Map<AccountId, Environment>()
-  const snapshots = new Map<SnapshotKey, KeptSnapshot>()
+  const snapshots = new Map<SnapshotKey, SnapshotRecord>()
 
   const find = ({ account }: AccountScope) => Option.fromUndefinedOr(environments.get(account))
 
@@ -68,25 +68,25 @@ export const layer = Layer.sync(EnvironmentStore, () => {
         return environment
       }),
 
-    want: (scope, snapshot) =>
+    reserveSnapshot: (scope, snapshot) =>
       Effect.sync(() => {
         if (!snapshots.has(snapshot.key)) {
           if (of(scope).some(({ id, source }) => id === null && source === snapshot.source)) return Option.none()
-          snapshots.set(snapshot.key, new KeptSnapshot({ ...snapshot, account: scope.account, id: null }))
+          snapshots.set(snapshot.key, new SnapshotRecord({ ...snapshot, account: scope.account, id: null }))
         }
         return own(scope, snapshot.key)
       }),
-    taken: (scope, key, id) =>
+    completeSnapshot: (scope, key, id) =>
       Effect.sync(() => {
         const wanted = Option.filter(own(scope, key), (snapshot) => snapshot.id === null || snapshot.id === id)
-        if (Option.isSome(wanted)) snapshots.set(key, new KeptSnapshot({ ...wanted.value, id }))
+        if (Option.isSome(wanted)) snapshots.set(key, new SnapshotRecord({ ...wanted.value, id }))
         return Option.isSome(wanted)
       }),
     findSnapshot: (scope, id) =>
       Effect.sync(() => Option.fromUndefinedOr(of(scope).find((snapshot) => snapshot.id === id))),
     listSnapshots: (scope, source) =>
       Effect.sync(() => oldestFirst(of(scope).filter((snapshot) => source === null || snapshot.source === source))),
-    drop: (scope, key) =>
+    deleteSnapshot: (scope, key) =>
       Effect.sync(() => {
         if (Option.isSome(own(scope, key))) snapshots.delete(key)
       }),

@@ -1,6 +1,6 @@
 /** Finding out what a person would see of an app that does not work. */
 import { Schema } from "effect"
-import { importing } from "./Importing.ts"
+import { checkImports } from "./checkImports.ts"
 import { script } from "./Script.ts"
 
 const timed = { durationMs: Schema.Int }
@@ -45,9 +45,9 @@ export type Findings = typeof Findings.Type
  * `$1` is the port. Types are looked at by the project's own compiler, imports in a process of their own: that runs the
  * project's configuration, which may hang or end it.
  */
-export const finding = script(`
+export const collectFindings = script(`
 const port = Number(process.argv[1])
-const importing = ${JSON.stringify(importing)}
+const importing = ${JSON.stringify(checkImports)}
 const timed = async (look) => {
   const since = performance.now()
   const found = await look()

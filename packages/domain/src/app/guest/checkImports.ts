@@ -5,7 +5,7 @@ import { script } from "./Script.ts"
  * `$1` is the file for what was found. Imports are found and looked up by the project's own Vite, so that what it would not
  * find is what is reported; styles are read by it, too.
  */
-export const importing = script(`
+export const checkImports = script(`
 const told = process.argv[1]
 const entriesOf = (directory) => {
   try { return fs.readdirSync(path.join(root, directory), { withFileTypes: true }) } catch { return [] }

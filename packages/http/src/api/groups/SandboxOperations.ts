@@ -23,7 +23,7 @@ const one = { params: { sandboxId: Schema.String }, query: forAccount }
 const Sandbox = Schema.Struct({ ...success, sandbox: SandboxBody })
 
 /** What whoever holds a sandbox does with it. */
-export class HeldSandboxesApi extends HttpApiGroup.make("sandbox")
+export class SandboxOperationsApi extends HttpApiGroup.make("sandbox")
   .add(
     HttpApiEndpoint.get("get", "/:sandboxId", { ...one, success: Sandbox, error: errors }).annotate(
       OpenApi.Summary,

@@ -1,4 +1,4 @@
-import { HeldSandboxes, SandboxNotFound } from "@castellan/domain/account/HeldSandboxes.ts"
+import { SandboxOperations, SandboxNotFound } from "@castellan/domain/account/SandboxOperations.ts"
 import { Access } from "@castellan/domain/identity/Access.ts"
 import type { CurrentCredential } from "@castellan/domain/identity/Credential.ts"
 import type { CurrentActor } from "@castellan/domain/identity/CurrentActor.ts"
@@ -11,7 +11,7 @@ import { DateTime, Duration, Effect, Option, Schema, Stream } from "effect"
 import { HttpApiBuilder, HttpApiError } from "effect/http-api"
 import { presentSandbox } from "../api/groups/AccountSandboxes.ts"
 import { Api } from "../api/Api.ts"
-import { fileLimit } from "../api/groups/HeldSandboxes.ts"
+import { fileLimit } from "../api/groups/SandboxOperations.ts"
 import { RequestNonce } from "../api/Idempotent.ts"
 import { commandIn } from "../api/NewCommand.ts"
 import { BodyTooLarge } from "../api/Statuses.ts"
@@ -34,11 +34,11 @@ interface Asked {
   readonly query: { readonly account_id?: AccountId }
 }
 
-export const HeldSandboxesHandlers = HttpApiBuilder.group(
+export const SandboxOperationsHandlers = HttpApiBuilder.group(
   Api,
   "sandbox",
   Effect.fn(function* (handlers) {
-    const held = yield* HeldSandboxes
+    const operations = yield* SandboxOperations
     const runs = yield* TaskRuns
     const limits = yield* Limits
     const { scopeOf, untilLost } = yield* Access
@@ -54,13 +54,13 @@ export const HeldSandboxesHandlers = HttpApiBuilder.group(
     return handlers.handleAll({
       get: Effect.fnUntraced(function* (asked) {
         const { name, scope } = yield* meant(asked)
-        return { status, sandbox: presentSandbox(yield* held.get(scope, name), yield* DateTime.now) }
+        return { status, sandbox: presentSandbox(yield* operations.get(scope, name), yield* DateTime.now) }
       }),
       run: Effect.fnUntraced(function* (asked) {
         const { name, scope } = yield* meant(asked)
         const wanted = commandIn(asked.payload)
         if (asked.payload.wait === true) yield* limits.stream
-        const run = yield* held.run(scope, name, { ...wanted, nonce: yield* RequestNonce })
+        const run = yield* operations.run(scope, name, { ...wanted, nonce: yield* RequestNonce })
         if (asked.payload.wait !== true) return { status, runId: run.id }
         const wait = { timeout: wanted.timeout, atMost: limits.wait, lost: untilLost(scope) }
         const ended = yield* awaitRun(runs, scope, run.id, wait)
@@ -71,20 +71,20 @@ export const HeldSandboxesHandlers = HttpApiBuilder.group(
         const { name, scope } = yield* meant(asked)
         const { cursor: after, limit = listingLimits.entries, path = home, recursive = "false" } = asked.query
         const { depth = recursive === "true" || recursive === "1" ? listingLimits.depth : 1 } = asked.query
-        const { files, next } = yield* held.listFiles(scope, name, path, { after, depth, limit })
+        const { files, next } = yield* operations.listFiles(scope, name, path, { after, depth, limit })
         return { status, files, ...(next === null ? {} : { next_cursor: next }) }
       }),
       readFile: Effect.fnUntraced(function* (asked) {
         const { name, scope } = yield* meant(asked)
         yield* limits.stream
         const lost = Effect.provide(untilLost(scope), yield* Effect.context<CurrentActor | CurrentCredential>())
-        return yield* FileStream.begun(Stream.interruptWhen(held.readFile(scope, name, asked.query.path), lost))
+        return yield* FileStream.begun(Stream.interruptWhen(operations.readFile(scope, name, asked.query.path), lost))
       }),
       writeFile: Effect.fnUntraced(function* (asked) {
         const { name, scope } = yield* meant(asked)
         const { mode, path } = asked.query
         yield* limits.stream
-        const size = yield* held.writeFile(scope, name, path, asked.payload, { mode }).pipe(
+        const size = yield* operations.writeFile(scope, name, path, asked.payload, { mode }).pipe(
           Effect.catchIf(HttpApiError.HttpApiPayloadTooLarge.is, () => new BodyTooLarge({ limit: fileLimit })),
           Effect.raceFirst(untilLost(scope))
         )
@@ -95,23 +95,23 @@ export const HeldSandboxesHandlers = HttpApiBuilder.group(
         yield* limits.create(scope)
         const { expiresInMs } = asked.payload
         const keptFor = expiresInMs ? Duration.millis(expiresInMs) : keptByDefault
-        const { expiresAt, id } = yield* held.snapshot(scope, name, { keptFor, nonce: yield* RequestNonce })
+        const { expiresAt, id } = yield* operations.snapshot(scope, name, { keptFor, nonce: yield* RequestNonce })
         return { status, snapshotId: id, expiresAt, stopped: snapshotStops }
       }),
       fork: Effect.fnUntraced(function* (asked) {
         const { name, scope } = yield* meant(asked)
         yield* limits.create(scope)
-        const sandbox = yield* held.fork(scope, name, yield* RequestNonce)
+        const sandbox = yield* operations.fork(scope, name, yield* RequestNonce)
         return { status, sandbox: presentSandbox(sandbox, yield* DateTime.now) }
       }),
       extend: Effect.fnUntraced(function* (asked) {
         const { name, scope } = yield* meant(asked)
-        const sandbox = yield* held.extend(scope, name, Duration.millis(asked.payload.ms))
+        const sandbox = yield* operations.extend(scope, name, Duration.millis(asked.payload.ms))
         return { status, sandbox: presentSandbox(sandbox, yield* DateTime.now) }
       }),
       remove: Effect.fnUntraced(function* (asked) {
         const { name, scope } = yield* meant(asked)
-        yield* held.remove(scope, name)
+        yield* operations.remove(scope, name)
         return { status }
       })
     })

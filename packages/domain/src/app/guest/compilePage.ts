@@ -2,11 +2,11 @@
 import { Schema } from "effect"
 import { script } from "./Script.ts"
 
-export const Compiled = Schema.Struct({
+export const CompileResult = Schema.Struct({
   /** What does not compile; `file` is relative to the project. */
   errors: Schema.Array(Schema.Struct({ file: Schema.String, message: Schema.String }))
 })
-export type Compiled = typeof Compiled.Type
+export type CompileResult = typeof CompileResult.Type
 
 /**
  * `$1` is the port, `$2` the files that were written as JSON. The modules of the page are asked for as a browser does, each
@@ -15,7 +15,7 @@ export type Compiled = typeof Compiled.Type
  * until its answer has the new text. Written files that the page does not load are only parsed: to ask for them would make
  * them part of the page.
  */
-export const compiling = script(`
+export const compilePage = script(`
 const port = Number(process.argv[1]), written = new Set(JSON.parse(process.argv[2]))
 const until = performance.now() + 15000, most = { modules: 1000, errors: 20, message: 1000, body: 8 * 1024 * 1024 }
 const errors = []

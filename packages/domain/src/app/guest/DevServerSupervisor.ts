@@ -5,7 +5,7 @@ import { script } from "./Script.ts"
  * `$1` is the port. Asked by a line: `restart` ends the server and starts another; `nudge` starts it now if it is waiting
  * after an end; `said` gives what it printed last.
  */
-export const keeper = script(`
+export const devServerSupervisor = script(`
 const port = process.argv[1]
 const vite = path.join("node_modules", "vite", "bin", "vite.js")
 const flags = ["--host", "127.0.0.1", "--port", port, "--strictPort", "--clearScreen", "false"]

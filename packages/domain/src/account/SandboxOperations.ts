@@ -20,7 +20,7 @@ import { TaskRuns } from "../task/TaskRuns.ts"
 import type { AccountSandbox } from "./AccountSandbox.ts"
 import { AccountSandboxes, type SandboxNotCreated } from "./AccountSandboxes.ts"
 import { AccountStore } from "./AccountStore.ts"
-import { SnapshotKey } from "./KeptSnapshot.ts"
+import { SnapshotKey } from "./SnapshotRecord.ts"
 import { type SnapshotInProgress, Snapshots, type TakenSnapshot } from "./Snapshots.ts"
 
 /** The account has no sandbox of that name: there is none, or it is another's. */
@@ -40,8 +40,8 @@ const isGone = Schema.is(SandboxGone)
 const forkKept = Duration.hours(1)
 
 /** What whoever holds a sandbox of an account does with it, by its name. */
-export class HeldSandboxes extends Context.Service<
-  HeldSandboxes,
+export class SandboxOperations extends Context.Service<
+  SandboxOperations,
   {
     /** The sandbox as it is now. Never wakes it. */
     readonly get: (scope: AccountScope, name: SandboxName) => Effect.Effect<AccountSandbox, SandboxNotFound>
@@ -96,10 +96,10 @@ export class HeldSandboxes extends Context.Service<
       name: SandboxName
     ) => Effect.Effect<void, SandboxNotFound | SandboxUnavailable>
   }
->()("domain/account/HeldSandboxes") {
+>()("domain/account/SandboxOperations") {
   static readonly layer = (options: { readonly lifetime: Duration.Duration }) =>
     Layer.effect(
-      HeldSandboxes,
+      SandboxOperations,
       Effect.gen(function* () {
         const store = yield* AccountStore
         const sandboxes = yield* AccountSandboxes
@@ -120,12 +120,12 @@ export class HeldSandboxes extends Context.Service<
           return row
         })
 
-        const get = Effect.fn("HeldSandboxes.get")(function* (scope: AccountScope, name: SandboxName) {
+        const get = Effect.fn("SandboxOperations.get")(function* (scope: AccountScope, name: SandboxName) {
           const found = yield* sandboxes.find(scope, name)
           return Option.isSome(found) ? found.value : yield* new SandboxNotFound({ name })
         })
 
-        const run = Effect.fn("HeldSandboxes.run")(function* (
+        const run = Effect.fn("SandboxOperations.run")(function* (
           scope: AccountScope,
           name: SandboxName,
           wanted: CommandRequest
@@ -138,7 +138,7 @@ export class HeldSandboxes extends Context.Service<
           return yield* runs.startCommand(scope, name, wanted)
         })
 
-        const snapshot = Effect.fn("HeldSandboxes.snapshot")(function* (
+        const snapshot = Effect.fn("SandboxOperations.snapshot")(function* (
           scope: AccountScope,
           name: SandboxName,
           wanted: { readonly keptFor: Duration.Duration; readonly nonce: Option.Option<string> }
@@ -162,12 +162,12 @@ export class HeldSandboxes extends Context.Service<
             const again = yield* provider
               .resume(name, options.lifetime)
               .pipe(Effect.catchTag("SandboxGone", () => new SandboxNotFound({ name })))
-            yield* store.see(scope, [again])
+            yield* store.recordObserved(scope, [again])
           }
           return copy
         })
 
-        const fork = Effect.fn("HeldSandboxes.fork")(function* (
+        const fork = Effect.fn("SandboxOperations.fork")(function* (
           scope: AccountScope,
           name: SandboxName,
           asked: Option.Option<string>
@@ -185,24 +185,26 @@ export class HeldSandboxes extends Context.Service<
           return sandbox
         }, Effect.uninterruptible)
 
-        const extend = Effect.fn("HeldSandboxes.extend")(function* (
+        const extend = Effect.fn("SandboxOperations.extend")(function* (
           scope: AccountScope,
           name: SandboxName,
           by: Duration.Duration
         ) {
           yield* kept(scope, name)
-          yield* store.see(scope, [yield* provider.extend(name, by).pipe(Effect.catchTag("SandboxGone", notRunning))])
+          yield* store.recordObserved(scope, [
+            yield* provider.extend(name, by).pipe(Effect.catchTag("SandboxGone", notRunning))
+          ])
           return yield* own(scope, name)
         })
 
-        const remove = Effect.fn("HeldSandboxes.remove")(function* (scope: AccountScope, name: SandboxName) {
+        const remove = Effect.fn("SandboxOperations.remove")(function* (scope: AccountScope, name: SandboxName) {
           const row = yield* own(scope, name)
           if (row.removedAt !== null) return
           yield* provider.remove(name)
-          yield* store.removed(scope, [name], yield* DateTime.now, "It was deleted")
+          yield* store.recordRemoved(scope, [name], yield* DateTime.now, "It was deleted")
         })
 
-        return HeldSandboxes.of({
+        return SandboxOperations.of({
           get,
           run,
           readFile: (scope, name, path) =>

@@ -1,5 +1,5 @@
 import { bareName, type PackageName } from "./PackageName.ts"
-import { uncoloured } from "./uncoloured.ts"
+import { stripAnsi } from "./stripAnsi.ts"
 
 /** Characters of what a package manager said that are passed on. */
 const longest = 2000
@@ -16,8 +16,8 @@ const isAside = (line: string): boolean =>
  * What the package manager said, for who asked for the packages: without colours, addresses of hosts, and paths of its
  * logs; its beginning if it said much.
  */
-export const cleaned = (output: string): string => {
-  const lines = uncoloured(output)
+export const formatNpmOutput = (output: string): string => {
+  const lines = stripAnsi(output)
     .split(/\r?\n/)
     .map(said)
     .filter((line) => !isAside(line))
@@ -45,8 +45,8 @@ const isUrlOf = (name: string, word: string): boolean => {
  * The package, of those that were asked for, that the registry does not have at all or not in that version; undefined where
  * the package manager failed for another reason.
  */
-export const notInRegistry = (output: string, packages: ReadonlyArray<PackageName>): PackageName | undefined => {
-  const lines = uncoloured(output).split(/\r?\n/)
+export const packageNotInRegistry = (output: string, packages: ReadonlyArray<PackageName>): PackageName | undefined => {
+  const lines = stripAnsi(output).split(/\r?\n/)
   if (!lines.some((line) => /^npm (?:error|ERR!) code (?:E404|ETARGET)\s*$/.test(line))) return undefined
   const about = lines.filter((line) => /^npm (?:error|ERR!) (?:404|notarget) /.test(line))
   const words = about.flatMap((line) => line.split(/\s+/))

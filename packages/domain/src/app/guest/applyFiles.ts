@@ -4,19 +4,19 @@ import { script } from "./Script.ts"
 
 const Failure = Schema.Struct({ path: Schema.String, reason: Schema.String })
 
-export const Applied = Schema.Struct({
+export const AppliedFiles = Schema.Struct({
   /** Written. */
   applied: Schema.Array(Schema.String),
   /** Not written, each with the reason. Where one is refused beforehand, none is written. */
   failed: Schema.Array(Failure)
 })
-export type Applied = typeof Applied.Type
+export type AppliedFiles = typeof AppliedFiles.Type
 
 /**
  * `$1` is a file with the files as JSON, which is removed. All are looked at before any is written, and all are written
  * beside the project's own before any takes its place there: a disk that is full changes nothing.
  */
-export const applying = script(`
+export const applyFiles = script(`
 const refused = (path, reason) => ({ path, reason })
 const isWithin = (file) => file === root || file.startsWith(root + path.sep)
 /** Where the file is to stand; links are followed if they stay within the project. */

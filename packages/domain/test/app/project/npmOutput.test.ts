@@ -1,4 +1,4 @@
-import { cleaned, notInRegistry } from "../../../src/app/project/ManagerWords.ts"
+import { formatNpmOutput, packageNotInRegistry } from "../../../src/app/project/npmOutput.ts"
 import { PackageName } from "../../../src/app/project/PackageName.ts"
 import { assert, describe, it } from "@effect/vitest"
 
@@ -13,19 +13,19 @@ npm error A complete log of this run can be found in: /home/user/.npm/_logs/2026
 
 describe("What a package manager said", () => {
   it("is told in its own words, without hosts, logs and codes", () => {
-    const text = cleaned(notFound)
+    const text = formatNpmOutput(notFound)
     assert.include(text, "404 Not Found - GET /no-such - Not found")
     assert.include(text, "could not be found or you do not have permission")
     for (const word of ["registry.test", "_logs", "npm error", "E404", "tarball"]) assert.notInclude(text, word)
   })
 
   it("has no colours, and says each thing once", () => {
-    assert.strictEqual(cleaned("\u001b[31mnpm error\u001b[0m \u001b[1mbad\u001b[0m\nnpm error bad\n"), "bad")
+    assert.strictEqual(formatNpmOutput("\u001b[31mnpm error\u001b[0m \u001b[1mbad\u001b[0m\nnpm error bad\n"), "bad")
   })
 
   it("is cut where it is long", () => {
     const lines = Array.from({ length: 500 }, (_, n) => `npm error line ${n}`).join("\n")
-    const text = cleaned(lines)
+    const text = formatNpmOutput(lines)
     assert.isAtMost(text.length, 2010)
     assert.isTrue(text.startsWith("line 0\nline 1\n"))
     assert.isTrue(text.endsWith("…"))
@@ -33,7 +33,7 @@ describe("What a package manager said", () => {
 
   it("tells which of the packages asked for is not in the registry, also by its version or scope", () => {
     const asked = ["react", "foo", "no-such", "@a/foo", "react@999"].map((name) => PackageName.make(name))
-    const missing = (output: string, among = asked) => notInRegistry(output, among)
+    const missing = (output: string, among = asked) => packageNotInRegistry(output, among)
     const notHere = (name: string, url = name) =>
       `npm error code E404\nnpm error 404 Not Found - GET https://registry.test/npm/${url}\nnpm error 404\nnpm error 404  The requested resource '${name}@*' could not be found\n`
     assert.strictEqual(missing(notFound), "no-such")
@@ -54,12 +54,12 @@ describe("What a package manager said", () => {
       "npm error code E404\nnpm error 404 Not Found - GET https://registry.test/@a%2ffoo\n",
       "react@1 prints npm error code E404"
     ]) {
-      assert.isUndefined(notInRegistry(output, asked), output)
+      assert.isUndefined(packageNotInRegistry(output, asked), output)
     }
   })
 
   it("is never nothing", () => {
     for (const output of ["", "\n\n", "npm error\n", "npm error code EUNKNOWN\n"])
-      assert.isAbove(cleaned(output).length, 10)
+      assert.isAbove(formatNpmOutput(output).length, 10)
   })
 })

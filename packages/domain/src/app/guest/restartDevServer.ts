@@ -2,12 +2,12 @@
 import { Schema } from "effect"
 import { script } from "./Script.ts"
 
-export const Restarted = Schema.Struct({
+export const RestartResult = Schema.Struct({
   /** Whether there was a keeper to ask. */
   asked: Schema.Boolean
 })
-export type Restarted = typeof Restarted.Type
+export type RestartResult = typeof RestartResult.Type
 
-export const restarting = script(`
+export const restartDevServer = script(`
 main(async () => ({ asked: (await ask("restart")) !== undefined }))
 `)

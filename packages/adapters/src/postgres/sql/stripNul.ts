@@ -16,7 +16,7 @@ class Cleaner extends OperationNodeTransformer {
 
 const cleaner = new Cleaner()
 
-export const textWithoutNul: KyselyPlugin = {
+export const stripNul: KyselyPlugin = {
   transformQuery: ({ node, queryId }) => cleaner.transformNode(node, queryId),
   transformResult: ({ result }) => Promise.resolve(result)
 }

@@ -68,7 +68,7 @@ export const argumentsOf = ({ after = "", contents, depth, limit = limits.files 
  * levels. Links are not followed and not named. Directories are read in the order of the paths in them, and only until the
  * page is full.
  */
-export const listing = script(`
+export const listFiles = script(`
 const [wanted, limit, after, levels] = process.argv.slice(1)
 const left = new Set(["node_modules", ".git", "dist", "build", "package-lock.json", "npm-shrinkwrap.json", "yarn.lock",
   "pnpm-lock.yaml", "bun.lock", "bun.lockb"])

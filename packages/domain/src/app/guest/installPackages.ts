@@ -2,20 +2,20 @@
 import { Schema } from "effect"
 import { script } from "./Script.ts"
 
-export const Installed = Schema.Struct({
+export const InstallResult = Schema.Struct({
   /** What of it is there afterwards, by name, with its version. */
   installed: Schema.Record(Schema.String, Schema.String),
   /** What the package manager said, where it failed; null where it did not. */
   failure: Schema.NullOr(Schema.String)
 })
-export type Installed = typeof Installed.Type
+export type InstallResult = typeof InstallResult.Type
 
 /**
  * `$1` is the milliseconds it may take, `$2` the names of what to look for afterwards as JSON, the rest the packages; all
  * that the project wants if there are none. The scripts of packages are not run. The dev server is started again then, so
  * that it finds them; where none was ever started, what it prepares of packages is prepared for the first.
  */
-export const installing = script(`
+export const installPackages = script(`
 const [deadline, names, ...packages] = process.argv.slice(1)
 const flags = ["--ignore-scripts", "--no-audit", "--no-fund", "--no-progress", "--no-update-notifier", "--loglevel=error",
   "--color=false"]

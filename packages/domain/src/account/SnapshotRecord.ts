@@ -10,7 +10,7 @@ export const SnapshotKey = Schema.String.check(Schema.isPattern(/^snp_[A-Za-z0-9
 export type SnapshotKey = typeof SnapshotKey.Type
 
 /** A snapshot of an account: wanted, and once `id` is there, taken. */
-export class KeptSnapshot extends Schema.Class<KeptSnapshot>("KeptSnapshot")({
+export class SnapshotRecord extends Schema.Class<SnapshotRecord>("SnapshotRecord")({
   key: SnapshotKey,
   account: AccountId,
   source: SandboxName,
