@@ -1,12 +1,12 @@
 /**
- * What happened to sandboxes, kept for its owners to read. Events are written by the stores of what they are about, in
- * the transaction of the change: none without its change, no change without one. A NUL in a text may come back as U+FFFD.
+ * Reads the events of an account. The store of the changed row writes each event in the transaction of the change: there is
+ * no event without its change and no change without its event. A NUL in a text may be read back as U+FFFD.
  */
 import { Context, type DateTime, type Effect } from "effect"
 import type { AccountScope } from "../identity/AccountScope.ts"
 import type { EventCursor, SandboxEvent } from "./SandboxEvent.ts"
 
-/** An event, and where to go on after it. */
+/** An event, and the cursor that continues after it. */
 export interface EventWithCursor {
   readonly event: SandboxEvent
   readonly cursor: EventCursor
@@ -16,17 +16,17 @@ export class EventStore extends Context.Service<
   EventStore,
   {
     /**
-     * The events of the scope's account after `after`, in the order they happened, `limit` at most; from the oldest that
-     * is kept if `after` is null. Whoever reads on from the last cursor misses none, however many write at once.
+     * Up to `limit` events of the scope's account after `after`, in the order they happened. Starts at the oldest stored
+     * event if `after` is null. A reader that continues from the last cursor misses no event, even with concurrent writers.
      */
     readonly read: (
       scope: AccountScope,
       after: EventCursor | null,
       limit: number
     ) => Effect.Effect<ReadonlyArray<EventWithCursor>>
-    /** Where a reader begins who wants to know all that happens from now on, and nothing else. */
+    /** A cursor after which a reader gets exactly the events that happen from now on. */
     readonly latest: (scope: AccountScope) => Effect.Effect<EventCursor>
-    /** Forgets events from before `before`, of all accounts. */
+    /** Deletes the events of all accounts from before `before`. */
     readonly sweep: (before: DateTime.Utc) => Effect.Effect<void>
   }
 >()("domain/sandbox/EventStore") {}

@@ -1,16 +1,17 @@
+/** Decodes the output of commands as UTF-8 text. */
 import { Effect, Stream } from "effect"
 import { decode, wholeCharacters } from "../utf8.ts"
 import { type Output, OutputPosition, type OutputStream } from "./Command.ts"
 
-/** A piece of output as text, and where to go on reading after it. */
+/** A piece of output as text, and the position after it. */
 export interface OutputText {
   readonly stream: OutputStream
   readonly text: string
   readonly next: OutputPosition
 }
 
-/** Bytes of each stream that were read and do not make a whole character yet. */
-type Held = Readonly<Record<OutputStream, Uint8Array>>
+/** Bytes of an incomplete character, by stream. */
+type Incomplete = Readonly<Record<OutputStream, Uint8Array>>
 
 const nothing = new Uint8Array()
 
@@ -22,10 +23,10 @@ const join = (a: Uint8Array, b: Uint8Array): Uint8Array => {
   return joined
 }
 
-const takeWhole = (held: Held, piece: Output): readonly [Held, ReadonlyArray<OutputText>] => {
-  const bytes = join(held[piece.stream], piece.bytes)
+const takeComplete = (incomplete: Incomplete, piece: Output): readonly [Incomplete, ReadonlyArray<OutputText>] => {
+  const bytes = join(incomplete[piece.stream], piece.bytes)
   const whole = wholeCharacters(bytes)
-  const left: Held = { ...held, [piece.stream]: bytes.slice(whole) }
+  const left: Incomplete = { ...incomplete, [piece.stream]: bytes.slice(whole) }
   if (whole === 0) return [left, []]
   const next = new OutputPosition({
     stdout: piece.next.stdout - left.stdout.length,
@@ -35,13 +36,13 @@ const takeWhole = (held: Held, piece: Output): readonly [Held, ReadonlyArray<Out
 }
 
 /**
- * Output as text, cut between characters and never within one. A position counts only bytes whose text was given, so
- * that reading on from it loses and repeats nothing. Bytes that end a stream without ending a character are left out.
+ * Output as text, never cut within a character. A position counts only bytes whose text was emitted, so a reader that
+ * continues from it loses and repeats nothing. An incomplete character at the end of a stream is dropped.
  */
 export const toText = <E, R>(output: Stream.Stream<Output, E, R>): Stream.Stream<OutputText, E, R> =>
-  Stream.mapAccum(output, (): Held => ({ stdout: nothing, stderr: nothing }), takeWhole)
+  Stream.mapAccum(output, (): Incomplete => ({ stdout: nothing, stderr: nothing }), takeComplete)
 
-/** The first `limit` bytes of one stream's output as text, and whether there was more. */
+/** The first `limit` bytes of one stream's output as text. `truncated` if there was more. */
 export const readFirst = Effect.fnUntraced(function* <E, R>(output: Stream.Stream<Output, E, R>, limit: number) {
   const chunks: Array<Uint8Array> = []
   let size = 0

@@ -1,8 +1,8 @@
+/** Events of sandboxes and sessions, as their owners read them. */
 import { Schema } from "effect"
 import { AccountId } from "../identity/Account.ts"
 import { SandboxName } from "./SandboxName.ts"
 
-/** What can happen to a sandbox, or to the session it belongs to. */
 export const SandboxEventType = Schema.Literals([
   "sandbox.pending",
   "sandbox.running",
@@ -23,19 +23,19 @@ export const SandboxEventType = Schema.Literals([
 ])
 export type SandboxEventType = typeof SandboxEventType.Type
 
-/** Where a reader of events has come to: opaque, growing, and good for as long as the events are kept. */
+/** The position of a reader. Opaque to callers, increasing, and valid while the events are stored. */
 export const EventCursor = Schema.String.check(Schema.isPattern(/^\d{1,18}$/)).pipe(Schema.brand("EventCursor"))
 export type EventCursor = typeof EventCursor.Type
 
-/** Something that happened to a sandbox or session of an account. */
+/** A state change of a sandbox or session. */
 export class SandboxEvent extends Schema.Class<SandboxEvent>("SandboxEvent")({
   account: AccountId,
   type: SandboxEventType,
-  /** Null for a session that has none yet. */
+  /** Null if the session has no sandbox yet. */
   sandbox: Schema.NullOr(SandboxName),
-  /** The id of the session it belongs to; null for a sandbox of the account's own. */
+  /** Null for a sandbox without a session. */
   session: Schema.NullOr(Schema.String),
-  /** Why, in words for its owner; null where it is what was asked for. */
+  /** Why it happened, as a sentence for the owner; null if the owner requested it. */
   reason: Schema.NullOr(Schema.String),
   at: Schema.DateTimeUtc
 }) {}

@@ -1,3 +1,4 @@
+/** Paths, modes and directory listings of a sandbox. */
 import { Schema } from "effect"
 
 /** A path inside a sandbox: absolute, or relative to its home directory. */
@@ -14,7 +15,7 @@ export const FileMode = Schema.String.check(
 ).pipe(Schema.brand("FileMode"))
 export type FileMode = typeof FileMode.Type
 
-/** The four digits of a mode as numbers have it, whatever else the number says. */
+/** The permission bits of a numeric mode as four octal digits. */
 export const fileModeOf = (mode: number): FileMode => FileMode.make((mode & 0o7777).toString(8).padStart(4, "0"))
 
 /** An entry of a directory in a sandbox. */
@@ -24,30 +25,30 @@ export class SandboxFile extends Schema.Class<SandboxFile>("SandboxFile")({
   type: Schema.Literals(["file", "directory", "link", "other"]),
   /** Bytes. */
   size: Schema.Int,
-  /** Its permissions, four octal digits; of a link they mean nothing. */
+  /** Permissions, four octal digits; meaningless for a link. */
   mode: FileMode,
-  /** Where a link leads, as it is written in it; only links have it. */
+  /** The target as written in a link; absent for other types. */
   target: Schema.optionalKey(Schema.String),
   modifiedAt: Schema.DateTimeUtc
 }) {}
 
-/** Entries of a page of a listing, and levels that it goes down, at most. */
+/** Maximum entries of a page, and maximum depth of a listing. */
 export const listingLimits = { entries: 1000, depth: 64 } as const
 
-/** Which entries a page of a listing has. */
+/** A request for a page of a listing. */
 export interface ListingPage {
-  /** Levels below the directory, 1 to `listingLimits.depth`; 1 lists the directory's own entries. */
+  /** Levels below the directory, 1 to `listingLimits.depth`; 1 lists only the directory's own entries. */
   readonly depth: number
-  /** Entries of the page, 1 to `listingLimits.entries`. */
+  /** Maximum entries of the page, 1 to `listingLimits.entries`. */
   readonly limit: number
-  /** The page has the entries whose paths come after this one; the first page has none. */
+  /** The page begins after this path; absent for the first page. */
   readonly after?: string | undefined
 }
 
 /** One page of a listing. */
 export interface FilePage {
-  /** In order of their paths, compared by UTF-16 code units. */
+  /** Ordered by path, in UTF-16 code units. */
   readonly files: ReadonlyArray<SandboxFile>
-  /** The path of the last entry where more entries follow; null on the last page. */
+  /** The path of the page's last entry; null on the last page. */
   readonly next: string | null
 }

@@ -1,3 +1,4 @@
+/** Runs commands and transfers files in a sandbox of which only the name is known. */
 import { Context, type Duration, Effect, Layer, Option, type Stream } from "effect"
 import { SecureRandom } from "effect/crypto/SecureRandom"
 import { newNonce } from "../newNonce.ts"
@@ -17,9 +18,9 @@ import {
   type WriteOptions
 } from "./SandboxProvider.ts"
 
-type Idle = SandboxGone | SandboxNotRunning | SandboxUnavailable
+type NotRunning = SandboxGone | SandboxNotRunning | SandboxUnavailable
 
-/** What a command printed and how it ended; `truncated` if it printed more than was kept here. */
+/** The output and the end of a command. `truncated` if it printed more than the result has. */
 export interface CommandResult {
   readonly stdout: string
   readonly stderr: string
@@ -27,40 +28,40 @@ export interface CommandResult {
   readonly end: CommandEnd
 }
 
-/** Bytes of each output stream that a result keeps: enough to read, little enough to store with every run. */
+/** Maximum bytes of each output stream in a result, which is stored with every run. */
 export const resultLimit = 256 * 1024
 
-/** What an ended command printed, up to `resultLimit` bytes a stream. */
+/** Reads the result of an ended command. */
 export const resultOf = (provider: SandboxProvider["Service"]) => {
-  // Output as long as what the provider keeps may have been longer.
-  const kept = Math.min(resultLimit, provider.supports.outputKept - 1)
+  // Output that fills the provider's limit may have been truncated, so one byte less is read to detect it.
+  const limit = Math.min(resultLimit, provider.supports.outputKept - 1)
   return Effect.fn("Sandboxes.result")(function* (name: SandboxName, id: CommandId, end: CommandEnd) {
-    const stdout = yield* readFirst(provider.output(name, id, OutputPosition.only("stdout")), kept)
-    const stderr = yield* readFirst(provider.output(name, id, OutputPosition.only("stderr")), kept)
+    const stdout = yield* readFirst(provider.output(name, id, OutputPosition.only("stdout")), limit)
+    const stderr = yield* readFirst(provider.output(name, id, OutputPosition.only("stderr")), limit)
     const truncated = stdout.truncated || stderr.truncated
     return { stdout: stdout.text, stderr: stderr.text, truncated, end }
   })
 }
 
-/** What anyone who holds a sandbox does with it. Whose it is, is for the caller to know. */
+/** Operations on a sandbox by its name. Callers check who owns it. */
 export class Sandboxes extends Context.Service<
   Sandboxes,
   {
-    /** The sandbox as its provider sees it now. Never wakes it. */
+    /** The current state of the sandbox at its provider. Never wakes it. */
     readonly status: (name: SandboxName) => Effect.Effect<Sandbox, SandboxGone | SandboxUnavailable>
-    /** Runs a command to its end. Interrupted, it kills the command. */
+    /** Runs a command to its end. An interrupt kills the command. */
     readonly run: (
       name: SandboxName,
       command: Command,
       timeout: Duration.Duration
-    ) => Effect.Effect<CommandResult, CommandNotFound | Idle>
-    /** What an ended command printed, up to `resultLimit` bytes a stream. */
+    ) => Effect.Effect<CommandResult, CommandNotFound | NotRunning>
+    /** The output of an ended command, up to `resultLimit` bytes a stream. */
     readonly result: (
       name: SandboxName,
       id: CommandId,
       end: CommandEnd
     ) => Effect.Effect<CommandResult, CommandNotFound | SandboxGone | SandboxUnavailable>
-    /** How a command ended, once it has. */
+    /** Waits for the end of a command. */
     readonly awaitEnd: (
       name: SandboxName,
       id: CommandId
@@ -68,20 +69,20 @@ export class Sandboxes extends Context.Service<
     readonly readFile: (
       name: SandboxName,
       path: SandboxPath
-    ) => Stream.Stream<Uint8Array, FileNotFound | FileRefused | Idle>
-    /** Writes a file whole or not at all; gives the bytes written. */
+    ) => Stream.Stream<Uint8Array, FileNotFound | FileRefused | NotRunning>
+    /** Writes a file atomically. Returns the number of bytes written. */
     readonly writeFile: <E>(
       name: SandboxName,
       path: SandboxPath,
       content: Stream.Stream<Uint8Array, E>,
       options?: WriteOptions
-    ) => Effect.Effect<number, E | FileNotFound | FileRefused | Idle>
+    ) => Effect.Effect<number, E | FileNotFound | FileRefused | NotRunning>
     readonly listFiles: (
       name: SandboxName,
       path: SandboxPath,
       page: ListingPage
-    ) => Effect.Effect<FilePage, FileNotFound | FileRefused | Idle>
-    /** Ends what runs and keeps the files. May be repeated. */
+    ) => Effect.Effect<FilePage, FileNotFound | FileRefused | NotRunning>
+    /** Ends every process and keeps the files. Idempotent. */
     readonly stop: (name: SandboxName) => Effect.Effect<void, SandboxUnavailable>
   }
 >()("domain/sandbox/Sandboxes") {
@@ -99,7 +100,7 @@ export class Sandboxes extends Context.Service<
 
       const awaitEnd = Effect.fn("Sandboxes.awaitEnd")(function* (name: SandboxName, id: CommandId) {
         const { end } = yield* provider.wait(name, id)
-        return end ?? (yield* Effect.die(new Error("a provider's wait completed before the command had ended")))
+        return end ?? (yield* Effect.die(new Error("SandboxProvider.wait completed before the command had ended")))
       })
 
       const run = Effect.fn("Sandboxes.run")(function* (

@@ -7,7 +7,7 @@ export const SnapshotId = Schema.String.check(
 ).pipe(Schema.brand("SnapshotId"))
 export type SnapshotId = typeof SnapshotId.Type
 
-/** The files of a sandbox at one moment. New sandboxes boot from it; it never changes. */
+/** The files of a sandbox at one moment. Immutable; new sandboxes can boot from it. */
 export class Snapshot extends Schema.Class<Snapshot>("Snapshot")({
   id: SnapshotId,
   source: SandboxName,

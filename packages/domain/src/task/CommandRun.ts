@@ -1,3 +1,4 @@
+/** The input, output and errors of a `run-sandbox-command` run. */
 import { Duration, Option, Schema } from "effect"
 import { Command, type CommandEnd, CommandId, OutputPosition, type StartFailure } from "../sandbox/Command.ts"
 import type { Sandbox } from "../sandbox/Sandbox.ts"
@@ -7,45 +8,43 @@ import { SandboxName } from "../sandbox/SandboxName.ts"
 import { decode, encode } from "../utf8.ts"
 import type { RunChange, RunError, RunId, RunStatus, TaskRun } from "./TaskRun.ts"
 
-/** The longest time a command may be given. */
-export const longestTimeout = Duration.hours(24)
+/** The longest timeout of a command. */
+export const maxTimeout = Duration.hours(24)
 
-/** What a `run-sandbox-command` is given. */
 export const CommandRunInput = Schema.Struct({
   sandbox: SandboxName,
   command: Command,
-  timeoutMs: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: Duration.toMillis(longestTimeout) }))
+  timeoutMs: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: Duration.toMillis(maxTimeout) }))
 })
 export type CommandRunInput = typeof CommandRunInput.Type
 
 export const encodeInput = Schema.encodeSync(CommandRunInput)
 export const decodeInput = Schema.decodeUnknownSync(CommandRunInput)
 
-/** A command that somebody wants to be run. */
+/** A request to run a command. */
 export interface CommandRequest {
   readonly command: Command
-  /** When it is killed. */
+  /** Time after which the command is killed. */
   readonly timeout: Duration.Duration
-  /** Makes asking repeatable: the same nonce gives the same run. */
+  /** Makes the request idempotent: the same nonce gives the same run. */
   readonly nonce: Option.Option<string>
 }
 
-/** What a `run-sandbox-command` leaves behind. */
 export const CommandRunOutput = Schema.Struct({
   stdout: Schema.String,
   stderr: Schema.String,
   exitCode: Schema.Int,
-  /** Whether the command printed more than is kept here; its log has more. */
+  /** Whether the command printed more than this; the run's log has more. */
   truncated: Schema.Boolean
 })
 
-/** The time a command may run if nobody says otherwise. */
+/** The timeout of a command without one. */
 export const defaultTimeout = Duration.minutes(15)
 
-/** A run's command bears the run's id in its sandbox, so that a second attempt finds the first one's command. */
+/** The command of a run has the run's id, so a second attempt finds the command that the first one started. */
 export const commandOf = (id: RunId): CommandId => CommandId.make(id)
 
-/** The status that the end of its command gives a run. A non-zero exit is the command's business: the run is complete. */
+/** The status of a run whose command has ended. A run is complete whatever its command's exit code is. */
 const statusOf = (by: CommandEnd["by"]): RunStatus => {
   switch (by) {
     case "exited":
@@ -60,19 +59,19 @@ const statusOf = (by: CommandEnd["by"]): RunStatus => {
   }
 }
 
-/** Characters of a caller's text that an error message repeats. */
-const quotedAtMost = 200
+/** Maximum characters of a caller's text in an error message. */
+const maxQuoted = 200
 
-const quoted = (text: string) => JSON.stringify(text.length > quotedAtMost ? `${text.slice(0, quotedAtMost)}…` : text)
+const quoted = (text: string) => JSON.stringify(text.length > maxQuoted ? `${text.slice(0, maxQuoted)}…` : text)
 
-/** Why the program of a command never ran, as a sentence for the caller. */
+/** Why the program of a command could not be started, as a sentence for the caller. */
 const startFailureMessage = (failure: StartFailure, { command, cwd }: Command): string => {
   const program = quoted(command)
   const directory = quoted(cwd ?? "~")
   switch (failure) {
     case "command_not_found":
       return /\s/.test(command)
-        ? `The sandbox has no program named ${program}. "command" takes the name of a program alone: put its arguments into "args"`
+        ? `The sandbox has no program named ${program}. "command" takes only the name of a program: put its arguments into "args"`
         : `The sandbox has no program named ${program}`
     case "command_is_directory":
       return `${program} is a directory, not a program`
@@ -93,7 +92,7 @@ const startFailureMessage = (failure: StartFailure, { command, cwd }: Command): 
   }
 }
 
-/** Why a sandbox took its command with it. `after` is the sandbox as its provider knows it since then. */
+/** Why a command was lost with its sandbox. `after` is the sandbox afterwards; none if it no longer exists. */
 export const sandboxLossError = (after: Option.Option<Sandbox>): RunError => {
   if (Option.isNone(after)) {
     return { code: "sandbox_deleted", message: "The sandbox was deleted while the command ran" }
@@ -103,7 +102,7 @@ export const sandboxLossError = (after: Option.Option<Sandbox>): RunError => {
   return { code: "sandbox_stopped", message: `The sandbox stopped while the command ran${because}` }
 }
 
-/** Why a run did not complete. `loss` explains a command that its sandbox took with it. */
+/** Why a run did not complete; null if it did. `loss` is the error of a command that was lost with its sandbox. */
 const errorOf = (end: CommandEnd, command: Command, loss: RunError): RunError | null => {
   switch (end.by) {
     case "exited":
@@ -121,7 +120,7 @@ const errorOf = (end: CommandEnd, command: Command, loss: RunError): RunError | 
   }
 }
 
-/** The output of a run whose command has ended; none of one whose program never ran. */
+/** The output of a run whose command has ended; null if its program could not be started. */
 export const outputOf = (result: CommandResult): typeof CommandRunOutput.Type | null =>
   result.end.by === "unstarted"
     ? null
@@ -132,7 +131,7 @@ export const outputOf = (result: CommandResult): typeof CommandRunOutput.Type | 
         truncated: result.truncated
       }
 
-/** How a run ends whose command has ended. */
+/** The final status of a run whose command has ended, with its output and error. */
 export const outcomeOf = (
   command: Command,
   result: CommandResult,
@@ -146,7 +145,7 @@ export const outcomeOf = (
   }
 }
 
-/** What a reader at `from` has not seen of a run's stored output: all that is left once its sandbox is removed. */
+/** The part of a run's stored output after `from`. Used when its sandbox, which had the full output, is removed. */
 export const storedOutput = (run: TaskRun, from: OutputPosition): ReadonlyArray<OutputText> => {
   if (!Schema.is(CommandRunOutput)(run.output)) return []
   const stdout = encode(run.output.stdout)

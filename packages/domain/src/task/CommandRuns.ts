@@ -8,13 +8,13 @@ import { TaskRunner, RetryLater } from "./TaskRunner.ts"
 import { TaskRuns } from "./TaskRuns.ts"
 import { TaskRunStore } from "./TaskRunStore.ts"
 
-/** Attempts at a run whose sandbox's provider does not answer. */
-const attempts = 5
+/** Maximum attempts at a run whose provider is unavailable. */
+const maxAttempts = 5
 
-/** How long to wait after attempt `n`: 1 s, 2 s, 4 s, … */
-const pause = (n: number) => Duration.seconds(2 ** Math.max(0, n - 1))
+/** Delay after attempt `n`: 1 s, 2 s, 4 s, … */
+const retryDelay = (n: number) => Duration.seconds(2 ** Math.max(0, n - 1))
 
-/** Works on `run-sandbox-command`: starts the command, or finds the one an earlier attempt started, and sees it end. */
+/** The worker of `run-sandbox-command`: starts the command, or finds the one of an earlier attempt, and awaits its end. */
 export const layer = (options: { readonly concurrency: number }) =>
   Layer.effectDiscard(
     Effect.gen(function* () {
@@ -27,7 +27,7 @@ export const layer = (options: { readonly concurrency: number }) =>
       const isCanceled = (run: TaskRun) =>
         Effect.map(store.get(AccountScope.ofOwner(run), run.id), Option.exists(hasEnded))
 
-      /** Nothing may go on in a sandbox for a run that has ended, whoever ended it and wherever they were cut off. */
+      /** Kills the command of a run that has ended. The server that ended the run may have crashed before it could. */
       const endCommand = (run: TaskRun) => Effect.ignore(runs.endCommand(run))
 
       const complete = Effect.fnUntraced(function* (run: TaskRun) {
@@ -35,7 +35,7 @@ export const layer = (options: { readonly concurrency: number }) =>
         const id = commandOf(run.id)
         yield* provider.start(sandbox, { ...command, id, timeout: Duration.millis(timeoutMs) })
         yield* runs.announce(run.id)
-        // A cancellation that came between the last look and the start found no command to kill.
+        // A cancellation before the start found no command to kill.
         if (yield* isCanceled(run)) return yield* endCommand(run)
         const end = yield* sandboxes.awaitEnd(sandbox, id)
         const result = yield* sandboxes.result(sandbox, id, end)
@@ -46,10 +46,10 @@ export const layer = (options: { readonly concurrency: number }) =>
       })
 
       const failOrRetryLater = Effect.fnUntraced(function* (run: TaskRun, failure: SandboxUnavailable) {
-        yield* Effect.logWarning("the sandbox's provider could not be asked", failure)
-        if (failure.retryable && run.attempt < attempts) {
+        yield* Effect.logWarning("Failed to run a command: provider unavailable", failure)
+        if (failure.retryable && run.attempt < maxAttempts) {
           yield* runs.advance(run, "REATTEMPTING")
-          return yield* new RetryLater({ after: pause(run.attempt) })
+          return yield* new RetryLater({ after: retryDelay(run.attempt) })
         }
         yield* runs.advance(run, "FAILED", {
           error: { code: "provider_unavailable", message: "The sandbox could not be reached" }

@@ -195,7 +195,7 @@ describe("A run of a command", () => {
       ])
       assert.deepStrictEqual(yield* failed({ command: "ls -la" }), [
         "command_not_found",
-        'The sandbox has no program named "ls -la". "command" takes the name of a program alone: put its arguments into "args"'
+        'The sandbox has no program named "ls -la". "command" takes only the name of a program: put its arguments into "args"'
       ])
       assert.deepStrictEqual(yield* failed({ command: "true", cwd: "/no/such" }), [
         "cwd_not_found",

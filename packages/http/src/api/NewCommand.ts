@@ -1,6 +1,6 @@
 /** A command that is asked for in a sandbox, whoever's that is, and what is answered. */
 import { Argument, Command, EnvironmentName } from "@castellan/domain/sandbox/Command.ts"
-import { defaultTimeout, longestTimeout } from "@castellan/domain/task/CommandRun.ts"
+import { defaultTimeout, maxTimeout } from "@castellan/domain/task/CommandRun.ts"
 import { RunId } from "@castellan/domain/task/TaskRun.ts"
 import { Duration, Schema } from "effect"
 import { HttpApiSchema } from "effect/http-api"
@@ -25,7 +25,7 @@ export const commandOptions = {
   /** Variables that are added to the sandbox's environment. */
   env: absent(Environment),
   /** When the command is killed; 15 minutes if left out. */
-  timeoutMs: absent(milliseconds(longestTimeout))
+  timeoutMs: absent(milliseconds(maxTimeout))
 }
 
 export const NewCommand = Schema.Struct({
