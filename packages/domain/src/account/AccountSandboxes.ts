@@ -21,7 +21,10 @@ import { AccountStore, type ObservedState } from "./AccountStore.ts"
 import { bootable } from "./Environment.ts"
 import { EnvironmentStore } from "./EnvironmentStore.ts"
 
-/** The provider made no sandbox; its row says so. */
+type Store = AccountStore["Service"]
+type Provider = SandboxProvider["Service"]
+
+/** The provider created no sandbox. The row records why. */
 export class SandboxNotCreated extends Schema.TaggedError<SandboxNotCreated>()("SandboxNotCreated", {
   name: SandboxName,
   reason: FailureReason,
@@ -31,7 +34,7 @@ export class SandboxNotCreated extends Schema.TaggedError<SandboxNotCreated>()("
 /** What to run in a new sandbox. */
 export type Work =
   | { readonly _tag: "Command"; readonly command: Command }
-  /** The configured agent runs with the prompt as its last argument, in `cwd`, with `env` added to its environment. */
+  /** Runs the configured agent with the prompt as its last argument, in `cwd`, with `env` added to its environment. */
   | {
       readonly _tag: "Prompt"
       readonly prompt: string
@@ -41,66 +44,69 @@ export type Work =
 
 export interface NewSandbox {
   readonly work: Option.Option<Work>
-  /** How long the work may take; 15 minutes if it is left out. */
+  /** Time limit of the work; 15 minutes by default. */
   readonly timeout?: Duration.Duration
-  /** Makes asking repeatable: the same nonce gives the same sandbox and the same run. */
+  /** Idempotency key: the same nonce returns the same sandbox and the same run. */
   readonly nonce: Option.Option<string>
-  /** The snapshot it boots from; the account's saved one if none is named. */
+  /** The snapshot to boot from; by default the account's saved one. */
   readonly from?: SnapshotId
 }
 
 export interface CreatedSandbox {
   readonly sandbox: AccountSandbox
-  /** The run of its command, if it was given one. */
+  /** The run of its command, if it has one. */
   readonly run: Option.Option<RunId>
 }
 
-/** How old a `pending` row must be before it counts as left behind, in milliseconds: longer than a create usually takes. */
-const leftBehindAfter = 60_000
+/** Age in milliseconds at which a `pending` row counts as abandoned: longer than a create usually takes. */
+const abandonedAfter = 60_000
 
-/** Rows one pass of the housekeeping takes; the next pass takes the rest. */
-const rowsAPass = 100
+/** Rows that one pass of the housekeeping handles. */
+const rowsPerPass = 100
 
-/** Sandboxes of an account that are looked at again before it is told that it has too many. */
-const lookedAtAgain = 1000
+/** Rows that `create` refreshes at most before it reports that the quota is reached. */
+const maxRefreshedRows = 1000
 
+interface Options {
+  /** How long a new sandbox runs before its provider stops it. */
+  readonly lifetime: Duration.Duration
+  /** The program and first arguments of the agent; a prompt is appended. */
+  readonly agent: readonly [string, ...ReadonlyArray<string>]
+  /** Live sandboxes an account may have, not counting those of sessions. */
+  readonly liveAtMost: number
+  /** How long the files of a stopped sandbox are kept. */
+  readonly keepStopped: Duration.Duration
+}
+
+/** Creates, lists and cleans up the sandboxes of accounts. */
 export class AccountSandboxes extends Context.Service<
   AccountSandboxes,
   {
     /**
-     * A new running sandbox, booted from the account's saved snapshot while that is good, with its command queued if
-     * there is one. Its row is written before it is asked for.
+     * Creates a running sandbox, booted from the account's saved snapshot if that is usable, and queues its command if
+     * there is one. Writes the row before it calls the provider.
      */
     readonly create: (
       scope: AccountScope,
       wanted: NewSandbox
     ) => Effect.Effect<CreatedSandbox, SandboxNotCreated | SandboxQuotaReached>
     /**
-     * The account's sandboxes, newest first, each as it is now: one question to the provider for the whole page, and
-     * what was last known where the provider does not answer. Wakes none.
+     * The account's sandboxes, newest first, in their current state. Calls the provider once for the whole page, and
+     * returns the last observed states if the provider does not answer. Wakes none.
      */
     readonly list: (scope: AccountScope, page: Page) => Effect.Effect<PageOf<AccountSandbox>>
-    /** One sandbox as `list` gives it; none that is another account's. */
+    /** One sandbox in its current state; none if it belongs to another account. */
     readonly find: (scope: AccountScope, name: SandboxName) => Effect.Effect<Option.Option<AccountSandbox>>
     /**
-     * Finishes what creates that were cut off left behind, of all accounts: adopts the sandboxes that came to be and
-     * says of the others why they did not. Gives the number of rows it settled.
+     * Finishes interrupted creates of all accounts: adopts the sandboxes that exist and marks the other rows as failed.
+     * Returns the number of rows it settled.
      */
     readonly reconcile: Effect.Effect<number, SandboxUnavailable>
-    /** Removes the files of sandboxes that stopped long ago, of all accounts; gives their number. */
+    /** Removes the files of sandboxes of all accounts that stopped more than `keepStopped` ago; returns how many. */
     readonly tidy: Effect.Effect<number, SandboxUnavailable>
   }
 >()("domain/account/AccountSandboxes") {
-  static readonly layer = (options: {
-    /** How long a new sandbox runs before its provider stops it. */
-    readonly lifetime: Duration.Duration
-    /** The program and first arguments that a prompt is appended to. */
-    readonly agent: readonly [string, ...ReadonlyArray<string>]
-    /** Sandboxes of an account that may live at once; those of sessions are not among them. */
-    readonly liveAtMost: number
-    /** How long the files of a stopped sandbox are kept. */
-    readonly keepStopped: Duration.Duration
-  }) =>
+  static readonly layer = (options: Options) =>
     Layer.effect(
       AccountSandboxes,
       Effect.gen(function* () {
@@ -109,79 +115,15 @@ export class AccountSandboxes extends Context.Service<
         const provider = yield* SandboxProvider
         const runs = yield* TaskRuns
         const random = yield* SecureRandom
+        const refresh = refreshWith(store, provider)
+        const add = addWithinQuota(store, refresh, options.liveAtMost)
+        const boot = bootWith(store, environments, provider, options.lifetime)
 
-        const commandFor = (work: Work): Command => {
-          if (work._tag === "Command") return work.command
-          const [command, ...args] = options.agent
-          return new Command({ command, args: [...args, work.prompt], cwd: work.cwd ?? null, env: work.env ?? {} })
-        }
-
-        /** Nobody gets a sandbox whose command will never run: without its run it is not kept. */
-        const takeBack = (scope: AccountScope, name: SandboxName) =>
-          provider
-            .remove(name)
-            .pipe(
-              Effect.ignore,
-              Effect.andThen(store.recordObserved(scope, [failed(name, "Its command could not be queued")]))
-            )
-
-        const ask = (name: SandboxName, from: Option.Option<SnapshotId>) =>
-          provider.create({ name, from, lifetime: options.lifetime })
-
-        /** A saved snapshot that the provider no longer has is forgotten, and does not stand in the way. */
-        const askFor = Effect.fnUntraced(function* (scope: AccountScope, name: SandboxName, from?: SnapshotId) {
-          if (from !== undefined) return yield* ask(name, Option.some(from))
-          const now = yield* DateTime.now
-          const saved = Option.flatMap(yield* environments.get(scope), (environment) => bootable(environment, now))
-          return yield* ask(name, saved).pipe(
-            Effect.catchTag("SnapshotGone", ({ id }) =>
-              // Forgotten last: where the provider makes no fresh sandbox either, its word on the snapshot counts for little.
-              Effect.logWarning("Saved snapshot is gone: booting a fresh sandbox", { snapshot: id }).pipe(
-                Effect.andThen(ask(name, Option.none())),
-                Effect.tap(environments.forget(scope, id))
-              )
-            )
-          )
-        })
-
-        const boot = Effect.fnUntraced(function* (scope: AccountScope, row: AccountSandbox, from?: SnapshotId) {
-          const made = yield* askFor(scope, row.name, from).pipe(
-            Effect.catch((failure) =>
-              Effect.gen(function* () {
-                yield* Effect.logWarning("no sandbox was made", failure)
-                const reason = failure._tag === "SnapshotGone" ? snapshotGone : providerReason(failure)
-                yield* store.recordObserved(scope, [failed(row.name, reason.sentence)])
-                return yield* new SandboxNotCreated({ name: row.name, reason, cause: failure })
-              })
-            )
-          )
-          // It was deleted while it was being made: then nobody would ever end it.
-          if (!(yield* store.recordObserved(scope, [made])).has(row.name)) {
-            yield* Effect.ignore(provider.remove(row.name))
-            return yield* new SandboxNotCreated({ name: row.name, reason: deleted })
-          }
-          return withObserved(row, made)
-        })
-
-        /** Before an account is told that it has too many, those that stopped unnoticed are found, the newest first. */
-        const add = (scope: AccountScope, intent: AccountSandbox) =>
-          store.add(scope, intent, options.liveAtMost).pipe(
-            Effect.catchTag("SandboxQuotaReached", (reached) =>
-              Effect.gen(function* () {
-                let cursor: Page["cursor"] = null
-                for (let looked = 0; looked < lookedAtAgain; looked += rowsAPass) {
-                  const { next, rows }: PageOf<AccountSandbox> = yield* store.list(scope, { limit: rowsAPass, cursor })
-                  const fresh = yield* refresh(scope, rows)
-                  if (fresh.some((row, index) => row !== rows[index])) {
-                    const added = yield* Effect.option(store.add(scope, intent, options.liveAtMost))
-                    if (Option.isSome(added)) return added.value
-                  }
-                  if (next === null) break
-                  cursor = next
-                }
-                return yield* reached
-              })
-            )
+        /** A sandbox without its command is useless: remove it if the command could not be queued. */
+        const discard = (scope: AccountScope, name: SandboxName) =>
+          Effect.andThen(
+            Effect.ignore(provider.remove(name)),
+            store.recordObserved(scope, [failed(name, "Its command could not be queued")])
           )
 
         const create = Effect.fn("AccountSandboxes.create")(
@@ -197,40 +139,24 @@ export class AccountSandboxes extends Context.Service<
               removedAt: null
             })
             const row = yield* add(scope, intent)
-            if (Option.isNone(row)) return yield* Effect.die(new Error("a new sandbox's name is another account's"))
+            if (Option.isNone(row))
+              return yield* Effect.die(new Error("The name of a new sandbox belongs to another account"))
             if (row.value.removedAt !== null)
               return yield* new SandboxNotCreated({ name: intent.name, reason: deleted })
             const sandbox = yield* boot(scope, row.value, wanted.from).pipe(
               annotateIds({ account: scope.account, sandbox: intent.name })
             )
             if (Option.isNone(wanted.work)) return { sandbox, run: Option.none<RunId>() }
-            const command = commandFor(wanted.work.value)
+            const command = commandFor(options.agent, wanted.work.value)
             const timeout = wanted.timeout ?? defaultTimeout
             const run = yield* runs
               .startCommand(scope, sandbox.name, { command, timeout, nonce: Option.some(nonce) })
-              .pipe(Effect.tapCause(() => takeBack(scope, sandbox.name)))
+              .pipe(Effect.tapCause(() => discard(scope, sandbox.name)))
             return { sandbox, run: Option.some(run.id) }
           },
           trackOutcome(metrics.creates, { kind: "sandbox" }, "outcome"),
           Effect.uninterruptible
         )
-
-        const refresh = Effect.fnUntraced(function* (scope: AccountScope, rows: ReadonlyArray<AccountSandbox>) {
-          const asked = rows.filter((row) => row.removedAt === null)
-          if (asked.length === 0) return rows
-          const seen = yield* provider.findMany(asked.map((row) => row.name)).pipe(
-            Effect.asSome,
-            Effect.catch((failure) =>
-              Effect.as(Effect.logWarning("sandboxes are shown as last known", failure), Option.none())
-            )
-          )
-          if (Option.isNone(seen)) return rows
-          const byName = new Map(seen.value.map((sandbox) => [sandbox.name, sandbox]))
-          const fresh = rows.map((row) => withObserved(row, byName.get(row.name)))
-          const changed = fresh.filter((sandbox, index) => sandbox !== rows[index])
-          if (changed.length > 0) yield* store.recordObserved(scope, changed)
-          return fresh
-        })
 
         const list = Effect.fn("AccountSandboxes.list")(function* (scope: AccountScope, page: Page) {
           const { next, rows } = yield* store.list(scope, page)
@@ -243,58 +169,159 @@ export class AccountSandboxes extends Context.Service<
           return Option.fromUndefinedOr(fresh)
         })
 
-        const reconcile = Effect.gen(function* () {
-          const before = DateTime.subtractDuration(yield* DateTime.now, leftBehindAfter)
-          const rows = yield* store.listUnfinished(before, rowsAPass)
-          if (rows.length === 0) return 0
-          const seen = yield* provider.findMany(rows.map((row) => row.name))
-          const byName = new Map(seen.map((sandbox) => [sandbox.name, sandbox]))
-          for (const row of rows) {
-            const sighting = byName.get(row.name) ?? failed(row.name, "The server stopped before it was made")
-            yield* store.recordObserved(AccountScope.ofOwner(row), [sighting])
-          }
-          return rows.length
-        }).pipe(Effect.withSpan("AccountSandboxes.reconcile"))
-
-        const tidy = Effect.gen(function* () {
-          const now = yield* DateTime.now
-          const rows = yield* store.listExpired(DateTime.subtractDuration(now, options.keepStopped), rowsAPass)
-          if (rows.length === 0) return 0
-          const seen = yield* provider.findMany(rows.map((row) => row.name))
-          const running = new Map(
-            seen.flatMap((sandbox) => (sandbox.status === "running" ? [[sandbox.name, sandbox]] : []))
-          )
-          let removed = 0
-          for (const row of rows) {
-            const scope = AccountScope.ofOwner(row)
-            const alive = running.get(row.name)
-            if (alive !== undefined) {
-              yield* store.recordObserved(scope, [alive])
-              continue
-            }
-            const gone = store.recordRemoved(
-              scope,
-              [row.name],
-              now,
-              "Its files were removed some time after it stopped"
-            )
-            yield* Effect.andThen(provider.remove(row.name), gone).pipe(
-              Effect.andThen(Effect.sync(() => void removed++)),
-              // One that can't be removed does not keep the others.
-              Effect.catch((failure) => Effect.logWarning("a stopped sandbox's files could not be removed", failure))
-            )
-          }
-          return removed
-        }).pipe(Effect.withSpan("AccountSandboxes.tidy"))
-
-        return AccountSandboxes.of({ create, list, find, reconcile, tidy })
+        return AccountSandboxes.of({
+          create,
+          list,
+          find,
+          reconcile: reconcileWith(store, provider),
+          tidy: tidyWith(store, provider, options.keepStopped)
+        })
       })
     )
 }
 
+const commandFor = (agent: Options["agent"], work: Work): Command => {
+  if (work._tag === "Command") return work.command
+  const [command, ...args] = agent
+  return new Command({ command, args: [...args, work.prompt], cwd: work.cwd ?? null, env: work.env ?? {} })
+}
+
+/** Returns rows in their current state and records what changed; unchanged rows keep their identity. */
+const refreshWith = (store: Store, provider: Provider) =>
+  Effect.fnUntraced(function* (scope: AccountScope, rows: ReadonlyArray<AccountSandbox>) {
+    const present = rows.filter((row) => row.removedAt === null)
+    if (present.length === 0) return rows
+    const observed = yield* provider.findMany(present.map((row) => row.name)).pipe(
+      Effect.asSome,
+      Effect.catch((failure) =>
+        Effect.as(
+          Effect.logWarning("Failed to refresh sandboxes: returning their last known state", failure),
+          Option.none()
+        )
+      )
+    )
+    if (Option.isNone(observed)) return rows
+    const byName = new Map(observed.value.map((sandbox) => [sandbox.name, sandbox]))
+    const fresh = rows.map((row) => withObserved(row, byName.get(row.name)))
+    const changed = fresh.filter((sandbox, index) => sandbox !== rows[index])
+    if (changed.length > 0) yield* store.recordObserved(scope, changed)
+    return fresh
+  })
+
+/** Adds a row. If the quota is reached, first refreshes the account's rows: some may have stopped unnoticed. */
+const addWithinQuota = (store: Store, refresh: ReturnType<typeof refreshWith>, limit: number) =>
+  Effect.fnUntraced(function* (scope: AccountScope, intent: AccountSandbox) {
+    return yield* store.add(scope, intent, limit).pipe(
+      Effect.catchTag("SandboxQuotaReached", (reached) =>
+        Effect.gen(function* () {
+          let cursor: Page["cursor"] = null
+          for (let refreshed = 0; refreshed < maxRefreshedRows; refreshed += rowsPerPass) {
+            const { next, rows }: PageOf<AccountSandbox> = yield* store.list(scope, { limit: rowsPerPass, cursor })
+            const fresh = yield* refresh(scope, rows)
+            if (fresh.some((row, index) => row !== rows[index])) {
+              const added = yield* Effect.option(store.add(scope, intent, limit))
+              if (Option.isSome(added)) return added.value
+            }
+            if (next === null) break
+            cursor = next
+          }
+          return yield* reached
+        })
+      )
+    )
+  })
+
+/** Creates the sandbox of a row at the provider and records the outcome in the row. */
+const bootWith = (
+  store: Store,
+  environments: EnvironmentStore["Service"],
+  provider: Provider,
+  lifetime: Duration.Duration
+) => {
+  const createFrom = (name: SandboxName, from: Option.Option<SnapshotId>) => provider.create({ name, from, lifetime })
+
+  /** Boots from `from`, or else from the account's saved snapshot. A saved snapshot that is gone is forgotten. */
+  const createAtProvider = Effect.fnUntraced(function* (scope: AccountScope, name: SandboxName, from?: SnapshotId) {
+    if (from !== undefined) return yield* createFrom(name, Option.some(from))
+    const now = yield* DateTime.now
+    const saved = Option.flatMap(yield* environments.get(scope), (environment) => bootable(environment, now))
+    return yield* createFrom(name, saved).pipe(
+      Effect.catchTag("SnapshotGone", ({ id }) =>
+        // Forget it only after a fresh boot has worked: a provider that fails at both may be wrong about the snapshot.
+        Effect.logWarning("Saved snapshot is gone: booting a fresh sandbox", { snapshot: id }).pipe(
+          Effect.andThen(createFrom(name, Option.none())),
+          Effect.tap(environments.forget(scope, id))
+        )
+      )
+    )
+  })
+
+  return Effect.fnUntraced(function* (scope: AccountScope, row: AccountSandbox, from?: SnapshotId) {
+    const created = yield* createAtProvider(scope, row.name, from).pipe(
+      Effect.catch((failure) =>
+        Effect.gen(function* () {
+          yield* Effect.logWarning("Failed to create sandbox", failure)
+          const reason = failure._tag === "SnapshotGone" ? snapshotGone : providerReason(failure)
+          yield* store.recordObserved(scope, [failed(row.name, reason.sentence)])
+          return yield* new SandboxNotCreated({ name: row.name, reason, cause: failure })
+        })
+      )
+    )
+    // The row was deleted during the create: no one else would stop this sandbox.
+    if (!(yield* store.recordObserved(scope, [created])).has(row.name)) {
+      yield* Effect.ignore(provider.remove(row.name))
+      return yield* new SandboxNotCreated({ name: row.name, reason: deleted })
+    }
+    return withObserved(row, created)
+  })
+}
+
+const reconcileWith = (store: Store, provider: Provider) =>
+  Effect.gen(function* () {
+    const before = DateTime.subtractDuration(yield* DateTime.now, abandonedAfter)
+    const rows = yield* store.listUnfinished(before, rowsPerPass)
+    if (rows.length === 0) return 0
+    const observed = yield* provider.findMany(rows.map((row) => row.name))
+    const byName = new Map(observed.map((sandbox) => [sandbox.name, sandbox]))
+    for (const row of rows) {
+      const state = byName.get(row.name) ?? failed(row.name, "The server stopped before the sandbox was created")
+      yield* store.recordObserved(AccountScope.ofOwner(row), [state])
+    }
+    return rows.length
+  }).pipe(Effect.withSpan("AccountSandboxes.reconcile"))
+
+const tidyWith = (store: Store, provider: Provider, keepStopped: Duration.Duration) =>
+  Effect.gen(function* () {
+    const now = yield* DateTime.now
+    const rows = yield* store.listExpired(DateTime.subtractDuration(now, keepStopped), rowsPerPass)
+    if (rows.length === 0) return 0
+    const observed = yield* provider.findMany(rows.map((row) => row.name))
+    const running = new Map(
+      observed.flatMap((sandbox) => (sandbox.status === "running" ? [[sandbox.name, sandbox]] : []))
+    )
+    let removed = 0
+    for (const row of rows) {
+      const scope = AccountScope.ofOwner(row)
+      const alive = running.get(row.name)
+      if (alive !== undefined) {
+        yield* store.recordObserved(scope, [alive])
+        continue
+      }
+      const recorded = store.recordRemoved(scope, [row.name], now, "Its files were removed some time after it stopped")
+      yield* Effect.andThen(provider.remove(row.name), recorded).pipe(
+        Effect.andThen(Effect.sync(() => void removed++)),
+        // One failed removal must not block the others.
+        Effect.catch((failure) =>
+          Effect.logWarning("Failed to remove files of stopped sandbox", { sandbox: row.name }, failure)
+        )
+      )
+    }
+    return removed
+  }).pipe(Effect.withSpan("AccountSandboxes.tidy"))
+
 const snapshotGone = permanent("snapshot_gone", "The provider no longer has the snapshot")
 
-const deleted = permanent("sandbox_deleted", "The sandbox was deleted while it was made")
+const deleted = permanent("sandbox_deleted", "The sandbox was deleted while it was being created")
 
 const failed = (name: SandboxName, reason: string): ObservedState => ({
   name,
@@ -303,18 +330,18 @@ const failed = (name: SandboxName, reason: string): ObservedState => ({
   reason
 })
 
-/** The row as the provider sees its sandbox now; the row itself where there is nothing new. */
-const withObserved = (row: AccountSandbox, seen: Sandbox | undefined): AccountSandbox => {
-  if (seen === undefined) {
+/** The row updated to the observed state; the same object if nothing changed. */
+const withObserved = (row: AccountSandbox, observed: Sandbox | undefined): AccountSandbox => {
+  if (observed === undefined) {
     return row.status === "running" || row.status === "stopping"
       ? new AccountSandbox({ ...row, status: "stopped", reason: "The provider no longer has it" })
       : row
   }
   const same =
-    seen.status === row.status &&
-    seen.reason === row.reason &&
-    seen.expiresAt.epochMilliseconds === row.expiresAt?.epochMilliseconds
+    observed.status === row.status &&
+    observed.reason === row.reason &&
+    observed.expiresAt.epochMilliseconds === row.expiresAt?.epochMilliseconds
   return same
     ? row
-    : new AccountSandbox({ ...row, status: seen.status, expiresAt: seen.expiresAt, reason: seen.reason })
+    : new AccountSandbox({ ...row, status: observed.status, expiresAt: observed.expiresAt, reason: observed.reason })
 }

@@ -1,7 +1,7 @@
 import type { DateTime } from "effect"
 import type { AccountId } from "../identity/Account.ts"
 
-/** How many sandboxes an account ever had, and when the last one was made. */
+/** How many sandboxes an account has ever had, and when it created the newest. */
 export interface AccountTotal {
   readonly account: AccountId
   readonly email: string | null

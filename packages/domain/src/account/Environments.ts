@@ -15,10 +15,10 @@ import { Environment, isOwn, type ReadableRepo, readable } from "./Environment.t
 import { EnvironmentStore } from "./EnvironmentStore.ts"
 import { Snapshots } from "./Snapshots.ts"
 
-/** The account has no such snapshot: there is none, it is another's, or it has expired. */
+/** The account has no such snapshot. It does not exist, belongs to another account, or has expired. */
 export class SnapshotNotFound extends Schema.TaggedError<SnapshotNotFound>()("SnapshotNotFound", { id: SnapshotId }) {}
 
-/** The account has no repository that it may read. */
+/** The account has no repository, or none that it may read. */
 export class NoRepository extends Schema.TaggedError<NoRepository>()("NoRepository", {}) {}
 
 /** The URL names no repository that the account can read. */
@@ -26,44 +26,44 @@ export class RepoNotReadable extends Schema.TaggedError<RepoNotReadable>()("Repo
   url: Schema.String
 }) {}
 
-/** The repository could not be deleted; the account's environment stands as it was. */
+/** The repository could not be deleted. The account's environment is unchanged. */
 export class RepoNotDeleted extends Schema.TaggedError<RepoNotDeleted>()("RepoNotDeleted", {
   retryable: Schema.Boolean,
   cause: InternalCause
 }) {}
 
-/** An environment, with what its repository holds. */
+/** An environment with the file tree of its repository. */
 export interface EnvironmentView {
   readonly environment: Option.Option<Environment>
-  /** None where there is no repository, or it could not be read in time. */
+  /** None without a repository, or if it could not be read in time. */
   readonly tree: Option.Option<FileTree>
 }
 
-/** Files of a repository that are read for one account at a time. */
-const filesAtOnce = 4
+/** Concurrent reads of repository files for one account. */
+const maxFileReads = 4
 
-/** Sandboxes that are removed side by side. */
-const removedAtOnce = 10
+/** Concurrent removals of sandboxes. */
+const maxRemovals = 10
 
-/** Sandboxes of one pass of a clearing. */
-const rowsAPass = 500
+/** Sandboxes that `clear` removes in one pass. */
+const rowsPerPass = 500
 
-/** What accounts keep between sandboxes: the snapshot the next one begins with, and the repository. */
+/** Reads, changes and clears what an account keeps between sandboxes: its saved snapshot and its repository. */
 export class Environments extends Context.Service<
   Environments,
   {
-    /** The account's environment with its repository's files. Never fails for the repository's sake. */
+    /** The account's environment with its repository's file tree. A repository that cannot be read is not a failure. */
     readonly view: (scope: AccountScope) => Effect.Effect<EnvironmentView>
     /**
-     * Saves a snapshot of the account, or the URL of its repository, and gives what stands then. The service's own
-     * credentials are used for a repository only if it was made for the account or a platform admin set it; any other one
-     * has to be public. A repository that can't be read is refused, and nothing is saved.
+     * Saves a snapshot of the account, the URL of its repository, or both, and returns the resulting environment. The
+     * service's own credentials are used for a repository only if it was created for the account or set by a platform
+     * admin; any other repository must be public. Rejects an unreadable repository without saving anything.
      */
     readonly change: (
       scope: AccountScope,
       wanted: { readonly snapshot: SnapshotId | null; readonly repo: string | null }
     ) => Effect.Effect<Option.Option<Environment>, RepoNotReadable | RepoUnavailable | SnapshotNotFound, CurrentActor>
-    /** A snapshot of the account that a sandbox can boot from. */
+    /** The id, if a sandbox can boot from this snapshot of the account. */
     readonly bootable: (scope: AccountScope, id: SnapshotId) => Effect.Effect<SnapshotId, SnapshotNotFound>
     /** The bytes of a file in the account's repository. */
     readonly readFile: (
@@ -71,8 +71,8 @@ export class Environments extends Context.Service<
       path: RepoPath
     ) => Effect.Effect<Uint8Array, NoRepository | RepoFileNotFound | RepoFileTooLarge | RepoUnavailable>
     /**
-     * Ends what the account has: its setup under way, its sandboxes with their files, its repository if it was made for
-     * it, its snapshots. Gives the environment that was there. May be repeated, also after it was cut off anywhere.
+     * Cancels the account's setup and deletes its sandboxes with their files, its snapshots, and its repository if that
+     * was created for the account. Returns the previous environment. Idempotent, also after a crash at any point.
      */
     readonly clear: (
       scope: AccountScope
@@ -94,39 +94,39 @@ export class Environments extends Context.Service<
         trees.tree(repo, readAs, account).pipe(
           Effect.asSome,
           Effect.catch((failure) =>
-            Effect.as(Effect.logDebug("a repository's files are not shown", failure), Option.none())
+            Effect.as(Effect.logDebug("Failed to read repository tree", failure), Option.none())
           )
         )
 
-      const reading = new Map<AccountId, { readonly turn: Semaphore.Semaphore; readers: number }>()
+      const limiters = new Map<AccountId, { readonly semaphore: Semaphore.Semaphore; readers: number }>()
 
-      /** Reads once fewer than `filesAtOnce` files are read for the account, which costs a few processes each. */
-      const inTurn = <A, E>(account: AccountId, read: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+      /** Limits an account to `maxFileReads` concurrent reads: each read starts several processes. */
+      const withReadLimit = <A, E>(account: AccountId, read: Effect.Effect<A, E>): Effect.Effect<A, E> =>
         Effect.suspend(() => {
-          const one = reading.get(account) ?? { turn: Semaphore.makeUnsafe(filesAtOnce), readers: 0 }
-          one.readers++
-          reading.set(account, one)
+          const limiter = limiters.get(account) ?? { semaphore: Semaphore.makeUnsafe(maxFileReads), readers: 0 }
+          limiter.readers++
+          limiters.set(account, limiter)
           return Effect.ensuring(
-            one.turn.withPermits(1)(read),
+            limiter.semaphore.withPermits(1)(read),
             Effect.sync(() => {
-              if (--one.readers === 0) reading.delete(account)
+              if (--limiter.readers === 0) limiters.delete(account)
             })
           )
         })
 
-      /** An environment whose repository has a URL of this version. */
-      const shown = (environment: Environment) =>
+      /** The environment with its repository's URL in the current form. */
+      const withCurrentUrl = (environment: Environment) =>
         environment.repo === null
           ? environment
           : new Environment({ ...environment, repo: RepoUrl.current(host.supports, environment.repo) })
 
       const view = Effect.fn("Environments.view")(function* (scope: AccountScope) {
-        const environment = Option.map(yield* store.get(scope), shown)
+        const environment = Option.map(yield* store.get(scope), withCurrentUrl)
         const repo = Option.flatMap(environment, (one) => readable(host.supports, one))
         return { environment, tree: Option.isSome(repo) ? yield* treeOf(scope.account, repo.value) : Option.none() }
       })
 
-      const savable = Effect.fnUntraced(function* (scope: AccountScope, id: SnapshotId, now: DateTime.Utc) {
+      const usableSnapshot = Effect.fnUntraced(function* (scope: AccountScope, id: SnapshotId, now: DateTime.Utc) {
         const found = yield* store.findSnapshot(scope, id)
         if (Option.isNone(found) || DateTime.isLessThanOrEqualTo(found.value.expiresAt, now)) {
           return yield* new SnapshotNotFound({ id })
@@ -135,10 +135,10 @@ export class Environments extends Context.Service<
       })
 
       /**
-       * The repository of a URL, once it is known that the account can read it. What exists and may not be read is refused
-       * with the same words as what does not exist.
+       * The repository at a URL, after checking that the account can read it. A repository that the account may not read
+       * gives the same error as one that does not exist.
        */
-      const checkedRepo = Effect.fnUntraced(function* (scope: AccountScope, url: string, isAdmin: boolean) {
+      const readableRepo = Effect.fnUntraced(function* (scope: AccountScope, url: string, isAdmin: boolean) {
         const named = RepoUrl.at(host.supports, url)
         const isMine = Option.exists(named, (one) => isOwn(host.supports, scope.account, one))
         const saved = { url: RepoUrl.current(host.supports, url), granted: isAdmin && !isMine }
@@ -152,19 +152,19 @@ export class Environments extends Context.Service<
         scope: AccountScope,
         { repo, snapshot }: { readonly snapshot: SnapshotId | null; readonly repo: string | null }
       ) {
-        if (snapshot === null && repo === null) return Option.map(yield* store.get(scope), shown)
+        if (snapshot === null && repo === null) return Option.map(yield* store.get(scope), withCurrentUrl)
         const { platformAdmin } = yield* CurrentActor
         const now = yield* DateTime.now
         const change = {
-          ...(snapshot === null ? {} : { snapshot: yield* savable(scope, snapshot, now) }),
-          ...(repo === null ? {} : { repo: yield* checkedRepo(scope, repo, platformAdmin) })
+          ...(snapshot === null ? {} : { snapshot: yield* usableSnapshot(scope, snapshot, now) }),
+          ...(repo === null ? {} : { repo: yield* readableRepo(scope, repo, platformAdmin) })
         }
         const saved = yield* store.save(scope, change, now)
-        return Option.some(shown(saved))
+        return Option.some(withCurrentUrl(saved))
       })
 
       const bootable = Effect.fn("Environments.bootable")(function* (scope: AccountScope, id: SnapshotId) {
-        return (yield* savable(scope, id, yield* DateTime.now)).id
+        return (yield* usableSnapshot(scope, id, yield* DateTime.now)).id
       })
 
       const readFile = Effect.fn("Environments.readFile")(function* (scope: AccountScope, path: RepoPath) {
@@ -172,17 +172,17 @@ export class Environments extends Context.Service<
         const found = Option.flatMap(environment, (one) => readable(host.supports, one))
         if (Option.isNone(found)) return yield* new NoRepository()
         const { repo, readAs } = found.value
-        return yield* inTurn(scope.account, trees.file(repo, path, readAs)).pipe(
+        return yield* withReadLimit(scope.account, trees.file(repo, path, readAs)).pipe(
           Effect.catchTag("RepoNotFound", () => new NoRepository())
         )
       })
 
       const removeSandboxes = Effect.fnUntraced(function* (scope: AccountScope) {
         while (true) {
-          const rows = yield* sandboxes.listKept(scope, rowsAPass)
+          const rows = yield* sandboxes.listKept(scope, rowsPerPass)
           if (rows.length === 0) return
           yield* Effect.forEach(rows, ({ name }) => provider.remove(name), {
-            concurrency: removedAtOnce,
+            concurrency: maxRemovals,
             discard: true
           })
           const names = rows.map(({ name }) => name)
@@ -203,7 +203,7 @@ export class Environments extends Context.Service<
         })
 
       const clear = Effect.fn("Environments.clear")(function* (scope: AccountScope) {
-        const environment = Option.map(yield* store.get(scope), shown)
+        const environment = Option.map(yield* store.get(scope), withCurrentUrl)
         if (Option.isSome(environment) && environment.value.setup !== null) {
           yield* Effect.ignore(runs.cancel(scope, environment.value.setup))
         }
@@ -211,7 +211,7 @@ export class Environments extends Context.Service<
         if (Option.isSome(environment)) yield* removeRepo(environment.value)
         for (const snapshot of yield* store.listSnapshots(scope, null)) yield* snapshots.remove(scope, snapshot)
         const removed = yield* store.remove(scope)
-        // The snapshot is told as it was, though it has been forgotten on the way.
+        // `environment` still names the snapshot, which removing the snapshots has cleared from the stored row.
         return Option.isSome(removed) ? environment : removed
       })
 

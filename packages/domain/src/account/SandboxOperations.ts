@@ -23,58 +23,62 @@ import { AccountStore } from "./AccountStore.ts"
 import { SnapshotKey } from "./SnapshotRecord.ts"
 import { type SnapshotInProgress, Snapshots, type TakenSnapshot } from "./Snapshots.ts"
 
-/** The account has no sandbox of that name: there is none, or it is another's. */
+/** The account has no sandbox with this name. It does not exist, or it belongs to another account. */
 export class SandboxNotFound extends Schema.TaggedError<SandboxNotFound>()("SandboxNotFound", {
   name: Schema.String
 }) {}
 
-/** Where something is asked of a running sandbox. */
-type Idle = SandboxNotFound | SandboxNotRunning | SandboxUnavailable
+/** Failures of operations that need a running sandbox. */
+type NeedsRunning = SandboxNotFound | SandboxNotRunning | SandboxUnavailable
 
-/** To its owner a sandbox that the provider does not have is one that does not run. */
+/** The owner sees a sandbox that the provider no longer has as one that is not running. */
 const notRunning = ({ name }: SandboxGone) => new SandboxNotRunning({ name, reason: null })
 
 const isGone = Schema.is(SandboxGone)
 
-/** How long the copy that a fork is made from may live, should it be forgotten. */
+/** Expiry of a fork's snapshot, for the case that it is not removed after the fork. */
 const forkKept = Duration.hours(1)
 
-/** What whoever holds a sandbox of an account does with it, by its name. */
+/** Runs commands in an account's sandbox, reads and writes its files, snapshots, forks, extends and removes it. */
 export class SandboxOperations extends Context.Service<
   SandboxOperations,
   {
-    /** The sandbox as it is now. Never wakes it. */
+    /** The sandbox in its current state. Never wakes it. */
     readonly get: (scope: AccountScope, name: SandboxName) => Effect.Effect<AccountSandbox, SandboxNotFound>
-    /** Queues a command in it. The same nonce gives the same run. */
-    readonly run: (scope: AccountScope, name: SandboxName, wanted: CommandRequest) => Effect.Effect<TaskRun, Idle>
+    /** Queues a command in the sandbox. The same nonce returns the same run. */
+    readonly run: (
+      scope: AccountScope,
+      name: SandboxName,
+      wanted: CommandRequest
+    ) => Effect.Effect<TaskRun, NeedsRunning>
     readonly readFile: (
       scope: AccountScope,
       name: SandboxName,
       path: SandboxPath
-    ) => Stream.Stream<Uint8Array, FileNotFound | FileRefused | Idle>
-    /** Writes a file whole or not at all; gives the bytes written. */
+    ) => Stream.Stream<Uint8Array, FileNotFound | FileRefused | NeedsRunning>
+    /** Writes a file atomically and returns the number of bytes written. */
     readonly writeFile: <E>(
       scope: AccountScope,
       name: SandboxName,
       path: SandboxPath,
       content: Stream.Stream<Uint8Array, E>,
       options?: WriteOptions
-    ) => Effect.Effect<number, E | FileNotFound | FileRefused | Idle>
+    ) => Effect.Effect<number, E | FileNotFound | FileRefused | NeedsRunning>
     readonly listFiles: (
       scope: AccountScope,
       name: SandboxName,
       path: SandboxPath,
       page: ListingPage
-    ) => Effect.Effect<FilePage, FileNotFound | FileRefused | Idle>
-    /** Keeps its files as they are now. Stops it where the provider can't do otherwise. */
+    ) => Effect.Effect<FilePage, FileNotFound | FileRefused | NeedsRunning>
+    /** Takes a snapshot of the sandbox's files. Stops the sandbox if the provider cannot take one while it runs. */
     readonly snapshot: (
       scope: AccountScope,
       name: SandboxName,
       wanted: { readonly keptFor: Duration.Duration; readonly nonce: Option.Option<string> }
     ) => Effect.Effect<TakenSnapshot, SandboxNotFound | SandboxUnavailable | SnapshotInProgress>
     /**
-     * Another running sandbox with the same files. Where the provider stops a sandbox to copy it, the first runs again
-     * afterwards, without the processes it had.
+     * Creates another running sandbox with the same files. If the provider stops a sandbox to copy it, the original is
+     * resumed afterwards, without its processes.
      */
     readonly fork: (
       scope: AccountScope,
@@ -84,13 +88,13 @@ export class SandboxOperations extends Context.Service<
       AccountSandbox,
       SandboxNotCreated | SandboxNotFound | SandboxQuotaReached | SandboxUnavailable | SnapshotInProgress
     >
-    /** Moves the moment at which it stops by itself further away. */
+    /** Postpones the sandbox's expiry by `by`. */
     readonly extend: (
       scope: AccountScope,
       name: SandboxName,
       by: Duration.Duration
-    ) => Effect.Effect<AccountSandbox, Idle>
-    /** Ends its processes and forgets its files; that it was there is remembered. May be repeated. */
+    ) => Effect.Effect<AccountSandbox, NeedsRunning>
+    /** Stops the sandbox and deletes its files; its row stays. Idempotent. */
     readonly remove: (
       scope: AccountScope,
       name: SandboxName
@@ -108,14 +112,14 @@ export class SandboxOperations extends Context.Service<
         const runs = yield* TaskRuns
         const random = yield* SecureRandom
 
-        /** What the row alone tells: enough before the provider is asked, which knows the rest. */
-        const own = Effect.fnUntraced(function* (scope: AccountScope, name: SandboxName) {
+        /** The account's row, without asking the provider. */
+        const rowOf = Effect.fnUntraced(function* (scope: AccountScope, name: SandboxName) {
           const row = yield* store.get(scope, name)
           return Option.isSome(row) ? row.value : yield* new SandboxNotFound({ name })
         })
 
-        const kept = Effect.fnUntraced(function* (scope: AccountScope, name: SandboxName) {
-          const row = yield* own(scope, name)
+        const rowWithFiles = Effect.fnUntraced(function* (scope: AccountScope, name: SandboxName) {
+          const row = yield* rowOf(scope, name)
           if (row.removedAt !== null) return yield* new SandboxNotRunning({ name, reason: row.reason })
           return row
         })
@@ -130,7 +134,7 @@ export class SandboxOperations extends Context.Service<
           name: SandboxName,
           wanted: CommandRequest
         ) {
-          yield* kept(scope, name)
+          yield* rowWithFiles(scope, name)
           const found = yield* provider.find(name)
           if (!Option.exists(found, ({ status }) => status === "running")) {
             return yield* new SandboxNotRunning({ name, reason: Option.getOrNull(found)?.reason ?? null })
@@ -143,7 +147,7 @@ export class SandboxOperations extends Context.Service<
           name: SandboxName,
           wanted: { readonly keptFor: Duration.Duration; readonly nonce: Option.Option<string> }
         ) {
-          yield* own(scope, name)
+          yield* rowOf(scope, name)
           const key = SnapshotKey.make(`snp_${yield* givenOrNew(random, wanted.nonce)}`)
           const taken = yield* snapshots
             .take(scope, name, { key, purpose: "manual", keptFor: wanted.keptFor })
@@ -172,7 +176,7 @@ export class SandboxOperations extends Context.Service<
           name: SandboxName,
           asked: Option.Option<string>
         ) {
-          yield* own(scope, name)
+          yield* rowOf(scope, name)
           const nonce = yield* givenOrNew(random, asked)
           const copy = yield* copyOf(scope, name, nonce)
           const { sandbox } = yield* sandboxes.create(scope, {
@@ -180,7 +184,7 @@ export class SandboxOperations extends Context.Service<
             nonce: Option.some(nonce),
             from: copy.id
           })
-          // What stands in the way of this is not worth failing for: the collector comes by later.
+          // If this fails, the collector of `Snapshots` removes the snapshot later.
           yield* Effect.ignore(snapshots.remove(scope, copy))
           return sandbox
         }, Effect.uninterruptible)
@@ -190,15 +194,15 @@ export class SandboxOperations extends Context.Service<
           name: SandboxName,
           by: Duration.Duration
         ) {
-          yield* kept(scope, name)
+          yield* rowWithFiles(scope, name)
           yield* store.recordObserved(scope, [
             yield* provider.extend(name, by).pipe(Effect.catchTag("SandboxGone", notRunning))
           ])
-          return yield* own(scope, name)
+          return yield* rowOf(scope, name)
         })
 
         const remove = Effect.fn("SandboxOperations.remove")(function* (scope: AccountScope, name: SandboxName) {
-          const row = yield* own(scope, name)
+          const row = yield* rowOf(scope, name)
           if (row.removedAt !== null) return
           yield* provider.remove(name)
           yield* store.recordRemoved(scope, [name], yield* DateTime.now, "It was deleted")
@@ -208,17 +212,17 @@ export class SandboxOperations extends Context.Service<
           get,
           run,
           readFile: (scope, name, path) =>
-            Stream.unwrap(Effect.as(kept(scope, name), provider.readFile(name, path))).pipe(
+            Stream.unwrap(Effect.as(rowWithFiles(scope, name), provider.readFile(name, path))).pipe(
               Stream.catchTag("SandboxGone", (gone) => Stream.fail(notRunning(gone)))
             ),
           writeFile: (scope, name, path, content, options) =>
             Effect.andThen(
-              kept(scope, name),
-              // The content's own failures pass by: only the provider fails with this tag.
+              rowWithFiles(scope, name),
+              // Not `catchTag`: the content stream's own failures pass through unchanged.
               Effect.catchIf(provider.writeFile(name, path, content, options), isGone, notRunning)
             ),
           listFiles: (scope, name, path, page) =>
-            Effect.andThen(kept(scope, name), provider.listFiles(name, path, page)).pipe(
+            Effect.andThen(rowWithFiles(scope, name), provider.listFiles(name, path, page)).pipe(
               Effect.catchTag("SandboxGone", notRunning)
             ),
           snapshot,

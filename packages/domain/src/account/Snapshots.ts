@@ -6,31 +6,31 @@ import { type SandboxGone, SandboxProvider, SandboxUnavailable } from "../sandbo
 import { EnvironmentStore } from "./EnvironmentStore.ts"
 import { SnapshotRecord, type SnapshotKey } from "./SnapshotRecord.ts"
 
-/** Another snapshot of the sandbox is being taken. */
+/** The sandbox already has a snapshot in progress. */
 export class SnapshotInProgress extends Schema.TaggedError<SnapshotInProgress>()("SnapshotInProgress", {
   source: SandboxName
 }) {}
 
-/** A snapshot that was taken. */
+/** A complete snapshot. */
 export type TakenSnapshot = SnapshotRecord & { readonly id: SnapshotId }
 
-const takenAs = (kept: SnapshotRecord, id: SnapshotId): TakenSnapshot =>
-  Object.assign(new SnapshotRecord({ ...kept, id }), { id })
+const completed = (record: SnapshotRecord, id: SnapshotId): TakenSnapshot =>
+  Object.assign(new SnapshotRecord({ ...record, id }), { id })
 
-/** A snapshot to be. */
+/** A request to take a snapshot. */
 export interface NewSnapshot extends Pick<SnapshotRecord, "purpose"> {
-  /** Makes asking repeatable: the same key gives the same snapshot. */
+  /** Idempotency key: the same key returns the same snapshot. */
   readonly key: SnapshotKey
   readonly keptFor: Duration.Duration
 }
 
-/** How long a snapshot may take, and one of a setup or fork may be on its way, before it counts as left behind. */
-const leftBehindAfter = Duration.minutes(30)
+/** How long a snapshot may stay incomplete, or a setup's or fork's snapshot unreferenced, before it is abandoned. */
+const abandonedAfter = Duration.minutes(30)
 
-/** Rows one pass of the collector takes; the next pass takes the rest. */
-const rowsAPass = 100
+/** Rows that one pass of the collector handles. */
+const rowsPerPass = 100
 
-/** The snapshots of accounts: none is taken without a row that knows of it, none stays that nobody can use. */
+/** Takes, removes and garbage-collects the snapshots of accounts. A row is written before the provider is called. */
 export class Snapshots extends Context.Service<
   Snapshots,
   {
@@ -40,9 +40,9 @@ export class Snapshots extends Context.Service<
       source: SandboxName,
       wanted: NewSnapshot
     ) => Effect.Effect<TakenSnapshot, SandboxGone | SandboxUnavailable | SnapshotInProgress>
-    /** Removes a snapshot of the scope's account, or what was left of one that never was finished. */
+    /** Removes a snapshot of the scope's account, complete or not. */
     readonly remove: (scope: AccountScope, snapshot: SnapshotRecord) => Effect.Effect<void, SandboxUnavailable>
-    /** Removes what nobody can use any more, of all accounts; gives the number of rows that are gone. */
+    /** Removes unusable snapshots of all accounts and returns how many. */
     readonly collect: Effect.Effect<number>
   }
 >()("domain/account/Snapshots") {
@@ -52,8 +52,8 @@ export class Snapshots extends Context.Service<
       const store = yield* EnvironmentStore
       const provider = yield* SandboxProvider
 
-      /** Removes the snapshots of a sandbox that no row knows: an answer of the provider's that nobody wrote down. */
-      const sweep = Effect.fnUntraced(function* (scope: AccountScope, source: SandboxName) {
+      /** Removes the sandbox's snapshots that have no row: a crash came after the provider took them. */
+      const removeUnrecorded = Effect.fnUntraced(function* (scope: AccountScope, source: SandboxName) {
         const existing = yield* provider.snapshots(source)
         if (existing.length === 0) return
         const known = new Set((yield* store.listSnapshots(scope, source)).map(({ id }) => id))
@@ -61,7 +61,7 @@ export class Snapshots extends Context.Service<
       })
 
       const remove = Effect.fn("Snapshots.remove")(function* (scope: AccountScope, snapshot: SnapshotRecord) {
-        if (snapshot.id === null) yield* sweep(scope, snapshot.source)
+        if (snapshot.id === null) yield* removeUnrecorded(scope, snapshot.source)
         else {
           yield* store.forget(scope, snapshot.id)
           yield* provider.removeSnapshot(snapshot.id)
@@ -84,34 +84,34 @@ export class Snapshots extends Context.Service<
           startedAt: now,
           expiresAt: DateTime.addDuration(now, keptFor)
         })
-        const stands = yield* store.reserveSnapshot(scope, intent)
-        if (Option.isNone(stands)) return yield* new SnapshotInProgress({ source })
-        const { id, startedAt } = stands.value
-        if (id !== null) return takenAs(stands.value, id)
-        // An earlier attempt was cut off, after the provider was asked perhaps.
-        if (startedAt.epochMilliseconds !== now.epochMilliseconds) yield* sweep(scope, source)
+        const reserved = yield* store.reserveSnapshot(scope, intent)
+        if (Option.isNone(reserved)) return yield* new SnapshotInProgress({ source })
+        const { id, startedAt } = reserved.value
+        if (id !== null) return completed(reserved.value, id)
+        // An earlier attempt crashed, possibly after it called the provider.
+        if (startedAt.epochMilliseconds !== now.epochMilliseconds) yield* removeUnrecorded(scope, source)
         const made = yield* provider
           .snapshot(source)
-          .pipe(Effect.tapError(() => Effect.ignore(remove(scope, stands.value))))
+          .pipe(Effect.tapError(() => Effect.ignore(remove(scope, reserved.value))))
         if (!(yield* store.completeSnapshot(scope, key, made.id))) {
           yield* provider.removeSnapshot(made.id)
           return yield* new SandboxUnavailable({ operation: "snapshot", retryable: true })
         }
-        return takenAs(stands.value, made.id)
+        return completed(reserved.value, made.id)
       }, Effect.uninterruptible)
 
       const collect = Effect.gen(function* () {
         const now = yield* DateTime.now
-        const unneeded = yield* store.listUnneeded(now, DateTime.subtractDuration(now, leftBehindAfter), rowsAPass)
-        let gone = 0
+        const unneeded = yield* store.listUnneeded(now, DateTime.subtractDuration(now, abandonedAfter), rowsPerPass)
+        let removed = 0
         for (const snapshot of unneeded) {
           yield* remove(AccountScope.ofOwner(snapshot), snapshot).pipe(
-            Effect.andThen(Effect.sync(() => void gone++)),
-            // One that can't be removed does not keep the others.
-            Effect.catch((failure) => Effect.logWarning("a snapshot could not be removed", failure))
+            Effect.andThen(Effect.sync(() => void removed++)),
+            // One failed removal must not block the others.
+            Effect.catch((failure) => Effect.logWarning("Failed to remove snapshot", { key: snapshot.key }, failure))
           )
         }
-        return gone
+        return removed
       }).pipe(Effect.withSpan("Snapshots.collect"))
 
       return Snapshots.of({ take, remove, collect })
