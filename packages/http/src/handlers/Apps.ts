@@ -15,7 +15,7 @@ import { AppNotTerminated, AppStatusUnknown, RequestRefused } from "../api/Statu
 import * as ApplyStream from "../streams/ApplyStream.ts"
 import { Limits } from "../middleware/Limits.ts"
 import { PreviewBase } from "../preview/PreviewBase.ts"
-import { urlOf } from "../preview/PreviewHost.ts"
+import { previewUrl } from "../preview/PreviewHost.ts"
 
 const success = true as const
 
@@ -38,7 +38,7 @@ const packagesIn = Effect.fnUntraced(function* (given: ReadonlyArray<string>) {
 /** Which app it is, and where a browser sees it: at the address the request came to, unless one is configured. */
 export const whereOf = Effect.fnUntraced(function* ({ name, port }: AppSandbox) {
   const { headers } = yield* HttpServerRequest.HttpServerRequest
-  return { success, sandboxId: name, url: urlOf(yield* PreviewBase, headers["host"], name, port) }
+  return { success, sandboxId: name, url: previewUrl(yield* PreviewBase, headers["host"], name, port) }
 })
 
 /** What is known of an app of the caller's; for `GET /api/sandbox/status`, which sessions share. */

@@ -19,7 +19,7 @@ export const SystemHandlers = HttpApiBuilder.group(
     const identities = yield* IdentityStore
     const runner = yield* TaskRunner
     const { isolation, name, protections = [] } = (yield* SandboxProvider).supports
-    const ending = yield* Shutdown
+    const shutdown = yield* Shutdown
     const health = yield* DataHealth
 
     const answers = (part: string, ask: Effect.Effect<unknown>) =>
@@ -31,7 +31,7 @@ export const SystemHandlers = HttpApiBuilder.group(
     return handlers.handleAll({
       health: () => Effect.succeed({ status: "ok" as const }),
       ready: Effect.fnUntraced(function* () {
-        if (ending.hasBegun()) return yield* new NotReady({ part: "server", reason: "is about to end" })
+        if (shutdown.hasBegun()) return yield* new NotReady({ part: "server", reason: "is about to end" })
         const wrong = yield* health
         if (wrong !== undefined) return yield* new NotReady({ part: "data directory", reason: wrong })
         yield* Effect.all([answers("store", identities.findAccount(nobody)), answers("task runner", runner.ping)], {

@@ -1,152 +1,170 @@
-/** The proxy before the apps: what is asked of an app's host goes to its dev server, and nowhere else. */
+/** Reverse proxy for web apps: forwards requests for an app's preview host to the app's dev server. */
 import { AppPreviews, PreviewUnavailable } from "@castellan/domain/app/AppPreviews.ts"
 import { Cause, Duration, Effect, FiberSet } from "effect"
 import { type IncomingMessage, ServerResponse } from "node:http"
 import { Socket } from "node:net"
 import type { Duplex } from "node:stream"
 import { type Connect, type ConnectionFailure, type Fork, PreviewAgent } from "./PreviewConnection.ts"
-import { type Asked, exchange } from "./PreviewExchange.ts"
-import { addressedByAll, hostsOf, type PreviewTarget } from "./PreviewHost.ts"
-import { send } from "./PreviewPages.ts"
-import { join, waiting } from "./PreviewTunnel.ts"
+import { type ExchangeOptions, startExchange } from "./PreviewExchange.ts"
+import { hostsOf, parseHosts, type PreviewTarget } from "./PreviewHost.ts"
+import { sendPage } from "./PreviewPages.ts"
+import { bufferEarlyBytes, join } from "./PreviewTunnel.ts"
 
 export interface PreviewOptions {
-  /** Below whose host the apps have theirs; below `localhost` if left out. */
+  /** The URL below whose host apps get their host names; below `localhost` if left out. */
   readonly base?: URL | undefined
-  /** How long a connection to an app is kept that no request uses. */
+  /** How long an unused connection to an app is kept. Default 4 seconds. */
   readonly idle?: Duration.Duration
-  /** Connections that a port of an app has at once: so many are used again and again, as many are for one request. */
+  /** Pooled connections to one port of an app at a time, and as many unpooled ones. Default 128. */
   readonly connections?: number
-  /** Web sockets that a port of an app has at once. */
+  /** Web sockets to one port of an app at a time. Default 256. */
   readonly webSockets?: number
 }
 
-/** What a server asks of the proxy. Each tells whether a preview's host is meant; then all is seen to. */
+/** The proxy as a server calls it. A method that returns false has done nothing: the request is for another host. */
 export interface Previews {
-  readonly takes: (request: IncomingMessage) => boolean
-  readonly answer: (request: IncomingMessage, response: ServerResponse, expects: boolean) => boolean
-  readonly upgrade: (request: IncomingMessage, socket: Duplex, head: Buffer) => boolean
-  /** Breaks off what is under way, and takes no more. */
+  /** Whether the request is for a preview host. */
+  readonly matches: (request: IncomingMessage) => boolean
+  /** `expectsContinue`: whether the client waits for `100 Continue`. */
+  readonly handleRequest: (request: IncomingMessage, response: ServerResponse, expectsContinue: boolean) => boolean
+  readonly handleUpgrade: (request: IncomingMessage, socket: Duplex, head: Buffer) => boolean
+  /** Aborts open exchanges and web sockets, and destroys the connections of further requests. */
   readonly close: () => void
 }
 
-/** How long who is told that a connection is over may go on with it. */
-const patience = Duration.seconds(10)
+/** How long a side of a web socket may keep sending after the other side has ended, and when keep-alive probes begin. */
+const tunnelGrace = Duration.seconds(10)
 
-/** The proxy; what it has open ends with the scope. */
+/** Functions that abort open exchanges and web sockets, by client connection: one connection can carry several. */
+class OpenExchanges {
+  readonly #bySocket = new Map<Duplex, Set<() => void>>()
+
+  on(socket: Duplex): Set<() => void> {
+    const known = this.#bySocket.get(socket)
+    if (known !== undefined) return known
+    const aborts = new Set<() => void>()
+    this.#bySocket.set(socket, aborts)
+    socket.once("close", () => {
+      this.#bySocket.delete(socket)
+      for (const abort of aborts) abort()
+    })
+    return aborts
+  }
+
+  abortAll(): void {
+    for (const [socket, aborts] of this.#bySocket) {
+      if (aborts.size > 0) socket.destroy()
+      for (const abort of aborts) abort()
+    }
+  }
+}
+
+/** Counts open web sockets by app and port. */
+class WebSocketCounts {
+  readonly #counts = new Map<string, number>()
+
+  of(key: string): number {
+    return this.#counts.get(key) ?? 0
+  }
+
+  add(key: string, by: 1 | -1): void {
+    const count = this.of(key) + by
+    if (count === 0) this.#counts.delete(key)
+    else this.#counts.set(key, count)
+  }
+}
+
+/** Makes the proxy. Its connections are closed with the scope. */
 export const make = Effect.fnUntraced(function* (options: PreviewOptions) {
-  const { base, connections: atMost = 128, webSockets = 256 } = options
-  // Node's own servers, which most dev servers are, close a connection after five seconds.
+  const { base, connections: maxConnections = 128, webSockets = 256 } = options
+  // Node's HTTP server, which most dev servers use, closes an idle connection after five seconds.
   const { idle = Duration.seconds(4) } = options
   const apps = yield* AppPreviews
   const fork: Fork = yield* FiberSet.makeRuntime<never, void, ConnectionFailure>()
-  const connect: Connect = (name, port) => Effect.tapCause(apps.connect(name, port), logged)
-  const ways = {
-    kept: new PreviewAgent({ connect, fork, atMost, idle }),
-    own: new PreviewAgent({ connect, fork, atMost })
+  const connect: Connect = (name, port) => Effect.tapCause(apps.connect(name, port), logFailure)
+  const agents = {
+    pooled: new PreviewAgent({ connect, fork, maxConnections, idle }),
+    dedicated: new PreviewAgent({ connect, fork, maxConnections })
   }
-
+  const open = new OpenExchanges()
+  const tunnels = new WebSocketCounts()
   let isClosed = false
-
-  // By the client's connection, since one may carry several requests at once.
-  const underWay = new Map<Duplex, Set<() => void>>()
-  const stopsOf = (socket: Duplex) => {
-    const known = underWay.get(socket)
-    if (known !== undefined) return known
-    const stops = new Set<() => void>()
-    underWay.set(socket, stops)
-    socket.once("close", () => {
-      underWay.delete(socket)
-      for (const stop of stops) stop()
-    })
-    return stops
-  }
-
-  const pass = (asked: Omit<Asked, "protocol" | "over">) => {
-    const { socket } = asked.request
-    const protocol = base?.protocol.slice(0, -1) ?? "http"
-    const stops = stopsOf(socket)
-    const stop = exchange({ ...asked, protocol, over: () => stops.delete(stop) }, ways)
-    stops.add(stop)
-  }
-
-  const late = (end: () => void) => {
-    const fiber = fork(Effect.delay(Effect.sync(end), patience))
-    return () => fiber.interruptUnsafe()
-  }
-
-  const tunnels = new Map<string, number>()
-  const count = (key: string, by: number) => {
-    const now = (tunnels.get(key) ?? 0) + by
-    if (now === 0) tunnels.delete(key)
-    else tunnels.set(key, now)
-  }
 
   const close = () => {
     isClosed = true
-    for (const [socket, stops] of underWay) {
-      if (stops.size > 0) socket.destroy()
-      for (const stop of stops) stop()
-    }
-    for (const agent of Object.values(ways)) agent.destroy()
+    open.abortAll()
+    for (const agent of Object.values(agents)) agent.destroy()
   }
   yield* Effect.addFinalizer(() => Effect.sync(close))
 
-  const whom = (request: IncomingMessage) => addressedByAll(base, hostsOf(request))
-
-  const answer: Previews["answer"] = (request, response, expects) => {
-    const found = whom(request)
-    if (found._tag === "Elsewhere") return false
-    if (isClosed) request.socket.destroy()
-    else if (found._tag === "App") pass({ request, response, expects, target: found.target })
-    else {
-      request.resume()
-      send(request, response, "stopped")
-    }
-    return true
+  const forward = (exchange: Omit<ExchangeOptions, "protocol" | "onEnd">) => {
+    const protocol = base?.protocol.slice(0, -1) ?? "http"
+    const aborts = open.on(exchange.request.socket)
+    const abort = startExchange({ ...exchange, protocol, onEnd: () => aborts.delete(abort) }, agents)
+    aborts.add(abort)
   }
 
-  const upgrade: Previews["upgrade"] = (request, socket, head) => {
-    const found = whom(request)
-    if (found._tag === "Elsewhere") return false
-    socket.on("error", () => socket.destroy())
-    if (isClosed || !(socket instanceof Socket)) socket.destroy()
-    else if (found._tag === "Nobody") send(request, answeringOn(socket, request), "stopped")
-    else tunnel(request, socket, head, found.target)
-    return true
+  const afterGrace = (callback: () => void) => {
+    const fiber = fork(Effect.delay(Effect.sync(callback), tunnelGrace))
+    return () => fiber.interruptUnsafe()
   }
 
-  const tunnel = (request: IncomingMessage, socket: Socket, head: Buffer, target: PreviewTarget) => {
+  const forwardUpgrade = (request: IncomingMessage, socket: Socket, head: Buffer, target: PreviewTarget) => {
     const key = `${target.name}:${target.port}`
-    const response = answeringOn(socket, request)
-    if ((tunnels.get(key) ?? 0) >= webSockets) return send(request, response, "unreachable")
-    const heardSoFar = waiting(socket, head)
-    const become = (app: Duplex, consented: Buffer, heard: Buffer) => {
+    const response = responseOn(socket, request)
+    if (tunnels.of(key) >= webSockets) return sendPage(request, response, "unreachable")
+    const takeEarlyBytes = bufferEarlyBytes(socket, head)
+    const onUpgrade = (app: Duplex, accepted: Buffer, appHead: Buffer) => {
       response.detachSocket(socket)
-      count(key, 1)
-      app.once("close", () => count(key, -1))
-      stopsOf(socket).add(() => app.destroy())
-      // A client that is gone without a word is noticed.
-      socket.setKeepAlive(true, Duration.toMillis(patience))
-      socket.write(Buffer.concat([consented, heard]))
-      app.write(heardSoFar())
-      join(socket, app, late)
+      tunnels.add(key, 1)
+      app.once("close", () => tunnels.add(key, -1))
+      open.on(socket).add(() => app.destroy())
+      // Detects a client that disappeared without closing its connection.
+      socket.setKeepAlive(true, Duration.toMillis(tunnelGrace))
+      socket.write(Buffer.concat([accepted, appHead]))
+      app.write(takeEarlyBytes())
+      join(socket, app, afterGrace)
     }
-    pass({ request, response, target, upgrade: become })
+    forward({ request, response, target, onUpgrade })
   }
 
-  return { takes: (request) => whom(request)._tag !== "Elsewhere", answer, upgrade, close } satisfies Previews
+  const addressOf = (request: IncomingMessage) => parseHosts(base, hostsOf(request))
+
+  return {
+    matches: (request) => addressOf(request)._tag !== "NotPreview",
+    handleRequest: (request, response, expectsContinue) => {
+      const address = addressOf(request)
+      if (address._tag === "NotPreview") return false
+      if (isClosed) request.socket.destroy()
+      else if (address._tag === "App") forward({ request, response, expectsContinue, target: address.target })
+      else {
+        request.resume()
+        sendPage(request, response, "stopped")
+      }
+      return true
+    },
+    handleUpgrade: (request, socket, head) => {
+      const address = addressOf(request)
+      if (address._tag === "NotPreview") return false
+      socket.on("error", () => socket.destroy())
+      if (isClosed || !(socket instanceof Socket)) socket.destroy()
+      else if (address._tag === "NoApp") sendPage(request, responseOn(socket, request), "stopped")
+      else forwardUpgrade(request, socket, head, address.target)
+      return true
+    },
+    close
+  } satisfies Previews as Previews
 })
 
-/** An answer on a connection that was to become another one, and ends with it. */
-const answeringOn = (socket: Socket, request: IncomingMessage) => {
+/** A response on the connection of an upgrade request; the connection closes after it. */
+const responseOn = (socket: Socket, request: IncomingMessage) => {
   const response = new ServerResponse(request)
   response.shouldKeepAlive = false
   response.assignSocket(socket)
   return response.once("finish", () => socket.destroySoon())
 }
 
-const logged = (cause: Cause.Cause<ConnectionFailure>) =>
+const logFailure = (cause: Cause.Cause<ConnectionFailure>) =>
   Cause.hasInterruptsOnly(cause) || Cause.squash(cause) instanceof PreviewUnavailable
     ? Effect.void
-    : Effect.logWarning("an app can't be reached", cause)
+    : Effect.logWarning("Failed to connect to app", cause)

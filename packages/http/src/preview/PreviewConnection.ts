@@ -1,4 +1,4 @@
-/** A connection to an app as Node's HTTP client wants one. */
+/** Connections to apps as sockets of Node's HTTP client, and the agent that pools them. */
 import type { PreviewUnavailable } from "@castellan/domain/app/AppPreviews.ts"
 import type { Port, PortConnection } from "@castellan/domain/sandbox/Port.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
@@ -7,190 +7,189 @@ import { Cause, Duration, Effect, Exit, type Fiber, Latch, type Scope, Stream } 
 import { Agent, type ClientRequest, type ClientRequestArgs } from "node:http"
 import { Duplex } from "node:stream"
 
-/** Why a connection is not there, or no more. */
+/** Why a connection could not be made, or broke. */
 export type ConnectionFailure = PreviewUnavailable | PortClosed | SandboxUnavailable
 
-/** How a connection to an app is made; it is closed with the scope. */
+/** Connects to an app. The connection is closed with the scope. */
 export type Connect = (name: SandboxName, port: Port) => Effect.Effect<PortConnection, ConnectionFailure, Scope.Scope>
 
-/** Runs what a connection does; all of it ends with the previews. */
+/** Forks a fiber that is interrupted when the proxy closes. */
 export type Fork = (effect: Effect.Effect<void, ConnectionFailure>) => Fiber.Fiber<void, ConnectionFailure>
 
-/** How long a connection is used again and again. Making one tells that the app is used, which has to be told anew. */
-const fresh = Duration.seconds(20)
+/** How long a connection is reused. Connecting records that the app is used, so it must happen again from time to time. */
+const maxReuse = Duration.seconds(20)
 
-type Done = (error?: Error | null) => void
+type Callback = (error?: Error | null) => void
 
 const errorOf = (cause: Cause.Cause<unknown>): Error => {
   const failure = Cause.squash(cause)
   return failure instanceof Error ? failure : new Error("The connection broke", { cause: failure })
 }
 
-/** A connection that is made when it is first wanted; it lives in a scope of its own until it is destroyed. */
+/** A connection that connects on first use. Its scope is closed when it is destroyed. */
 export class PreviewConnection extends Duplex {
-  /** Whether the app ever sent anything over it. */
-  heard = false
-  /** Whether no request ever used it. */
+  /** Whether the app has sent any bytes. */
+  hasReceived = false
+  /** Whether no request has used it yet. */
   isUnused = true
-  /** Whether it was made a short while ago. */
-  isFresh = true
+  /** Whether further requests may use it. */
+  isReusable = true
   readonly #connect: Effect.Effect<PortConnection, ConnectionFailure, Scope.Scope>
   readonly #fork: Fork
-  readonly #room = Latch.makeUnsafe(true)
-  #isMute = false
-  #made: PortConnection | undefined
-  #life: Fiber.Fiber<void, ConnectionFailure> | undefined
-  #sending: Fiber.Fiber<void, ConnectionFailure> | undefined
-  #resting: Fiber.Fiber<void, ConnectionFailure> | undefined
+  readonly #canPush = Latch.makeUnsafe(true)
+  #isWriteBroken = false
+  #connection: PortConnection | undefined
+  #lifetime: Fiber.Fiber<void, ConnectionFailure> | undefined
+  #write: Fiber.Fiber<void, ConnectionFailure> | undefined
+  #idleTimer: Fiber.Fiber<void, ConnectionFailure> | undefined
 
   constructor(connect: Effect.Effect<PortConnection, ConnectionFailure, Scope.Scope>, fork: Fork) {
     super({ allowHalfOpen: false })
     this.#connect = connect
     this.#fork = fork
-    // Node's client listens to a connection most of the time, not all of it.
+    // Node's client does not listen for errors all the time, and an unhandled one would end the process.
     this.on("error", () => {})
   }
 
-  /** Whether there ever was a connection. */
-  get isMade(): boolean {
-    return this.#made !== undefined
+  /** Whether it was ever connected. */
+  get isConnected(): boolean {
+    return this.#connection !== undefined
   }
 
-  /** Makes the connection if it is not there, and gives what has to be named as its host. */
-  ready(use: (host: string) => void): void {
+  /** Connects if it is not connected, then calls back with the Host that requests must name. */
+  whenConnected(use: (host: string) => void): void {
     if (this.destroyed) return
-    if (this.#made !== undefined) return use(this.#made.host)
-    this.once("made", use)
-    this.#life ??= this.#fork(Effect.scoped(this.#live).pipe(Effect.onExit((exit) => this.#over(exit))))
+    if (this.#connection !== undefined) return use(this.#connection.host)
+    this.once("connected", use)
+    this.#lifetime ??= this.#fork(Effect.scoped(this.#live).pipe(Effect.onExit((exit) => this.#onExit(exit))))
   }
 
-  /** Says no more, and is destroyed once all is said; Node's client asks for it by this name. */
+  /** Ends it, and destroys it once all is written. Node's client calls it. */
   destroySoon(): void {
     if (this.writableFinished) this.destroy()
     else this.once("finish", () => this.destroy()).end()
   }
 
-  /** Nothing to do: it keeps no process up by itself. */
+  /** Node's client calls it. A fiber keeps no process alive, so there is nothing to do. */
   ref(): void {}
 
-  /** Destroys it if nobody wants it for so long. */
-  rest(atMost: Duration.Duration): void {
-    this.#resting = this.#fork(
+  /** Destroys it after this time unless `stopIdle` is called. */
+  startIdle(timeout: Duration.Duration): void {
+    this.#idleTimer = this.#fork(
       Effect.delay(
         Effect.sync(() => void this.destroy()),
-        atMost
+        timeout
       )
     )
   }
 
-  /** Somebody wants it again. */
-  wake(): void {
-    this.#resting?.interruptUnsafe()
-    this.#resting = undefined
+  stopIdle(): void {
+    this.#idleTimer?.interruptUnsafe()
+    this.#idleTimer = undefined
   }
 
   get #live() {
-    return Effect.flatMap(this.#connect, (made) => {
-      this.#made = made
-      this.emit("made", made.host)
+    return Effect.flatMap(this.#connect, (connection) => {
+      this.#connection = connection
+      this.emit("connected", connection.host)
       return Effect.forkScoped(
         Effect.delay(
-          Effect.sync(() => (this.isFresh = false)),
-          fresh
+          Effect.sync(() => (this.isReusable = false)),
+          maxReuse
         )
       ).pipe(
-        Effect.andThen(Stream.runForEach(made.incoming, (bytes) => this.#take(bytes))),
+        Effect.andThen(Stream.runForEach(connection.incoming, (bytes) => this.#receive(bytes))),
         Effect.andThen(Effect.sync(() => this.push(null))),
-        // It may still be written to: its scope is open until it is destroyed.
+        // It can still be written to: its scope stays open until it is destroyed.
         Effect.andThen(Effect.never)
       )
     })
   }
 
-  #take(bytes: Uint8Array) {
+  #receive(bytes: Uint8Array) {
     return Effect.suspend(() => {
-      this.heard = true
-      // What nobody has asked for would be read as the answer to what is asked next.
-      if (this.#resting !== undefined) return Effect.sync(() => void this.destroy())
-      this.#room.closeUnsafe()
-      return this.push(bytes) ? Effect.void : this.#room.await
+      this.hasReceived = true
+      // Bytes without a request would be read as the response to the next one.
+      if (this.#idleTimer !== undefined) return Effect.sync(() => void this.destroy())
+      this.#canPush.closeUnsafe()
+      return this.push(bytes) ? Effect.void : this.#canPush.await
     })
   }
 
-  #over(exit: Exit.Exit<void, ConnectionFailure>) {
+  #onExit(exit: Exit.Exit<void, ConnectionFailure>) {
     return Effect.sync(() => {
       if (Exit.isFailure(exit) && !Cause.hasInterruptsOnly(exit.cause)) this.destroy(errorOf(exit.cause))
       else this.destroy()
     })
   }
 
-  #send(bytes: Uint8Array, done: Done): void {
-    if (this.#isMute) return done()
-    this.ready(() => {
-      this.#sending = this.#fork(this.#made!.send(bytes))
-      this.#sending.addObserver((exit) => {
-        // Who no longer listens may have said why: what breaks the connection is that nothing more comes.
-        this.#isMute = Exit.isFailure(exit)
-        done()
+  #send(bytes: Uint8Array, callback: Callback): void {
+    if (this.#isWriteBroken) return callback()
+    this.whenConnected(() => {
+      this.#write = this.#fork(this.#connection!.send(bytes))
+      this.#write.addObserver((exit) => {
+        // An app that stopped reading may have sent a response: only the end of what it sends ends the connection.
+        this.#isWriteBroken = Exit.isFailure(exit)
+        callback()
       })
     })
   }
 
   override _read(): void {
-    this.#room.openUnsafe()
+    this.#canPush.openUnsafe()
   }
 
-  override _write(chunk: Buffer, _: BufferEncoding, done: Done): void {
-    this.#send(chunk, done)
+  override _write(chunk: Buffer, _: BufferEncoding, callback: Callback): void {
+    this.#send(chunk, callback)
   }
 
-  override _writev(chunks: ReadonlyArray<{ readonly chunk: Buffer }>, done: Done): void {
-    this.#send(Buffer.concat(chunks.map(({ chunk }) => chunk)), done)
+  override _writev(chunks: ReadonlyArray<{ readonly chunk: Buffer }>, callback: Callback): void {
+    this.#send(Buffer.concat(chunks.map(({ chunk }) => chunk)), callback)
   }
 
-  override _final(done: Done): void {
-    if (this.#made === undefined) done()
-    else this.#fork(this.#made.end).addObserver(() => done())
+  override _final(callback: Callback): void {
+    if (this.#connection === undefined) callback()
+    else this.#fork(this.#connection.end).addObserver(() => callback())
   }
 
-  override _destroy(error: Error | null, done: Done): void {
-    for (const fiber of [this.#sending, this.#resting, this.#life]) fiber?.interruptUnsafe()
-    done(error)
+  override _destroy(error: Error | null, callback: Callback): void {
+    for (const fiber of [this.#write, this.#idleTimer, this.#lifetime]) fiber?.interruptUnsafe()
+    callback(error)
   }
 }
 
 export interface AgentOptions {
   readonly connect: Connect
   readonly fork: Fork
-  /** Connections to one port of an app at once; who wants one more waits. */
-  readonly atMost: number
-  /** How long a connection is kept that nobody uses; each request has one of its own if left out. */
+  /** Connections to one port of an app at a time; further requests wait. */
+  readonly maxConnections: number
+  /** How long an unused connection is kept. Without it, each request gets a connection of its own. */
   readonly idle?: Duration.Duration
 }
 
-/** Gives requests their connections, by the name of the sandbox as `host` and the port. */
+/** Connects requests to apps: `host` is the name of the sandbox. */
 export class PreviewAgent extends Agent {
-  readonly #given: AgentOptions
+  readonly #options: AgentOptions
 
-  constructor(given: AgentOptions) {
-    super({ keepAlive: given.idle !== undefined, maxSockets: given.atMost })
-    this.#given = given
+  constructor(options: AgentOptions) {
+    super({ keepAlive: options.idle !== undefined, maxSockets: options.maxConnections })
+    this.#options = options
   }
 
   override createConnection({ host, port }: ClientRequestArgs): Duplex {
-    const { connect, fork } = this.#given
+    const { connect, fork } = this.#options
     return new PreviewConnection(connect(host as SandboxName, port as Port), fork)
   }
 
   override keepSocketAlive(socket: Duplex): boolean {
-    const { idle } = this.#given
-    if (idle === undefined || !(socket instanceof PreviewConnection) || !socket.isFresh) return false
-    socket.rest(idle)
+    const { idle } = this.#options
+    if (idle === undefined || !(socket instanceof PreviewConnection) || !socket.isReusable) return false
+    socket.startIdle(idle)
     return true
   }
 
   override reuseSocket(socket: Duplex, request: ClientRequest): void {
     super.reuseSocket(socket, request)
-    if (socket instanceof PreviewConnection) socket.wake()
+    if (socket instanceof PreviewConnection) socket.stopIdle()
   }
 }

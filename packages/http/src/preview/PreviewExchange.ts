@@ -1,165 +1,209 @@
-/** One request of a browser, from its head to the end of the app's answer. */
+/** One HTTP exchange: forwards a request to the app and its response to the client. */
 import { PreviewUnavailable } from "@castellan/domain/app/AppPreviews.ts"
 import { PortClosed } from "@castellan/domain/sandbox/SandboxProvider.ts"
-import { type Agent, type ClientRequest, type IncomingMessage, request as ask, type ServerResponse } from "node:http"
+import {
+  type Agent,
+  type ClientRequest,
+  type IncomingMessage,
+  request as startRequest,
+  type ServerResponse
+} from "node:http"
 import { Socket } from "node:net"
 import { type Duplex, pipeline } from "node:stream"
 import { PreviewConnection } from "./PreviewConnection.ts"
-import { fromApp, hasBody, toApp } from "./PreviewHeaders.ts"
+import { hasBody, requestHeaders, responseHeaders } from "./PreviewHeaders.ts"
 import type { PreviewTarget } from "./PreviewHost.ts"
-import { type PreviewPage, send } from "./PreviewPages.ts"
-import { consent } from "./PreviewTunnel.ts"
+import { type PreviewPage, sendPage } from "./PreviewPages.ts"
+import { switchingProtocols } from "./PreviewTunnel.ts"
 
-/** What is asked. */
-export interface Asked {
+export interface ExchangeOptions {
   readonly request: IncomingMessage
   readonly response: ServerResponse
   readonly target: PreviewTarget
-  /** The scheme by which the browser came. */
+  /** The scheme that the browser used, `http` or `https`. */
   readonly protocol: string
-  /** Whether the client waits to be told to go on before it sends the body. */
-  readonly expects?: boolean
-  /** Is called when nothing more is to come from the app, unless the request became a connection. */
-  readonly over: () => void
-  /** Takes the connection over that the request is to become. */
-  readonly upgrade?: (app: Duplex, consented: Buffer, heard: Buffer) => void
+  /** Whether the client waits for `100 Continue` before it sends the body. */
+  readonly expectsContinue?: boolean
+  /** Called when the app sends nothing more, unless the request was upgraded. */
+  readonly onEnd: () => void
+  /** Takes over an upgraded connection: the bytes of the 101 response, and those that followed it. */
+  readonly onUpgrade?: (app: Duplex, response: Buffer, head: Buffer) => void
 }
 
-/** How an app is reached. */
-export interface Ways {
-  /** Over connections that were used before. */
-  readonly kept: Agent
-  /** Over a connection of its own, which can't break for being old. */
-  readonly own: Agent
+export interface Agents {
+  /** Reuses connections. */
+  readonly pooled: Agent
+  /** Opens a connection for each request, which can't fail because the app closed an idle one. */
+  readonly dedicated: Agent
 }
 
-const idempotent = new Set(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"])
+const idempotentMethods = new Set(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"])
 
-/** Whether it does no harm to ask twice, where the first connection broke without a word. */
-const isRepeatable = ({ request, upgrade }: Asked) =>
-  upgrade === undefined && idempotent.has(request.method!) && !hasBody(request)
+/** Whether the request may be sent again after a pooled connection broke before a response. */
+const isRepeatable = ({ onUpgrade, request }: ExchangeOptions) =>
+  onUpgrade === undefined && idempotentMethods.has(request.method!) && !hasBody(request)
 
-/** The target as the app's own server knows it. */
+/** The request target without scheme and host. */
 const pathOf = ({ url = "/" }: IncomingMessage) => {
   const path = url.replace(/^https?:\/\/[^/?#]*/i, "")
   return path === "" || path.startsWith("?") ? `/${path}` : path
 }
 
-const pageOf = (failure: Error, mine: ClientRequest, request: IncomingMessage): PreviewPage => {
-  const ours = mine.socket instanceof PreviewConnection ? mine.socket : undefined
+const pageFor = (failure: Error, upstream: ClientRequest, request: IncomingMessage): PreviewPage => {
+  const connection = upstream.socket instanceof PreviewConnection ? upstream.socket : undefined
   if (failure instanceof PreviewUnavailable) return failure.state
-  // Some learn only from a connection that breaks at once that nobody listens. One that takes a body does.
-  if (failure instanceof PortClosed && ours?.heard !== true && !hasBody(request)) return "starting"
-  return ours?.isMade === true ? "broken" : "unreachable"
+  // Some providers report a closed port only as a connection that breaks at once. If it took a body, something listened.
+  if (failure instanceof PortClosed && connection?.hasReceived !== true && !hasBody(request)) return "starting"
+  return connection?.isConnected === true ? "broken" : "unreachable"
 }
 
-/** Asks the app and answers with what it says, or with a page; gives a way to break it off. */
-export const exchange = (asked: Asked, ways: Ways): (() => void) => {
-  const { request, response, target } = asked
-  let upstream: ClientRequest | undefined
-  let isOver = false
+class Exchange {
+  readonly #options: ExchangeOptions
+  readonly #agents: Agents
+  #upstream: ClientRequest | undefined
+  /** Aborted, or upgraded: events of the upstream request no longer matter. */
+  #isOver = false
 
-  const stop = () => {
-    isOver = true
-    upstream?.destroy()
+  constructor(options: ExchangeOptions, agents: Agents) {
+    this.#options = options
+    this.#agents = agents
   }
 
-  /** What was sent of an answer must not look like all of it. */
-  const cut = () => {
+  start(): void {
+    const { response } = this.#options
+    response.once("close", () => {
+      if (!response.writableFinished) this.abort()
+    })
+    this.#orRefuse(() => this.#send(isRepeatable(this.#options) ? this.#agents.pooled : this.#agents.dedicated))
+  }
+
+  abort(): void {
+    this.#isOver = true
+    this.#upstream?.destroy()
+  }
+
+  /** Node throws on a request that it can't send, such as one with an invalid header. */
+  #orRefuse(step: () => void): void {
+    try {
+      step()
+    } catch {
+      this.#fail("refused")
+    }
+  }
+
+  #send(agent: Agent): void {
+    const { onEnd, request, response, target } = this.#options
+    const { name: host, port } = target
+    const upstream = startRequest({
+      agent,
+      host,
+      port,
+      setHost: false,
+      method: request.method!,
+      path: pathOf(request)
+    })
+    this.#upstream = upstream
+    let isFirstUse = true
+    upstream.on("socket", (connection) => {
+      if (!(connection instanceof PreviewConnection)) return
+      isFirstUse = connection.isUnused
+      connection.isUnused = false
+      connection.whenConnected((host) => {
+        if (!upstream.destroyed) this.#orRefuse(() => this.#sendHeaders(upstream, host))
+      })
+    })
+    upstream.on("response", (answer) => this.#respond(answer, upstream, agent))
+    upstream.on("upgrade", (answer, app, head) => this.#upgrade(answer, app, head))
+    upstream.on("error", (failure) => {
+      if (this.#isOver || upstream !== this.#upstream) return
+      if (!isFirstUse && !response.headersSent && isRepeatable(this.#options)) this.#send(this.#agents.dedicated)
+      else this.#fail(pageFor(failure, upstream, request))
+    })
+    upstream.on("close", () => {
+      this.#discardBody(upstream)
+      if (upstream !== this.#upstream) return
+      if (!response.headersSent) this.#fail("broken")
+      onEnd()
+    })
+  }
+
+  #sendHeaders(upstream: ClientRequest, host: string): void {
+    const { expectsContinue, onUpgrade, protocol, request, response } = this.#options
+    const isUpgrade = onUpgrade !== undefined
+    for (const [name, values] of Object.entries(requestHeaders(request, protocol, host, isUpgrade))) {
+      upstream.setHeader(name, values)
+    }
+    if (isUpgrade || !hasBody(request)) {
+      upstream.end()
+      return
+    }
+    if (expectsContinue === true) response.writeContinue()
+    request.pipe(upstream)
+  }
+
+  #respond(answer: IncomingMessage, upstream: ClientRequest, agent: Agent): void {
+    const { response } = this.#options
+    const coding = answer.headers["transfer-encoding"]?.toLowerCase() ?? "chunked"
+    if (answer.statusCode! < 200 || coding !== "chunked") return this.#fail("broken")
+    try {
+      response.writeHead(answer.statusCode!, answer.statusMessage, responseHeaders(answer))
+      response.flushHeaders()
+    } catch {
+      return this.#fail("broken")
+    }
+    answer.once("end", () => {
+      if (agent !== this.#agents.dedicated) return
+      // The connection is not reused, and the app's response is complete: don't wait for the rest of the request body.
+      this.#discardBody(upstream)
+      upstream.socket?.destroy()
+    })
+    pipeline(answer, response, (failure) => {
+      if (failure && !this.#isOver) this.#truncate()
+    })
+  }
+
+  #upgrade(answer: IncomingMessage, app: Duplex, head: Buffer): void {
+    const { onUpgrade } = this.#options
+    if (onUpgrade === undefined) {
+      app.destroy()
+      return this.#fail("broken")
+    }
+    this.#isOver = true
+    onUpgrade(app, switchingProtocols(answer), head)
+  }
+
+  /** Responds with a page, or truncates a response that has begun. */
+  #fail(page: PreviewPage): void {
+    const { request, response } = this.#options
+    if (this.#isOver || response.writableEnded) return
+    if (response.headersSent) return this.#truncate()
+    this.abort()
+    this.#discardBody(this.#upstream)
+    sendPage(request, response, page)
+  }
+
+  /** Ends the response so that the client can't take the part that was sent for the whole. */
+  #truncate(): void {
+    const { response } = this.#options
     const { socket } = response
-    stop()
-    // Where only the connection's end ends an answer, it has to be an end that no answer has.
+    this.abort()
+    // Without chunks the end of the connection ends a response, so reset the connection instead.
     if (!response.chunkedEncoding && socket instanceof Socket) socket.resetAndDestroy()
     else response.destroy()
   }
 
-  /** Takes the body away from whoever no longer reads it. */
-  const drain = (from: ClientRequest | undefined) => {
-    if (asked.upgrade !== undefined) return
-    if (from !== undefined) request.unpipe(from)
+  /** Reads and discards the rest of the request body, so that the client's connection can be reused. */
+  #discardBody(upstream: ClientRequest | undefined): void {
+    const { onUpgrade, request } = this.#options
+    if (onUpgrade !== undefined) return
+    if (upstream !== undefined) request.unpipe(upstream)
     request.resume()
   }
+}
 
-  const giveUp = (page: PreviewPage) => {
-    if (isOver || response.writableEnded) return
-    if (response.headersSent) return cut()
-    stop()
-    drain(upstream)
-    send(request, response, page)
-  }
-
-  const answerWith = (answer: IncomingMessage, mine: ClientRequest, agent: Agent) => {
-    const coding = answer.headers["transfer-encoding"]?.toLowerCase() ?? "chunked"
-    if (answer.statusCode! < 200 || coding !== "chunked") return giveUp("broken")
-    try {
-      response.writeHead(answer.statusCode!, answer.statusMessage, fromApp(answer))
-      response.flushHeaders()
-    } catch {
-      return giveUp("broken")
-    }
-    answer.once("end", () => {
-      if (agent !== ways.own) return
-      // It is not used again, and an app that has said all does not wait for the rest of a body.
-      drain(mine)
-      mine.socket?.destroy()
-    })
-    pipeline(answer, response, (failure) => failure && !isOver && cut())
-  }
-
-  const sendHead = (mine: ClientRequest, host: string) => {
-    const isUpgrade = asked.upgrade !== undefined
-    for (const [name, values] of Object.entries(toApp(request, asked.protocol, host, isUpgrade))) {
-      mine.setHeader(name, values)
-    }
-    if (isUpgrade || !hasBody(request)) return mine.end()
-    if (asked.expects === true) response.writeContinue()
-    request.pipe(mine)
-  }
-
-  const begin = (agent: Agent) => {
-    const { name: host, port } = target
-    const mine = ask({ agent, host, port, setHost: false, method: request.method!, path: pathOf(request) })
-    let isFirst = true
-    upstream = mine
-    mine.on("socket", (connection) => {
-      if (!(connection instanceof PreviewConnection)) return
-      isFirst = connection.isUnused
-      connection.isUnused = false
-      connection.ready((named) => mine.destroyed || orRefuse(() => sendHead(mine, named)))
-    })
-    mine.on("response", (answer) => answerWith(answer, mine, agent))
-    mine.on("upgrade", (answer, app, heard) => {
-      if (asked.upgrade === undefined) {
-        app.destroy()
-        return giveUp("broken")
-      }
-      isOver = true
-      asked.upgrade(app, consent(answer), heard)
-    })
-    mine.on("error", (failure) => {
-      if (isOver || mine !== upstream) return
-      if (!isFirst && !response.headersSent && isRepeatable(asked)) begin(ways.own)
-      else giveUp(pageOf(failure, mine, request))
-    })
-    mine.on("close", () => {
-      drain(mine)
-      if (mine !== upstream) return
-      if (!response.headersSent) giveUp("broken")
-      asked.over()
-    })
-  }
-
-  const orRefuse = (step: () => void) => {
-    try {
-      step()
-    } catch {
-      giveUp("refused")
-    }
-  }
-
-  response.once("close", () => {
-    if (!response.writableFinished) stop()
-  })
-  orRefuse(() => begin(isRepeatable(asked) ? ways.kept : ways.own))
-  return stop
+/** Starts an exchange; the returned function aborts it. */
+export const startExchange = (options: ExchangeOptions, agents: Agents): (() => void) => {
+  const exchange = new Exchange(options, agents)
+  exchange.start()
+  return () => exchange.abort()
 }

@@ -1,10 +1,10 @@
-/** What of the heads of requests and answers passes between a browser and an app. */
+/** Header filtering between browser and app. */
 import type { IncomingMessage } from "node:http"
 
-type Fields = Record<string, string | Array<string>>
+type HeaderFields = Record<string, string | Array<string>>
 
-/** They speak of one connection only; `upgrade` and what frames a body are set anew. */
-const perConnection = [
+/** Hop-by-hop headers. `upgrade` and the headers that frame a body are set again below. */
+const hopByHop = [
   "connection",
   "keep-alive",
   "proxy-authenticate",
@@ -16,9 +16,9 @@ const perConnection = [
   "upgrade"
 ]
 
-/** What is meant for the API, which may share a parent domain with the apps, and what is said anew. */
-const notForApps = new Set([
-  ...perConnection,
+/** Credentials for the API, whose host may share a parent domain with the apps, and headers that the proxy sets itself. */
+const droppedFromRequests = new Set([
+  ...hopByHop,
   "authorization",
   "cookie",
   "idempotency-key",
@@ -33,9 +33,9 @@ const notForApps = new Set([
   "x-forwarded-proto"
 ])
 
-/** What an app could do to hosts beside or above its own, or to the way that leads to them. */
-const notFromApps = new Set([
-  ...perConnection,
+/** HeaderFields by which an app could affect other hosts of its parent domain, or the connection to them. */
+const droppedFromResponses = new Set([
+  ...hopByHop,
   "alt-svc",
   "clear-site-data",
   "set-cookie",
@@ -44,42 +44,49 @@ const notFromApps = new Set([
   "www-authenticate"
 ])
 
-const fieldsOf = ({ headersDistinct }: IncomingMessage, dropped: ReadonlySet<string>): Fields => {
-  const named = new Set(
+/** All headers but those in `dropped` and those that the Connection header lists. */
+const without = ({ headersDistinct }: IncomingMessage, dropped: ReadonlySet<string>): HeaderFields => {
+  const listed = new Set(
     (headersDistinct["connection"] ?? []).flatMap((value) => value.split(",")).map((one) => one.trim().toLowerCase())
   )
-  const fields: Fields = {}
+  const fields: HeaderFields = {}
   for (const [name, values] of Object.entries(headersDistinct)) {
-    if (!dropped.has(name) && !named.has(name)) fields[name] = values!
+    if (!dropped.has(name) && !listed.has(name)) fields[name] = values!
   }
   return fields
 }
 
-/** Whether a request has a body, by its head. */
+/** Whether a request's headers announce a body. */
 export const hasBody = ({ headers }: IncomingMessage): boolean =>
   headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) > 0
 
 const originOf = (url: string): string | undefined => (URL.canParse(url) ? new URL(url).origin : undefined)
 
-/** The head of a request as the app is given it, which is told to be `host` itself. */
-export const toApp = (request: IncomingMessage, protocol: string, host: string, isUpgrade: boolean): Fields => {
+/** HeaderFields of the request to the app, with `host` as the Host. */
+export const requestHeaders = (
+  request: IncomingMessage,
+  protocol: string,
+  host: string,
+  isUpgrade: boolean
+): HeaderFields => {
   const { headers } = request
-  const { host: asked = "" } = headers
+  const { host: requestedHost = "" } = headers
   const address = request.socket.remoteAddress?.replace(/^::ffff:/, "")
   const chain = [...(request.headersDistinct["x-forwarded-for"] ?? []), ...(address === undefined ? [] : [address])]
-  const fields: Fields = {
+  const fields: HeaderFields = {
     host,
-    ...fieldsOf(request, notForApps),
+    ...without(request, droppedFromRequests),
     "x-forwarded-for": chain.join(", "),
-    "x-forwarded-host": asked,
+    "x-forwarded-host": requestedHost,
     "x-forwarded-proto": protocol
   }
   if (isUpgrade) {
     fields["connection"] = "upgrade"
     fields["upgrade"] = headers.upgrade!
-    // A dev server takes web sockets from its own pages only, and knows them by the host that it is told to be.
-    const isOwn = headers.origin !== undefined && originOf(headers.origin) === originOf(`${protocol}://${asked}`)
-    if (isOwn) fields["origin"] = `http://${host}`
+    // A dev server accepts web sockets only from its own origin, which it derives from its Host.
+    const isSameOrigin =
+      headers.origin !== undefined && originOf(headers.origin) === originOf(`${protocol}://${requestedHost}`)
+    if (isSameOrigin) fields["origin"] = `http://${host}`
   } else if (headers["transfer-encoding"] !== undefined) {
     fields["transfer-encoding"] = headers["transfer-encoding"]
   } else if (hasBody(request)) {
@@ -88,9 +95,9 @@ export const toApp = (request: IncomingMessage, protocol: string, host: string, 
   return fields
 }
 
-/** The head of an app's answer as the browser is given it. */
-export const fromApp = (answer: IncomingMessage): Fields => {
-  const fields = fieldsOf(answer, notFromApps)
+/** HeaderFields of the response to the browser. */
+export const responseHeaders = (answer: IncomingMessage): HeaderFields => {
+  const fields = without(answer, droppedFromResponses)
   if (answer.statusCode === 204) delete fields["content-length"]
   return { "x-robots-tag": "noindex", "referrer-policy": "no-referrer", ...fields }
 }

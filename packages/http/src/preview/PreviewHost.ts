@@ -1,42 +1,39 @@
-/** Which host name an app's preview has, and which app a host name means. */
+/** Host names of app previews: makes them, and finds the app that a host name names. */
 import { Port } from "@castellan/domain/sandbox/Port.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { Schema } from "effect"
 import type { IncomingMessage } from "node:http"
 import { isIP } from "node:net"
 
-/** An app, by its sandbox and the port of its dev server. */
+/** The sandbox of an app and the port of its dev server. */
 export interface PreviewTarget {
   readonly name: SandboxName
   readonly port: Port
 }
 
-/** Whom a request is for: an app, an app that there is not, or not the previews at all. */
-export type Addressed =
+/** What a host names: an app, a name below the preview host that no app can have, or a host outside of it. */
+export type PreviewAddress =
   | { readonly _tag: "App"; readonly target: PreviewTarget }
-  | { readonly _tag: "Nobody" }
-  | { readonly _tag: "Elsewhere" }
+  | { readonly _tag: "NoApp" }
+  | { readonly _tag: "NotPreview" }
 
-const nobody: Addressed = { _tag: "Nobody" }
-const elsewhere: Addressed = { _tag: "Elsewhere" }
+const noApp: PreviewAddress = { _tag: "NoApp" }
+const notPreview: PreviewAddress = { _tag: "NotPreview" }
 
-/** Browsers and most resolvers take every name below it for this machine. */
-const local = "localhost"
+/** Browsers and most resolvers resolve every name below it to this machine. */
+const localhost = "localhost"
 
 const isName = Schema.is(SandboxName)
 const isPort = Schema.is(Port)
 
 const withoutDots = (host: string) => host.replace(/\.+$/, "")
 
-/** Whether apps can have names below the host of this URL; below an IP address there are none. */
+/** Whether apps can have host names below the host of this URL. An IP address has none. */
 export const isBase = (url: URL): boolean =>
   isIP(url.hostname.replace(/^\[|\]$/g, "")) === 0 && URL.canParse(`${url.protocol}//1024-a.${url.host}`)
 
-/**
- * Where an app's preview is: below the base, or, where none is set, below `localhost` at the port by which the server was
- * reached.
- */
-export const urlOf = (
+/** The URL of an app's preview. Without a base it is below `localhost`, at the port in the request's host. */
+export const previewUrl = (
   base: URL | undefined,
   requestHost: string | undefined,
   name: SandboxName,
@@ -47,22 +44,22 @@ export const urlOf = (
     return `${base.protocol}//${port}-${name}.${withoutDots(base.hostname)}${at}/`
   }
   const at = /:\d+$/.exec(requestHost ?? "")?.[0] ?? ""
-  return `http://${port}-${name}.${local}${at === ":80" ? "" : at}/`
+  return `http://${port}-${name}.${localhost}${at === ":80" ? "" : at}/`
 }
 
-/** Whom one host name means. Its port does not matter: in front of the server stands what may change it. */
-export const addressed = (base: URL | undefined, host: string): Addressed => {
-  const domain = base === undefined ? local : withoutDots(base.hostname)
+/** Parses one host. Its port is ignored: a proxy in front of the server may change it. */
+export const parseHost = (base: URL | undefined, host: string): PreviewAddress => {
+  const domain = base === undefined ? localhost : withoutDots(base.hostname)
   const name = host.trim().replace(/:\d*$/, "").replace(/\.$/, "").toLowerCase()
-  if (!withoutDots(name).endsWith(`.${domain}`)) return elsewhere
+  if (!withoutDots(name).endsWith(`.${domain}`)) return notPreview
   const [, port, app] = /^([1-9]\d{3,4})-([a-z0-9-]+)$/.exec(name.slice(0, -domain.length - 1)) ?? []
   const target = { name: app, port: Number(port) }
   return name.endsWith(`.${domain}`) && isName(target.name) && isPort(target.port)
     ? { _tag: "App", target: { name: target.name, port: target.port } }
-    : nobody
+    : noApp
 }
 
-/** The host that a request names in its target, and those of its head. */
+/** All hosts of a request: that of an absolute request target, and those of its Host headers. */
 export const hostsOf = ({ rawHeaders, url = "" }: IncomingMessage): ReadonlyArray<string> => {
   const authority = /^https?:\/\/([^/?#]*)/i.exec(url)?.[1]
   const hosts = authority === undefined ? [] : [authority.replace(/^.*@/, "")]
@@ -72,13 +69,13 @@ export const hostsOf = ({ rawHeaders, url = "" }: IncomingMessage): ReadonlyArra
   return hosts
 }
 
-/** Whom a request means that may name several hosts: where they disagree and one is a preview's, nobody. */
-export const addressedByAll = (base: URL | undefined, hosts: ReadonlyArray<string>): Addressed => {
-  const [first = elsewhere, ...others] = hosts.map((host) => addressed(base, host))
-  return others.every((other) => isSame(first, other)) ? first : nobody
+/** Parses all hosts of a request. Hosts that disagree name no app, so a request can't pass one check and use another. */
+export const parseHosts = (base: URL | undefined, hosts: ReadonlyArray<string>): PreviewAddress => {
+  const [first = notPreview, ...others] = hosts.map((host) => parseHost(base, host))
+  return others.every((other) => isSame(first, other)) ? first : noApp
 }
 
-const isSame = (one: Addressed, other: Addressed) =>
+const isSame = (one: PreviewAddress, other: PreviewAddress) =>
   one._tag === "App" && other._tag === "App"
     ? one.target.name === other.target.name && one.target.port === other.target.port
     : one._tag === other._tag

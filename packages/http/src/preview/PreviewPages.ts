@@ -1,16 +1,16 @@
-/** What is shown in an app's place: one sentence, nothing of ours, and another try where one may help. */
+/** Pages served instead of an app's response. They reveal nothing about the server, and reload where that may help. */
 import { createHash } from "node:crypto"
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from "node:http"
 
-/** Why there is no answer of the app's own. */
+/** Why the app's own response is not served. */
 export type PreviewPage = keyof typeof pages
 
 interface Page {
   readonly status: number
   readonly sentence: string
-  /** Seconds after which the page loads itself again. */
+  /** Seconds after which the page reloads itself. */
   readonly reload?: number
-  /** Seconds after which a program may ask again. */
+  /** Seconds after which a program may retry. */
   readonly retryAfter?: number
 }
 
@@ -18,8 +18,8 @@ const pages = {
   starting: { status: 503, sentence: "This app is starting", reload: 1, retryAfter: 1 },
   stopped: { status: 404, sentence: "This app has stopped", reload: 10 },
   unreachable: { status: 503, sentence: "This app can't be reached right now", reload: 5, retryAfter: 5 },
-  broken: { status: 502, sentence: "This app gave no proper answer" },
-  refused: { status: 400, sentence: "This request can't be passed on" }
+  broken: { status: 502, sentence: "This app sent an invalid response" },
+  refused: { status: 400, sentence: "This request can't be forwarded" }
 } satisfies Record<string, Page>
 
 const style = `
@@ -28,7 +28,7 @@ body { margin: 0; min-height: 100vh; display: grid; place-items: center; font: 1
 p { margin: 1rem; opacity: 0.75 }
 `
 
-// Reloading is left to the document itself: it works without scripts, and so none is allowed.
+// The page reloads by `http-equiv="refresh"`, so the policy can forbid all scripts.
 const policy = [
   "default-src 'none'",
   `style-src 'sha256-${createHash("sha256").update(style).digest("base64")}'`,
@@ -36,7 +36,7 @@ const policy = [
   "form-action 'none'"
 ].join("; ")
 
-const documentOf = ({ reload, sentence }: Page) => `<!doctype html>
+const htmlOf = ({ reload, sentence }: Page) => `<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -50,19 +50,19 @@ ${reload === undefined ? "" : `<meta http-equiv="refresh" content="${reload}">\n
 </html>
 `
 
-const takesHtml = (accept: string | undefined) =>
+const acceptsHtml = (accept: string | undefined) =>
   (accept ?? "")
     .toLowerCase()
     .split(",")
     .map((range) => range.split(";").map((part) => part.trim()))
     .some(([type, ...parameters]) => type === "text/html" && !parameters.some((one) => /^q=0(\.0*)?$/.test(one)))
 
-/** Answers with a page. Nothing of the answer may have been sent yet. */
-export const send = (request: IncomingMessage, response: ServerResponse, which: PreviewPage): void => {
+/** Responds with a page. The response's headers must not have been sent yet. */
+export const sendPage = (request: IncomingMessage, response: ServerResponse, which: PreviewPage): void => {
   const page: Page = pages[which]
-  const isHtml = takesHtml(request.headers.accept)
-  const body = Buffer.from(isHtml ? documentOf(page) : `${page.sentence}.\n`)
-  // A reason that was tried in vain stays with the answer unless it gets another.
+  const isHtml = acceptsHtml(request.headers.accept)
+  const body = Buffer.from(isHtml ? htmlOf(page) : `${page.sentence}.\n`)
+  // A status message from an earlier `writeHead` that threw would stay on the response without this one.
   response.writeHead(page.status, STATUS_CODES[page.status], {
     "content-type": `text/${isHtml ? "html" : "plain"}; charset=utf-8`,
     "content-length": body.length,

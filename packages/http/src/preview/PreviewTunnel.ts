@@ -1,42 +1,42 @@
-/** A request that has become a connection: bytes both ways. */
+/** Web sockets: a request that was upgraded to a bidirectional byte stream between client and app. */
 import type { IncomingMessage } from "node:http"
 import type { Duplex } from "node:stream"
-import { fromApp } from "./PreviewHeaders.ts"
+import { responseHeaders } from "./PreviewHeaders.ts"
 
-/** The head of an app's consent, as it stands on the wire. */
-export const consent = (answer: IncomingMessage): Buffer => {
-  const fields = { ...fromApp(answer), connection: "Upgrade", upgrade: answer.headers.upgrade ?? "websocket" }
+/** The app's `101 Switching Protocols` response as bytes to send to the client. */
+export const switchingProtocols = (answer: IncomingMessage): Buffer => {
+  const fields = { ...responseHeaders(answer), connection: "Upgrade", upgrade: answer.headers.upgrade ?? "websocket" }
   const lines = Object.entries(fields).flatMap(([name, values]) => [values].flat().map((value) => `${name}: ${value}`))
   return Buffer.from(["HTTP/1.1 101 Switching Protocols", ...lines, "", ""].join("\r\n"), "latin1")
 }
 
-/** Bytes that a client may send before it was told that it may. */
-const earlyAtMost = 64 * 1024
+/** Bytes that a client may send before the app has accepted the upgrade. */
+const maxEarlyBytes = 64 * 1024
 
 /**
- * Listens to a client that waits for consent, since one who leaves is not noticed otherwise. Gives what it said meanwhile,
- * and stops listening.
+ * Buffers what a client sends before the app accepts the upgrade; without a reader, Node does not report that the client
+ * disconnected. The returned function stops and gives the buffered bytes.
  */
-export const waiting = (client: Duplex, head: Buffer): (() => Buffer) => {
+export const bufferEarlyBytes = (client: Duplex, head: Buffer): (() => Buffer) => {
   let early = head
-  const leave = () => client.destroy()
-  const hear = (more: Buffer) => {
+  const disconnect = () => client.destroy()
+  const append = (more: Buffer) => {
     early = Buffer.concat([early, more])
-    if (early.length > earlyAtMost) leave()
+    if (early.length > maxEarlyBytes) disconnect()
   }
-  client.on("data", hear).once("end", leave)
+  client.on("data", append).once("end", disconnect)
   return () => {
-    client.off("data", hear).off("end", leave)
+    client.off("data", append).off("end", disconnect)
     return early
   }
 }
 
 /**
- * Passes on what each says until either says no more; then the other is told, and has a while to finish what it says. What
- * breaks breaks both. `late` runs what it is given after that while, and gives a way not to.
+ * Copies bytes both ways. When one side ends, the other side is ended, too, and may finish sending until `after` runs its
+ * callback. An error on one side destroys both. `after` schedules a callback and returns a function that cancels it.
  */
-export const join = (client: Duplex, app: Duplex, late: (end: () => void) => () => void): void => {
-  const end = () => {
+export const join = (client: Duplex, app: Duplex, after: (callback: () => void) => () => void): void => {
+  const destroyBoth = () => {
     client.destroy()
     app.destroy()
   }
@@ -44,13 +44,13 @@ export const join = (client: Duplex, app: Duplex, late: (end: () => void) => () 
     [client, app],
     [app, client]
   ] as const) {
-    from.once("error", end)
+    from.once("error", destroyBoth)
     from.once("end", () => {
       to.end()
-      to.once("close", late(end))
+      to.once("close", after(destroyBoth))
     })
-    // Who has said all may have stopped listening; what the other still says is then read and dropped.
-    from.once("close", () => (from.readableEnded ? to.resume() : end()))
+    // A side that has ended may have stopped reading: read and discard what the other side still sends.
+    from.once("close", () => (from.readableEnded ? to.resume() : destroyBoth()))
     from.pipe(to, { end: false })
   }
 }

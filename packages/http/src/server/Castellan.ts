@@ -1,6 +1,6 @@
-/** The whole control plane over whatever ports it is given: use cases, workers, housekeeping and the API. */
+/** Composes the control plane over its ports: use cases, workers and housekeeping. */
 import { AccountSandboxes } from "@castellan/domain/account/AccountSandboxes.ts"
-import { AccountStore } from "@castellan/domain/account/AccountStore.ts"
+import type { AccountStore } from "@castellan/domain/account/AccountStore.ts"
 import { Environments } from "@castellan/domain/account/Environments.ts"
 import type { EnvironmentStore } from "@castellan/domain/account/EnvironmentStore.ts"
 import { SandboxOperations } from "@castellan/domain/account/SandboxOperations.ts"
@@ -21,16 +21,15 @@ import type { AccessPolicy } from "@castellan/domain/identity/AccessRule.ts"
 import { Accounts } from "@castellan/domain/identity/Accounts.ts"
 import { CredentialWatch } from "@castellan/domain/identity/CredentialWatch.ts"
 import { ApiKeys } from "@castellan/domain/identity/ApiKeys.ts"
-import { responseRetentionMs, IdempotencyStore } from "@castellan/domain/identity/IdempotencyStore.ts"
+import type { IdempotencyStore } from "@castellan/domain/identity/IdempotencyStore.ts"
 import type { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
-import { record, metrics, MetricsEnabled } from "@castellan/domain/Metrics.ts"
 import { Organizations } from "@castellan/domain/identity/Organizations.ts"
 import { Checkouts } from "@castellan/domain/repo/Checkouts.ts"
 import { FileTrees } from "@castellan/domain/repo/FileTrees.ts"
 import type { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
 import { BaseImages } from "@castellan/domain/sandbox/BaseImages.ts"
 import type { BaseImageStore } from "@castellan/domain/sandbox/BaseImageStore.ts"
-import { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
+import type { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
 import { Sandboxes } from "@castellan/domain/sandbox/Sandboxes.ts"
 import * as InstrumentedProvider from "@castellan/domain/sandbox/InstrumentedProvider.ts"
 import type { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
@@ -42,16 +41,16 @@ import { Sessions } from "@castellan/domain/session/Sessions.ts"
 import { SessionSandboxes } from "@castellan/domain/session/SessionSandboxes.ts"
 import type { SessionStore } from "@castellan/domain/session/SessionStore.ts"
 import * as CommandRuns from "@castellan/domain/task/CommandRuns.ts"
-import { TaskName } from "@castellan/domain/task/TaskRun.ts"
-import { TaskRunner } from "@castellan/domain/task/TaskRunner.ts"
+import type { TaskRunner } from "@castellan/domain/task/TaskRunner.ts"
 import { TaskRuns } from "@castellan/domain/task/TaskRuns.ts"
 import type { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
-import { DateTime, Duration, Effect, Layer, type Redacted, Schedule } from "effect"
+import { Duration, Layer, type Redacted } from "effect"
 import { Aead, Digest, Mac, SecureRandom } from "effect/crypto"
-import { untilBegun } from "./Shutdown.ts"
 import { type TokenOptions, Tokens } from "../middleware/Tokens.ts"
+import * as Housekeeping from "./Housekeeping.ts"
+import { untilShutdown } from "./Shutdown.ts"
 
-/** What an embedder gives: one layer for each of these. */
+/** The ports that an embedder must provide. */
 export type Ports =
   | AppStore
   | IdentityStore
@@ -67,105 +66,50 @@ export type Ports =
   | RepoHost
 
 export interface CastellanOptions {
-  /** 32 random bytes that key the digests of API keys and seal kept answers; the same for all servers on one store. */
+  /** 32 random bytes that key the digests of API keys and encrypt stored responses; the same for all servers on one store. */
   readonly secret: Redacted.Redacted<Uint8Array>
-  /** Which members may act for their organization and its members; all (`peers`) if left out. */
+  /** Which members may act for their organization and its members. Default `peers`: all of them. */
   readonly access?: AccessPolicy
-  /** The identity provider whose tokens are taken as well as API keys; none if left out. */
+  /** An identity provider whose tokens are accepted in addition to API keys. Default none. */
   readonly tokens?: TokenOptions
-  /** The program and first arguments that run a prompt. */
+  /** The program and first arguments that run a prompt. Default OpenCode. */
   readonly agent?: readonly [string, ...ReadonlyArray<string>]
-  /** How long a new sandbox runs before its provider stops it. */
+  /** How long a new sandbox runs before its provider stops it. Default 30 minutes. */
   readonly lifetime?: Duration.Duration
-  /** Commands that this process follows at once. */
-  readonly concurrency?: number
-  /** Setups that this process works on at once. */
-  readonly setupsAtOnce?: number
-  /** Sandboxes of an account's own that may live at once, and as many of its sessions that may be awake. */
-  readonly liveAtMost?: number
-  /** The times that sessions live by; those that are left out are the usual ones. */
+  /** Command runs that this process follows at a time. Default 1000. */
+  readonly maxCommandRuns?: number
+  /** Setups that this process runs at a time. Default 10. */
+  readonly maxSetups?: number
+  /** Live sandboxes of an account, and as many awake sessions, on all servers together. Default 1000. */
+  readonly maxLiveSandboxes?: number
+  /** Times of a session's lifecycle that differ from `usualTimes`. */
   readonly sessionTimes?: Partial<SessionTimes>
-  /** Which repositories of the service's owner a session may read with the service's right. */
+  /** Which repositories of the service's owner a session may read with the service's credential. Default `owner`. */
   readonly repoAccess?: RepoAccess
-  /** The times that web apps live by; those that are left out are the usual ones. */
+  /** Times of a web app's lifecycle that differ from `usualTimes`. */
   readonly appTimes?: Partial<AppTimes>
-  /** Base images that this process builds at once. */
-  readonly imagesAtOnce?: number
-  /** How long the files of a stopped sandbox are kept. */
+  /** Base images that this process builds at a time. Default 2. */
+  readonly maxImageBuilds?: number
+  /** How long the files of a stopped sandbox are kept. Default 7 days. */
   readonly keepStopped?: Duration.Duration
 }
 
 /** OpenCode, which takes a prompt as one argument. */
-export const defaultAgent = ["opencode", "run"] as const
+export const defaultAgent: readonly [string, ...ReadonlyArray<string>] = ["opencode", "run"]
 
-/** Sandboxes of an account that may live at once, and sessions that may be awake, if nobody says otherwise. */
-export const defaultLiveAtMost = 1000
+export const defaultLiveSandboxes = 1000
 
-/** Hours that the files of a stopped sandbox are kept, if nobody says otherwise: a week. */
-export const defaultKeepStoppedHours = 7 * 24
-
-/** How long it can be read what happened. */
-const eventsKept = Duration.days(7)
+export const defaultKeepStopped = Duration.days(7)
 
 const crypto = Layer.mergeAll(Aead.layerWebCrypto, Mac.layerWebCrypto, Digest.layerWebCrypto).pipe(
   Layer.provideMerge(SecureRandom.layerWebCrypto)
 )
 
-const repeatedly = (what: string, every: Duration.Input, pass: Effect.Effect<unknown, unknown>) =>
-  pass.pipe(
-    Effect.catchCause((cause) => Effect.logWarning(`${what} did not work out this time`, cause)),
-    Effect.repeat(Schedule.spaced(every)),
-    Effect.forkScoped
-  )
-
-/** Looks at what only the stores know. */
-const samples = Effect.gen(function* () {
-  const runner = yield* TaskRunner
-  const accounts = yield* AccountStore
-  return Effect.gen(function* () {
-    const now = yield* DateTime.now
-    const waiting = new Map((yield* runner.backlog).map((backlog) => [backlog.task, backlog]))
-    for (const task of TaskName.literals) {
-      const { depth, oldest } = waiting.get(task) ?? { depth: 0, oldest: now }
-      yield* record(metrics.queued, depth, { task })
-      const waits = Math.max(0, now.epochMilliseconds - oldest.epochMilliseconds)
-      yield* record(metrics.queueAge, waits / 1000, { task })
-    }
-    yield* record(metrics.live, yield* accounts.countLive(now), {})
-  })
-})
-
-/** What nobody asks for and has to be done: creates that were cut off are settled, what is of no use any more goes. */
-const housekeeping = Layer.effectDiscard(
-  Effect.gen(function* () {
-    const sandboxes = yield* AccountSandboxes
-    const snapshots = yield* Snapshots
-    const images = yield* BaseImages
-    const reconciler = yield* Reconciler
-    const apps = yield* AppSandboxes
-    const events = yield* EventStore
-    const answers = yield* IdempotencyStore
-    const forget = Effect.flatMap(DateTime.now, (now) => events.sweep(DateTime.subtractDuration(now, eventsKept)))
-    const sweep = Effect.flatMap(DateTime.now, (now) =>
-      answers.sweep(DateTime.subtractDuration(now, responseRetentionMs))
-    )
-    yield* repeatedly("settling unfinished creates", "30 seconds", sandboxes.reconcile)
-    yield* repeatedly("removing old sandboxes", "5 minutes", sandboxes.tidy)
-    yield* repeatedly("removing snapshots nobody needs", "5 minutes", snapshots.collect)
-    yield* repeatedly("removing base images nobody needs", "5 minutes", images.collect)
-    yield* repeatedly("looking after web apps", "15 seconds", apps.reconcile)
-    yield* repeatedly("forgetting old answers", "1 hour", sweep)
-    yield* repeatedly("forgetting old events", "1 hour", forget)
-    yield* Effect.forkScoped(reconciler.run)
-    if (yield* MetricsEnabled) yield* repeatedly("sampling what is measured", "15 seconds", yield* samples)
-  })
-)
-
-/** All use cases over the ports, with the workers that finish what requests begin. The ports stay visible. */
+/** All use cases over the ports, with the workers that run what requests start. The ports stay visible. */
 export const layer = (options: CastellanOptions) => {
   const lifetime = options.lifetime ?? Duration.minutes(30)
-  const liveAtMost = options.liveAtMost ?? defaultLiveAtMost
-  const keepStopped = options.keepStopped ?? Duration.hours(defaultKeepStoppedHours)
+  const liveAtMost = options.maxLiveSandboxes ?? defaultLiveSandboxes
+  const keepStopped = options.keepStopped ?? defaultKeepStopped
   const sandboxes = AccountSandboxes.layer({
     agent: options.agent ?? defaultAgent,
     lifetime,
@@ -188,11 +132,11 @@ export const layer = (options: CastellanOptions) => {
     Layer.provideMerge(BaseImages.layer)
   )
   const workers = Layer.mergeAll(
-    CommandRuns.layer({ concurrency: options.concurrency ?? 1000 }),
-    SetupRuns.layer({ concurrency: options.setupsAtOnce ?? 10, lifetime }),
-    worker({ concurrency: options.imagesAtOnce ?? 2 })
+    CommandRuns.layer({ concurrency: options.maxCommandRuns ?? 1000 }),
+    SetupRuns.layer({ concurrency: options.maxSetups ?? 10, lifetime }),
+    worker({ concurrency: options.maxImageBuilds ?? 2 })
   )
-  const background = Layer.merge(Layer.effectDiscard(untilBegun(Layer.build(workers))), housekeeping)
+  const background = Layer.merge(Layer.effectDiscard(untilShutdown(Layer.build(workers))), Housekeeping.layer)
   return background.pipe(
     Layer.provideMerge(Layer.mergeAll(SandboxOperations.layer({ lifetime }), Environments.layer, Setups.layer)),
     Layer.provideMerge(Layer.mergeAll(sandboxes, sessions, apps)),

@@ -1,7 +1,7 @@
-/** What is wrong with the data directory of this server, for `/ready`. */
+/** Health of the server's data directory, for `/ready`. */
 import { Context, Effect } from "effect"
 
-/** What is wrong by now, in words that follow "The data directory"; undefined if nothing is, or if there is none. */
+/** The current problem as the end of a sentence that begins with "The data directory", or undefined if it is healthy. */
 export class DataHealth extends Context.Reference<Effect.Effect<string | undefined>>("http/DataHealth", {
   defaultValue: () => Effect.succeed(undefined)
 }) {}

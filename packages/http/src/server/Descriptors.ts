@@ -1,16 +1,16 @@
-/** How many descriptors this process may have open, and what of them one account may take. */
+/** Limits each account's open streams, so that no two accounts can exhaust the process's file descriptors. */
 import { readFileSync } from "node:fs"
 
-/** Descriptors that a server needs for itself: its database, its listener, and short requests. */
-const ownUse = 256
+/** Descriptors reserved for the database, the listener and short requests. */
+const reserved = 256
 
-/** Descriptors of a stream at most: its connection, and the files or pipes behind it. */
-const eachStream = 4
+/** Most descriptors that a stream uses: its connection, and the files or pipes that it reads. */
+const perStream = 4
 
-/** Accounts that may have all of their streams open and leave the server what it needs. */
-const accountsAtOnce = 2
+/** Accounts that may use all their streams at the same time. */
+const accountsAtFullUse = 2
 
-/** The limit of this process, which Node has raised to the highest allowed; infinite where the host does not say. */
+/** The descriptor limit of this process, which Node has raised to the hard limit; infinite where it is unknown. */
 export const limit = (): number => {
   try {
     const soft = /^Max open files\s+(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8"))?.[1]
@@ -20,6 +20,6 @@ export const limit = (): number => {
   }
 }
 
-/** Streams, waits and transfers that one account may have open without taking the descriptors of others. */
-export const streamsOfOne = (descriptors: number): number =>
-  Math.max(8, Math.floor((descriptors - ownUse) / eachStream / accountsAtOnce))
+/** Streams, waits and file transfers that one account may have open at a time; at least 8. */
+export const maxStreamsPerAccount = (descriptors: number): number =>
+  Math.max(8, Math.floor((descriptors - reserved) / perStream / accountsAtFullUse))

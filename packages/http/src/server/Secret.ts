@@ -1,3 +1,4 @@
+/** The server's secret: 32 random bytes in a file of the data directory. */
 import { randomBytes } from "node:crypto"
 import { existsSync } from "node:fs"
 import { link, mkdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises"
@@ -5,7 +6,7 @@ import { dirname, join } from "node:path"
 
 const length = 32
 
-/** Makes a directory and those above it. (Node's own `recursive` never ends where the file system refuses, as /proc does.) */
+/** Makes a directory and its parents. Node's `recursive` option never returns where the file system refuses, as /proc does. */
 const makeDirectory = async (directory: string): Promise<void> => {
   const make = async () => {
     try {
@@ -31,30 +32,28 @@ const read = async (file: string): Promise<Uint8Array> => {
   return secret
 }
 
-/**
- * The server's secret: made at the first start, and kept where only its user may read it. It gets its name once it is
- * whole, so that of several servers that start at once, or are killed at it, none finds half of one.
- */
+/** The secret in this directory, readable by the server's user only. The first call makes it. */
 export const inDirectory = async (directory: string): Promise<Uint8Array> => {
   await makeDirectory(directory)
   const file = fileIn(directory)
-  if (!existsSync(file)) await place(file)
+  if (!existsSync(file)) await make(file)
   return read(file)
 }
 
-/** The secret that a server made in the directory; undefined if there is none. */
+/** The secret in this directory; undefined if there is none. */
 export const existing = async (directory: string): Promise<Uint8Array | undefined> => {
   const file = fileIn(directory)
   return existsSync(file) ? read(file) : undefined
 }
 
-const place = async (file: string): Promise<void> => {
+/** Links a complete file into place, so that servers that start at the same time, or are killed, never see a partial one. */
+const make = async (file: string): Promise<void> => {
   const next = `${file}.${randomBytes(6).toString("hex")}`
   await writeFile(next, randomBytes(length), { flag: "wx", mode: 0o600, flush: true })
   try {
     await link(next, file)
   } catch (cause) {
-    // Where there are no links, whoever comes last has made it.
+    // On a file system without hard links the last of several servers wins.
     if ((cause as NodeJS.ErrnoException).code !== "EEXIST") await rename(next, file)
   } finally {
     await rm(next, { force: true })

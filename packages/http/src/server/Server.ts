@@ -1,4 +1,4 @@
-/** The API as one effect from request to answer, whoever listens. */
+/** The HTTP API as one effect from request to response, independent of the HTTP server. */
 import { Effect, Layer, type Redacted } from "effect"
 import { HttpRouter, HttpServer, HttpServerResponse } from "effect/http"
 import { HttpApiBuilder, HttpApiScalar } from "effect/http-api"
@@ -25,11 +25,11 @@ import { PreviewBase } from "../preview/PreviewBase.ts"
 import { routerConfig } from "../middleware/Routes.ts"
 
 export interface ServerOptions {
-  /** Seals what must not lie open in the store; the same for all servers on one store. */
+  /** Encrypts responses that are stored for idempotency keys; the same for all servers on one store. */
   readonly secret: Redacted.Redacted<Uint8Array>
-  /** How often an account may ask, and what it may have open; what is left out is as usual. */
+  /** Limits per account that differ from `defaultLimits`. */
   readonly limits?: Partial<LimitOptions>
-  /** Below which address web apps are shown, such as `https://preview.example.com`; that of the request if left out. */
+  /** Base URL of web app previews, such as `https://preview.example.com`; below `localhost` if left out. */
   readonly previews?: URL
 }
 
@@ -51,7 +51,7 @@ const routes = (options: ServerOptions) =>
     Layer.provide(Layer.succeed(HttpRouter.RouterConfig, routerConfig))
   )
 
-/** The application over the use cases: give it requests in any way you like. */
+/** Builds the application over the use cases. */
 export const make = (options: ServerOptions) =>
   Effect.gen(function* () {
     const services = yield* Layer.build(routes(options))

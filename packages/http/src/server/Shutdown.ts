@@ -1,92 +1,89 @@
-/** The server's end, in order: who has to know that it has begun, and what it waits for. */
+/** Graceful shutdown: signals the parts of the server, drains requests, then closes connections. */
 import { Context, Deferred, Duration, Effect, Exit, Scope } from "effect"
 
-/** What the parts of a server can know of its end. */
-export interface Ending {
+/** The shutdown as the parts of a server see it. */
+export interface ShutdownSignal {
   readonly hasBegun: () => boolean
-  /** Completes once the server is told to end: no more is begun that another server could begin. */
+  /** Completes when shutdown begins: start no work that another server could do. */
   readonly begun: Effect.Effect<void>
-  /** Completes once what is still under way is about to be cut. */
-  readonly over: Effect.Effect<void>
+  /** Completes shortly before open connections are closed. */
+  readonly closing: Effect.Effect<void>
 }
 
-/** The end of the server that all this is part of; it never comes where nobody says so. */
-export const Shutdown = Context.Reference<Ending>("http/Shutdown", {
-  defaultValue: () => ({ hasBegun: () => false, begun: Effect.never, over: Effect.never })
+/** The shutdown of the server that runs this code. Where there is no such server, it never begins. */
+export const Shutdown = Context.Reference<ShutdownSignal>("http/Shutdown", {
+  defaultValue: () => ({ hasBegun: () => false, begun: Effect.never, closing: Effect.never })
 })
 
-/** How long the end may take where nobody says more. */
+/** Seconds that a shutdown may take. */
 export const defaultSeconds = 10
 
-/** The end, for who brings it about. */
-export interface Handle extends Ending {
+/** The shutdown as the process controls it. */
+export interface ShutdownControl extends ShutdownSignal {
   readonly begin: () => void
-  readonly finish: () => void
-  /** Whether there is something to bring to an end in order; before that a server is simply ended. */
+  readonly beginClosing: () => void
+  /** Whether the server accepts requests. Until then there is nothing to drain, and the start is interrupted. */
   isServing: boolean
-  /** How long all of it may take. */
-  within: Duration.Duration
+  /** How long the whole shutdown may take. */
+  timeout: Duration.Duration
 }
 
-export const make = (): Handle => {
+export const make = (): ShutdownControl => {
   const begun = Deferred.makeUnsafe<void>()
-  const over = Deferred.makeUnsafe<void>()
+  const closing = Deferred.makeUnsafe<void>()
   let hasBegun = false
   return {
     isServing: false,
-    within: Duration.seconds(defaultSeconds),
+    timeout: Duration.seconds(defaultSeconds),
     hasBegun: () => hasBegun,
     begun: Deferred.await(begun),
-    over: Deferred.await(over),
+    closing: Deferred.await(closing),
     begin: () => {
       hasBegun = true
       Deferred.doneUnsafe(begun, Exit.void)
     },
-    finish: () => void Deferred.doneUnsafe(over, Exit.void)
+    beginClosing: () => void Deferred.doneUnsafe(closing, Exit.void)
   }
 }
 
-/** What listens, as far as its end goes. */
+/** The HTTP server as the shutdown uses it. */
 export interface Listener {
-  /** From now on every answer is the last on its connection. */
-  readonly retire: () => void
-  /** Lets nobody in any more. */
+  /** From now on each response is the last on its connection. */
+  readonly drain: () => void
+  /** Accepts no more connections. */
   readonly close: () => unknown
-  /** Calls back once nothing is being answered. */
-  readonly whenQuiet: (then: () => void) => void
+  /** Calls back once no request is being handled. */
+  readonly whenIdle: (callback: () => void) => void
   readonly closeAllConnections: () => void
 }
 
-/** How much of the time goes by before nobody is let in any more: until then balancers learn that we are not ready. */
-const partListening = 0.4
+/** Share of the timeout in which a busy server still accepts connections: load balancers see that `/ready` fails. */
+const acceptingShare = 0.4
 
-/** How much of the time there is for what is being answered; the rest is for closing what the server has open. */
-const partAnswering = 0.75
+/** Share of the timeout after which open requests are cut. The rest is for closing the database and other resources. */
+const drainingShare = 0.75
 
-/**
- * Serves until the end has begun and what was being answered is answered, or its time is over. A busy server listens on
- * for a while, so that whoever sends requests here hears from `/ready` that they are to go elsewhere.
- */
-export const served = Effect.fnUntraced(function* (ending: Handle, listener: Listener) {
-  ending.isServing = true
-  yield* ending.begun
-  const quiet = Effect.callback<void>((resume) => listener.whenQuiet(() => resume(Effect.void)))
-  const during = (part: number) => Effect.timeoutOption(quiet, Duration.times(ending.within, part))
-  listener.retire()
-  yield* during(partListening)
+/** Serves until shutdown has begun and either all requests are finished or their share of the timeout has elapsed. */
+export const serveUntilShutdown = Effect.fnUntraced(function* (shutdown: ShutdownControl, listener: Listener) {
+  shutdown.isServing = true
+  yield* shutdown.begun
+  const idle = Effect.callback<void>((resume) => listener.whenIdle(() => resume(Effect.void)))
+  const idleWithin = (share: number) => Effect.timeoutOption(idle, Duration.times(shutdown.timeout, share))
+  listener.drain()
+  yield* idleWithin(acceptingShare)
   listener.close()
-  yield* during(partAnswering - partListening)
-  ending.finish()
-  // A word to those who still listen.
-  yield* Effect.timeoutOption(quiet, "100 millis")
+  yield* idleWithin(drainingShare - acceptingShare)
+  shutdown.beginClosing()
+  // Streams now send their last event.
+  yield* Effect.timeoutOption(idle, "100 millis")
   listener.closeAllConnections()
 })
 
-/** Runs what goes on in the background until the end begins: another server goes on with it at once. */
-export const untilBegun = <E, R>(background: Effect.Effect<unknown, E, R | Scope.Scope>) =>
+/** Runs background work until shutdown begins, so that another server can take it over at once. */
+export const untilShutdown = <E, R>(background: Effect.Effect<unknown, E, R | Scope.Scope>) =>
   Effect.gen(function* () {
     const { begun } = yield* Shutdown
-    const own = yield* Scope.fork(yield* Effect.scope)
-    yield* Scope.provide(background, own)
-    yield* Effect.forkScoped(Effect.andThen(begun, Scope.close(own, Exit.void)))
+    const scope = yield* Scope.fork(yield* Effect.scope)
+    yield* Scope.provide(background, scope)
+    yield* Effect.forkScoped(Effect.andThen(begun, Scope.close(scope, Exit.void)))
   })

@@ -1,29 +1,29 @@
-/** Traces and metrics, sent to a collector where there is one; where there is none, nothing is traced or counted. */
+/** Exports traces and metrics by OTLP. Without a collector nothing is traced or counted. */
 import { codeOf, MetricsEnabled } from "@castellan/domain/Metrics.ts"
 import { Cause, Effect, Exit, Layer, Redacted, References, Tracer } from "effect"
 import { FetchHttpClient } from "effect/http"
 import { OtlpMetrics, OtlpSerialization, OtlpTracer } from "effect/observability"
 
 export interface TelemetryOptions {
-  /** What the collector's paths (`/v1/traces`, `/v1/metrics`) are below. */
+  /** The collector's base URL, to which `/v1/traces` and `/v1/metrics` are added. */
   readonly endpoint: string
   readonly headers?: Redacted.Redacted<Record<string, string>>
-  /** What the server is called there. */
+  /** The `service.name` resource attribute. Default `castellan`. */
   readonly serviceName?: string
-  /** What else is said of it there. */
+  /** Further resource attributes. */
   readonly attributes?: Record<string, string>
 }
 
-/** A failure without what it carries: of spans everyone who reads traces sees all. */
-const bare = (exit: Exit.Exit<unknown, unknown>): Exit.Exit<unknown, unknown> => {
+/** Replaces a failure by its code: error messages and stacks may be private, and traces have other readers. */
+const withoutDetails = (exit: Exit.Exit<unknown, unknown>): Exit.Exit<unknown, unknown> => {
   if (Exit.isSuccess(exit) || Cause.hasInterruptsOnly(exit.cause)) return Exit.isSuccess(exit) ? Exit.void : exit
   const failure = new Error(codeOf(exit))
   delete failure.stack
   return Exit.fail(failure)
 }
 
-/** A tracer whose spans hold names, ids and codes, and nothing that anybody said. */
-const discreet = Layer.effect(
+/** A tracer whose spans contain names, ids and codes, but no messages. */
+const privateTracer = Layer.effect(
   Tracer.Tracer,
   Effect.map(Tracer.Tracer, (real) =>
     Tracer.make({
@@ -32,7 +32,7 @@ const discreet = Layer.effect(
         const span = real.span(options)
         const end = span.end.bind(span)
         return Object.assign(span, {
-          end: (at: bigint, exit: Exit.Exit<unknown, unknown>) => end(at, bare(exit)),
+          end: (at: bigint, exit: Exit.Exit<unknown, unknown>) => end(at, withoutDetails(exit)),
           event: () => undefined
         })
       }
@@ -42,15 +42,15 @@ const discreet = Layer.effect(
 
 /** Spans and metrics for the collector. */
 export const layer = ({ attributes = {}, endpoint, headers, serviceName = "castellan" }: TelemetryOptions) => {
-  const below = (path: string) => `${endpoint.replace(/\/+$/, "")}${path}`
+  const at = (path: string) => `${endpoint.replace(/\/+$/, "")}${path}`
   const common = {
     headers: headers === undefined ? {} : Redacted.value(headers),
     shutdownTimeout: "1 second",
     resource: { serviceName, attributes }
   } as const
   return Layer.merge(
-    discreet.pipe(Layer.provide(OtlpTracer.layer({ ...common, url: below("/v1/traces") }))),
-    OtlpMetrics.layer({ ...common, url: below("/v1/metrics") })
+    privateTracer.pipe(Layer.provide(OtlpTracer.layer({ ...common, url: at("/v1/traces") }))),
+    OtlpMetrics.layer({ ...common, url: at("/v1/metrics") })
   ).pipe(
     Layer.provide(OtlpSerialization.layerJson),
     Layer.provide(FetchHttpClient.layer),
@@ -59,5 +59,5 @@ export const layer = ({ attributes = {}, endpoint, headers, serviceName = "caste
   )
 }
 
-/** Nothing is traced, and nothing counted. */
+/** Disables tracing. */
 export const none = Layer.succeed(References.TracerEnabled, false)

@@ -1,19 +1,19 @@
-/** What the server says when it is ready. */
+/** The text that the server prints once it is ready. */
 export interface Started {
   readonly url: string
   readonly dataDirectory: string
   readonly database: string
   readonly isolation: string
-  /** The key made at the first start, to be shown this once. */
+  /** The admin key that this start made; it is never shown again. */
   readonly key: string | undefined
 }
 
-const tryIt = (url: string, key: string) => `
+const firstSteps = (url: string, key: string) => `
 API key of the platform admin, shown this once:
 
   ${key}
 
-Run a command in a sandbox of its own and read what it prints:
+Run a command in a new sandbox and read its output:
 
   curl -s -H 'x-api-key: ${key}' -H 'content-type: application/json' -d '{"command":"node","args":["-p","6 * 7"]}' ${url}/api/sandboxes | grep -o 'run_[a-z0-9]*' | xargs -I RUN curl -sN -H 'x-api-key: ${key}' ${url}/api/tasks/runs/RUN/logs
 `
@@ -26,4 +26,4 @@ Castellan listens on ${url}
   data           ${dataDirectory}
   database       ${database}
   sandboxes      ${isolation}
-${key === undefined ? "" : tryIt(url, key)}`
+${key === undefined ? "" : firstSteps(url, key)}`

@@ -63,8 +63,8 @@ export const respond = <E>(
           }),
           Stream.merge(
             Stream.fromEffect(
-              Effect.flatMap(Shutdown, ({ begun, over }) =>
-                resumes ? Effect.as(begun, comeAgain) : Effect.as(over, broken)
+              Effect.flatMap(Shutdown, ({ begun, closing }) =>
+                resumes ? Effect.as(begun, comeAgain) : Effect.as(closing, broken)
               )
             ),
             { haltStrategy: "either" }

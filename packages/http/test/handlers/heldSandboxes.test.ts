@@ -366,7 +366,7 @@ describe("Limits of an account", () => {
       const made = answers.find(({ status }) => status === 200)!.json.sandboxes[0].sandboxId
       yield* ask("DELETE", `/api/sandboxes/${made}`, { key: one.key })
       assert.strictEqual((yield* create(one.key)).status, 200)
-    }).pipe(Effect.provide(few({ liveAtMost: 2 })))
+    }).pipe(Effect.provide(few({ maxLiveSandboxes: 2 })))
   )
 
   it.effect("on its sessions that are awake are told when one more is opened, and not counted with its sandboxes", () =>
@@ -383,7 +383,7 @@ describe("Limits of an account", () => {
       const refused = yield* open
       assert.deepStrictEqual([refused.status, refused.json.code], [429, "quota_exceeded"])
       assert.match(refused.headers.get("retry-after") ?? "", /^\d+$/)
-    }).pipe(Effect.provide(few({ liveAtMost: 1 })))
+    }).pipe(Effect.provide(few({ maxLiveSandboxes: 1 })))
   )
 
   it.effect("on what it begins in a minute, and on what it asks, are told with the time to wait", () =>

@@ -13,9 +13,9 @@ class Listening extends Context.Service<Listening, { readonly server: PreviewSer
     Listening,
     Effect.gen(function* () {
       const server = new PreviewServer({
-        takes: () => false,
-        answer: () => false,
-        upgrade: () => false,
+        matches: () => false,
+        handleRequest: () => false,
+        handleUpgrade: () => false,
         close: () => undefined
       })
       server.on("request", ({ url }, response) => {

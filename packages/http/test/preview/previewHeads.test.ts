@@ -146,7 +146,7 @@ describe("The head of an answer", () => {
       )
       for (const [at, said] of wrong.entries()) {
         const { headers, status, text } = yield* ask(port, hostOf(theApp.port), { path: `/${at}` })
-        assert.deepStrictEqual([status, text], [502, "This app gave no proper answer.\n"], said.slice(0, 60))
+        assert.deepStrictEqual([status, text], [502, "This app sent an invalid response.\n"], said.slice(0, 60))
         assert.strictEqual(headers["cache-control"], "no-store")
       }
     }).pipe(Effect.scoped)

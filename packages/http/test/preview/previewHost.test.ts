@@ -1,34 +1,34 @@
 import { Port } from "@castellan/domain/sandbox/Port.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
-import { type Addressed, addressed, addressedByAll, urlOf } from "../../src/preview/PreviewHost.ts"
+import { parseHost, parseHosts, type PreviewAddress, previewUrl } from "../../src/preview/PreviewHost.ts"
 import { assert, describe, it } from "vitest"
 
 const name = SandboxName.make("app-3fz9k2")
 const port = Port.make(5173)
-const app: Addressed = { _tag: "App", target: { name, port } }
+const app: PreviewAddress = { _tag: "App", target: { name, port } }
 const base = new URL("https://Preview.example.com:8443")
 
 describe("An app's URL", () => {
   it("lies below localhost at the port by which the server was reached", () => {
-    assert.strictEqual(urlOf(undefined, "localhost:3000", name, port), "http://5173-app-3fz9k2.localhost:3000/")
-    assert.strictEqual(urlOf(undefined, "127.0.0.1:41233", name, port), "http://5173-app-3fz9k2.localhost:41233/")
-    assert.strictEqual(urlOf(undefined, "[::1]:3000", name, port), "http://5173-app-3fz9k2.localhost:3000/")
-    assert.strictEqual(urlOf(undefined, "localhost:80", name, port), "http://5173-app-3fz9k2.localhost/")
+    assert.strictEqual(previewUrl(undefined, "localhost:3000", name, port), "http://5173-app-3fz9k2.localhost:3000/")
+    assert.strictEqual(previewUrl(undefined, "127.0.0.1:41233", name, port), "http://5173-app-3fz9k2.localhost:41233/")
+    assert.strictEqual(previewUrl(undefined, "[::1]:3000", name, port), "http://5173-app-3fz9k2.localhost:3000/")
+    assert.strictEqual(previewUrl(undefined, "localhost:80", name, port), "http://5173-app-3fz9k2.localhost/")
     for (const host of ["localhost", "[::1]", "castellan.example", "", undefined]) {
-      assert.strictEqual(urlOf(undefined, host, name, port), "http://5173-app-3fz9k2.localhost/")
+      assert.strictEqual(previewUrl(undefined, host, name, port), "http://5173-app-3fz9k2.localhost/")
     }
   })
 
   it("lies below the base that is set, however the server was reached", () => {
     for (const host of ["localhost:3000", undefined]) {
-      assert.strictEqual(urlOf(base, host, name, port), "https://5173-app-3fz9k2.preview.example.com:8443/")
+      assert.strictEqual(previewUrl(base, host, name, port), "https://5173-app-3fz9k2.preview.example.com:8443/")
     }
-    assert.strictEqual(urlOf(new URL("http://p.test./"), undefined, name, port), "http://5173-app-3fz9k2.p.test/")
+    assert.strictEqual(previewUrl(new URL("http://p.test./"), undefined, name, port), "http://5173-app-3fz9k2.p.test/")
   })
 
   it("means the app it was made for", () => {
     for (const at of [undefined, base]) {
-      assert.deepStrictEqual(addressed(at, new URL(urlOf(at, "localhost:3000", name, port)).host), app)
+      assert.deepStrictEqual(parseHost(at, new URL(previewUrl(at, "localhost:3000", name, port)).host), app)
     }
   })
 })
@@ -44,9 +44,9 @@ describe("A host name", () => {
       "5173-app-3fz9k2.localhost.:3000",
       " 5173-app-3fz9k2.localhost:3000 "
     ]) {
-      assert.deepStrictEqual(addressed(undefined, host), app, host)
+      assert.deepStrictEqual(parseHost(undefined, host), app, host)
     }
-    assert.deepStrictEqual(addressed(base, "5173-app-3fz9k2.PREVIEW.example.com."), app)
+    assert.deepStrictEqual(parseHost(base, "5173-app-3fz9k2.PREVIEW.example.com."), app)
   })
 
   it("below the base that is no app's is nobody's", () => {
@@ -72,10 +72,10 @@ describe("A host name", () => {
       "05173-app-3fz9k2",
       "api"
     ]) {
-      assert.deepStrictEqual(addressed(undefined, `${label}.localhost:3000`), { _tag: "Nobody" }, label)
-      assert.deepStrictEqual(addressed(base, `${label}.preview.example.com`), { _tag: "Nobody" }, label)
+      assert.deepStrictEqual(parseHost(undefined, `${label}.localhost:3000`), { _tag: "NoApp" }, label)
+      assert.deepStrictEqual(parseHost(base, `${label}.preview.example.com`), { _tag: "NoApp" }, label)
     }
-    assert.deepStrictEqual(addressed(undefined, "5173-app-3fz9k2.localhost.."), { _tag: "Nobody" })
+    assert.deepStrictEqual(parseHost(undefined, "5173-app-3fz9k2.localhost.."), { _tag: "NoApp" })
   })
 
   it("that is not below the base is none of the previews' business", () => {
@@ -92,10 +92,10 @@ describe("A host name", () => {
       "5173-app-3fz9k2.localhost.example.com",
       "5173-app-3fz9k2.preview.example.com"
     ]) {
-      assert.deepStrictEqual(addressed(undefined, host), { _tag: "Elsewhere" }, host)
+      assert.deepStrictEqual(parseHost(undefined, host), { _tag: "NotPreview" }, host)
     }
     for (const host of ["preview.example.com", "api.example.com", "5173-app-3fz9k2.localhost", "localhost:3000"]) {
-      assert.deepStrictEqual(addressed(base, host), { _tag: "Elsewhere" }, host)
+      assert.deepStrictEqual(parseHost(base, host), { _tag: "NotPreview" }, host)
     }
   })
 
@@ -103,11 +103,11 @@ describe("A host name", () => {
     const hosts = ["5173-app-3fz9k2.localhost:3000", "localhost:3000", "5173-app-other.localhost", "x.localhost"]
     for (const one of hosts) {
       for (const other of hosts) {
-        const expected = one === other ? addressed(undefined, one) : { _tag: "Nobody" }
-        assert.deepStrictEqual(addressedByAll(undefined, [one, other]), expected, `${one} ${other}`)
+        const expected = one === other ? parseHost(undefined, one) : { _tag: "NoApp" }
+        assert.deepStrictEqual(parseHosts(undefined, [one, other]), expected, `${one} ${other}`)
       }
     }
-    assert.deepStrictEqual(addressedByAll(undefined, ["a.test", "127.0.0.1"]), { _tag: "Elsewhere" })
-    assert.deepStrictEqual(addressedByAll(undefined, []), { _tag: "Elsewhere" })
+    assert.deepStrictEqual(parseHosts(undefined, ["a.test", "127.0.0.1"]), { _tag: "NotPreview" })
+    assert.deepStrictEqual(parseHosts(undefined, []), { _tag: "NotPreview" })
   })
 })

@@ -100,7 +100,7 @@ describe("In the place of an app", () => {
       const { port: to } = yield* rawApp((socket) => socket.once("data", () => socket.end()))
       const { status, text } = yield* ask(yield* page, hostOf(to), { headers: html, method: "POST", body: "x" })
       assert.strictEqual(status, 502)
-      assert.include(text, "<p>This app gave no proper answer.</p>")
+      assert.include(text, "<p>This app sent an invalid response.</p>")
       assert.notInclude(text, "http-equiv")
     }).pipe(Effect.scoped)
   )

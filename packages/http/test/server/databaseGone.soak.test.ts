@@ -28,7 +28,7 @@ it.live("A server whose database goes away while it starts says so in one senten
     const sentences = lines.filter((line) => !line.startsWith("{"))
     assert.deepStrictEqual(
       [child.exitCode, sentences],
-      [1, ["Castellan can't start. The database went away while this server started."]]
+      [1, ["Castellan can't start. The database became unavailable while the server started."]]
     )
   }).pipe(Effect.scoped)
 )
