@@ -172,7 +172,7 @@ describe("A create that is killed", () => {
       assert.includeMembers(steps, [
         "AccountStore.add",
         "SandboxProvider.create",
-        "AccountStore.see",
+        "AccountStore.recordObserved",
         "TaskRunner.enqueue"
       ])
     })

@@ -124,9 +124,9 @@ describe("A setup that is killed", () => {
         "SandboxProvider.create",
         "RepoHost.ensure",
         "RepoHost.push",
-        "EnvironmentStore.want",
+        "EnvironmentStore.reserveSnapshot",
         "SandboxProvider.snapshot",
-        "EnvironmentStore.taken",
+        "EnvironmentStore.completeSnapshot",
         "EnvironmentStore.saveSetup",
         "SandboxProvider.stop"
       ])
@@ -155,10 +155,10 @@ describe("Clearing an account, when it is killed", () => {
       })
       assert.includeMembers(steps, [
         "SandboxProvider.remove",
-        "AccountStore.removed",
+        "AccountStore.recordRemoved",
         "RepoHost.remove",
         "SandboxProvider.removeSnapshot",
-        "EnvironmentStore.drop",
+        "EnvironmentStore.deleteSnapshot",
         "EnvironmentStore.remove"
       ])
     })
@@ -194,7 +194,7 @@ describe("Clearing an account, when it is killed", () => {
         "SandboxProvider.create",
         "RepoHost.ensure",
         "RepoHost.push",
-        "EnvironmentStore.taken"
+        "EnvironmentStore.completeSnapshot"
       ])
     })
   )
@@ -230,7 +230,11 @@ describe("Forking a sandbox, when it is killed", () => {
           yield* rowsAndSandboxesAgree(scope, when)
         })
       })
-      assert.includeMembers(steps, ["EnvironmentStore.want", "SandboxProvider.snapshot", "SandboxProvider.create"])
+      assert.includeMembers(steps, [
+        "EnvironmentStore.reserveSnapshot",
+        "SandboxProvider.snapshot",
+        "SandboxProvider.create"
+      ])
     })
   )
 })

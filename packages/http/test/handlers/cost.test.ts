@@ -78,7 +78,7 @@ describe("A request asks no more than it must", () => {
       yield* ask("GET", "/api/sandboxes", { key })
       assert.deepStrictEqual(yield* callsOf(ask("POST", "/api/sandboxes", { key })), [
         "AccountStore.add",
-        "AccountStore.see",
+        "AccountStore.recordObserved",
         "EnvironmentStore.get",
         "EnvironmentStore.get",
         "IdentityStore.findKey",
