@@ -1,10 +1,10 @@
-/** Breaks ports from outside: a decorator counts their calls and, at the chosen one, lets the process "die", or holds it. */
+/** Decorates ports so that a test can crash the process at a chosen call, or hold that call. */
 import { Context, Deferred, Effect, Layer, Stream } from "effect"
 
-/** When the process dies: before the port did what it was asked, or after, with the answer lost. */
+/** Whether the process crashes before the port runs the call, or after it, with the result lost. */
 export type Moment = "before" | "after"
 
-/** The defect that stands for `kill -9`: from then on no call of any port gets through. */
+/** The defect that simulates `kill -9`: from then on no call reaches any port. */
 export class Crashed {
   readonly _tag = "Crashed"
   readonly at: string
@@ -13,9 +13,9 @@ export class Crashed {
   }
 }
 
-/** A call that waits at its port's door until it is let go on. */
-export interface Held {
-  /** Completes when the call has come to the door. */
+/** A call that is held before its port runs it. */
+export interface HeldCall {
+  /** Completes when the call is made. */
   readonly reached: Effect.Effect<void>
   readonly release: Effect.Effect<void>
 }
@@ -28,15 +28,15 @@ interface Gate {
 export class Faults extends Context.Service<
   Faults,
   {
-    /** The calls so far, as `AccountStore.add`, in their order. */
+    /** The calls so far, such as `AccountStore.add`, in order. */
     readonly calls: ReadonlyArray<string>
-    /** Dies at the call of that number, counted from 0. */
+    /** Crashes at the call with this index, counted from 0. */
     readonly crashAt: (call: number, moment: Moment) => void
-    /** Holds the call of that number, counted from 0, before its port has heard of it. */
-    readonly holdAt: (call: number) => Held
-    /** Lets calls through again, as a new process would. */
+    /** Holds the call with this index, counted from 0, before its port runs it. */
+    readonly holdAt: (call: number) => HeldCall
+    /** Removes the planned fault and lets calls through again, as in a new process. */
     readonly heal: () => void
-    /** For decorators: what to do at the next call. */
+    /** For decorators: records a call and returns what to do with it. */
     readonly next: (name: string) => Moment | "dead" | "pass" | Effect.Effect<void>
     readonly die: () => void
   }
@@ -97,7 +97,7 @@ const breakable = (faults: Faults["Service"], name: string, call: Call): Call =>
   }
 }
 
-/** The port of the context behind a decorator that `Faults` steers; it keeps the port's contract while nothing is planned. */
+/** Decorates the port of the context with `Faults`. Without a planned fault the port behaves as before. */
 export const around = <I, S extends object>(port: Context.Key<I, S>, name: string): Layer.Layer<I, never, I | Faults> =>
   Layer.effect(
     port,

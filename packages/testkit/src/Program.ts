@@ -1,19 +1,19 @@
-/** Small programs that every provider can run: as a shell script where there is a shell, step by step where there is none. */
+/** Small programs for the sandboxes of every provider: a shell script, or steps that the in-memory provider interprets. */
 import { Data } from "effect"
 
 export type Step = Data.TaggedEnum<{
   Print: { readonly text: string; readonly to: "stdout" | "stderr" }
-  /** Prints a line of the given length, so often. */
+  /** Prints `lines` lines of `length` bytes each. */
   Flood: { readonly lines: number; readonly length: number }
   PrintVariable: { readonly name: string }
   PrintDirectory: {}
   PrintFile: { readonly path: string }
-  /** Adds text to a file, made if need be. */
+  /** Appends text to a file, and creates the file if it is missing. */
   Append: { readonly path: string; readonly text: string }
-  /** Makes a link at the path. */
+  /** Creates a symbolic link at the path. */
   Link: { readonly path: string; readonly target: string }
   Sleep: { readonly millis: number }
-  /** Leaves a process behind that holds the output streams, in a session of its own, and adds to a file for ever. */
+  /** Leaves a process behind, in its own session, that holds the output streams open and appends to a file for ever. */
   Leave: { readonly path: string }
   /**
    * Listens on a port of the loopback, for ever. Each connection is read up to a blank line or to its end; then the text
@@ -31,10 +31,10 @@ export interface Vector {
 
 const quoted = (text: string) => `'${text.replaceAll("'", `'\\''`)}'`
 
-/** Where what is asked has an end: at a blank line. */
+/** The blank line that ends a request. */
 export const blankLine = /\r?\n\r?\n/
 
-/** Characters of a blank line that may have come before the rest of it. */
+/** How many characters at the end of a chunk may belong to a blank line that the next chunk completes. */
 export const blankLineKept = 3
 
 const listen = `
@@ -87,17 +87,17 @@ const line = (step: Step): string => {
   }
 }
 
-/** The program for a provider that has a shell. */
+/** Compiles steps for a provider whose sandboxes have a shell. */
 export const inShell = (...steps: ReadonlyArray<Step>): Vector => ({
   command: "sh",
   args: ["-c", steps.map(line).join("\n")]
 })
 
-/** The name of the program that the memory provider has in place of a shell; its one argument is the steps. */
+/** The program of the in-memory provider that interprets steps; its argument is the steps as JSON. */
 export const stepper = "steps"
 
-/** The program for the memory provider. */
+/** Compiles steps for the in-memory provider. */
 export const asSteps = (...steps: ReadonlyArray<Step>): Vector => ({ command: stepper, args: [JSON.stringify(steps)] })
 
-/** How to write a program for a provider. */
+/** Turns steps into a program and arguments that a provider can run. */
 export type Compile = (...steps: ReadonlyArray<Step>) => Vector

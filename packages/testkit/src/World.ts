@@ -1,4 +1,4 @@
-/** Every port in memory, as one layer: the whole domain runs over it, and nothing outside the process is touched. */
+/** Every port in memory, as one layer: the whole domain runs over it without touching anything outside the process. */
 import { Aead, Digest, Mac, SecureRandom } from "effect/crypto"
 import { Layer } from "effect"
 import * as MemoryAccountStore from "./fakes/stores/MemoryAccountStore.ts"
@@ -13,7 +13,7 @@ import * as MemorySandbox from "./fakes/sandbox/MemorySandbox.ts"
 import * as MemorySessionStore from "./fakes/stores/MemorySessionStore.ts"
 import * as MemoryTaskRuns from "./fakes/MemoryTaskRuns.ts"
 
-/** The ports, with the fakes' own handles visible beside them, and with programs that a test teaches its sandboxes. */
+/** All ports with the handles of the fakes; `options` adds programs to the sandboxes. */
 export const layerWith = (options: MemorySandbox.MemoryOptions) =>
   Layer.mergeAll(
     MemoryIdentityStore.layer,
@@ -29,10 +29,10 @@ export const layerWith = (options: MemorySandbox.MemoryOptions) =>
     MemoryRepoHost.layer
   )
 
-/** The ports, with sandboxes that have the programs of a usual system and no others. */
+/** All ports, with sandboxes that have only the built-in programs. */
 export const layer = layerWith({})
 
-/** What use cases need of cryptography. */
+/** The cryptography that use cases need. */
 export const crypto = Layer.mergeAll(Aead.layerWebCrypto, Mac.layerWebCrypto, Digest.layerWebCrypto).pipe(
   Layer.provideMerge(SecureRandom.layerWebCrypto)
 )

@@ -1,4 +1,4 @@
-/** Things tests need that are of no interest in themselves. */
+/** Values for tests that need one but do not care which. */
 import { type AppMove, AppStep } from "@castellan/domain/app/AppLifecycle.ts"
 import { AppSandbox } from "@castellan/domain/app/AppSandbox.ts"
 import { Account, AccountId } from "@castellan/domain/identity/Account.ts"
@@ -14,7 +14,7 @@ import { Lifecycle, Session, SessionId, unopened } from "@castellan/domain/sessi
 import { DateTime, Effect, Option, type Schema } from "effect"
 import { SecureRandom } from "effect/crypto"
 
-/** An account that nobody else in the test has. */
+/** Adds a new account. */
 export const account = Effect.fnUntraced(function* (
   more: { readonly platformAdmin?: boolean; readonly email?: string } = {}
 ) {
@@ -29,15 +29,15 @@ export const account = Effect.fnUntraced(function* (
   return account
 })
 
-/** The scope of a new account. */
+/** Adds a new account and returns its scope. */
 export const scope = Effect.map(account(), ({ id }) => AccountScope.ofOwner({ account: id }))
 
-/** The proof that a platform admin asks. */
+/** Adds a platform admin and returns the proof of being one. */
 export const platformAdmin = Effect.flatMap(account({ platformAdmin: true }), (admin) =>
   Effect.orDie(Effect.provideService(PlatformAdmin.proof, CurrentActor, admin))
 )
 
-/** A run of the scope's account that nobody else has; of a task that nothing works on, unless it says otherwise. */
+/** A new run of the scope's account, by default of a task that no worker processes. */
 export const run = (
   scope: AccountScope,
   more: {
@@ -56,10 +56,10 @@ export const run = (
     at: more.at ?? DateTime.makeUnsafe(1_700_000_000_123)
   })
 
-/** Where the sandbox of a session stands that was not opened yet, but for what is said. */
+/** The lifecycle of a session that was not opened, with changes. */
 export const lifecycle = (more: Partial<Lifecycle> = {}): Lifecycle => new Lifecycle({ ...unopened, ...more })
 
-/** A session of the scope's account that nobody else has; not opened yet, unless it says otherwise. */
+/** A new session of the scope's account, by default not opened. */
 export const session = (scope: AccountScope, more: Partial<Session> = {}): Session =>
   new Session({
     id: SessionId.make(SecureRandom.uuidV4Unsafe()),
@@ -75,11 +75,11 @@ export const session = (scope: AccountScope, more: Partial<Session> = {}): Sessi
     ...more
   })
 
-/** The step that a move is for a session; the test is wrong where it is not legal. */
+/** The transition of a session for a move. Throws if the move is not allowed. */
 export const step = (session: Session, move: Move, at = DateTime.makeUnsafe(1_700_000_001_456)): Step =>
   Option.getOrThrow(Step.of(session, move, at))
 
-/** An app of the scope's account that nobody else has; starting, and never due, unless it says otherwise. */
+/** A new app of the scope's account, by default starting and never due. */
 export const app = (scope: AccountScope, more: Partial<AppSandbox> = {}): AppSandbox =>
   new AppSandbox({
     name: SandboxName.make(`app-${SecureRandom.uuidV4Unsafe().replaceAll("-", "")}`),
@@ -94,6 +94,6 @@ export const app = (scope: AccountScope, more: Partial<AppSandbox> = {}): AppSan
     ...more
   })
 
-/** The step that a move is for an app; the test is wrong where it is not legal. */
+/** The transition of an app for a move. Throws if the move is not allowed. */
 export const appStep = (app: AppSandbox, move: AppMove, at = DateTime.makeUnsafe(1_700_000_001_456)): AppStep =>
   Option.getOrThrow(AppStep.of(app, move, at))

@@ -11,14 +11,14 @@ import { late, none, withoutNul } from "./mutants.ts"
 
 type Store = AppStore["Service"]
 
-/** Takes one step after the other, and goes on after one that was refused. */
+/** Writes each transition separately, and continues after a refused one. */
 const oneByOne = (store: Store, scope: AccountScope, steps: ReadonlyArray<AppStep>) =>
   Effect.map(
     Effect.forEach(steps, (step) => store.take(scope, [step])),
     (taken) => taken.every(Boolean)
   )
 
-/** Says yes to everybody who knew the versions a moment ago. */
+/** Accepts every write whose versions were current a moment ago. */
 const toAllAtOnce = (store: Store): Partial<Store> => ({
   take: (scope, steps) =>
     late(
@@ -34,49 +34,47 @@ const toAllAtOnce = (store: Store): Partial<Store> => ({
 
 sabotage(AppStore, World.layer, allClauses(topics), {
   "an app is found as it was begun, by its account only": () => ({ get: none }),
-  "beginning a name twice gives back the row that stands": (real) => ({
+  "beginning a name twice returns the existing row": (real) => ({
     begin: (scope, app) => Effect.map(real.begin(scope, app), Option.as(app))
   }),
-  "a name of another account is not given, and stays": (real) => ({
+  "a name that belongs to another account is refused and unchanged": (real) => ({
     begin: (scope, app) =>
       Effect.flatMap(real.ownerOf(app.name), (owner) =>
         real.begin(Option.isSome(owner) ? AccountScope.ofOwner({ account: owner.value }) : scope, app)
       )
   }),
-  "an app is begun for the scope's account, whatever it says of itself": (real) => ({
+  "an app is begun for the scope's account even if it names another": (real) => ({
     begin: (_, app) => real.begin(AccountScope.ofOwner(app), app)
   }),
-  "while one of an account's is starting no other begins and that one is given, however many begin at once": (
-    real
-  ) => ({
+  "while an app of the account is starting, concurrent begins return that app": (real) => ({
     begin: (scope, app) =>
       Effect.map(
         real.begin(scope, app),
         Option.filter(({ name }) => name === app.name)
       )
   }),
-  "the next one begins as soon as the one before is no longer starting": (real) => ({
+  "the next app begins once the previous one is no longer starting": (real) => ({
     begin: (scope, app) =>
       Effect.flatMap(real.active(scope), (active) =>
         Option.isSome(active) ? Effect.succeed(active) : real.begin(scope, app)
       )
   }),
-  "it is told whose an app is": () => ({ ownerOf: none }),
-  "active is the account's app that is ready or stopped, and no other": (real) => ({
+  "ownerOf returns the account of an app": () => ({ ownerOf: none }),
+  "active returns the account's app that is ready or stopped": (real) => ({
     active: (scope) =>
       Effect.map(
         real.active(scope),
         Option.filter(({ state }) => state === "ready")
       )
   }),
-  "live are the account's apps that have not ended, oldest first": (real) => ({
+  "listLive returns the account's apps that have not ended, oldest first": (real) => ({
     listLive: (scope) => Effect.map(real.listLive(scope), (live) => live.toReversed())
   }),
-  "a step is written if the stored version is the one before, by its account only": (real) => ({
+  "a transition is written only from the previous version and only in the scope of its account": (real) => ({
     take: (scope, steps) => Effect.as(real.take(scope, steps), true)
   }),
-  "a write leaves every other app as it is": (real) => ({
-    // Holds all apps of the account that are ending.
+  "a write does not change any other app": (real) => ({
+    // Also renews the leases of all ending apps of the account.
     take: (scope, steps) =>
       Effect.tap(real.take(scope, steps), () =>
         Effect.flatMap(real.listLive(scope), (live) =>
@@ -87,12 +85,12 @@ sabotage(AppStore, World.layer, allClauses(topics), {
         )
       )
   }),
-  "of many that take the same version at once one does, and that is told": toAllAtOnce,
-  "several steps are written together, and none where one of them can't be": (real) => ({
+  "one of several concurrent transitions from the same version is written and emits its event": toAllAtOnce,
+  "several transitions are written together or not at all": (real) => ({
     take: (scope, steps) => oneByOne(real, scope, steps)
   }),
-  "of takes at once that name the same apps in either order one does": toAllAtOnce,
-  "no app becomes ready beside another that is ready or stopped": (real) => ({
+  "one of several concurrent writes to the same apps succeeds, in whatever order they name them": toAllAtOnce,
+  "no app becomes ready while another is ready or stopped": (real) => ({
     take: Effect.fnUntraced(function* (scope, steps) {
       const active = yield* real.active(scope)
       const isAlone = Option.isNone(active) || steps.some(({ app }) => app.name === active.value.name)
@@ -101,26 +99,24 @@ sabotage(AppStore, World.layer, allClauses(topics), {
       return yield* real.take(scope, [room, ...steps])
     })
   }),
-  "an app takes the place of another that ends with the same take, whichever is named first": (real) => ({
+  "an app becomes ready in the same write that ends the active one, in either order": (real) => ({
     take: (scope, steps) => oneByOne(real, scope, steps)
   }),
-  "that an app was begun and each of its steps that says so are told once, and nothing that was refused": (real) => ({
+  "the begin and the visible transitions of an app emit one event each, and refused writes emit none": (real) => ({
     take: (scope, steps) =>
       Effect.tap(real.take(scope, steps), (taken) => (taken ? Effect.void : real.begin(scope, given.app(scope))))
   }),
-  "of what is told of many apps at once a reader that goes on meanwhile misses none, and each story is in its order": (
-    real
-  ) => ({
+  "a reader of concurrently written app events misses none and sees each app's events in order": (real) => ({
     take: (scope, steps) =>
       steps.some(({ app }) => app.state === "ended") ? Effect.succeed(true) : real.take(scope, steps)
   }),
-  "due are the apps of all accounts whose look has come, the longest waiting first, as many as asked for": (real) => ({
+  "claimDue returns the due apps of all accounts, longest due first, up to the limit": (real) => ({
     claimDue: (now, until) => real.claimDue(now, until, 100)
   }),
-  "each due app is given to one of many that claim at once": (real) => ({
+  "each due app goes to one of several concurrent claims": (real) => ({
     claimDue: (now, until, limit) => Effect.map(real.claimDue(now, until, limit), (due) => [...due, ...due])
   }),
-  "a NUL in a text breaks nothing": (real) => ({
+  "a text with a NUL character can be written": (real) => ({
     begin: (scope, app) => Effect.andThen(withoutNul(app), real.begin(scope, app))
   })
 })

@@ -43,7 +43,7 @@ const ports = Layer.mergeAll(
   Faults.around(TaskRunStore, "TaskRunStore")
 ).pipe(Layer.provideMerge(Layer.merge(World.layer, Faults.Faults.layer)))
 
-// As long as no fault is planned, what goes through the decorator is as it was.
+// Without a planned fault, a decorated port meets its contract.
 IdentityContract.contract(
   "memory, behind Faults",
   Faults.around(IdentityStore, "IdentityStore").pipe(Layer.provideMerge(Layer.merge(World.layer, Faults.Faults.layer)))

@@ -9,7 +9,7 @@ const files = (texts: Record<string, string>): MemoryGit.Files =>
 const texts = (files: MemoryGit.Files) =>
   Object.fromEntries(Array.from(files, ([path, { bytes }]) => [path, Buffer.from(bytes).toString()]))
 
-/** Commits, each of its files on its parents. */
+/** Makes commits of files on parents, which are given by their index. */
 const history = (
   ...made: ReadonlyArray<readonly [files: Record<string, string>, ...parents: ReadonlyArray<number>]>
 ) => {
@@ -64,7 +64,7 @@ describe("Commits in memory", () => {
   })
 
   it("know what they build on, and where two of them parted", () => {
-    // 0 - 1 - 3 - 5, and 0 - 2 - 4 - 5; 6 for itself.
+    // 0 - 1 - 3 - 5 and 0 - 2 - 4 - 5; 6 is unrelated.
     const { commits, ids } = history([{}], [{}, 0], [{}, 0], [{}, 1], [{}, 2], [{}, 3, 4], [{}])
     const at = (n: number) => ids[n]!
     assert.deepStrictEqual([...MemoryGit.ancestors(commits, at(3))], [at(3), at(1), at(0)])

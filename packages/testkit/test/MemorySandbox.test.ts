@@ -8,7 +8,7 @@ import { TestClock } from "effect/testing"
 
 const name = SandboxName.make("sandbox")
 
-/** What a program of that name prints and exits with, in a new sandbox. */
+/** The exit code and the output of a program in a new sandbox. */
 const ran = Effect.fnUntraced(function* (command: string, args: ReadonlyArray<string>) {
   const provider = yield* SandboxProvider
   const id = CommandId.make("c")

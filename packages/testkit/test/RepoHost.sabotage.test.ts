@@ -13,7 +13,7 @@ import { Effect, Option, Stream } from "effect"
 type Host = RepoHost["Service"]
 type Push = Host["push"]
 
-/** Lists something else than there is. */
+/** Changes the entries of trees. */
 const listing =
   (change: (entries: ReadonlyArray<TreeEntry>) => ReadonlyArray<TreeEntry>): Mutant<Host> =>
   (real) => ({
@@ -24,7 +24,7 @@ const listing =
       )
   })
 
-/** Says of each tree that nothing is left out. */
+/** Never marks a tree as truncated. */
 const claimingWhole: Mutant<Host> = (real) => ({
   tree: (repo, known) =>
     Effect.map(
@@ -33,12 +33,12 @@ const claimingWhole: Mutant<Host> = (real) => ({
     )
 })
 
-/** Reads something else than there is. */
+/** Changes the bytes of files. */
 const reading =
   (change: (bytes: Uint8Array) => Uint8Array): Mutant<Host> =>
   (real) => ({ readFile: (repo, path) => Effect.map(real.readFile(repo, path), change) })
 
-/** Sends something else than what was pushed. */
+/** Changes pushed bundles. */
 const sending =
   (change: (bundle: MemoryGit.MemoryBundle, branch: BranchName) => MemoryGit.MemoryBundle) =>
   (real: Host): { readonly push: Push } => ({
@@ -50,7 +50,7 @@ const sending =
       })
   })
 
-/** Says of what it refuses that it was done. */
+/** Turns errors with these tags into successes. */
 const obliging = (...tags: ReadonlyArray<string>): Mutant<Host> => {
   const obliged = <A, E extends { readonly _tag: string }, R>(effect: Effect.Effect<A, E, R>) =>
     Effect.catchIf(
@@ -66,12 +66,12 @@ const obliging = (...tags: ReadonlyArray<string>): Mutant<Host> => {
   })
 }
 
-/** Fetches without looking at what is there. */
+/** Ignores the commits that the caller has. */
 const fetchingAll: Mutant<Host> = (real) => ({
   fetch: (repo, branch, _, readAs) => real.fetch(repo, branch, [], readAs)
 })
 
-/** Whatever a branch had, it has the pushed commits now. */
+/** Reports the pushed commit as the head of a branch even if the push fails. */
 const overwriting: Mutant<Host> = (real) => {
   const heads = new Map<string, CommitId>()
   return {
@@ -99,81 +99,84 @@ const publish = (repo: Repo, bundle: Uint8Array) =>
   Effect.flatMap(MemoryRepoHost.MemoryRepos, (repos) => repos.publish(repo, bundle))
 
 sabotage(RepoHost, MemoryRepoHost.layerWith({ treeLimits: contractLimits }), allClauses(topics(author, publish)), {
-  "a host's URL is one, and leads to each of its repositories": (real) => ({
+  "the host's URLs parse back to its repositories": (real) => ({
     supports: { ...real.supports, url: `${real.supports.url}/` }
   }),
-  "a host's URLs hold no path of its server, and those of older versions name the same repositories": (real) => ({
+  "the host's URLs contain no file path of its server, and former URLs name the same repositories": (real) => ({
     supports: { ...real.supports, url: real.supports.formerUrl! }
   }),
-  "a new repository is private and empty, and begins with the branch main": (real) => ({
+  "a new repository is private and empty and its default branch is main": (real) => ({
     ensure: (repo) => Effect.map(real.ensure(repo), (repository) => new Repository({ ...repository, isPrivate: false }))
   }),
-  "a repository that stands is given back untouched": remaking,
-  "making a repository ten times at once makes one": (real) => ({
+  "ensure returns an existing repository unchanged": remaking,
+  "concurrent ensures of one repository make one repository": (real) => ({
     ensure: (repo) => Effect.andThen(Effect.yieldNow, Effect.andThen(real.remove(repo), real.ensure(repo)))
   }),
-  "find gives the repository of a name, and none where there is none": (real) => ({
+  "find returns the repository with a name, or none": (real) => ({
     find: (repo) => Effect.asSome(real.ensure(repo))
   }),
-  "names that differ in case alone are of one repository": (real) => {
+  "names that differ only in case name one repository": (real) => {
     const exact = (repo: Repo) =>
       new Repo({ ...repo, name: RepoName.make(repo.name.replace(/[A-Z]/g, (letter) => `${letter}-`)) })
     return { find: (repo) => real.find(exact(repo)), remove: (repo) => real.remove(exact(repo)) }
   },
-  "remove forgets a repository with its commits, and may be repeated": (real) => ({
+  "remove deletes a repository with its commits, and can be repeated": (real) => ({
     remove: (repo) => Effect.asVoid(real.find(repo))
   }),
-  "a repository that is not there is said to be, whatever is asked of it": obliging("RepoNotFound"),
-  "a tree has every file and every directory, with git's ids, and the size of what is a blob": listing((entries) =>
+  "operations on a repository that does not exist fail with RepoNotFound": obliging("RepoNotFound"),
+  "a tree lists every file and directory with its git id, and every blob with its size": listing((entries) =>
     entries.filter(({ type }) => type === "blob")
   ),
-  "a tree is whole, however many files it has": listing((entries) => entries.slice(0, 3000)),
-  "a tree that has more entries than are read is cut, and says so": claimingWhole,
-  "an entry whose path is too long is left out of the tree, which says so": claimingWhole,
-  "a path is whatever git lets it be, in a tree and for reading": listing((entries) =>
+  "a tree within the limits is complete even if it takes several reads": listing((entries) => entries.slice(0, 300)),
+  "a tree with more entries than the limit is truncated and marked as truncated": claimingWhole,
+  "a tree omits entries with too long a path and is marked as truncated": claimingWhole,
+  "every path that git allows can be listed and read": listing((entries) =>
     entries.map((entry) => new TreeEntry({ ...entry, path: entry.path.normalize() }))
   ),
-  "a tree is given again only when something changed": (real) => ({ tree: (repo) => real.tree(repo, null) }),
-  "a submodule is a tree without entries": listing((entries) => entries.filter(({ path }) => !path.startsWith("lib/"))),
-  "what is read is the default branch": (real) => ({
+  "a tree is returned again only if it has changed since the known revision": (real) => ({
+    tree: (repo) => real.tree(repo, null)
+  }),
+  "a submodule is listed as a tree without entries": listing((entries) =>
+    entries.filter(({ path }) => !path.startsWith("lib/"))
+  ),
+  "trees and files are read from the default branch": (real) => ({
     push: (repo, _, bundle) =>
       sending(({ branches, ...more }) => ({
         ...more,
         branches: { ...branches, main: Object.values(branches)[0]! }
       }))(real).push(repo, BranchName.make("main"), bundle)
   }),
-  "the default branch is one that exists, once any branch does": (real) => ({
+  "the default branch is an existing branch if the repository has one": (real) => ({
     tree: (repo, known) =>
       Effect.flatMap(Effect.scoped(real.fetch(repo, BranchName.make("main"), [], "service")), (found) =>
         Option.isSome(found) ? real.tree(repo, known) : Effect.succeed(Option.some(emptyTree("empty")))
       ) as ReturnType<Host["tree"]>
   }),
-  "a file is read to the byte": reading((bytes) => Buffer.from(Buffer.from(bytes).toString())),
-  "what is no file is not found": obliging("RepoFileNotFound"),
-  "a link is read as the file of the repository it leads to, and leads nowhere else": sending((bundle) => {
-    const commits = bundle.commits.map(({ files, ...commit }) =>
-      MemoryGit.commitOf({
-        ...commit,
-        files: new Map(Array.from(files, ([path, { bytes }]) => [path, MemoryGit.fileOf(bytes)]))
-      })
-    )
-    return { ...bundle, commits, branches: { main: commits.at(-1)!.id } }
-  }),
-  "a file is read up to the size that is said, and refused beyond": reading((bytes) =>
-    bytes.subarray(0, maxFileBytes - 1)
-  ),
-  "a branch is fetched with all its commits, the default one if none is named": (real) => ({
+  "a file is read byte for byte": reading((bytes) => Buffer.from(Buffer.from(bytes).toString())),
+  "reading a path that is not a file fails with RepoFileNotFound": obliging("RepoFileNotFound"),
+  "reading a symbolic link returns the file of the repository that it leads to, and never leaves the repository":
+    sending((bundle) => {
+      const commits = bundle.commits.map(({ files, ...commit }) =>
+        MemoryGit.commitOf({
+          ...commit,
+          files: new Map(Array.from(files, ([path, { bytes }]) => [path, MemoryGit.fileOf(bytes)]))
+        })
+      )
+      return { ...bundle, commits, branches: { main: commits.at(-1)!.id } }
+    }),
+  "a file above the size limit fails with RepoFileTooLarge": reading((bytes) => bytes.subarray(0, maxFileBytes - 1)),
+  "fetch returns a branch with all its commits, and the default branch if none is named": (real) => ({
     fetch: (repo, _, have, readAs) => real.fetch(repo, null, have, readAs)
   }),
-  "there is nothing to fetch of an empty repository, or of a branch that nobody made": (real) => ({
+  "fetch returns none for an empty repository or an unknown branch": (real) => ({
     fetch: (repo, branch, have, readAs) =>
       Effect.flatMap(real.fetch(repo, branch, have, readAs), (found) =>
         Option.isSome(found) ? Effect.succeed(found) : real.fetch(repo, null, have, readAs)
       )
   }),
-  "a bundle leaves out what is there already, and ids nobody knows don't matter": fetchingAll,
-  "there is no bundle when everything is there": fetchingAll,
-  "a bundle can be read until the scope closes, whatever becomes of the branch": (real) => ({
+  "a bundle omits the commits that the caller has and ignores unknown ids": fetchingAll,
+  "fetch returns no bundle if the caller has every commit": fetchingAll,
+  "a bundle can be read until its scope closes, even if the repository is removed": (real) => ({
     fetch: (repo, branch, have, readAs) =>
       Effect.map(
         real.fetch(repo, branch, have, readAs),
@@ -185,21 +188,21 @@ sabotage(RepoHost, MemoryRepoHost.layerWith({ treeLimits: contractLimits }), all
         })
       )
   }),
-  "a repository that is public is fetched in the right of anyone, as the service fetches its own": (real) => ({
+  "an anonymous fetch of a public repository works like a fetch as the service": (real) => ({
     fetch: (repo, branch, have) => real.fetch(repo, branch, have, "service")
   }),
-  "a repository that is private, or not there, is not found in the right of anyone": (real) => ({
+  "an anonymous fetch of a private or missing repository fails with RepoNotFound": (real) => ({
     fetch: (repo, branch, have) => real.fetch(repo, branch, have, "service")
   }),
-  "a repository that is public is read in the right of anyone, and a private one is not": (real) => ({
+  "anonymous reads succeed for a public repository and fail for a private or missing one": (real) => ({
     isPublic: (repo) =>
       Effect.flatMap(real.isPublic(repo), (isPublic) =>
         isPublic ? Effect.succeed(true) : Effect.map(real.find(repo), Option.isSome)
       )
   }),
-  "a push makes a branch, and moves it forward": () => ({ push: () => Effect.void }),
-  "a push that the branch's commits are not in is rejected, and changes nothing": overwriting,
-  "pushing the commit that a branch stands at changes nothing": (real) => {
+  "a push creates a branch and fast-forwards it": () => ({ push: () => Effect.void }),
+  "a push that is not a fast-forward is rejected and changes nothing": overwriting,
+  "pushing the current commit of a branch changes nothing": (real) => {
     let pushes = 0
     return {
       push: (repo, branch, bundle) => Effect.tap(real.push(repo, branch, bundle), () => Effect.sync(() => pushes++)),
@@ -212,8 +215,8 @@ sabotage(RepoHost, MemoryRepoHost.layerWith({ treeLimits: contractLimits }), all
             )
     }
   },
-  "of many that push at once one is first, and the others are told so": obliging("PushRejected"),
-  "a push moves one branch, whatever else the bundle has": (real) => ({
+  "one of several concurrent pushes succeeds and the others are rejected": obliging("PushRejected"),
+  "a push moves only the named branch of a bundle with several": (real) => ({
     push: ((repo, branch, bundle) =>
       Effect.gen(function* () {
         const bytes = Buffer.concat(yield* Stream.runCollect(bundle))
@@ -224,9 +227,8 @@ sabotage(RepoHost, MemoryRepoHost.layerWith({ treeLimits: contractLimits }), all
         yield* real.push(repo, branch, Stream.make(bytes))
       })) as Push
   }),
-  "what is no bundle, is damaged, has not the branch or not what it builds on, is refused and changes nothing":
-    obliging("BundleRefused"),
-  "a bundle that breaks off fails with its own error, and changes nothing": (real) => ({
+  "an invalid, damaged or incomplete bundle is refused and changes nothing": obliging("BundleRefused"),
+  "a push whose bundle stream fails fails with the stream's error and changes nothing": (real) => ({
     push: (repo, branch, bundle) =>
       real.push(
         repo,

@@ -15,7 +15,7 @@ type Provider = SandboxProvider["Service"]
 
 const succeed = () => Effect.void as Effect.Effect<never>
 
-/** Ends every command as told. */
+/** Changes how commands end. */
 const ending =
   (end: Partial<CommandEnd>): Mutant<Provider> =>
   (real) => ({
@@ -23,7 +23,7 @@ const ending =
       Effect.map(real.wait(name, id), (started) => ({ ...started, end: new CommandEnd({ ...started.end!, ...end }) }))
   })
 
-/** Starts something else than it was asked to. */
+/** Changes the commands that are started. */
 const starting =
   (change: (spec: CommandSpec) => Partial<CommandSpec>): Mutant<Provider> =>
   (real) => ({ start: (name, spec) => real.start(name, { ...spec, ...change(spec) }) })
@@ -36,7 +36,7 @@ const wakingFind: Mutant<Provider> = (real) => ({
   find: (name) => Effect.andThen(Effect.ignore(real.resume(name, Duration.minutes(1))), real.find(name))
 })
 
-/** Never knows a sandbox, and never says so. */
+/** Succeeds for unknown sandboxes and commands. */
 const indifferent: Mutant<Provider> = () => ({
   resume: succeed,
   extend: succeed,
@@ -53,7 +53,7 @@ const indifferent: Mutant<Provider> = () => ({
   connect: succeed
 })
 
-/** Gives connections that are broken in some respect. */
+/** Changes connections. */
 const connecting =
   (change: (real: PortConnection) => Partial<PortConnection>): Mutant<Provider> =>
   (real) => ({
@@ -70,42 +70,42 @@ const fromTheStart: Mutant<Provider> = (real) => ({
 })
 
 const mutants: Record<string, Mutant<Provider>> = {
-  "a new sandbox runs, until its lifetime is over": (real) => ({
+  "a new sandbox runs and expires after its lifetime": (real) => ({
     create: (spec) => real.create({ ...spec, lifetime: Duration.hours(1) })
   }),
-  "creating a name twice gives the first sandbox back, with its files": (real) => ({
+  "creating a name twice returns the first sandbox with its files": (real) => ({
     create: (spec) => Effect.andThen(Effect.ignore(real.remove(spec.name)), real.create(spec))
   }),
-  "creating one name many times at once makes one sandbox": (real) => {
+  "concurrent creates of one name make one sandbox": (real) => {
     let made = 0
     return {
       create: (spec) =>
         Effect.map(real.create(spec), (sandbox) => new Sandbox({ ...sandbox, createdAt: DateTime.makeUnsafe(made++) }))
     }
   },
-  "a sandbox that stopped is given back by create as it is, and not woken": (real) => ({
+  "create returns a stopped sandbox without resuming it": (real) => ({
     create: (spec) => Effect.andThen(real.create(spec), Effect.orDie(real.resume(spec.name, spec.lifetime)))
   }),
-  "find gives the sandbox of a name, and none where there is none": () => ({
+  "find returns the sandbox with a name, or none": () => ({
     find: () => Effect.succeed(Option.none())
   }),
-  "finding a stopped sandbox does not wake it": wakingFind,
-  "findMany gives those of the names that exist": (real) => ({
+  "find and findMany do not resume a stopped sandbox": wakingFind,
+  "findMany returns the sandboxes that exist": (real) => ({
     findMany: (names) => Effect.map(real.findMany(names), (found) => found.slice(1))
   }),
-  "stop ends what runs and keeps the files for resume": forgetfulStop,
-  "resume leaves a running sandbox as it is": (real) => ({
+  "stop ends the sandbox's run and keeps its files for resume": forgetfulStop,
+  "resume does not change a running sandbox": (real) => ({
     resume: (name, lifetime) => Effect.andThen(real.stop(name), real.resume(name, lifetime))
   }),
-  "each run of a sandbox is an incarnation of its own, and all who tell of it tell the same": (real) => ({
+  "each run of a sandbox has its own incarnation, which every operation reports": (real) => ({
     resume: (name, lifetime) =>
       Effect.map(real.resume(name, lifetime), (sandbox) => new Sandbox({ ...sandbox, incarnation: "the same" }))
   }),
-  "a stop that is meant for one run stops no other, however late it arrives": (real) => ({
+  "a stop for one incarnation never stops a later one": (real) => ({
     stop: (name) => real.stop(name)
   }),
-  // Looks first and stops then, as two steps.
-  "a stop that is meant for the run before never stops the one that begins meanwhile": (real) => ({
+  // Checks the incarnation first and stops later.
+  "a stop for the previous incarnation that races with resume does not stop the new one": (real) => ({
     stop: (name, only) =>
       Effect.flatMap(real.find(name), (found) =>
         Option.exists(found, ({ incarnation }) => only === undefined || incarnation === only.incarnation)
@@ -113,18 +113,18 @@ const mutants: Record<string, Mutant<Provider>> = {
           : Effect.void
       )
   }),
-  "stop succeeds for a sandbox that is stopped or gone": (real) => ({
+  "stop succeeds for a sandbox that is stopped or does not exist": (real) => ({
     stop: (name) =>
       Effect.flatMap(real.find(name), (found) => (Option.isNone(found) ? Effect.die("gone") : real.stop(name)))
   }),
-  "remove forgets the sandbox and its files, and may be repeated": (real) => ({ remove: real.stop }),
-  "extend moves the end further away": (real) => ({
+  "remove deletes the sandbox with its files, and can be repeated": (real) => ({ remove: real.stop }),
+  "extend postpones the expiry by the given duration": (real) => ({
     extend: (name, by) => real.extend(name, Duration.divideUnsafe(by, 1000))
   }),
-  "a sandbox boots from a snapshot with the files of that moment": (real) => ({
+  "a sandbox created from a snapshot has the files of the snapshot": (real) => ({
     create: (spec) => real.create({ ...spec, from: Option.none() })
   }),
-  "what is written after a snapshot, by its source or by its children, is not in it": (real) => ({
+  "a snapshot does not contain what its source or its copies write later": (real) => ({
     create: (spec) => {
       const writes = Stream.make(new TextEncoder().encode("shared"))
       return Effect.tap(real.create(spec), () =>
@@ -132,85 +132,86 @@ const mutants: Record<string, Mutant<Provider>> = {
       )
     }
   }),
-  "a snapshot stops its source only where the provider says so": (real) => ({
+  "a snapshot stops its source only if the provider declares it": (real) => ({
     supports: { ...real.supports, snapshotStops: true }
   }),
-  "the snapshots of a sandbox are known for as long as they exist, also once it is removed": () => ({
+  "snapshots lists the existing snapshots of a sandbox, also after the sandbox is removed": () => ({
     snapshots: () => Effect.succeed([])
   }),
-  "no sandbox boots from a snapshot that was removed or never was, and those that did live on": () => ({
+  "a sandbox cannot be created from a removed or unknown snapshot, and copies outlive their snapshot": () => ({
     removeSnapshot: () => Effect.void
   }),
-  "an unknown sandbox is gone, whatever is asked of it": indifferent,
-  "a stopped sandbox does nothing that needs it running": indifferent,
-  "a command nobody started is not found": indifferent,
-  "a sandbox that was made from a snapshot knows nothing of the commands of its source": (real) => {
+  "operations on an unknown sandbox fail with SandboxGone": indifferent,
+  "operations that need a running sandbox fail with SandboxNotRunning on a stopped one": indifferent,
+  "operations on a command that was not started fail with CommandNotFound": indifferent,
+  "a sandbox created from a snapshot has none of the commands of the snapshot's source": (real) => {
     const names: Array<SandboxName> = []
     return {
       create: (spec) => Effect.tap(real.create(spec), () => Effect.sync(() => void names.push(spec.name))),
       command: (_, id) => Effect.suspend(() => real.command(names[0]!, id))
     }
   },
-  "a command that has ended can be forgotten, and one that runs can't": () => ({ forget: succeed }),
+  "forget deletes a command that has ended and does not affect one that runs": () => ({ forget: succeed }),
   "starting a command twice runs it once": (real) => {
     let started = 0
     return { start: (name, spec) => real.start(name, { ...spec, id: `${spec.id}-${started++}` as typeof spec.id }) }
   },
-  "arguments reach the program as they are": starting(({ args }) => ({
+  "arguments reach the program unchanged": starting(({ args }) => ({
     args: args.flatMap((arg) => arg.split(" ")).filter(Boolean)
   })),
-  "a command ends with what its program returned": ending({ exitCode: 0 }),
-  "a program that can't be run ends as unstarted with the reason, and nothing is printed": ending({ by: "exited" }),
-  "a command whose directory can't be entered ends as unstarted with the reason, and nothing is printed": starting(
+  "a command ends with the exit code of its program": ending({ exitCode: 0 }),
+  "a command whose program cannot run ends as unstarted with the reason and prints nothing": ending({ by: "exited" }),
+  "a command whose working directory cannot be entered ends as unstarted with the reason and prints nothing": starting(
     () => ({ cwd: null })
   ),
-  "a command runs in the home directory, or where it is told to": starting(() => ({ cwd: "/" })),
-  "a command has the variables it is given": starting(() => ({ env: {} })),
-  "the two streams of output are kept apart, to the byte": (real) => ({
+  "a command runs in its working directory, which is the home directory by default": starting(() => ({ cwd: "/" })),
+  "a command has its environment variables": starting(() => ({ env: {} })),
+  "stdout and stderr are separate and keep every byte": (real) => ({
     output: (name, id, from) =>
       Stream.map(real.output(name, id, from), (piece) => ({ ...piece, stream: "stdout" as const }))
   }),
-  "output can be read again, from any position": fromTheStart,
-  "every piece of output tells where to go on": (real) => ({
+  "output can be read again from any position": fromTheStart,
+  "every chunk of output has the position after it": (real) => ({
     output: (name, id, from) =>
       Stream.map(real.output(name, id, from), (piece) => ({ ...piece, next: OutputPosition.start }))
   }),
-  "a stream whose position lies beyond its end gives nothing": fromTheStart,
-  "output can be read while its command still runs, and ends with it": (real) => ({
+  "reading a stream from a position beyond its end returns nothing": fromTheStart,
+  "output can be read while its command runs, and ends when the command ends": (real) => ({
     output: (name, id, from) => Stream.unwrap(Effect.as(real.wait(name, id), real.output(name, id, from)))
   }),
-  "output beyond what is kept is dropped, and its command goes on to its end": (real) => ({
+  "output beyond the kept size is dropped and its command runs to its end": (real) => ({
     supports: { ...real.supports, outputKept: real.supports.outputKept / 2 }
   }),
-  "a command has ended when its program has, whatever it left behind": (real) => ({
+  "a command ends with its program even if the program leaves processes behind": (real) => ({
     wait: (name, id) => Effect.andThen(Effect.sleep("1 hour"), real.wait(name, id))
   }),
   "a command is killed at its deadline": starting(() => ({ timeout: Duration.hours(1) })),
-  "kill ends a command and every process it started": () => ({ kill: () => Effect.void }),
-  "kill leaves a command that ended by itself as it is": (real) => ({
+  "kill ends a command and every process that it started": () => ({ kill: () => Effect.void }),
+  "kill does not change a command that has ended": (real) => ({
     command: (name, id) =>
       Effect.map(real.command(name, id), (started) => ({
         ...started,
         end: started.end && new CommandEnd({ ...started.end, by: "killed" })
       }))
   }),
-  "a command whose sandbox is stopped is lost, and its output is not": ending({ by: "exited" }),
-  "a command whose sandbox stops, is removed or snapshotted as it starts never ends by itself": ending({
-    by: "exited",
-    exitCode: 1
-  }),
-  // Knows nothing of a command until it has begun.
-  "a command that is killed as it starts ends as killed, and nothing of it goes on": (real) => ({
+  "a command whose sandbox is stopped ends as lost and keeps its output": ending({ by: "exited" }),
+  "a command whose sandbox stops, is removed or is snapshotted during its start never reports an exit of its own":
+    ending({
+      by: "exited",
+      exitCode: 1
+    }),
+  // Does not kill a command that has not started.
+  "a command that is killed during its start ends as killed and has no effect": (real) => ({
     kill: (name, id) => Effect.asVoid(real.command(name, id))
   }),
-  "a command whose time is over as it starts is timed out, and prints nothing that it did not": ending({
+  "a command whose deadline passes during its start ends as timed out, with no error output": ending({
     by: "killed"
   }),
-  "a file is read as it was written, whatever its bytes": (real) => ({
+  "a file is read byte for byte as it was written": (real) => ({
     readFile: (name, path) => real.readFile(name, path).pipe(Stream.decodeText(), Stream.encodeText)
   }),
-  "a command sees what was written, and what it writes is read": upperCase,
-  "a file whose content breaks off stays as it was": (real) => ({
+  "commands and file operations see the same files": upperCase,
+  "a file does not change if the stream of its new content fails": (real) => ({
     writeFile: (name, path, content) =>
       Stream.runFoldEffect(
         content,
@@ -218,11 +219,11 @@ const mutants: Record<string, Mutant<Provider>> = {
         (size, chunk) => Effect.map(real.writeFile(name, path, Stream.make(chunk)), (written) => size + written)
       )
   }),
-  "a file that is overwritten keeps its mode, unless another is asked for": (real) => ({
+  "overwriting a file keeps its mode unless the caller sets one": (real) => ({
     writeFile: (name, path, content, options) =>
       real.writeFile(name, path, content, { mode: options?.mode ?? FileMode.make("0644") })
   }),
-  "a link is listed with where it leads": (real) => ({
+  "a symbolic link is listed with its target": (real) => ({
     listFiles: (name, path, options) =>
       Effect.map(real.listFiles(name, path, options), ({ files, next }) => ({
         next,
@@ -231,18 +232,18 @@ const mutants: Record<string, Mutant<Provider>> = {
         )
       }))
   }),
-  "a write follows a link to its file, and the link stays": (real) => ({
+  "a write follows a symbolic link to its file and keeps the link": (real) => ({
     writeFile: (name, path, content) => real.writeFile(name, SandboxPath.make(`${path}.new`), content)
   }),
-  "a link that leads to no file is neither written through nor replaced": (real) => ({
+  "a write to a symbolic link that leads to no file fails and keeps the link": (real) => ({
     writeFile: (name, path, content) =>
       Effect.catchTag(real.writeFile(name, path, content), "FileRefused", () => Effect.succeed(1))
   }),
-  "a directory is listed by path, as many levels down as are asked for": (real) => ({
+  "a listing is in the order of paths and as deep as the caller asks": (real) => ({
     listFiles: (name, path, page) => real.listFiles(name, path, { ...page, depth: 64 })
   }),
-  // Goes on at a number of entries, and not after a path.
-  "pages of a listing follow each other and have every entry once, whatever is added before their place": (real) => ({
+  // Continues after a number of entries, not after a path.
+  "pages of a listing have every entry once even if files are added before the cursor": (real) => ({
     listFiles: (name, path, { after, depth, limit }) =>
       Effect.map(real.listFiles(name, path, { depth, limit: 1000 }), ({ files }) => {
         const begin = after === undefined ? 0 : files.findIndex((file) => file.path === after) + 1
@@ -250,28 +251,29 @@ const mutants: Record<string, Mutant<Provider>> = {
         return { files: page, next: begin + limit < files.length ? page.at(-1)!.path : null }
       })
   }),
-  "what is not a file is not read, and what is not a directory not listed": (real) => ({
+  "reading a directory, listing a file and using a missing path fail with FileNotFound": (real) => ({
     listFiles: (name, path, options) =>
       Effect.catchTag(real.listFiles(name, path, options), "FileNotFound", () =>
         Effect.succeed({ files: [], next: null })
       )
   }),
-  "a file's name may have 255 bytes, and where nothing can stand nothing is written": (real) => ({
+  "a file name has up to 255 bytes, and a write to an impossible path fails with FileRefused": (real) => ({
     writeFile: (name, path, content) => real.writeFile(name, path.replace(/\/\.?$/, "") as typeof path, content)
   }),
-  "what listens on a declared port is reached from outside: bytes go both ways, and either side may end first":
-    connecting((real) => ({ incoming: real.incoming.pipe(Stream.decodeText(), Stream.encodeText) })),
-  "what is sent arrives before the sender is done": connecting((real) => {
+  "a connection to a declared port carries bytes both ways, and either side can end first": connecting((real) => ({
+    incoming: real.incoming.pipe(Stream.decodeText(), Stream.encodeText)
+  })),
+  "sent bytes arrive before the sender ends": connecting((real) => {
     const held: Array<Uint8Array> = []
     return {
       send: (bytes) => Effect.sync(() => void held.push(bytes)),
       end: Effect.andThen(Effect.ignore(real.send(Buffer.concat(held))), real.end)
     }
   }),
-  "a port that was not declared, or that nobody listens on, is closed": (real) => ({
+  "connecting to a port that is not declared or has no listener fails with PortClosed": (real) => ({
     create: (spec) => real.create({ ...spec, ports: (spec.ports ?? []).flatMap((port) => [port, Port.make(port + 1)]) })
   }),
-  "ports are kept when a sandbox is woken": (real) => {
+  "a resumed sandbox keeps its declared ports": (real) => {
     const woken = new Set<string>()
     return {
       resume: (name, lifetime) =>
@@ -280,26 +282,24 @@ const mutants: Record<string, Mutant<Provider>> = {
         woken.has(name) ? Effect.fail(new PortClosed({ name, port })) : real.connect(name, port)
     }
   },
-  "connecting to a sandbox that does not run says so, and wakes none": (real) => ({
+  "connecting to a sandbox that does not run fails and does not resume it": (real) => ({
     connect: (name, port) =>
       Effect.andThen(Effect.ignore(real.resume(name, Duration.minutes(1))), real.connect(name, port))
   }),
-  "a connection breaks when its sandbox stops": connecting((real) => ({
+  "a connection fails when its sandbox stops": connecting((real) => ({
     incoming: Stream.catch(real.incoming, () => Stream.empty)
   })),
-  "a connection is closed with its scope": (real) => ({
+  "a connection closes with its scope": (real) => ({
     connect: (name, port) => Scope.provide(real.connect(name, port), Scope.makeUnsafe())
   }),
-  "a connection never reaches another sandbox's port, or the host's, unless they all listen on one loopback": (
-    real
-  ) => {
+  "a connection never reaches a port of another sandbox or of the host unless the provider shares ports": (real) => {
     const names: Array<SandboxName> = []
     return {
       create: (spec) => Effect.tap(real.create(spec), () => Effect.sync(() => void names.push(spec.name))),
       connect: (_, port) => Effect.suspend(() => real.connect(names[0]!, port))
     }
   },
-  "a sandbox that was to reach its registry has npm": (real) => ({
+  "a sandbox with access to the registry has npm": (real) => ({
     create: (spec) => real.create({ ...spec, registry: false })
   })
 }

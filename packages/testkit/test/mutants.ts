@@ -1,13 +1,13 @@
-/** What stores do that don't keep their promises. */
+/** Defects that mutants of several stores share. */
 import { Effect, Option } from "effect"
 
 /** Finds nothing. */
 export const none = () => Effect.succeed(Option.none())
 
-/** Decides on what it read a moment ago, as two statements would. */
+/** Runs a decision 10 ms after it was made, like a store that reads and writes in two statements. */
 export const late = <A, E>(decided: Effect.Effect<Effect.Effect<A, E>>) =>
   decided.pipe(Effect.tap(Effect.sleep("10 millis")), Effect.flatten)
 
-/** What a database does that has no NUL. */
+/** Fails for a text with a NUL character, as a database without NUL does. */
 export const withoutNul = (given: unknown) =>
   JSON.stringify(given).includes("\\u0000") ? Effect.die("invalid byte sequence") : Effect.void

@@ -69,7 +69,7 @@ export const author: NewAuthor = Effect.map(Git.workspace, (directory): Author =
         for (const [ref] of refs) git(repository, ["update-ref", "-d", ref])
         return readFileSync(path)
       }),
-    take: (bundle) =>
+    unbundle: (bundle) =>
       Effect.try({
         try: () => {
           const path = join(directory, `taken-${made++}`)

@@ -58,11 +58,11 @@ for (const [place, layer, readAs] of places) {
         const host = yield* RepoHost
         const reader = yield* author
         const found = yield* host.fetch(repo, null, [], readAs)
-        assert.deepStrictEqual(yield* reader.take(yield* bytesOf(found)), { main: head })
+        assert.deepStrictEqual(yield* reader.unbundle(yield* bytesOf(found)), { main: head })
         const next = commitOf(directory, treeOf(directory, [["100644", "a", blobOf(directory, "new")]]), head)
         git(directory, ["update-ref", "refs/heads/main", next])
         const rest = yield* host.fetch(repo, firstBranch, [head], readAs)
-        assert.deepStrictEqual(yield* reader.take(yield* bytesOf(rest)), { main: next })
+        assert.deepStrictEqual(yield* reader.unbundle(yield* bytesOf(rest)), { main: next })
       }).pipe(Effect.scoped, Effect.provide(layer))
     )
 

@@ -63,7 +63,7 @@ const bundleOf = Effect.fnUntraced(function* (have: ReadonlyArray<CommitId>) {
 
 /** Pushes a commit of these files, made elsewhere, on top of another. */
 const pushed = Effect.fnUntraced(function* (other: Author, files: Readonly<Record<string, string>>, parent?: CommitId) {
-  if (parent !== undefined) yield* Effect.orDie(other.take(yield* bundleOf([])))
+  if (parent !== undefined) yield* Effect.orDie(other.unbundle(yield* bundleOf([])))
   const commit = yield* other.commit(files, parent === undefined ? [] : [parent])
   yield* (yield* RepoHost).push(repo, firstBranch, Stream.make(yield* other.bundle({ main: commit })))
   return commit

@@ -11,7 +11,7 @@ import type { Clauses } from "../contract.ts"
 import { sandboxOf, many } from "./fixtures.ts"
 
 export const events: Clauses<AccountStore | EventStore | IdentityStore> = {
-  "a new row, a change of its status and that its files were removed are told once, and nothing else is": () =>
+  "a new row, each change of its status and the removal of its files emit one event each, and nothing else does": () =>
     Effect.gen(function* () {
       const store = yield* AccountStore
       const [one, two] = [yield* given.scope, yield* given.scope]
@@ -40,15 +40,15 @@ export const events: Clauses<AccountStore | EventStore | IdentityStore> = {
       )
       yield* store.recordRemoved(two, [other.name], at(1_009), "not theirs")
       yield* sees("running", "too late")
-      const told = (yield* (yield* EventStore).read(one, null, 100)).map(({ event }) => event)
+      const events = (yield* (yield* EventStore).read(one, null, 100)).map(({ event }) => event)
       const eventOf = (
         type: SandboxEventType,
         reason: string | null,
         at: DateTime.Utc,
         { name }: AccountSandbox = sandbox
       ) => new SandboxEvent({ account: one.account, type, sandbox: name, session: null, reason, at })
-      const [, , running, stopped] = told
-      assert.deepStrictEqual(told, [
+      const [, , running, stopped] = events
+      assert.deepStrictEqual(events, [
         eventOf("sandbox.pending", null, at(1_001)),
         eventOf("sandbox.pending", null, at(1_002), other),
         eventOf("sandbox.running", null, running!.at),
@@ -61,14 +61,14 @@ export const events: Clauses<AccountStore | EventStore | IdentityStore> = {
       assert.deepStrictEqual(yield* (yield* EventStore).read(two, null, 100), [])
     }),
 
-  "of changes of many sandboxes at once each is told": () =>
+  "concurrent changes of many sandboxes emit every event": () =>
     Effect.gen(function* () {
       const store = yield* AccountStore
       const scope = yield* given.scope
       const rows = Array.from({ length: 20 }, () => sandboxOf(scope))
       for (const row of rows) yield* store.add(scope, row, many)
       const seen = rows.map(({ name }) => ({ name, status: "running", expiresAt: at(99), reason: null }) as const)
-      // In both orders, so that two of them want each other's rows.
+      // In both orders, so that transactions could deadlock.
       const sights = [0, 1, 2, 3].map((i) => store.recordObserved(scope, i % 2 === 0 ? seen : seen.toReversed()))
       const removals = [seen, seen.toReversed()].map((all) =>
         store.recordRemoved(
@@ -79,9 +79,9 @@ export const events: Clauses<AccountStore | EventStore | IdentityStore> = {
         )
       )
       yield* Effect.all([...sights, ...removals], { concurrency: "unbounded" })
-      const told = (yield* (yield* EventStore).read(scope, null, 100)).map(({ event }) => event)
+      const events = (yield* (yield* EventStore).read(scope, null, 100)).map(({ event }) => event)
       for (const { name } of rows) {
-        const [first, second, third, ...rest] = told.filter(({ sandbox }) => sandbox === name).map(({ type }) => type)
+        const [first, second, third, ...rest] = events.filter(({ sandbox }) => sandbox === name).map(({ type }) => type)
         assert.strictEqual(first, "sandbox.pending")
         if (second === "sandbox.running") assert.deepStrictEqual([third, ...rest], ["sandbox.removed"])
         else assert.deepStrictEqual([second, third, ...rest], ["sandbox.removed", undefined])

@@ -16,7 +16,7 @@ export const sandboxOf = (scope: AccountScope, more: Partial<AccountSandbox> = {
     ...more
   })
 
-/** More than any promise writes. */
+/** More than any clause writes. */
 export const many = 1000
 
 export const everything = { limit: 100, cursor: null }

@@ -12,11 +12,11 @@ import type { Clauses } from "../contract.ts"
 import { sandboxOf, many } from "./fixtures.ts"
 
 export const housekeeping: Clauses<AccountStore | EventStore | IdentityStore> = {
-  "unfinished are the old pending rows of all accounts, oldest first, as many as asked for": () =>
+  "listUnfinished returns the old pending rows of all accounts, oldest first, up to the limit": () =>
     Effect.gen(function* () {
       const store = yield* AccountStore
       const [one, two] = [yield* given.scope, yield* given.scope]
-      // Long before what other promises write, so that theirs don't count.
+      // Earlier than the rows of all other clauses, so that those do not count.
       const rows = [
         sandboxOf(one, { createdAt: at(-3000) }),
         sandboxOf(two, { createdAt: at(-2000) }),
@@ -28,7 +28,7 @@ export const housekeeping: Clauses<AccountStore | EventStore | IdentityStore> = 
       assert.deepStrictEqual(yield* store.listUnfinished(at(-999), 1), [rows[0]!])
     }),
 
-  "kept are the rows whose files were not removed, of the scope's account, oldest first, as many as asked for": () =>
+  "listKept returns the account's rows whose files exist, oldest first, up to the limit": () =>
     Effect.gen(function* () {
       const store = yield* AccountStore
       const [scope, other] = [yield* given.scope, yield* given.scope]
@@ -45,39 +45,38 @@ export const housekeeping: Clauses<AccountStore | EventStore | IdentityStore> = 
       assert.deepStrictEqual(yield* store.listKept(scope, 2), rows.slice(0, 2))
     }),
 
-  "expired are the rows of all accounts that were over and whose files were not removed, those over longest first":
-    () =>
-      Effect.gen(function* () {
-        const store = yield* AccountStore
-        const [one, two] = [yield* given.scope, yield* given.scope]
-        // Long before what other promises write, so that theirs don't count.
-        const early = -1_000_000
-        const rows = [
-          sandboxOf(one, { createdAt: at(early - 9), expiresAt: at(early - 4), status: "running" }),
-          sandboxOf(two, { createdAt: at(early - 3), expiresAt: null, status: "failed" }),
-          sandboxOf(one, { createdAt: at(early - 8), expiresAt: at(early - 2), status: "stopped" }),
-          sandboxOf(two, { createdAt: at(early - 10), expiresAt: at(early - 1), status: "stopping" })
-        ]
-        const others = [
-          sandboxOf(one, { createdAt: at(early - 9), expiresAt: at(early), status: "stopped" }),
-          sandboxOf(one, { createdAt: at(early), expiresAt: null, status: "failed" }),
-          sandboxOf(two, {
-            createdAt: at(early - 9),
-            expiresAt: at(early - 4),
-            status: "stopped",
-            removedAt: at(early)
-          }),
-          sandboxOf(two, { createdAt: at(early - 9), expiresAt: null, status: "pending" }),
-          sandboxOf(two, { createdAt: at(early - 9), expiresAt: at(early - 4), status: "pending" })
-        ]
-        for (const row of [rows[2]!, rows[0]!, ...others, rows[3]!, rows[1]!]) {
-          yield* store.add(AccountScope.ofOwner(row), row, many)
-        }
-        assert.deepStrictEqual(yield* store.listExpired(at(early), 100), rows)
-        assert.deepStrictEqual(yield* store.listExpired(at(early), 2), rows.slice(0, 2))
-      }),
+  "listExpired returns the ended rows of all accounts whose files exist, longest ended first": () =>
+    Effect.gen(function* () {
+      const store = yield* AccountStore
+      const [one, two] = [yield* given.scope, yield* given.scope]
+      // Earlier than the rows of all other clauses, so that those do not count.
+      const early = -1_000_000
+      const rows = [
+        sandboxOf(one, { createdAt: at(early - 9), expiresAt: at(early - 4), status: "running" }),
+        sandboxOf(two, { createdAt: at(early - 3), expiresAt: null, status: "failed" }),
+        sandboxOf(one, { createdAt: at(early - 8), expiresAt: at(early - 2), status: "stopped" }),
+        sandboxOf(two, { createdAt: at(early - 10), expiresAt: at(early - 1), status: "stopping" })
+      ]
+      const others = [
+        sandboxOf(one, { createdAt: at(early - 9), expiresAt: at(early), status: "stopped" }),
+        sandboxOf(one, { createdAt: at(early), expiresAt: null, status: "failed" }),
+        sandboxOf(two, {
+          createdAt: at(early - 9),
+          expiresAt: at(early - 4),
+          status: "stopped",
+          removedAt: at(early)
+        }),
+        sandboxOf(two, { createdAt: at(early - 9), expiresAt: null, status: "pending" }),
+        sandboxOf(two, { createdAt: at(early - 9), expiresAt: at(early - 4), status: "pending" })
+      ]
+      for (const row of [rows[2]!, rows[0]!, ...others, rows[3]!, rows[1]!]) {
+        yield* store.add(AccountScope.ofOwner(row), row, many)
+      }
+      assert.deepStrictEqual(yield* store.listExpired(at(early), 100), rows)
+      assert.deepStrictEqual(yield* store.listExpired(at(early), 2), rows.slice(0, 2))
+    }),
 
-  "that files were removed is recorded once, of the scope's account only": () =>
+  "the removal of files is recorded once, for the scope's account only": () =>
     Effect.gen(function* () {
       const store = yield* AccountStore
       const [one, two] = [yield* given.scope, yield* given.scope]

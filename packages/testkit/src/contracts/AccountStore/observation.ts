@@ -11,7 +11,7 @@ import type { Clauses } from "../contract.ts"
 import { sandboxOf, many } from "./fixtures.ts"
 
 export const observation: Clauses<AccountStore | EventStore | IdentityStore> = {
-  "what was seen is recorded, of the scope's account only": () =>
+  "observed states are recorded for the scope's account only": () =>
     Effect.gen(function* () {
       const store = yield* AccountStore
       const [one, two] = [yield* given.scope, yield* given.scope]
@@ -39,7 +39,7 @@ export const observation: Clauses<AccountStore | EventStore | IdentityStore> = {
       assert.deepStrictEqual(yield* store.get(two, foreign.name), Option.some(foreign))
     }),
 
-  "a row whose files were removed stays as it is, whatever is seen": () =>
+  "an observation does not change a row whose files were removed": () =>
     Effect.gen(function* () {
       const store = yield* AccountStore
       const scope = yield* given.scope

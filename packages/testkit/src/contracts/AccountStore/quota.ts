@@ -11,7 +11,7 @@ import type { Clauses } from "../contract.ts"
 import { sandboxOf, many, everything } from "./fixtures.ts"
 
 export const quota: Clauses<AccountStore | EventStore | IdentityStore> = {
-  "no account gets more live sandboxes than its limit, however many ask at once": () =>
+  "concurrent adds never exceed the account's limit of live sandboxes": () =>
     Effect.gen(function* () {
       const store = yield* AccountStore
       for (let round = 0; round < 5; round++) {
@@ -31,7 +31,7 @@ export const quota: Clauses<AccountStore | EventStore | IdentityStore> = {
       }
     }),
 
-  "those count as live that are pending, running or stopping and have not expired": () =>
+  "a sandbox is live if it is pending, running or stopping and has not expired": () =>
     Effect.gen(function* () {
       const store = yield* AccountStore
       const isFull = Effect.fnUntraced(function* (one: Partial<AccountSandbox>) {
@@ -49,7 +49,7 @@ export const quota: Clauses<AccountStore | EventStore | IdentityStore> = {
       }
     }),
 
-  "the row that stands is given back to an account that is full": () =>
+  "adding an existing row succeeds for an account at its limit": () =>
     Effect.gen(function* () {
       const store = yield* AccountStore
       const scope = yield* given.scope
@@ -59,10 +59,10 @@ export const quota: Clauses<AccountStore | EventStore | IdentityStore> = {
       assert.deepStrictEqual(yield* store.add(scope, first, 1), Option.some(first))
     }),
 
-  "what lives is counted, of all accounts": () =>
+  "countLive counts the live sandboxes of all accounts": () =>
     Effect.gen(function* () {
       const store = yield* AccountStore
-      // A time of its own, at which what other promises made with an end is over.
+      // Later than the expiry of every sandbox of other clauses.
       const now = at(4_000_000_000_000)
       const before = yield* store.countLive(now)
       const [later, earlier] = [at(4_000_000_000_001), at(3_999_999_999_999)]

@@ -12,7 +12,7 @@ import type { Clauses } from "../contract.ts"
 import { sandboxOf, many, everything } from "./fixtures.ts"
 
 export const rows: Clauses<AccountStore | EventStore | IdentityStore> = {
-  "a row is found as it was written": () =>
+  "a row is found as it was added": () =>
     Effect.gen(function* () {
       const store = yield* AccountStore
       const scope = yield* given.scope
@@ -22,7 +22,7 @@ export const rows: Clauses<AccountStore | EventStore | IdentityStore> = {
       assert.isTrue(Option.isNone(yield* store.get(scope, SandboxName.make("sbx_none"))))
     }),
 
-  "writing a name twice gives back the row that stands": () =>
+  "adding a name twice returns the existing row": () =>
     Effect.gen(function* () {
       const store = yield* AccountStore
       const scope = yield* given.scope
@@ -36,7 +36,7 @@ export const rows: Clauses<AccountStore | EventStore | IdentityStore> = {
       assert.deepStrictEqual(again, Option.some(sandbox))
     }),
 
-  "a name of another account is not given, and stays": () =>
+  "a name that belongs to another account is refused and unchanged": () =>
     Effect.gen(function* () {
       const store = yield* AccountStore
       const [one, two] = [yield* given.scope, yield* given.scope]
@@ -48,7 +48,7 @@ export const rows: Clauses<AccountStore | EventStore | IdentityStore> = {
       assert.deepStrictEqual((yield* store.list(two, everything)).rows, [])
     }),
 
-  "a row is written for the scope's account, whatever it says of itself": () =>
+  "a row is added for the scope's account even if it names another": () =>
     Effect.gen(function* () {
       const store = yield* AccountStore
       const [one, two] = [yield* given.scope, yield* given.scope]
@@ -58,7 +58,7 @@ export const rows: Clauses<AccountStore | EventStore | IdentityStore> = {
       assert.isTrue(Option.isNone(yield* store.get(two, sandbox.name)))
     }),
 
-  "rows are listed newest first, in pages that lose and repeat none": () =>
+  "rows are listed newest first, in pages that have every row once": () =>
     Effect.gen(function* () {
       const store = yield* AccountStore
       const [scope, other] = [yield* given.scope, yield* given.scope]
@@ -86,7 +86,7 @@ export const rows: Clauses<AccountStore | EventStore | IdentityStore> = {
       assert.deepStrictEqual([whole.rows, whole.next], [read, null])
     }),
 
-  "a cursor of a moment after every row gives the beginning": () =>
+  "a cursor later than every row returns the first page": () =>
     Effect.gen(function* () {
       const store = yield* AccountStore
       const scope = yield* given.scope
@@ -96,7 +96,7 @@ export const rows: Clauses<AccountStore | EventStore | IdentityStore> = {
       assert.deepStrictEqual(yield* store.list(scope, { limit: 100, cursor }), beginning)
     }),
 
-  "a NUL in a text breaks nothing": () =>
+  "a text with a NUL character can be written": () =>
     Effect.gen(function* () {
       const store = yield* AccountStore
       const scope = yield* given.scope

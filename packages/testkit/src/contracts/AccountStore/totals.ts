@@ -12,11 +12,11 @@ import type { Clauses } from "../contract.ts"
 import { sandboxOf, many, everything } from "./fixtures.ts"
 
 export const totals: Clauses<AccountStore | EventStore | IdentityStore> = {
-  "totals are told of all accounts, the newest sandbox first, in pages that lose and repeat none": () =>
+  "totals lists all accounts by their newest sandbox, in pages that have every account once": () =>
     Effect.gen(function* () {
       const store = yield* AccountStore
       const proof = yield* given.platformAdmin
-      // Long after what other promises write, so that theirs come later.
+      // Later than the rows of all other clauses, so that those come after these.
       const future = (offset: number) => at(2_000_000_000_000 + offset)
       const people = yield* Effect.all(
         Array.from({ length: 5 }, (_, i) =>

@@ -8,14 +8,14 @@ import { Effect, Option } from "effect"
 import * as given from "../../given.ts"
 import { at, atOnce } from "../fixtures.ts"
 import type { Clauses } from "../contract.ts"
-import { hold, serve, end, forget, begun, toldTo } from "./fixtures.ts"
+import { hold, serve, end, forget, beginApp, eventsOf } from "./fixtures.ts"
 
 export const events: Clauses<AppStore | EventStore | IdentityStore> = {
-  "that an app was begun and each of its steps that says so are told once, and nothing that was refused": () =>
+  "the begin and the visible transitions of an app emit one event each, and refused writes emit none": () =>
     Effect.gen(function* () {
       const store = yield* AppStore
       const [one, two] = [yield* given.scope, yield* given.scope]
-      const app = yield* begun(one, [], { createdAt: at(1_001) })
+      const app = yield* beginApp(one, [], { createdAt: at(1_001) })
       for (const scope of [one, two]) yield* store.begin(scope, app)
       const held = given.appStep(app, hold)
       const served = given.appStep(held.app, serve, at(1_002))
@@ -27,54 +27,53 @@ export const events: Clauses<AppStore | EventStore | IdentityStore> = {
         for (const scope of [two, one, one]) yield* store.take(scope, [step])
       }
       yield* store.claimDue(at(-1_000_000), at(-1_000_000), 1)
-      assert.deepStrictEqual(yield* toldTo(one), [
+      assert.deepStrictEqual(yield* eventsOf(one), [
         told(app, at(1_001)),
         served.event!,
         slept.event!,
         ended.event!,
         forgotten.event!
       ])
-      assert.deepStrictEqual(yield* toldTo(two), [])
+      assert.deepStrictEqual(yield* eventsOf(two), [])
     }),
 
-  "of what is told of many apps at once a reader that goes on meanwhile misses none, and each story is in its order":
-    () =>
-      Effect.gen(function* () {
-        const store = yield* AppStore
-        const events = yield* EventStore
-        const scope = yield* given.scope
-        const ending: Array<AppSandbox> = []
-        for (let i = 0; i < 40; i++) ending.push(yield* begun(scope, [end]))
-        const endings = ending.map((app) => store.take(scope, [given.appStep(app, forget)]))
-        // Who is given another's app ends that one; of many one does.
-        const life = Effect.gen(function* () {
-          const app = Option.getOrThrow(yield* store.begin(scope, given.app(scope)))
-          const step = given.appStep(app, end)
-          const isEnding = yield* store.take(scope, [step])
-          return !isEnding || (yield* store.take(scope, [given.appStep(step.app, forget)]))
-        })
-        const lives = Array.from({ length: 20 }, () => life)
-        let writing = true
-        const read: Array<EventWithCursor> = []
-        const reading = Effect.gen(function* () {
-          for (let isLast = false; !isLast;) {
-            isLast = !writing
-            read.push(...(yield* events.read(scope, read.at(-1)?.cursor ?? null, 1000)))
-            yield* Effect.yieldNow
-          }
-        })
-        const write = Effect.ensuring(
-          atOnce([...endings, ...lives]),
-          Effect.sync(() => (writing = false))
-        )
-        const [written] = yield* Effect.all([write, reading], { concurrency: "unbounded" })
-        assert.isTrue(written.every(Boolean))
-        assert.deepStrictEqual(read, yield* events.read(scope, null, 1000))
-        const names = new Set(read.map(({ event }) => event.sandbox))
-        for (const name of names) {
-          const types = read.filter(({ event }) => event.sandbox === name).map(({ event }) => event.type)
-          assert.deepStrictEqual(types, ["sandbox.pending", "sandbox.stopping", "sandbox.removed"])
-        }
-        assert.deepStrictEqual(yield* store.listLive(scope), [])
+  "a reader of concurrently written app events misses none and sees each app's events in order": () =>
+    Effect.gen(function* () {
+      const store = yield* AppStore
+      const events = yield* EventStore
+      const scope = yield* given.scope
+      const ending: Array<AppSandbox> = []
+      for (let i = 0; i < 40; i++) ending.push(yield* beginApp(scope, [end]))
+      const endings = ending.map((app) => store.take(scope, [given.appStep(app, forget)]))
+      // A begin that returns an existing app ends that app; one of several concurrent ends succeeds.
+      const life = Effect.gen(function* () {
+        const app = Option.getOrThrow(yield* store.begin(scope, given.app(scope)))
+        const step = given.appStep(app, end)
+        const isEnding = yield* store.take(scope, [step])
+        return !isEnding || (yield* store.take(scope, [given.appStep(step.app, forget)]))
       })
+      const lives = Array.from({ length: 20 }, () => life)
+      let writing = true
+      const read: Array<EventWithCursor> = []
+      const reading = Effect.gen(function* () {
+        for (let isLast = false; !isLast;) {
+          isLast = !writing
+          read.push(...(yield* events.read(scope, read.at(-1)?.cursor ?? null, 1000)))
+          yield* Effect.yieldNow
+        }
+      })
+      const write = Effect.ensuring(
+        atOnce([...endings, ...lives]),
+        Effect.sync(() => (writing = false))
+      )
+      const [written] = yield* Effect.all([write, reading], { concurrency: "unbounded" })
+      assert.isTrue(written.every(Boolean))
+      assert.deepStrictEqual(read, yield* events.read(scope, null, 1000))
+      const names = new Set(read.map(({ event }) => event.sandbox))
+      for (const name of names) {
+        const types = read.filter(({ event }) => event.sandbox === name).map(({ event }) => event.type)
+        assert.deepStrictEqual(types, ["sandbox.pending", "sandbox.stopping", "sandbox.removed"])
+      }
+      assert.deepStrictEqual(yield* store.listLive(scope), [])
+    })
 }

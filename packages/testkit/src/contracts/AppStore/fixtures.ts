@@ -19,8 +19,8 @@ export const end = AppMove.End({ reason: null, until: at(7000) })
 
 export const forget = AppMove.Forget()
 
-/** Begins a new app and takes it so far; gives it as it is then. */
-export const begun = Effect.fnUntraced(function* (
+/** Begins a new app, writes its transitions, and returns the result. */
+export const beginApp = Effect.fnUntraced(function* (
   scope: AccountScope,
   moves: ReadonlyArray<AppMove> = [],
   more: Partial<AppSandbox> = {}
@@ -36,14 +36,14 @@ export const begun = Effect.fnUntraced(function* (
   return app
 })
 
-/** Holds these of the account's apps to be stored so. */
-export const stand = Effect.fnUntraced(function* (scope: AccountScope, apps: ReadonlyArray<AppSandbox>) {
+/** Asserts that these apps of the account are stored. */
+export const assertStored = Effect.fnUntraced(function* (scope: AccountScope, apps: ReadonlyArray<AppSandbox>) {
   const store = yield* AppStore
   for (const app of apps) assert.deepStrictEqual(yield* store.get(scope, app.name), Option.some(app))
 })
 
-/** What was told of the account's apps. */
-export const toldTo = (scope: AccountScope) =>
+/** The events of the account. */
+export const eventsOf = (scope: AccountScope) =>
   Effect.flatMap(EventStore, (events) =>
     Effect.map(events.read(scope, null, 100), (read): ReadonlyArray<SandboxEvent> => read.map(({ event }) => event))
   )

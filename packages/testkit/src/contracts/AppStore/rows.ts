@@ -11,7 +11,7 @@ import * as given from "../../given.ts"
 import { assertUnchanged } from "../assertUnchanged.ts"
 import { at, atOnce } from "../fixtures.ts"
 import type { Clauses } from "../contract.ts"
-import { hold, serve, sleep, end, forget, begun, stand, toldTo } from "./fixtures.ts"
+import { hold, serve, sleep, end, forget, beginApp, assertStored, eventsOf } from "./fixtures.ts"
 
 export const rows: Clauses<AppStore | EventStore | IdentityStore> = {
   "an app is found as it was begun, by its account only": () =>
@@ -30,79 +30,79 @@ export const rows: Clauses<AppStore | EventStore | IdentityStore> = {
       assert.deepStrictEqual(yield* store.begin(one, app), Option.some(app))
       assert.deepStrictEqual(yield* store.get(one, app.name), Option.some(app))
       assert.isTrue(Option.isNone(yield* store.get(two, app.name)))
-      yield* stand(two, [yield* begun(two)])
+      yield* assertStored(two, [yield* beginApp(two)])
     }),
 
-  "beginning a name twice gives back the row that stands": () =>
+  "beginning a name twice returns the existing row": () =>
     Effect.gen(function* () {
       const store = yield* AppStore
       const scope = yield* given.scope
-      const app = yield* begun(scope)
+      const app = yield* beginApp(scope)
       const others = Array.from({ length: 8 }, (_, i) => new AppSandbox({ ...app, port: Port.make(4000 + i) }))
-      for (const stands of yield* atOnce(others.map((other) => store.begin(scope, other)))) {
-        assert.deepStrictEqual(stands, Option.some(app))
+      for (const existing of yield* atOnce(others.map((other) => store.begin(scope, other)))) {
+        assert.deepStrictEqual(existing, Option.some(app))
       }
       const { app: ready } = given.appStep(app, serve)
       yield* store.take(scope, [given.appStep(app, serve)])
-      yield* begun(scope)
+      yield* beginApp(scope)
       assert.deepStrictEqual(yield* store.begin(scope, app), Option.some(ready))
     }),
 
-  "a name of another account is not given, and stays": () =>
+  "a name that belongs to another account is refused and unchanged": () =>
     Effect.gen(function* () {
       const store = yield* AppStore
       const [one, two] = [yield* given.scope, yield* given.scope]
-      const app = yield* begun(one)
+      const app = yield* beginApp(one)
       const same = new AppSandbox({ ...app, account: two.account, port: Port.make(4000) })
       assert.isTrue(Option.isNone(yield* store.begin(two, same)))
       assert.deepStrictEqual(yield* store.listLive(two), [])
-      const own = yield* begun(two)
+      const own = yield* beginApp(two)
       assert.isTrue(Option.isNone(yield* store.begin(two, same)))
-      yield* stand(one, [app])
+      yield* assertStored(one, [app])
       assert.deepStrictEqual(yield* store.listLive(two), [own])
     }),
 
-  "an app is begun for the scope's account, whatever it says of itself": () =>
+  "an app is begun for the scope's account even if it names another": () =>
     Effect.gen(function* () {
       const store = yield* AppStore
       const [one, two] = [yield* given.scope, yield* given.scope]
       const app = given.app(two)
       const written = new AppSandbox({ ...app, account: one.account })
       assert.deepStrictEqual(yield* store.begin(one, app), Option.some(written))
-      yield* stand(one, [written])
+      yield* assertStored(one, [written])
       assert.isTrue(Option.isNone(yield* store.get(two, app.name)))
-      assert.deepStrictEqual(yield* toldTo(one), [told(written, app.createdAt)])
-      assert.deepStrictEqual(yield* toldTo(two), [])
+      assert.deepStrictEqual(yield* eventsOf(one), [told(written, app.createdAt)])
+      assert.deepStrictEqual(yield* eventsOf(two), [])
     }),
 
-  "while one of an account's is starting no other begins and that one is given, however many begin at once": () =>
+  "while an app of the account is starting, concurrent begins return that app": () =>
     Effect.gen(function* () {
       const store = yield* AppStore
       for (let round = 0; round < 3; round++) {
         const [scope, other] = [yield* given.scope, yield* given.scope]
-        const theirs = yield* begun(other)
+        const theirs = yield* beginApp(other)
         const apps = Array.from({ length: 20 }, () => given.app(scope))
         const answers = yield* atOnce(apps.map((app) => store.begin(scope, app)))
         const [winner, ...others] = yield* store.listLive(scope)
         assert.deepStrictEqual(others, [])
         assert.deepInclude(apps, winner)
         for (const answer of answers) assert.deepStrictEqual(answer, Option.some(winner!))
-        assert.deepStrictEqual(yield* toldTo(scope), [told(winner!, winner!.createdAt)])
+        assert.deepStrictEqual(yield* eventsOf(scope), [told(winner!, winner!.createdAt)])
         assert.deepStrictEqual(yield* store.listLive(other), [theirs])
       }
     }),
 
-  "the next one begins as soon as the one before is no longer starting": () =>
+  "the next app begins once the previous one is no longer starting": () =>
     Effect.gen(function* () {
       const store = yield* AppStore
       for (const moves of [[serve], [serve, sleep], [end], [end, forget]]) {
         const scope = yield* given.scope
-        const before = yield* begun(scope, moves)
-        yield* stand(scope, [before, yield* begun(scope)])
+        const before = yield* beginApp(scope, moves)
+        yield* assertStored(scope, [before, yield* beginApp(scope)])
       }
       for (let round = 0; round < 10; round++) {
         const scope = yield* given.scope
-        const first = yield* begun(scope)
+        const first = yield* beginApp(scope)
         const begins = () => atOnce(Array.from({ length: 5 }, () => store.begin(scope, given.app(scope))))
         const taking = store.take(scope, [given.appStep(first, serve)])
         const [some, isTaken, others] = yield* Effect.all([begins(), taking, begins()], { concurrency: "unbounded" })
@@ -113,24 +113,24 @@ export const rows: Clauses<AppStore | EventStore | IdentityStore> = {
       }
     }),
 
-  "it is told whose an app is": () =>
+  "ownerOf returns the account of an app": () =>
     Effect.gen(function* () {
       const store = yield* AppStore
       const [one, two] = [yield* given.scope, yield* given.scope]
-      const [first, second] = [yield* begun(one), yield* begun(two, [end, forget])]
+      const [first, second] = [yield* beginApp(one), yield* beginApp(two, [end, forget])]
       assert.deepStrictEqual(yield* store.ownerOf(first.name), Option.some(one.account))
       assert.deepStrictEqual(yield* store.ownerOf(second.name), Option.some(two.account))
       assert.isTrue(Option.isNone(yield* store.ownerOf(given.app(one).name)))
     }),
 
-  "active is the account's app that is ready or stopped, and no other": () =>
+  "active returns the account's app that is ready or stopped": () =>
     Effect.gen(function* () {
       const store = yield* AppStore
       const [one, two] = [yield* given.scope, yield* given.scope]
-      for (const moves of [[end, forget], [serve, end], []]) yield* begun(one, moves)
+      for (const moves of [[end, forget], [serve, end], []]) yield* beginApp(one, moves)
       assert.isTrue(Option.isNone(yield* store.active(one)))
-      const ready = yield* begun(two, [serve])
-      yield* begun(two)
+      const ready = yield* beginApp(two, [serve])
+      yield* beginApp(two)
       assert.deepStrictEqual(yield* store.active(two), Option.some(ready))
       assert.isTrue(Option.isNone(yield* store.active(one)))
       const stopped = given.appStep(ready, sleep)
@@ -140,38 +140,38 @@ export const rows: Clauses<AppStore | EventStore | IdentityStore> = {
       assert.isTrue(Option.isNone(yield* store.active(two)))
     }),
 
-  "live are the account's apps that have not ended, oldest first": () =>
+  "listLive returns the account's apps that have not ended, oldest first": () =>
     Effect.gen(function* () {
       const store = yield* AppStore
       const [scope, other] = [yield* given.scope, yield* given.scope]
       assert.deepStrictEqual(yield* store.listLive(scope), [])
-      const ending = yield* begun(scope, [serve, end], { createdAt: at(3) })
-      const ready = yield* begun(scope, [serve], { createdAt: at(1) })
-      yield* begun(scope, [end, forget], { createdAt: at(2) })
-      const starting = yield* begun(scope, [], { createdAt: at(2) })
-      yield* begun(other, [], { createdAt: at(2) })
+      const ending = yield* beginApp(scope, [serve, end], { createdAt: at(3) })
+      const ready = yield* beginApp(scope, [serve], { createdAt: at(1) })
+      yield* beginApp(scope, [end, forget], { createdAt: at(2) })
+      const starting = yield* beginApp(scope, [], { createdAt: at(2) })
+      yield* beginApp(other, [], { createdAt: at(2) })
       assert.deepStrictEqual(yield* store.listLive(scope), [ready, starting, ending])
     }),
 
-  "a write leaves every other app as it is": () =>
+  "a write does not change any other app": () =>
     Effect.gen(function* () {
       const store = yield* AppStore
       const [one, two] = [yield* given.scope, yield* given.scope]
-      // Others at each version that a write names, of the account and of another.
-      const others = [yield* begun(one, [end]), yield* begun(one, [end, hold]), yield* begun(two, [end])]
-      const app = yield* begun(one, [end])
+      // Rows of this and another account at each version that a write names.
+      const others = [yield* beginApp(one, [end]), yield* beginApp(one, [end, hold]), yield* beginApp(two, [end])]
+      const app = yield* beginApp(one, [end])
       const held = given.appStep(app, hold)
       const gone = given.appStep(held.app, forget)
       const rows = Object.fromEntries(others.map((row, i) => [`${i}`, store.get(AccountScope.ofOwner(row), row.name)]))
       yield* assertUnchanged(rows, {
-        begin: begun(one),
+        begin: beginApp(one),
         take: store.take(one, [held]),
         "take of another step": store.take(one, [gone])
       })
-      yield* stand(one, [gone.app])
+      yield* assertStored(one, [gone.app])
     }),
 
-  "a NUL in a text breaks nothing": () =>
+  "a text with a NUL character can be written": () =>
     Effect.gen(function* () {
       const store = yield* AppStore
       const scope = yield* given.scope
@@ -182,7 +182,7 @@ export const rows: Clauses<AppStore | EventStore | IdentityStore> = {
       const ended = given.appStep(begun, AppMove.End({ reason: "c\0", until: at(7000) }))
       assert.isTrue(yield* store.take(scope, [ended]))
       assert.strictEqual(clean(Option.getOrThrow(yield* store.get(scope, app.name)).reason), "c\uFFFD")
-      const reasons = (yield* toldTo(scope)).map(({ reason }) => clean(reason))
+      const reasons = (yield* eventsOf(scope)).map(({ reason }) => clean(reason))
       assert.deepStrictEqual(reasons, ["a\uFFFDb", "c\uFFFD"])
     })
 }

@@ -9,37 +9,39 @@ import { Effect } from "effect"
 import * as given from "../../given.ts"
 import { at, atOnce } from "../fixtures.ts"
 import type { Clauses } from "../contract.ts"
-import { begun, stand } from "./fixtures.ts"
+import { beginApp, assertStored } from "./fixtures.ts"
 
 export const schedule: Clauses<AppStore | EventStore | IdentityStore> = {
-  "due are the apps of all accounts whose look has come, the longest waiting first, as many as asked for": () =>
+  "claimDue returns the due apps of all accounts, longest due first, up to the limit": () =>
     Effect.gen(function* () {
       const store = yield* AppStore
       const dueAt = (lookAt: number) =>
-        Effect.flatMap(given.scope, (scope) => begun(scope, [], { lookAt: at(lookAt), version: 3, reason: "it's due" }))
-      // Long before what other promises write, so that theirs don't count.
+        Effect.flatMap(given.scope, (scope) =>
+          beginApp(scope, [], { lookAt: at(lookAt), version: 3, reason: "it's due" })
+        )
+      // Earlier than the rows of all other clauses, so that those do not count.
       const [last, later, first, second] = [
         yield* dueAt(-1000),
         yield* dueAt(-999),
         yield* dueAt(-3000),
         yield* dueAt(-2000)
       ]
-      const resting = yield* begun(yield* given.scope)
+      const resting = yield* beginApp(yield* given.scope)
       const until = at(5_000_000)
       const claimed = [first, second, last].map((app) => new AppSandbox({ ...app, lookAt: until }))
       assert.deepStrictEqual(yield* store.claimDue(at(-1000), until, 2), claimed.slice(0, 2))
       assert.deepStrictEqual(yield* store.claimDue(at(-1000), until, 2), claimed.slice(2))
       assert.deepStrictEqual(yield* store.claimDue(at(-1000), until, 2), [])
-      for (const app of [...claimed, later, resting]) yield* stand(AccountScope.ofOwner(app), [app])
+      for (const app of [...claimed, later, resting]) yield* assertStored(AccountScope.ofOwner(app), [app])
       assert.lengthOf(yield* store.claimDue(at(-999), until, 1), 1)
     }),
 
-  "each due app is given to one of many that claim at once": () =>
+  "each due app goes to one of several concurrent claims": () =>
     Effect.gen(function* () {
       const store = yield* AppStore
       const names = new Set<SandboxName>()
       for (let i = 0; i < 50; i++) {
-        const app = yield* begun(yield* given.scope, [], { lookAt: at(-10_000 - i) })
+        const app = yield* beginApp(yield* given.scope, [], { lookAt: at(-10_000 - i) })
         names.add(app.name)
       }
       const claims = Effect.gen(function* () {

@@ -6,10 +6,10 @@ import { Effect, Option } from "effect"
 import { assertUnchanged } from "../assertUnchanged.ts"
 import { at, unique, atOnce } from "../fixtures.ts"
 import type { Clauses } from "../contract.ts"
-import { newSnapshot, newBuilder, hour, now, newImage, claim, build, stands } from "./fixtures.ts"
+import { newSnapshot, newBuilder, hour, now, newImage, claim, build, readImage } from "./fixtures.ts"
 
 export const builds: Clauses<BaseImageStore | IdentityStore> = {
-  "an image is found by its key as it was begun, used at that hour": () =>
+  "an image is found by its key as it was claimed, with the hour of its use": () =>
     Effect.gen(function* () {
       const store = yield* BaseImageStore
       const [one, two] = [yield* newImage, yield* newImage]
@@ -21,42 +21,45 @@ export const builds: Clauses<BaseImageStore | IdentityStore> = {
       assert.isTrue(Option.isNone(yield* store.find(two.key)))
     }),
 
-  "an image may be everybody's": () =>
+  "an image may belong to no account": () =>
     Effect.gen(function* () {
       const mine = yield* newImage
       const image = new BaseImage({ ...mine, key: ImageKey.make(`everybody/${unique()}`), account: null })
       const builder = newBuilder()
       assert.deepStrictEqual(yield* claim(image, builder), Option.some(image))
-      assert.deepStrictEqual(yield* stands(image), new BaseImage({ ...image, builder, builderUntil: at(now + 10_000) }))
+      assert.deepStrictEqual(
+        yield* readImage(image),
+        new BaseImage({ ...image, builder, builderUntil: at(now + 10_000) })
+      )
       const snapshot = newSnapshot()
       assert.isTrue(yield* (yield* BaseImageStore).built(image.key, builder, snapshot, at(now)))
       const built = new BaseImage({ ...image, current: snapshot, builtAt: at(now) })
       assert.deepStrictEqual(yield* claim(image, newBuilder(), now + 10_000), Option.some(built))
     }),
 
-  "a claim gives the image as it was, with the builder that was given up": () =>
+  "a claim returns the previous image with its abandoned builder": () =>
     Effect.gen(function* () {
       const image = yield* newImage
       const [first, second] = [newBuilder(), newBuilder()]
       yield* build(image)
-      const before = yield* stands(image)
+      const before = yield* readImage(image)
       assert.deepStrictEqual(yield* claim(image, first), Option.some(before))
       const begun = new BaseImage({ ...before, builder: first, builderUntil: at(now + 10_000) })
-      assert.deepStrictEqual(yield* stands(image), begun)
+      assert.deepStrictEqual(yield* readImage(image), begun)
       assert.deepStrictEqual(yield* claim(image, second, now + 10_000), Option.some(begun))
       const again = new BaseImage({ ...before, builder: second, builderUntil: at(now + 20_000) })
-      assert.deepStrictEqual(yield* stands(image), again)
+      assert.deepStrictEqual(yield* readImage(image), again)
     }),
 
-  "a claim is refused while somebody builds, while a failure forbids it, and while the image is not stale": () =>
+  "a claim is refused during a build, before the retry time of a failure, and while the image is not stale": () =>
     Effect.gen(function* () {
       const store = yield* BaseImageStore
       const image = yield* newImage
       const builder = newBuilder()
       const isRefused = Effect.fnUntraced(function* (time: number, staleBefore?: number) {
-        const before = yield* stands(image)
+        const before = yield* readImage(image)
         if (Option.isSome(yield* claim(image, newBuilder(), time, staleBefore))) return false
-        assert.deepStrictEqual(yield* stands(image), before)
+        assert.deepStrictEqual(yield* readImage(image), before)
         return true
       })
       yield* claim(image, builder)
@@ -69,7 +72,7 @@ export const builds: Clauses<BaseImageStore | IdentityStore> = {
       assert.isFalse(yield* isRefused(now + 40_000, now + 30_001))
     }),
 
-  "of many that claim at once one gets it": () =>
+  "one of several concurrent claims succeeds": () =>
     Effect.gen(function* () {
       for (let round = 0; round < 5; round++) {
         const image = yield* newImage
@@ -78,12 +81,12 @@ export const builds: Clauses<BaseImageStore | IdentityStore> = {
           const got = yield* atOnce(builders.map((builder) => claim(image, builder, time)))
           const [winner, ...others] = builders.filter((_, i) => Option.isSome(got[i]!))
           assert.deepStrictEqual(others, [])
-          assert.strictEqual((yield* stands(image)).builder, winner)
+          assert.strictEqual((yield* readImage(image)).builder, winner)
         }
       }
     }),
 
-  "a builder's time is set while it is the one": () =>
+  "the current builder renews its lease, and no other builder does": () =>
     Effect.gen(function* () {
       const store = yield* BaseImageStore
       const image = yield* newImage
@@ -91,16 +94,16 @@ export const builds: Clauses<BaseImageStore | IdentityStore> = {
       assert.isFalse(yield* store.renew(image.key, first, at(now)))
       yield* claim(image, first)
       assert.isTrue(yield* store.renew(image.key, first, at(now + 15_000)))
-      assert.deepStrictEqual((yield* stands(image)).builderUntil, at(now + 15_000))
+      assert.deepStrictEqual((yield* readImage(image)).builderUntil, at(now + 15_000))
       assert.isFalse(yield* store.renew(image.key, second, at(now + 16_000)))
       assert.isTrue(Option.isNone(yield* claim(image, second, now + 14_999)))
       assert.isTrue(Option.isSome(yield* claim(image, second, now + 15_000)))
-      const before = yield* stands(image)
+      const before = yield* readImage(image)
       assert.isFalse(yield* store.renew(image.key, first, at(now + 30_000)))
-      assert.deepStrictEqual(yield* stands(image), before)
+      assert.deepStrictEqual(yield* readImage(image), before)
     }),
 
-  "what was built is current, if its builder still is the one, and what was before is replaced": () =>
+  "a finished build becomes current if its builder is, and the previous snapshot becomes replaced": () =>
     Effect.gen(function* () {
       const store = yield* BaseImageStore
       const image = yield* newImage
@@ -113,43 +116,43 @@ export const builds: Clauses<BaseImageStore | IdentityStore> = {
       assert.isFalse(yield* store.built(image.key, second, two, at(now + 1)))
       assert.isTrue(yield* store.built(image.key, first, one, at(now + 1)))
       const built = new BaseImage({ ...image, current: one, builtAt: at(now + 1) })
-      assert.deepStrictEqual(yield* stands(image), built)
+      assert.deepStrictEqual(yield* readImage(image), built)
       assert.isFalse(yield* store.built(image.key, first, newSnapshot(), at(now + 2)))
       yield* claim(image, second, now + 2, now + 2)
       assert.isTrue(yield* store.built(image.key, second, two, at(now + 3)))
       const rebuilt = new BaseImage({ ...built, current: two, builtAt: at(now + 3), replaced: [one] })
-      assert.deepStrictEqual(yield* stands(image), rebuilt)
+      assert.deepStrictEqual(yield* readImage(image), rebuilt)
     }),
 
-  "a failed build is recorded, if its builder still is the one, and the last good snapshot stays": () =>
+  "a failed build is recorded if its builder is current, and the last good snapshot stays": () =>
     Effect.gen(function* () {
       const store = yield* BaseImageStore
       const image = yield* newImage
       const [first, second] = [newBuilder(), newBuilder()]
-      yield* store.failed(image.key, first, "nobody's", at(now))
+      yield* store.failed(image.key, first, "not claimed", at(now))
       assert.isTrue(Option.isNone(yield* store.find(image.key)))
       yield* build(image)
-      const good = yield* stands(image)
+      const good = yield* readImage(image)
       yield* claim(image, first)
-      yield* store.failed(image.key, second, "another's", at(now + 9))
-      assert.strictEqual((yield* stands(image)).builder, first)
+      yield* store.failed(image.key, second, "another builder", at(now + 9))
+      assert.strictEqual((yield* readImage(image)).builder, first)
       yield* store.failed(image.key, first, "it bröke", at(now + 5))
       const failed = new BaseImage({ ...good, failures: 1, error: "it bröke", retryAfter: at(now + 5) })
-      assert.deepStrictEqual(yield* stands(image), failed)
+      assert.deepStrictEqual(yield* readImage(image), failed)
       yield* store.failed(image.key, first, "once more", at(now + 9))
-      assert.deepStrictEqual(yield* stands(image), failed)
+      assert.deepStrictEqual(yield* readImage(image), failed)
       assert.deepStrictEqual(yield* claim(image, second, now + 5), Option.some(failed))
       yield* store.failed(image.key, second, "again", at(now + 20))
       const again = new BaseImage({ ...good, failures: 2, error: "again", retryAfter: at(now + 20) })
-      assert.deepStrictEqual(yield* stands(image), again)
+      assert.deepStrictEqual(yield* readImage(image), again)
     }),
 
-  "a write leaves every other image as it is": () =>
+  "a write does not change any other image": () =>
     Effect.gen(function* () {
       const store = yield* BaseImageStore
       const [image, other, building] = [yield* newImage, yield* newImage, yield* newImage]
       const [builder, first, second] = [newBuilder(), newSnapshot(), newSnapshot()]
-      /** Another image with the same builder and the same snapshots: only its key tells them apart. */
+      /** Another image with the same builder and snapshots, which differs only in its key. */
       for (const snapshot of [first, second]) {
         yield* claim(other, builder)
         yield* store.built(other.key, builder, snapshot, at(now))
@@ -173,16 +176,16 @@ export const builds: Clauses<BaseImageStore | IdentityStore> = {
         used: store.used(image.key, at(now + 2 * hour)),
         retire: store.retire(image.key, at(now + 3 * hour))
       })
-      assert.deepStrictEqual((yield* stands(image)).usedAt, at(now + 2 * hour))
+      assert.deepStrictEqual((yield* readImage(image)).usedAt, at(now + 2 * hour))
     }),
 
-  "a NUL in a text breaks nothing": () =>
+  "a text with a NUL character can be written": () =>
     Effect.gen(function* () {
       const store = yield* BaseImageStore
       const image = yield* newImage
       const builder = newBuilder()
       yield* claim(image, builder)
       yield* store.failed(image.key, builder, "a\0b", at(now))
-      assert.strictEqual((yield* stands(image)).error?.replaceAll("\0", "\uFFFD"), "a\uFFFDb")
+      assert.strictEqual((yield* readImage(image)).error?.replaceAll("\0", "\uFFFD"), "a\uFFFDb")
     })
 }

@@ -14,7 +14,7 @@ export const newBuilder = () => SandboxName.make(`img_${unique()}`)
 
 export const hour = 3_600_000
 
-/** Now, in these promises: on the hour. */
+/** The current time in these clauses: on the hour. */
 export const now = 1_000_000 * hour
 
 export const nothing = {
@@ -39,7 +39,7 @@ export const imageOf = (scope: AccountScope, more: Partial<BaseImage> = {}) =>
 
 export const newImage = Effect.map(given.scope, (scope) => imageOf(scope))
 
-/** Claims an image as a builder of that name, stale or not, for ten seconds. */
+/** Claims an image for ten seconds, by default whether or not it is stale. */
 export const claim = (image: BaseImage, builder: SandboxName, time = now, staleBefore = time + 1) =>
   Effect.flatMap(BaseImageStore, (store) =>
     store.claim(
@@ -54,7 +54,7 @@ export const claim = (image: BaseImage, builder: SandboxName, time = now, staleB
     )
   )
 
-/** Claims an image and builds it. */
+/** Claims an image, completes its build and returns the snapshot. */
 export const build = Effect.fnUntraced(function* (image: BaseImage, time = now) {
   const [builder, snapshot] = [newBuilder(), newSnapshot()]
   yield* claim(image, builder, time)
@@ -62,5 +62,5 @@ export const build = Effect.fnUntraced(function* (image: BaseImage, time = now) 
   return snapshot
 })
 
-export const stands = ({ key }: BaseImage) =>
+export const readImage = ({ key }: BaseImage) =>
   Effect.flatMap(BaseImageStore, (store) => Effect.map(store.find(key), Option.getOrThrow))

@@ -6,46 +6,46 @@ import { Effect, Option } from "effect"
 import * as given from "../../given.ts"
 import { at } from "../fixtures.ts"
 import type { Clauses } from "../contract.ts"
-import { newSnapshot, newBuilder, hour, now, imageOf, newImage, claim, build, stands } from "./fixtures.ts"
+import { newSnapshot, newBuilder, hour, now, imageOf, newImage, claim, build, readImage } from "./fixtures.ts"
 
 export const snapshots: Clauses<BaseImageStore | IdentityStore> = {
-  "a snapshot that was lost is current no more, if it was, and is not replaced": () =>
+  "a lost snapshot is no longer current and is not listed as replaced": () =>
     Effect.gen(function* () {
       const store = yield* BaseImageStore
       const image = yield* newImage
       const first = yield* build(image)
       const second = yield* build(image, now + 1)
-      const built = yield* stands(image)
+      const built = yield* readImage(image)
       for (const other of [first, newSnapshot()]) yield* store.lost(image.key, other)
-      assert.deepStrictEqual(yield* stands(image), built)
+      assert.deepStrictEqual(yield* readImage(image), built)
       yield* store.lost(image.key, second)
       const without = new BaseImage({ ...built, current: null, builtAt: null })
-      assert.deepStrictEqual(yield* stands(image), without)
+      assert.deepStrictEqual(yield* readImage(image), without)
       assert.isTrue(Option.isSome(yield* claim(image, newBuilder(), now + 2, 0)))
     }),
 
-  "use is recorded to the hour, and no earlier one after it": () =>
+  "use is recorded to the hour and never moves back": () =>
     Effect.gen(function* () {
       const store = yield* BaseImageStore
       const [image, other] = [yield* newImage, yield* newImage]
       yield* store.used(image.key, at(now))
       assert.isTrue(Option.isNone(yield* store.find(image.key)))
       for (const one of [image, other]) yield* build(one)
-      const built = yield* stands(image)
-      const usedAt = Effect.map(stands(image), (now) => now.usedAt)
+      const built = yield* readImage(image)
+      const usedAt = Effect.map(readImage(image), (now) => now.usedAt)
       yield* store.used(image.key, at(now + hour - 1))
-      assert.deepStrictEqual(yield* stands(image), built)
+      assert.deepStrictEqual(yield* readImage(image), built)
       yield* store.used(image.key, at(now + 2 * hour + 59_000))
-      assert.deepStrictEqual(yield* stands(image), new BaseImage({ ...built, usedAt: at(now + 2 * hour) }))
+      assert.deepStrictEqual(yield* readImage(image), new BaseImage({ ...built, usedAt: at(now + 2 * hour) }))
       yield* store.used(image.key, at(now + hour))
       assert.deepStrictEqual(yield* usedAt, at(now + 2 * hour))
-      assert.deepStrictEqual((yield* stands(other)).usedAt, at(now))
+      assert.deepStrictEqual((yield* readImage(other)).usedAt, at(now))
     }),
 
-  "unneeded are what was replaced, builders whose time is over and current snapshots long unused": () =>
+  "listUnneeded returns images with replaced snapshots, expired builders or snapshots long unused": () =>
     Effect.gen(function* () {
       const store = yield* BaseImageStore
-      // Long before what other promises write, so that theirs come later and don't count.
+      // Earlier than the images of all other clauses, so that those come later and do not count.
       const past = -100 * hour
       const image = Effect.fnUntraced(function* (usedAt: number) {
         const scope = yield* given.scope
@@ -72,7 +72,7 @@ export const snapshots: Clauses<BaseImageStore | IdentityStore> = {
       assert.deepStrictEqual((yield* listed(100)).slice(0, 3), keys)
       assert.deepStrictEqual(yield* listed(2), keys.slice(0, 2))
       const all = yield* store.listUnneeded(whenOver, since, 100)
-      assert.deepStrictEqual(all[2], yield* stands(replaced))
+      assert.deepStrictEqual(all[2], yield* readImage(replaced))
       const others = new Set(all.map(({ key }) => key))
       for (const one of [good, building, retired, failed]) assert.isFalse(others.has(one.key))
       const early = yield* store.listUnneeded(at(past + hour + 9_999), at(past), 100)
@@ -84,42 +84,42 @@ export const snapshots: Clauses<BaseImageStore | IdentityStore> = {
         )
     }),
 
-  "a replaced snapshot is forgotten, and no other": () =>
+  "dropReplaced forgets the named replaced snapshot only": () =>
     Effect.gen(function* () {
       const store = yield* BaseImageStore
       const image = yield* newImage
       const snapshots = [yield* build(image, now), yield* build(image, now + 1), yield* build(image, now + 2)]
-      const built = yield* stands(image)
+      const built = yield* readImage(image)
       assert.deepStrictEqual(built.replaced, snapshots.slice(0, 2))
       for (const one of [snapshots[0]!, snapshots[0]!, snapshots[2]!]) yield* store.dropReplaced(image.key, one)
-      assert.deepStrictEqual(yield* stands(image), new BaseImage({ ...built, replaced: [snapshots[1]!] }))
+      assert.deepStrictEqual(yield* readImage(image), new BaseImage({ ...built, replaced: [snapshots[1]!] }))
     }),
 
-  "a builder is forgotten when its time is over, if it still is the one": () =>
+  "dropBuilder forgets the named builder once its lease has expired": () =>
     Effect.gen(function* () {
       const store = yield* BaseImageStore
       const image = yield* newImage
       const builder = newBuilder()
       yield* claim(image, builder)
-      const begun = yield* stands(image)
+      const begun = yield* readImage(image)
       yield* store.dropBuilder(image.key, builder, at(now + 9_999))
       yield* store.dropBuilder(image.key, newBuilder(), at(now + 20_000))
-      assert.deepStrictEqual(yield* stands(image), begun)
+      assert.deepStrictEqual(yield* readImage(image), begun)
       yield* store.dropBuilder(image.key, builder, at(now + 10_000))
-      assert.deepStrictEqual(yield* stands(image), image)
+      assert.deepStrictEqual(yield* readImage(image), image)
     }),
 
-  "an image that is long unused is retired, its snapshot replaced": () =>
+  "retire moves the snapshot of an image that is long unused to the replaced ones": () =>
     Effect.gen(function* () {
       const store = yield* BaseImageStore
       const image = yield* newImage
       const snapshot = yield* build(image)
-      const built = yield* stands(image)
+      const built = yield* readImage(image)
       yield* store.retire(image.key, at(now))
-      assert.deepStrictEqual(yield* stands(image), built)
+      assert.deepStrictEqual(yield* readImage(image), built)
       yield* store.retire(image.key, at(now + 1))
       yield* store.retire(image.key, at(now + 2))
       const retired = new BaseImage({ ...image, replaced: [snapshot] })
-      assert.deepStrictEqual(yield* stands(image), retired)
+      assert.deepStrictEqual(yield* readImage(image), retired)
     })
 }

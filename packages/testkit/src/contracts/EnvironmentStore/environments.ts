@@ -33,7 +33,7 @@ export const environments: Clauses<EnvironmentStore | IdentityStore> = {
       assert.isTrue(Option.isNone(yield* store.get(two)))
     }),
 
-  "saving changes what is named and leaves the rest": () =>
+  "saving changes the named fields only": () =>
     Effect.gen(function* () {
       const store = yield* EnvironmentStore
       const scope = yield* given.scope
@@ -51,7 +51,7 @@ export const environments: Clauses<EnvironmentStore | IdentityStore> = {
       assert.deepStrictEqual(yield* store.get(scope), Option.some(other))
     }),
 
-  "the saved snapshot is forgotten if it is the one that is named": () =>
+  "forget clears the saved snapshot only if it is the named one": () =>
     Effect.gen(function* () {
       const store = yield* EnvironmentStore
       const [one, two] = [yield* given.scope, yield* given.scope]
@@ -66,7 +66,7 @@ export const environments: Clauses<EnvironmentStore | IdentityStore> = {
       assert.deepStrictEqual(yield* store.get(one), Option.some(without))
     }),
 
-  "a setup is claimed where there was none or the named one was it, and the one that stands is given": () =>
+  "a setup is claimed if there is none or the expected one is current, and the current one is returned": () =>
     Effect.gen(function* () {
       const store = yield* EnvironmentStore
       const [one, two] = [yield* given.scope, yield* given.scope]
@@ -85,7 +85,7 @@ export const environments: Clauses<EnvironmentStore | IdentityStore> = {
       assert.strictEqual(yield* store.claimSetup(two, second, null, at(6)), second)
     }),
 
-  "of many that claim a setup at once all get the same": () =>
+  "concurrent claims of a setup all return the same run": () =>
     Effect.gen(function* () {
       const store = yield* EnvironmentStore
       for (let round = 0; round < 5; round++) {
@@ -101,7 +101,7 @@ export const environments: Clauses<EnvironmentStore | IdentityStore> = {
       }
     }),
 
-  "what a setup made is saved only while it is the account's setup": () =>
+  "a setup's results are saved only while it is the account's current setup": () =>
     Effect.gen(function* () {
       const store = yield* EnvironmentStore
       const [one, two] = [yield* given.scope, yield* given.scope]
@@ -123,7 +123,7 @@ export const environments: Clauses<EnvironmentStore | IdentityStore> = {
       assert.deepStrictEqual(yield* store.get(one), Option.some(new Environment({ ...saved, setup: second })))
     }),
 
-  "an environment is removed with all that was saved, and given once; snapshots stay": () =>
+  "remove deletes the environment and returns it once, and keeps the snapshots": () =>
     Effect.gen(function* () {
       const store = yield* EnvironmentStore
       const [one, two] = [yield* given.scope, yield* given.scope]
@@ -140,11 +140,11 @@ export const environments: Clauses<EnvironmentStore | IdentityStore> = {
       assert.deepStrictEqual(yield* store.save(one, {}, at(7)), environmentOf(one, 7))
     }),
 
-  "a write leaves every other environment and snapshot as it is": () =>
+  "a write does not change any other environment or snapshot": () =>
     Effect.gen(function* () {
       const store = yield* EnvironmentStore
       const [one, two] = [yield* given.scope, yield* given.scope]
-      // Another account's environment with the same setup and the same snapshot, and snapshots of the same source.
+      // Another account's environment with the same setup and snapshot, and snapshots of the same source.
       const [run, { snapshot }] = [newRun(one), snapshotChange()]
       yield* store.claimSetup(two, run, null, at(5))
       yield* store.save(two, { snapshot }, at(5))
@@ -175,7 +175,7 @@ export const environments: Clauses<EnvironmentStore | IdentityStore> = {
       })
     }),
 
-  "a NUL in a text breaks nothing": () =>
+  "a text with a NUL character can be written": () =>
     Effect.gen(function* () {
       const store = yield* EnvironmentStore
       const scope = yield* given.scope

@@ -10,7 +10,7 @@ import type { Clauses } from "../contract.ts"
 import { newId, newSource, snapshotChange, snapshotOf } from "./fixtures.ts"
 
 export const snapshots: Clauses<EnvironmentStore | IdentityStore> = {
-  "wanting a key twice gives the snapshot that stands": () =>
+  "reserving a key twice returns the existing snapshot": () =>
     Effect.gen(function* () {
       const store = yield* EnvironmentStore
       const scope = yield* given.scope
@@ -25,7 +25,7 @@ export const snapshots: Clauses<EnvironmentStore | IdentityStore> = {
       assert.deepStrictEqual(yield* store.listSnapshots(scope, null), [taken])
     }),
 
-  "a snapshot is wanted for the scope's account and not yet taken, whatever it says of itself": () =>
+  "a snapshot is reserved for the scope's account and without an id, even if it names others": () =>
     Effect.gen(function* () {
       const store = yield* EnvironmentStore
       const [one, two] = [yield* given.scope, yield* given.scope]
@@ -36,7 +36,7 @@ export const snapshots: Clauses<EnvironmentStore | IdentityStore> = {
       assert.deepStrictEqual(yield* store.listSnapshots(two, null), [])
     }),
 
-  "a key of another account is not given, and stays": () =>
+  "a key that belongs to another account is refused and unchanged": () =>
     Effect.gen(function* () {
       const store = yield* EnvironmentStore
       const [one, two] = [yield* given.scope, yield* given.scope]
@@ -47,7 +47,7 @@ export const snapshots: Clauses<EnvironmentStore | IdentityStore> = {
       assert.deepStrictEqual(yield* store.listSnapshots(two, null), [])
     }),
 
-  "another snapshot of a source is not wanted until the one before was taken or dropped": () =>
+  "another snapshot of a source is refused until the previous one is taken or dropped": () =>
     Effect.gen(function* () {
       const store = yield* EnvironmentStore
       const [one, two] = [yield* given.scope, yield* given.scope]
@@ -71,7 +71,7 @@ export const snapshots: Clauses<EnvironmentStore | IdentityStore> = {
       )
     }),
 
-  "of many that want a snapshot of a source at once one gets it": () =>
+  "one of several concurrent reservations of a source succeeds": () =>
     Effect.gen(function* () {
       const store = yield* EnvironmentStore
       for (let round = 0; round < 5; round++) {
@@ -88,13 +88,13 @@ export const snapshots: Clauses<EnvironmentStore | IdentityStore> = {
         const same = yield* atOnce(
           Array.from({ length: 8 }, () => store.reserveSnapshot(scope, snapshotOf(scope, { key })))
         )
-        const stands = same[0]!
-        assert.isTrue(Option.isSome(stands))
-        for (const one of same) assert.deepStrictEqual(one, stands)
+        const existing = same[0]!
+        assert.isTrue(Option.isSome(existing))
+        for (const one of same) assert.deepStrictEqual(one, existing)
       }
     }),
 
-  "it is written which snapshot was taken, while it is wanted and by its account": () =>
+  "the id of a taken snapshot is recorded while it is reserved, by its account only": () =>
     Effect.gen(function* () {
       const store = yield* EnvironmentStore
       const [one, two] = [yield* given.scope, yield* given.scope]
@@ -110,7 +110,7 @@ export const snapshots: Clauses<EnvironmentStore | IdentityStore> = {
       assert.deepStrictEqual(yield* store.listSnapshots(one, null), [])
     }),
 
-  "saying twice which snapshot was taken is fine, and another than the first is refused": () =>
+  "recording the same id again succeeds, and recording another id is refused": () =>
     Effect.gen(function* () {
       const store = yield* EnvironmentStore
       const scope = yield* given.scope
@@ -125,7 +125,7 @@ export const snapshots: Clauses<EnvironmentStore | IdentityStore> = {
       assert.deepStrictEqual(yield* store.listSnapshots(scope, null), [new SnapshotRecord({ ...wanted, id: first! })])
     }),
 
-  "a snapshot that was taken is found by its id, by its account only": () =>
+  "a taken snapshot is found by its id, by its account only": () =>
     Effect.gen(function* () {
       const store = yield* EnvironmentStore
       const [one, two] = [yield* given.scope, yield* given.scope]
@@ -140,7 +140,7 @@ export const snapshots: Clauses<EnvironmentStore | IdentityStore> = {
       assert.isTrue(Option.isNone(yield* store.findSnapshot(two, id)))
     }),
 
-  "snapshots are listed oldest first, of one source if it is named, and nobody else's": () =>
+  "only the account's own snapshots are listed, oldest first, of one source if it is named": () =>
     Effect.gen(function* () {
       const store = yield* EnvironmentStore
       const [one, two] = [yield* given.scope, yield* given.scope]
@@ -161,7 +161,7 @@ export const snapshots: Clauses<EnvironmentStore | IdentityStore> = {
       assert.deepStrictEqual(yield* store.listSnapshots(one, newSource()), [])
     }),
 
-  "a snapshot is dropped, twice if need be, by its account only": () =>
+  "a snapshot is dropped by its account only, and dropping it again is harmless": () =>
     Effect.gen(function* () {
       const store = yield* EnvironmentStore
       const [one, two] = [yield* given.scope, yield* given.scope]
@@ -174,11 +174,11 @@ export const snapshots: Clauses<EnvironmentStore | IdentityStore> = {
       assert.deepStrictEqual(yield* store.listSnapshots(one, null), [second])
     }),
 
-  "unneeded are what expired, what was not taken in time, and passing ones that no environment refers to": () =>
+  "listUnneeded returns expired snapshots, those not taken in time, and temporary ones without an environment": () =>
     Effect.gen(function* () {
       const store = yield* EnvironmentStore
       const [one, two, three] = [yield* given.scope, yield* given.scope, yield* given.scope]
-      // Long before what other promises write, so that theirs don't count.
+      // Earlier than the rows of all other clauses, so that those do not count.
       const [now, before] = [-10_000, -20_000]
       const good = { expiresAt: at(now) }
       const keep = Effect.fnUntraced(function* (

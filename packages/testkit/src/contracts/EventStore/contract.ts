@@ -14,8 +14,8 @@ type Ports = EventStore | SessionStore | IdentityStore
 
 const at = (millis: number) => DateTime.makeUnsafe(millis)
 
-/** Creates a session at that time, which is told; gives what the event names it by. */
-const happens = Effect.fnUntraced(function* (scope: AccountScope, millis = 1_700_000_000_123) {
+/** Creates a session at this time, which emits an event, and returns its id. */
+const createSession = Effect.fnUntraced(function* (scope: AccountScope, millis = 1_700_000_000_123) {
   const session = given.session(scope, { createdAt: at(millis) })
   yield* (yield* SessionStore).add(scope, session)
   return session.id as string
@@ -23,8 +23,8 @@ const happens = Effect.fnUntraced(function* (scope: AccountScope, millis = 1_700
 
 const sessionsOf = (events: ReadonlyArray<EventWithCursor>) => events.map(({ event }) => event.session)
 
-/** A session with as many events as are said, one after the other. */
-const longStory = Effect.fnUntraced(function* (scope: AccountScope, events: number) {
+/** Creates a session and transitions that emit the given number of events, and returns its id. */
+const createSessionWithEvents = Effect.fnUntraced(function* (scope: AccountScope, events: number) {
   const store = yield* SessionStore
   let session = given.session(scope, { lifecycle: given.lifecycle({ state: "hibernated" }) })
   yield* store.add(scope, session)
@@ -40,8 +40,8 @@ const longStory = Effect.fnUntraced(function* (scope: AccountScope, events: numb
   return session.id as string
 })
 
-/** Reads on, page by page, until nothing is left. */
-const readOn = Effect.fnUntraced(function* (scope: AccountScope, from: EventCursor | null, limit: number) {
+/** Reads all events after a cursor, page by page. */
+const readAll = Effect.fnUntraced(function* (scope: AccountScope, from: EventCursor | null, limit: number) {
   const store = yield* EventStore
   const read: Array<EventWithCursor> = []
   for (let after = from; ; after = read.at(-1)!.cursor) {
@@ -53,46 +53,46 @@ const readOn = Effect.fnUntraced(function* (scope: AccountScope, from: EventCurs
 })
 
 export const clauses: Clauses<Ports> = {
-  "events are read in the order they happened, in pages that lose and repeat none, by their account only": () =>
+  "events are read by their account only, in order, in pages that have every event once": () =>
     Effect.gen(function* () {
       const [scope, other] = [yield* given.scope, yield* given.scope]
       const happened: Array<string> = []
-      // Their times say nothing: clocks of several servers differ.
+      // The times are not in order, since the clocks of several servers differ.
       for (const time of [5, 4, 6, 3, 7]) {
-        happened.push(yield* happens(scope, time))
-        yield* happens(other, time)
+        happened.push(yield* createSession(scope, time))
+        yield* createSession(other, time)
       }
-      assert.deepStrictEqual(sessionsOf(yield* readOn(scope, null, 2)), happened)
-      assert.deepStrictEqual(sessionsOf(yield* readOn(scope, null, 100)), happened)
-      assert.deepStrictEqual(yield* readOn(yield* given.scope, null, 100), [])
+      assert.deepStrictEqual(sessionsOf(yield* readAll(scope, null, 2)), happened)
+      assert.deepStrictEqual(sessionsOf(yield* readAll(scope, null, 100)), happened)
+      assert.deepStrictEqual(yield* readAll(yield* given.scope, null, 100), [])
     }),
 
-  "who reads on from the last cursor gets what happened since, and nothing where nothing did": () =>
+  "reading from the last cursor returns only newer events": () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
-      yield* happens(scope)
-      const [first] = yield* readOn(scope, null, 100)
-      assert.deepStrictEqual(yield* readOn(scope, first!.cursor, 100), [])
-      const since = [yield* happens(scope), yield* happens(scope)]
-      assert.deepStrictEqual(sessionsOf(yield* readOn(scope, first!.cursor, 100)), since)
-      assert.deepStrictEqual(yield* readOn(scope, EventCursor.make("9".repeat(18)), 100), [])
+      yield* createSession(scope)
+      const [first] = yield* readAll(scope, null, 100)
+      assert.deepStrictEqual(yield* readAll(scope, first!.cursor, 100), [])
+      const since = [yield* createSession(scope), yield* createSession(scope)]
+      assert.deepStrictEqual(sessionsOf(yield* readAll(scope, first!.cursor, 100)), since)
+      assert.deepStrictEqual(yield* readAll(scope, EventCursor.make("9".repeat(18)), 100), [])
     }),
 
-  "who begins at the latest gets all that happens from then on, and nothing else": () =>
+  "reading from the latest cursor returns exactly the events that follow it": () =>
     Effect.gen(function* () {
       const store = yield* EventStore
       const [scope, other] = [yield* given.scope, yield* given.scope]
       const beginning = yield* store.latest(scope)
-      const first = yield* happens(scope)
+      const first = yield* createSession(scope)
       const now = yield* store.latest(scope)
-      yield* happens(other)
-      assert.deepStrictEqual(yield* readOn(scope, now, 100), [])
-      const second = yield* happens(scope)
-      assert.deepStrictEqual(sessionsOf(yield* readOn(scope, beginning, 100)), [first, second])
-      assert.deepStrictEqual(sessionsOf(yield* readOn(scope, now, 100)), [second])
+      yield* createSession(other)
+      assert.deepStrictEqual(yield* readAll(scope, now, 100), [])
+      const second = yield* createSession(scope)
+      assert.deepStrictEqual(sessionsOf(yield* readAll(scope, beginning, 100)), [first, second])
+      assert.deepStrictEqual(sessionsOf(yield* readAll(scope, now, 100)), [second])
     }),
 
-  "of events that many write at once a reader that goes on meanwhile misses none, and each story is in its order": () =>
+  "a reader of concurrently written events misses none and sees each session's events in order": () =>
     Effect.gen(function* () {
       const store = yield* EventStore
       const [scope, other] = [yield* given.scope, yield* given.scope]
@@ -100,7 +100,9 @@ export const clauses: Clauses<Ports> = {
       let writing = true
       const write = Effect.all(
         Array.from({ length: stories }, (_, i) =>
-          i % 4 === 0 ? Effect.andThen(longStory(other, length), longStory(scope, length)) : longStory(scope, length)
+          i % 4 === 0
+            ? Effect.andThen(createSessionWithEvents(other, length), createSessionWithEvents(scope, length))
+            : createSessionWithEvents(scope, length)
         ),
         { concurrency: "unbounded" }
       ).pipe(Effect.ensuring(Effect.sync(() => (writing = false))))
@@ -111,7 +113,7 @@ export const clauses: Clauses<Ports> = {
           read.push(...(yield* store.read(scope, after(), limit)))
           yield* Effect.yieldNow
         }
-        return [...read, ...(yield* readOn(scope, after(), limit))]
+        return [...read, ...(yield* readAll(scope, after(), limit))]
       })
       const latecomer = Effect.gen(function* () {
         yield* Effect.sleep("10 millis")
@@ -121,7 +123,7 @@ export const clauses: Clauses<Ports> = {
         [write, latecomer, reader(null, 3), reader(null, 100), reader(null, 100)],
         { concurrency: "unbounded" }
       )
-      const whole = yield* readOn(scope, null, 100)
+      const whole = yield* readAll(scope, null, 100)
       assert.lengthOf(whole, stories * length)
       for (const read of [slow, ...quick]) assert.deepStrictEqual(read, whole)
       assert.deepStrictEqual(late, whole.slice(whole.length - late.length))
@@ -131,32 +133,32 @@ export const clauses: Clauses<Ports> = {
       }
     }),
 
-  "events from before a moment are forgotten, of all accounts, and a reader goes on where it was": () =>
+  "a sweep deletes the events before a time for all accounts, and readers continue from their cursors": () =>
     Effect.gen(function* () {
       const store = yield* EventStore
       const [one, two] = [yield* given.scope, yield* given.scope]
-      // Long before what other promises write, so that theirs stay.
-      yield* happens(one, -2000)
-      yield* happens(two, -2000)
-      const [gone] = yield* readOn(one, null, 100)
-      const kept = yield* happens(one, -1000)
+      // Earlier than the events of all other clauses, so that the sweep keeps those.
+      yield* createSession(one, -2000)
+      yield* createSession(two, -2000)
+      const [gone] = yield* readAll(one, null, 100)
+      const kept = yield* createSession(one, -1000)
       yield* store.sweep(at(-1000))
-      assert.deepStrictEqual(sessionsOf(yield* readOn(one, null, 100)), [kept])
-      assert.deepStrictEqual(yield* readOn(two, null, 100), [])
-      assert.deepStrictEqual(sessionsOf(yield* readOn(one, gone!.cursor, 100)), [kept])
+      assert.deepStrictEqual(sessionsOf(yield* readAll(one, null, 100)), [kept])
+      assert.deepStrictEqual(yield* readAll(two, null, 100), [])
+      assert.deepStrictEqual(sessionsOf(yield* readAll(one, gone!.cursor, 100)), [kept])
       const latest = yield* store.latest(two)
-      const next = yield* happens(two, -500)
-      assert.deepStrictEqual(sessionsOf(yield* readOn(two, latest, 100)), [next])
+      const next = yield* createSession(two, -500)
+      assert.deepStrictEqual(sessionsOf(yield* readAll(two, latest, 100)), [next])
     }),
 
-  "a NUL in a text breaks nothing": () =>
+  "a text with a NUL character can be written": () =>
     Effect.gen(function* () {
       const store = yield* SessionStore
       const scope = yield* given.scope
       const session = given.session(scope, { lifecycle: given.lifecycle({ state: "restoring" }) })
       yield* store.add(scope, session)
       yield* store.take(scope, given.step(session, Move.Fail({ error: "a\0b", code: "internal_error" })))
-      const [, failed] = yield* readOn(scope, null, 100)
+      const [, failed] = yield* readAll(scope, null, 100)
       assert.strictEqual(failed?.event.reason?.replaceAll("\0", "\uFFFD"), "a\uFFFDb")
     })
 }

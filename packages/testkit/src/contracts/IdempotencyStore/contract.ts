@@ -28,14 +28,14 @@ const asked = (after = 0, request = "one", nonce = `nonce ${after}`) => ({
 const answer = new SavedResponse({ status: 201, body: '{"€":1}' })
 
 export const clauses: Clauses<IdempotencyStore | IdentityStore> = {
-  "the first to ask is told so, with its nonce": () =>
+  "the first request under a key is First and gets its own nonce": () =>
     Effect.gen(function* () {
       const store = yield* IdempotencyStore
       const scope = yield* given.scope
       assert.deepStrictEqual({ ...(yield* store.begin(scope, key, asked())) }, { _tag: "First", nonce: "nonce 0" })
     }),
 
-  "of many that ask at once one is first and the others find it in flight": () =>
+  "of several concurrent requests one is First and the others find it InFlight": () =>
     Effect.gen(function* () {
       const store = yield* IdempotencyStore
       const scope = yield* given.scope
@@ -46,7 +46,7 @@ export const clauses: Clauses<IdempotencyStore | IdentityStore> = {
       assert.deepStrictEqual(all.map(({ _tag }) => _tag).sort(), ["First", ...Array<string>(9).fill("InFlight")])
     }),
 
-  "who asks after the answer gets it": () =>
+  "a request after the answer gets the saved answer": () =>
     Effect.gen(function* () {
       const store = yield* IdempotencyStore
       const scope = yield* given.scope
@@ -56,7 +56,7 @@ export const clauses: Clauses<IdempotencyStore | IdentityStore> = {
       assert.deepStrictEqual({ ...again }, { _tag: "Completed", answer })
     }),
 
-  "another request under the key is told so, answered or not": () =>
+  "a different request under the key is Reused, before and after the answer": () =>
     Effect.gen(function* () {
       const store = yield* IdempotencyStore
       const scope = yield* given.scope
@@ -66,7 +66,7 @@ export const clauses: Clauses<IdempotencyStore | IdentityStore> = {
       assert.strictEqual((yield* store.begin(scope, key, asked(2, "two")))._tag, "Reused")
     }),
 
-  "a request that was cut off may be begun again, by one, with its first nonce": () =>
+  "a request whose lease has expired can be begun again once, with its first nonce": () =>
     Effect.gen(function* () {
       const store = yield* IdempotencyStore
       const scope = yield* given.scope
@@ -82,7 +82,7 @@ export const clauses: Clauses<IdempotencyStore | IdentityStore> = {
       assert.deepStrictEqual({ ...all.find(({ _tag }) => _tag === "First") }, { _tag: "First", nonce: "nonce 0" })
     }),
 
-  "a request that was begun again is forgotten when its first attempt is too old": () =>
+  "a request that was begun again expires with its first attempt": () =>
     Effect.gen(function* () {
       const store = yield* IdempotencyStore
       const scope = yield* given.scope
@@ -93,7 +93,7 @@ export const clauses: Clauses<IdempotencyStore | IdentityStore> = {
       assert.deepStrictEqual({ ...anew }, { _tag: "First", nonce: `nonce ${responseRetentionMs + 1}` })
     }),
 
-  "a request is in flight for as long as its lease is renewed": () =>
+  "a request is InFlight as long as its lease is renewed": () =>
     Effect.gen(function* () {
       const store = yield* IdempotencyStore
       const scope = yield* given.scope
@@ -107,7 +107,7 @@ export const clauses: Clauses<IdempotencyStore | IdentityStore> = {
       assert.strictEqual((yield* store.begin(scope, key, asked(3 * keyLeaseMs)))._tag, "First")
     }),
 
-  "an attempt whose key another took does not get it back": () =>
+  "an attempt that lost its key cannot renew the lease": () =>
     Effect.gen(function* () {
       const store = yield* IdempotencyStore
       const scope = yield* given.scope
@@ -117,7 +117,7 @@ export const clauses: Clauses<IdempotencyStore | IdentityStore> = {
       assert.isTrue(yield* store.renew(scope, key, at(keyLeaseMs + 1), at(keyLeaseMs + 2)))
     }),
 
-  "an attempt whose key another took neither answers nor forgets its request": () =>
+  "an attempt that lost its key can neither answer nor forget the request": () =>
     Effect.gen(function* () {
       const store = yield* IdempotencyStore
       const scope = yield* given.scope
@@ -131,7 +131,7 @@ export const clauses: Clauses<IdempotencyStore | IdentityStore> = {
       assert.deepStrictEqual({ ...again }, { _tag: "Completed", answer })
     }),
 
-  "a request that was refused is forgotten": () =>
+  "a forgotten request frees its key": () =>
     Effect.gen(function* () {
       const store = yield* IdempotencyStore
       const scope = yield* given.scope
@@ -141,7 +141,7 @@ export const clauses: Clauses<IdempotencyStore | IdentityStore> = {
       assert.deepStrictEqual({ ...again }, { _tag: "First", nonce: "nonce 1" })
     }),
 
-  "an answer is forgotten when its time is over": () =>
+  "an answer expires": () =>
     Effect.gen(function* () {
       const store = yield* IdempotencyStore
       const scope = yield* given.scope
@@ -152,7 +152,7 @@ export const clauses: Clauses<IdempotencyStore | IdentityStore> = {
       assert.strictEqual((yield* store.begin(scope, key, asked(responseRetentionMs + 2, "two")))._tag, "InFlight")
     }),
 
-  "a key is its own account's affair": () =>
+  "accounts do not share keys": () =>
     Effect.gen(function* () {
       const store = yield* IdempotencyStore
       const [one, two] = [yield* given.scope, yield* given.scope]
@@ -163,7 +163,7 @@ export const clauses: Clauses<IdempotencyStore | IdentityStore> = {
       assert.strictEqual((yield* store.begin(one, key, asked(2)))._tag, "Completed")
     }),
 
-  "a write leaves the other keys of the account and the same key of another as they are": () =>
+  "a write does not change other keys of the account or the same key of another account": () =>
     Effect.gen(function* () {
       const store = yield* IdempotencyStore
       const [one, two] = [yield* given.scope, yield* given.scope]
@@ -178,7 +178,7 @@ export const clauses: Clauses<IdempotencyStore | IdentityStore> = {
       const theirs = new SavedResponse({ status: 200, body: "theirs" })
       for (const [scope, key] of others) yield* store.begin(scope, key, asked())
       for (const [scope, key] of others) if (key !== inFlight) yield* store.answer(scope, key, at(0), theirs)
-      // To ask again changes nothing as long as the request is neither cut off nor forgotten.
+      // A repeated begin changes nothing while the lease is valid or the answer is kept.
       const rows = Object.fromEntries(
         others.map(([scope, key]) => [
           `${scope === one ? "own" : "foreign"}: ${key}`,
@@ -195,7 +195,7 @@ export const clauses: Clauses<IdempotencyStore | IdentityStore> = {
       })
     }),
 
-  "sweeping forgets what is old, and counts it": () =>
+  "a sweep deletes old keys and returns their number": () =>
     Effect.gen(function* () {
       const store = yield* IdempotencyStore
       const scope = yield* given.scope

@@ -9,7 +9,7 @@ import { SecureRandom } from "effect/crypto"
 import * as given from "../../given.ts"
 import { at } from "../fixtures.ts"
 import type { Clauses } from "../contract.ts"
-import { digest, keyOf, owner, organizationOf, put } from "./fixtures.ts"
+import { digest, keyOf, newOwner, organizationOf, putMembership } from "./fixtures.ts"
 
 interface Owned {
   readonly account: Account
@@ -18,7 +18,7 @@ interface Owned {
 const byText = <A>(values: ReadonlyArray<A>) => values.map((value) => JSON.stringify(value)).toSorted()
 
 export const accounts: Clauses<IdentityStore> = {
-  "an account is found as it was written, and no other": () =>
+  "an account is found as it was added": () =>
     Effect.gen(function* () {
       const store = yield* IdentityStore
       const account = new Account({
@@ -33,7 +33,7 @@ export const accounts: Clauses<IdentityStore> = {
       assert.isTrue(Option.isNone(yield* store.findAccount(AccountId.make(SecureRandom.uuidV4Unsafe()))))
     }),
 
-  "an account that is written twice stays as it was first": () =>
+  "adding an account again does not change it": () =>
     Effect.gen(function* () {
       const store = yield* IdentityStore
       const account = yield* given.account()
@@ -41,7 +41,7 @@ export const accounts: Clauses<IdentityStore> = {
       assert.deepStrictEqual(yield* store.findAccount(account.id), Option.some(account))
     }),
 
-  "the platform admin is the oldest account that is one": () =>
+  "findPlatformAdmin returns the oldest platform admin": () =>
     Effect.gen(function* () {
       const store = yield* IdentityStore
       const admin = (createdAt: number) =>
@@ -59,7 +59,7 @@ export const accounts: Clauses<IdentityStore> = {
       assert.deepStrictEqual(yield* store.findPlatformAdmin, Option.some(old))
     }),
 
-  "a NUL in a text breaks nothing": () =>
+  "a text with a NUL character can be written": () =>
     Effect.gen(function* () {
       const store = yield* IdentityStore
       const id = AccountId.make(SecureRandom.uuidV4Unsafe())
@@ -76,16 +76,16 @@ export const accounts: Clauses<IdentityStore> = {
       assert.isFalse(yield* store.removeKey(scope, ApiKeyId.make("no\0ne")))
     }),
 
-  "two accounts are tied by every organization that both have a part in, and by no other": () =>
+  "two accounts are tied by exactly the organizations that both belong to": () =>
     Effect.gen(function* () {
       const store = yield* IdentityStore
-      const [one, two, stranger] = [yield* owner, yield* owner, yield* owner]
+      const [one, two, stranger] = [yield* newOwner, yield* newOwner, yield* newOwner]
       const first = yield* organizationOf(one.scope)
       const second = yield* organizationOf(one.scope)
       const foreign = yield* organizationOf(stranger.scope)
-      yield* put(first.scope, two.account.id, "member", "active")
-      yield* put(second.scope, two.account.id, "admin", "invited")
-      yield* put(foreign.scope, two.account.id, "member", "active")
+      yield* putMembership(first.scope, two.account.id, "member", "active")
+      yield* putMembership(second.scope, two.account.id, "admin", "invited")
+      yield* putMembership(foreign.scope, two.account.id, "member", "active")
       const expected: ReadonlyArray<readonly [Owned, Owned, ReadonlyArray<SharedOrganization>]> = [
         [
           one,
@@ -113,7 +113,7 @@ export const accounts: Clauses<IdentityStore> = {
         const ties = yield* store.relationshipBetween(actor.account.id, target.account.id)
         assert.deepStrictEqual([ties.targetExists, byText(ties.shared)], [true, byText(shared)])
       }
-      const nobody = yield* store.relationshipBetween(one.account.id, AccountId.make(SecureRandom.uuidV4Unsafe()))
-      assert.deepStrictEqual(nobody, { targetExists: false, shared: [] })
+      const unknown = yield* store.relationshipBetween(one.account.id, AccountId.make(SecureRandom.uuidV4Unsafe()))
+      assert.deepStrictEqual(unknown, { targetExists: false, shared: [] })
     })
 }

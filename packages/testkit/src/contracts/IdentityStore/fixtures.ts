@@ -19,7 +19,7 @@ export const keyOf = (account: AccountId, createdAt = 1000) =>
     expiresAt: at(1_700_000_000_123)
   })
 
-export const owner = Effect.gen(function* () {
+export const newOwner = Effect.gen(function* () {
   const account = yield* given.account()
   return { account, scope: AccountScope.ofOwner({ account: account.id }) }
 })
@@ -33,17 +33,17 @@ export const organizationAccount = (createdAt: number) =>
     createdAt: at(createdAt)
   })
 
-/** A new organization of the scope's account, and the scope of the organization itself. */
+/** Adds an organization owned by the scope's account, and returns it with its own scope. */
 export const organizationOf = Effect.fnUntraced(function* (scope: AccountScope, createdAt = 1000) {
   const account = organizationAccount(createdAt)
   yield* (yield* IdentityStore).addOrganization(scope, account)
   return { account, scope: AccountScope.ofOwner({ account: account.id }) }
 })
 
-export const stands = (standing: RoleAndStatus) => () => Result.succeed(Option.some(standing))
+export const setStanding = (standing: RoleAndStatus) => () => Result.succeed(Option.some(standing))
 
-/** Writes a membership of the organization, whatever stands. */
-export const put = Effect.fnUntraced(function* (
+/** Writes a membership of the organization whatever its current value. */
+export const putMembership = Effect.fnUntraced(function* (
   organization: AccountScope,
   member: AccountId,
   role: RoleAndStatus["role"],
@@ -51,6 +51,6 @@ export const put = Effect.fnUntraced(function* (
   createdAt = 2000
 ) {
   const store = yield* IdentityStore
-  const change = { actor: member, member, at: at(createdAt), decide: stands({ role, status }) }
+  const change = { actor: member, member, at: at(createdAt), decide: setStanding({ role, status }) }
   return Option.getOrThrow(yield* store.changeMember(organization, change))
 })

@@ -6,23 +6,23 @@ import { Effect, Option } from "effect"
 import { SecureRandom } from "effect/crypto"
 import { at } from "../fixtures.ts"
 import type { Clauses } from "../contract.ts"
-import { digest, keyOf, owner } from "./fixtures.ts"
+import { digest, keyOf, newOwner } from "./fixtures.ts"
 
 export const keys: Clauses<IdentityStore> = {
-  "a key is found by its digest, with its account, expired or not": () =>
+  "a key is found by its digest with its account, whether or not it has expired": () =>
     Effect.gen(function* () {
       const store = yield* IdentityStore
-      const { account, scope } = yield* owner
+      const { account, scope } = yield* newOwner
       const [key, known] = [keyOf(account.id), digest()]
       yield* store.addKey(scope, key, known)
       assert.deepStrictEqual(yield* store.findKey(known), Option.some({ key, account }))
       assert.isTrue(Option.isNone(yield* store.findKey(digest())))
     }),
 
-  "a digest that is known keeps its first key": () =>
+  "adding a key with a known digest does not replace the first key": () =>
     Effect.gen(function* () {
       const store = yield* IdentityStore
-      const [one, two] = [yield* owner, yield* owner]
+      const [one, two] = [yield* newOwner, yield* newOwner]
       const [key, known] = [keyOf(one.account.id), digest()]
       yield* store.addKey(one.scope, key, known)
       yield* store.addKey(two.scope, keyOf(two.account.id), known)
@@ -30,29 +30,29 @@ export const keys: Clauses<IdentityStore> = {
       assert.deepStrictEqual(yield* store.listKeys(two.scope), [])
     }),
 
-  "an account's keys are listed newest first, and nobody else's": () =>
+  "only the account's own keys are listed, newest first": () =>
     Effect.gen(function* () {
       const store = yield* IdentityStore
-      const [one, two] = [yield* owner, yield* owner]
+      const [one, two] = [yield* newOwner, yield* newOwner]
       const keys = [keyOf(one.account.id, 1), keyOf(one.account.id, 2), keyOf(one.account.id, 3)]
       for (const key of [keys[1]!, keys[0]!, keys[2]!]) yield* store.addKey(one.scope, key, digest())
       yield* store.addKey(two.scope, keyOf(two.account.id), digest())
       assert.deepStrictEqual(yield* store.listKeys(one.scope), keys.toReversed())
     }),
 
-  "a key is written for the scope's account, whatever it says of itself": () =>
+  "a key is added for the scope's account even if it names another": () =>
     Effect.gen(function* () {
       const store = yield* IdentityStore
-      const [one, two] = [yield* owner, yield* owner]
+      const [one, two] = [yield* newOwner, yield* newOwner]
       const known = digest()
       yield* store.addKey(one.scope, keyOf(two.account.id), known)
       assert.strictEqual(Option.getOrThrow(yield* store.findKey(known)).account.id, one.account.id)
     }),
 
-  "a key is removed by its account, once, and by nobody else": () =>
+  "a key is removed once, and only in the scope of its account": () =>
     Effect.gen(function* () {
       const store = yield* IdentityStore
-      const [one, two] = [yield* owner, yield* owner]
+      const [one, two] = [yield* newOwner, yield* newOwner]
       const [key, known] = [keyOf(one.account.id), digest()]
       yield* store.addKey(one.scope, key, known)
       assert.isFalse(yield* store.removeKey(two.scope, key.id))
@@ -62,10 +62,10 @@ export const keys: Clauses<IdentityStore> = {
       assert.isTrue(Option.isNone(yield* store.findKey(known)))
     }),
 
-  "of the keys and accounts that are asked for, those that are stored are found": () =>
+  "findExisting returns the given keys and accounts that are stored": () =>
     Effect.gen(function* () {
       const store = yield* IdentityStore
-      const [one, two] = [yield* owner, yield* owner]
+      const [one, two] = [yield* newOwner, yield* newOwner]
       const [kept, removed, theirs] = [keyOf(one.account.id), keyOf(one.account.id), keyOf(two.account.id)]
       for (const key of [kept, removed]) yield* store.addKey(one.scope, key, digest())
       yield* store.addKey(two.scope, theirs, digest())
@@ -88,10 +88,10 @@ export const keys: Clauses<IdentityStore> = {
       assert.deepStrictEqual(amongMany.keys, new Set([kept.id]))
     }),
 
-  "the last use of a key is recorded, and no earlier one after it": () =>
+  "the last use of a key is recorded and never moves back": () =>
     Effect.gen(function* () {
       const store = yield* IdentityStore
-      const { account, scope } = yield* owner
+      const { account, scope } = yield* newOwner
       const [key, known] = [keyOf(account.id), digest()]
       yield* store.addKey(scope, key, known)
       const lastUse = Effect.map(store.findKey(known), (found) => Option.getOrThrow(found).key.lastUsedAt)

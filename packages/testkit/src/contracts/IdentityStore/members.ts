@@ -7,28 +7,28 @@ import { SecureRandom } from "effect/crypto"
 import { assertUnchanged } from "../assertUnchanged.ts"
 import { at } from "../fixtures.ts"
 import type { Clauses } from "../contract.ts"
-import { digest, keyOf, owner, organizationOf, put } from "./fixtures.ts"
+import { digest, keyOf, newOwner, organizationOf, putMembership } from "./fixtures.ts"
 
 export const members: Clauses<IdentityStore> = {
-  "members are listed in the order they came, of the scope's organization only": () =>
+  "only the members of the scope's organization are listed, in the order of membership": () =>
     Effect.gen(function* () {
       const store = yield* IdentityStore
-      const [one, two, three] = [yield* owner, yield* owner, yield* owner]
+      const [one, two, three] = [yield* newOwner, yield* newOwner, yield* newOwner]
       const [made, other] = [yield* organizationOf(one.scope), yield* organizationOf(one.scope)]
-      const last = yield* put(made.scope, two.account.id, "member", "active", 3000)
-      const middle = yield* put(made.scope, three.account.id, "admin", "invited", 2000)
-      yield* put(other.scope, three.account.id, "admin", "invited", 2000)
+      const last = yield* putMembership(made.scope, two.account.id, "member", "active", 3000)
+      const middle = yield* putMembership(made.scope, three.account.id, "admin", "invited", 2000)
+      yield* putMembership(other.scope, three.account.id, "admin", "invited", 2000)
       const first = Option.getOrThrow(yield* store.findMembership(one.scope, made.account.id))
       assert.deepStrictEqual(yield* store.listMembers(made.scope), [first, middle, last])
       assert.deepStrictEqual(yield* store.listMembers(two.scope), [])
     }),
 
-  "an invitation is accepted by its account, again and again, and by nobody else": () =>
+  "an invitation is accepted by its account only, and accepting it again is harmless": () =>
     Effect.gen(function* () {
       const store = yield* IdentityStore
-      const [one, two, three] = [yield* owner, yield* owner, yield* owner]
+      const [one, two, three] = [yield* newOwner, yield* newOwner, yield* newOwner]
       const made = yield* organizationOf(one.scope)
-      const invited = yield* put(made.scope, two.account.id, "admin", "invited")
+      const invited = yield* putMembership(made.scope, two.account.id, "admin", "invited")
       assert.isTrue(Option.isNone(yield* store.acceptMembership(three.scope, made.account.id)))
       assert.deepStrictEqual(yield* store.findMembership(two.scope, made.account.id), Option.some(invited))
       const active = new Membership({ ...invited, status: "active" })
@@ -38,16 +38,16 @@ export const members: Clauses<IdentityStore> = {
       assert.deepStrictEqual(yield* store.findMembership(two.scope, made.account.id), Option.some(active))
     }),
 
-  "a membership comes to what was decided about what stood": () =>
+  "a membership is changed as decided from its current value": () =>
     Effect.gen(function* () {
       const store = yield* IdentityStore
-      const [one, two] = [yield* owner, yield* owner]
+      const [one, two] = [yield* newOwner, yield* newOwner]
       const made = yield* organizationOf(one.scope)
-      // Neither another role, nor an invitation, nor an owner of another organization counts as an owner.
-      yield* put(made.scope, (yield* owner).account.id, "admin", "active")
-      yield* put(made.scope, (yield* owner).account.id, "member", "active")
-      yield* put(made.scope, (yield* owner).account.id, "owner", "invited")
-      yield* put((yield* organizationOf(one.scope)).scope, (yield* owner).account.id, "owner", "active")
+      // Another role, an invitation, or an owner of another organization does not count as an owner.
+      yield* putMembership(made.scope, (yield* newOwner).account.id, "admin", "active")
+      yield* putMembership(made.scope, (yield* newOwner).account.id, "member", "active")
+      yield* putMembership(made.scope, (yield* newOwner).account.id, "owner", "invited")
+      yield* putMembership((yield* organizationOf(one.scope)).scope, (yield* newOwner).account.id, "owner", "active")
       const seen: Array<MembershipContext> = []
       const deciding = (standing: Option.Option<RoleAndStatus>) => ({
         actor: one.account.id,
@@ -74,18 +74,18 @@ export const members: Clauses<IdentityStore> = {
       assert.isTrue(Option.isNone(yield* store.findMembership(two.scope, made.account.id)))
     }),
 
-  "a membership that stands keeps its date, whoever it is of": () =>
+  "changing a membership keeps its creation date": () =>
     Effect.gen(function* () {
       const store = yield* IdentityStore
-      const made = yield* organizationOf((yield* owner).scope)
-      const nobody = AccountId.make(SecureRandom.uuidV4Unsafe())
-      yield* put(made.scope, nobody, "member", "invited", 2000)
-      const changed = yield* put(made.scope, nobody, "admin", "active", 3000)
+      const made = yield* organizationOf((yield* newOwner).scope)
+      const unknown = AccountId.make(SecureRandom.uuidV4Unsafe())
+      yield* putMembership(made.scope, unknown, "member", "invited", 2000)
+      const changed = yield* putMembership(made.scope, unknown, "admin", "active", 3000)
       assert.deepStrictEqual(
         changed,
         new Membership({
           organization: made.account.id,
-          account: nobody,
+          account: unknown,
           role: "admin",
           status: "active",
           createdAt: at(2000)
@@ -94,24 +94,24 @@ export const members: Clauses<IdentityStore> = {
       assert.deepStrictEqual((yield* store.listMembers(made.scope))[1], changed)
     }),
 
-  "a change that is decided against changes nothing": () =>
+  "a change that the decision rejects changes nothing": () =>
     Effect.gen(function* () {
       const store = yield* IdentityStore
-      const { account, scope } = yield* owner
+      const { account, scope } = yield* newOwner
       const made = yield* organizationOf(scope)
       const change = { actor: account.id, member: account.id, at: at(2000), decide: () => Result.fail("no") }
       assert.strictEqual(yield* Effect.flip(store.changeMember(made.scope, change)), "no")
       assert.strictEqual((yield* store.listMembers(made.scope)).length, 1)
     }),
 
-  "a write leaves every other key and membership as it is": () =>
+  "a write does not change any other key or membership": () =>
     Effect.gen(function* () {
       const store = yield* IdentityStore
-      const [one, two, stranger] = [yield* owner, yield* owner, yield* owner]
+      const [one, two, stranger] = [yield* newOwner, yield* newOwner, yield* newOwner]
       const [first, second] = [yield* organizationOf(one.scope), yield* organizationOf(one.scope)]
       const foreign = yield* organizationOf(stranger.scope)
-      for (const { scope } of [first, second, foreign]) yield* put(scope, two.account.id, "member", "invited")
-      yield* put(first.scope, stranger.account.id, "member", "invited")
+      for (const { scope } of [first, second, foreign]) yield* putMembership(scope, two.account.id, "member", "invited")
+      yield* putMembership(first.scope, stranger.account.id, "member", "invited")
       const [key, kept, theirs] = [keyOf(one.account.id), keyOf(one.account.id), keyOf(two.account.id)]
       const [digestOfKey, digestOfKept, digestOfTheirs] = [digest(), digest(), digest()]
       yield* store.addKey(one.scope, key, digestOfKey)
@@ -130,7 +130,7 @@ export const members: Clauses<IdentityStore> = {
         recordUse: store.recordUse(key.id, at(5000)),
         removeKey: store.removeKey(one.scope, key.id),
         acceptMembership: store.acceptMembership(two.scope, first.account.id),
-        changeMember: put(first.scope, two.account.id, "admin", "active"),
+        changeMember: putMembership(first.scope, two.account.id, "admin", "active"),
         "changeMember that removes": store.changeMember(first.scope, {
           ...removal,
           decide: () => Result.succeed(Option.none())
@@ -140,12 +140,12 @@ export const members: Clauses<IdentityStore> = {
       assert.isTrue(Option.isNone(yield* store.findMembership(two.scope, first.account.id)))
     }),
 
-  "of many changes at once each is decided on what the one before has left": () =>
+  "concurrent changes are decided one after the other, each from the result of the previous": () =>
     Effect.gen(function* () {
       const store = yield* IdentityStore
-      const people = yield* Effect.all(Array.from({ length: 6 }, () => owner))
+      const people = yield* Effect.all(Array.from({ length: 6 }, () => newOwner))
       const made = yield* organizationOf(people[0]!.scope)
-      for (const { account } of people.slice(1)) yield* put(made.scope, account.id, "owner", "active")
+      for (const { account } of people.slice(1)) yield* putMembership(made.scope, account.id, "owner", "active")
       const left = yield* Effect.all(
         people.map(({ account }) =>
           Effect.result(

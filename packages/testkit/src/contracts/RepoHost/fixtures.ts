@@ -8,7 +8,7 @@ import type { Author, Content, Publish } from "./Author.ts"
 
 export const main = firstBranch
 
-export const other = BranchName.make("other/branch")
+export const otherBranch = BranchName.make("other/branch")
 
 export const path = (text: string) => RepoPath.make(text)
 
@@ -19,8 +19,8 @@ export const unknownCommit = CommitId.make("0123456789abcdef".repeat(3).slice(0,
 export const tagOf = <E extends { readonly _tag: string }, R>(effect: Effect.Effect<unknown, E, R>) =>
   Effect.map(Effect.flip(effect), (error) => error._tag)
 
-/** A repository nobody else has, gone when the promise is over. */
-export const named = <A, E, R>(use: (repo: Repo) => Effect.Effect<A, E, R>) =>
+/** A repository name that no other test uses; the repository is removed when the clause ends. */
+export const withName = <A, E, R>(use: (repo: Repo) => Effect.Effect<A, E, R>) =>
   Effect.gen(function* () {
     const host = yield* RepoHost
     const name = RepoName.make(`t-${SecureRandom.uuidV4Unsafe()}`)
@@ -28,18 +28,18 @@ export const named = <A, E, R>(use: (repo: Repo) => Effect.Effect<A, E, R>) =>
     return yield* Effect.ensuring(Effect.scoped(use(repo)), Effect.ignore(host.remove(repo)))
   })
 
-export const made = <A, E, R>(use: (repo: Repo) => Effect.Effect<A, E, R>) =>
-  named((repo) => Effect.flatMap(RepoHost, (host) => Effect.andThen(host.ensure(repo), use(repo))))
+export const withRepo = <A, E, R>(use: (repo: Repo) => Effect.Effect<A, E, R>) =>
+  withName((repo) => Effect.flatMap(RepoHost, (host) => Effect.andThen(host.ensure(repo), use(repo))))
 
 export const push = Effect.fnUntraced(function* (repo: Repo, branch: BranchName, bundle: Uint8Array) {
   const host = yield* RepoHost
-  // In pieces, so that nobody counts on its coming as one.
+  // In several chunks, one of them empty, so that no host relies on a single chunk.
   const pieces = [bundle.subarray(0, 10), bundle.subarray(10, 10), bundle.subarray(10)]
   yield* host.push(repo, branch, Stream.fromIterable(pieces))
 })
 
-/** Puts files on a branch. */
-export const pushed = Effect.fnUntraced(function* (
+/** Commits files and pushes the commit to a branch. */
+export const pushFiles = Effect.fnUntraced(function* (
   author: Author,
   repo: Repo,
   files: Readonly<Record<string, Content>>,
@@ -50,22 +50,22 @@ export const pushed = Effect.fnUntraced(function* (
   return commit
 })
 
-export const treeOf = Effect.fnUntraced(function* (repo: Repo, known: string | null = null) {
+export const readTree = Effect.fnUntraced(function* (repo: Repo, known: string | null = null) {
   return yield* (yield* RepoHost).tree(repo, known)
 })
 
-export const wholeTree = (repo: Repo) => Effect.map(treeOf(repo), Option.getOrThrow)
+export const readWholeTree = (repo: Repo) => Effect.map(readTree(repo), Option.getOrThrow)
 
-/** What a tree has, a line for each entry. */
-export const listed = ({ entries }: FileTree) =>
+/** One line for each entry of a tree. */
+export const entryLines = ({ entries }: FileTree) =>
   entries.map(({ path, size, type }) => (size === undefined ? `${type} ${path}` : `${type} ${path} ${size}`)).toSorted()
 
-export const fileText = Effect.fnUntraced(function* (repo: Repo, file: string) {
+export const readText = Effect.fnUntraced(function* (repo: Repo, file: string) {
   return Buffer.from(yield* (yield* RepoHost).readFile(repo, path(file))).toString()
 })
 
-/** Where a branch stands, and the bytes of its bundle. */
-export const fetched = Effect.fnUntraced(function* (
+/** The head of a branch and the bytes of its bundle. */
+export const fetchBundle = Effect.fnUntraced(function* (
   repo: Repo,
   branch: BranchName | null,
   have: ReadonlyArray<CommitId> = [],
@@ -76,14 +76,14 @@ export const fetched = Effect.fnUntraced(function* (
   return { branch: found.branch, commit: found.commit, bundle: pieces && Uint8Array.from(Buffer.concat(pieces)) }
 })
 
-/** Where a branch stands. */
-export const standing = (repo: Repo, branch: BranchName | null) =>
+/** The head of a branch. */
+export const headOf = (repo: Repo, branch: BranchName | null) =>
   Effect.flatMap(RepoHost, (host) =>
     Effect.map(host.fetch(repo, branch, [], "service"), (found) => Option.getOrUndefined(found)?.commit)
   )
 
-/** A repository that anyone may read, with these files on its default branch; empty if there are none. */
-export const published = Effect.fnUntraced(function* <R>(
+/** A public repository with these branches. */
+export const publishRepo = Effect.fnUntraced(function* <R>(
   author: Author,
   publish: Publish<R>,
   branches: Readonly<Record<string, CommitId>>

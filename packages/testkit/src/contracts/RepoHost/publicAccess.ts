@@ -4,37 +4,47 @@ import { assert } from "@effect/vitest"
 import { Effect, Option, Result } from "effect"
 import type { Clauses } from "../contract.ts"
 import type { Publish, NewAuthor } from "./Author.ts"
-import { main, other, path, unknownCommit, tagOf, made, pushed, fetched, published } from "./fixtures.ts"
+import {
+  main,
+  otherBranch,
+  path,
+  unknownCommit,
+  tagOf,
+  withRepo,
+  pushFiles,
+  fetchBundle,
+  publishRepo
+} from "./fixtures.ts"
 
 export const publicAccess = <R>(newAuthor: NewAuthor, publish: Publish<R>): Clauses<R | RepoHost> => ({
-  "a repository that is public is fetched in the right of anyone, as the service fetches its own": () =>
+  "an anonymous fetch of a public repository works like a fetch as the service": () =>
     Effect.scoped(
       Effect.gen(function* () {
         const author = yield* newAuthor
         const first = yield* author.commit({ a: "1" })
         const second = yield* author.commit({ a: "2" }, [first])
         const aside = yield* author.commit({ a: "aside" }, [first])
-        const repo = yield* published(author, publish, { [main]: second, [other]: aside })
+        const repo = yield* publishRepo(author, publish, { [main]: second, [otherBranch]: aside })
         const reader = yield* newAuthor
-        const whole = yield* fetched(repo, null, [], "anonymous")
+        const whole = yield* fetchBundle(repo, null, [], "anonymous")
         assert.deepStrictEqual([whole.branch, whole.commit], [main, second])
-        assert.deepStrictEqual(yield* reader.take(whole.bundle!), { [main]: second })
+        assert.deepStrictEqual(yield* reader.unbundle(whole.bundle!), { [main]: second })
         assert.deepStrictEqual(yield* reader.files(second), { a: "2" })
-        const rest = yield* fetched(repo, other, [unknownCommit, second], "anonymous")
-        assert.deepStrictEqual([rest.branch, rest.commit], [other, aside])
-        assert.isTrue(Result.isFailure(yield* Effect.result((yield* newAuthor).take(rest.bundle!))))
-        assert.deepStrictEqual(yield* reader.take(rest.bundle!), { [other]: aside })
-        assert.isUndefined((yield* fetched(repo, main, [second], "anonymous")).bundle)
+        const rest = yield* fetchBundle(repo, otherBranch, [unknownCommit, second], "anonymous")
+        assert.deepStrictEqual([rest.branch, rest.commit], [otherBranch, aside])
+        assert.isTrue(Result.isFailure(yield* Effect.result((yield* newAuthor).unbundle(rest.bundle!))))
+        assert.deepStrictEqual(yield* reader.unbundle(rest.bundle!), { [otherBranch]: aside })
+        assert.isUndefined((yield* fetchBundle(repo, main, [second], "anonymous")).bundle)
         const host = yield* RepoHost
         assert.isTrue(Option.isNone(yield* host.fetch(repo, BranchName.make("none"), [], "anonymous")))
       })
     ),
 
-  "a repository that is private, or not there, is not found in the right of anyone": () =>
-    made(
+  "an anonymous fetch of a private or missing repository fails with RepoNotFound": () =>
+    withRepo(
       Effect.fnUntraced(function* (repo) {
         const host = yield* RepoHost
-        const commit = yield* pushed(yield* newAuthor, repo, { secret: "1" })
+        const commit = yield* pushFiles(yield* newAuthor, repo, { secret: "1" })
         const nowhere = new Repo({ owner: repo.owner, name: RepoName.make(`${repo.name}-not`) })
         for (const one of [repo, nowhere]) {
           for (const branch of [null, main]) {
@@ -44,13 +54,13 @@ export const publicAccess = <R>(newAuthor: NewAuthor, publish: Publish<R>): Clau
       })
     ),
 
-  "a repository that is public is read in the right of anyone, and a private one is not": () =>
-    made(
+  "anonymous reads succeed for a public repository and fail for a private or missing one": () =>
+    withRepo(
       Effect.fnUntraced(function* (mine) {
         const host = yield* RepoHost
         const author = yield* newAuthor
         const commit = yield* author.commit({ "d/a": "1", b: { link: "d/a" } })
-        const repo = yield* published(author, publish, { [main]: commit })
+        const repo = yield* publishRepo(author, publish, { [main]: commit })
         assert.isTrue(yield* host.isPublic(repo))
         const tree = Option.getOrThrow(yield* host.publicTree(repo, null))
         assert.deepStrictEqual(tree.entries.map((entry) => `${entry.type} ${entry.path}`).toSorted(), [
@@ -65,7 +75,7 @@ export const publicAccess = <R>(newAuthor: NewAuthor, publish: Publish<R>): Clau
         for (const file of ["d", "none"]) {
           assert.strictEqual(yield* tagOf(host.readPublicFile(repo, path(file))), "RepoFileNotFound")
         }
-        yield* pushed(author, mine, { secret: "1" })
+        yield* pushFiles(author, mine, { secret: "1" })
         const nowhere = new Repo({ owner: repo.owner, name: RepoName.make(`${repo.name}-not`) })
         for (const one of [mine, nowhere]) {
           assert.isFalse(yield* host.isPublic(one))

@@ -4,50 +4,50 @@ import { assert } from "@effect/vitest"
 import { Effect, Option } from "effect"
 import type { Clauses } from "../contract.ts"
 import type { NewAuthor } from "./Author.ts"
-import { main, path, tagOf, named, made, push, pushed, wholeTree, fileText, standing } from "./fixtures.ts"
+import { main, path, tagOf, withName, withRepo, push, pushFiles, readWholeTree, readText, headOf } from "./fixtures.ts"
 
 export const repositories = (newAuthor: NewAuthor): Clauses<RepoHost> => ({
-  "a new repository is private and empty, and begins with the branch main": () =>
-    named(
+  "a new repository is private and empty and its default branch is main": () =>
+    withName(
       Effect.fnUntraced(function* (repo) {
         const host = yield* RepoHost
         const repository = yield* host.ensure(repo)
         assert.deepStrictEqual(repository.repo, repo)
         assert.deepStrictEqual([repository.defaultBranch, repository.isPrivate], [main, true])
-        assert.deepStrictEqual((yield* wholeTree(repo)).entries, [])
+        assert.deepStrictEqual((yield* readWholeTree(repo)).entries, [])
       })
     ),
 
-  "a repository that stands is given back untouched": () =>
-    named(
+  "ensure returns an existing repository unchanged": () =>
+    withName(
       Effect.fnUntraced(function* (repo) {
         const host = yield* RepoHost
         const first = yield* host.ensure(repo)
-        const commit = yield* pushed(yield* newAuthor, repo, { kept: "here" })
+        const commit = yield* pushFiles(yield* newAuthor, repo, { kept: "here" })
         assert.deepStrictEqual(yield* host.ensure(repo), first)
-        assert.strictEqual(yield* standing(repo, main), commit)
-        assert.strictEqual(yield* fileText(repo, "kept"), "here")
+        assert.strictEqual(yield* headOf(repo, main), commit)
+        assert.strictEqual(yield* readText(repo, "kept"), "here")
       })
     ),
 
-  "making a repository ten times at once makes one": () =>
-    named(
+  "concurrent ensures of one repository make one repository": () =>
+    withName(
       Effect.fnUntraced(function* (repo) {
         const host = yield* RepoHost
         const author = yield* newAuthor
-        // Whoever is done first uses it, while others are still at it.
+        // The first caller pushes while the others still create the repository.
         const first = Effect.andThen(
           host.ensure(repo),
-          Effect.asSome(pushed(author, repo, { file: "1" }, { branch: main }))
+          Effect.asSome(pushFiles(author, repo, { file: "1" }, { branch: main }))
         )
         const rest = Array.from({ length: 9 }, () => Effect.as(host.ensure(repo), Option.none<CommitId>()))
         const [commit] = yield* Effect.all([first, ...rest], { concurrency: "unbounded" })
-        assert.strictEqual(yield* standing(repo, main), Option.getOrThrow(commit!))
+        assert.strictEqual(yield* headOf(repo, main), Option.getOrThrow(commit!))
       })
     ),
 
-  "find gives the repository of a name, and none where there is none": () =>
-    named(
+  "find returns the repository with a name, or none": () =>
+    withName(
       Effect.fnUntraced(function* (repo) {
         const host = yield* RepoHost
         assert.isTrue(Option.isNone(yield* host.find(repo)))
@@ -56,36 +56,36 @@ export const repositories = (newAuthor: NewAuthor): Clauses<RepoHost> => ({
       })
     ),
 
-  "names that differ in case alone are of one repository": () =>
-    made(
+  "names that differ only in case name one repository": () =>
+    withRepo(
       Effect.fnUntraced(function* (repo) {
         const host = yield* RepoHost
         const loud = new Repo({ owner: repo.owner, name: RepoName.make(repo.name.toUpperCase()) })
-        const commit = yield* pushed(yield* newAuthor, repo, { file: "1" })
+        const commit = yield* pushFiles(yield* newAuthor, repo, { file: "1" })
         yield* host.ensure(loud)
         assert.isTrue(Option.isSome(yield* host.find(loud)))
-        assert.strictEqual(yield* standing(loud, main), commit)
+        assert.strictEqual(yield* headOf(loud, main), commit)
         yield* host.remove(loud)
         assert.isTrue(Option.isNone(yield* host.find(repo)))
       })
     ),
 
-  "remove forgets a repository with its commits, and may be repeated": () =>
-    made(
+  "remove deletes a repository with its commits, and can be repeated": () =>
+    withRepo(
       Effect.fnUntraced(function* (repo) {
         const host = yield* RepoHost
-        yield* pushed(yield* newAuthor, repo, { file: "1" })
+        yield* pushFiles(yield* newAuthor, repo, { file: "1" })
         yield* host.remove(repo)
         yield* host.remove(repo)
         assert.isTrue(Option.isNone(yield* host.find(repo)))
         yield* host.ensure(repo)
-        assert.isUndefined(yield* standing(repo, main))
-        assert.deepStrictEqual((yield* wholeTree(repo)).entries, [])
+        assert.isUndefined(yield* headOf(repo, main))
+        assert.deepStrictEqual((yield* readWholeTree(repo)).entries, [])
       })
     ),
 
-  "a repository that is not there is said to be, whatever is asked of it": () =>
-    named(
+  "operations on a repository that does not exist fail with RepoNotFound": () =>
+    withName(
       Effect.fnUntraced(function* (repo) {
         const host = yield* RepoHost
         const author = yield* newAuthor

@@ -7,31 +7,36 @@ import type { Publish, NewAuthor } from "./Author.ts"
 import { contractLimits } from "./contractLimits.ts"
 import {
   main,
-  other,
+  otherBranch,
   path,
   utf8,
   unknownCommit,
   tagOf,
-  made,
-  pushed,
-  treeOf,
-  wholeTree,
-  listed,
-  fileText,
-  fetched,
-  published
+  withRepo,
+  pushFiles,
+  readTree,
+  readWholeTree,
+  entryLines,
+  readText,
+  fetchBundle,
+  publishRepo
 } from "./fixtures.ts"
 
-/** The id that git gives to a file of these bytes. */
+/** The id of a git blob with these bytes. */
 const blobId = (bytes: Uint8Array) => createHash("sha1").update(`blob ${bytes.length}\0`).update(bytes).digest("hex")
 
 export const trees = <R>(newAuthor: NewAuthor, publish: Publish<R>): Clauses<R | RepoHost> => ({
-  "a tree has every file and every directory, with git's ids, and the size of what is a blob": () =>
-    made(
+  "a tree lists every file and directory with its git id, and every blob with its size": () =>
+    withRepo(
       Effect.fnUntraced(function* (repo) {
-        yield* pushed(yield* newAuthor, repo, { "b.txt": "12345", "a/deep/er": "", "a/b": "é", z: { link: "b.txt" } })
-        const tree = yield* wholeTree(repo)
-        assert.deepStrictEqual(listed(tree), [
+        yield* pushFiles(yield* newAuthor, repo, {
+          "b.txt": "12345",
+          "a/deep/er": "",
+          "a/b": "é",
+          z: { link: "b.txt" }
+        })
+        const tree = yield* readWholeTree(repo)
+        assert.deepStrictEqual(entryLines(tree), [
           "blob a/b 2",
           "blob a/deep/er 0",
           "blob b.txt 5",
@@ -47,50 +52,51 @@ export const trees = <R>(newAuthor: NewAuthor, publish: Publish<R>): Clauses<R |
       })
     ),
 
-  "a tree is whole, however many files it has": () =>
-    made(
+  "a tree within the limits is complete even if it takes several reads": () =>
+    withRepo(
       Effect.fnUntraced(function* (repo) {
-        const names = Array.from({ length: 3100 }, (_, n) => `${n % 7}/directory-${n % 61}/file-${n}.txt`)
-        yield* pushed(yield* newAuthor, repo, Object.fromEntries(names.map((name) => [name, name])))
-        const { entries } = yield* wholeTree(repo)
+        // Just below the limit of entries, and more bytes than a host reads from git at once.
+        const names = Array.from({ length: 310 }, (_, n) => `${n % 7}/directory-${n % 11}/file-${n}-${"x".repeat(220)}`)
+        yield* pushFiles(yield* newAuthor, repo, Object.fromEntries(names.map((name) => [name, name])))
+        const { entries } = yield* readWholeTree(repo)
         const blobs = entries.filter(({ type }) => type === "blob").map((entry) => entry.path)
         assert.deepStrictEqual(blobs.toSorted(), names.toSorted())
       })
     ),
 
-  "a tree that has more entries than are read is cut, and says so": () =>
-    made(
+  "a tree with more entries than the limit is truncated and marked as truncated": () =>
+    withRepo(
       Effect.fnUntraced(function* (repo) {
         const host = yield* RepoHost
         const author = yield* newAuthor
         const names = Array.from({ length: contractLimits.entries + 1 }, (_, n) => `file-${n}`)
         const all = Object.fromEntries(names.map((name) => [name, ""]))
         const { [names[0]!]: _, ...fewer } = all
-        const first = yield* pushed(author, repo, fewer)
-        const whole = yield* wholeTree(repo)
+        const first = yield* pushFiles(author, repo, fewer)
+        const whole = yield* readWholeTree(repo)
         assert.deepStrictEqual([whole.entries.length, whole.truncated], [contractLimits.entries, false])
-        const second = yield* pushed(author, repo, all, { parents: [first] })
-        const open = yield* published(author, publish, { [main]: second })
-        const trees = [yield* wholeTree(repo), Option.getOrThrow(yield* host.publicTree(open, null))]
+        const second = yield* pushFiles(author, repo, all, { parents: [first] })
+        const open = yield* publishRepo(author, publish, { [main]: second })
+        const trees = [yield* readWholeTree(repo), Option.getOrThrow(yield* host.publicTree(open, null))]
         for (const { entries, truncated } of trees) {
           assert.isTrue(truncated)
           assert.isAtMost(entries.length, contractLimits.entries)
           assert.isAbove(entries.length, 0)
           for (const { path } of entries) assert.property(all, path)
         }
-        // What is left out can be read, and what is cut is known again.
-        for (const name of names.slice(0, 3)) assert.strictEqual(yield* fileText(repo, name), "")
-        assert.isTrue(Option.isNone(yield* treeOf(repo, trees[0]!.revision)))
+        // Omitted files can still be read, and a truncated tree has a stable revision.
+        for (const name of names.slice(0, 3)) assert.strictEqual(yield* readText(repo, name), "")
+        assert.isTrue(Option.isNone(yield* readTree(repo, trees[0]!.revision)))
       })
     ),
 
-  "an entry whose path is too long is left out of the tree, which says so": () =>
-    made(
+  "a tree omits entries with too long a path and is marked as truncated": () =>
+    withRepo(
       Effect.fnUntraced(function* (repo) {
         const part = "d".repeat(255)
         const longest = Array.from({ length: contractLimits.path / 256 }, () => part).join("/")
-        yield* pushed(yield* newAuthor, repo, { a: "1", [`${longest}/b`]: "2", z: "3" })
-        const { entries, truncated } = yield* wholeTree(repo)
+        yield* pushFiles(yield* newAuthor, repo, { a: "1", [`${longest}/b`]: "2", z: "3" })
+        const { entries, truncated } = yield* readWholeTree(repo)
         assert.isTrue(truncated)
         const paths = new Set(entries.map(({ path }) => path))
         assert.isTrue(["a", "z", longest].every((path) => paths.has(path)))
@@ -98,8 +104,8 @@ export const trees = <R>(newAuthor: NewAuthor, publish: Publish<R>): Clauses<R |
       })
     ),
 
-  "a path is whatever git lets it be, in a tree and for reading": () =>
-    made(
+  "every path that git allows can be listed and read": () =>
+    withRepo(
       Effect.fnUntraced(function* (repo) {
         const names = [
           "with space/and  two",
@@ -115,68 +121,68 @@ export const trees = <R>(newAuthor: NewAuthor, publish: Publish<R>): Clauses<R |
           "HEAD",
           "main"
         ]
-        yield* pushed(yield* newAuthor, repo, Object.fromEntries(names.map((name) => [name, `in ${name}`])))
-        const { entries } = yield* wholeTree(repo)
+        yield* pushFiles(yield* newAuthor, repo, Object.fromEntries(names.map((name) => [name, `in ${name}`])))
+        const { entries } = yield* readWholeTree(repo)
         const blobs = entries.filter(({ type }) => type === "blob").map((entry) => entry.path)
         assert.deepStrictEqual(blobs.toSorted(), names.toSorted())
-        for (const name of names) assert.strictEqual(yield* fileText(repo, name), `in ${name}`)
+        for (const name of names) assert.strictEqual(yield* readText(repo, name), `in ${name}`)
       })
     ),
 
-  "a tree is given again only when something changed": () =>
-    made(
+  "a tree is returned again only if it has changed since the known revision": () =>
+    withRepo(
       Effect.fnUntraced(function* (repo) {
         const author = yield* newAuthor
-        const empty = yield* wholeTree(repo)
-        assert.isTrue(Option.isNone(yield* treeOf(repo, empty.revision)))
-        const first = yield* pushed(author, repo, { a: "1" })
-        const before = Option.getOrThrow(yield* treeOf(repo, empty.revision))
-        assert.deepStrictEqual(listed(before), ["blob a 1"])
-        assert.isTrue(Option.isNone(yield* treeOf(repo, before.revision)))
-        assert.strictEqual((yield* wholeTree(repo)).revision, before.revision)
-        yield* pushed(author, repo, { a: "1", b: "22" }, { parents: [first] })
-        const after = Option.getOrThrow(yield* treeOf(repo, before.revision))
-        assert.deepStrictEqual(listed(after), ["blob a 1", "blob b 2"])
-        assert.isTrue(Option.isSome(yield* treeOf(repo, before.revision)))
-        assert.isTrue(Option.isSome(yield* treeOf(repo, "never given")))
+        const empty = yield* readWholeTree(repo)
+        assert.isTrue(Option.isNone(yield* readTree(repo, empty.revision)))
+        const first = yield* pushFiles(author, repo, { a: "1" })
+        const before = Option.getOrThrow(yield* readTree(repo, empty.revision))
+        assert.deepStrictEqual(entryLines(before), ["blob a 1"])
+        assert.isTrue(Option.isNone(yield* readTree(repo, before.revision)))
+        assert.strictEqual((yield* readWholeTree(repo)).revision, before.revision)
+        yield* pushFiles(author, repo, { a: "1", b: "22" }, { parents: [first] })
+        const after = Option.getOrThrow(yield* readTree(repo, before.revision))
+        assert.deepStrictEqual(entryLines(after), ["blob a 1", "blob b 2"])
+        assert.isTrue(Option.isSome(yield* readTree(repo, before.revision)))
+        assert.isTrue(Option.isSome(yield* readTree(repo, "never given")))
       })
     ),
 
-  "a submodule is a tree without entries": () =>
-    made(
+  "a submodule is listed as a tree without entries": () =>
+    withRepo(
       Effect.fnUntraced(function* (repo) {
         const settings = '[submodule "sub"]\n\tpath = lib/sub\n\turl = https://example.com/sub\n'
-        yield* pushed(yield* newAuthor, repo, { ".gitmodules": settings, "lib/sub": { submodule: unknownCommit } })
-        const tree = yield* wholeTree(repo)
-        assert.deepStrictEqual(listed(tree), [`blob .gitmodules ${settings.length}`, "tree lib", "tree lib/sub"])
+        yield* pushFiles(yield* newAuthor, repo, { ".gitmodules": settings, "lib/sub": { submodule: unknownCommit } })
+        const tree = yield* readWholeTree(repo)
+        assert.deepStrictEqual(entryLines(tree), [`blob .gitmodules ${settings.length}`, "tree lib", "tree lib/sub"])
         assert.strictEqual(tree.entries.find((entry) => entry.path === "lib/sub")?.sha, unknownCommit)
       })
     ),
 
-  "what is read is the default branch": () =>
-    made(
+  "trees and files are read from the default branch": () =>
+    withRepo(
       Effect.fnUntraced(function* (repo) {
         const host = yield* RepoHost
         const author = yield* newAuthor
-        const first = yield* pushed(author, repo, { a: "1" })
-        yield* pushed(author, repo, { a: "other", b: "other" }, { branch: other, parents: [first] })
-        assert.deepStrictEqual(listed(yield* wholeTree(repo)), ["blob a 1"])
-        assert.strictEqual(yield* fileText(repo, "a"), "1")
+        const first = yield* pushFiles(author, repo, { a: "1" })
+        yield* pushFiles(author, repo, { a: "other", b: "other" }, { branch: otherBranch, parents: [first] })
+        assert.deepStrictEqual(entryLines(yield* readWholeTree(repo)), ["blob a 1"])
+        assert.strictEqual(yield* readText(repo, "a"), "1")
         assert.strictEqual(yield* tagOf(host.readFile(repo, path("b"))), "RepoFileNotFound")
       })
     ),
 
-  "the default branch is one that exists, once any branch does": () =>
-    made(
+  "the default branch is an existing branch if the repository has one": () =>
+    withRepo(
       Effect.fnUntraced(function* (repo) {
         const host = yield* RepoHost
-        const commit = yield* pushed(yield* newAuthor, repo, { a: "1" }, { branch: other })
-        assert.deepStrictEqual(listed(yield* wholeTree(repo)), ["blob a 1"])
-        assert.strictEqual(yield* fileText(repo, "a"), "1")
+        const commit = yield* pushFiles(yield* newAuthor, repo, { a: "1" }, { branch: otherBranch })
+        assert.deepStrictEqual(entryLines(yield* readWholeTree(repo)), ["blob a 1"])
+        assert.strictEqual(yield* readText(repo, "a"), "1")
         assert.strictEqual(yield* tagOf(host.readFile(repo, path("b"))), "RepoFileNotFound")
-        const found = yield* fetched(repo, null)
-        assert.deepStrictEqual([found.branch, found.commit], [other, commit])
-        assert.strictEqual(Option.getOrThrow(yield* host.find(repo)).defaultBranch, other)
+        const found = yield* fetchBundle(repo, null)
+        assert.deepStrictEqual([found.branch, found.commit], [otherBranch, commit])
+        assert.strictEqual(Option.getOrThrow(yield* host.find(repo)).defaultBranch, otherBranch)
       })
     )
 })

@@ -6,7 +6,7 @@ import { Effect, Option } from "effect"
 import type { Clauses } from "../contract.ts"
 
 export const urls: Clauses<RepoHost> = {
-  "a host's URL is one, and leads to each of its repositories": () =>
+  "the host's URLs parse back to its repositories": () =>
     Effect.gen(function* () {
       const { owner, publicUrl, url } = (yield* RepoHost).supports
       const repo = new Repo({ owner, name: RepoName.make("a.Name_") })
@@ -17,7 +17,7 @@ export const urls: Clauses<RepoHost> = {
       }
     }),
 
-  "a host's URLs hold no path of its server, and those of older versions name the same repositories": () =>
+  "the host's URLs contain no file path of its server, and former URLs name the same repositories": () =>
     Effect.gen(function* () {
       const { supports } = yield* RepoHost
       const repo = new Repo({ owner: supports.owner, name: RepoName.make("a.Name_") })

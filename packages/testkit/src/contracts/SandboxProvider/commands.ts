@@ -4,11 +4,11 @@ import { assert } from "@effect/vitest"
 import { Effect, Stream } from "effect"
 import { type Compile, Step } from "../../Program.ts"
 import type { Clauses } from "../contract.ts"
-import { print, unknown, created, commandSpec, ran, fileText, written, tagOf } from "./fixtures.ts"
+import { print, unknownName, withSandbox, commandSpec, runCommand, readText, writeText, tagOf } from "./fixtures.ts"
 
 export const commands = (compile: Compile): Clauses<SandboxProvider> => ({
-  "a command nobody started is not found": () =>
-    created(
+  "operations on a command that was not started fail with CommandNotFound": () =>
+    withSandbox(
       Effect.fnUntraced(function* (name) {
         const provider = yield* SandboxProvider
         const id = CommandId.make("never")
@@ -22,25 +22,25 @@ export const commands = (compile: Compile): Clauses<SandboxProvider> => ({
       })
     ),
 
-  "a command that has ended can be forgotten, and one that runs can't": () =>
-    created(
+  "forget deletes a command that has ended and does not affect one that runs": () =>
+    withSandbox(
       Effect.fnUntraced(function* (name) {
         const provider = yield* SandboxProvider
-        const { id } = yield* ran(name, compile(print("said")))
+        const { id } = yield* runCommand(name, compile(print("said")))
         const running = commandSpec(compile(Step.Sleep({ millis: 60_000 })))
         yield* provider.start(name, running)
-        for (const one of [id, running.id, id, CommandId.make("nobody-started-it")]) yield* provider.forget(name, one)
+        for (const one of [id, running.id, id, CommandId.make("never-started")]) yield* provider.forget(name, one)
         assert.strictEqual(yield* tagOf(provider.command(name, id)), "CommandNotFound")
         const output = Stream.runDrain(provider.output(name, id, OutputPosition.start))
         assert.strictEqual(yield* tagOf(output), "CommandNotFound")
         assert.isNull((yield* provider.command(name, running.id)).end)
         yield* provider.kill(name, running.id)
-        yield* provider.forget(unknown, id)
+        yield* provider.forget(unknownName, id)
       })
     ),
 
   "starting a command twice runs it once": () =>
-    created(
+    withSandbox(
       Effect.fnUntraced(function* (name) {
         const provider = yield* SandboxProvider
         const spec = commandSpec(compile(Step.Append({ path: "times", text: "x" }), Step.Sleep({ millis: 100 })))
@@ -48,33 +48,33 @@ export const commands = (compile: Compile): Clauses<SandboxProvider> => ({
         yield* provider.wait(name, spec.id)
         assert.isNotNull((yield* provider.start(name, spec)).end)
         yield* provider.wait(name, spec.id)
-        assert.strictEqual(yield* fileText(name, "times"), "x")
+        assert.strictEqual(yield* readText(name, "times"), "x")
       })
     ),
 
-  "arguments reach the program as they are": () =>
-    created(
+  "arguments reach the program unchanged": () =>
+    withSandbox(
       Effect.fnUntraced(function* (name) {
         const args = ["$(id)", "a b", "'", '"', "`x`", ";", "&&", "*", "", "é\n€"]
-        const { stdout } = yield* ran(name, { command: "echo", args })
+        const { stdout } = yield* runCommand(name, { command: "echo", args })
         assert.strictEqual(stdout, `${args.join(" ")}\n`)
       })
     ),
 
-  "a command ends with what its program returned": () =>
-    created(
+  "a command ends with the exit code of its program": () =>
+    withSandbox(
       Effect.fnUntraced(function* (name) {
         for (const code of [0, 3, 255]) {
-          const { end } = yield* ran(name, compile(Step.Exit({ code })))
+          const { end } = yield* runCommand(name, compile(Step.Exit({ code })))
           assert.deepStrictEqual([end.by, end.exitCode], ["exited", code])
         }
       })
     ),
 
-  "a program that can't be run ends as unstarted with the reason, and nothing is printed": () =>
-    created(
+  "a command whose program cannot run ends as unstarted with the reason and prints nothing": () =>
+    withSandbox(
       Effect.fnUntraced(function* (name) {
-        yield* written(name, "plain/file", "not a program")
+        yield* writeText(name, "plain/file", "not a program")
         const programs = {
           "no-such-program": "command_not_found",
           "ls -la": "command_not_found",
@@ -90,7 +90,7 @@ export const commands = (compile: Compile): Clauses<SandboxProvider> => ({
         const ends = yield* Effect.forEach(
           Object.keys(programs),
           (command) =>
-            Effect.map(ran(name, { command, args: ["x"] }), ({ end, stderr, stdout }) => [
+            Effect.map(runCommand(name, { command, args: ["x"] }), ({ end, stderr, stdout }) => [
               command,
               end.by,
               end.failure,
@@ -105,10 +105,10 @@ export const commands = (compile: Compile): Clauses<SandboxProvider> => ({
       })
     ),
 
-  "a command whose directory can't be entered ends as unstarted with the reason, and nothing is printed": () =>
-    created(
+  "a command whose working directory cannot be entered ends as unstarted with the reason and prints nothing": () =>
+    withSandbox(
       Effect.fnUntraced(function* (name) {
-        yield* written(name, "file", "")
+        yield* writeText(name, "file", "")
         const directories = {
           "/no/such/directory": "cwd_not_found",
           nowhere: "cwd_not_found",
@@ -118,7 +118,7 @@ export const commands = (compile: Compile): Clauses<SandboxProvider> => ({
         const ends = yield* Effect.forEach(
           Object.keys(directories),
           (cwd) =>
-            Effect.map(ran(name, compile(print("x")), { cwd }), ({ end, stderr, stdout }) => [
+            Effect.map(runCommand(name, compile(print("x")), { cwd }), ({ end, stderr, stdout }) => [
               cwd,
               end.by,
               end.failure,
@@ -133,33 +133,33 @@ export const commands = (compile: Compile): Clauses<SandboxProvider> => ({
       })
     ),
 
-  "a command runs in the home directory, or where it is told to": () =>
-    created(
+  "a command runs in its working directory, which is the home directory by default": () =>
+    withSandbox(
       Effect.fnUntraced(function* (name) {
-        const home = (yield* ran(name, compile(Step.PrintVariable({ name: "HOME" })))).stdout
+        const home = (yield* runCommand(name, compile(Step.PrintVariable({ name: "HOME" })))).stdout
         const directory = (cwd: string | null) =>
-          Effect.map(ran(name, compile(Step.PrintDirectory()), { cwd }), ({ stdout }) => stdout)
+          Effect.map(runCommand(name, compile(Step.PrintDirectory()), { cwd }), ({ stdout }) => stdout)
         assert.match(home, /^\//)
         assert.strictEqual(yield* directory(null), home)
-        yield* written(name, "sub/file", "")
+        yield* writeText(name, "sub/file", "")
         assert.strictEqual(yield* directory("sub"), `${home}/sub`)
         assert.strictEqual(yield* directory("/"), "/")
       })
     ),
 
-  "a command has the variables it is given": () =>
-    created(
+  "a command has its environment variables": () =>
+    withSandbox(
       Effect.fnUntraced(function* (name) {
         const env = { GREETING: "héllo 'world' $HOME" }
-        const { stdout } = yield* ran(name, compile(Step.PrintVariable({ name: "GREETING" })), { env })
+        const { stdout } = yield* runCommand(name, compile(Step.PrintVariable({ name: "GREETING" })), { env })
         assert.strictEqual(stdout, env.GREETING)
       })
     ),
 
-  "a command has ended when its program has, whatever it left behind": () =>
-    created(
+  "a command ends with its program even if the program leaves processes behind": () =>
+    withSandbox(
       Effect.fnUntraced(function* (name) {
-        const { end, stdout } = yield* ran(
+        const { end, stdout } = yield* runCommand(
           name,
           compile(Step.Leave({ path: "left" }), print("done"), Step.Exit({ code: 0 }))
         )

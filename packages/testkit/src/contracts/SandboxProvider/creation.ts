@@ -6,33 +6,33 @@ import { type Compile, Step } from "../../Program.ts"
 import type { Clauses } from "../contract.ts"
 import {
   path,
-  unknown,
-  named,
+  unknownName,
+  withName,
   specOf,
-  created,
+  withSandbox,
   commandSpec,
-  ran,
-  fileText,
-  listed,
-  everything,
+  runCommand,
+  readText,
+  listFiles,
+  allLevels,
   tagOf,
-  somePort
+  randomPort
 } from "./fixtures.ts"
 
 export const creation = (compile: Compile): Clauses<SandboxProvider> => ({
-  "creating a name twice gives the first sandbox back, with its files": () =>
-    named(
+  "creating a name twice returns the first sandbox with its files": () =>
+    withName(
       Effect.fnUntraced(function* (name) {
         const provider = yield* SandboxProvider
         const first = yield* provider.create(specOf(name))
-        yield* ran(name, compile(Step.Append({ path: "kept", text: "1" })))
+        yield* runCommand(name, compile(Step.Append({ path: "kept", text: "1" })))
         assert.deepStrictEqual(yield* provider.create(specOf(name)), first)
-        assert.strictEqual(yield* fileText(name, "kept"), "1")
+        assert.strictEqual(yield* readText(name, "kept"), "1")
       })
     ),
 
-  "creating one name many times at once makes one sandbox": () =>
-    named(
+  "concurrent creates of one name make one sandbox": () =>
+    withName(
       Effect.fnUntraced(function* (name) {
         const provider = yield* SandboxProvider
         const all = yield* Effect.all(
@@ -43,8 +43,8 @@ export const creation = (compile: Compile): Clauses<SandboxProvider> => ({
       })
     ),
 
-  "a sandbox that stopped is given back by create as it is, and not woken": () =>
-    created(
+  "create returns a stopped sandbox without resuming it": () =>
+    withSandbox(
       Effect.fnUntraced(function* (name) {
         const provider = yield* SandboxProvider
         yield* provider.stop(name)
@@ -52,66 +52,66 @@ export const creation = (compile: Compile): Clauses<SandboxProvider> => ({
       })
     ),
 
-  "find gives the sandbox of a name, and none where there is none": () =>
-    created(
+  "find returns the sandbox with a name, or none": () =>
+    withSandbox(
       Effect.fnUntraced(function* (name) {
         const provider = yield* SandboxProvider
         assert.strictEqual(Option.getOrThrow(yield* provider.find(name)).status, "running")
-        assert.isTrue(Option.isNone(yield* provider.find(unknown)))
+        assert.isTrue(Option.isNone(yield* provider.find(unknownName)))
       })
     ),
 
-  "findMany gives those of the names that exist": () =>
-    created((one) =>
-      created(
+  "findMany returns the sandboxes that exist": () =>
+    withSandbox((one) =>
+      withSandbox(
         Effect.fnUntraced(function* (two) {
           const provider = yield* SandboxProvider
-          const found = yield* provider.findMany([one, unknown, two])
+          const found = yield* provider.findMany([one, unknownName, two])
           assert.deepStrictEqual(new Set(found.map(({ name }) => name)), new Set([one, two]))
           assert.deepStrictEqual(yield* provider.findMany([]), [])
         })
       )
     ),
 
-  "remove forgets the sandbox and its files, and may be repeated": () =>
-    created(
+  "remove deletes the sandbox with its files, and can be repeated": () =>
+    withSandbox(
       Effect.fnUntraced(function* (name) {
         const provider = yield* SandboxProvider
-        yield* ran(name, compile(Step.Append({ path: "gone", text: "x" })))
+        yield* runCommand(name, compile(Step.Append({ path: "gone", text: "x" })))
         yield* provider.remove(name)
         yield* provider.remove(name)
         assert.isTrue(Option.isNone(yield* provider.find(name)))
         yield* provider.create(specOf(name))
-        assert.deepStrictEqual(yield* listed(name, ".", everything), { files: [], next: null })
+        assert.deepStrictEqual(yield* listFiles(name, ".", allLevels), { files: [], next: null })
       })
     ),
 
-  "an unknown sandbox is gone, whatever is asked of it": () =>
+  "operations on an unknown sandbox fail with SandboxGone": () =>
     Effect.gen(function* () {
       const provider = yield* SandboxProvider
       const id = CommandId.make("c")
       const asked: ReadonlyArray<Effect.Effect<unknown, { readonly _tag: string }>> = [
-        provider.resume(unknown, Duration.minutes(1)),
-        provider.extend(unknown, Duration.minutes(1)),
-        provider.snapshot(unknown),
-        provider.start(unknown, commandSpec({ command: "echo", args: [] })),
-        provider.command(unknown, id),
-        provider.wait(unknown, id),
-        Stream.runDrain(provider.output(unknown, id, OutputPosition.start)),
-        provider.kill(unknown, id),
-        Stream.runDrain(provider.readFile(unknown, path("x"))),
-        provider.writeFile(unknown, path("x"), Stream.empty),
-        provider.listFiles(unknown, path("."), { depth: 1, limit: 1 }),
-        Effect.scoped(provider.connect(unknown, somePort()))
+        provider.resume(unknownName, Duration.minutes(1)),
+        provider.extend(unknownName, Duration.minutes(1)),
+        provider.snapshot(unknownName),
+        provider.start(unknownName, commandSpec({ command: "echo", args: [] })),
+        provider.command(unknownName, id),
+        provider.wait(unknownName, id),
+        Stream.runDrain(provider.output(unknownName, id, OutputPosition.start)),
+        provider.kill(unknownName, id),
+        Stream.runDrain(provider.readFile(unknownName, path("x"))),
+        provider.writeFile(unknownName, path("x"), Stream.empty),
+        provider.listFiles(unknownName, path("."), { depth: 1, limit: 1 }),
+        Effect.scoped(provider.connect(unknownName, randomPort()))
       ]
       for (const one of asked) assert.strictEqual(yield* tagOf(one), "SandboxGone")
     }),
 
-  "a sandbox that was to reach its registry has npm": () =>
-    created(
+  "a sandbox with access to the registry has npm": () =>
+    withSandbox(
       Effect.fnUntraced(function* (name) {
         const provider = yield* SandboxProvider
-        const asked = Effect.map(ran(name, { command: "npm", args: ["--version"] }), ({ end, stdout }) => {
+        const asked = Effect.map(runCommand(name, { command: "npm", args: ["--version"] }), ({ end, stdout }) => {
           assert.deepStrictEqual([end.exitCode, /^\d+\.\d+\.\d+\n$/.test(stdout)], [0, true])
         })
         yield* asked

@@ -4,11 +4,11 @@ import { assert } from "@effect/vitest"
 import { Effect, Stream } from "effect"
 import { type Compile, Step } from "../../Program.ts"
 import type { Clauses } from "../contract.ts"
-import { path, utf8, created, ran, fileText, listed, everything, written, tagOf } from "./fixtures.ts"
+import { path, utf8, withSandbox, runCommand, readText, listFiles, allLevels, writeText, tagOf } from "./fixtures.ts"
 
 export const files = (compile: Compile): Clauses<SandboxProvider> => ({
-  "a file is read as it was written, whatever its bytes": () =>
-    created(
+  "a file is read byte for byte as it was written": () =>
+    withSandbox(
       Effect.fnUntraced(function* (name) {
         const provider = yield* SandboxProvider
         const bytes = Uint8Array.from({ length: 300_000 }, (_, index) => (index * 7919) % 256)
@@ -19,28 +19,28 @@ export const files = (compile: Compile): Clauses<SandboxProvider> => ({
       })
     ),
 
-  "a command sees what was written, and what it writes is read": () =>
-    created(
+  "commands and file operations see the same files": () =>
+    withSandbox(
       Effect.fnUntraced(function* (name) {
-        yield* written(name, "in", "hello")
-        const { stdout } = yield* ran(
+        yield* writeText(name, "in", "hello")
+        const { stdout } = yield* runCommand(
           name,
           compile(Step.PrintFile({ path: "in" }), Step.Append({ path: "out", text: "bye" }))
         )
-        assert.deepStrictEqual([stdout, yield* fileText(name, "out")], ["hello", "bye"])
+        assert.deepStrictEqual([stdout, yield* readText(name, "out")], ["hello", "bye"])
       })
     ),
 
-  "a file whose content breaks off stays as it was": () =>
-    created(
+  "a file does not change if the stream of its new content fails": () =>
+    withSandbox(
       Effect.fnUntraced(function* (name) {
         const provider = yield* SandboxProvider
-        yield* written(name, "file", "old")
+        yield* writeText(name, "file", "old")
         const broken = Stream.concat(Stream.make(utf8("new")), Stream.fail("broken off" as const))
         assert.strictEqual(yield* Effect.flip(provider.writeFile(name, path("file"), broken)), "broken off")
         yield* Effect.flip(provider.writeFile(name, path("other"), broken))
-        assert.strictEqual(yield* fileText(name, "file"), "old")
-        const { files } = yield* listed(name, ".", everything)
+        assert.strictEqual(yield* readText(name, "file"), "old")
+        const { files } = yield* listFiles(name, ".", allLevels)
         assert.deepStrictEqual(
           files.map((file) => file.path),
           ["file"]
@@ -48,8 +48,8 @@ export const files = (compile: Compile): Clauses<SandboxProvider> => ({
       })
     ),
 
-  "a file that is overwritten keeps its mode, unless another is asked for": () =>
-    created(
+  "overwriting a file keeps its mode unless the caller sets one": () =>
+    withSandbox(
       Effect.fnUntraced(function* (name) {
         const provider = yield* SandboxProvider
         const write = (file: string, mode?: string) =>
@@ -67,18 +67,18 @@ export const files = (compile: Compile): Clauses<SandboxProvider> => ({
         yield* write("changed", "0640")
         yield* write("new")
         assert.deepStrictEqual(
-          (yield* listed(name, ".")).files.map(({ mode, path }) => `${mode} ${path}`),
+          (yield* listFiles(name, ".")).files.map(({ mode, path }) => `${mode} ${path}`),
           ["0640 changed", "0644 new", "0600 private", "0755 run"]
         )
       })
     ),
 
-  "a link is listed with where it leads": () =>
-    created(
+  "a symbolic link is listed with its target": () =>
+    withSandbox(
       Effect.fnUntraced(function* (name) {
-        yield* written(name, "file", "x")
-        yield* ran(name, compile(Step.Link({ path: "link", target: "nowhere/at all" })))
-        const { files } = yield* listed(name, ".")
+        yield* writeText(name, "file", "x")
+        yield* runCommand(name, compile(Step.Link({ path: "link", target: "nowhere/at all" })))
+        const { files } = yield* listFiles(name, ".")
         assert.deepStrictEqual(
           files.map(({ path, target, type }) => [path, type, target]),
           [
@@ -89,11 +89,11 @@ export const files = (compile: Compile): Clauses<SandboxProvider> => ({
       })
     ),
 
-  "a write follows a link to its file, and the link stays": () =>
-    created(
+  "a write follows a symbolic link to its file and keeps the link": () =>
+    withSandbox(
       Effect.fnUntraced(function* (name) {
-        yield* written(name, "dir/file", "old")
-        yield* ran(
+        yield* writeText(name, "dir/file", "old")
+        yield* runCommand(
           name,
           compile(
             Step.Link({ path: "link", target: "dir/file" }),
@@ -101,12 +101,12 @@ export const files = (compile: Compile): Clauses<SandboxProvider> => ({
             Step.Link({ path: "to-dir", target: "dir" })
           )
         )
-        yield* written(name, "dir/second", "new")
-        yield* written(name, "to-dir/beside", "more")
-        assert.strictEqual(yield* fileText(name, "dir/file"), "new")
-        assert.strictEqual(yield* fileText(name, "link"), "new")
-        assert.strictEqual(yield* fileText(name, "dir/beside"), "more")
-        const { files } = yield* listed(name, ".", everything)
+        yield* writeText(name, "dir/second", "new")
+        yield* writeText(name, "to-dir/beside", "more")
+        assert.strictEqual(yield* readText(name, "dir/file"), "new")
+        assert.strictEqual(yield* readText(name, "link"), "new")
+        assert.strictEqual(yield* readText(name, "dir/beside"), "more")
+        const { files } = yield* listFiles(name, ".", allLevels)
         assert.deepStrictEqual(
           files.map(({ path, type }) => `${path} ${type}`),
           ["dir directory", "dir/beside file", "dir/file file", "dir/second link", "link link", "to-dir link"]
@@ -114,11 +114,11 @@ export const files = (compile: Compile): Clauses<SandboxProvider> => ({
       })
     ),
 
-  "a link that leads to no file is neither written through nor replaced": () =>
-    created(
+  "a write to a symbolic link that leads to no file fails and keeps the link": () =>
+    withSandbox(
       Effect.fnUntraced(function* (name) {
-        yield* written(name, "dir/file", "x")
-        yield* ran(
+        yield* writeText(name, "dir/file", "x")
+        yield* runCommand(
           name,
           compile(
             Step.Link({ path: "dangling", target: "nothing" }),
@@ -126,13 +126,13 @@ export const files = (compile: Compile): Clauses<SandboxProvider> => ({
             Step.Link({ path: "to-dir", target: "dir" })
           )
         )
-        assert.strictEqual(yield* tagOf(written(name, "dangling", "x")), "FileRefused")
-        assert.strictEqual(yield* tagOf(written(name, "loop", "x")), "FileRefused")
-        assert.strictEqual(yield* tagOf(written(name, "to-dir", "x")), "FileNotFound")
+        assert.strictEqual(yield* tagOf(writeText(name, "dangling", "x")), "FileRefused")
+        assert.strictEqual(yield* tagOf(writeText(name, "loop", "x")), "FileRefused")
+        assert.strictEqual(yield* tagOf(writeText(name, "to-dir", "x")), "FileNotFound")
         for (const link of ["dangling", "loop", "to-dir"]) {
-          assert.strictEqual(yield* tagOf(fileText(name, link)), "FileNotFound", link)
+          assert.strictEqual(yield* tagOf(readText(name, link)), "FileNotFound", link)
         }
-        const { files } = yield* listed(name, ".")
+        const { files } = yield* listFiles(name, ".")
         assert.deepStrictEqual(
           files.map(({ path, type }) => `${path} ${type}`),
           ["dangling link", "dir directory", "loop link", "to-dir link"]
@@ -140,30 +140,30 @@ export const files = (compile: Compile): Clauses<SandboxProvider> => ({
       })
     ),
 
-  "what is not a file is not read, and what is not a directory not listed": () =>
-    created(
+  "reading a directory, listing a file and using a missing path fail with FileNotFound": () =>
+    withSandbox(
       Effect.fnUntraced(function* (name) {
-        yield* written(name, "dir/file", "")
-        assert.strictEqual(yield* tagOf(fileText(name, "nothing")), "FileNotFound")
-        assert.strictEqual(yield* tagOf(fileText(name, "dir")), "FileNotFound")
-        assert.strictEqual(yield* tagOf(written(name, "dir", "x")), "FileNotFound")
-        assert.strictEqual(yield* tagOf(written(name, "dir/file/below", "x")), "FileNotFound")
-        const list = (at: string) => listed(name, at)
+        yield* writeText(name, "dir/file", "")
+        assert.strictEqual(yield* tagOf(readText(name, "nothing")), "FileNotFound")
+        assert.strictEqual(yield* tagOf(readText(name, "dir")), "FileNotFound")
+        assert.strictEqual(yield* tagOf(writeText(name, "dir", "x")), "FileNotFound")
+        assert.strictEqual(yield* tagOf(writeText(name, "dir/file/below", "x")), "FileNotFound")
+        const list = (at: string) => listFiles(name, at)
         assert.strictEqual(yield* tagOf(list("nothing")), "FileNotFound")
         assert.strictEqual(yield* tagOf(list("dir/file")), "FileNotFound")
       })
     ),
 
-  "a file's name may have 255 bytes, and where nothing can stand nothing is written": () =>
-    created(
+  "a file name has up to 255 bytes, and a write to an impossible path fails with FileRefused": () =>
+    withSandbox(
       Effect.fnUntraced(function* (name) {
         const longest = "é".repeat(127) + "x"
-        yield* written(name, longest, "kept")
-        assert.strictEqual(yield* fileText(name, longest), "kept")
+        yield* writeText(name, longest, "kept")
+        assert.strictEqual(yield* readText(name, longest), "kept")
         for (const refused of [`${longest}x`, `${longest}x/file`, "new/", "new/.", `${longest}/`]) {
-          assert.strictEqual(yield* tagOf(written(name, refused, "x")), "FileRefused", refused)
+          assert.strictEqual(yield* tagOf(writeText(name, refused, "x")), "FileRefused", refused)
         }
-        const { files } = yield* listed(name, ".", everything)
+        const { files } = yield* listFiles(name, ".", allLevels)
         assert.deepStrictEqual(
           files.map((file) => file.path),
           [longest]

@@ -13,12 +13,12 @@ export const print = (text: string) => Step.Print({ text, to: "stdout" })
 
 export const path = (text: string) => SandboxPath.make(text)
 
-export const unknown = SandboxName.make("no-such-sandbox")
+export const unknownName = SandboxName.make("no-such-sandbox")
 
 export const utf8 = (text: string) => new TextEncoder().encode(text)
 
-/** A name nobody else has, and its sandbox gone when the promise is over. */
-export const named = <A, E>(use: (name: SandboxName) => Effect.Effect<A, E, SandboxProvider>) =>
+/** A sandbox name that no other test uses; the sandbox is removed when the clause ends. */
+export const withName = <A, E>(use: (name: SandboxName) => Effect.Effect<A, E, SandboxProvider>) =>
   Effect.acquireUseRelease(
     Effect.sync(() => SandboxName.make(`t-${SecureRandom.uuidV4Unsafe()}`)),
     use,
@@ -31,11 +31,11 @@ export const specOf = (name: SandboxName, from?: SnapshotId) => ({
   lifetime: Duration.minutes(5)
 })
 
-export const created = <A, E>(
+export const withSandbox = <A, E>(
   use: (name: SandboxName) => Effect.Effect<A, E, SandboxProvider>,
   more: Partial<SandboxSpec> = {}
 ) =>
-  named((name) =>
+  withName((name) =>
     Effect.andThen(
       Effect.flatMap(SandboxProvider, (provider) => provider.create({ ...specOf(name), ...more })),
       use(name)
@@ -53,7 +53,7 @@ export const commandSpec = (vector: Vector, more: Partial<CommandSpec> = {}): Co
   ...more
 })
 
-export const printed = Effect.fnUntraced(function* (name: SandboxName, id: CommandId, from = OutputPosition.start) {
+export const readOutput = Effect.fnUntraced(function* (name: SandboxName, id: CommandId, from = OutputPosition.start) {
   const provider = yield* SandboxProvider
   const bytes: Record<"stdout" | "stderr", Array<number>> = { stdout: [], stderr: [] }
   yield* Stream.runForEach(provider.output(name, id, from), (piece) =>
@@ -65,31 +65,35 @@ export const printed = Effect.fnUntraced(function* (name: SandboxName, id: Comma
   return { stdout: text(bytes.stdout), stderr: text(bytes.stderr) }
 })
 
-/** Runs a command to its end and reads what it printed. */
-export const ran = Effect.fnUntraced(function* (name: SandboxName, vector: Vector, more: Partial<CommandSpec> = {}) {
+/** Runs a command to its end and returns its output. */
+export const runCommand = Effect.fnUntraced(function* (
+  name: SandboxName,
+  vector: Vector,
+  more: Partial<CommandSpec> = {}
+) {
   const provider = yield* SandboxProvider
   const spec = commandSpec(vector, more)
   yield* provider.start(name, spec)
   const { end } = yield* provider.wait(name, spec.id)
-  return { id: spec.id, end: end!, ...(yield* printed(name, spec.id)) }
+  return { id: spec.id, end: end!, ...(yield* readOutput(name, spec.id)) }
 })
 
-export const fileText = Effect.fnUntraced(function* (name: SandboxName, file: string) {
+export const readText = Effect.fnUntraced(function* (name: SandboxName, file: string) {
   const provider = yield* SandboxProvider
   return yield* provider.readFile(name, path(file)).pipe(Stream.decodeText(), Stream.mkString)
 })
 
-/** The first page of what is in a directory, or of all that is below it. */
-export const listed = (name: SandboxName, directory: string, depth = 1) =>
+/** The first page of a listing of a directory, `depth` levels deep. */
+export const listFiles = (name: SandboxName, directory: string, depth = 1) =>
   Effect.flatMap(SandboxProvider, (provider) => provider.listFiles(name, path(directory), { depth, limit: 1000 }))
 
-export const everything = 64
+export const allLevels = 64
 
-export const written = (name: SandboxName, file: string, text: string) =>
+export const writeText = (name: SandboxName, file: string, text: string) =>
   Effect.flatMap(SandboxProvider, (provider) => provider.writeFile(name, path(file), Stream.make(utf8(text))))
 
 export const tagOf = <E extends { readonly _tag: string }, R>(effect: Effect.Effect<unknown, E, R>) =>
   Effect.map(Effect.flip(effect), (error) => error._tag)
 
-/** A port that nothing else is likely to have where loopbacks are shared. */
-export const somePort = () => Port.make(randomInt(20_000, 30_000))
+/** A random port, since sandboxes of some providers share a loopback. */
+export const randomPort = () => Port.make(randomInt(20_000, 30_000))

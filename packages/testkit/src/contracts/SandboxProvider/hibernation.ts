@@ -3,11 +3,11 @@ import { assert } from "@effect/vitest"
 import { DateTime, Duration, Effect, Option, Stream } from "effect"
 import { type Compile, Step } from "../../Program.ts"
 import type { Clauses } from "../contract.ts"
-import { print, path, unknown, specOf, created, commandSpec, ran, fileText, tagOf } from "./fixtures.ts"
+import { print, path, unknownName, specOf, withSandbox, commandSpec, runCommand, readText, tagOf } from "./fixtures.ts"
 
 export const hibernation = (compile: Compile): Clauses<SandboxProvider> => ({
-  "finding a stopped sandbox does not wake it": () =>
-    created(
+  "find and findMany do not resume a stopped sandbox": () =>
+    withSandbox(
       Effect.fnUntraced(function* (name) {
         const provider = yield* SandboxProvider
         yield* provider.stop(name)
@@ -18,22 +18,22 @@ export const hibernation = (compile: Compile): Clauses<SandboxProvider> => ({
       })
     ),
 
-  "stop ends what runs and keeps the files for resume": () =>
-    created(
+  "stop ends the sandbox's run and keeps its files for resume": () =>
+    withSandbox(
       Effect.fnUntraced(function* (name) {
         const provider = yield* SandboxProvider
-        yield* ran(name, compile(Step.Append({ path: "kept", text: "here" })))
+        yield* runCommand(name, compile(Step.Append({ path: "kept", text: "here" })))
         yield* provider.stop(name)
         const resumed = yield* provider.resume(name, Duration.minutes(9))
         assert.strictEqual(resumed.status, "running")
         assert.isAbove(resumed.expiresAt.epochMilliseconds, (yield* DateTime.now).epochMilliseconds + 8 * 60_000)
-        assert.strictEqual(yield* fileText(name, "kept"), "here")
-        assert.strictEqual((yield* ran(name, compile(print("again")))).stdout, "again")
+        assert.strictEqual(yield* readText(name, "kept"), "here")
+        assert.strictEqual((yield* runCommand(name, compile(print("again")))).stdout, "again")
       })
     ),
 
-  "resume leaves a running sandbox as it is": () =>
-    created(
+  "resume does not change a running sandbox": () =>
+    withSandbox(
       Effect.fnUntraced(function* (name) {
         const provider = yield* SandboxProvider
         const before = Option.getOrThrow(yield* provider.find(name))
@@ -41,40 +41,40 @@ export const hibernation = (compile: Compile): Clauses<SandboxProvider> => ({
       })
     ),
 
-  "each run of a sandbox is an incarnation of its own, and all who tell of it tell the same": () =>
-    created(
+  "each run of a sandbox has its own incarnation, which every operation reports": () =>
+    withSandbox(
       Effect.fnUntraced(function* (name) {
         const provider = yield* SandboxProvider
-        const told = Effect.fnUntraced(function* () {
+        const readIncarnation = Effect.fnUntraced(function* () {
           const { incarnation } = Option.getOrThrow(yield* provider.find(name))
           const [one] = yield* provider.findMany([name])
           const made = yield* provider.create(specOf(name))
           for (const other of [one!, made]) assert.strictEqual(other.incarnation, incarnation)
           return incarnation
         })
-        const first = yield* told()
+        const first = yield* readIncarnation()
         assert.notStrictEqual(first, "")
         assert.strictEqual((yield* provider.extend(name, Duration.minutes(1))).incarnation, first)
         assert.strictEqual((yield* provider.resume(name, Duration.minutes(1))).incarnation, first)
         yield* provider.stop(name)
-        assert.strictEqual(yield* told(), first)
+        assert.strictEqual(yield* readIncarnation(), first)
         const second = (yield* provider.resume(name, Duration.minutes(5))).incarnation
-        assert.strictEqual(yield* told(), second)
+        assert.strictEqual(yield* readIncarnation(), second)
         yield* provider.remove(name)
         const third = (yield* provider.create(specOf(name))).incarnation
-        assert.strictEqual(yield* told(), third)
+        assert.strictEqual(yield* readIncarnation(), third)
         assert.strictEqual(new Set([first, second, third]).size, 3)
       })
     ),
 
-  "a stop that is meant for one run stops no other, however late it arrives": () =>
-    created(
+  "a stop for one incarnation never stops a later one": () =>
+    withSandbox(
       Effect.fnUntraced(function* (name) {
         const provider = yield* SandboxProvider
         const first = Option.getOrThrow(yield* provider.find(name)).incarnation
         yield* provider.stop(name, { incarnation: first })
         yield* provider.stop(name, { incarnation: first })
-        yield* provider.stop(unknown, { incarnation: first })
+        yield* provider.stop(unknownName, { incarnation: first })
         assert.strictEqual(Option.getOrThrow(yield* provider.find(name)).status, "stopped")
         const second = yield* provider.resume(name, Duration.minutes(5))
         yield* provider.stop(name, { incarnation: first })
@@ -84,8 +84,8 @@ export const hibernation = (compile: Compile): Clauses<SandboxProvider> => ({
       })
     ),
 
-  "a stop that is meant for the run before never stops the one that begins meanwhile": () =>
-    created(
+  "a stop for the previous incarnation that races with resume does not stop the new one": () =>
+    withSandbox(
       Effect.fnUntraced(function* (name) {
         const provider = yield* SandboxProvider
         for (let round = 0; round < 3; round++) {
@@ -101,19 +101,19 @@ export const hibernation = (compile: Compile): Clauses<SandboxProvider> => ({
       })
     ),
 
-  "stop succeeds for a sandbox that is stopped or gone": () =>
-    created(
+  "stop succeeds for a sandbox that is stopped or does not exist": () =>
+    withSandbox(
       Effect.fnUntraced(function* (name) {
         const provider = yield* SandboxProvider
         yield* provider.stop(name)
         yield* provider.stop(name)
-        yield* provider.stop(unknown)
-        assert.isTrue(Option.isNone(yield* provider.find(unknown)))
+        yield* provider.stop(unknownName)
+        assert.isTrue(Option.isNone(yield* provider.find(unknownName)))
       })
     ),
 
-  "a stopped sandbox does nothing that needs it running": () =>
-    created(
+  "operations that need a running sandbox fail with SandboxNotRunning on a stopped one": () =>
+    withSandbox(
       Effect.fnUntraced(function* (name) {
         const provider = yield* SandboxProvider
         yield* provider.stop(name)

@@ -2,11 +2,11 @@ import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { assert } from "@effect/vitest"
 import { DateTime, Duration, Effect, Option } from "effect"
 import type { Clauses } from "../contract.ts"
-import { named, specOf, created } from "./fixtures.ts"
+import { withName, specOf, withSandbox } from "./fixtures.ts"
 
 export const lifetime: Clauses<SandboxProvider> = {
-  "a new sandbox runs, until its lifetime is over": () =>
-    named(
+  "a new sandbox runs and expires after its lifetime": () =>
+    withName(
       Effect.fnUntraced(function* (name) {
         const provider = yield* SandboxProvider
         const before = yield* DateTime.now
@@ -18,8 +18,8 @@ export const lifetime: Clauses<SandboxProvider> = {
       })
     ),
 
-  "extend moves the end further away": () =>
-    created(
+  "extend postpones the expiry by the given duration": () =>
+    withSandbox(
       Effect.fnUntraced(function* (name) {
         const provider = yield* SandboxProvider
         const before = Option.getOrThrow(yield* provider.find(name))

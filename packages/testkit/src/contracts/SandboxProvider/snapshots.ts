@@ -5,48 +5,58 @@ import { assert } from "@effect/vitest"
 import { Duration, Effect, Option, Stream } from "effect"
 import { type Compile, Step } from "../../Program.ts"
 import type { Clauses } from "../contract.ts"
-import { print, named, specOf, created, commandSpec, printed, ran, fileText, tagOf } from "./fixtures.ts"
+import {
+  print,
+  withName,
+  specOf,
+  withSandbox,
+  commandSpec,
+  readOutput,
+  runCommand,
+  readText,
+  tagOf
+} from "./fixtures.ts"
 
 export const snapshots = (compile: Compile): Clauses<SandboxProvider> => ({
-  "a sandbox boots from a snapshot with the files of that moment": () =>
-    created((source) =>
-      named(
+  "a sandbox created from a snapshot has the files of the snapshot": () =>
+    withSandbox((source) =>
+      withName(
         Effect.fnUntraced(function* (copy) {
           const provider = yield* SandboxProvider
-          yield* ran(source, compile(Step.Append({ path: "file", text: "then" })))
+          yield* runCommand(source, compile(Step.Append({ path: "file", text: "then" })))
           const snapshot = yield* provider.snapshot(source)
           assert.strictEqual(snapshot.source, source)
           yield* provider.create(specOf(copy, snapshot.id))
-          assert.strictEqual(yield* fileText(copy, "file"), "then")
+          assert.strictEqual(yield* readText(copy, "file"), "then")
           yield* provider.removeSnapshot(snapshot.id)
         })
       )
     ),
 
-  "what is written after a snapshot, by its source or by its children, is not in it": () =>
-    created((source) =>
-      named((one) =>
-        named(
+  "a snapshot does not contain what its source or its copies write later": () =>
+    withSandbox((source) =>
+      withName((one) =>
+        withName(
           Effect.fnUntraced(function* (two) {
             const provider = yield* SandboxProvider
-            yield* ran(source, compile(Step.Append({ path: "file", text: "a" })))
+            yield* runCommand(source, compile(Step.Append({ path: "file", text: "a" })))
             const snapshot = yield* provider.snapshot(source)
             yield* provider.resume(source, Duration.minutes(5))
-            yield* ran(source, compile(Step.Append({ path: "file", text: "b" })))
+            yield* runCommand(source, compile(Step.Append({ path: "file", text: "b" })))
             yield* provider.create(specOf(one, snapshot.id))
-            yield* ran(one, compile(Step.Append({ path: "file", text: "c" })))
+            yield* runCommand(one, compile(Step.Append({ path: "file", text: "c" })))
             yield* provider.create(specOf(two, snapshot.id))
-            assert.strictEqual(yield* fileText(source, "file"), "ab")
-            assert.strictEqual(yield* fileText(one, "file"), "ac")
-            assert.strictEqual(yield* fileText(two, "file"), "a")
+            assert.strictEqual(yield* readText(source, "file"), "ab")
+            assert.strictEqual(yield* readText(one, "file"), "ac")
+            assert.strictEqual(yield* readText(two, "file"), "a")
             yield* provider.removeSnapshot(snapshot.id)
           })
         )
       )
     ),
 
-  "a snapshot stops its source only where the provider says so": () =>
-    created(
+  "a snapshot stops its source only if the provider declares it": () =>
+    withSandbox(
       Effect.fnUntraced(function* (name) {
         const provider = yield* SandboxProvider
         const snapshot = yield* provider.snapshot(name)
@@ -56,9 +66,9 @@ export const snapshots = (compile: Compile): Clauses<SandboxProvider> => ({
       })
     ),
 
-  "the snapshots of a sandbox are known for as long as they exist, also once it is removed": () =>
-    created((name) =>
-      created((other) =>
+  "snapshots lists the existing snapshots of a sandbox, also after the sandbox is removed": () =>
+    withSandbox((name) =>
+      withSandbox((other) =>
         Effect.gen(function* () {
           const provider = yield* SandboxProvider
           assert.deepStrictEqual(yield* provider.snapshots(name), [])
@@ -77,13 +87,13 @@ export const snapshots = (compile: Compile): Clauses<SandboxProvider> => ({
       )
     ),
 
-  "no sandbox boots from a snapshot that was removed or never was, and those that did live on": () =>
-    created((source) =>
-      named((child) =>
-        named(
+  "a sandbox cannot be created from a removed or unknown snapshot, and copies outlive their snapshot": () =>
+    withSandbox((source) =>
+      withName((child) =>
+        withName(
           Effect.fnUntraced(function* (late) {
             const provider = yield* SandboxProvider
-            yield* ran(source, compile(Step.Append({ path: "file", text: "kept" })))
+            yield* runCommand(source, compile(Step.Append({ path: "file", text: "kept" })))
             const snapshot = yield* provider.snapshot(source)
             yield* provider.create(specOf(child, snapshot.id))
             yield* provider.removeSnapshot(snapshot.id)
@@ -95,22 +105,22 @@ export const snapshots = (compile: Compile): Clauses<SandboxProvider> => ({
               "SnapshotGone"
             )
             assert.isTrue(Option.isNone(yield* provider.find(late)))
-            assert.strictEqual(yield* fileText(child, "file"), "kept")
+            assert.strictEqual(yield* readText(child, "file"), "kept")
             yield* provider.stop(child)
             yield* provider.resume(child, Duration.minutes(5))
-            assert.strictEqual(yield* fileText(child, "file"), "kept")
+            assert.strictEqual(yield* readText(child, "file"), "kept")
           })
         )
       )
     ),
 
-  "a sandbox that was made from a snapshot knows nothing of the commands of its source": () =>
-    created(
+  "a sandbox created from a snapshot has none of the commands of the snapshot's source": () =>
+    withSandbox(
       Effect.fnUntraced(function* (name) {
         const provider = yield* SandboxProvider
-        const { id } = yield* ran(name, compile(print("of the source")))
+        const { id } = yield* runCommand(name, compile(print("of the source")))
         const snapshot = yield* provider.snapshot(name)
-        yield* named(
+        yield* withName(
           Effect.fnUntraced(function* (copy) {
             yield* provider.create(specOf(copy, snapshot.id))
             assert.strictEqual(yield* tagOf(provider.command(copy, id)), "CommandNotFound")
@@ -118,10 +128,10 @@ export const snapshots = (compile: Compile): Clauses<SandboxProvider> => ({
             assert.strictEqual(yield* tagOf(output), "CommandNotFound")
             yield* provider.start(copy, commandSpec(compile(print("of the copy")), { id }))
             yield* provider.wait(copy, id)
-            assert.strictEqual((yield* printed(copy, id)).stdout, "of the copy")
+            assert.strictEqual((yield* readOutput(copy, id)).stdout, "of the copy")
           })
         )
-        assert.strictEqual((yield* printed(name, id)).stdout, "of the source")
+        assert.strictEqual((yield* readOutput(name, id)).stdout, "of the source")
         yield* provider.removeSnapshot(snapshot.id)
       })
     )

@@ -5,23 +5,23 @@ import { assert } from "@effect/vitest"
 import { Duration, Effect, Result, Schedule, Stream } from "effect"
 import { type Compile, Step } from "../../Program.ts"
 import type { Clauses } from "../contract.ts"
-import { print, created, commandSpec, printed, ran, listed } from "./fixtures.ts"
+import { print, withSandbox, commandSpec, readOutput, runCommand, listFiles } from "./fixtures.ts"
 
-type Moment = <A, E, B, F>(
+type Race = <A, E, B, F>(
   start: Effect.Effect<A, E>,
   other: Effect.Effect<B, F>
 ) => Effect.Effect<readonly [A, B], E | F>
 
-/** What may meet the start of a command: together with it, a little later, and as soon as it has returned. */
-const momentsOfStart: ReadonlyArray<Moment> = [
+/** When another operation races with the start of a command: at once, a little later, after its return, or a little after that. */
+const races: ReadonlyArray<Race> = [
   (start, other) => Effect.all([start, other], { concurrency: 2 }),
   (start, other) => Effect.all([start, Effect.andThen(Effect.sleep("5 millis"), other)], { concurrency: 2 }),
   (start, other) => Effect.all([start, other]),
   (start, other) => Effect.all([start, Effect.andThen(Effect.sleep("10 millis"), other)])
 ]
 
-/** What ends a sandbox under its commands. */
-const endings: Readonly<
+/** The operations that may end a sandbox while its commands run. */
+const terminations: Readonly<
   Record<string, (provider: SandboxProvider["Service"], name: SandboxName) => Effect.Effect<unknown, unknown>>
 > = {
   stop: (provider, name) => provider.stop(name),
@@ -29,16 +29,16 @@ const endings: Readonly<
   snapshot: (provider, name) => Effect.flatMap(provider.snapshot(name), ({ id }) => provider.removeSnapshot(id))
 }
 
-/** How a command may end whose sandbox ends as it starts: by what, or the tag of the failure that tells it. */
-const outcomes: Readonly<Record<string, ReadonlyArray<string>>> = {
+/** The allowed outcomes of a command whose sandbox ends during its start: an end, or the tag of an error. */
+const allowedOutcomes: Readonly<Record<string, ReadonlyArray<string>>> = {
   stop: ["lost", "SandboxNotRunning"],
   // A provider may stop a sandbox before it removes it.
   remove: ["CommandNotFound", "SandboxGone", "SandboxNotRunning"],
   snapshot: ["lost", "SandboxNotRunning", "killed"]
 }
 
-/** How a command is seen to end: by what, or the tag of the failure that says so. */
-const outcomeOf = Effect.fnUntraced(function* (
+/** How a command ends, or the tag of the error that its start or wait fails with. */
+const observeOutcome = Effect.fnUntraced(function* (
   name: SandboxName,
   spec: CommandSpec,
   started: Result.Result<unknown, { readonly _tag: string }>,
@@ -46,7 +46,7 @@ const outcomeOf = Effect.fnUntraced(function* (
 ) {
   const provider = yield* SandboxProvider
   if (Result.isFailure(started)) return started.failure._tag
-  // A snapshot need not stop its source.
+  // The source of a snapshot may keep running.
   if (way === "snapshot" && !provider.supports.snapshotStops) yield* provider.kill(name, spec.id)
   return yield* provider.wait(name, spec.id).pipe(
     Effect.map(({ end }) => end?.by),
@@ -56,16 +56,16 @@ const outcomeOf = Effect.fnUntraced(function* (
 
 export const termination = (compile: Compile): Clauses<SandboxProvider> => ({
   "a command is killed at its deadline": () =>
-    created(
+    withSandbox(
       Effect.fnUntraced(function* (name) {
         const late = compile(print("early"), Step.Sleep({ millis: 20_000 }), print("late"))
-        const { end, stdout } = yield* ran(name, late, { timeout: Duration.millis(1200) })
+        const { end, stdout } = yield* runCommand(name, late, { timeout: Duration.millis(1200) })
         assert.deepStrictEqual([end.by, end.exitCode, stdout], ["timedOut", 137, "early"])
       })
     ),
 
-  "kill ends a command and every process it started": () =>
-    created(
+  "kill ends a command and every process that it started": () =>
+    withSandbox(
       Effect.fnUntraced(function* (name) {
         const provider = yield* SandboxProvider
         const spec = commandSpec(compile(Step.Leave({ path: "alive" }), print("up"), Step.Sleep({ millis: 20_000 })))
@@ -74,26 +74,26 @@ export const termination = (compile: Compile): Clauses<SandboxProvider> => ({
         yield* provider.kill(name, spec.id)
         const { end } = yield* provider.wait(name, spec.id)
         assert.deepStrictEqual([end?.by, end?.exitCode], ["killed", 137])
-        const size = Effect.map(listed(name, "."), ({ files }) => files[0]?.size)
+        const size = Effect.map(listFiles(name, "."), ({ files }) => files[0]?.size)
         const before = yield* size
         yield* Effect.sleep("150 millis")
         assert.strictEqual(yield* size, before)
       })
     ),
 
-  "kill leaves a command that ended by itself as it is": () =>
-    created(
+  "kill does not change a command that has ended": () =>
+    withSandbox(
       Effect.fnUntraced(function* (name) {
         const provider = yield* SandboxProvider
-        const { id } = yield* ran(name, compile(Step.Exit({ code: 5 })))
+        const { id } = yield* runCommand(name, compile(Step.Exit({ code: 5 })))
         yield* provider.kill(name, id)
         const { end } = yield* provider.command(name, id)
         assert.deepStrictEqual([end?.by, end?.exitCode], ["exited", 5])
       })
     ),
 
-  "a command whose sandbox is stopped is lost, and its output is not": () =>
-    created(
+  "a command whose sandbox is stopped ends as lost and keeps its output": () =>
+    withSandbox(
       Effect.fnUntraced(function* (name) {
         const provider = yield* SandboxProvider
         const spec = commandSpec(compile(print("before"), Step.Sleep({ millis: 20_000 })))
@@ -102,24 +102,24 @@ export const termination = (compile: Compile): Clauses<SandboxProvider> => ({
         yield* provider.stop(name)
         const { end } = yield* provider.wait(name, spec.id)
         assert.strictEqual(end?.by, "lost")
-        assert.strictEqual((yield* printed(name, spec.id)).stdout, "before")
+        assert.strictEqual((yield* readOutput(name, spec.id)).stdout, "before")
       })
     ),
 
-  "a command whose sandbox stops, is removed or snapshotted as it starts never ends by itself": () =>
+  "a command whose sandbox stops, is removed or is snapshotted during its start never reports an exit of its own": () =>
     Effect.forEach(
-      Object.entries(endings).flatMap(([way, ending]) => momentsOfStart.map((moment) => ({ way, ending, moment }))),
+      Object.entries(terminations).flatMap(([way, ending]) => races.map((moment) => ({ way, ending, moment }))),
       ({ ending, moment, way }, index) =>
-        created(
+        withSandbox(
           Effect.fnUntraced(function* (name) {
             const provider = yield* SandboxProvider
             const spec = commandSpec(compile(print("up"), Step.Sleep({ millis: 20_000 })))
             const [started] = yield* moment(Effect.result(provider.start(name, spec)), ending(provider, name))
-            const outcome = yield* outcomeOf(name, spec, started, way)
-            const where = `${way}, moment ${index % momentsOfStart.length}: ${outcome}`
-            assert.isTrue(outcomes[way]!.includes(outcome ?? "runs"), where)
+            const outcome = yield* observeOutcome(name, spec, started, way)
+            const where = `${way}, moment ${index % races.length}: ${outcome}`
+            assert.isTrue(allowedOutcomes[way]!.includes(outcome ?? "runs"), where)
             if (outcome !== "lost" && outcome !== "killed") return
-            const { stderr, stdout } = yield* printed(name, spec.id)
+            const { stderr, stdout } = yield* readOutput(name, spec.id)
             assert.strictEqual(stderr, "", where)
             assert.include(["", "up"], stdout, where)
           })
@@ -127,11 +127,11 @@ export const termination = (compile: Compile): Clauses<SandboxProvider> => ({
       { concurrency: 6, discard: true }
     ),
 
-  "a command that is killed as it starts ends as killed, and nothing of it goes on": () =>
+  "a command that is killed during its start ends as killed and has no effect": () =>
     Effect.forEach(
-      momentsOfStart,
+      races,
       (moment) =>
-        created(
+        withSandbox(
           Effect.fnUntraced(function* (name) {
             const provider = yield* SandboxProvider
             const spec = commandSpec(compile(Step.Append({ path: "ran", text: "x" }), Step.Sleep({ millis: 20_000 })))
@@ -142,19 +142,19 @@ export const termination = (compile: Compile): Clauses<SandboxProvider> => ({
             yield* moment(provider.start(name, spec), kill)
             const { end } = yield* provider.wait(name, spec.id)
             assert.strictEqual(end?.by, "killed")
-            assert.deepStrictEqual(yield* printed(name, spec.id), { stdout: "", stderr: "" })
+            assert.deepStrictEqual(yield* readOutput(name, spec.id), { stdout: "", stderr: "" })
             assert.strictEqual((yield* provider.start(name, spec)).end?.by, "killed")
           })
         ),
-      { concurrency: momentsOfStart.length, discard: true }
+      { concurrency: races.length, discard: true }
     ),
 
-  "a command whose time is over as it starts is timed out, and prints nothing that it did not": () =>
-    created(
+  "a command whose deadline passes during its start ends as timed out, with no error output": () =>
+    withSandbox(
       Effect.fnUntraced(function* (name) {
         for (const millis of [1, 10, 50]) {
           const late = compile(print("up"), Step.Sleep({ millis: 20_000 }))
-          const { end, stderr, stdout } = yield* ran(name, late, { timeout: Duration.millis(millis) })
+          const { end, stderr, stdout } = yield* runCommand(name, late, { timeout: Duration.millis(millis) })
           assert.deepStrictEqual([end.by, stderr], ["timedOut", ""], `${millis} ms`)
           assert.include(["", "up"], stdout)
         }

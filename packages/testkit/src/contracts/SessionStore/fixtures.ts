@@ -4,7 +4,7 @@ import { Move } from "@castellan/domain/session/Lifecycle.ts"
 import * as given from "../../given.ts"
 import { at } from "../fixtures.ts"
 
-export const sleeping = (scope: AccountScope) =>
+export const hibernatedSession = (scope: AccountScope) =>
   given.session(scope, {
     lifecycle: given.lifecycle({ state: "hibernated", sandbox: SandboxName.make("ses_x"), version: 4 })
   })

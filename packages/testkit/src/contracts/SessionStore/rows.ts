@@ -14,12 +14,12 @@ import * as given from "../../given.ts"
 import { assertUnchanged } from "../assertUnchanged.ts"
 import { at, atOnce } from "../fixtures.ts"
 import type { Clauses } from "../contract.ts"
-import { sleeping, restore } from "./fixtures.ts"
+import { hibernatedSession, restore } from "./fixtures.ts"
 
 const everything = { limit: 100, cursor: null }
 
 export const rows: Clauses<SessionStore | EventStore | IdentityStore> = {
-  "a session is found as it was written, by its account only": () =>
+  "a session is found as it was added, by its account only": () =>
     Effect.gen(function* () {
       const store = yield* SessionStore
       const [one, two] = [yield* given.scope, yield* given.scope]
@@ -57,19 +57,19 @@ export const rows: Clauses<SessionStore | EventStore | IdentityStore> = {
       assert.deepStrictEqual(yield* store.get(one, empty.id), Option.some(empty))
     }),
 
-  "writing an id twice gives back the row that stands": () =>
+  "adding an id twice returns the existing row": () =>
     Effect.gen(function* () {
       const store = yield* SessionStore
       const scope = yield* given.scope
       const session = given.session(scope)
       const others = Array.from({ length: 8 }, () => new Session({ ...session, title: "another" }))
       yield* store.add(scope, session)
-      for (const stands of yield* atOnce(others.map((other) => store.add(scope, other)))) {
-        assert.deepStrictEqual(stands, Option.some(session))
+      for (const existing of yield* atOnce(others.map((other) => store.add(scope, other)))) {
+        assert.deepStrictEqual(existing, Option.some(session))
       }
     }),
 
-  "an id of another account is not given, and stays": () =>
+  "an id that belongs to another account is refused and unchanged": () =>
     Effect.gen(function* () {
       const store = yield* SessionStore
       const [one, two] = [yield* given.scope, yield* given.scope]
@@ -80,7 +80,7 @@ export const rows: Clauses<SessionStore | EventStore | IdentityStore> = {
       assert.deepStrictEqual((yield* store.list(two, everything)).rows, [])
     }),
 
-  "a session is written for the scope's account, whatever it says of itself": () =>
+  "a session is added for the scope's account even if it names another": () =>
     Effect.gen(function* () {
       const store = yield* SessionStore
       const [one, two] = [yield* given.scope, yield* given.scope]
@@ -91,7 +91,7 @@ export const rows: Clauses<SessionStore | EventStore | IdentityStore> = {
       assert.isTrue(Option.isNone(yield* store.get(two, session.id)))
     }),
 
-  "it is told whose a session is": () =>
+  "ownerOf returns the account of a session": () =>
     Effect.gen(function* () {
       const store = yield* SessionStore
       const [one, two] = [yield* given.scope, yield* given.scope]
@@ -103,7 +103,7 @@ export const rows: Clauses<SessionStore | EventStore | IdentityStore> = {
       assert.isTrue(Option.isNone(yield* store.ownerOf(given.session(one).id)))
     }),
 
-  "sessions are listed newest first without those that are ephemeral, in pages that lose and repeat none": () =>
+  "sessions that are not ephemeral are listed newest first, in pages that have every session once": () =>
     Effect.gen(function* () {
       const store = yield* SessionStore
       const [scope, other] = [yield* given.scope, yield* given.scope]
@@ -132,7 +132,7 @@ export const rows: Clauses<SessionStore | EventStore | IdentityStore> = {
       assert.deepStrictEqual([whole.rows, whole.next], [read, null])
     }),
 
-  "a cursor of a moment after every row gives the beginning": () =>
+  "a cursor later than every row returns the first page": () =>
     Effect.gen(function* () {
       const store = yield* SessionStore
       const scope = yield* given.scope
@@ -142,11 +142,11 @@ export const rows: Clauses<SessionStore | EventStore | IdentityStore> = {
       assert.deepStrictEqual(yield* store.list(scope, { limit: 100, cursor }), beginning)
     }),
 
-  "what is named of a session is changed, by its account only, and its version stays": () =>
+  "a change sets the named fields only, for the session's account only, and keeps the version": () =>
     Effect.gen(function* () {
       const store = yield* SessionStore
       const [one, two] = [yield* given.scope, yield* given.scope]
-      const session = sleeping(one)
+      const session = hibernatedSession(one)
       yield* store.add(one, session)
       assert.isTrue(Option.isNone(yield* store.change(two, session.id, { title: "theirs" }, at(10))))
       assert.isTrue(Option.isNone(yield* store.change(one, given.session(one).id, { title: "no one's" }, at(10))))
@@ -159,7 +159,7 @@ export const rows: Clauses<SessionStore | EventStore | IdentityStore> = {
       assert.deepStrictEqual(yield* store.get(one, session.id), Option.some(both))
     }),
 
-  "an archived session keeps its status, and one that has a repository keeps that": () =>
+  "a change does not replace the status of an archived session or a repository that is set": () =>
     Effect.gen(function* () {
       const store = yield* SessionStore
       const scope = yield* given.scope
@@ -177,7 +177,7 @@ export const rows: Clauses<SessionStore | EventStore | IdentityStore> = {
       for (const one of answers) assert.strictEqual(Option.getOrThrow(one).repo, first)
     }),
 
-  "awake are the account's sessions whose sandbox runs or is about to, also those that are ephemeral": () =>
+  "listAwake returns the account's sessions whose sandbox runs or is about to run, ephemeral ones included": () =>
     Effect.gen(function* () {
       const store = yield* SessionStore
       const [one, two] = [yield* given.scope, yield* given.scope]
@@ -192,7 +192,7 @@ export const rows: Clauses<SessionStore | EventStore | IdentityStore> = {
         assert.strictEqual((yield* store.countAwake(one)) - before, isAwake ? 2 : 0, `${state}`)
       }
       assert.strictEqual(yield* store.countAwake(two), 0)
-      const session = sleeping(two)
+      const session = hibernatedSession(two)
       yield* store.add(two, session)
       const woken = given.step(session, restore)
       yield* store.take(two, woken)
@@ -201,11 +201,11 @@ export const rows: Clauses<SessionStore | EventStore | IdentityStore> = {
       assert.strictEqual(yield* store.countAwake(two), 0)
     }),
 
-  "a session is forgotten at its version, once, by its account only": () =>
+  "a session is removed once, at its version, by its account only": () =>
     Effect.gen(function* () {
       const store = yield* SessionStore
       const [one, two] = [yield* given.scope, yield* given.scope]
-      const [session, other] = [sleeping(one), sleeping(one)]
+      const [session, other] = [hibernatedSession(one), hibernatedSession(one)]
       for (const row of [session, other]) yield* store.add(one, row)
       assert.isFalse(yield* store.remove(two, session, at(9)))
       const { session: next } = given.step(session, restore)
@@ -217,15 +217,15 @@ export const rows: Clauses<SessionStore | EventStore | IdentityStore> = {
       assert.deepStrictEqual(yield* store.get(one, other.id), Option.some(other))
     }),
 
-  "a write leaves every other session as it is": () =>
+  "a write does not change any other session": () =>
     Effect.gen(function* () {
       const store = yield* SessionStore
       const [one, two] = [yield* given.scope, yield* given.scope]
-      const session = sleeping(one)
+      const session = hibernatedSession(one)
       yield* store.add(one, session)
       const began = given.step(session, restore)
       const failed = given.step(began.session, Move.Fail({ error: "it broke", code: "internal_error" }))
-      // Others at each version that a write names, of the account and of another.
+      // Rows of this and another account at each version that a write names.
       const others = [one, two].flatMap((scope) =>
         [session, began.session, failed.session].map((at) => given.session(scope, { lifecycle: at.lifecycle }))
       )
@@ -242,11 +242,11 @@ export const rows: Clauses<SessionStore | EventStore | IdentityStore> = {
       assert.isTrue(Option.isNone(yield* store.get(one, session.id)))
     }),
 
-  "a NUL in a text breaks nothing": () =>
+  "a text with a NUL character can be written": () =>
     Effect.gen(function* () {
       const store = yield* SessionStore
       const scope = yield* given.scope
-      const session = new Session({ ...sleeping(scope), title: "a\0b" })
+      const session = new Session({ ...hibernatedSession(scope), title: "a\0b" })
       const clean = (text: string | null | undefined) => text?.replaceAll("\0", "\uFFFD")
       assert.strictEqual(clean(Option.getOrThrow(yield* store.add(scope, session)).title), "a\uFFFDb")
       const change = { title: "\0c", repo: "d\0" }

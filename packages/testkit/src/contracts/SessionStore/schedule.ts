@@ -9,12 +9,12 @@ import * as given from "../../given.ts"
 import { at, atOnce } from "../fixtures.ts"
 import type { Clauses } from "../contract.ts"
 
-/** A session that is due then; far from what other promises write, so that theirs don't count. */
+/** A session that is due at this time. Its clauses use times that no other clause uses. */
 const dueAt = (scope: AccountScope, lookAt: number) =>
   given.session(scope, { lifecycle: given.lifecycle({ lookAt: at(lookAt), version: 3 }) })
 
 export const schedule: Clauses<SessionStore | EventStore | IdentityStore> = {
-  "a look is postponed while the version stands, by its account only, and all else stays": () =>
+  "postpone moves the next check of an unchanged version, for its account only, and changes nothing else": () =>
     Effect.gen(function* () {
       const store = yield* SessionStore
       const [one, two] = [yield* given.scope, yield* given.scope]
@@ -30,7 +30,7 @@ export const schedule: Clauses<SessionStore | EventStore | IdentityStore> = {
       assert.deepStrictEqual(yield* store.get(one, session.id), Option.some(postponed))
     }),
 
-  "due are the sessions of all accounts whose look has come, the longest waiting first, as many as asked for": () =>
+  "claimDue returns the due sessions of all accounts, longest due first, up to the limit": () =>
     Effect.gen(function* () {
       const store = yield* SessionStore
       const [one, two] = [yield* given.scope, yield* given.scope]
@@ -53,7 +53,7 @@ export const schedule: Clauses<SessionStore | EventStore | IdentityStore> = {
       yield* store.claimDue(at(-999), until, 1)
     }),
 
-  "each due session is given to one of many that claim at once": () =>
+  "each due session goes to one of several concurrent claims": () =>
     Effect.gen(function* () {
       const store = yield* SessionStore
       const scope = yield* given.scope

@@ -10,14 +10,14 @@ import { Effect, Option } from "effect"
 import * as given from "../../given.ts"
 import { at, atOnce } from "../fixtures.ts"
 import type { Clauses } from "../contract.ts"
-import { sleeping, restore } from "./fixtures.ts"
+import { hibernatedSession, restore } from "./fixtures.ts"
 
 export const transitions: Clauses<SessionStore | EventStore | IdentityStore> = {
-  "a step is written if the stored version is the one before, by its account only": () =>
+  "a transition is written only from the previous version and only in the scope of its account": () =>
     Effect.gen(function* () {
       const store = yield* SessionStore
       const [one, two] = [yield* given.scope, yield* given.scope]
-      const session = sleeping(one)
+      const session = hibernatedSession(one)
       const step = given.step(session, restore)
       assert.isFalse(yield* store.take(one, step))
       yield* store.add(one, session)
@@ -36,11 +36,11 @@ export const transitions: Clauses<SessionStore | EventStore | IdentityStore> = {
       assert.deepStrictEqual(yield* store.get(one, session.id), Option.some(silent.session))
     }),
 
-  "a step that says where the working tree is is written with it, and those that follow leave it": () =>
+  "a transition stores the place of the working tree, and later transitions keep it": () =>
     Effect.gen(function* () {
       const store = yield* SessionStore
       const scope = yield* given.scope
-      const session = sleeping(scope)
+      const session = hibernatedSession(scope)
       assert.isFalse(session.lifecycle.workspace)
       yield* store.add(scope, session)
       const times = { expiresAt: at(9000), idleAt: at(8000), lookAt: at(7000) }
@@ -60,12 +60,12 @@ export const transitions: Clauses<SessionStore | EventStore | IdentityStore> = {
       assert.isTrue(last.lifecycle.workspace)
     }),
 
-  "of many that take the same version at once one does, and that is told": () =>
+  "one of several concurrent transitions from the same version is written and emits its event": () =>
     Effect.gen(function* () {
       const store = yield* SessionStore
       for (let round = 0; round < 3; round++) {
         const scope = yield* given.scope
-        const session = sleeping(scope)
+        const session = hibernatedSession(scope)
         yield* store.add(scope, session)
         const steps = Array.from({ length: 20 }, (_, i) =>
           given.step(session, Move.Restore({ until: at(5000 + i), lost: i % 2 === 0 }))
@@ -74,19 +74,19 @@ export const transitions: Clauses<SessionStore | EventStore | IdentityStore> = {
         const [winner, ...others] = steps.filter((_, i) => taken[i])
         assert.deepStrictEqual(others, [])
         assert.deepStrictEqual(yield* store.get(scope, session.id), Option.some(winner!.session))
-        const told = yield* (yield* EventStore).read(scope, null, 100)
+        const events = yield* (yield* EventStore).read(scope, null, 100)
         assert.deepStrictEqual(
-          told.slice(1).map(({ event }) => event),
+          events.slice(1).map(({ event }) => event),
           [winner!.event]
         )
       }
     }),
 
-  "a step leaves what is not the lifecycle as it is stored, and the status unless it archives or takes out again": () =>
+  "a transition keeps the fields outside the lifecycle, and the status unless it archives or unarchives": () =>
     Effect.gen(function* () {
       const store = yield* SessionStore
       const scope = yield* given.scope
-      const session = sleeping(scope)
+      const session = hibernatedSession(scope)
       yield* store.add(scope, session)
       const change = { title: "new", status: "completed", repo: "https://h/o/r" } as const
       const write = (from: Session, move: Move) => {
@@ -109,11 +109,11 @@ export const transitions: Clauses<SessionStore | EventStore | IdentityStore> = {
       assert.deepStrictEqual(again, new Session({ ...out, ...change, status: "running" }))
     }),
 
-  "that a session was created, each of its steps that says so, and that it was removed are told once": () =>
+  "the creation, the visible transitions and the removal of a session emit one event each": () =>
     Effect.gen(function* () {
       const store = yield* SessionStore
       const [one, two] = [yield* given.scope, yield* given.scope]
-      const session = new Session({ ...sleeping(one), createdAt: at(1_001) })
+      const session = new Session({ ...hibernatedSession(one), createdAt: at(1_001) })
       for (const scope of [one, one, two]) yield* store.add(scope, session)
       const began = given.step(session, restore)
       const silent = given.step(began.session, Move.TakeOver({ until: at(6000) }))

@@ -14,7 +14,7 @@ import { type Clauses, runContract } from "../contract.ts"
 import { next, type Ports, runOf } from "./fixtures.ts"
 
 export const clauses: Clauses<Ports> = {
-  "a run is found as it was written, by its account only": () =>
+  "a run is found as it was enqueued, by its account only": () =>
     Effect.gen(function* () {
       const store = yield* TaskRunStore
       const [one, two] = [yield* given.scope, yield* given.scope]
@@ -28,7 +28,7 @@ export const clauses: Clauses<Ports> = {
       assert.isTrue(Option.isNone(yield* store.get(one, RunId.make("run_none"))))
     }),
 
-  "a run is saved with all that became of it": () =>
+  "a run is saved with its status, log, output and error": () =>
     Effect.gen(function* () {
       const store = yield* TaskRunStore
       const scope = yield* given.scope
@@ -44,7 +44,7 @@ export const clauses: Clauses<Ports> = {
       assert.deepStrictEqual(yield* store.get(scope, run.id), Option.some(failed))
     }),
 
-  "of two writes that know the same version one is refused": () =>
+  "one of two concurrent writes from the same version is refused": () =>
     Effect.gen(function* () {
       const store = yield* TaskRunStore
       const scope = yield* given.scope
@@ -68,7 +68,7 @@ export const clauses: Clauses<Ports> = {
       assert.deepStrictEqual(yield* store.get(one, run.id), Option.some(run))
     }),
 
-  "a write leaves every other run as it is": () =>
+  "a write does not change any other run": () =>
     Effect.gen(function* () {
       const store = yield* TaskRunStore
       const runner = yield* TaskRunner
@@ -84,7 +84,7 @@ export const clauses: Clauses<Ports> = {
       })
     }),
 
-  "runs are listed newest first without their output, in pages that lose and repeat none": () =>
+  "runs are listed newest first without their output, in pages that have every run once": () =>
     Effect.gen(function* () {
       const store = yield* TaskRunStore
       const runner = yield* TaskRunner
@@ -114,7 +114,7 @@ export const clauses: Clauses<Ports> = {
       assert.isTrue(read.every(({ output }) => output === null))
     }),
 
-  "live in a sandbox are the account's runs that work there and have not ended, told without their logs": () =>
+  "liveIn returns the account's runs in a sandbox that have not ended, without their logs": () =>
     Effect.gen(function* () {
       const store = yield* TaskRunStore
       const runner = yield* TaskRunner
@@ -140,7 +140,7 @@ export const clauses: Clauses<Ports> = {
       assert.deepStrictEqual(yield* store.liveIn(two, other!), [])
     }),
 
-  "a cursor of a moment after every row gives the beginning": () =>
+  "a cursor later than every row returns the first page": () =>
     Effect.gen(function* () {
       const store = yield* TaskRunStore
       const scope = yield* given.scope
@@ -150,7 +150,7 @@ export const clauses: Clauses<Ports> = {
       assert.deepStrictEqual(yield* store.list(scope, { limit: 5, cursor }), beginning)
     }),
 
-  "a NUL in a text breaks nothing": () =>
+  "a text with a NUL character can be written": () =>
     Effect.gen(function* () {
       const store = yield* TaskRunStore
       const scope = yield* given.scope

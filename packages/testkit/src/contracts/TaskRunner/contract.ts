@@ -10,8 +10,8 @@ import * as given from "../../given.ts"
 import { type Clauses, runContract } from "../contract.ts"
 import { next, type Ports, runOf } from "../TaskRunStore/fixtures.ts"
 
-/** Works on an account's runs of a task until the use is over; what other promises left behind is let pass. */
-const working = <A, E>(
+/** Works on the account's runs of a task during `use`; runs that other clauses left behind succeed at once. */
+const withWorker = <A, E>(
   scope: AccountScope,
   task: TaskName,
   concurrency: number,
@@ -29,7 +29,7 @@ const working = <A, E>(
 const soon = Duration.millis(50)
 
 export const clauses: Clauses<Ports> = {
-  "a run is queued once, however often": () =>
+  "enqueueing a run several times delivers it once": () =>
     Effect.gen(function* () {
       const runner = yield* TaskRunner
       const scope = yield* given.scope
@@ -38,7 +38,7 @@ export const clauses: Clauses<Ports> = {
       const last = runOf(scope, { task: "setup-sandbox" })
       yield* runner.enqueue(last)
       const delivered = yield* Queue.unbounded<RunId>()
-      yield* working(
+      yield* withWorker(
         scope,
         "setup-sandbox",
         1,
@@ -49,7 +49,7 @@ export const clauses: Clauses<Ports> = {
       )
     }),
 
-  "an id of another account is refused, and nothing is written or queued": () =>
+  "an id that belongs to another account is refused, and nothing is written or queued": () =>
     Effect.gen(function* () {
       const runner = yield* TaskRunner
       const store = yield* TaskRunStore
@@ -61,7 +61,7 @@ export const clauses: Clauses<Ports> = {
       assert.deepStrictEqual(yield* store.get(one, run.id), Option.some(run))
     }),
 
-  "a run is delivered as its row stands": () =>
+  "a run is delivered with the current value of its row": () =>
     Effect.gen(function* () {
       const runner = yield* TaskRunner
       const store = yield* TaskRunStore
@@ -71,7 +71,7 @@ export const clauses: Clauses<Ports> = {
       const canceled = next(run, "CANCELED")
       yield* store.save(scope, canceled)
       const seen = yield* Deferred.make<TaskRun>()
-      const delivered = yield* working(
+      const delivered = yield* withWorker(
         scope,
         "setup-sandbox",
         1,
@@ -81,26 +81,32 @@ export const clauses: Clauses<Ports> = {
       assert.deepStrictEqual(delivered, canceled)
     }),
 
-  "a run is delivered to a worker that was there before it": () =>
+  "a run is delivered to a worker that started before it was enqueued": () =>
     Effect.gen(function* () {
       const runner = yield* TaskRunner
       const scope = yield* given.scope
       const run = runOf(scope, { task: "setup-sandbox" })
       const seen = yield* Deferred.make<RunId>()
       const use = Effect.andThen(runner.enqueue(run), Deferred.await(seen))
-      const id = yield* working(scope, "setup-sandbox", 1, ({ id }) => Effect.asVoid(Deferred.succeed(seen, id)), use)
+      const id = yield* withWorker(
+        scope,
+        "setup-sandbox",
+        1,
+        ({ id }) => Effect.asVoid(Deferred.succeed(seen, id)),
+        use
+      )
       assert.strictEqual(id, run.id)
     }),
 
-  "work that succeeds is not delivered again": () =>
+  "a run whose work succeeds is not delivered again": () =>
     Effect.gen(function* () {
       const runner = yield* TaskRunner
       const scope = yield* given.scope
       const [first, last] = [runOf(scope, { task: "setup-sandbox" }), runOf(scope, { task: "setup-sandbox" })]
       const delivered = yield* Queue.unbounded<RunId>()
       const note = ({ id }: TaskRun) => Effect.asVoid(Queue.offer(delivered, id))
-      yield* working(scope, "setup-sandbox", 1, note, Effect.andThen(runner.enqueue(first), Queue.take(delivered)))
-      const second = yield* working(
+      yield* withWorker(scope, "setup-sandbox", 1, note, Effect.andThen(runner.enqueue(first), Queue.take(delivered)))
+      const second = yield* withWorker(
         scope,
         "setup-sandbox",
         1,
@@ -110,14 +116,14 @@ export const clauses: Clauses<Ports> = {
       assert.strictEqual(second, last.id)
     }),
 
-  "work that asks to try again is delivered again": () =>
+  "a run whose work fails with TryAgain is delivered again": () =>
     Effect.gen(function* () {
       const runner = yield* TaskRunner
       const scope = yield* given.scope
       const run = runOf(scope, { task: "setup-sandbox" })
       const delivered = yield* Queue.unbounded<RunId>()
       let attempts = 0
-      yield* working(
+      yield* withWorker(
         scope,
         "setup-sandbox",
         2,
@@ -130,14 +136,14 @@ export const clauses: Clauses<Ports> = {
       )
     }),
 
-  "work that breaks off is delivered again, and does not take the worker with it": () =>
+  "a run whose work dies is delivered again, and its worker continues": () =>
     Effect.gen(function* () {
       const runner = yield* TaskRunner
       const scope = yield* given.scope
       const [bad, good] = [runOf(scope, { task: "setup-sandbox" }), runOf(scope, { task: "setup-sandbox" })]
       const delivered = yield* Queue.unbounded<RunId>()
       let broken = false
-      yield* working(
+      yield* withWorker(
         scope,
         "setup-sandbox",
         1,
@@ -159,7 +165,7 @@ export const clauses: Clauses<Ports> = {
       )
     }),
 
-  "work whose worker stopped is delivered to the next": () =>
+  "a run whose worker stops is delivered to the next worker": () =>
     Effect.gen(function* () {
       const runner = yield* TaskRunner
       const scope = yield* given.scope
@@ -167,9 +173,9 @@ export const clauses: Clauses<Ports> = {
       const begun = yield* Deferred.make<void>()
       yield* runner.enqueue(run)
       const stuck = () => Effect.andThen(Deferred.succeed(begun, undefined), Effect.never)
-      yield* working(scope, "setup-sandbox", 1, stuck, Deferred.await(begun))
+      yield* withWorker(scope, "setup-sandbox", 1, stuck, Deferred.await(begun))
       const seen = yield* Deferred.make<RunId>()
-      const id = yield* working(
+      const id = yield* withWorker(
         scope,
         "setup-sandbox",
         1,
@@ -179,7 +185,7 @@ export const clauses: Clauses<Ports> = {
       assert.strictEqual(id, run.id)
     }),
 
-  "no more is worked on at once than was asked for, and the oldest comes first": () =>
+  "a worker runs up to its concurrency at once, oldest run first": () =>
     Effect.gen(function* () {
       const runner = yield* TaskRunner
       const scope = yield* given.scope
@@ -195,7 +201,7 @@ export const clauses: Clauses<Ports> = {
           yield* Queue.take(leave)
           now--
         })
-      yield* working(
+      yield* withWorker(
         scope,
         "setup-sandbox",
         2,
@@ -216,7 +222,7 @@ export const clauses: Clauses<Ports> = {
       )
     }),
 
-  "two workers share a task's runs and never work on one at the same time": () =>
+  "two workers share the runs of a task and never work on the same run at once": () =>
     Effect.gen(function* () {
       const runner = yield* TaskRunner
       const scope = yield* given.scope
@@ -237,34 +243,43 @@ export const clauses: Clauses<Ports> = {
         for (const _ of runs) finished.push(yield* Queue.take(done))
         return finished
       })
-      const finished = yield* working(scope, "setup-sandbox", 5, work, working(scope, "setup-sandbox", 5, work, all))
+      const finished = yield* withWorker(
+        scope,
+        "setup-sandbox",
+        5,
+        work,
+        withWorker(scope, "setup-sandbox", 5, work, all)
+      )
       assert.deepStrictEqual(finished.toSorted(), runs.map(({ id }) => id).toSorted())
     }),
 
-  "what waits for a worker is told by task, as long as it could be worked on": () =>
+  "backlog counts the runs of each task that wait and can be worked on now": () =>
     Effect.gen(function* () {
       const runner = yield* TaskRunner
       const scope = yield* given.scope
       const task = "session-lifecycle"
-      const told = Effect.map(runner.backlog, (all) => all.find((one) => one.task === task))
+      const backlog = Effect.map(runner.backlog, (all) => all.find((one) => one.task === task))
       const finished = yield* Deferred.make<void>()
       let toDo = 2
       const worked = Effect.suspend(() => (--toDo === 0 ? Deferred.succeed(finished, undefined) : Effect.void))
-      const letPass = working(scope, task, 1, () => Effect.void, Effect.sleep(soon))
-      // What other promises left behind is of no matter here.
-      const left = yield* Effect.repeat(Effect.andThen(letPass, told), { until: (one) => one === undefined, times: 40 })
+      const drain = withWorker(scope, task, 1, () => Effect.void, Effect.sleep(soon))
+      // Waits until the runs that other clauses left behind are done.
+      const left = yield* Effect.repeat(Effect.andThen(drain, backlog), {
+        until: (one) => one === undefined,
+        times: 40
+      })
       const before = left?.depth ?? 0
       yield* runner.enqueue(runOf(scope, { task, createdAt: 5000 }))
       yield* runner.enqueue(runOf(scope, { task, createdAt: 4000 }))
-      const waiting = yield* told
+      const waiting = yield* backlog
       assert.strictEqual(waiting?.depth, before + 2)
       assert.strictEqual(waiting?.oldest.epochMilliseconds, 4000)
       const later = () => Effect.andThen(worked, new RetryLater({ after: Duration.hours(1) }))
-      yield* working(scope, task, 2, later, Effect.andThen(Deferred.await(finished), Effect.sleep(soon)))
-      assert.strictEqual((yield* told)?.depth ?? 0, before)
+      yield* withWorker(scope, task, 2, later, Effect.andThen(Deferred.await(finished), Effect.sleep(soon)))
+      assert.strictEqual((yield* backlog)?.depth ?? 0, before)
     }),
 
-  "the queue answers": () => Effect.flatMap(TaskRunner, (runner) => runner.ping)
+  "ping succeeds": () => Effect.flatMap(TaskRunner, (runner) => runner.ping)
 }
 
 export const contract = <E>(subject: string, layer: Layer.Layer<Ports, E>) =>

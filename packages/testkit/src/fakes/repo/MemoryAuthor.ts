@@ -11,7 +11,7 @@ const fileOf = (content: Content): MemoryGit.MemoryFile => {
     : MemoryGit.fileOf(Buffer.from(content.submodule), "submodule")
 }
 
-/** Who speaks the bundles of `MemoryGit`. */
+/** An author in memory who exchanges the bundles of `MemoryGit`. */
 export const author: NewAuthor = Effect.sync(() => {
   let commits: MemoryGit.Commits = new Map()
   return {
@@ -33,7 +33,7 @@ export const author: NewAuthor = Effect.sync(() => {
           commits: parts.flatMap(({ commits }) => commits)
         })
       }),
-    take: Effect.fnUntraced(function* (bytes) {
+    unbundle: Effect.fnUntraced(function* (bytes) {
       const bundle = yield* Effect.fromOption(MemoryGit.decode(bytes))
       commits = yield* Effect.fromOption(MemoryGit.unbundled(commits, bundle))
       return bundle.branches

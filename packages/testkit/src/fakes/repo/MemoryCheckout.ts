@@ -1,4 +1,4 @@
-/** What `Checkout`'s scripts do, for sandboxes in memory: the same commits, without a shell and without git. */
+/** Runs the scripts of `Checkout` in sandboxes in memory, without a shell or git. */
 import { incoming, outgoing, refusal, scriptName, scripts, workspace } from "@castellan/domain/repo/Checkout.ts"
 import { CommitId } from "@castellan/domain/repo/Repo.ts"
 import { Option } from "effect"
@@ -21,7 +21,7 @@ const commitIn = (files: MemoryFiles, path: string): CommitId | undefined => {
 const branchOf = (branch: string) => `.git/refs/heads/${branch}`
 const theirs = ".git/refs/castellan/theirs"
 
-/** A sandbox's repository, kept in its files, so that snapshots and forks have it too. */
+/** The repository of a sandbox. It is a file of the sandbox, so that snapshots and forks have it too. */
 class Work {
   private readonly files: MemoryFiles
   readonly now: number
@@ -64,7 +64,7 @@ class Work {
     this.write(".git/objects", Git.encode(all))
   }
 
-  /** The files that a commit would hold. */
+  /** The files that a commit would contain. */
   get tree(): Git.Files {
     const found = this.files
       .list(top, Number.MAX_SAFE_INTEGER)
@@ -85,7 +85,7 @@ class Work {
     for (const [path, { bytes }] of files) this.write(path, bytes)
   }
 
-  /** Goes to a commit; files that are in none stay. */
+  /** Checks out a commit; untracked files stay. */
   moveTo(id: CommitId, before: Git.Files): void {
     const { files } = this.commits.get(id)!
     for (const path of before.keys()) if (!files.has(path)) this.files.remove(at(path))
@@ -147,7 +147,7 @@ const look = (work: Work, files: MemoryFiles): string => {
   return work.theirs === undefined ? "" : `known ${work.theirs}\n`
 }
 
-/** A script's last words, with its code. */
+/** The error output and exit code of a script. */
 export interface Refused {
   readonly code: number
   readonly stderr: string
@@ -186,7 +186,7 @@ const clone = (
 
 const dotted = /^\./
 
-/** Makes the workspace of a home directory that was the working tree, as the script does. */
+/** Moves a working tree in the home directory to the workspace, as the script does. */
 const relocate = (files: MemoryFiles, whole: boolean): void => {
   const objects = files.read(resolve(home, ".git/objects"))
   if (files.isDirectory(at(".git")) || (objects === undefined && !whole)) return
@@ -199,7 +199,7 @@ const relocate = (files: MemoryFiles, whole: boolean): void => {
   }
 }
 
-/** What a script prints, or why it would not; none if it is no script of a checkout, or failed. */
+/** Runs a script of a checkout and returns its output or failure; none if the arguments are not one. */
 export const runCheckout = (
   files: MemoryFiles,
   args: ReadonlyArray<string>,

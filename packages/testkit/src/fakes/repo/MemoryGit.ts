@@ -1,4 +1,4 @@
-/** Commits without git, their files with git's ids, and bundles that are JSON. Whoever holds the map remembers them. */
+/** Commits in memory, with git's ids for files and trees, and bundles encoded as JSON. */
 import { TreeEntry } from "@castellan/domain/repo/FileTree.ts"
 import { CommitId } from "@castellan/domain/repo/Repo.ts"
 import { Option, Schema } from "effect"
@@ -7,15 +7,15 @@ import { createHash } from "node:crypto"
 const Kind = Schema.Literals(["file", "link", "submodule"])
 type Kind = typeof Kind.Type
 
-/** What a path of a commit leads to: a file, a link (its bytes are the target), a submodule (the commit it stands at). */
+/** The content at a path of a commit: a file, a link (the bytes are its target) or a submodule (the bytes are its commit). */
 export interface MemoryFile {
   readonly kind: Kind
   readonly bytes: Uint8Array
-  /** Git's id of it. */
+  /** Git's id of the content. */
   readonly sha: string
 }
 
-/** Files by their path: relative, with `/` between its parts. */
+/** Files by their relative path, with `/` as the separator. */
 export type Files = ReadonlyMap<string, MemoryFile>
 
 export interface MemoryCommit {
@@ -23,11 +23,11 @@ export interface MemoryCommit {
   readonly parents: ReadonlyArray<CommitId>
   readonly message: string
   readonly files: Files
-  /** Git's id of all the files: two commits with the same have the same files. */
+  /** Git's id of the root tree. Commits with equal trees have equal files. */
   readonly tree: string
 }
 
-/** The commits that somebody has. */
+/** Commits by their id. */
 export type Commits = ReadonlyMap<CommitId, MemoryCommit>
 
 const idOf = (type: "blob" | "tree" | "commit", ...parts: ReadonlyArray<Uint8Array>): string => {
@@ -36,7 +36,7 @@ const idOf = (type: "blob" | "tree" | "commit", ...parts: ReadonlyArray<Uint8Arr
   return hash.digest("hex")
 }
 
-/** A file with these bytes. */
+/** Content with these bytes and its git id. */
 export const fileOf = (bytes: Uint8Array, kind: Kind = "file"): MemoryFile => ({
   kind,
   bytes,
@@ -52,7 +52,7 @@ interface Directory {
 
 const directory = (): Directory => ({ kind: "directory", below: new Map() })
 
-/** Every file and directory by its path, directories first, and the id of it all. */
+/** Every file and directory by its path, directories first, and the id of the root tree. */
 const treeOf = (files: Files) => {
   const root = directory()
   for (const [path, file] of files) {
@@ -68,7 +68,7 @@ const treeOf = (files: Files) => {
   }
   const entries: Array<TreeEntry> = []
   const walk = ({ below }: Directory, prefix: string): string => {
-    // Git sorts by bytes, a directory as if a slash ended its name.
+    // Git sorts by bytes, and a directory as if its name ended with a slash.
     const sorted = [...below]
       .map(([name, node]) => ({ name, node, key: Buffer.from(node.kind === "directory" ? `${name}/` : name) }))
       .sort((a, b) => Buffer.compare(a.key, b.key))
@@ -89,10 +89,10 @@ const treeOf = (files: Files) => {
   return { id, entries }
 }
 
-/** A commit's tree as a host lists it. */
+/** The tree of a commit as a host lists it. */
 export const entriesOf = ({ files }: Pick<MemoryCommit, "files">): ReadonlyArray<TreeEntry> => treeOf(files).entries
 
-/** A commit of these files. The same files, parents and message make the same commit. */
+/** Makes a commit. Equal files, parents and message make an equal commit. */
 export const commitOf = (made: Pick<MemoryCommit, "files" | "message" | "parents">): MemoryCommit => {
   const files = new Map(made.files)
   const tree = treeOf(files).id
@@ -101,31 +101,31 @@ export const commitOf = (made: Pick<MemoryCommit, "files" | "message" | "parents
   return { id, parents: made.parents, message: made.message, files, tree }
 }
 
-/** A commit and all that it builds on, nearest first. */
+/** A commit and its ancestors, nearest first. */
 export const ancestors = (commits: Commits, ...from: ReadonlyArray<CommitId>): ReadonlySet<CommitId> => {
   const seen = new Set(from.filter((id) => commits.has(id)))
   for (const id of seen) for (const parent of commits.get(id)?.parents ?? []) seen.add(parent)
   return seen
 }
 
-/** Whether `to` contains `from`: a branch at `from` may move forward to it. */
+/** Whether `to` contains `from`, so that a branch can be fast-forwarded from one to the other. */
 export const isAncestor = (commits: Commits, from: CommitId, to: CommitId): boolean => ancestors(commits, to).has(from)
 
-/** The nearest commit that both contain; none if their histories have nothing in common. */
+/** The nearest common ancestor; none if the histories have no commit in common. */
 export const mergeBase = (commits: Commits, ours: CommitId, theirs: CommitId): Option.Option<CommitId> => {
   const mine = ancestors(commits, ours)
   const shared = [...ancestors(commits, theirs)].filter((id) => mine.has(id))
   return Option.fromUndefinedOr(shared.find((id) => !shared.some((one) => one !== id && isAncestor(commits, id, one))))
 }
 
-/** What a merge comes to: the files, and at which paths both sides changed what was there, each in its way. */
+/** The result of a merge: the files, and the paths that both sides changed differently. */
 export interface Merged {
-  /** Where there is a conflict, ours. */
+  /** Our version where there is a conflict. */
   readonly files: Files
   readonly conflicts: ReadonlyArray<string>
 }
 
-/** Three states of some files made one: whoever changed a file has the say in it. */
+/** Merges three states of files: a file that one side changed has that side's version. */
 export const mergeFiles = (base: Files, ours: Files, theirs: Files): Merged => {
   const same = (a: MemoryFile | undefined, b: MemoryFile | undefined) => a?.sha === b?.sha && a?.kind === b?.kind
   const files = new Map<string, MemoryFile>()
@@ -136,7 +136,7 @@ export const mergeFiles = (base: Files, ours: Files, theirs: Files): Merged => {
     if (!same(mine, before) && !same(other, before) && !same(mine, other)) conflicts.push(path)
     if (chosen !== undefined) files.set(path, chosen)
   }
-  // One side's file where the other has a directory.
+  // A file on one side where the other has a directory.
   for (const path of files.keys()) {
     const above = path.split("/").slice(0, -1)
     if (above.some((_, depth) => files.has(above.slice(0, depth + 1).join("/")))) conflicts.push(path)
@@ -144,7 +144,7 @@ export const mergeFiles = (base: Files, ours: Files, theirs: Files): Merged => {
   return { files, conflicts: conflicts.sort() }
 }
 
-/** The merge of two commits that are there, over what they have in common. */
+/** Merges two known commits over their merge base. */
 export const merge = (commits: Commits, ours: CommitId, theirs: CommitId): Merged => {
   const filesOf = (id: CommitId) => commits.get(id)!.files
   const base = Option.map(mergeBase(commits, ours, theirs), filesOf)
@@ -155,16 +155,16 @@ export const merge = (commits: Commits, ours: CommitId, theirs: CommitId): Merge
   )
 }
 
-/** A branch with commits on their way. */
+/** Branches with commits, as they are transferred. */
 export interface MemoryBundle {
   readonly branches: Readonly<Record<string, CommitId>>
-  /** What has to be there already. */
+  /** The commits that the receiver must have. */
   readonly needs: ReadonlyArray<CommitId>
-  /** Each after its parents. */
+  /** Each commit follows its parents. */
   readonly commits: ReadonlyArray<MemoryCommit>
 }
 
-/** A branch with what it needs beyond `have`, of which unknown ids are ignored; none if that is nothing. */
+/** Bundles a branch without the commits of `have`; unknown ids are ignored. None if nothing is left. */
 export const bundleOf = (
   commits: Commits,
   branch: string,
@@ -187,7 +187,7 @@ export const bundleOf = (
   return Option.some({ branches: { [branch]: tip }, needs: [...needs], commits: made })
 }
 
-/** The commits with those of a bundle; none if something that the bundle needs, or that its branches name, is missing. */
+/** Adds the commits of a bundle; none if a prerequisite or the head of a branch is missing. */
 export const unbundled = (commits: Commits, bundle: MemoryBundle): Option.Option<Commits> => {
   const all = new Map(commits)
   if (bundle.needs.some((id) => !all.has(id))) return Option.none()
@@ -198,7 +198,7 @@ export const unbundled = (commits: Commits, bundle: MemoryBundle): Option.Option
   return Object.values(bundle.branches).every((id) => all.has(id)) ? Option.some(all) : Option.none()
 }
 
-// Ids of commits are not sent: what arrives is what its content says it is.
+// Ids of commits are not transferred: the receiver computes them from the content.
 const Encoded = Schema.fromJsonString(
   Schema.Struct({
     branches: Schema.Record(Schema.String, CommitId),
@@ -214,7 +214,7 @@ const Encoded = Schema.fromJsonString(
   })
 )
 
-/** A bundle as bytes. */
+/** Encodes a bundle. */
 export const encode = ({ branches, commits, needs }: MemoryBundle): Uint8Array => {
   const blobs: Record<string, Uint8Array> = {}
   const written = commits.map(({ files, message, parents }) => ({
@@ -228,7 +228,7 @@ export const encode = ({ branches, commits, needs }: MemoryBundle): Uint8Array =
   return Buffer.from(Schema.encodeSync(Encoded)({ branches, needs, blobs, commits: written }))
 }
 
-/** The bundle that bytes are; none if they are something else. */
+/** Decodes a bundle; none if the bytes are not one. */
 export const decode = (bytes: Uint8Array): Option.Option<MemoryBundle> =>
   Option.flatMap(
     Schema.decodeUnknownOption(Encoded)(Buffer.from(bytes).toString()),

@@ -26,25 +26,25 @@ interface Kept {
   commits: MemoryGit.Commits
 }
 
-/** What a test may look at behind the host's back. */
+/** A handle for tests on the state of the host. */
 export class MemoryRepos extends Context.Service<
   MemoryRepos,
   {
-    /** The repositories there are. */
+    /** All repositories. */
     readonly repos: () => ReadonlyArray<Repo>
-    /** Where a branch stands, the default one if none is named; undefined where there is no commit. */
+    /** The head of a branch, by default of the default branch; undefined if it has no commit. */
     readonly commit: (repo: Repo, branch?: BranchName) => MemoryGit.MemoryCommit | undefined
-    /** Puts the branches of a bundle into a repository that anyone may read, made if need be. */
+    /** Puts the branches of a bundle into a public repository, and creates the repository if it is missing. */
     readonly publish: (repo: Repo, bundle: Uint8Array) => Effect.Effect<void>
-    /** How often the host was asked. */
+    /** The number of calls that the host received. */
     readonly calls: () => number
   }
 >()("testkit/MemoryRepos") {}
 
-/** Links that are followed in a row. */
+/** The most links that are followed in a row. */
 const links = 5
 
-/** The file that a path leads to; undefined where it leads to none. */
+/** The file at a path after following links; undefined if there is none. */
 const fileAt = (files: MemoryGit.Files, path: string, follow = links): MemoryGit.MemoryFile | undefined => {
   const found = files.get(path)
   if (found?.kind !== "link") return found?.kind === "file" ? found : undefined
@@ -58,11 +58,11 @@ const fileAt = (files: MemoryGit.Files, path: string, follow = links): MemoryGit
   return follow > 0 ? fileAt(files, parts.join("/"), follow - 1) : undefined
 }
 
-/** The branch that is read where none is named: one that exists, if any does. */
+/** The default branch: an existing one if the repository has a branch. */
 const defaultBranchOf = ({ branches, repository: { defaultBranch } }: Kept): BranchName =>
   branches.has(defaultBranch) ? defaultBranch : BranchName.make([...branches.keys()].sort()[0] ?? defaultBranch)
 
-/** Repositories in memory; their bundles are those of `MemoryGit`. */
+/** Repositories in memory, with the bundles of `MemoryGit` and the given limits on trees. */
 export const layerWith = (options: { readonly treeLimits: TreeLimits }) =>
   Layer.effectContext(
     Effect.sync(() => {
@@ -192,5 +192,5 @@ export const layerWith = (options: { readonly treeLimits: TreeLimits }) =>
     })
   )
 
-/** The same with the limits that a host has by itself. */
+/** Repositories in memory with the default limits on trees. */
 export const layer = layerWith({ treeLimits })

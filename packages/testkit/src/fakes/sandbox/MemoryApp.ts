@@ -1,4 +1,4 @@
-/** What the scripts of an app's sandbox do, for sandboxes in memory: the same answers, without a shell and without npm. */
+/** Runs the scripts of an app's sandbox in memory, without a shell or npm. */
 import { type AppliedFiles, applyFiles } from "@castellan/domain/app/guest/applyFiles.ts"
 import { type CompileResult, compilePage } from "@castellan/domain/app/guest/compilePage.ts"
 import { type Findings, collectFindings } from "@castellan/domain/app/guest/collectFindings.ts"
@@ -8,7 +8,7 @@ import { limits, type Line, listFiles } from "@castellan/domain/app/guest/listFi
 import { type RestartResult, restartDevServer } from "@castellan/domain/app/guest/restartDevServer.ts"
 import { type MemoryFiles, resolve } from "./MemoryFiles.ts"
 
-/** Where a script runs: the files of its sandbox, the directory it is in, and the time. */
+/** The context of a script: the files of its sandbox, its working directory and the time. */
 export interface Place {
   readonly files: MemoryFiles
   readonly cwd: string
@@ -33,7 +33,7 @@ const pathsOf = ({ cwd, files }: Place): ReadonlyArray<string> =>
     .list(cwd, Number.MAX_SAFE_INTEGER)
     .flatMap(({ path, type }) => (type === "file" && !leftOut.test(path) ? [path] : []))
 
-/** The lines of a listing. */
+/** The lines of a file listing. */
 const list = (place: Place, [wanted, limit, after = "", levels]: ReadonlyArray<string>): string => {
   const isWithin = (path: string) => levels === "" || path.split("/").length <= Number(levels)
   const all = pathsOf(place).filter((path) => path > after && isWithin(path))
@@ -73,10 +73,10 @@ interface Manifest {
 
 const manifestOf = (place: Place): Manifest => JSON.parse(textOf(place, "package.json") ?? "{}")
 
-/** A name that no registry of ours knows. */
+/** A package name that the registry does not know. */
 const isUnknown = (name: string): boolean => name.startsWith("no-such-")
 
-/** A name that is asked for while the registry does not answer. */
+/** A package name for which the registry does not answer. */
 const isUnreachable = (name: string): boolean => name.startsWith("out-of-reach-")
 
 const install = (place: Place, [, names, ...packages]: ReadonlyArray<string>): InstallResult => {
@@ -111,7 +111,7 @@ const install = (place: Place, [, names, ...packages]: ReadonlyArray<string>): I
 const hasPackage = (place: Place, name: string): boolean =>
   textOf(place, `node_modules/${name}/package.json`) !== undefined
 
-/** Whether a dev server would come up: it is installed, and its configuration is no more than text about it. */
+/** Whether a dev server would start: it is installed and its configuration is valid. */
 export const serves = (place: Place): boolean =>
   hasPackage(place, "vite") && !(textOf(place, "vite.config.ts") ?? "").includes("throw ")
 
@@ -154,7 +154,7 @@ const compile = (place: Place): CompileResult => {
   return { errors: [...broken, ...missing] }
 }
 
-/** The scripts that answer at once. */
+/** The scripts that end at once. */
 const answers: Readonly<Record<string, (place: Place, args: ReadonlyArray<string>) => unknown>> = {
   [listFiles]: list,
   [applyFiles]: apply,
@@ -164,11 +164,11 @@ const answers: Readonly<Record<string, (place: Place, args: ReadonlyArray<string
   [restartDevServer]: (): RestartResult => ({ asked: true })
 }
 
-/** Whether these are the arguments of the script that keeps a dev server, and on which port; undefined if they are not. */
+/** The port of the dev server supervisor with these arguments; undefined if they are another script's. */
 export const keptPort = (args: ReadonlyArray<string>): number | undefined =>
   args[0] === "-e" && args[1] === devServerSupervisor ? Number(args[2]) : undefined
 
-/** What a script prints, which is JSON, or lines of it; undefined for one that is not of an app. */
+/** The output of a script, as JSON or lines of JSON; undefined if it is not a script of an app. */
 export const runScript = (place: Place, [flag, source, ...args]: ReadonlyArray<string>): string | undefined => {
   const answer = flag === "-e" && source !== undefined && Object.hasOwn(answers, source) ? answers[source] : undefined
   if (answer === undefined) return undefined

@@ -9,14 +9,14 @@ import {
 } from "@castellan/domain/sandbox/Command.ts"
 import { DateTime, Deferred, Effect, Fiber, Option, Stream } from "effect"
 
-/** What a program has of the command it runs for. */
+/** The part of a command that its program uses. */
 export interface Parent {
   readonly print: (stream: OutputStream, bytes: Uint8Array) => void
-  /** Keeps a process of the command for the day it is killed. */
+  /** Registers a process of the command, which is interrupted when the command ends. */
   readonly own: (process: Fiber.Fiber<unknown, unknown>) => void
 }
 
-/** A command that runs, or ran, in memory. */
+/** A running or ended command in memory. */
 export class MemoryCommand implements Parent {
   readonly id: CommandId
   readonly startedAt: number
@@ -54,7 +54,7 @@ export class MemoryCommand implements Parent {
     this.wake()
   }
 
-  /** Ends a command whose program never ran. */
+  /** Ends a command whose program could not run. */
   refuse(failure: StartFailure, at: number): void {
     this.finish("unstarted", 126, at, { failure })
   }
@@ -63,7 +63,7 @@ export class MemoryCommand implements Parent {
     this.processes.add(process)
   }
 
-  /** Ends the command and what it left behind. */
+  /** Ends the command and the processes that it left behind. */
   terminate(by: "killed" | "lost" | "timedOut", at: number): Effect.Effect<void> {
     this.finish(by, 137, at)
     const all = [...this.processes]

@@ -4,7 +4,7 @@ import { DateTime } from "effect"
 /** The home directory of every sandbox in memory. */
 export const home = "/home/user"
 
-/** A file, or a link where it has a target. */
+/** A file, or a symbolic link if it has a target. */
 interface Entry {
   readonly bytes: Uint8Array
   readonly at: number
@@ -14,10 +14,10 @@ interface Entry {
 
 const usualMode = FileMode.make("0644")
 
-/** Links that a path may lead through. */
+/** The most links that resolving a path follows. */
 const linksFollowed = 40
 
-/** A path as the file system sees it: absolute, without `.` and `..`. */
+/** Makes a path absolute, without `.` and `..`. */
 export const resolve = (cwd: string, path: string): string => {
   const parts: Array<string> = []
   for (const part of (path.startsWith("/") ? path : `${cwd}/${path}`).split("/")) {
@@ -27,16 +27,16 @@ export const resolve = (cwd: string, path: string): string => {
   return `/${parts.join("/")}`
 }
 
-/** Bytes that a name may have. */
+/** The most bytes of a file name. */
 const longestName = 255
 
-/** Why no file can stand at the path, whatever is there by now. */
+/** Why no file can ever exist at the path. */
 export const refusalOf = (path: string): string | undefined => {
   if (path.split("/").some((name) => Buffer.byteLength(name) > longestName)) return "Its name is too long"
   return /\/\.{0,2}$/.test(path) ? "It is named like a directory" : undefined
 }
 
-/** Files by their path; a directory is there as long as something is in it. */
+/** Files by their path. A directory exists while it contains a file. */
 export class MemoryFiles {
   private readonly entries: Map<string, Entry>
 
@@ -48,7 +48,7 @@ export class MemoryFiles {
     return new MemoryFiles(this.entries)
   }
 
-  /** The path without links; undefined where they lead to themselves. */
+  /** The path with all links resolved; undefined if they form a loop. */
   private real(path: string): string | undefined {
     let left = path.split("/").slice(1)
     let at = ""
@@ -81,13 +81,13 @@ export class MemoryFiles {
     return at === "/" || at === home || [...this.entries.keys()].some((file) => file.startsWith(below))
   }
 
-  /** Whether a link is at the path that leads to no file and no directory. */
+  /** Whether the path is a link whose target does not exist. */
   leadsNowhere(path: string): boolean {
     const at = this.real(path)
     return this.entries.get(path)?.target !== undefined && (at === undefined || !this.entries.has(at))
   }
 
-  /** Whether a file may stand at the path: no directory does, and none of the directories above it is a file. */
+  /** Whether a file can be written at the path: it is no directory, and no parent of it is a file. */
   mayHold(path: string): boolean {
     const at = this.real(path)
     if (at === undefined) return false
@@ -98,7 +98,7 @@ export class MemoryFiles {
     return !this.isDirectory(at) && !above.some((directory) => this.entries.has(directory))
   }
 
-  /** Writes the file that the path names or leads to; without a mode it keeps its own. */
+  /** Writes a file, following links. Without a mode the file keeps its mode. */
   write(path: string, bytes: Uint8Array, at: number, mode?: FileMode): void {
     const file = this.real(path) ?? path
     this.entries.set(file, { bytes, at, mode: mode ?? this.entries.get(file)?.mode ?? usualMode })
@@ -124,7 +124,7 @@ export class MemoryFiles {
     this.write(path, Uint8Array.from([...(this.read(path) ?? []), ...bytes]), at)
   }
 
-  /** The entries below a directory, so many levels down. */
+  /** The entries below a directory, up to `depth` levels deep. */
   list(directory: string, levels: number): ReadonlyArray<SandboxFile> {
     const real = this.real(directory) ?? directory
     const below = real === "/" ? "/" : `${real}/`

@@ -6,7 +6,7 @@ import { blankLine, blankLineKept } from "../../Program.ts"
 const utf8 = new TextEncoder()
 const bytesAsText = new TextDecoder("latin1")
 
-/** A program that listens in memory: to what was sent up to a blank line or to the end it sends its text and that. */
+/** A listener in memory: it reads up to a blank line or the end, then sends its text and what it read. */
 export class MemoryListener {
   private readonly text: string
   private readonly connections = new Set<() => void>()
@@ -15,7 +15,7 @@ export class MemoryListener {
     this.text = text
   }
 
-  /** A connection for as long as its scope and the program live; `closed` is what it fails with then. */
+  /** Opens a connection, which fails with `closed` once its scope closes or the program ends. */
   connect(host: string, closed: PortClosed): Effect.Effect<PortConnection, never, Scope.Scope> {
     return Effect.acquireRelease(
       Effect.map(Queue.unbounded<Uint8Array, PortClosed | Cause.Done>(), (answer) => this.open(host, closed, answer)),
@@ -23,7 +23,7 @@ export class MemoryListener {
     )
   }
 
-  /** Breaks its connections, as the end of its program does. */
+  /** Fails all connections, as the end of its program does. */
   close(): void {
     for (const breakOff of this.connections) breakOff()
   }

@@ -11,31 +11,31 @@ import { MemoryListener } from "./MemoryListener.ts"
 
 const utf8 = new TextEncoder()
 
-/** What a program finds in its sandbox. */
+/** The sandbox as a program sees it. */
 export interface Surroundings {
   readonly files: MemoryFiles
-  /** What listens there, by its port. */
+  /** Listeners by their port. */
   readonly listeners: Map<number, MemoryListener>
-  /** Whether it has npm. */
+  /** Whether the sandbox has npm. */
   readonly registry: boolean
-  /** The programs it has beside its own, by their names; one of the same name is there in its place. */
+  /** Additional programs by their name; they override the built-in ones. */
   readonly programs: MemoryPrograms
 }
 
-/** A program that runs. */
+/** A running program. */
 export interface MemoryProcess extends Surroundings {
   readonly command: Parent
   readonly spec: CommandSpec
-  /** The directory it runs in, as an absolute path. */
+  /** The working directory, as an absolute path. */
   readonly cwd: string
 }
 
-/** Programs of sandboxes in memory: each gives the code it exits with. One that is killed is interrupted. */
+/** A program of a sandbox in memory: returns its exit code. A kill interrupts it. */
 export type MemoryPrograms = Readonly<Record<string, (process: MemoryProcess) => Effect.Effect<number>>>
 
 const variables = ({ spec }: MemoryProcess): Record<string, string> => ({ HOME: home, ...spec.env })
 
-/** Listens for as long as it is let. */
+/** Listens on a port until it is interrupted. */
 const listen = ({ command, listeners }: MemoryProcess, port: number, text: string) => {
   if (listeners.has(port)) {
     command.print("stderr", utf8.encode(`${port}: address in use\n`))
@@ -50,7 +50,7 @@ const listen = ({ command, listeners }: MemoryProcess, port: number, text: strin
   return Effect.ensuring(Effect.never, close)
 }
 
-/** What a dev server in memory answers. */
+/** The page of a dev server in memory. */
 const page = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\nconnection: close\r\n\r\n"
 
 /** Runs a script of an app's sandbox. */
@@ -66,7 +66,7 @@ const runNode = Effect.fnUntraced(function* (process: MemoryProcess) {
   return printed === undefined ? 1 : 0
 })
 
-/** Does one step; gives the code to exit with, if it is the last. */
+/** Runs a step; returns an exit code if the step ends the program. */
 const doStep = Effect.fnUntraced(function* (process: MemoryProcess, step: Step) {
   const { command, cwd, files } = process
   const now = yield* Clock.currentTimeMillis
@@ -141,10 +141,10 @@ const own: MemoryPrograms = {
   false: () => Effect.succeed(1)
 }
 
-/** Enough to see that it is there. */
+/** Prints its version. */
 const npm = (process: MemoryProcess) => says(process, "12.2.0")
 
-/** Why a program can't be run in sandboxes in memory, whose files are never programs. */
+/** Why a program cannot run. Files of a sandbox in memory are never executable. */
 const failureOf = ({ files }: Surroundings, command: string, cwd: string): StartFailure => {
   if (!command.includes("/")) return "command_not_found"
   const path = resolve(cwd, command)
@@ -152,7 +152,7 @@ const failureOf = ({ files }: Surroundings, command: string, cwd: string): Start
   return files.read(path) === undefined ? "command_not_found" : "command_not_executable"
 }
 
-/** Runs a program to the code it exits with; fails where it never runs. */
+/** Runs a program and returns its exit code; fails if the program cannot run. */
 export const execute = (
   command: Parent,
   surroundings: Surroundings,

@@ -20,10 +20,10 @@ import { home, MemoryFiles, refusalOf, resolve } from "./MemoryFiles.ts"
 import type { MemoryListener } from "./MemoryListener.ts"
 import { execute, type MemoryPrograms } from "./MemoryPrograms.ts"
 
-/** Bytes of each output stream that a command keeps. */
+/** The bytes that a command keeps of each output stream. */
 const outputKept = 64 * 1024
 
-/** A mode with all its digits. */
+/** A mode with four digits. */
 const normalized = (mode: FileMode | undefined) => (mode === undefined ? mode : fileModeOf(Number.parseInt(mode, 8)))
 
 interface Machine {
@@ -41,17 +41,17 @@ interface Machine {
   readonly registry: boolean
 }
 
-/** What a test may look at behind the provider's back. */
+/** A handle for tests on the state of the provider. */
 export class MemorySandboxes extends Context.Service<
   MemorySandboxes,
   {
-    /** The sandboxes there are. */
+    /** The names of all sandboxes. */
     readonly names: () => ReadonlyArray<SandboxName>
-    /** The snapshots there are. */
+    /** The ids of all snapshots. */
     readonly snapshots: () => ReadonlyArray<SnapshotId>
-    /** Loses the files of a sandbox, which stops: who resumes it finds it gone. */
+    /** Loses a sandbox with its files: it stops, and resuming it fails with SandboxGone. */
     readonly lose: (name: SandboxName) => Effect.Effect<void>
-    /** How often the provider was asked. */
+    /** The number of calls that the provider received. */
     readonly calls: () => number
   }
 >()("testkit/MemorySandboxes") {}
@@ -296,13 +296,13 @@ const make = (programs: MemoryPrograms) =>
 
 /** What may be chosen of sandboxes in memory. */
 export interface MemoryOptions {
-  /** Programs they have beside those that all have: what a test's commands are to do. */
+  /** Additional programs of the sandboxes, which a test's commands run. */
   readonly programs?: MemoryPrograms
 }
 
-/** Sandboxes in memory, with programs of one's own. */
+/** Sandboxes in memory with additional programs. */
 export const layerWith = ({ programs = {} }: MemoryOptions): Layer.Layer<SandboxProvider | MemorySandboxes> =>
   Layer.effectContext(make(programs))
 
-/** Sandboxes in memory: their files are maps, their programs a few words, and their time is the clock's. */
+/** Sandboxes in memory, with the built-in programs, on Effect's clock. */
 export const layer: Layer.Layer<SandboxProvider | MemorySandboxes> = layerWith({})
