@@ -56,6 +56,9 @@ const httpFolders: Record<string, ReadonlyArray<string>> = {
   server: ["api", "streams", "middleware", "handlers", "preview"]
 }
 
+/** The folders of `packages/adapters/src/local`, each of which may import those before it. Files above them import all. */
+const localFolders = ["storage", "process", "isolation", "network", "sandbox"]
+
 /** References that the server sets and every folder may read: its shutdown, and the state of its data directory. */
 const serverReferences = ["http/src/server/Shutdown.ts", "http/src/server/DataHealth.ts"]
 
@@ -149,6 +152,18 @@ describe("The walls between packages", () => {
       const to = landing(source, target)
       if (serverReferences.includes(to)) return false
       return roomOf(source.file) !== roomOf(to) && !httpFolders[roomOf(source.file)]!.includes(roomOf(to))
+    })
+    assert.deepStrictEqual(wrong, [])
+  })
+
+  it("let a folder of the local provider import only the folders before it", () => {
+    const folderOf = (file: string) => localFolders.indexOf(file.split("/")[3]!)
+    const local = adapters.filter(({ file }) => /^adapters\/src\/local\/.+\//.test(file))
+    const wrong = breaches(local, (source, target) => {
+      if (!isRelative(target)) return false
+      const to = landing(source, target)
+      if (!to.startsWith("adapters/src/local/")) return false
+      return folderOf(to) < 0 || folderOf(to) > folderOf(source.file)
     })
     assert.deepStrictEqual(wrong, [])
   })

@@ -1,19 +1,21 @@
-/** What may be chosen of the local provider. */
+/** The options of the local provider. */
 import type { Duration } from "effect"
 import type { Isolation } from "./isolation/Isolation.ts"
-import type { Network } from "./isolation/Namespaces.ts"
+import type { Network } from "./isolation/mounts.ts"
 import type { Limits } from "./sandbox/Watchdog.ts"
 
 export interface LocalOptions {
-  /** The directory for everything the provider keeps. */
+  /** The directory of everything that the provider stores. */
   readonly directory: string
+  /** `namespaces` by default. */
   readonly isolation?: Isolation["kind"]
+  /** `none` by default. */
   readonly network?: Network
-  /** The URL of the registry of packages; what npm on this machine uses if left out. */
+  /** The URL of the package registry; by default the one that npm on this host is configured to use. */
   readonly registry?: string
-  /** Bytes of each output stream that are kept. */
+  /** Bytes of each output stream of a command that are kept; 128 MiB by default, rounded down to a multiple of 512. */
   readonly outputKept?: number
   readonly limits?: Partial<Limits>
-  /** How long a program inside may be silent while it answers for a file; 30 seconds if not said. */
+  /** How long a program inside may print nothing while it reads, writes or lists files; 30 seconds by default. */
   readonly silence?: Duration.Duration
 }

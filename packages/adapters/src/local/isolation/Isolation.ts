@@ -1,64 +1,71 @@
-/** What keeps a sandbox from its host, or, knowingly, does not. */
+/** The interface of a form of isolation: how sandboxes are started, entered and ended. */
 import type { Protection, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { type Duration, type Effect, Schema } from "effect"
-import type { ProcessMark } from "../process/Host.ts"
-import type { SandboxLayout } from "../sandbox/Layout.ts"
-import type { Spec } from "../sandbox/Machines.ts"
+import type { ProcessIdentity } from "../process/processes.ts"
+import type { SandboxLayout } from "../storage/Layout.ts"
+import type { SandboxRecord } from "../storage/SandboxRecord.ts"
 
-/** The local provider can't work here; the message says why and what can be done. */
+/** The local provider can't work on this host. The message says why and what to do. */
 export class LocalUnavailable extends Schema.TaggedError<LocalUnavailable>()("LocalUnavailable", {
   message: Schema.String
 }) {}
 
-/** A sandbox did not come up in the time it had. It says nothing about whether it would have. */
+/** A sandbox did not start in time. It might have with more time. */
 export class BootTimedOut extends Error {
   override readonly name = "BootTimedOut"
 }
 
 export interface Isolation {
   readonly kind: "namespaces" | "none"
-  /** What the isolation consists of on this host. */
+  /** The protections that sandboxes have on this host. */
   readonly protections: ReadonlyArray<Protection>
-  /** The form of isolation; a sandbox of another form, which an older server brought up, counts as ended. */
-  readonly form?: number
-  /** The user of the host that a sandbox runs as; false if that is the server's own user. */
-  readonly userOf: (spec: Pick<Spec, "user">) => number | false
-  /** Chooses a user for a new sandbox and for the sandboxes made from its snapshots; empty if all share one user. */
-  readonly newUser: () => Pick<Spec, "user">
-  /** Makes the directories of a sandbox. */
+  /** Changes with the form of isolation. A sandbox that an older server started in another form counts as stopped. */
+  readonly version?: number
+  /** The host's user that a sandbox runs as; false for the server's own user. */
+  readonly userOf: (record: Pick<SandboxRecord, "user">) => number | false
+  /** Chooses the user of a new sandbox and of the sandboxes made from its snapshots; empty if all share one user. */
+  readonly allocateUser: () => Pick<SandboxRecord, "user">
+  /** Creates the directories of a sandbox. */
   readonly prepare: (
     sandbox: SandboxLayout,
-    spec: Pick<Spec, "chain" | "user">
+    record: Pick<SandboxRecord, "chain" | "user">
   ) => Effect.Effect<void, SandboxUnavailable>
   /**
-   * Starts what the sandbox's processes live in, if `start` is still the one that counts by then; nothing of an earlier
-   * start may be alive. Gives the process with which everything in the sandbox ends. Fails with `BootTimedOut` as its cause
-   * if that takes longer than `within`, a minute by default.
+   * Starts the sandbox and returns its first process; everything in the sandbox ends with it. Does nothing if the sandbox's
+   * start token is no longer `token`. No process of an earlier start may be alive. Fails with the cause `BootTimedOut` after
+   * `within`, which is a minute by default.
    */
   readonly boot: (
     sandbox: SandboxLayout,
-    spec: Pick<Spec, "name" | "chain" | "registry" | "status" | "user">,
-    start: string,
+    record: Pick<SandboxRecord, "name" | "chain" | "registry" | "status" | "user">,
+    token: string,
     within?: Duration.Duration
-  ) => Effect.Effect<ProcessMark, SandboxUnavailable>
-  /** What goes before a program to run it inside, as the sandbox's user. */
-  readonly enter: (sandbox: SandboxLayout, init: ProcessMark) => ReadonlyArray<string>
-  /** Whether sandboxes have the host's network. */
+  ) => Effect.Effect<ProcessIdentity, SandboxUnavailable>
+  /** The command prefix that runs a program in the sandbox as the sandbox's user. */
+  readonly enterCommand: (sandbox: SandboxLayout, init: ProcessIdentity) => ReadonlyArray<string>
+  /** Whether sandboxes use the host's network. */
   readonly sharesNetwork: boolean
-  /** What goes before a program of the host to run it in a sandbox's own network, and nothing else of the sandbox. */
-  readonly enterNetwork: (init: ProcessMark) => ReadonlyArray<string>
-  /** The directories of npm's programs, placed at that path of the host, as programs inside look for them. */
-  readonly npmPath: (placed: string) => string
-  /** Ends what may have outlived the sandbox's first process. */
-  readonly sweep: (name: string) => Effect.Effect<void, SandboxUnavailable>
-  /** The home directory as programs inside name it. */
-  readonly home: (sandbox: SandboxLayout) => string
-  /** How many processes live in it. */
-  readonly processes: (init: ProcessMark) => number
+  /** The command prefix that runs a program of the host in the sandbox's network, and outside its other namespaces. */
+  readonly enterNetworkCommand: (init: ProcessIdentity) => ReadonlyArray<string>
+  /** The entries of `PATH` that lead programs inside to npm, which is installed at that path of the host. */
+  readonly npmSearchPath: (installed: string) => string
+  /** Kills processes that may have outlived the sandbox's first process. */
+  readonly killRemaining: (name: string) => Effect.Effect<void, SandboxUnavailable>
+  /** The path of the home directory inside. */
+  readonly homeDirectory: (sandbox: SandboxLayout) => string
+  /** The number of processes in the sandbox. */
+  readonly countProcesses: (init: ProcessIdentity) => number
 }
 
-/** Processes a sandbox may have. It is ended if it has more for a while. */
+/** A sandbox whose first process is alive. */
+export interface RunningSandbox {
+  readonly record: SandboxRecord
+  readonly files: SandboxLayout
+  readonly init: ProcessIdentity
+}
+
+/** The processes that a sandbox may have. The watchdog ends one that has more for several seconds. */
 export const processLimit = 512
 
-/** Processes a sandbox can have: the kernel refuses it more, so that the host never feels those it may not have. */
-export const processCap = 2 * processLimit
+/** The processes that the kernel lets a sandbox have. The margin keeps the host responsive until the watchdog acts. */
+export const processHardLimit = 2 * processLimit

@@ -1,90 +1,95 @@
-/** A small process in the network of a sandbox, by which the server reaches what listens there, and is itself reached. */
+/** Runs a small process in the network of a sandbox that passes connections between the server and the sandbox. */
 import type { Port } from "@castellan/domain/sandbox/Port.ts"
 import { SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Deferred, Duration, Effect, RcMap } from "effect"
 import { closeSync, openSync } from "node:fs"
 import type { Socket } from "node:net"
+import type { Isolation, RunningSandbox } from "../isolation/Isolation.ts"
+import { attemptSync } from "../process/attempt.ts"
+import type { ProcessIdentity } from "../process/processes.ts"
+import { collectStderr, spawnProgram } from "../process/Spawn.ts"
 import * as Egress from "./Egress.ts"
 import { gateway as script } from "./gateway-script.ts"
-import { attemptNow, type ProcessMark } from "../process/Host.ts"
-import type { Isolation } from "../isolation/Isolation.ts"
-import type { Running } from "../sandbox/Machines.ts"
-import { held } from "./Sockets.ts"
-import { errorsOf, start } from "../process/Spawn.ts"
+import { adoptSocket } from "./Sockets.ts"
 
-/** Where programs inside find the way out; below the ports that the system gives to who asks for none. */
+/** The port inside at which programs reach the egress proxy; below the range of ephemeral ports. */
 export const egressPort = 31_280
 
-/** How long a gateway is kept that nothing needs. */
-const idleKept = Duration.minutes(1)
+/** How long an unused gateway is kept. */
+const idleTimeToLive = Duration.minutes(1)
 
-/** How long a gateway may take to come up. */
-const upWithin = "10 seconds"
+/** How long a gateway may take to start. */
+const startTimeout = "10 seconds"
 
-/** What a gateway is for: one run of a sandbox, and whether that has a way out. */
-interface Of {
-  readonly init: ProcessMark
+/** Identifies a gateway: an incarnation of a sandbox, and whether it can reach the registry. */
+interface GatewayKey {
+  readonly init: ProcessIdentity
   readonly user: number | false
   readonly registry: boolean
 }
 
-/** What a gateway tells: that it is up, that it was dialled from inside, or what became of an order to dial. */
-interface Report {
+/** A message of the gateway: it is ready, a program inside has connected, or the result of the request `id` to dial. */
+interface GatewayMessage {
   readonly ready?: true
   readonly dialled?: true
   readonly id?: number
 }
 
-const failed = (cause: unknown) => new SandboxUnavailable({ operation: "connect", retryable: true, cause })
+const unavailable = (cause: unknown) => new SandboxUnavailable({ operation: "connect", retryable: true, cause })
 
-/** Begins a gateway; `dialled` takes the sockets of who dials it from inside, or what is left of one that broke before. */
-const begin = (
+/** Gateways start Node by this descriptor, so that their user needs no access to the directories above it. */
+const nodeDescriptor = 4
+
+const spawnGateway = (command: ReadonlyArray<string>, user: number | false) => {
+  const node = openSync(process.execPath, "r")
+  try {
+    return spawnProgram({ command, cwd: "/", user }, ["ignore", "ignore", "pipe", "ipc", node])
+  } finally {
+    closeSync(node)
+  }
+}
+
+/** Starts a gateway. `onDialled` gets each connection from inside; undefined if the connection broke on its way. */
+const startGateway = (
   command: ReadonlyArray<string>,
   user: number | false,
-  dialled: ((socket: Socket | undefined) => void) | undefined
+  onDialled: ((socket: Socket | undefined) => void) | undefined
 ) => {
-  const node = openSync(process.execPath, "r")
-  const child = (() => {
-    try {
-      return start({ command, cwd: "/", user }, ["ignore", "ignore", "pipe", "ipc", node])
-    } finally {
-      closeSync(node)
-    }
-  })()
-  const errors = errorsOf(child)
-  const waiting = new Map<number, (socket: Socket | undefined, failure?: SandboxUnavailable) => void>()
+  const child = spawnGateway(command, user)
+  const errors = collectStderr(child)
+  const pending = new Map<number, (socket: Socket | undefined, failure?: SandboxUnavailable) => void>()
   const ready = Deferred.makeUnsafe<void, SandboxUnavailable>()
   const ended = Deferred.makeUnsafe<void>()
-  let orders = 0
-  let over: SandboxUnavailable | undefined
-  child.on("message", (report: Report, socket?: Socket) => {
-    if (report.ready) return Deferred.doneUnsafe(ready, Effect.void)
-    const take = report.dialled ? dialled : waiting.get(report.id!)
-    // Whoever wanted it may have given up.
-    return take === undefined ? socket?.destroy() : take(socket)
+  let requests = 0
+  let failure: SandboxUnavailable | undefined
+  child.on("message", (message: GatewayMessage, socket?: Socket) => {
+    if (message.ready) return Deferred.doneUnsafe(ready, Effect.void)
+    const receive = message.dialled ? onDialled : pending.get(message.id!)
+    // The request may have been interrupted.
+    return receive === undefined ? socket?.destroy() : receive(socket)
   })
   const finish = (cause: unknown) => {
-    over ??= failed(cause)
-    Deferred.doneUnsafe(ready, Effect.fail(over))
-    for (const tell of waiting.values()) tell(undefined, over)
+    failure ??= unavailable(cause)
+    Deferred.doneUnsafe(ready, Effect.fail(failure))
+    for (const receive of pending.values()) receive(undefined, failure)
     Deferred.doneUnsafe(ended, Effect.void)
   }
   child.on("error", finish)
   child.on("exit", (code) => finish(new Error(`the gateway of a sandbox ended (${code}): ${errors().trim()}`)))
 
-  /** A connection to that port inside, to be closed by whoever gets it; undefined where nothing answers. */
+  /** A connection to that port inside, which the caller closes; undefined if no program accepts it. */
   const dial = (port: Port): Effect.Effect<Socket | undefined, SandboxUnavailable> =>
     Effect.callback((resume) => {
-      if (over !== undefined) return resume(Effect.fail(over))
-      const id = orders++
-      waiting.set(id, (socket, failure) => {
-        waiting.delete(id)
-        resume(failure === undefined ? Effect.succeed(socket && held(socket)) : Effect.fail(failure))
+      if (failure !== undefined) return resume(Effect.fail(failure))
+      const id = requests++
+      pending.set(id, (socket, failed) => {
+        pending.delete(id)
+        resume(failed === undefined ? Effect.succeed(socket && adoptSocket(socket)) : Effect.fail(failed))
       })
       child.send({ id, port }, (cause) => {
-        if (cause !== null) waiting.get(id)?.(undefined, failed(cause))
+        if (cause !== null) pending.get(id)?.(undefined, unavailable(cause))
       })
-      return Effect.sync(() => waiting.delete(id))
+      return Effect.sync(() => pending.delete(id))
     })
 
   const end = Effect.suspend(() => {
@@ -95,11 +100,11 @@ const begin = (
   return { dial, end, ready: Deferred.await(ready), ended: Deferred.await(ended) }
 }
 
-type Gateway = ReturnType<typeof begin>
+type Gateway = ReturnType<typeof startGateway>
 
 /**
- * The gateways of sandboxes that have a network of their own, begun when they are first needed, one for each run of a
- * sandbox. One with a way out, which is to what `registry` names, stays for as long as the sandbox runs.
+ * The gateways of sandboxes with their own network, one for each incarnation of a sandbox, started on demand. A gateway that
+ * gives access to the registry stays as long as the sandbox runs.
  */
 export const make = Effect.fnUntraced(function* (
   isolation: Isolation,
@@ -107,49 +112,50 @@ export const make = Effect.fnUntraced(function* (
 ) {
   const scope = yield* Effect.scope
 
-  const egressOf = Effect.acquireRelease(Effect.map(registry, Egress.make), ({ close }) => Effect.sync(close))
+  const makeEgress = Effect.acquireRelease(Effect.map(registry, Egress.make), ({ close }) => Effect.sync(close))
 
-  const begun = Effect.fnUntraced(function* (of: Of) {
-    const { init, user } = of
-    const egress = of.registry ? yield* egressOf : undefined
-    // Node is started by its descriptor, so that no directory above it has to be open to the user that it runs as.
-    const node = ["/proc/self/fd/4", "-e", script, String(init.pid), init.startTime, String(egress ? egressPort : 0)]
-    const command = [...isolation.enterNetwork(init), ...node]
+  const start = Effect.fnUntraced(function* (key: GatewayKey) {
+    const { init, user } = key
+    const egress = key.registry ? yield* makeEgress : undefined
+    const args = [String(init.pid), init.startTime, String(egress ? egressPort : 0)]
+    const node = [`/proc/self/fd/${nodeDescriptor}`, "-e", script, ...args]
+    const command = [...isolation.enterNetworkCommand(init), ...node]
     const gateway = yield* Effect.acquireRelease(
-      attemptNow("connect", () => begin(command, user, egress?.serve)),
+      attemptSync("connect", () => startGateway(command, user, egress?.serve)),
       ({ end }) => end
     )
-    // Watched for as long as it is this one that is meant by `of`.
-    const forgotten = Effect.forkIn(RcMap.invalidate(gateways, of), scope)
-    yield* Effect.forkScoped(Effect.andThen(gateway.ended, forgotten))
+    // A gateway that ends is removed from the map; the fiber ends with the map's entry.
+    const invalidate = Effect.forkIn(RcMap.invalidate(gateways, key), scope)
+    yield* Effect.forkScoped(Effect.andThen(gateway.ended, invalidate))
     yield* Effect.timeoutOrElse(gateway.ready, {
-      duration: upWithin,
-      orElse: () => Effect.fail(failed("the gateway of a sandbox took too long"))
+      duration: startTimeout,
+      orElse: () => Effect.fail(unavailable("the gateway of a sandbox did not start in time"))
     })
     return gateway
   })
 
-  const gateways: RcMap.RcMap<Of, Gateway, SandboxUnavailable> = yield* RcMap.make({
-    lookup: begun,
-    idleTimeToLive: (of: Of) => (of.registry ? Duration.infinity : idleKept)
+  const gateways: RcMap.RcMap<GatewayKey, Gateway, SandboxUnavailable> = yield* RcMap.make({
+    lookup: start,
+    idleTimeToLive: (key: GatewayKey) => (key.registry ? Duration.infinity : idleTimeToLive)
   })
 
-  /** A failure is nothing to keep. */
-  const get = ({ booted: init, spec }: Running) => {
-    const of: Of = { init, user: isolation.userOf(spec), registry: spec.registry === true }
-    return Effect.tapError(RcMap.get(gateways, of), () => RcMap.invalidate(gateways, of))
+  /** A failure is not cached. */
+  const get = ({ init, record }: RunningSandbox) => {
+    const key: GatewayKey = { init, user: isolation.userOf(record), registry: record.registry === true }
+    return Effect.tapError(RcMap.get(gateways, key), () => RcMap.invalidate(gateways, key))
   }
 
   return {
-    /** Completes once the sandbox has its gateway. */
-    up: (machine: Running) => Effect.scoped(Effect.asVoid(get(machine))),
-    dial: (machine: Running, port: Port) => Effect.scoped(Effect.flatMap(get(machine), ({ dial }) => dial(port))),
-    /** Ends the gateway of a run of a sandbox, and what goes out through it. */
-    end: (init: ProcessMark) =>
-      Effect.flatMap(RcMap.keys(gateways), (all) =>
+    /** Succeeds once the gateway of the sandbox runs. */
+    ensureRunning: (sandbox: RunningSandbox) => Effect.scoped(Effect.asVoid(get(sandbox))),
+    dial: (sandbox: RunningSandbox, port: Port) =>
+      Effect.scoped(Effect.flatMap(get(sandbox), ({ dial }) => dial(port))),
+    /** Ends the gateway of an incarnation of a sandbox, and its connections to the registry. */
+    end: (init: ProcessIdentity) =>
+      Effect.flatMap(RcMap.keys(gateways), (keys) =>
         Effect.forEach(
-          [...all].filter((of) => of.init.pid === init.pid && of.init.startTime === init.startTime),
-          (of) => RcMap.invalidate(gateways, of),
+          [...keys].filter((key) => key.init.pid === init.pid && key.init.startTime === init.startTime),
+          (key) => RcMap.invalidate(gateways, key),
           { discard: true }
         )
       )

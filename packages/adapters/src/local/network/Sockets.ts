@@ -1,34 +1,34 @@
-/** Connections as the server holds them. */
+/** Prepares sockets and dials ports of the host. */
 import type { Port } from "@castellan/domain/sandbox/Port.ts"
 import { Effect } from "effect"
 import { connect, type Socket } from "node:net"
 
-/** Where programs listen that are to be reached at a loopback. */
+/** The addresses at which programs of the host may listen. */
 const loopbacks = ["127.0.0.1", "::1"]
 
-/** Milliseconds that a program of this host may take to accept a connection. */
-const acceptedWithin = 2000
+/** Milliseconds in which a program of the host must accept a connection. */
+const acceptTimeout = 2000
 
 /**
- * Makes a connection one that either side may end first, and that may break before anybody listens for that. To be done
- * at the moment at which it is got: the next may be too late.
+ * Lets either side end the connection first, and lets it fail before anybody listens for errors. Call it in the same tick in
+ * which the socket arrives: an error may be emitted in the next one.
  */
-export const held = (socket: Socket): Socket => {
+export const adoptSocket = (socket: Socket): Socket => {
   socket.allowHalfOpen = true
   return socket.on("error", () => undefined).setNoDelay()
 }
 
-/** A connection to a port of this host; undefined where nothing answers. */
+/** A connection to a port of the host; undefined if no program accepts it. */
 export const dialHost = (port: Port): Effect.Effect<Socket | undefined> =>
   Effect.callback((resume) => {
     const dial = ([host, ...others]: ReadonlyArray<string>) => {
       if (host === undefined) return resume(Effect.undefined)
-      const socket = held(connect({ port, host }))
-      const next = () => dial(others)
-      socket.setTimeout(acceptedWithin, () => socket.destroy(new Error("nobody accepts it")))
-      socket.once("error", next)
+      const socket = adoptSocket(connect({ port, host }))
+      const dialNext = () => dial(others)
+      socket.setTimeout(acceptTimeout, () => socket.destroy(new Error("the connection was not accepted in time")))
+      socket.once("error", dialNext)
       socket.once("connect", () => {
-        socket.off("error", next).setTimeout(0)
+        socket.off("error", dialNext).setTimeout(0)
         resume(Effect.succeed(socket))
       })
     }

@@ -1,18 +1,18 @@
 /**
- * The program that stands in a sandbox's network for the server, as `node -e` takes it. Its process has entered that
- * network and nothing else: nothing inside can see or end it, and it keeps no mount busy. Not a byte of a connection
- * passes through it: what it dials, or is dialled by, goes to the server as a socket.
+ * The program of a gateway, for `node -e`. Its process has entered the sandbox's network and no other namespace: nothing
+ * inside can see or kill it, and it keeps no mount busy. It passes each connection to the server as a socket, so that no byte
+ * of a connection goes through it.
  *
- * Its arguments: the sandbox's first process and when that began, looked at once the network is entered, so that it was
- * not that of another with the same number; and the port to be dialled on, 0 for none. Servers that share a sandbox have
- * one of these each, on one port.
+ * Its arguments are the number and start time of the sandbox's first process, which it compares after it has entered the
+ * network, because another process may have got that number; and the port to listen on, 0 for none. Servers that share a
+ * sandbox have a gateway each, on the same port.
  */
 export const gateway = `
 const { readFileSync } = require("node:fs")
 const net = require("node:net")
 const [init, startTime, port] = process.argv.slice(1)
 
-const isThere = () => {
+const isAlive = () => {
   try {
     const line = readFileSync("/proc/" + init + "/stat", "utf8")
     const fields = line.slice(line.lastIndexOf(")") + 2).split(" ")
@@ -21,31 +21,31 @@ const isThere = () => {
     return false
   }
 }
-if (!isThere()) process.exit(1)
-setInterval(() => isThere() || process.exit(), 1000)
+if (!isAlive()) process.exit(1)
+setInterval(() => isAlive() || process.exit(), 1000)
 process.on("disconnect", () => process.exit())
 
-const tell = (message, socket) => process.send(message, socket, () => {})
+const report = (message, socket) => process.send(message, socket, () => {})
 
 const dial = (id, port, [host, ...others]) => {
   const socket = new net.Socket()
   socket.pause()
-  socket.setTimeout(2000, () => socket.destroy(new Error("nobody accepts it")))
-  socket.on("error", () => (others.length > 0 ? dial(id, port, others) : tell({ id })))
+  socket.setTimeout(2000, () => socket.destroy(new Error("the connection was not accepted in time")))
+  socket.on("error", () => (others.length > 0 ? dial(id, port, others) : report({ id })))
   socket.once("connect", () => {
     socket.setTimeout(0)
     socket.removeAllListeners("error").on("error", () => {})
-    tell({ id }, socket)
+    report({ id }, socket)
   })
   socket.connect({ port, host })
 }
 process.on("message", ({ id, port }) => dial(id, port, ["127.0.0.1", "::1"]))
 
-const ready = () => tell({ ready: true })
+const ready = () => report({ ready: true })
 if (port === "0") ready()
 else {
-  const server = net.createServer({ pauseOnConnect: true }, (socket) => tell({ dialled: true }, socket))
-  // A program inside may have taken the port; then that is what others inside reach there.
+  const server = net.createServer({ pauseOnConnect: true }, (socket) => report({ dialled: true }, socket))
+  // A program inside may have taken the port. Then programs inside reach that one.
   server.on("error", ready)
   server.listen({ port: Number(port), host: "127.0.0.1", reusePort: true }, ready)
 }

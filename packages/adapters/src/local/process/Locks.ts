@@ -1,6 +1,6 @@
 /**
- * Locks by key, exclusive among all processes that have the provider's directory open, and fair (first in, first out)
- * within this process. Each is SQLite's lock on a file in the directory; the kernel releases it when its holder ends.
+ * Locks by key among all processes that have the provider's directory open; first in, first out within this process. Each
+ * is SQLite's lock on a file of the directory, which the kernel releases when the holder ends.
  */
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import type { SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
@@ -9,46 +9,46 @@ import { randomInt } from "node:crypto"
 import { closeSync, constants, fstatSync, openSync, rmSync, statSync } from "node:fs"
 import { join } from "node:path"
 import { DatabaseSync } from "node:sqlite"
-import { attemptNow } from "./Host.ts"
+import { attemptSync } from "./attempt.ts"
 
-/** Locks that this process holds or waits for, by file. */
-const held = new Map<string, { readonly semaphore: Semaphore.Semaphore; users: number }>()
+/** The locks that fibers of this process hold or wait for, by file. */
+const inUse = new Map<string, { readonly semaphore: Semaphore.Semaphore; users: number }>()
 
-/** One at a time in this process. */
-const inTurn =
+/** Excludes other fibers of this process. */
+const exclusiveInProcess =
   (file: string) =>
   <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<A, E, R> =>
     Effect.suspend(() => {
-      const lock = held.get(file) ?? { semaphore: Semaphore.makeUnsafe(1), users: 0 }
+      const lock = inUse.get(file) ?? { semaphore: Semaphore.makeUnsafe(1), users: 0 }
       lock.users++
-      held.set(file, lock)
+      inUse.set(file, lock)
       return Effect.ensuring(
         lock.semaphore.withPermits(1)(effect),
         Effect.sync(() => {
-          if (--lock.users === 0) held.delete(file)
+          if (--lock.users === 0) inUse.delete(file)
         })
       )
     })
 
-/** What SQLite answers where another has the lock. */
+/** SQLite's error code while another process holds the lock (`SQLITE_BUSY`). */
 const busy = 5
 
-/** Whether a path leads to the open file. */
-const leadsTo = (file: string, descriptor: number): boolean => {
+/** Whether the path still names the open file. */
+const isSameFile = (file: string, descriptor: number): boolean => {
   const found = statSync(file, { bigint: true, throwIfNoEntry: false })
   const { dev, ino } = fstatSync(descriptor, { bigint: true })
   return found?.ino === ino && found.dev === dev
 }
 
 /**
- * Tries to take the lock on a file and returns its release; undefined while another process has it. The release of a
- * lock that is not `lasting` removes the file. Only a holder does that, so a file that still is at its path once it is
- * locked was there all along. The descriptor keeps its inode number from being used again until then.
+ * Tries to lock a file and returns its release; undefined while another process holds the lock. Releasing a lock that is
+ * not `permanent` removes the file. Only a holder removes it, so a file that is still at its path after it was locked was
+ * there all along. The open descriptor keeps the inode number from being reused until then.
  */
-const taken = (file: string, lasting: boolean): (() => void) | undefined => {
+const tryLock = (file: string, permanent: boolean): (() => void) | undefined => {
   const descriptor = openSync(file, constants.O_RDWR | constants.O_CREAT, 0o600)
   let database: DatabaseSync | undefined
-  // To close any descriptor of the file is to release this process's locks on it: the descriptor is closed last.
+  // Closing any descriptor of the file releases this process's locks on it, so the descriptor is closed last.
   const close = () => {
     database?.close()
     closeSync(descriptor)
@@ -56,9 +56,9 @@ const taken = (file: string, lasting: boolean): (() => void) | undefined => {
   try {
     database = new DatabaseSync(file, { timeout: 0 })
     database.exec("pragma journal_mode = memory; begin exclusive")
-    if (leadsTo(file, descriptor)) {
+    if (isSameFile(file, descriptor)) {
       return () => {
-        if (!lasting) rmSync(file, { force: true })
+        if (!permanent) rmSync(file, { force: true })
         close()
       }
     }
@@ -72,87 +72,89 @@ const taken = (file: string, lasting: boolean): (() => void) | undefined => {
   return undefined
 }
 
-/** Milliseconds between two tries: the first pause and the longest one. Each is cut at random so that two waiters never keep step. */
-const soon = 2
-const atMost = 20
+/** Bounds of the pause between two attempts, in milliseconds. Each pause is random, so that two waiters do not keep step. */
+const firstPause = 2
+const longestPause = 20
 
 type Restore = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E, R>
 
-interface Place {
+interface LockFile {
   readonly file: string
   /** Whether the file stays when the lock is released. */
-  readonly lasting: boolean
+  readonly permanent: boolean
 }
 
-/** Waits until the lock is free and takes it. Only the pauses are `interruptible`, so that no lock is held by nobody. */
-const hold = Effect.fnUntraced(function* ({ file, lasting }: Place, interruptible: Restore) {
-  let pause = soon
+/** Waits for the lock. Only the pauses are `interruptible`, so that every lock that was taken is released. */
+const acquire = Effect.fnUntraced(function* ({ file, permanent }: LockFile, interruptible: Restore) {
+  let pause = firstPause
   while (true) {
-    const release = yield* attemptNow("lock", () => taken(file, lasting))
+    const release = yield* attemptSync("lock", () => tryLock(file, permanent))
     if (release !== undefined) return release
     yield* interruptible(Effect.sleep(randomInt(pause) + 1))
-    pause = Math.min(2 * pause, atMost)
+    pause = Math.min(2 * pause, longestPause)
   }
 })
 
+type Lock = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | SandboxUnavailable, R>
+
+const lock =
+  (lockFile: LockFile): Lock =>
+  (effect) =>
+    exclusiveInProcess(lockFile.file)(
+      Effect.uninterruptibleMask((restore) =>
+        Effect.flatMap(acquire(lockFile, restore), (release) => Effect.ensuring(restore(effect), Effect.sync(release)))
+      )
+    )
+
+/** Runs the effect if the lock is free; otherwise gives `none`. */
+const ifFree =
+  ({ file, permanent }: LockFile) =>
+  <A, E, R>(effect: Effect.Effect<A, E, R>): Effect.Effect<Option.Option<A>, E | SandboxUnavailable, R> =>
+    Effect.suspend(() => {
+      if (inUse.has(file)) return Effect.succeedNone
+      return exclusiveInProcess(file)(
+        Effect.uninterruptibleMask((restore) =>
+          Effect.flatMap(
+            attemptSync("lock", () => tryLock(file, permanent)),
+            (release) =>
+              release === undefined
+                ? Effect.succeedNone
+                : Effect.asSome(Effect.ensuring(restore(effect), Effect.sync(release)))
+          )
+        )
+      )
+    })
+
 export interface Locks {
-  /** For each change of a sandbox. */
+  /** Guards every change of a sandbox. */
   readonly sandbox: (name: SandboxName) => Lock
   /**
-   * For making a sandbox's chain of layers shorter, which may take minutes. Acquire it before the sandbox's lock. A holder
-   * of the sandbox's lock does not need it.
+   * Guards the flattening of a sandbox's layers, which may take minutes. Acquire it before the sandbox's lock; a holder of
+   * the sandbox's lock does not need it.
    */
   readonly flattening: (name: SandboxName) => Lock
-  /** As `flattening`; does nothing while the lock is held. */
+  /** As `flattening`, but gives `none` while the lock is held. */
   readonly ifNotFlattening: (
     name: SandboxName
   ) => <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<Option.Option<A>, E | SandboxUnavailable, R>
   /**
-   * For the moment in which a sandbox is recorded as a user of layers, or an unused layer is moved away. All sandboxes
-   * share it: hold it for a few system calls at most, and acquire it after any sandbox's lock.
+   * Guards the moment when a sandbox is recorded as a user of layers, or an unused layer is moved to the trash. All
+   * sandboxes share it: hold it for a few system calls at most, and acquire it after any sandbox's lock.
    */
   readonly layers: Lock
-  /** For making the directory ready. */
+  /** Guards the preparation of the data directory. */
   readonly directory: Lock
 }
 
-type Lock = <A, E, R>(effect: Effect.Effect<A, E, R>) => Effect.Effect<A, E | SandboxUnavailable, R>
-
-/** The locks of a directory that holds nothing else. */
+/** The locks in a directory that contains nothing else. */
 export const make = (directory: string): Locks => {
-  const place = (name: string, lasting: boolean): Place => ({ file: join(directory, name), lasting })
-
-  const lock =
-    (place: Place): Lock =>
-    (effect) =>
-      inTurn(place.file)(
-        Effect.uninterruptibleMask((restore) =>
-          Effect.flatMap(hold(place, restore), (release) => Effect.ensuring(restore(effect), Effect.sync(release)))
-        )
-      )
-
-  const flattening = (name: SandboxName) => place(`flat.${name}`, false)
-
+  const lockFile = (name: string, permanent: boolean): LockFile => ({ file: join(directory, name), permanent })
+  const flattening = (name: SandboxName) => lockFile(`flat.${name}`, false)
   return {
-    sandbox: (name) => lock(place(`name.${name}`, false)),
+    sandbox: (name) => lock(lockFile(`name.${name}`, false)),
     flattening: (name) => lock(flattening(name)),
-    ifNotFlattening: (name) => (effect) =>
-      Effect.suspend(() => {
-        const { file, lasting } = flattening(name)
-        if (held.has(file)) return Effect.succeedNone
-        return inTurn(file)(
-          Effect.uninterruptibleMask((restore) =>
-            Effect.flatMap(
-              attemptNow("lock", () => taken(file, lasting)),
-              (release) =>
-                release === undefined
-                  ? Effect.succeedNone
-                  : Effect.asSome(Effect.ensuring(restore(effect), Effect.sync(release)))
-            )
-          )
-        )
-      }),
-    layers: lock(place("layers", true)),
-    directory: lock(place("directory", true))
+    ifNotFlattening: (name) => ifFree(flattening(name)),
+    layers: lock(lockFile("layers", true)),
+    directory: lock(lockFile("directory", true))
   }
 }

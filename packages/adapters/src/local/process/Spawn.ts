@@ -1,12 +1,13 @@
-/** Starting programs that know nothing of the server: not its environment, not its descriptors, not its session. */
+/** Starts programs that inherit nothing of the server: no environment, no descriptors, no session. */
 import { type ChildProcess, spawn } from "node:child_process"
 import { openSync, readdirSync, readFileSync } from "node:fs"
 import type { Socket } from "node:net"
-import type { Hardening } from "../isolation/hardening.ts"
-import { systemPath } from "../isolation/scripts.ts"
 
-/** The user that sandboxes of a server that runs as root run as if they have none of their own; see `Machines`. */
-export const sandboxUid = 200_000
+/** Where the provider looks for the programs that it runs, on the host and inside; no sandbox can write there. */
+export const systemPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+/** The host's user of the sandboxes that have none of their own, if the server is root; see `SandboxRecord`. */
+export const sharedSandboxUid = 200_000
 
 export const isRoot = process.getuid?.() === 0
 
@@ -19,7 +20,7 @@ const closesOnExec = (fd: number): boolean => {
   }
 }
 
-/** Descriptors that this process was started with and would hand on: not its own, which close by themselves. */
+/** The descriptors that this process was started with and would pass on. Node's own descriptors close on exec. */
 const inherited: ReadonlyArray<number> = (() => {
   try {
     return readdirSync("/proc/self/fdinfo")
@@ -30,16 +31,16 @@ const inherited: ReadonlyArray<number> = (() => {
   }
 })()
 
-const nowhere = openSync("/dev/null", "r+")
+const devNull = openSync("/dev/null", "r+")
 
 export type Stdio = "ignore" | "pipe" | "ipc" | number | Socket
 
-/** Standard streams as asked for, with nothing behind the descriptors that would leak. */
-const sealed = (stdio: ReadonlyArray<Stdio>): Array<Stdio> => {
+/** Puts `/dev/null` over every inherited descriptor that the program did not ask for. */
+const withoutInherited = (stdio: ReadonlyArray<Stdio>): Array<Stdio> => {
   const all = [...stdio]
   for (const fd of inherited) {
     while (all.length <= fd) all.push("ignore")
-    if (all[fd] === "ignore") all[fd] = nowhere
+    if (all[fd] === "ignore") all[fd] = devNull
   }
   return all
 }
@@ -48,80 +49,84 @@ export interface Program {
   readonly command: ReadonlyArray<string>
   readonly cwd: string
   readonly env?: Record<string, string>
-  /** The user of the host that it runs as; false for the server's own user. */
+  /** The host's user that it runs as; false for the server's own user. */
   readonly user: number | false
 }
 
-/** Starts a program. Throws where the system refuses at once; what it refuses later is the child's `error` event. */
-export const start = (program: Program, stdio: ReadonlyArray<Stdio>): ChildProcess => {
+/** Starts a program. Throws if the system refuses at once; later failures are the child's `error` event. */
+export const spawnProgram = (program: Program, stdio: ReadonlyArray<Stdio>): ChildProcess => {
   const [file, ...args] = program.command
   const child = spawn(file!, args, {
     cwd: program.cwd,
     detached: true,
-    stdio: sealed(stdio),
+    stdio: withoutInherited(stdio),
     env: { PATH: systemPath, LANG: "C.UTF-8", ...program.env },
     ...(program.user === false ? {} : { uid: program.user, gid: program.user })
   })
-  // An `error` event that nobody listens to would end this process.
+  // An `error` event without a listener would end this process.
   child.on("error", () => undefined)
-  // Node makes no pipes, not even the list of them, where it runs out of descriptors.
+  // Node leaves `stdio` undefined when it runs out of descriptors.
   if ((child.stdio as typeof child.stdio | undefined) === undefined) {
     throw Object.assign(new Error("no descriptors are left for a new process"), { code: "EMFILE" })
   }
   return child
 }
 
-/** Bytes of a program's errors that are kept for whoever wants to know why it failed. */
-const errorsKept = 16 * 1024
+/** Characters of a program's standard error that are kept. */
+const maxStderr = 16 * 1024
 
-/** The beginning of what a program prints of errors, as it is when asked. */
-export const errorsOf = (child: Pick<ChildProcess, "stderr">): (() => string) => {
-  let said = ""
+/** Collects the start of a program's standard error. Call the result to get what was printed so far. */
+export const collectStderr = (child: Pick<ChildProcess, "stderr">): (() => string) => {
+  let text = ""
   child.stderr!.setEncoding("utf8").on("data", (chunk: string) => {
-    if (said.length < errorsKept) said += chunk
+    if (text.length < maxStderr) text += chunk
   })
-  return () => said
+  return () => text
 }
 
-/** How a program that was waited for ended. */
-export interface Ended {
+export interface ProgramResult {
+  /** The exit code; 0 for a program that still runs, 126 or 127 for one that did not start, 137 for one that was killed. */
   readonly code: number
   readonly stdout: string
   readonly stderr: string
-  /** The system's word for why it could not be started, like `E2BIG`. */
+  /** The system's error code if the program could not be started, like `E2BIG`. */
   readonly errno?: string
 }
 
-const errnoOf = (cause: unknown): Pick<Ended, "errno"> => {
+export const errnoOf = (cause: unknown): Pick<ProgramResult, "errno"> => {
   const code = (cause as NodeJS.ErrnoException).code
   return code === undefined ? {} : { errno: code }
 }
 
-/** Bytes of a program's output that are kept: more than the sizes of all running sandboxes take. */
-const outputRead = 1024 * 1024
+/** Characters of each output stream that are kept; enough for the disk usage of all sandboxes that run. */
+const maxOutput = 1024 * 1024
 
-/** What to wait for: nothing, the line `ready` on its standard output, or its end. */
-export type Until = "started" | "ready" | "ended"
+/** When to stop waiting for a program: at its start, at a line `ready` on its standard output, or at its end. */
+export type WaitFor = "started" | "ready" | "ended"
 
-/** Starts a program and waits; gives what it printed by then. Code 0 stands for what has not ended. */
-export const startUntil = (program: Program, until: Until, done: (ended: Ended) => void): ChildProcess | undefined => {
-  const said = { stdout: "", stderr: "" }
+/** Starts a program, waits, and calls `done` once with what it printed by then. */
+export const spawnUntil = (
+  program: Program,
+  until: WaitFor,
+  done: (result: ProgramResult) => void
+): ChildProcess | undefined => {
+  const output = { stdout: "", stderr: "" }
   let child: ChildProcess
   try {
-    child = start(program, until === "started" ? ["ignore", "ignore", "ignore"] : ["ignore", "pipe", "pipe"])
+    child = spawnProgram(program, until === "started" ? ["ignore", "ignore", "ignore"] : ["ignore", "pipe", "pipe"])
   } catch (cause) {
-    // What the system refuses outright, such as arguments that are too long, must not end the process that starts all.
+    // The system refuses some programs at once, for example for arguments that are too long.
     done({ code: 126, stdout: "", stderr: String(cause), ...errnoOf(cause) })
     return undefined
   }
-  let over = false
-  const finish = (code: number, more: Pick<Ended, "errno"> = {}) => {
-    if (over) return
-    over = true
-    done({ code, ...said, ...more })
+  let isDone = false
+  const finish = (code: number, failure: Pick<ProgramResult, "errno"> = {}) => {
+    if (isDone) return
+    isDone = true
+    done({ code, ...output, ...failure })
   }
   child.on("error", (cause) => {
-    said.stderr += cause.message
+    output.stderr += cause.message
     finish(127, errnoOf(cause))
   })
   if (until === "started") {
@@ -131,8 +136,8 @@ export const startUntil = (program: Program, until: Until, done: (ended: Ended) 
   }
   for (const stream of ["stdout", "stderr"] as const) {
     child[stream]!.setEncoding("utf8").on("data", (chunk: string) => {
-      if (said[stream].length < outputRead) said[stream] += chunk
-      if (until !== "ready" || !/^ready$/m.test(said.stdout)) return
+      if (output[stream].length < maxOutput) output[stream] += chunk
+      if (until !== "ready" || !/^ready$/m.test(output.stdout)) return
       for (const pipe of [child.stdout!, child.stderr!]) pipe.destroy()
       child.unref()
       finish(0)
@@ -140,42 +145,4 @@ export const startUntil = (program: Program, until: Until, done: (ended: Ended) 
   }
   child.on("close", (code) => finish(code ?? 137))
   return child
-}
-
-/** What the process that starts others is told, and what it tells. */
-export interface Order {
-  readonly id: number
-  readonly program: Program
-  readonly until: Until
-}
-
-/** A stream of a program that the server holds the other end of; `extra` is descriptor 3, which the program reads. */
-export type Pipe = "stdin" | "stdout" | "stderr" | "extra"
-
-export const pipes: ReadonlyArray<Pipe> = ["stdin", "stdout", "stderr", "extra"]
-
-/** An order whose program's streams lead to the server: the process connects them to a socket that the server listens on. */
-export interface Connection {
-  readonly id: number
-  readonly program: Program
-  readonly pipes: ReadonlyArray<Pipe>
-  /** The address of the socket. */
-  readonly socket: string
-  /** What each connection begins with, followed by the index of its pipe in `pipes`; nobody else knows it. */
-  readonly token: string
-}
-
-export interface Withdrawal {
-  readonly id: number
-  readonly kill: true
-}
-
-export type Report =
-  | { readonly id: number; readonly ended: Ended }
-  /** A program whose streams lead to the server runs; from now on the server may write to it. */
-  | { readonly id: number; readonly spawned: true }
-
-/** Comes first: what holds for everything that the process starts. */
-export interface Introduction {
-  readonly hardening: Hardening
 }

@@ -1,7 +1,7 @@
 /**
- * A small process that starts all programs of sandboxes for the server. It is hardened, and what it starts inherits that;
- * see `hardening.ts`. It is also quick: starting a process copies the page tables of the one that does it, which takes 1 ms
- * here and 7 ms in a server with a database inside, and the server does not wait for it.
+ * A small process that starts all programs of sandboxes for the server. It is hardened, and its children inherit that; see
+ * `hardening.ts`. It is also fast: a fork copies the page tables of its caller, which takes 1 ms in the spawner and 7 ms in a
+ * server with an embedded database, and it does not block the server.
  */
 import { SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Effect } from "effect"
@@ -9,92 +9,98 @@ import { type ChildProcess, fork } from "node:child_process"
 import { randomBytes } from "node:crypto"
 import { createServer, type Server, type Socket } from "node:net"
 import { fileURLToPath } from "node:url"
-import type { Hardening } from "../isolation/hardening.ts"
+import { attemptSync, isTransient } from "./attempt.ts"
+import type { Hardening } from "./hardening.ts"
+import type { Program, ProgramResult, WaitFor } from "./Spawn.ts"
 import {
-  type Connection,
-  type Ended,
-  type Introduction,
-  type Order,
+  type ConnectedStartRequest,
+  type KillRequest,
   type Pipe,
   pipes as allPipes,
-  type Program,
-  type Report,
-  type Until,
-  type Withdrawal
-} from "./Spawn.ts"
+  type SpawnerReady,
+  type SpawnerReport,
+  type StartRequest
+} from "./spawnerProtocol.ts"
 
-interface Waiting {
-  readonly spawned?: () => void
-  readonly ended: (ended: Ended | Error) => void
+interface PendingRequest {
+  readonly onSpawned?: () => void
+  readonly onEnded: (result: ProgramResult | Error) => void
 }
 
 interface Spawner {
   readonly child: ChildProcess
-  readonly waiting: Map<number, Waiting>
+  readonly pending: Map<number, PendingRequest>
   readonly hardening: Promise<Hardening>
 }
 
 let current: Spawner | undefined
-let orders = 0
+let requests = 0
 
-const begin = (): Spawner => {
+/** Throws if no process can be started. */
+const startSpawner = (): Spawner => {
   const child = fork(fileURLToPath(new URL("./spawner-process.ts", import.meta.url)), {
-    // Nothing of the server's environment is needed there, and nothing of it shall get any further.
+    // Programs of sandboxes must not see the server's environment.
     env: {},
     execArgv: [],
     stdio: ["ignore", "ignore", "inherit", "ipc"]
   })
-  const waiting = new Map<number, Waiting>()
-  let introduce: (hardening: Hardening) => void
-  let refuse: (cause: Error) => void
+  child.on("error", () => undefined)
+  // Node leaves the channel undefined when it runs out of descriptors.
+  if (child.channel === undefined || child.channel === null) {
+    throw Object.assign(new Error("no descriptors are left for the spawner process"), { code: "EMFILE" })
+  }
+  const pending = new Map<number, PendingRequest>()
+  let onReady: (hardening: Hardening) => void
+  let onFailed: (cause: Error) => void
   const hardening = new Promise<Hardening>((resolve, reject) => {
-    introduce = resolve
-    refuse = reject
+    onReady = resolve
+    onFailed = reject
   })
   hardening.catch(() => undefined)
-  const spawner = { child, waiting, hardening }
-  child.on("message", (report: Report | Introduction) => {
-    if ("hardening" in report) return introduce(report.hardening)
-    if ("spawned" in report) return waiting.get(report.id)?.spawned?.()
-    waiting.get(report.id)?.ended(report.ended)
-    settle(spawner, report.id)
+  const spawner = { child, pending, hardening }
+  child.on("message", (message: SpawnerReport | SpawnerReady) => {
+    if ("hardening" in message) return onReady(message.hardening)
+    if ("spawned" in message) return pending.get(message.id)?.onSpawned?.()
+    pending.get(message.id)?.onEnded(message.ended)
+    settle(spawner, message.id)
   })
-  const gone = () => {
+  const fail = () => {
     if (current === spawner) current = undefined
-    const cause = new Error("the process that starts others ended")
-    refuse(cause)
-    for (const [id, { ended }] of waiting) {
-      ended(cause)
+    const cause = new Error("the spawner process ended")
+    onFailed(cause)
+    for (const [id, { onEnded }] of pending) {
+      onEnded(cause)
       settle(spawner, id)
     }
   }
-  child.on("error", gone)
-  child.on("exit", gone)
+  child.on("error", fail)
+  child.on("exit", fail)
   child.unref()
-  child.channel!.unref()
+  child.channel.unref()
   return spawner
 }
 
-/** While somebody waits for a report this process has reason to live. */
-const settle = ({ child, waiting }: Spawner, id: number) => {
-  waiting.delete(id)
-  if (waiting.size === 0) child.channel?.unref()
+const spawnerFor = (operation: string) => attemptSync(operation, () => (current ??= startSpawner()))
+
+/** The channel keeps this process alive only while a request is pending. */
+const settle = ({ child, pending }: Spawner, id: number) => {
+  pending.delete(id)
+  if (pending.size === 0) child.channel?.unref()
 }
 
-const expect = (spawner: Spawner, waiting: Waiting): number => {
-  const id = orders++
+const register = (spawner: Spawner, request: PendingRequest): number => {
+  const id = requests++
   spawner.child.channel?.ref()
-  spawner.waiting.set(id, waiting)
+  spawner.pending.set(id, request)
   return id
 }
 
-const withdraw = (spawner: Spawner, id: number) => {
-  if (spawner.child.connected) spawner.child.send({ id, kill: true } satisfies Withdrawal)
+const kill = (spawner: Spawner, id: number) => {
+  if (spawner.child.connected) spawner.child.send({ id, kill: true } satisfies KillRequest)
 }
 
-/** What holds for every program that is started here. */
-export const hardening: Effect.Effect<Hardening, SandboxUnavailable> = Effect.suspend(() => {
-  const spawner = (current ??= begin())
+/** How the spawner process is hardened, and therefore every program that it starts. */
+export const hardening: Effect.Effect<Hardening, SandboxUnavailable> = Effect.flatMap(spawnerFor("open"), (spawner) => {
   spawner.child.channel?.ref()
   return Effect.tryPromise({
     try: () => spawner.hardening,
@@ -102,125 +108,145 @@ export const hardening: Effect.Effect<Hardening, SandboxUnavailable> = Effect.su
   }).pipe(
     Effect.ensuring(
       Effect.sync(() => {
-        if (spawner.waiting.size === 0) spawner.child.channel?.unref()
+        if (spawner.pending.size === 0) spawner.child.channel?.unref()
       })
     )
   )
 })
 
-/** Starts a program and waits for what is asked; an interruption kills it. */
-export const spawned = (operation: string, program: Program, until: Until): Effect.Effect<Ended, SandboxUnavailable> =>
-  Effect.callback((resume) => {
-    const spawner = (current ??= begin())
-    const id = expect(spawner, {
-      ended: (ended) =>
-        resume(
-          ended instanceof Error
-            ? Effect.fail(new SandboxUnavailable({ operation, retryable: true, cause: ended }))
-            : Effect.succeed(ended)
-        )
+/**
+ * Starts a program and waits; an interruption kills it. Fails with a retryable `SandboxUnavailable` if the spawner process
+ * ended, or if the host lacked a resource to start the program. Other failures to start are an `errno` of the result.
+ */
+export const runUntil = (
+  operation: string,
+  program: Program,
+  until: WaitFor
+): Effect.Effect<ProgramResult, SandboxUnavailable> =>
+  Effect.flatMap(spawnerFor(operation), (spawner) =>
+    Effect.callback<ProgramResult, SandboxUnavailable>((resume) => {
+      const unavailable = (cause: unknown) => Effect.fail(new SandboxUnavailable({ operation, retryable: true, cause }))
+      const id = register(spawner, {
+        onEnded: (result) => {
+          if (result instanceof Error) resume(unavailable(result))
+          else resume(isTransient(result.errno) ? unavailable(result.stderr) : Effect.succeed(result))
+        }
+      })
+      spawner.child.send({ id, program, until } satisfies StartRequest)
+      return Effect.sync(() => {
+        settle(spawner, id)
+        kill(spawner, id)
+      })
     })
-    spawner.child.send({ id, program, until } satisfies Order)
-    return Effect.sync(() => {
-      settle(spawner, id)
-      withdraw(spawner, id)
-    })
-  })
+  )
 
-/** Runs a program to its end. */
+/** Runs a program to its end; see `runUntil`. */
 export const run = (operation: string, command: ReadonlyArray<string>, options: Omit<Program, "command">) =>
-  spawned(operation, { command, ...options }, "ended")
+  runUntil(operation, { command, ...options }, "ended")
 
-/** A program that runs, with the streams that were asked for. */
-export interface Connected {
+/** A program that runs, with the streams that were requested. */
+export interface ConnectedProgram {
   readonly pipe: (pipe: Pipe) => Socket
-  /** Its exit code, once it has ended; rejects if that will not be known. */
+  /** The exit code once the program has ended. Rejects if the spawner process ends first. */
   readonly ended: Promise<number>
   readonly kill: () => void
 }
 
-/** Bytes of a token, which is written in hexadecimal. */
+/** Bytes of a token, which is sent as hexadecimal digits. */
 const tokenBytes = 16
 
-/** The programs whose connections are still to come. */
-const expected = new Map<string, (index: number, socket: Socket) => void>()
+const randomToken = () => randomBytes(tokenBytes).toString("hex")
 
-/** Listens for the streams of programs, on an abstract address, which leaves no file behind. */
-const listening = (() => {
-  let server: Promise<{ readonly server: Server; readonly address: string }> | undefined
-  const listen = () =>
-    new Promise<{ readonly server: Server; readonly address: string }>((resolve, reject) => {
-      const address = `\0castellan-${randomBytes(tokenBytes).toString("hex")}`
-      const server = createServer(receive)
-      server.on("error", reject).listen(address, () => {
-        server.unref()
-        resolve({ server, address })
-      })
+/** The programs whose connections have not all arrived, by token. */
+const awaitingConnections = new Map<string, (index: number, socket: Socket) => void>()
+
+interface Listener {
+  readonly server: Server
+  readonly address: string
+}
+
+let listener: Promise<Listener> | undefined
+
+const listen = () =>
+  new Promise<Listener>((resolve, reject) => {
+    // An abstract address, which needs no file.
+    const address = `\0castellan-${randomToken()}`
+    const server = createServer(receive)
+    server.on("error", reject).listen(address, () => {
+      server.unref()
+      resolve({ server, address })
     })
-  return () => (server ??= listen())
-})()
+  })
 
-/** Reads the header of a connection, which says which program it belongs to. The bytes after it are the program's. */
+/** The listener for streams of programs. The next call tries again after a failure. */
+const getListener = () =>
+  (listener ??= listen().catch((cause) => {
+    listener = undefined
+    throw cause
+  }))
+
+/** Reads the header of a connection, which names its program and pipe. The bytes after it are the program's. */
 const receive = (socket: Socket) => {
-  // Whoever reads the stream is told of errors again.
+  // The reader of the stream adds its own listener.
   socket.on("error", () => socket.destroy())
-  const take = () => {
+  const onReadable = () => {
     const header: Buffer | null = socket.read(2 * tokenBytes + 1)
     if (header === null) return
-    socket.off("readable", take)
+    socket.off("readable", onReadable)
     const text = header.toString("latin1")
-    const accept = expected.get(text.slice(0, -1))
+    const accept = awaitingConnections.get(text.slice(0, -1))
     if (accept === undefined) socket.destroy()
     else accept(Number(text.slice(-1)), socket)
   }
-  socket.on("readable", take)
+  socket.on("readable", onReadable)
 }
 
-/** Starts a program whose streams the caller reads and writes. The caller kills it, or lets it end. */
-export const connected = async (program: Program, wanted: ReadonlyArray<Pipe>): Promise<Connected> => {
-  const { address } = await listening()
-  const spawner = (current ??= begin())
-  const token = randomBytes(tokenBytes).toString("hex")
+/** Starts a program whose streams the caller reads and writes. The caller kills the program or lets it end. */
+export const runConnected = async (program: Program, wanted: ReadonlyArray<Pipe>): Promise<ConnectedProgram> => {
+  const { address } = await getListener()
+  const spawner = (current ??= startSpawner())
+  const token = randomToken()
   const sockets = new Map<Pipe, Socket>()
   try {
-    return await new Promise<Connected>((resolve, reject) => {
+    return await new Promise<ConnectedProgram>((resolve, reject) => {
       let isSpawned = false
-      let finish: (code: number) => void
-      let fail: (cause: Error) => void
+      let onExit: (code: number) => void
+      let onLost: (cause: Error) => void
       const ended = new Promise<number>((resolve, reject) => {
-        finish = resolve
-        fail = reject
+        onExit = resolve
+        onLost = reject
       })
       ended.catch(() => undefined)
-      const begun = () => {
+      const resolveIfComplete = () => {
         if (!isSpawned || sockets.size < wanted.length) return
-        resolve({ pipe: (pipe) => sockets.get(pipe)!, ended, kill: () => withdraw(spawner, id) })
+        resolve({ pipe: (pipe) => sockets.get(pipe)!, ended, kill: () => kill(spawner, id) })
       }
-      expected.set(token, (index, socket) => {
+      awaitingConnections.set(token, (index, socket) => {
         sockets.set(allPipes[index]!, socket)
-        begun()
+        resolveIfComplete()
       })
-      const id = expect(spawner, {
-        spawned: () => {
+      const id = register(spawner, {
+        onSpawned: () => {
           isSpawned = true
-          begun()
+          resolveIfComplete()
         },
-        ended: (end) => {
-          if (end instanceof Error) {
-            fail(end)
-            return reject(end)
+        onEnded: (result) => {
+          if (result instanceof Error) {
+            onLost(result)
+            return reject(result)
           }
-          finish(end.code)
+          onExit(result.code)
           // A program that did not start has no streams to wait for.
-          if (!isSpawned) reject(Object.assign(new Error(end.stderr), { code: end.code }))
+          if (!isSpawned) reject(Object.assign(new Error(result.stderr), { code: result.code }))
         }
       })
-      spawner.child.send({ id, program, pipes: wanted, socket: address, token } satisfies Connection)
+      const request: ConnectedStartRequest = { id, program, pipes: wanted, socket: address, token }
+      spawner.child.send(request)
     })
   } catch (cause) {
     for (const socket of sockets.values()) socket.destroy()
     throw cause
   } finally {
-    expected.delete(token)
+    awaitingConnections.delete(token)
   }
 }

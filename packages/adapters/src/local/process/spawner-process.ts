@@ -1,63 +1,59 @@
-/** The process of `Spawner.ts`: starts what it is told to, and ends with the server. What it started lives on. */
+/** The spawner process: starts programs at the request of `Spawner.ts` and ends with the server. Its children live on. */
 import type { ChildProcess } from "node:child_process"
 import { writeFileSync } from "node:fs"
 import { connect, type Socket } from "node:net"
-import { harden } from "../isolation/hardening.ts"
+import { harden } from "./hardening.ts"
+import { isRoot, spawnProgram, spawnUntil, type Stdio } from "./Spawn.ts"
 import {
-  type Connection,
-  type Introduction,
-  isRoot,
-  type Order,
+  type ConnectedStartRequest,
+  type KillRequest,
   pipes,
-  type Report,
-  start,
-  startUntil,
-  type Stdio,
-  type Withdrawal
-} from "./Spawn.ts"
+  type SpawnerReady,
+  type SpawnerReport,
+  type StartRequest
+} from "./spawnerProtocol.ts"
 
 /**
- * The out-of-memory score of what is started here, so that the kernel ends it before the server. If the server has
+ * The out-of-memory score of all programs of sandboxes, so that the kernel kills them before the server. If the server has
  * CAP_SYS_RESOURCE, a sandbox can't lower its score below this.
  */
 const outOfMemoryScore = "200"
 
 const children = new Map<number, ChildProcess>()
 
-const report = (message: Report | Introduction) => {
-  // The server may be gone by now.
+const report = (message: SpawnerReport | SpawnerReady) => {
+  // The server may have ended; then sending fails.
   process.send?.(message, undefined, undefined, () => undefined)
 }
 
-/** Ends a program and what it started, unless that left its group. */
+/** Kills a program and its process group. */
 const kill = (child: ChildProcess | undefined) => {
   if (child?.pid === undefined) return
   try {
     process.kill(-child.pid, "SIGKILL")
   } catch {
-    // It ended in between.
+    // The program has already ended.
   }
 }
 
-/** A connection to the server's socket that has said what it is for. */
-const connected = (address: string, header: string) =>
+/** Connects to the server's socket and sends the header. */
+const connectPipe = (address: string, header: string) =>
   new Promise<Socket>((resolve, reject) => {
     const socket = connect(address)
     socket.on("error", reject).on("connect", () => socket.write(header, () => resolve(socket)))
   })
 
-/** Starts a program whose streams lead to the server, and reports its end. */
-const startConnected = async ({ id, pipes: wanted, program, socket, token }: Connection) => {
-  const opened: Array<Socket> = []
+const startConnected = async ({ id, pipes: wanted, program, socket, token }: ConnectedStartRequest) => {
+  const connections: Array<Socket> = []
   try {
     const stdio: Array<Stdio> = ["ignore", "ignore", "ignore", "ignore"]
     for (const pipe of wanted) {
       const index = pipes.indexOf(pipe)
-      const end = await connected(socket, token + index)
-      opened.push(end)
-      stdio[index] = end
+      const connection = await connectPipe(socket, token + index)
+      connections.push(connection)
+      stdio[index] = connection
     }
-    const child = start(program, stdio)
+    const child = spawnProgram(program, stdio)
     children.set(id, child)
     child.on("error", (cause) => report({ id, ended: { code: 127, stdout: "", stderr: cause.message } }))
     child.on("exit", (code) => {
@@ -69,7 +65,7 @@ const startConnected = async ({ id, pipes: wanted, program, socket, token }: Con
     report({ id, ended: { code: 126, stdout: "", stderr: String(cause) } })
   } finally {
     // The program has its own copies.
-    for (const end of opened) end.destroy()
+    for (const connection of connections) connection.destroy()
   }
 }
 
@@ -83,13 +79,13 @@ if (isRoot) {
   }
 }
 
-process.on("message", (message: Order | Connection | Withdrawal) => {
+process.on("message", (message: StartRequest | ConnectedStartRequest | KillRequest) => {
   if ("kill" in message) return kill(children.get(message.id))
   if ("socket" in message) return void startConnected(message)
   const { id, program, until } = message
-  const child = startUntil(program, until, (ended) => {
+  const child = spawnUntil(program, until, (result) => {
     children.delete(id)
-    report({ id, ended })
+    report({ id, ended: result })
   })
   if (child !== undefined) children.set(id, child)
 })
@@ -98,8 +94,8 @@ report({ hardening })
 
 process.on("disconnect", () => process.exit(0))
 
-// It shares the server's stderr, whose reader may be gone.
+// It shares the server's standard error, whose reader may have gone.
 process.stderr.on("error", () => undefined)
 
-// A terminal's interrupt goes to all of its processes; this one goes when the server does.
+// A terminal sends its interrupt to the whole process group. This process ends when the server does.
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => undefined)

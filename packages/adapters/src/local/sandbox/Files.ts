@@ -1,4 +1,4 @@
-/** Files by way of programs that run inside: whatever links lie in the way, they lead to files of the sandbox. */
+/** Reads, writes and lists files by programs that run inside: every link leads to a file of the sandbox. */
 import type { ListingPage, SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import { FileNotFound, type FileRefused, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Cause, Duration, Effect, Option, Stream } from "effect"
@@ -7,72 +7,73 @@ import type { Writable } from "node:stream"
 import { finished } from "node:stream/promises"
 import { setTimeout } from "node:timers/promises"
 import { withDeadline, failOnSilence, defaultSilence } from "../../sandbox/Deadline.ts"
-import { failedExitCode, homeNotAccessible, notFoundExitCode, fileErrorOf } from "../../sandbox/FileScripts.ts"
+import { failedExitCode, fileErrorOf, homeNotAccessible, notFoundExitCode } from "../../sandbox/FileScripts.ts"
 import * as Listing from "../../sandbox/Listing.ts"
 import { abortableStream } from "../../sandbox/abortableStream.ts"
-import type { Isolation } from "../isolation/Isolation.ts"
-import type { Running } from "./Machines.ts"
-import { inside, listFiles, noDirectory, readFile, systemPath, writeFile } from "../isolation/scripts.ts"
-import { errorsOf, type Pipe, type Program } from "../process/Spawn.ts"
-import { connected, type Connected } from "../process/Spawner.ts"
+import type { Isolation, RunningSandbox } from "../isolation/Isolation.ts"
+import { collectStderr, type Program, systemPath } from "../process/Spawn.ts"
+import { type ConnectedProgram, runConnected } from "../process/Spawner.ts"
+import type { Pipe } from "../process/spawnerProtocol.ts"
+import { inside, listFiles, noDirectory, readFile, writeFile } from "./scripts.ts"
 
-/** How a program failed that a file was asked of, and what it printed of errors. */
-interface Failed {
+/** How a program inside ended. The code is null if the spawner process ended first. */
+interface FileProgramResult {
   readonly code: number | null
   readonly stderr: string
 }
 
-const isFailed = (cause: unknown): cause is Failed => typeof cause === "object" && cause !== null && "stderr" in cause
+const isResult = (cause: unknown): cause is FileProgramResult =>
+  typeof cause === "object" && cause !== null && "stderr" in cause
 
 const failureOf = (operation: string, path: SandboxPath, cause: unknown) => {
-  if (isFailed(cause)) {
-    // What enters the sandbox may have failed, and says so in the same words; only its exit codes are its own.
+  if (isResult(cause)) {
+    // `nsenter` may fail with the same words, so only the scripts' own exit codes count.
     if (cause.code === notFoundExitCode) return new FileNotFound({ path })
-    const said = cause.code === noDirectory ? homeNotAccessible : cause.code === failedExitCode ? cause.stderr : ""
-    const refusal = fileErrorOf(path, said)
+    const message = cause.code === noDirectory ? homeNotAccessible : cause.code === failedExitCode ? cause.stderr : ""
+    const refusal = fileErrorOf(path, message)
     if (refusal !== undefined) return refusal
   }
   return new SandboxUnavailable({ operation, retryable: true, cause })
 }
 
-const isSilence = (cause: Cause.Cause<unknown>) =>
+const isNoAnswer = (cause: Cause.Cause<unknown>) =>
   Option.exists(
     Cause.findErrorOption(cause),
     (error) => error instanceof SandboxUnavailable && error.fault === "no_answer"
   )
 
-/** Milliseconds that a writing program has to exit by itself after its input broke off; then it is killed. */
-const leavesWithin = 2000
+/** Milliseconds in which a writing program must exit by itself after its input broke off. Then it is killed. */
+const exitTimeout = 2000
 
-/** How often a listing as a whole may take the time of one answer. */
-const answersOfListing = 2
+/** The time limit of a whole listing, as a multiple of the time limit of one answer. */
+const listingTimeoutFactor = 2
 
+/** `silent` is how long a program inside may print or read nothing. */
 export const make = (isolation: Isolation, silent = defaultSilence) => {
-  const command = (machine: Running, script: string, ...args: ReadonlyArray<string>) => {
-    const home = isolation.home(machine.files)
+  /** A program that runs a script in the sandbox's home directory. */
+  const programIn = (sandbox: RunningSandbox, script: string, ...args: ReadonlyArray<string>): Program => {
+    const home = isolation.homeDirectory(sandbox.files)
     const env = [`HOME=${home}`, `PATH=${systemPath}`]
-    const entered = isolation.enter(machine.files, machine.booted)
-    return [...entered, "sh", "-c", inside, "sh", home, ...env, "sh", "-c", script, "castellan", ...args]
+    const enter = isolation.enterCommand(sandbox.files, sandbox.init)
+    return {
+      command: [...enter, "sh", "-c", inside, "sh", home, ...env, "sh", "-c", script, "castellan", ...args],
+      cwd: "/",
+      user: isolation.userOf(sandbox.record)
+    }
   }
 
-  /** A program that runs inside, with a script in the sandbox's home. */
-  const program = (machine: Running, script: string, ...args: ReadonlyArray<string>): Program => ({
-    command: command(machine, script, ...args),
-    cwd: "/",
-    user: isolation.userOf(machine.spec)
-  })
-
-  /** What a program prints inside, for as long as somebody reads it. */
-  const printed = (operation: string, path: SandboxPath, program: Program) =>
+  /** The standard output of a program. The program ends when the stream is no longer read. */
+  const outputOf = (operation: string, path: SandboxPath, program: Program) =>
     abortableStream(
-      (signal) => bytesOf(program, signal),
+      (signal) => readOutput(program, signal),
       (cause) => failureOf(operation, path, cause)
     ).pipe(failOnSilence(operation, silent))
 
-  const read = (machine: Running, path: SandboxPath) => printed("readFile", path, program(machine, readFile, path))
+  const read = (sandbox: RunningSandbox, path: SandboxPath) =>
+    outputOf("readFile", path, programIn(sandbox, readFile, path))
 
   const write = <E>(
-    machine: Running,
+    sandbox: RunningSandbox,
     path: SandboxPath,
     content: Stream.Stream<Uint8Array, E>,
     { mode = "" }: { readonly mode?: string | undefined } = {}
@@ -80,98 +81,97 @@ export const make = (isolation: Isolation, silent = defaultSilence) => {
     Effect.gen(function* (): Effect.fn.Return<number, E | FileNotFound | FileRefused | SandboxUnavailable> {
       const answered = withDeadline("writeFile", silent)
       const child = yield* Effect.tryPromise({
-        try: (signal) => begun(program(machine, writeFile, path, mode), ["stdin", "stderr", "extra"], signal),
+        try: (signal) => start(programIn(sandbox, writeFile, path, mode), ["stdin", "stderr", "extra"], signal),
         catch: (cause) => failureOf("writeFile", path, cause)
       }).pipe(answered)
-      const bytes = child.pipe("stdin")
-      const word = child.pipe("extra")
-      // A writer that ends early breaks the pipe; its exit code says why.
-      for (const pipe of [bytes, word]) pipe.on("error", () => undefined)
-      const ended = endOf(child)
+      const input = child.pipe("stdin")
+      const commit = child.pipe("extra")
+      // A program that ends early breaks the pipes. Its exit code says why.
+      for (const pipe of [input, commit]) pipe.on("error", () => undefined)
+      const ended = resultOf(child)
       let size = 0
-      const sent = Stream.runForEach(content, (chunk) => {
+      const send = Stream.runForEach(content, (chunk) => {
         size += chunk.length
-        return answered(Effect.promise(() => send(bytes, chunk, ended)))
+        return answered(Effect.promise(() => writeChunk(input, chunk, ended)))
       })
-      const finished = Effect.suspend(() => {
-        bytes.end()
-        word.end("done\n")
+      const finish = Effect.suspend(() => {
+        input.end()
+        commit.end("done\n")
         return answered(Effect.promise(() => ended))
       })
-      return yield* Effect.andThen(sent, finished).pipe(
-        Effect.flatMap((end) =>
-          end.code === 0 ? Effect.succeed(size) : Effect.fail(failureOf("writeFile", path, end))
+      return yield* Effect.andThen(send, finish).pipe(
+        Effect.flatMap((result) =>
+          result.code === 0 ? Effect.succeed(size) : Effect.fail(failureOf("writeFile", path, result))
         ),
         Effect.onError((cause) =>
           Effect.promise(async () => {
-            word.destroy()
-            bytes.destroy()
-            // It removes what it has written so far, unless it does not answer at all.
-            if (!isSilence(cause)) await Promise.race([ended, setTimeout(leavesWithin, undefined, { ref: false })])
+            commit.destroy()
+            input.destroy()
+            // The program removes its temporary file, unless it does not react at all.
+            if (!isNoAnswer(cause)) await Promise.race([ended, setTimeout(exitTimeout, undefined, { ref: false })])
             child.end()
           })
         )
       )
     })
 
-  const list = (machine: Running, path: SandboxPath, page: ListingPage) =>
+  const list = (sandbox: RunningSandbox, path: SandboxPath, page: ListingPage) =>
     Listing.page(
       "listFiles",
-      (directories) => printed("listFiles", path, program(machine, listFiles, path, ...directories)),
+      (directories) => outputOf("listFiles", path, programIn(sandbox, listFiles, path, ...directories)),
       page
-    ).pipe(withDeadline("listFiles", Duration.times(silent, answersOfListing)))
+    ).pipe(withDeadline("listFiles", Duration.times(silent, listingTimeoutFactor)))
 
   return { read, write, list }
 }
 
-/** A program that was started, and how it is ended. */
-interface Begun extends Connected {
-  /** Ends it with what it started, unless that left its process group, and no longer listens to it. */
+interface FileProgram extends ConnectedProgram {
+  /** Kills the program and its process group, and closes its pipes. */
   readonly end: () => void
 }
 
-const begun = async (program: Program, pipes: ReadonlyArray<Pipe>, signal: AbortSignal): Promise<Begun> => {
-  const child = await connected(program, pipes)
+const start = async (program: Program, pipes: ReadonlyArray<Pipe>, signal: AbortSignal): Promise<FileProgram> => {
+  const child = await runConnected(program, pipes)
   const end = () => {
     child.kill()
     for (const pipe of pipes) child.pipe(pipe).destroy()
   }
-  // Whoever wanted it may have left while it started.
+  // The caller may have been interrupted while the program started.
   if (signal.aborted) end()
   return { ...child, end }
 }
 
-/** How a program ended, once it has said all there is to say about it. */
-const endOf = async (child: Begun): Promise<Failed> => {
-  const errors = errorsOf({ stderr: child.pipe("stderr") })
-  // It may have been closed before anybody could listen.
-  const silent = finished(child.pipe("stderr"), { writable: false }).catch(() => undefined)
+/** How a program ended, once its standard error is complete. */
+const resultOf = async (child: FileProgram): Promise<FileProgramResult> => {
+  const errors = collectStderr({ stderr: child.pipe("stderr") })
+  // The pipe may already be closed.
+  const complete = finished(child.pipe("stderr"), { writable: false }).catch(() => undefined)
   try {
     const code = await child.ended
-    await silent
+    await complete
     return { code, stderr: errors() }
   } catch (cause) {
     return { code: null, stderr: `${String(cause)}\n` }
   }
 }
 
-/** What a program prints; it fails with how the program did, and ends the program when it is no longer read. */
-async function* bytesOf(program: Program, signal: AbortSignal): AsyncGenerator<Uint8Array> {
-  const child = await begun(program, ["stdout", "stderr"], signal)
+/** Yields the standard output of a program, and throws its `FileProgramResult` if it failed. */
+async function* readOutput(program: Program, signal: AbortSignal): AsyncGenerator<Uint8Array> {
+  const child = await start(program, ["stdout", "stderr"], signal)
   signal.addEventListener("abort", child.end)
-  const ended = endOf(child)
+  const ended = resultOf(child)
   try {
     for await (const chunk of child.pipe("stdout")) yield chunk as Uint8Array
-    const end = await ended
-    if (end.code !== 0) throw end
+    const result = await ended
+    if (result.code !== 0) throw result
   } finally {
     signal.removeEventListener("abort", child.end)
     child.end()
   }
 }
 
-/** Sends bytes no faster than they are taken. */
-const send = async (pipe: Writable, chunk: Uint8Array, ended: Promise<unknown>): Promise<void> => {
+/** Writes a chunk and waits until the pipe takes more, or the program has ended. */
+const writeChunk = async (pipe: Writable, chunk: Uint8Array, ended: Promise<unknown>): Promise<void> => {
   if (pipe.destroyed || pipe.write(chunk)) return
   await Promise.race([once(pipe, "drain").catch(() => undefined), ended])
 }

@@ -1,41 +1,44 @@
-/** What a command prints, read from its files while they grow. */
+/** Reads the output of a command from its files while they grow. */
 import { type Output, OutputPosition } from "@castellan/domain/sandbox/Command.ts"
 import { existsSync, type FSWatcher, watch } from "node:fs"
 import { open } from "node:fs/promises"
 import { join } from "node:path"
 
-/** Bytes read at once. */
+/** Bytes of one read. */
 const chunkSize = 64 * 1024
 
-/** Milliseconds after which a follower looks again, even if the host's file watching told it nothing. */
-export const lookAgain = 500
+/** Milliseconds until files are read again, in case the host's file watching reports nothing. */
+export const pollEvery = 500
 
-/** Milliseconds that the collectors have, after a command's end, to write down what was still in the pipes. */
-const drainWithin = 1000
+/** Milliseconds that the collectors have to write the rest of the pipes after a command's end. */
+const drainTimeout = 1000
 
-/** Tells of changes in a directory, as far as the host can, and otherwise after a while. An abort counts as a change. */
-export const watching = (directory: string, signal: AbortSignal) => {
+/** Milliseconds between two reads while the collectors write the rest. */
+const drainPollEvery = 20
+
+/** Waits for changes in a directory, at most for a given time. An abort counts as a change. */
+export const watchDirectory = (directory: string, signal: AbortSignal) => {
   let wake: (() => void) | undefined
   let changed = false
-  const notice = () => {
+  const onChange = () => {
     changed = true
     wake?.()
   }
   let watcher: FSWatcher | undefined
   try {
-    watcher = watch(directory, notice)
+    watcher = watch(directory, onChange)
     watcher.on("error", () => watcher?.close())
   } catch {
-    // Without watching, looking again does it.
+    // Without file watching, `next` returns after its time limit.
   }
-  signal.addEventListener("abort", notice)
+  signal.addEventListener("abort", onChange)
   return {
-    next: async (atMost: number) => {
+    next: async (timeout: number) => {
       if (!changed) {
         let timer: NodeJS.Timeout | undefined
         await new Promise<void>((resolve) => {
           wake = resolve
-          timer = setTimeout(resolve, atMost)
+          timer = setTimeout(resolve, timeout)
         })
         clearTimeout(timer)
         wake = undefined
@@ -43,15 +46,14 @@ export const watching = (directory: string, signal: AbortSignal) => {
       changed = false
     },
     close: () => {
-      signal.removeEventListener("abort", notice)
+      signal.removeEventListener("abort", onChange)
       watcher?.close()
     }
   }
 }
 
 /**
- * The output from a position on, as it appears. It is over when its command has ended and the pipes are empty, or when the
- * signal aborts.
+ * Streams the output from a position on. It ends when the command has ended and its pipes are empty, or when the signal aborts.
  */
 export async function* follow(
   directory: string,
@@ -62,27 +64,27 @@ export async function* follow(
   await using stdout = await open(join(directory, "out"), "r")
   await using stderr = await open(join(directory, "err"), "r")
   const files = { stdout, stderr }
-  const changes = watching(directory, signal)
-  const at = { stdout: from.stdout, stderr: from.stderr }
+  const changes = watchDirectory(directory, signal)
+  const position = { stdout: from.stdout, stderr: from.stderr }
   const chunk = Buffer.allocUnsafe(chunkSize)
   let endedSince: number | undefined
   try {
     while (!signal.aborted) {
-      // The end is looked for before the output, so that what is read after it is all there is.
+      // Checked before the read, so that the read after the end gets everything.
       const ended = hasEnded(directory)
       const drained = ended && existsSync(join(directory, "drained"))
       for (const stream of ["stdout", "stderr"] as const) {
         while (true) {
-          const { bytesRead } = await files[stream].read(chunk, 0, chunkSize, at[stream])
+          const { bytesRead } = await files[stream].read(chunk, 0, chunkSize, position[stream])
           if (bytesRead === 0) break
-          at[stream] += bytesRead
-          yield { stream, bytes: Uint8Array.from(chunk.subarray(0, bytesRead)), next: new OutputPosition(at) }
+          position[stream] += bytesRead
+          yield { stream, bytes: Uint8Array.from(chunk.subarray(0, bytesRead)), next: new OutputPosition(position) }
         }
       }
       if (drained) return
-      // Children left behind may hold the pipes, and fill them, for ever; that is no longer the command's output.
-      if (ended && performance.now() - (endedSince ??= performance.now()) >= drainWithin) return
-      await changes.next(ended ? 20 : lookAgain)
+      // Background children may hold and fill the pipes for ever. That is no longer the command's output.
+      if (ended && performance.now() - (endedSince ??= performance.now()) >= drainTimeout) return
+      await changes.next(ended ? drainPollEvery : pollEvery)
     }
   } finally {
     changes.close()

@@ -1,113 +1,109 @@
-/** Ends sandboxes that take more of the host than they may. */
+/** Finds sandboxes that exceed their limits of disk space or processes. */
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { Clock, Effect } from "effect"
-import { type Isolation, processLimit } from "../isolation/Isolation.ts"
-import type { Running } from "./Machines.ts"
-import { measureRemoved } from "../isolation/scripts.ts"
+import { type Isolation, processLimit, type RunningSandbox } from "../isolation/Isolation.ts"
 import { isRoot } from "../process/Spawn.ts"
 import { run } from "../process/Spawner.ts"
+import type { Layout } from "../storage/Layout.ts"
+import { measureRemoved, measureTrees } from "./scripts.ts"
 
 export interface Limits {
-  /** Bytes that a sandbox's own files may take, together with what is kept of its commands' output. */
+  /** Bytes of a sandbox's own files and its commands' output together; 10 GiB by default. */
   readonly disk: number
 }
 
-export const tooMuchDisk = "It used more disk space than it may"
-export const tooManyProcesses = "It started more processes than it may"
+/** 10 GiB. */
+const defaultDiskLimit = 10 * 1024 * 1024 * 1024
 
-/** How often too many processes must be seen, one look after the other, before it counts. */
-const patience = 3
+export const diskLimitExceeded = "It exceeded its disk limit"
+export const processLimitExceeded = "It exceeded its process limit"
 
-/** Milliseconds between two looks at the disk, at least and at most. */
-const measureEvery = 1000
-const measureAtMostEvery = 30_000
+/** Consecutive checks that must find too many processes. */
+const crowdedChecks = 3
 
-/** How many times as long as a look took the next one waits: it must not take more than a part of a processor. */
-const pause = 10
+/** Bounds of the pause between two measurements of the disk, in milliseconds. */
+const minMeasurePause = 1000
+const maxMeasurePause = 30_000
 
-/** Kilobytes that a file counts at least, on average: a file system has only so many. */
-const kilobytesOfInode = 4
+/** The pause as a multiple of a measurement's duration, so that measuring takes a small part of one processor. */
+const pauseFactor = 10
 
-/** How long one measurement may take. */
-const bounded = ["timeout", "60"]
+/** Kilobytes that an inode counts at least, on average: a file system has a limited number of them. */
+const kilobytesPerInode = 4
 
-/** Numbers that a program printed, one in each line, after what they are the number of. */
-const numbersIn = (text: string, order: (line: string) => readonly [string, string]) =>
+/** Parses lines of a name and numbers, separated by blanks, by name. Skips other lines. */
+const parseNumbers = (text: string): ReadonlyMap<string, ReadonlyArray<number>> =>
   new Map(
     text.split("\n").flatMap((line) => {
-      const [of, number] = order(line)
-      return /^\d+$/.test(number) ? [[of, Number(number)] as const] : []
+      const [name = "", ...numbers] = line.split(" ")
+      return numbers.length > 0 && numbers.every((number) => /^\d+$/.test(number)) ? [[name, numbers.map(Number)]] : []
     })
   )
 
 /**
- * Bytes on the disk that each sandbox takes: under its directories, and in files that it has removed and holds open. One
- * program measures all directories. It is root of a user namespace where the server is not root, since a directory may be
- * closed to its owner.
+ * Bytes on the disk of each sandbox: its directories, and deleted files that it holds open. The program that walks the
+ * directories is root of a user namespace if the server is not root, because a directory may be closed to its owner.
  */
-const diskUse = Effect.fnUntraced(function* (isolation: Isolation, machines: ReadonlyArray<Running>) {
-  if (machines.length === 0) return []
-  const asOwner = isRoot || isolation.kind === "none" ? [] : ["unshare", "--user", "--map-root-user"]
-  const directories = machines.map(({ files }) => [files.upper, files.commands])
-  const inits = isolation.kind === "none" ? [] : machines.map(({ booted }) => String(booted.pid))
-  const options = { cwd: "/", user: false } as const
-  const [trees, inodes, removed] = yield* Effect.all(
+export const measureDisk = Effect.fnUntraced(function* (
+  layout: Pick<Layout, "sandboxes">,
+  isolation: Pick<Isolation, "kind">,
+  sandboxes: ReadonlyArray<RunningSandbox>
+) {
+  if (sandboxes.length === 0) return []
+  const hasNamespaces = isolation.kind !== "none"
+  const asOwner = isRoot || !hasNamespaces ? [] : ["unshare", "--user", "--map-root-user"]
+  const directories = sandboxes.map(({ record }) => [`${record.name}/upper`, `${record.name}/commands`])
+  const inits = hasNamespaces ? sandboxes.map(({ init }) => String(init.pid)) : []
+  const options = { cwd: layout.sandboxes, user: false } as const
+  const [trees, removed] = yield* Effect.all(
     [
-      run("watch", [...asOwner, ...bounded, "du", "-sk", "--", ...directories.flat()], options),
-      run("watch", [...asOwner, ...bounded, "du", "-s", "--inodes", "--", ...directories.flat()], options),
+      run("watch", [...asOwner, "sh", "-c", measureTrees, "measure", ...directories.flat()], options),
       run("watch", ["sh", "-c", measureRemoved, "measure", ...inits], options)
     ],
     { concurrency: 2 }
   )
-  const ofDirectories = (stdout: string) =>
-    numbersIn(stdout, (line) => {
-      const [size = "", directory = ""] = line.split("\t")
-      return [directory, size]
+  const usageOf = parseNumbers(trees.stdout)
+  const removedOf = parseNumbers(removed.stdout)
+  return sandboxes.map(({ init }, index) => {
+    const usages = directories[index]!.map((directory) => {
+      const [kilobytes = 0, inodes = 0] = usageOf.get(directory) ?? []
+      return Math.max(kilobytes, kilobytesPerInode * inodes)
     })
-  const byDirectory = ofDirectories(trees.stdout)
-  const inodesOf = ofDirectories(inodes.stdout)
-  const byInit = numbersIn(removed.stdout, (line) => {
-    const [init = "", size = ""] = line.split(" ")
-    return [init, size]
-  })
-  return machines.map(({ booted }, index) => {
-    const own = directories[index]!.map((directory) =>
-      Math.max(byDirectory.get(directory) ?? 0, kilobytesOfInode * (inodesOf.get(directory) ?? 0))
-    )
-    return 1024 * own.reduce((sum, size) => sum + size, byInit.get(String(booted.pid)) ?? 0)
+    return 1024 * usages.reduce((sum, kilobytes) => sum + kilobytes, removedOf.get(String(init.pid))?.[0] ?? 0)
   })
 })
 
-export const make = (isolation: Isolation, limits: Limits) => {
+/** Makes a check that returns the sandboxes to stop, each with the reason. */
+export const make = (layout: Layout, isolation: Isolation, limits: Partial<Limits> = {}) => {
+  const { disk = defaultDiskLimit } = limits
   const crowded = new Map<SandboxName, number>()
 
-  const isCrowded = (machine: Running): boolean => {
-    const { name } = machine.spec
-    const seen = isolation.processes(machine.booted) > processLimit ? (crowded.get(name) ?? 0) + 1 : 0
-    if (seen === 0) crowded.delete(name)
-    else crowded.set(name, seen)
-    return seen >= patience
+  const isCrowded = (sandbox: RunningSandbox): boolean => {
+    const { name } = sandbox.record
+    const checks = isolation.countProcesses(sandbox.init) > processLimit ? (crowded.get(name) ?? 0) + 1 : 0
+    if (checks === 0) crowded.delete(name)
+    else crowded.set(name, checks)
+    return checks >= crowdedChecks
   }
 
-  let measureAt = 0
+  let nextMeasurement = 0
 
-  /** Those of the sandboxes that take too much of the disk; none if it is too early to look again. */
-  const overfull = Effect.fnUntraced(function* (machines: ReadonlyArray<Running>) {
-    const begun = yield* Clock.currentTimeMillis
-    if (begun < measureAt) return []
-    const sizes = yield* diskUse(isolation, machines)
-    const ended = yield* Clock.currentTimeMillis
-    measureAt = ended + Math.min(measureAtMostEvery, Math.max(measureEvery, pause * (ended - begun)))
-    return machines.filter((_, index) => sizes[index]! > limits.disk)
+  /** The sandboxes over the disk limit; none before the next measurement is due. */
+  const overDiskLimit = Effect.fnUntraced(function* (sandboxes: ReadonlyArray<RunningSandbox>) {
+    const start = yield* Clock.currentTimeMillis
+    if (start < nextMeasurement) return []
+    const sizes = yield* measureDisk(layout, isolation, sandboxes)
+    const end = yield* Clock.currentTimeMillis
+    nextMeasurement = end + Math.min(maxMeasurePause, Math.max(minMeasurePause, pauseFactor * (end - start)))
+    return sandboxes.filter((_, index) => sizes[index]! > disk)
   })
 
-  /** Those of the sandboxes that have to end, each with the reason. */
-  return Effect.fnUntraced(function* (machines: ReadonlyArray<Running>) {
-    const full = yield* overfull(machines)
-    const tooMany = machines.filter((machine) => isCrowded(machine) && !full.includes(machine))
+  return Effect.fnUntraced(function* (sandboxes: ReadonlyArray<RunningSandbox>) {
+    const full = yield* overDiskLimit(sandboxes)
+    const tooMany = sandboxes.filter((sandbox) => isCrowded(sandbox) && !full.includes(sandbox))
     return [
-      ...full.map(({ spec }) => ({ spec, reason: tooMuchDisk })),
-      ...tooMany.map(({ spec }) => ({ spec, reason: tooManyProcesses }))
+      ...full.map(({ record }) => ({ record, reason: diskLimitExceeded })),
+      ...tooMany.map(({ record }) => ({ record, reason: processLimitExceeded }))
     ]
   })
 }

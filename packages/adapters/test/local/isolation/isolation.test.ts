@@ -149,7 +149,7 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("A local sand
       })
       yield* Effect.forkScoped(Effect.ignore((yield* Sandboxes).run(name, bomb, Duration.minutes(1))))
       const { reason, status } = yield* ended(name)
-      assert.deepStrictEqual([status, reason], ["failed", "It started more processes than it may"])
+      assert.deepStrictEqual([status, reason], ["failed", "It exceeded its process limit"])
     }).pipe(Effect.scoped)
   )
 
@@ -164,7 +164,7 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("A local sand
         const fill = new Command({ command: "sh", args: ["-c", script], cwd: null, env: {} })
         yield* Effect.forkScoped(Effect.ignore((yield* Sandboxes).run(name, fill, Duration.minutes(1))))
         const { reason, status } = yield* ended(name)
-        assert.deepStrictEqual([status, reason], ["failed", "It used more disk space than it may"])
+        assert.deepStrictEqual([status, reason], ["failed", "It exceeded its disk limit"])
       }).pipe(Effect.scoped)
     )
   }
@@ -175,7 +175,7 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("A local sand
       const name = SandboxName.make(`t-${SecureRandom.uuidV4Unsafe()}`)
       yield* provider.create({ name, from: Option.none(), lifetime: Duration.millis(300) })
       const { reason, status } = yield* ended(name)
-      assert.deepStrictEqual([status, reason], ["stopped", "Its time was up"])
+      assert.deepStrictEqual([status, reason], ["stopped", "Its lifetime ended"])
       yield* provider.remove(name)
     }).pipe(Effect.scoped)
   )

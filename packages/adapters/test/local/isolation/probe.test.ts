@@ -1,5 +1,5 @@
 import { BootTimedOut, type Isolation } from "../../../src/local/isolation/Isolation.ts"
-import { layout as layoutOf } from "../../../src/local/sandbox/Layout.ts"
+import { makeLayout as layoutOf } from "../../../src/local/storage/Layout.ts"
 import * as Locks from "../../../src/local/process/Locks.ts"
 import { attempts, probe } from "../../../src/local/isolation/Probe.ts"
 import { SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
@@ -28,7 +28,7 @@ const probed = Effect.fnUntraced(function* (...failures: ReadonlyArray<SandboxUn
     userOf: () => false,
     prepare: () => Effect.void,
     boot,
-    enter: () => ["sh", "-c", "echo over"]
+    enterCommand: () => ["sh", "-c", "echo over"]
   } as Partial<Isolation> as Isolation
   const refused = yield* Effect.match(probe(layout, isolation, Locks.make(layout.locks)), {
     onFailure: ({ message }) => message,

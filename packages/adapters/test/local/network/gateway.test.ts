@@ -1,9 +1,9 @@
 import * as Gateway from "../../../src/local/network/Gateway.ts"
-import { parseStat, type ProcessMark } from "../../../src/local/process/Host.ts"
-import { readJson } from "../../../src/local/sandbox/Layout.ts"
+import { parseStat, type ProcessIdentity } from "../../../src/local/process/processes.ts"
+import { readJson } from "../../../src/local/storage/files.ts"
 import * as LocalSandbox from "../../../src/local/LocalSandbox.ts"
-import type { Spec } from "../../../src/local/sandbox/Machines.ts"
-import { open } from "../../../src/local/isolation/Open.ts"
+import type { SandboxRecord } from "../../../src/local/storage/SandboxRecord.ts"
+import { openProvider } from "../../../src/local/Bootstrap.ts"
 import { CommandId } from "@castellan/domain/sandbox/Command.ts"
 import { Port } from "@castellan/domain/sandbox/Port.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
@@ -268,16 +268,16 @@ describe("The gateway of a local sandbox", () => {
   it.live("does not enter the network of a process that has another's number", () =>
     Effect.gen(function* () {
       const at = yield* directory
-      const { isolation, layout } = yield* open({ directory: at })
+      const { isolation, layout } = yield* openProvider({ directory: at })
       const gateways = yield* Gateway.make(isolation, Effect.never)
       yield* Effect.gen(function* () {
         const files = layout.sandbox(yield* created({ ports: [port] }))
         const init = parseStat(readFileSync(files.init, "utf8"))!
-        const spec = readJson<Spec>(files.spec)!
-        const up = (init: ProcessMark) => gateways.up({ spec, files, booted: init })
-        yield* up(init)
+        const record = readJson<SandboxRecord>(files.record)!
+        const ensure = (init: ProcessIdentity) => gateways.ensureRunning({ record, files, init })
+        yield* ensure(init)
         const earlier = { ...init, startTime: String(Number(init.startTime) - 1) }
-        assert.strictEqual((yield* Effect.flip(up(earlier)))._tag, "SandboxUnavailable")
+        assert.strictEqual((yield* Effect.flip(ensure(earlier)))._tag, "SandboxUnavailable")
         assert.lengthOf(gatewaysTo([init.pid]), 1)
       }).pipe(Effect.scoped, Effect.provide(over(LocalSandbox.layer({ directory: at }))))
     }).pipe(Effect.scoped)

@@ -1,7 +1,6 @@
 /** The files of a sandbox whose programs do not do what they should: in their place runs whatever a tenant put there. */
 import * as Files from "../../../src/local/sandbox/Files.ts"
-import type { Isolation } from "../../../src/local/isolation/Isolation.ts"
-import type { Running } from "../../../src/local/sandbox/Machines.ts"
+import type { Isolation, RunningSandbox } from "../../../src/local/isolation/Isolation.ts"
 import { hardening } from "../../../src/local/process/Spawner.ts"
 import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import { SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
@@ -26,11 +25,11 @@ const answeredBy = Effect.fnUntraced(function* (script: string) {
   const pids = join(directory, "pids")
   const isolation = {
     userOf: () => false,
-    enter: () => ["sh", "-c", script, pids],
-    home: () => directory
+    enterCommand: () => ["sh", "-c", script, pids],
+    homeDirectory: () => directory
   } as Partial<Isolation> as Isolation
   const files = Files.make(isolation, silence)
-  const machine = { files: {}, booted: {}, spec: {} } as Running
+  const machine = { files: {}, init: {}, record: {} } as RunningSandbox
   const isGone = (pid: string) =>
     Effect.map(
       Effect.promise(() => readFile(`/proc/${pid}/stat`, "utf8").catch(() => "0 (gone) Z")),

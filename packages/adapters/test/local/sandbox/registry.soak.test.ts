@@ -233,7 +233,7 @@ describe("The setting of the registry", () => {
             Effect.provideService(ConfigProvider.ConfigProvider, environment)
           )
         )
-        assert.strictEqual(message, "CASTELLAN_NPM_REGISTRY must be an http or https URL, with no user in it")
+        assert.strictEqual(message, "CASTELLAN_NPM_REGISTRY must be an http or https URL without a user or password")
       }
     }).pipe(Effect.scoped)
   )

@@ -1,5 +1,5 @@
 import * as LocalSandbox from "../../../src/local/LocalSandbox.ts"
-import { parseStat } from "../../../src/local/process/Host.ts"
+import { parseStat } from "../../../src/local/process/processes.ts"
 import { isAlive } from "@castellan/adapters/process/processStat.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"

@@ -1,5 +1,5 @@
 import * as LocalSandbox from "../../../src/local/LocalSandbox.ts"
-import { open } from "../../../src/local/isolation/Open.ts"
+import { openProvider } from "../../../src/local/Bootstrap.ts"
 import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
@@ -141,7 +141,7 @@ describe("A start that comes late, after its server's end", () => {
           const provider = yield* SandboxProvider
           yield* boot(name)
           yield* provider.stop(name)
-          const { isolation, layout } = yield* open({ directory: at })
+          const { isolation, layout } = yield* openProvider({ directory: at })
           const late = isolation.boot(layout.sandbox(name), { name, chain: [], status: "pending" }, "late")
           // Neither beside what a server has stopped, whether that left a mark or not, nor beside what it has brought up.
           yield* Effect.flip(late)

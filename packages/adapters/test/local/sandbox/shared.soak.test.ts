@@ -103,7 +103,7 @@ describe("Two processes over one directory of the local provider", () => {
         )
       ).pipe(
         Effect.retry({ schedule: Schedule.spaced("50 millis"), times: 100 }),
-        Effect.map((seen) => assert.strictEqual(seen.reason, "Its time was up"))
+        Effect.map((seen) => assert.strictEqual(seen.reason, "Its lifetime ended"))
       )
     }).pipe(Effect.scoped)
   )
@@ -119,7 +119,7 @@ describe("Two processes over one directory of the local provider", () => {
       yield* Effect.suspend(() => (initsOf(name).length === 0 ? Effect.void : Effect.fail("still there"))).pipe(
         Effect.retry({ schedule: Schedule.spaced("50 millis"), times: 80 })
       )
-      assert.strictEqual((yield* first.told({ do: "find", name })).reason, "Its time was up")
+      assert.strictEqual((yield* first.told({ do: "find", name })).reason, "Its lifetime ended")
     }).pipe(Effect.scoped)
   )
 

@@ -1,4 +1,4 @@
-import { isAlive, livingAs } from "../../../src/local/process/Host.ts"
+import { isAlive, findRunning } from "../../../src/local/process/processes.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { spawn } from "node:child_process"
@@ -9,7 +9,7 @@ describe("A process of a sandbox", () => {
   it.live("counts as ended once it is a zombie that its parent does not reap", () =>
     Effect.gen(function* () {
       const pid = yield* zombie("unshare")
-      assert.isUndefined(livingAs(pid, "unshare"))
+      assert.isUndefined(findRunning(pid, "unshare"))
     }).pipe(Effect.scoped)
   )
 
@@ -20,8 +20,8 @@ describe("A process of a sandbox", () => {
         (child) => Effect.sync(() => void child.kill("SIGKILL"))
       )
       yield* Effect.promise(() => once(child, "spawn"))
-      assert.isUndefined(livingAs(child.pid!, "unshare"))
-      const mark = livingAs(child.pid!, "sleep")!
+      assert.isUndefined(findRunning(child.pid!, "unshare"))
+      const mark = findRunning(child.pid!, "sleep")!
       assert.isTrue(isAlive(mark))
       assert.isFalse(isAlive({ ...mark, startTime: "1" }))
     }).pipe(Effect.scoped)

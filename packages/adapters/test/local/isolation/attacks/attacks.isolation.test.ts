@@ -68,7 +68,7 @@ describe.each(Object.entries(servers))("A sandbox of a server that runs as %s", 
       const outcomes = await reported<Outcome>("hoard", user)
       assert.lengthOf(outcomes, 3)
       for (const { isPlain, reason, title } of outcomes) {
-        assert.strictEqual(reason, "It used more disk space than it may", title)
+        assert.strictEqual(reason, "It exceeded its disk limit", title)
         // Nothing is closed to root.
         if (!isRoot || !title.endsWith("closed")) assert.isFalse(isPlain, title)
       }

@@ -2,7 +2,7 @@
  * Fills the disk in ways that are hard to see or to remove, as whoever runs this: once with all that a sandbox leaves
  * counted and removed, and once with a plain look or a plain removal instead. Prints what came of each as JSON.
  */
-import { layout as layoutOf } from "../../../../src/local/sandbox/Layout.ts"
+import { makeLayout as layoutOf } from "../../../../src/local/storage/Layout.ts"
 import * as LocalSandbox from "../../../../src/local/LocalSandbox.ts"
 import { CommandId } from "@castellan/domain/sandbox/Command.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"

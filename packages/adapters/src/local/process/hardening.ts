@@ -1,19 +1,19 @@
 /**
- * What the process that starts all others gives up for itself and for everything that it starts: gaining privileges by
- * running a program, the session keyring of the host, core dumps, and the system calls that `systemCalls.ts` refuses.
+ * Hardens the spawner process and thereby everything that it starts: no new privileges by running a program, no access to the
+ * session keyring of the host, no core dumps, and none of the system calls that `systemCalls.ts` refuses.
  */
 import { readFileSync } from "node:fs"
 import { type Architecture, filterOf, hasFilter, keyctlOf } from "./systemCalls.ts"
 
-/** What holds for every process that is started. */
+/** The protections of every program that the spawner starts. */
 export interface Hardening {
   /** No program gets more privileges than its caller (`no_new_privs`). */
   readonly noNewPrivileges: boolean
-  /** Kernel keys of the host's session are out of reach. */
+  /** Programs can't reach the kernel keys of the host's session. */
   readonly ownKeyring: boolean
   /** The system-call filter is in place. */
   readonly filter: boolean
-  /** Why something does not hold; undefined if everything does. */
+  /** Why a protection is missing; absent if none is. */
   readonly reason?: string
 }
 
@@ -23,14 +23,14 @@ const RLIMIT_CORE = 4
 const SECCOMP_SET_MODE_FILTER = 1
 const SECCOMP_FILTER_FLAG_TSYNC = 1
 
-/** The number of `seccomp`, which has no function in the C library either. */
+/** The call number of `seccomp`, for which the C library has no function. */
 const seccompNumbers: Record<Architecture, number> = { arm64: 277, x64: 317 }
 
-/** The value of a line of this process's `/proc` status; undefined if there is none. */
+/** The value of a line of `/proc/self/status`; undefined if there is no such line. */
 const statusOf = (name: string) =>
   new RegExp(`^${name}:\\s*(\\d+)$`, "m").exec(readFileSync("/proc/self/status", "utf8"))?.[1]
 
-/** Hardens this process for the rest of its life, and reports what could not be done. */
+/** Hardens this process for the rest of its life, and reports which protections are missing. */
 export const harden = async (): Promise<Hardening> => {
   const reasons: Array<string> = []
   let ownKeyring = false
@@ -39,7 +39,7 @@ export const harden = async (): Promise<Hardening> => {
     const library = koffi.load(null)
     const prctl = library.func("int prctl(int, unsigned long, unsigned long, unsigned long, unsigned long)")
     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    // One byte: with a limit of 0, the kernel would still hand a core dump to a program of the host.
+    // One byte: with a limit of 0 the kernel would still pipe a core dump to a handler program of the host.
     const setrlimit = library.func("int setrlimit(int, void *)")
     setrlimit(RLIMIT_CORE, Buffer.from(new BigUint64Array([1n, 1n]).buffer))
     if (!hasFilter(process.arch)) {
@@ -47,7 +47,7 @@ export const harden = async (): Promise<Hardening> => {
     } else {
       const keyctl = library.func("syscall", "long", ["long", "unsigned long", "void *"])
       ownKeyring = keyctl(keyctlOf(process.arch), KEYCTL_JOIN_SESSION_KEYRING, null) > 0
-      if (!ownKeyring) reasons.push("the kernel gave no keyring")
+      if (!ownKeyring) reasons.push("the kernel refused a new session keyring")
       const program = koffi.struct({ len: "uint16_t", filter: "void *" })
       const seccomp = library.func("syscall", "long", [
         "long",
@@ -66,6 +66,6 @@ export const harden = async (): Promise<Hardening> => {
   }
   const noNewPrivileges = statusOf("NoNewPrivs") === "1"
   const filter = statusOf("Seccomp") === "2"
-  if (!filter && reasons.length === 0) reasons.push("the kernel took no system-call filter")
+  if (!filter && reasons.length === 0) reasons.push("the kernel refused the system-call filter")
   return { noNewPrivileges, ownKeyring, filter, ...(reasons.length > 0 ? { reason: reasons.join("; ") } : {}) }
 }

@@ -1,13 +1,13 @@
 /**
- * The system-call filter of sandboxes, as a classic BPF program. It refuses calls that a program in a sandbox does not need
- * and that reach around its namespaces: kernel keys, BPF, performance counters, asynchronous I/O, modules, clocks, and
- * sockets that are neither Unix nor Internet sockets. Docker's default profile is the reference.
+ * The system-call filter (seccomp) of sandboxes, as a classic BPF program. It refuses calls that programs in a sandbox do not
+ * need and that bypass its namespaces: kernel keys, BPF, performance counters, asynchronous I/O, modules, clocks, and sockets
+ * that are neither Unix nor Internet sockets. The reference is Docker's default profile.
  */
 import { constants } from "node:os"
 
 /**
- * Call numbers on `arm64`, which are those of `asm-generic/unistd.h`, and on `x64`. `io_uring_enter` is not among them: without
- * `io_uring_setup` no program has a ring to enter, and the process that installs the filter has had one since its start.
+ * Call numbers on `arm64`, which are those of `asm-generic/unistd.h`, and on `x64`. `io_uring_enter` is allowed: without
+ * `io_uring_setup` no program has a ring to enter, and Node, which installs the filter, has a ring since its start.
  */
 const numbers = {
   arm64: {
@@ -89,10 +89,10 @@ const numbers = {
   }
 } as const
 
-/** The number of `keyctl`, which has no function in the C library. */
+/** The call number of `keyctl`, for which the C library has no function. */
 export const keyctlOf = (arch: Architecture): number => numbers[arch].keyctl
 
-/** The architectures for which there is a filter, as `process.arch` names them. */
+/** The architectures that have a filter, as `process.arch` names them. */
 export type Architecture = keyof typeof numbers
 
 export const hasFilter = (arch: string): arch is Architecture => arch in numbers
@@ -100,10 +100,10 @@ export const hasFilter = (arch: string): arch is Architecture => arch in numbers
 /** `AUDIT_ARCH_*` of `linux/audit.h`. */
 const auditOf: Record<Architecture, number> = { arm64: 0xc000_00b7, x64: 0xc000_003e }
 
-/** The first number of the x32 ABI, which is the 64-bit architecture under other numbers. */
+/** The first call number of the x32 ABI, which reaches the calls of the 64-bit architecture by other numbers. */
 const x32 = 0x4000_0000
 
-/** Where a filter finds the call's number, its architecture, and the low half of an argument (`struct seccomp_data`). */
+/** Offsets in `struct seccomp_data`: the call number, the architecture, and the low half of an argument. */
 const atNumber = 0
 const atArchitecture = 4
 const argument = (index: number) => 16 + 8 * index
@@ -112,16 +112,16 @@ const unknownCall = constants.errno.ENOSYS
 const notPermitted = constants.errno.EPERM
 const noSuchFamily = constants.errno.EAFNOSUPPORT
 
-/** Programs do without these when the kernel does not know them. */
+/** Programs fall back to other calls when the kernel does not know these. */
 const optional = /^io_/
 
 const families = { unix: 1, inet: 2, inet6: 10, netlink: 16 }
 const netlinkRoute = 0
 
-/** Requests that put input into a terminal, as if somebody had typed it. */
+/** The `ioctl` requests that insert input into a terminal: TIOCSTI and TIOCLINUX. */
 const terminalInput = [0x5412, 0x541c]
 
-/** The request by which a process says where its arguments and its environment lie: whoever reads them reads that. */
+/** The `prctl` request PR_SET_MM, by which a process forges the arguments and environment that `/proc` shows. */
 const setMemoryMap = 35
 
 type Instruction = readonly [code: number, ifTrue: number, ifFalse: number, value: number]
@@ -168,7 +168,7 @@ const instructions = (arch: Architecture): ReadonlyArray<Instruction> => {
   ]
 }
 
-/** The filter as the kernel takes it: eight bytes for each instruction (`struct sock_filter`). */
+/** The filter as an array of `struct sock_filter`, eight bytes per instruction. */
 export const filterOf = (arch: Architecture): Buffer => {
   const all = instructions(arch)
   const bytes = Buffer.alloc(8 * all.length)
