@@ -18,25 +18,25 @@ import { formatNpmOutput, packageNotInRegistry } from "./project/npmOutput.ts"
 import type { PackageName } from "./project/PackageName.ts"
 import { stripAnsi } from "./project/stripAnsi.ts"
 
-/** The files of a project could not be told. */
+/** The files of a project could not be listed. */
 export class FilesNotListed extends Schema.TaggedError<FilesNotListed>()("FilesNotListed", { cause: InternalCause }) {}
 
-/** Packages were not installed; `reason` is what the package manager said, or why it was not asked. */
+/** Packages could not be installed. `reason` is the package manager's message, or why it did not run. */
 export class PackagesNotInstalled extends Schema.TaggedError<PackagesNotInstalled>()("PackagesNotInstalled", {
   reason: Schema.String,
   cause: InternalCause
 }) {}
 
-/** A package is not in the registry, or not in the version asked for; `reason` is what the package manager said. */
+/** The registry does not have a package, or not in the requested version. `reason` is the package manager's message. */
 export class PackageNotFound extends Schema.TaggedError<PackageNotFound>()("PackageNotFound", {
   package: Schema.String,
   reason: Schema.String
 }) {}
 
-/** Packages that are there, by name, with their versions. */
+/** Versions of installed packages by name. */
 export type InstalledPackages = Readonly<Record<string, string>>
 
-/** What is to become of a project. */
+/** Files to write and packages to install. */
 export interface ProjectChange {
   readonly files: ReadonlyArray<ProjectFile>
   readonly packages: ReadonlyArray<PackageName>
@@ -44,28 +44,29 @@ export interface ProjectChange {
 
 type Failure = AppNotFound | GuestScriptFailed | SandboxGone | SandboxNotRunning | SandboxUnavailable
 
-/** How long the page of an app that was changed is waited for, before and after its dev server is started anew. */
-const pageWithin = { before: Duration.seconds(8), after: Duration.seconds(12) }
+/** How long to wait for the page after a change, before and after a restart of the dev server. */
+const pageTimeout = { before: Duration.seconds(8), after: Duration.seconds(12) }
 
-/** What is in an app's sandbox: its files, its packages, and whether they work. What is changed is changed one by one. */
+/** Lists and changes the files and packages of an app, and diagnoses it. Changes to one app run one at a time. */
 export class AppFiles extends Context.Service<
   AppFiles,
   {
-    /** A page of the files of the project, and what they hold if that is wanted. Wakes none. */
+    /** A page of the project's files, with their contents if requested. Does not wake the app. */
     readonly files: (app: AppSandbox, options: ListingOptions) => Effect.Effect<Listing, FilesNotListed>
-    /** Looks for what is wrong. An app that can't be looked at is wrong, too. Wakes none. */
+    /** Checks the app for problems. A sandbox that cannot be reached is a problem, too. Does not wake the app. */
     readonly diagnose: (app: AppSandbox) => Effect.Effect<Diagnosis>
     /**
-     * Installs packages, and completes once the page answers again, or clearly does not. Wakes the app if it sleeps. What
-     * was begun goes on if nobody waits.
+     * Installs packages and completes once the page answers, or the wait for it times out. Wakes the app if it is
+     * hibernated. An interruption does not stop an install that has started.
      */
     readonly install: (
       app: AppSandbox,
       packages: ReadonlyArray<PackageName>
     ) => Effect.Effect<InstalledPackages, PackageNotFound | PackagesNotInstalled>
     /**
-     * Writes files, then installs packages, and tells of each; the last event is `Complete`. If a file is refused, nothing
-     * is done. What the dev server can't compile afterwards is a problem, too. It goes on if nobody reads. Wakes the app if it sleeps.
+     * Writes files, then installs packages, and emits an event for each; the last event is `Complete`. If a file is
+     * rejected, nothing is changed. Compile errors afterwards are `Problem` events. The change continues if the stream is
+     * no longer read. Wakes the app if it is hibernated.
      */
     readonly apply: (app: AppSandbox, change: ProjectChange) => Stream.Stream<ApplyEvent>
   }
@@ -79,7 +80,7 @@ export class AppFiles extends Context.Service<
         const provider = yield* SandboxProvider
         const working = yield* FiberSet.make<void>()
 
-        /** Does something in the app's sandbox; wakes it first if it sleeps. */
+        /** Runs `work` in the app's sandbox; wakes the sandbox and runs it again if it is hibernated. */
         const awake = <A>(app: AppSandbox, work: Effect.Effect<A, Failure>): Effect.Effect<A, Failure> =>
           Effect.andThen(apps.used(app), work).pipe(
             Effect.catchTag("SandboxNotRunning", () => Effect.andThen(apps.wake(app), work))
@@ -90,24 +91,24 @@ export class AppFiles extends Context.Service<
           return yield* guest.list(app.name, options).pipe(Effect.mapError((cause) => new FilesNotListed({ cause })))
         })
 
-        const looked = Effect.fn("AppFiles.diagnose")(function* (app: AppSandbox) {
-          const begun = yield* monotonicMillis
-          const answered = Effect.map(monotonicMillis, (now) => Math.round(now - begun))
+        const diagnose = Effect.fn("AppFiles.diagnose")(function* (app: AppSandbox) {
+          const startedAt = yield* monotonicMillis
+          const elapsed = Effect.map(monotonicMillis, (now) => Math.round(now - startedAt))
           yield* apps.used(app)
           return yield* apps.isAlive(app).pipe(
-            Effect.flatMap((alive) => (alive ? answered : Effect.fail("The sandbox does not run"))),
+            Effect.flatMap((alive) => (alive ? elapsed : Effect.fail("The sandbox is not running"))),
             Effect.flatMap((answeredMs) =>
               Effect.map(guest.diagnose(app.name, app.port), (findings) => diagnosisOf(findings, answeredMs))
             ),
             Effect.catch((failure) =>
-              Effect.map(answered, (askedMs) =>
+              Effect.map(elapsed, (askedMs) =>
                 unreachableDiagnosis(typeof failure === "string" ? failure : reasonOf(failure), askedMs)
               )
             )
           )
         })
 
-        const installed = (app: AppSandbox, packages: ReadonlyArray<PackageName>) =>
+        const installPackages = (app: AppSandbox, packages: ReadonlyArray<PackageName>) =>
           awake(app, guest.install(app.name, packages, times.installWithin)).pipe(
             Effect.mapError((cause) => new PackagesNotInstalled({ reason: reasonOf(cause), cause })),
             Effect.flatMap(
@@ -122,72 +123,34 @@ export class AppFiles extends Context.Service<
             )
           )
 
-        /** Whether the page answers again; a dev server that hangs, or that nobody keeps any more, gets a successor. */
-        const answers = Effect.fnUntraced(function* ({ name, port }: AppSandbox) {
-          const before = yield* guest.awaitAnswer(name, port, pageWithin.before)
+        /** Waits until the page answers; restarts a dev server that hangs or has lost its supervisor. */
+        const awaitPage = Effect.fnUntraced(function* ({ name, port }: AppSandbox) {
+          const before = yield* guest.awaitAnswer(name, port, pageTimeout.before)
           if (Option.isSome(before)) return true
           const sandbox = yield* provider.find(name)
           if (Option.isNone(sandbox)) return false
           yield* guest.restart(sandbox.value, port)
-          return Option.isSome(yield* guest.awaitAnswer(name, port, pageWithin.after))
+          return Option.isSome(yield* guest.awaitAnswer(name, port, pageTimeout.after))
         })
 
         const install = Effect.fn("AppFiles.install")(function* (
           app: AppSandbox,
           packages: ReadonlyArray<PackageName>
         ) {
-          const versions = yield* installed(app, packages)
-          yield* Effect.ignore(answers(app))
+          const versions = yield* installPackages(app, packages)
+          yield* Effect.ignore(awaitPage(app))
           return versions
         })
 
-        const carryOut = Effect.fnUntraced(function* (
-          app: AppSandbox,
-          { files, packages }: ProjectChange,
-          tell: (event: ApplyEvent) => Effect.Effect<unknown>
-        ) {
-          const done = { files: new Array<string>(), packages: new Array<string>(), errors: new Array<string>() }
-          const complain = (message: string) => {
-            done.errors.push(message)
-            return tell(ApplyEvent.Problem({ message }))
-          }
-
-          const write = Effect.gen(function* () {
-            yield* tell(ApplyEvent.Status({ message: `Writing ${counted(files.length, "file")}` }))
-            const { applied, failed } = yield* awake(app, guest.apply(app.name, files))
-            for (const path of applied) yield* tell(ApplyEvent.File({ path }))
-            for (const { path, reason } of failed) yield* complain(`${path}: ${reason}`)
-            done.files.push(...applied)
-            return applied.length > 0 || files.length === 0
-          })
-
-          const bring = Effect.gen(function* () {
-            yield* tell(ApplyEvent.Status({ message: `Installing ${counted(packages.length, "package")}` }))
-            const versions = yield* installed(app, packages)
-            for (const [name, version] of Object.entries(versions)) {
-              done.packages.push(name)
-              yield* tell(ApplyEvent.Package({ name, version }))
-            }
-          }).pipe(Effect.catch(({ reason }) => complain(`The packages were not installed: ${reason}`)))
-
-          yield* Effect.gen(function* () {
-            if (!(yield* write)) return
-            if (packages.length > 0) yield* bring
-            yield* tell(ApplyEvent.Status({ message: "Waiting for the page" }))
-            if (!(yield* answers(app))) return yield* complain("The dev server does not answer")
-            const { errors } = yield* guest.compile(app.name, app.port, done.files)
-            for (const { file, message } of errors) yield* complain(`${file}: ${stripAnsi(message)}`)
-          }).pipe(Effect.catch((failure) => complain(reasonOf(failure))))
-          yield* tell(ApplyEvent.Complete(done))
-        })
+        const applyChange = applyChangeWith(guest, { awake, installPackages, awaitPage })
 
         const apply = (app: AppSandbox, change: ProjectChange) =>
           Stream.unwrap(
             Effect.gen(function* () {
               const events = yield* Queue.unbounded<ApplyEvent, Cause.Done>()
-              const work = carryOut(app, change, (event) => Queue.offer(events, event)).pipe(
-                Effect.tapCause((cause) => Effect.logError("a change of a project broke off", cause)),
-                // Who reads must not take an end that came of itself for the last event.
+              const work = applyChange(app, change, (event) => Queue.offer(events, event)).pipe(
+                Effect.tapCause((cause) => Effect.logError("Failed to apply change to project", cause)),
+                // A failure must fail the stream: a plain end would look like a complete one.
                 Effect.onExit((exit) =>
                   Exit.isSuccess(exit) ? Queue.end(events) : Queue.failCause(events, exit.cause)
                 ),
@@ -198,23 +161,74 @@ export class AppFiles extends Context.Service<
             })
           )
 
-        return AppFiles.of({ files, diagnose: looked, install, apply })
+        return AppFiles.of({ files, diagnose, install, apply })
       })
     )
 }
 
-const counted = (count: number, what: string): string => `${count} ${what}${count === 1 ? "" : "s"}`
+interface Steps {
+  readonly awake: <A>(app: AppSandbox, work: Effect.Effect<A, Failure>) => Effect.Effect<A, Failure>
+  readonly installPackages: (
+    app: AppSandbox,
+    packages: ReadonlyArray<PackageName>
+  ) => Effect.Effect<InstalledPackages, PackageNotFound | PackagesNotInstalled>
+  readonly awaitPage: (app: AppSandbox) => Effect.Effect<boolean, Failure>
+}
 
-/** Why nothing could be done in a sandbox, in words for its owner. */
+/** Applies a change and emits its events. Never fails: every failure becomes a `Problem` event. */
+const applyChangeWith = (guest: GuestScripts["Service"], { awaitPage, awake, installPackages }: Steps) =>
+  Effect.fnUntraced(function* (
+    app: AppSandbox,
+    { files, packages }: ProjectChange,
+    emit: (event: ApplyEvent) => Effect.Effect<unknown>
+  ) {
+    const done = { files: new Array<string>(), packages: new Array<string>(), errors: new Array<string>() }
+    const reportProblem = (message: string) => {
+      done.errors.push(message)
+      return emit(ApplyEvent.Problem({ message }))
+    }
+
+    const writeFiles = Effect.gen(function* () {
+      yield* emit(ApplyEvent.Status({ message: `Writing ${quantity(files.length, "file")}` }))
+      const { applied, failed } = yield* awake(app, guest.apply(app.name, files))
+      for (const path of applied) yield* emit(ApplyEvent.File({ path }))
+      for (const { path, reason } of failed) yield* reportProblem(`${path}: ${reason}`)
+      done.files.push(...applied)
+      return applied.length > 0 || files.length === 0
+    })
+
+    const install = Effect.gen(function* () {
+      yield* emit(ApplyEvent.Status({ message: `Installing ${quantity(packages.length, "package")}` }))
+      const versions = yield* installPackages(app, packages)
+      for (const [name, version] of Object.entries(versions)) {
+        done.packages.push(name)
+        yield* emit(ApplyEvent.Package({ name, version }))
+      }
+    }).pipe(Effect.catch(({ reason }) => reportProblem(`The packages were not installed: ${reason}`)))
+
+    yield* Effect.gen(function* () {
+      if (!(yield* writeFiles)) return
+      if (packages.length > 0) yield* install
+      yield* emit(ApplyEvent.Status({ message: "Waiting for the page" }))
+      if (!(yield* awaitPage(app))) return yield* reportProblem("The dev server does not answer")
+      const { errors } = yield* guest.compile(app.name, app.port, done.files)
+      for (const { file, message } of errors) yield* reportProblem(`${file}: ${stripAnsi(message)}`)
+    }).pipe(Effect.catch((failure) => reportProblem(reasonOf(failure))))
+    yield* emit(ApplyEvent.Complete(done))
+  })
+
+const quantity = (count: number, what: string): string => `${count} ${what}${count === 1 ? "" : "s"}`
+
+/** The failure as a sentence for the app's owner. */
 const reasonOf = (failure: Failure): string => {
   switch (failure._tag) {
     case "AppNotFound":
     case "SandboxGone":
       return "The sandbox has ended"
     case "SandboxNotRunning":
-      return "The sandbox does not run"
+      return "The sandbox is not running"
     case "SandboxUnavailable":
-      return "The sandbox's provider could not be reached, or refused"
+      return "The sandbox's provider could not be reached or rejected the request"
     case "GuestScriptFailed":
       return failure.reason
   }

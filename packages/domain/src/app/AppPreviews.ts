@@ -6,16 +6,16 @@ import { SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProv
 import { AppSandboxes } from "./AppSandboxes.ts"
 import { AppStore } from "./AppStore.ts"
 
-/** There is no page to be had: it is still starting, or it has stopped for good or for now, or never was. */
+/** The app has no page to show. `stopped` includes apps that ended or never existed. */
 export class PreviewUnavailable extends Schema.TaggedError<PreviewUnavailable>()("PreviewUnavailable", {
   state: Schema.Literals(["starting", "stopped"])
 }) {}
 
-/** What whoever knows the name of an app's sandbox sees of it. */
+/** Connects visitors to the dev server of an app. Knowing the sandbox's name is enough; there is no account check. */
 export class AppPreviews extends Context.Service<
   AppPreviews,
   {
-    /** A connection to the app's dev server, closed with its scope; it counts as use of the app. Wakes none. */
+    /** Opens a connection to the app's dev server, closed with its scope. Counts as activity of the app. Wakes none. */
     readonly connect: (
       name: SandboxName,
       port: Port
@@ -39,7 +39,7 @@ export class AppPreviews extends Context.Service<
         yield* apps.used(app)
         return yield* provider.connect(name, port).pipe(
           Effect.catchTags({
-            // The dev server is being started again, or soon will be.
+            // The supervisor restarts the dev server.
             PortClosed: () => new PreviewUnavailable({ state: "starting" }),
             SandboxGone: () => new PreviewUnavailable({ state: "stopped" }),
             SandboxNotRunning: () => new PreviewUnavailable({ state: "stopped" })

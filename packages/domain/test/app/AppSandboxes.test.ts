@@ -310,7 +310,7 @@ describe("An app", () => {
       yield* change("one")
       yield* TestClock.adjust("31 minutes")
       assert.strictEqual((yield* Effect.flip(projects.files(app, { contents: false })))._tag, "FilesNotListed")
-      assert.strictEqual((yield* projects.diagnose(app)).output, "The sandbox does not run")
+      assert.strictEqual((yield* projects.diagnose(app)).output, "The sandbox is not running")
       const away = yield* Effect.flip(Effect.scoped((yield* AppPreviews).connect(app.name, app.port)))
       assert.deepStrictEqual([away._tag, "state" in away && away.state], ["PreviewUnavailable", "stopped"])
       assert.isFalse(yield* isAlive(app))

@@ -327,7 +327,7 @@ describe("A web app", () => {
       }
       yield* TestClock.adjust("1 hour")
       const asleep = (yield* post("/api/sandbox/diagnostics")).json
-      assert.deepStrictEqual([asleep.success, asleep.output], [false, "The sandbox does not run"])
+      assert.deepStrictEqual([asleep.success, asleep.output], [false, "The sandbox is not running"])
     }).pipe(Effect.provide(api))
   )
 

@@ -1,9 +1,9 @@
-/** Keeps the dev server: starts it, starts it again when it ends, and answers to those who ask for more. */
+/** The script that supervises the dev server: it starts it, restarts it when it exits, and answers commands on a socket. */
 import { script } from "./Script.ts"
 
 /**
- * `$1` is the port. Asked by a line: `restart` ends the server and starts another; `nudge` starts it now if it is waiting
- * after an end; `said` gives what it printed last.
+ * `$1` is the port. A command is one line: `restart` kills the server and starts another, `nudge` skips the pause before a
+ * restart, `said` returns the end of the server's output.
  */
 export const devServerSupervisor = script(`
 const port = process.argv[1]

@@ -36,12 +36,12 @@ import { bareName, type PackageName } from "../project/PackageName.ts"
 import type { ProjectPath } from "../project/ProjectPath.ts"
 import { project } from "../project/Scaffold.ts"
 
-/** A program of ours did not do its work inside; `reason` is for the sandbox's owner. */
+/** A guest script failed. `reason` is a sentence for the sandbox's owner. */
 export class GuestScriptFailed extends Schema.TaggedError<GuestScriptFailed>()("GuestScriptFailed", {
   reason: Schema.String
 }) {}
 
-/** A file of a project as it is to be. */
+/** A file to write into a project. */
 export interface ProjectFile {
   readonly path: ProjectPath
   readonly content: string
@@ -49,46 +49,46 @@ export interface ProjectFile {
 
 type Idle = SandboxGone | SandboxNotRunning | SandboxUnavailable
 
-/** How long looking and writing may take; installing has its own time. */
-const usualTime = Duration.minutes(2)
+/** Time limit of every script except an install. */
+const defaultTimeout = Duration.minutes(2)
 
-/** How long somebody else may be at the project: an install, what it does afterwards, and a little. */
-const longestHeld = Duration.minutes(5)
+/** The longest that another script may hold the project's lock: an install with its follow-up, and some slack. */
+const lockTimeout = Duration.minutes(5)
 
-/** Characters of a listing that are read: the contents with every character escaped, and the names. */
-const longestListing = 6 * limits.all + 4 * limits.names
+/** Size limit of a listing in characters: all contents with every character escaped, and the names. */
+const maxListingLength = 6 * limits.all + 4 * limits.names
 
-/** How many answers of scripts are read at once: each may be of some size. */
-const readAtOnce = 8
+/** Script outputs read concurrently; bounds memory, since each may be large. */
+const maxConcurrentReads = 8
 
-/** Bytes that are read of what a script that failed complained of. */
-const complaint = 8 * 1024
+/** Bytes of a failed script's stderr that are logged. */
+const maxStderrBytes = 8 * 1024
 
-/** Bytes of the names of files that a script is given; Linux takes 128 KiB in an argument. */
-const longestNames = 100 * 1024
+/** Bytes of file names passed in one argument; Linux accepts 128 KiB. */
+const maxNamesBytes = 100 * 1024
 
-/** How long after its own deadline the package manager's end is waited for. */
+/** Time for the package manager to exit after its own deadline. */
 const installGrace = Duration.seconds(30)
 
-/** How long a dev server is kept; longer than any sandbox lives. */
-const forGood = Duration.days(30)
+/** Timeout of the supervisor; longer than any sandbox lives. */
+const supervisorTimeout = Duration.days(30)
 
-/** How often a keeper of one run of a sandbox is started anew, should it end. */
-const keepers = 100
+/** How many times the supervisor is started in one incarnation of a sandbox. */
+const maxSupervisorStarts = 100
 
-/** How often it is looked whether a page answers, and how long one answer is waited for. */
-const lookEvery = Duration.millis(50)
-const answerWithin = Duration.seconds(10)
+/** Interval between readiness probes of a page, and the timeout of one probe. */
+const probeInterval = Duration.millis(50)
+const probeTimeout = Duration.seconds(10)
 
-/** What is done inside the sandbox of an app. Whose it is, is for the caller to know. */
+/** Runs scripts inside the sandbox of an app. Callers check who owns it. */
 export class GuestScripts extends Context.Service<
   GuestScripts,
   {
-    /** Makes sure that the dev server of this run of the sandbox is kept. May be repeated. */
+    /** Ensures that a supervisor runs the dev server in this incarnation of the sandbox. Idempotent. */
     readonly serve: (sandbox: Sandbox, port: Port) => Effect.Effect<void, Idle>
-    /** Makes sure that the dev server is kept, and that it is one that began just now: it may hang. */
+    /** Ensures that a supervisor runs, and has it replace the dev server, which may hang. */
     readonly restart: (sandbox: Sandbox, port: Port) => Effect.Effect<void, GuestScriptFailed | Idle>
-    /** Completes once the page answers; none if it does not within that time. */
+    /** Completes once the page answers; none if it does not answer within `atMost`. */
     readonly awaitAnswer: (
       name: SandboxName,
       port: Port,
@@ -96,23 +96,24 @@ export class GuestScripts extends Context.Service<
     ) => Effect.Effect<Option.Option<void>, Idle>
     /** A page of the files of the project. */
     readonly list: (name: SandboxName, options: ListingOptions) => Effect.Effect<Listing, GuestScriptFailed | Idle>
-    /** Writes files, after whatever else is changed in the project just now. */
+    /** Writes files. Waits for the project's lock. */
     readonly apply: (
       name: SandboxName,
       files: ReadonlyArray<ProjectFile>
     ) => Effect.Effect<AppliedFiles, GuestScriptFailed | Idle>
-    /** Installs packages, or all that the project wants if none are named, after whatever else is changed just now. */
+    /** Installs packages, or all dependencies of the project if none are named. Waits for the project's lock. */
     readonly install: (
       name: SandboxName,
       packages: ReadonlyArray<PackageName>,
       atMost: Duration.Duration
     ) => Effect.Effect<InstallResult, GuestScriptFailed | Idle>
-    /** What the dev server can't compile of the page, and of these files, which were written just now. */
+    /** Compile errors of the page and of `files`, which have just been written. */
     readonly compile: (
       name: SandboxName,
       port: Port,
       files: ReadonlyArray<string>
     ) => Effect.Effect<CompileResult, GuestScriptFailed | Idle>
+    /** Collects the facts for a diagnosis. */
     readonly diagnose: (name: SandboxName, port: Port) => Effect.Effect<Findings, GuestScriptFailed | Idle>
   }
 >()("domain/app/GuestScripts") {
@@ -121,25 +122,16 @@ export class GuestScripts extends Context.Service<
     Effect.gen(function* () {
       const provider = yield* SandboxProvider
       const random = yield* SecureRandom
-      const reading = yield* Semaphore.make(readAtOnce)
+      const reading = yield* Semaphore.make(maxConcurrentReads)
       const scope = yield* Effect.scope
 
-      const spec = (id: string, script: Script, args: ReadonlyArray<string>, timeout: Duration.Duration) => ({
-        id: CommandId.make(id),
-        command: "node",
-        args: ["-e", script, ...args],
-        cwd: project,
-        env: {},
-        timeout
-      })
-
-      /** Runs a script to its end, and gives what it said. Interrupted, it goes on: what it changes is changed whole. */
+      /** Runs a script to its end and decodes its output. An interruption does not stop it, so its change is not cut off. */
       const runReading = Effect.fnUntraced(function* <A>(
         name: SandboxName,
         read: (output: Printed) => Effect.Effect<Option.Option<A>, Failed>,
         script: Script,
         args: ReadonlyArray<string>,
-        timeout = usualTime
+        timeout = defaultTimeout
       ) {
         const { id, ...wanted } = spec(`app_${yield* newNonce(random)}`, script, args, timeout)
         yield* provider.start(name, { id, ...wanted })
@@ -148,27 +140,27 @@ export class GuestScripts extends Context.Service<
         if (end?.by === "exited" && end.exitCode === 0) {
           const found = yield* orDie(reading.withPermit(read(printed)))
           if (Option.isSome(found)) {
-            // Nobody asks for it again, and an app may be asked for its files every other second. Nobody waits for it.
+            // In the background: the output is not read again, and a client may list files every other second.
             yield* Effect.forkIn(Effect.ignore(provider.forget(name, id)), scope, { startImmediately: true })
             return found.value
           }
         }
-        const complaints = provider.output(name, id, OutputPosition.only("stderr"))
-        yield* Effect.logWarning("a script inside an app's sandbox failed", {
+        const stderr = provider.output(name, id, OutputPosition.only("stderr"))
+        yield* Effect.logWarning("Guest script failed", {
           sandbox: name,
           end,
-          said: (yield* orDie(readFirst(complaints, complaint))).text
+          stderr: (yield* orDie(readFirst(stderr, maxStderrBytes))).text
         })
         return yield* new GuestScriptFailed({ reason: reasonOf(end) })
       })
 
-      /** Runs a script whose answer is read as a whole. */
+      /** Runs a script whose output is one JSON value. */
       const run = <A>(
         name: SandboxName,
         answer: Schema.Codec<A, unknown>,
         script: Script,
         args: ReadonlyArray<string>,
-        timeout = usualTime
+        timeout = defaultTimeout
       ) =>
         runReading(
           name,
@@ -182,12 +174,12 @@ export class GuestScripts extends Context.Service<
         )
 
       const serve = Effect.fn("GuestScripts.serve")(function* ({ incarnation, name }: Sandbox, port: Port) {
-        // Each run of the sandbox begins without one; one that ended is followed by the next.
+        // Each incarnation starts without a supervisor. Each start has an id of its own, so one that ended is replaced.
         const run = incarnation.replaceAll(/[^A-Za-z0-9]/g, "").slice(-32)
-        for (let n = 0; n < keepers; n++) {
+        for (let n = 0; n < maxSupervisorStarts; n++) {
           const { end } = yield* provider.start(
             name,
-            spec(`dev_${run}_${n}`, devServerSupervisor, [String(port)], forGood)
+            spec(`dev_${run}_${n}`, devServerSupervisor, [String(port)], supervisorTimeout)
           )
           if (end === null) return
         }
@@ -198,34 +190,20 @@ export class GuestScripts extends Context.Service<
         yield* run(sandbox.name, RestartResult, restartDevServer, [])
       })
 
-      const answers = (name: SandboxName, port: Port) =>
-        Effect.scoped(
-          Effect.gen(function* () {
-            const { host, incoming, send } = yield* provider.connect(name, port)
-            yield* send(encode(`HEAD / HTTP/1.1\r\nhost: ${host}\r\naccept: text/html\r\nconnection: close\r\n\r\n`))
-            const begin = yield* Stream.runHead(incoming)
-            return Option.exists(begin, (bytes) => decode(bytes).startsWith("HTTP/1."))
-          })
-        ).pipe(
-          Effect.timeoutOption(answerWithin),
-          Effect.map(Option.exists((does) => does)),
-          Effect.catchTag("PortClosed", () => Effect.succeed(false))
-        )
-
       const awaitAnswer = Effect.fn("GuestScripts.awaitAnswer")(
         (name: SandboxName, port: Port, atMost: Duration.Duration) =>
-          Effect.repeat(answers(name, port), { until: (does) => does, schedule: Schedule.spaced(lookEvery) }).pipe(
-            Effect.timeoutOption(atMost),
-            Effect.map(Option.asVoid)
-          )
+          Effect.repeat(isAnswering(provider, name, port), {
+            until: (answered) => answered,
+            schedule: Schedule.spaced(probeInterval)
+          }).pipe(Effect.timeoutOption(atMost), Effect.map(Option.asVoid))
       )
 
       const apply = Effect.fn("GuestScripts.apply")(function* (name: SandboxName, files: ReadonlyArray<ProjectFile>) {
         const bundle = SandboxPath.make(`/tmp/castellan-${yield* newNonce(random)}.json`)
         yield* provider
           .writeFile(name, bundle, Stream.make(encode(JSON.stringify(files))))
-          .pipe(Effect.catchTags({ FileNotFound: noRoom, FileRefused: noRoom }))
-        return yield* run(name, AppliedFiles, applyFiles, [bundle], Duration.sum(usualTime, longestHeld))
+          .pipe(Effect.catchTags({ FileNotFound: noSpace, FileRefused: noSpace }))
+        return yield* run(name, AppliedFiles, applyFiles, [bundle], Duration.sum(defaultTimeout, lockTimeout))
       })
 
       const install = Effect.fn("GuestScripts.install")(function* (
@@ -240,7 +218,7 @@ export class GuestScripts extends Context.Service<
           InstallResult,
           installPackages,
           args,
-          Duration.sum(Duration.sum(atMost, longestHeld), Duration.sum(usualTime, installGrace))
+          Duration.sum(Duration.sum(atMost, lockTimeout), Duration.sum(defaultTimeout, installGrace))
         )
       })
 
@@ -260,7 +238,31 @@ export class GuestScripts extends Context.Service<
   )
 }
 
-/** A command that was started just now is known. */
+const spec = (id: string, script: Script, args: ReadonlyArray<string>, timeout: Duration.Duration) => ({
+  id: CommandId.make(id),
+  command: "node",
+  args: ["-e", script, ...args],
+  cwd: project,
+  env: {},
+  timeout
+})
+
+/** Whether a port answers an HTTP request, whatever the status. */
+const isAnswering = (provider: SandboxProvider["Service"], name: SandboxName, port: Port) =>
+  Effect.scoped(
+    Effect.gen(function* () {
+      const { host, incoming, send } = yield* provider.connect(name, port)
+      yield* send(encode(`HEAD / HTTP/1.1\r\nhost: ${host}\r\naccept: text/html\r\nconnection: close\r\n\r\n`))
+      const begin = yield* Stream.runHead(incoming)
+      return Option.exists(begin, (bytes) => decode(bytes).startsWith("HTTP/1."))
+    })
+  ).pipe(
+    Effect.timeoutOption(probeTimeout),
+    Effect.map(Option.exists((answered) => answered)),
+    Effect.catchTag("PortClosed", () => Effect.succeed(false))
+  )
+
+/** `CommandNotFound` cannot happen to a command that was just started. */
 const orDie = <A>(asked: Effect.Effect<A, Failed>) => Effect.catchTag(asked, "CommandNotFound", Effect.die)
 
 type Failed = CommandNotFound | SandboxGone | SandboxUnavailable
@@ -269,7 +271,7 @@ type Printed = Stream.Stream<Output, Failed>
 
 const isLine = Schema.decodeUnknownOption(Line)
 
-/** The listing that a script prints, read line by line as it comes; none where it is none, or too long. */
+/** Parses a listing line by line from the output stream; none if the output is malformed or too long. */
 const listingFrom = Effect.fnUntraced(function* (printed: Printed, withContents: boolean) {
   const files: Array<string> = []
   const texts: Array<readonly [string, string]> = []
@@ -281,7 +283,7 @@ const listingFrom = Effect.fnUntraced(function* (printed: Printed, withContents:
     rest = all.pop()!
     length += text.length
     lines += all.length
-    if (length > longestListing || lines > mostLines) return false
+    if (length > maxListingLength || lines > mostLines) return false
     for (const one of all) {
       const line = one.length > longestLine ? Option.none() : isLine(one)
       if (Option.isNone(line)) return false
@@ -306,25 +308,25 @@ const listingFrom = Effect.fnUntraced(function* (printed: Printed, withContents:
   })
 })
 
-/** The first of these names that fit into one argument of a program. */
+/** The names that fit into one program argument, in order. */
 const fitting = (files: ReadonlyArray<string>): ReadonlyArray<string> => {
   let bytes = 0
-  return files.filter((file) => (bytes += encode(JSON.stringify(file)).length + 1) < longestNames)
+  return files.filter((file) => (bytes += encode(JSON.stringify(file)).length + 1) < maxNamesBytes)
 }
 
-const noRoom = () => new GuestScriptFailed({ reason: "There is no room for the files in the sandbox" })
+const noSpace = () => new GuestScriptFailed({ reason: "The sandbox has no space left for the files" })
 
 const reasonOf = (end: CommandEnd | null): string => {
   switch (end?.by) {
     case "timedOut":
       return "It took too long"
     case "killed":
-      return "It was ended from inside"
+      return "A program in the sandbox killed it"
     case "lost":
-      return "The sandbox stopped meanwhile"
+      return "The sandbox stopped while it ran"
     case "unstarted":
       return `A program could not be started in the sandbox (${end.failure ?? "command_not_started"})`
     default:
-      return "Something in the sandbox stood in the way"
+      return "A program in the sandbox failed or gave an invalid answer"
   }
 }

@@ -1,14 +1,18 @@
-/** Programs that run inside an app's sandbox, where node is, and say what they found as JSON. None is put together from input. */
+/**
+ * Scripts that `node` runs inside an app's sandbox. Each prints its result as JSON. Input reaches a script only through its
+ * arguments, never through its text.
+ */
 
-/** A program for `node -e`, and what all of them have. */
+/** The text of a program for `node -e`. */
 export type Script = string & { readonly isScript: true }
 
-/** Bytes of a script's answer that are read; a longer one is refused, since it comes from where strangers' code runs. */
+/** Size limit of a script's output in bytes. Longer output is rejected: it comes from where untrusted code runs. */
 export const maxAnswerBytes = 1024 * 1024
 
 /**
- * What each begins with. A lock is an abstract socket, which the kernel gives to one process of the sandbox and takes back
- * when that ends, however it does; the dev server's keeper is asked in the same way.
+ * Helpers that every script starts with. `locked` holds a lock in the form of an abstract socket: the kernel gives it to
+ * one process of the sandbox and releases it when that process ends for any reason. `ask` sends a line to the dev server's
+ * supervisor over another abstract socket.
  */
 const prelude = `
 const fs = require("node:fs"), net = require("node:net"), path = require("node:path")

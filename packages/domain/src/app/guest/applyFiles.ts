@@ -1,25 +1,25 @@
-/** Writing files of an app's project. */
+/** The script that writes files into an app's project. */
 import { Schema } from "effect"
 import { script } from "./Script.ts"
 
 const Failure = Schema.Struct({ path: Schema.String, reason: Schema.String })
 
 export const AppliedFiles = Schema.Struct({
-  /** Written. */
+  /** Paths that were written. */
   applied: Schema.Array(Schema.String),
-  /** Not written, each with the reason. Where one is refused beforehand, none is written. */
+  /** Paths that were not written, with the reason. If a check rejects one path, nothing is written. */
   failed: Schema.Array(Failure)
 })
 export type AppliedFiles = typeof AppliedFiles.Type
 
 /**
- * `$1` is a file with the files as JSON, which is removed. All are looked at before any is written, and all are written
- * beside the project's own before any takes its place there: a disk that is full changes nothing.
+ * `$1` is the path of a JSON file with the files to write; the script deletes it. It checks all paths before it writes, and
+ * writes all contents to a staging directory before it renames any into place, so a full disk changes nothing.
  */
 export const applyFiles = script(`
 const refused = (path, reason) => ({ path, reason })
 const isWithin = (file) => file === root || file.startsWith(root + path.sep)
-/** Where the file is to stand; links are followed if they stay within the project. */
+/** The real path of the file; follows links that stay within the project. */
 const targetOf = (file) => {
   const parts = file.split("/")
   const name = parts.pop()
@@ -54,7 +54,7 @@ const words = (cause) => {
     default: return "It can't be written (" + cause.code + ")"
   }
 }
-/** A new directory on the project's file system; what others left who were killed goes. */
+/** A new staging directory on the project's file system; removes those of killed processes. */
 const place = () => {
   const modules = path.join(root, "node_modules")
   const above = fs.lstatSync(modules, { throwIfNoEntry: false })?.isDirectory() ? modules : root

@@ -1,9 +1,9 @@
-/** Finding imports that lead nowhere, and files that can't be read as what they are named. */
+/** The script that finds imports which do not resolve and files which cannot be parsed. */
 import { script } from "./Script.ts"
 
 /**
- * `$1` is the file for what was found. Imports are found and looked up by the project's own Vite, so that what it would not
- * find is what is reported; styles are read by it, too.
+ * `$1` is the path for the result. The project's own Vite parses files and styles and resolves imports, so the script
+ * reports exactly what Vite would not find.
  */
 export const checkImports = script(`
 const told = process.argv[1]
@@ -32,7 +32,7 @@ const importsOf = (vite, file, code) => {
   return { broken: [], wanted: wanted.filter(({ value }) => value !== undefined) }
 }
 const nameOf = (request) => request.split("/").slice(0, request.startsWith("@") ? 2 : 1).join("/")
-// Vite reads only styles that import others; the word in the comment makes it read these in any case.
+// Vite parses only styles with imports; the word in the comment makes it parse all of them.
 const ofStyles = async (vite, config, file, code) => {
   try {
     await vite.preprocessCSS(code + "\\n/* @import */", path.join(root, file), config)

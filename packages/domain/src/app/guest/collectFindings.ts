@@ -1,4 +1,4 @@
-/** Finding out what a person would see of an app that does not work. */
+/** The script that collects the facts for a diagnosis of an app: dev server, types, imports and disk space. */
 import { Schema } from "effect"
 import { checkImports } from "./checkImports.ts"
 import { script } from "./Script.ts"
@@ -10,31 +10,31 @@ const Problem = Schema.Struct({ file: Schema.String, detail: Schema.String })
 export const Findings = Schema.Struct({
   server: Schema.Struct({
     ...timed,
-    /** The status of its page; null if it does not answer. */
+    /** The HTTP status of its page; null if it does not answer. */
     status: Schema.NullOr(Schema.Int),
-    /** What it printed last. */
+    /** The end of its output. */
     said: Schema.String
   }),
   types: Schema.Struct({
     ...timed,
-    /** How the compiler ended; null where the project has none, or nothing for it. */
+    /** The compiler's exit code; null if the project has no compiler or no tsconfig.json. */
     exitCode: Schema.NullOr(Schema.Int),
     output: Schema.String
   }),
   imports: Schema.Struct({
     ...timed,
-    /** Whether they could be looked for. */
+    /** Whether the imports could be checked. */
     looked: Schema.Boolean,
-    /** Files that can't be read as what they are named. */
+    /** Files that cannot be parsed. */
     broken: Schema.Array(Problem),
-    /** Imports of files that are not there. */
+    /** Imports of files that do not exist. */
     files: Schema.Array(Problem),
     /** Imports of packages that are not installed. */
     packages: Schema.Array(Problem)
   }),
   disk: Schema.Struct({
     ...timed,
-    /** Bytes that can still be written, and that there are. */
+    /** Free and total space in bytes. */
     free: Schema.Finite,
     size: Schema.Finite
   })
@@ -42,8 +42,8 @@ export const Findings = Schema.Struct({
 export type Findings = typeof Findings.Type
 
 /**
- * `$1` is the port. Types are looked at by the project's own compiler, imports in a process of their own: that runs the
- * project's configuration, which may hang or end it.
+ * `$1` is the port. The project's own compiler checks types. Imports are checked in a separate process, since that runs the
+ * project's configuration, which may hang or exit.
  */
 export const collectFindings = script(`
 const port = Number(process.argv[1])

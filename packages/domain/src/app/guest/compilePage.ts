@@ -1,19 +1,19 @@
-/** Asking the dev server for what the page loads, to learn what does not compile. */
+/** The script that requests the page's modules from the dev server to find what does not compile. */
 import { Schema } from "effect"
 import { script } from "./Script.ts"
 
 export const CompileResult = Schema.Struct({
-  /** What does not compile; `file` is relative to the project. */
+  /** Compile errors; `file` is relative to the project. */
   errors: Schema.Array(Schema.Struct({ file: Schema.String, message: Schema.String }))
 })
 export type CompileResult = typeof CompileResult.Type
 
 /**
- * `$1` is the port, `$2` the files that were written as JSON. The modules of the page are asked for as a browser does, each
- * as the dev server's answers name it: what can't be transformed is answered with 500 and the error that the overlay shows.
- * The dev server caches what it transformed until it notices that a file changed, so a file that was written is asked for
- * until its answer has the new text. Written files that the page does not load are only parsed: to ask for them would make
- * them part of the page.
+ * `$1` is the port, `$2` the paths of the changed files as JSON. The script requests the page's modules as a browser does,
+ * following the imports in each response. The dev server answers a module that it cannot transform with status 500 and the
+ * error that its overlay shows. It caches transformed modules until it notices a change, so the script requests a changed
+ * file again until the response contains the new text. Changed files that the page does not load are only parsed:
+ * requesting them would make them part of the page.
  */
 export const compilePage = script(`
 const port = Number(process.argv[1]), written = new Set(JSON.parse(process.argv[2]))
@@ -42,7 +42,7 @@ const fail = (url, body) => {
   const line = at.line > 0 ? "line " + at.line + ": " : ""
   report(file, line + (error.message || "It can't be compiled"))
 }
-/** Whether an answer is of the file as it is now; it is taken to be where nothing shows the opposite. */
+/** Whether a response contains the current text of the file; true where that cannot be determined. */
 const isFresh = (file, body) => {
   let text
   try { text = fs.readFileSync(path.join(root, file), "utf8") } catch { return true }
@@ -67,7 +67,7 @@ const scriptsIn = (html) => Array.from(html.matchAll(/<(?:script\\b[^>]*?\\bsrc|
 const isCode = (file) => /[.](?:[cm]?[jt]s|[jt]sx)$/.test(file) && !file.endsWith(".d.ts")
 const visit = async () => {
   let page = await get("/", "text/html")
-  // A change of its configuration has the dev server start again.
+  // The dev server restarts after a change of its configuration.
   for (const patience = performance.now() + 5000; page.status === 0 && performance.now() < patience; ) {
     await pause(100)
     page = await get("/", "text/html")

@@ -1,19 +1,19 @@
-/** Installing packages into an app's project. */
+/** The script that installs packages into an app's project. */
 import { Schema } from "effect"
 import { script } from "./Script.ts"
 
 export const InstallResult = Schema.Struct({
-  /** What of it is there afterwards, by name, with its version. */
+  /** Versions of the installed packages by name. */
   installed: Schema.Record(Schema.String, Schema.String),
-  /** What the package manager said, where it failed; null where it did not. */
+  /** The package manager's output if it failed, otherwise null. */
   failure: Schema.NullOr(Schema.String)
 })
 export type InstallResult = typeof InstallResult.Type
 
 /**
- * `$1` is the milliseconds it may take, `$2` the names of what to look for afterwards as JSON, the rest the packages; all
- * that the project wants if there are none. The scripts of packages are not run. The dev server is started again then, so
- * that it finds them; where none was ever started, what it prepares of packages is prepared for the first.
+ * `$1` is the time limit in milliseconds, `$2` the names whose versions to report as JSON, the rest the packages to
+ * install; without any, all dependencies of the project. Scripts of packages do not run. Afterwards the script restarts
+ * the dev server, so that it finds the packages. If none runs, it runs Vite's dependency optimizer for the first start.
  */
 export const installPackages = script(`
 const [deadline, names, ...packages] = process.argv.slice(1)

@@ -1,35 +1,35 @@
-/** The files of an app's project: the script that lists them, and the lines that it prints. */
+/** The script that lists the files of an app's project, and the schema of the lines that it prints. */
 import { Schema } from "effect"
 import { script } from "./Script.ts"
 
-/** A file that is left out, or whose content is, and why. */
+/** A file that the listing omits, or whose content it omits, and why. */
 const Skipped = Schema.Struct({ path: Schema.String, reason: Schema.String })
 
 export interface Listing {
-  /** Relative to the project, in order. */
+  /** Paths relative to the project, sorted. */
   readonly files: ReadonlyArray<string>
-  /** What the text files hold; where it was asked for. */
+  /** Contents of the text files by path, if requested. */
   readonly contents?: Readonly<Record<string, string>>
   readonly skipped: ReadonlyArray<typeof Skipped.Type>
-  /** The last of the files where more follow; null on the last page. */
+  /** The last file of this page if more follow; null on the last page. */
   readonly next: string | null
 }
 
-/** Which files of a project are listed. */
+/** Which files of a project to list. */
 export interface ListingOptions {
-  /** Whether the contents are wanted, too. */
+  /** Whether to include the files' contents. */
   readonly contents: boolean
-  /** Files of a page, 1 to `limits.files`, which is also the default. */
+  /** Files per page, 1 to `limits.files`, which is also the default. */
   readonly limit?: number | undefined
-  /** The page has the files whose paths come after this one. */
+  /** The page starts with the first path after this one. */
   readonly after?: string | undefined
-  /** Levels below the project, 1 for the files of the project's own directory; all if left out. */
+  /** Depth limit; 1 lists only the project's own directory. Unlimited by default. */
   readonly depth?: number | undefined
 }
 
 /**
- * Bytes of a file, and of all together, that are given as text; files of a page, and characters of their names;
- * directories that are named as left out.
+ * `file` and `all`: bytes of one file and of all files together that a listing includes as text. `files` and `names`: files
+ * per page and characters of their paths. `skipped`: unreadable directories that it reports.
  */
 export const limits = {
   file: 256 * 1024,
@@ -39,7 +39,7 @@ export const limits = {
   skipped: 1000
 } as const
 
-/** A line that the script prints: a file with its content where that is wanted, what is left out, or that more follow. */
+/** A line that the script prints: a file with its content if requested, an omission, or that more files follow. */
 export const Line = Schema.fromJsonString(
   Schema.Union([
     Schema.Struct({ file: Schema.String, text: Schema.optionalKey(Schema.String) }),
@@ -49,13 +49,13 @@ export const Line = Schema.fromJsonString(
 )
 export type Line = typeof Line.Type
 
-/** Characters of a line: the text of the largest file with every character escaped, and more than a path takes. */
+/** Length limit of a line in characters: the largest file with every character escaped, and room for its path. */
 export const longestLine = 6 * limits.file + 64 * 1024
 
-/** Lines that are read: files, and what is left out. */
+/** Limit of lines: each file and each omission is one line. */
 export const mostLines = 2 * limits.files + limits.skipped + 1
 
-/** What the script is called with. */
+/** The script's arguments. */
 export const argumentsOf = ({ after = "", contents, depth, limit = limits.files }: ListingOptions) => [
   contents ? "contents" : "",
   String(limit),
@@ -64,9 +64,8 @@ export const argumentsOf = ({ after = "", contents, depth, limit = limits.files 
 ]
 
 /**
- * `$1` is `contents` where those are wanted, `$2` how many files, `$3` the path that they come after, `$4` how many
- * levels. Links are not followed and not named. Directories are read in the order of the paths in them, and only until the
- * page is full.
+ * `$1` is `contents` to include contents, `$2` the number of files, `$3` the path that the page starts after, `$4` the
+ * depth limit. Links are neither followed nor listed. Directories are read in path order, and only until the page is full.
  */
 export const listFiles = script(`
 const [wanted, limit, after, levels] = process.argv.slice(1)

@@ -1,9 +1,9 @@
-/** Ending a dev server that hangs: its keeper starts another. */
+/** The script that has the supervisor replace a dev server that hangs. */
 import { Schema } from "effect"
 import { script } from "./Script.ts"
 
 export const RestartResult = Schema.Struct({
-  /** Whether there was a keeper to ask. */
+  /** Whether a supervisor answered. */
   asked: Schema.Boolean
 })
 export type RestartResult = typeof RestartResult.Type

@@ -1,16 +1,16 @@
 import { Data } from "effect"
 
-/** What is told while a change is brought into a project, in its order. */
+/** Progress of a change to a project, in order. */
 export type ApplyEvent = Data.TaggedEnum<{
-  /** What is done now, in words. */
+  /** The current step, as a sentence. */
   Status: { readonly message: string }
-  /** A file is written. */
+  /** A file was written. */
   File: { readonly path: string }
-  /** A package is installed. */
+  /** A package was installed. */
   Package: { readonly name: string; readonly version: string }
-  /** Something did not work out; the rest goes on where it can. */
+  /** A step failed. The steps that do not depend on it continue. */
   Problem: { readonly message: string }
-  /** It is over; `errors` has every problem again. */
+  /** The last event. `errors` repeats every problem. */
   Complete: {
     readonly files: ReadonlyArray<string>
     readonly packages: ReadonlyArray<string>

@@ -1,27 +1,27 @@
 import { Result, Schema, SemVerRange } from "effect"
 
-/** Characters of a name, as the registry has it for new ones. */
-const longest = 214
+/** Length limit of a name in characters; the registry's limit for new packages. */
+const maxNameLength = 214
 
-/** Characters of a version or tag; far more than any has. */
-const longestVersion = 100
+/** Length limit of a version or tag in characters; far longer than real ones. */
+const maxVersionLength = 100
 
-/** Part of a name: what may stand in a URL as it is, and begins neither an option nor a path. */
+/** Part of a name: needs no escaping in a URL and cannot be taken for an option or a path. */
 const part = /^[A-Za-z0-9~][A-Za-z0-9._~-]*$/
 
-/** What the package manager would take for a file. */
+/** Whether the package manager would take the text for a file. */
 const isFile = (text: string): boolean => /\.(?:tgz|tar|tar\.gz)$/i.test(text)
 
 const isName = (name: string): boolean => {
   const [bare = "", scope] = name.split("/").toReversed()
-  if (name.length > longest || name.split("/").length > 2) return false
+  if (name.length > maxNameLength || name.split("/").length > 2) return false
   if (scope !== undefined && !(scope.startsWith("@") && part.test(scope.slice(1)))) return false
   return part.test(bare) && !isFile(bare) && !["node_modules", "favicon.ico"].includes(name.toLowerCase())
 }
 
 /** A version, a range of versions, or a tag such as `latest`. */
 const isVersion = (text: string): boolean => {
-  if (text.length > longestVersion || isFile(text) || !/^[A-Za-z0-9^~*=<>][A-Za-z0-9.^~*=<>|+ -]*$/.test(text))
+  if (text.length > maxVersionLength || isFile(text) || !/^[A-Za-z0-9^~*=<>][A-Za-z0-9.^~*=<>|+ -]*$/.test(text))
     return false
   return /^[A-Za-z][A-Za-z0-9.-]*$/.test(text) || Result.isSuccess(SemVerRange.parse(text))
 }
@@ -32,20 +32,20 @@ const isPackage = (text: string): boolean => {
 }
 
 /**
- * A package of the registry by its name, with a version, range or tag after `@` if one is meant. What the package manager
- * would take for a URL, a path, a git repository, an alias or an option is none. The rules are those of npm's own
- * `validate-npm-package-name` and `npm-package-arg`, which the tests hold this to.
+ * A package of the registry: its name and, optionally, `@` and a version, range or tag. Rejects texts that the package
+ * manager would take for a URL, path, git repository, alias or option. The rules follow npm's own
+ * `validate-npm-package-name` and `npm-package-arg`; the tests compare them.
  */
 export const PackageName = Schema.String.check(Schema.makeFilter(isPackage, { message: "must be a package" })).pipe(
   Schema.brand("PackageName")
 )
 export type PackageName = typeof PackageName.Type
 
-/** The name without what comes after it. */
+/** The name without the version, range or tag. */
 export const bareName = (name: PackageName): string => {
   const at = name.indexOf("@", 1)
   return at < 0 ? name : name.slice(0, at)
 }
 
-/** Packages that are installed at once. */
+/** Packages per install. */
 export const atOnce = 50

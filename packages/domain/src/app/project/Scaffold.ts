@@ -1,15 +1,15 @@
-/** What a new app begins with: Vite, React and TypeScript, and one page. */
+/** The initial files of a new app: Vite, React, TypeScript, and one page. */
 import { SandboxPath } from "../../sandbox/SandboxFile.ts"
 
-/** The directory of an app's project, in its sandbox's home. */
+/** The directory of an app's project, relative to the sandbox's home directory. */
 export const project = "app"
 
-/** The path of a file of the project, as the sandbox's provider takes it. */
+/** The path of a project file, as the sandbox provider expects it. */
 export const inProject = (file: string): SandboxPath => SandboxPath.make(`${project}/${file}`)
 
 const json = (value: unknown): string => `${JSON.stringify(value, null, 2)}\n`
 
-/** The files by their paths. Versions are exact, so that every app begins with what was tried. */
+/** File contents by path. Versions are pinned, so that every app starts with the tested ones. */
 export const scaffold: Readonly<Record<string, string>> = {
   "package.json": json({
     name: "app",

@@ -12,22 +12,22 @@ import type { AppTimes } from "../AppTimes.ts"
 import { GuestScripts, GuestScriptFailed } from "../guest/GuestScripts.ts"
 import { inProject, scaffold } from "./Scaffold.ts"
 
-/** The scaffold could not be prepared; `reason` is for the log, `retryAfterMs` for those who wait. */
+/** The scaffold image is not ready. `reason` is for the log; `retryAfterMs` is when to retry, null if never. */
 export class ScaffoldNotReady extends Schema.TaggedError<ScaffoldNotReady>()("ScaffoldNotReady", {
   reason: Schema.String,
   retryAfterMs: Schema.NullOr(Schema.Int)
 }) {}
 
-/** How often it is looked whether somebody else's build is done. */
-const lookEvery = Duration.millis(500)
+/** Interval at which a build by another server is polled. */
+const pollInterval = Duration.millis(500)
 
-/** The image that new apps boot from: the scaffold with its packages installed. Everybody's, and built once. */
+/** Provides the base image of new apps: the scaffold with its packages installed. All accounts share it. */
 export class Scaffolds extends Context.Service<
   Scaffolds,
   {
-    /** The image's snapshot; builds it, or waits for whoever does, where there is none. */
+    /** The image's snapshot. Builds it if there is none, or waits for the build of another server. */
     readonly snapshot: Effect.Effect<SnapshotId, ScaffoldNotReady>
-    /** The provider no longer has that snapshot: the next who asks gets another. */
+    /** Records that the provider no longer has this snapshot, so that the next call builds another. */
     readonly lost: (snapshot: SnapshotId) => Effect.Effect<void>
   }
 >()("domain/app/Scaffolds") {
@@ -38,7 +38,7 @@ export class Scaffolds extends Context.Service<
         const images = yield* BaseImages
         const provider = yield* SandboxProvider
         const guest = yield* GuestScripts
-        // Another scaffold is another image; the one before goes when nothing boots from it any more.
+        // A changed scaffold gets an image of its own. The previous one is removed once nothing boots from it.
         const key = ImageKey.make(`everyone/app-${yield* uuidOf(yield* Digest, JSON.stringify(scaffold))}`)
 
         const prepare = Effect.fnUntraced(function* (builder: SandboxName) {
@@ -49,8 +49,8 @@ export class Scaffolds extends Context.Service<
           }
           const { failure } = yield* guest.install(builder, [], times.imageWithin)
           if (failure !== null) {
-            yield* Effect.logWarning("the scaffold's packages could not be installed", { said: failure })
-            return yield* new GuestScriptFailed({ reason: "Its packages could not be installed" })
+            yield* Effect.logWarning("Failed to install packages of the scaffold", { output: failure })
+            return yield* new GuestScriptFailed({ reason: "The packages of the scaffold could not be installed" })
           }
         })
 
@@ -86,18 +86,18 @@ export class Scaffolds extends Context.Service<
             const after = Option.getOrNull(image)?.retryAfter ?? null
             const wait = after === null ? 0 : after.epochMilliseconds - (yield* DateTime.now).epochMilliseconds
             if (wait > 0) {
-              const reason = Option.getOrNull(image)?.error ?? "It could not be built"
+              const reason = Option.getOrNull(image)?.error ?? "The scaffold image could not be built"
               return yield* new ScaffoldNotReady({
                 reason,
                 retryAfterMs: Math.min(wait, Duration.toMillis(longestPause))
               })
             }
-            yield* Effect.sleep(lookEvery)
+            yield* Effect.sleep(pollInterval)
           }
         }).pipe(
           Effect.timeoutOrElse({
             duration: times.imageWithin,
-            orElse: () => new ScaffoldNotReady({ reason: "It took too long", retryAfterMs: 1000 })
+            orElse: () => new ScaffoldNotReady({ reason: "Building the scaffold image timed out", retryAfterMs: 1000 })
           }),
           Effect.withSpan("Scaffolds.snapshot")
         )

@@ -1,33 +1,34 @@
 import { bareName, type PackageName } from "./PackageName.ts"
 import { stripAnsi } from "./stripAnsi.ts"
 
-/** Characters of what a package manager said that are passed on. */
-const longest = 2000
+/** Turns npm's output into messages for the owner of an app. */
 
-const said = (line: string): string => line.replace(/^npm (?:error|ERR!|warn|notice) ?/i, "").trimEnd()
+/** Length limit of a formatted message in characters. */
+const maxLength = 2000
 
-/** Lines for who keeps the machine, not for who writes the app. */
-const isAside = (line: string): boolean =>
+const withoutPrefix = (line: string): string => line.replace(/^npm (?:error|ERR!|warn|notice) ?/i, "").trimEnd()
+
+/** Lines that mean nothing to the app's author, such as paths of log files. */
+const isNoise = (line: string): boolean =>
   /complete log of this run|^\s*$|^Log files were not written|^code E\w+$|^(?:npm )?notice|^404 (?:Note that you can also install from a|tarball, folder, http url)/i.test(
     line
   )
 
 /**
- * What the package manager said, for who asked for the packages: without colours, addresses of hosts, and paths of its
- * logs; its beginning if it said much.
+ * The package manager's output without colors, host names and paths of log files, truncated to `maxLength`.
  */
 export const formatNpmOutput = (output: string): string => {
   const lines = stripAnsi(output)
     .split(/\r?\n/)
-    .map(said)
-    .filter((line) => !isAside(line))
+    .map(withoutPrefix)
+    .filter((line) => !isNoise(line))
     .map((line) => line.replaceAll(/\bhttps?:\/\/[^/\s]+/gi, "").replaceAll(/\/home\/user\b/g, "~"))
   const text = [...new Set(lines)].join("\n").trim()
-  if (text === "") return "The package manager failed and did not say why"
-  return text.length > longest ? `${text.slice(0, longest)} …` : text
+  if (text === "") return "The package manager failed without an error message"
+  return text.length > maxLength ? `${text.slice(0, maxLength)} …` : text
 }
 
-const urlName = (word: string): string => {
+const urlDecoded = (word: string): string => {
   try {
     return decodeURIComponent(word)
   } catch {
@@ -35,15 +36,15 @@ const urlName = (word: string): string => {
   }
 }
 
-/** Whether a word is the URL of that package at a registry, which may have a path of its own. */
+/** Whether a word is the package's URL at a registry. The registry's URL may have a path. */
 const isUrlOf = (name: string, word: string): boolean => {
-  const url = urlName(word)
+  const url = urlDecoded(word)
   return /^https?:/.test(url) && url.endsWith(`/${name}`) && !/\/@[^/]+$/.test(url.slice(0, -name.length - 1))
 }
 
 /**
- * The package, of those that were asked for, that the registry does not have at all or not in that version; undefined where
- * the package manager failed for another reason.
+ * The first of `packages` that the registry does not have, or not in the requested version; undefined if npm failed for
+ * another reason.
  */
 export const packageNotInRegistry = (output: string, packages: ReadonlyArray<PackageName>): PackageName | undefined => {
   const lines = stripAnsi(output).split(/\r?\n/)

@@ -1,7 +1,7 @@
-/** What begins a terminal's colours and the like. */
+/** The character that starts a terminal's control sequence. */
 const escape = String.fromCharCode(27)
 
 const sequences = new RegExp(`${escape}\\[[0-9;?]*[A-Za-z]`, "g")
 
-/** A text without what only a terminal understands of it. */
+/** Removes ANSI control sequences, such as colors, from a text. */
 export const stripAnsi = (text: string): string => text.replaceAll(sequences, "")

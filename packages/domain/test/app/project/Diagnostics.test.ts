@@ -73,9 +73,9 @@ describe("Diagnostics", () => {
   })
 
   it("are wrong all together where nothing could be looked at", () => {
-    const { checks, output, success } = unreachableDiagnosis("The sandbox does not run", 7)
+    const { checks, output, success } = unreachableDiagnosis("The sandbox is not running", 7)
     assert.isFalse(success)
-    assert.strictEqual(output, "The sandbox does not run")
+    assert.strictEqual(output, "The sandbox is not running")
     assert.isTrue(checks.every(({ ok }) => !ok))
     assert.strictEqual(checks[0]?.durationMs, 7)
   })
