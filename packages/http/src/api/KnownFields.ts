@@ -1,31 +1,26 @@
-/** Declares how an operation treats body and query fields that it does not know. */
+/** Declares the checks of every request before it is decoded, and how an operation treats unknown fields. */
 import { Context, type Schema, type SchemaAST } from "effect"
-import { HttpApiMiddleware, OpenApi } from "effect/http-api"
-import { Statuses } from "./Statuses.ts"
+import { HttpApiMiddleware } from "effect/http-api"
+import { anyOperation } from "./Statuses.ts"
 
-/** Refuses unknown fields with 400 `unknown_field`. A `Lenient` operation ignores them and names them in a header. */
+/**
+ * Refuses unknown fields and invalid text. Its errors include those of the layers around the API (body, media type, server
+ * faults), since this is the one middleware that every operation has.
+ */
 export class KnownFields extends HttpApiMiddleware.Service<KnownFields>()("http/api/KnownFields", {
-  error: [Statuses.UnknownField, Statuses.RequestRefused]
+  error: anyOperation
 }) {}
 
-/** Whether an operation ignores unknown fields and names them in the header `x-ignored-fields`. */
+/** Whether an operation ignores unknown fields and names them in the header `x-ignored-fields`; otherwise it refuses them. */
 export const Lenient = Context.Reference<boolean>("http/api/Lenient", { defaultValue: () => false })
 
-/** The mark of a lenient operation in the API's description. */
-export const lenientMark = "x-ignores-unknown-fields"
-
-/** Makes an operation lenient, and its description say so. */
-export const lenient = Context.make(Lenient, true).pipe(
-  Context.add(OpenApi.Transform, (operation) => ({ ...operation, [lenientMark]: true }))
-)
-
-/** The header that names the fields that a lenient operation ignored, percent-encoded, with `, ` between them. */
+/** The response header with the names of the ignored fields, percent-encoded and separated by `, `. */
 export const ignoredFields = "x-ignored-fields"
 
 const nul = "http/api/mayContainNul"
 
-/** Lets text of a request contain NUL characters, which are refused otherwise: neither a database nor a path can hold one. */
+/** Lets text contain NUL characters. Other text can't: neither a database nor a path can hold one. */
 export const allowNul = <S extends Schema.Top>(schema: S) => schema.annotate({ [nul]: true })
 
-/** Whether text of that schema may contain NUL characters. */
+/** Whether text of the schema may contain NUL characters. */
 export const mayContainNul = ({ annotations }: SchemaAST.AST): boolean => annotations?.[nul] === true

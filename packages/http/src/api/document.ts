@@ -1,75 +1,51 @@
-import { ignoredFields, lenientMark } from "./KnownFields.ts"
-
-/** What the declarations can't say of themselves, added to the OpenAPI document that is made from them. */
-const securitySchemes = {
-  apiKey: { type: "apiKey", in: "header", name: "x-api-key" },
-  bearer: { type: "http", scheme: "bearer", description: "An API key, or a JWT of the configured identity provider" }
-}
-
-const idempotencyKey = {
-  name: "idempotency-key",
-  in: "header",
-  required: false,
-  description: "Asking again under the same key within 24 hours gives the first answer again.",
-  schema: { type: "string", minLength: 1, maxLength: 255 }
-}
-
-const creates = new Set([
-  "sandboxes.create",
-  "sandboxes.setup",
-  "sandbox.run",
-  "sandbox.snapshot",
-  "sandbox.fork",
-  "sessions.create",
-  "sessions.run",
-  "sessionSandbox.open",
-  "apps.create",
-  "keys.issue",
-  "accounts.create",
-  "organizations.create",
-  "organizations.invite"
-])
+/** Completes the OpenAPI document with what the declaration says and Effect's generator leaves out. */
+import { ignoredFields } from "./KnownFields.ts"
+import type { Operation } from "./Operations.ts"
 
 type Json = Record<string, unknown>
 
-interface Operation {
+interface Described {
   readonly operationId: string
+  readonly description?: string
   readonly parameters?: ReadonlyArray<unknown>
-  readonly requestBody?: Json
+  readonly requestBody?: { readonly content?: Record<string, { readonly schema?: Json }> }
   readonly responses: Record<string, Json>
+}
+
+interface Generated {
+  readonly paths: Record<string, Record<string, Described>>
+  readonly components: Json
 }
 
 const mapValues = <A, B>(record: Record<string, A>, f: (a: A) => B): Record<string, B> =>
   Object.fromEntries(Object.entries(record).map(([key, value]) => [key, f(value)]))
 
-const errorResponse = (description: string) => ({
+const idempotencyKey = {
+  name: "idempotency-key",
+  in: "header",
+  required: false,
+  description:
+    "A key that the caller chooses for this request. A repeated request with the same key within 24 hours gets the first response again.",
+  schema: { type: "string", minLength: 1, maxLength: 255 }
+}
+
+const errorResponse = (description: unknown) => ({
   description,
   content: { "application/json": { schema: { $ref: "#/components/schemas/Error" } } }
 })
 
-const statuses: Record<string, string> = {
-  400: "The request has not the form it should have",
-  401: "No credential, two, or one that is not good",
-  403: "The caller may not do this",
-  404: "There is no such thing, or it is not the caller's",
-  409: "Something else is going on",
-  422: "The idempotency key was used for another request",
-  502: "The sandbox provider did not do it",
-  503: "A part the server needs does not answer"
-}
-
-const withErrors = (responses: Operation["responses"]) => ({
+/** Every error has the same body, and clients have to expect errors that are not listed. */
+const withErrors = (responses: Described["responses"]) => ({
   ...Object.fromEntries(
-    Object.entries(responses).map(([status, response]) =>
-      Number(status) < 400 ? [status, response] : [status, errorResponse(statuses[status] ?? "An error")]
-    )
+    Object.entries(responses).map(([status, response]) => [
+      status,
+      Number(status) < 400 ? response : errorResponse(response["description"])
+    ])
   ),
   default: errorResponse("Any other error")
 })
 
-const isLenient = (operation: Operation) => lenientMark in operation
-
-/** What Effect says of every schema: our own client needs it, and answers gain fields without notice. */
+/** What Effect says of every schema: its own client needs the first, and responses gain fields without notice. */
 const isInternal = (key: string, value: unknown) =>
   key === "x-effect-stream" || (key === "additionalProperties" && value === false)
 
@@ -84,54 +60,51 @@ const open = (value: unknown): unknown =>
         )
       : value
 
-const bodyOf = (operation: Operation) => {
-  const schema = (operation.requestBody as { content?: { "application/json"?: { schema?: Json } } } | undefined)
-    ?.content?.["application/json"]?.schema
-  if (schema === undefined)
-    return operation.requestBody === undefined ? {} : { requestBody: open(operation.requestBody) }
+const bodyOf = ({ requestBody }: Described, { isLenient }: Operation) => {
+  if (requestBody === undefined) return {}
+  const schema = requestBody.content?.["application/json"]?.schema
+  if (schema === undefined) return { requestBody: open(requestBody) }
   return {
     requestBody: {
       required: Array.isArray(schema["required"]) && schema["required"].length > 0,
-      content: { "application/json": { schema: isLenient(operation) ? open(schema) : schema } }
+      content: { "application/json": { schema: isLenient ? open(schema) : schema } }
     }
   }
 }
 
-const ignored = {
+const ignoredFieldsHeader = {
   [ignoredFields]: {
-    description: "The body and query fields that this operation does not know, percent-encoded. It ignored them.",
+    description: "The body and query fields that this operation does not know and ignored, percent-encoded.",
     schema: { type: "string" }
   }
 }
 
-const responsesOf = (operation: Operation) => {
-  const responses = open(withErrors(operation.responses)) as Record<string, Json>
-  return isLenient(operation) ? mapValues(responses, (response) => ({ ...response, headers: ignored })) : responses
+const responsesOf = ({ responses }: Described, { isLenient }: Operation) => {
+  const opened = open(withErrors(responses)) as Record<string, Json>
+  return isLenient ? mapValues(opened, (response) => ({ ...response, headers: ignoredFieldsHeader })) : opened
 }
 
-const isOpen = (operation: Operation) => operation.operationId.startsWith("system.")
-
-const completeOperation = (operation: Operation) => ({
-  ...operation,
-  ...bodyOf(operation),
-  responses: responsesOf(operation),
-  security: isOpen(operation) ? [] : [{ apiKey: [] }, { bearer: [] }],
-  parameters: creates.has(operation.operationId)
-    ? [...(operation.parameters ?? []), idempotencyKey]
-    : (operation.parameters ?? [])
+const completeOperation = (described: Described, operation: Operation) => ({
+  ...described,
+  ...bodyOf(described, operation),
+  ...(described.requestBody === undefined ? {} : { "x-body-limit-bytes": operation.bodyLimit }),
+  ...(operation.isLenient ? { "x-ignores-unknown-fields": true } : {}),
+  responses: responsesOf(described, operation),
+  parameters: operation.isIdempotent ? [...(described.parameters ?? []), idempotencyKey] : (described.parameters ?? [])
 })
 
-interface Made {
-  readonly paths: Record<string, Record<string, Operation>>
-  readonly components?: Json
-}
-
-/** The document as it is served, committed and tried out. */
-export const complete = (made: Record<string, unknown>): Record<string, unknown> => {
-  const { components, paths } = made as unknown as Made
+/** The document as it is served, committed and shown at `/docs`. */
+export const complete = (
+  generated: Record<string, unknown>,
+  operations: ReadonlyArray<Operation>
+): Record<string, unknown> => {
+  const { components, paths } = generated as unknown as Generated
+  const byId = new Map(operations.map((operation) => [operation.id, operation]))
   return {
-    ...made,
-    paths: mapValues(paths, (methods) => mapValues(methods, completeOperation)),
-    components: { ...(open(components) as Json), securitySchemes }
+    ...generated,
+    paths: mapValues(paths, (methods) =>
+      mapValues(methods, (described) => completeOperation(described, byId.get(described.operationId)!))
+    ),
+    components: open(components)
   }
 }

@@ -25,15 +25,15 @@ export const SystemHandlers = HttpApiBuilder.group(
     const answers = (part: string, ask: Effect.Effect<unknown>) =>
       ask.pipe(
         Effect.timeout("2 seconds"),
-        Effect.catchCause(() => Effect.fail(new NotReady({ part })))
+        Effect.catchCause(() => Effect.fail(new NotReady({ say: `The ${part} does not answer` })))
       )
 
     return handlers.handleAll({
       health: () => Effect.succeed({ status: "ok" as const }),
       ready: Effect.fnUntraced(function* () {
-        if (shutdown.hasBegun()) return yield* new NotReady({ part: "server", reason: "is about to end" })
+        if (shutdown.hasBegun()) return yield* new NotReady({ say: "The server is about to end" })
         const wrong = yield* health
-        if (wrong !== undefined) return yield* new NotReady({ part: "data directory", reason: wrong })
+        if (wrong !== undefined) return yield* new NotReady({ say: `The data directory ${wrong}` })
         yield* Effect.all([answers("store", identities.findAccount(nobody)), answers("task runner", runner.ping)], {
           concurrency: 2
         })

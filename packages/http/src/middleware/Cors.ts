@@ -6,3 +6,11 @@ export const cors = {
   "access-control-allow-origin": "*",
   "access-control-expose-headers": `x-request-id, idempotency-replayed, retry-after, ${ignoredFields}`
 }
+
+/** On the response to a preflight, beside `cors`. */
+export const preflight = {
+  "access-control-allow-methods": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
+  "access-control-allow-headers":
+    "content-type, authorization, x-api-key, idempotency-key, x-request-id, last-event-id",
+  "access-control-max-age": "86400"
+}

@@ -1,35 +1,36 @@
-/** How often an account may ask, and what it may have open. Each server counts for itself: with N of them behind one address the limit is up to N times as high. */
+/** Rate limits and stream quotas of accounts. Each server counts by itself, so N servers allow up to N times the limit. */
 import type { AccountId } from "@castellan/domain/identity/Account.ts"
 import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { CurrentActor } from "@castellan/domain/identity/CurrentActor.ts"
 import { Clock, Context, Duration, Effect, Layer, type Scope } from "effect"
 import { RateLimiter } from "effect/persistence"
+import { RateLimits } from "../api/RateLimits.ts"
 import { RateLimited, TooManyStreams } from "../api/Statuses.ts"
 
 export interface LimitOptions {
-  /** Requests of an account in a minute. */
+  /** Requests of an account per minute. */
   readonly requests: number
-  /** Sandboxes, sessions, setups and snapshots of an account that are begun in a minute, and sessions that are opened. */
+  /** Creations of an account per minute: sandboxes, apps, sessions, setups, snapshots, and openings of sessions. */
   readonly creates: number
-  /** Streams, waits and file transfers of an account that are open at the same time. */
+  /** Streams, waits and file transfers of an account that may be open at the same time. */
   readonly streams: number
-  /** How long a request waits for a run before it is answered with the run's id. */
+  /** How long a request waits for the end of a run before it gets the run's id instead. */
   readonly wait: Duration.Duration
 }
 
-/** Far above what a person or an agent does, and below what makes a server slow for others. */
+/** Far above the use of a person or an agent, and below the load that slows the server for other accounts. */
 export const defaultLimits: LimitOptions = {
   requests: 6000,
   creates: 600,
   streams: 200,
-  // Node's fetch gives up a request that is not answered within 300 s, and many proxies do so earlier.
+  // Node's fetch aborts a request without a response after 300 s, and many proxies abort earlier.
   wait: Duration.minutes(2)
 }
 
 const window = Duration.minutes(1)
 
-/** Counts by elapsed time: the buckets must keep filling after the system's clock is stepped back. */
-const steady = (clock: Clock.Clock): Clock.Clock => ({
+/** A clock of elapsed time, so that the buckets keep filling after the system clock is set back. */
+const monotonic = (clock: Clock.Clock): Clock.Clock => ({
   currentTimeMillisUnsafe: () => Number(clock.monotonicTimeNanosUnsafe()) / 1e6,
   currentTimeMillis: Effect.map(clock.monotonicTimeNanos, (nanos) => Number(nanos) / 1e6),
   currentTimeNanosUnsafe: () => clock.monotonicTimeNanosUnsafe(),
@@ -42,17 +43,17 @@ const steady = (clock: Clock.Clock): Clock.Clock => ({
 export class Limits extends Context.Service<
   Limits,
   {
-    /** Counts a request of the account that asks. */
+    /** Counts a request of the account. */
     readonly request: (account: AccountId) => Effect.Effect<void, RateLimited>
-    /** Counts what is made for an account. */
+    /** Counts a creation for the account. */
     readonly create: (scope: AccountScope) => Effect.Effect<void, RateLimited>
-    /** Counts a stream, a wait or a transfer of the account that asks, until the scope of its request closes. */
+    /** Counts a stream, wait or transfer of the caller until the scope of the request closes. */
     readonly stream: Effect.Effect<void, TooManyStreams, CurrentActor | Scope.Scope>
-    /** How long a request waits for a run before it is answered with the run's id. */
+    /** How long a request waits for the end of a run before it gets the run's id instead. */
     readonly wait: Duration.Duration
   }
 >()("http/Limits") {
-  /** What is left out is as usual. */
+  /** Options that are left out have their defaults. */
   static readonly layer = (given: Partial<LimitOptions>) =>
     Layer.effect(
       Limits,
@@ -66,7 +67,7 @@ export class Limits extends Context.Service<
                 ? new RateLimited({ retryAfterMs: Math.ceil(Duration.toMillis(failure.reason.retryAfter)) })
                 : Effect.die(failure)
             ),
-            Effect.updateService(Clock.Clock, steady),
+            Effect.updateService(Clock.Clock, monotonic),
             Effect.asVoid
           )
         const open = new Map<AccountId, number>()
@@ -91,3 +92,16 @@ export class Limits extends Context.Service<
       })
     ).pipe(Layer.provide(RateLimiter.layerStoreMemory))
 }
+
+/** Counts each request of an authenticated caller. */
+export const rateLimits = Layer.effect(
+  RateLimits,
+  Effect.map(Limits, (limits) =>
+    RateLimits.of((endpoint) =>
+      CurrentActor.pipe(
+        Effect.flatMap(({ id }) => limits.request(id)),
+        Effect.andThen(endpoint)
+      )
+    )
+  )
+)

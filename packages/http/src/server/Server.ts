@@ -4,7 +4,7 @@ import { HttpRouter, HttpServer, HttpServerResponse } from "effect/http"
 import { HttpApiBuilder, HttpApiScalar } from "effect/http-api"
 import { Api } from "../api/Api.ts"
 import * as Authenticate from "../middleware/Authenticate.ts"
-import * as Envelope from "../middleware/Envelope.ts"
+import * as Pipeline from "../middleware/Pipeline.ts"
 import { AccountsHandlers } from "../handlers/Accounts.ts"
 import { AccountSandboxesHandlers } from "../handlers/AccountSandboxes.ts"
 import { AppsHandlers } from "../handlers/Apps.ts"
@@ -19,8 +19,8 @@ import { SystemHandlers } from "../handlers/System.ts"
 import { TaskRunsHandlers } from "../handlers/TaskRuns.ts"
 import * as Idempotency from "../middleware/Idempotency.ts"
 import * as KnownFields from "../middleware/KnownFields.ts"
-import { type LimitOptions, Limits } from "../middleware/Limits.ts"
-import { document } from "../api/openapi.ts"
+import { type LimitOptions, Limits, rateLimits } from "../middleware/Limits.ts"
+import { document, documentPath, pagePath } from "../api/openapi.ts"
 import { PreviewBase } from "../preview/PreviewBase.ts"
 import { routerConfig } from "../middleware/Routes.ts"
 
@@ -40,11 +40,11 @@ const routes = (options: ServerOptions) =>
       Layer.provide([AccountSandboxesHandlers, SandboxOperationsHandlers, TaskRunsHandlers]),
       Layer.provide([SessionsHandlers, SessionSandboxHandlers, AppsHandlers, EventsHandlers]),
       Layer.provide(Layer.succeed(PreviewBase, options.previews)),
-      Layer.provide([Authenticate.layer, KnownFields.layer, Idempotency.layer(options)]),
+      Layer.provide([Authenticate.layer, KnownFields.layer, Idempotency.layer(options), rateLimits]),
       Layer.provide(Limits.layer(options.limits ?? {}))
     ),
-    HttpRouter.add("GET", "/openapi.json", Effect.succeed(HttpServerResponse.jsonUnsafe(document))),
-    HttpApiScalar.layer(Api, { path: "/docs" })
+    HttpRouter.add("GET", documentPath, Effect.succeed(HttpServerResponse.jsonUnsafe(document))),
+    HttpApiScalar.layer(Api, { path: pagePath })
   ).pipe(
     Layer.provide(HttpServer.layerServices),
     Layer.provideMerge(HttpRouter.layer),
@@ -56,5 +56,5 @@ export const make = (options: ServerOptions) =>
   Effect.gen(function* () {
     const services = yield* Layer.build(routes(options))
     const router = yield* Effect.provide(HttpRouter.HttpRouter, services)
-    return Envelope.around(router.asHttpEffect())
+    return Pipeline.wrap(router.asHttpEffect())
   })

@@ -10,10 +10,9 @@ import { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
 import { RunId } from "@castellan/domain/task/TaskRun.ts"
 import { type DateTime, Option, Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "effect/http-api"
-import { Authenticated } from "../Authenticated.ts"
 import { absent, forAccount, cursorOf, pageOf, RepositoryUrl, ProgramText, Time } from "../Fields.ts"
 import { Idempotent } from "../Idempotent.ts"
-import { KnownFields } from "../KnownFields.ts"
+
 import { commandOptions } from "../NewCommand.ts"
 import { Statuses } from "../Statuses.ts"
 
@@ -138,7 +137,6 @@ export class AccountSandboxesApi extends HttpApiGroup.make("sandboxes")
       payload: NewSandbox,
       success: SandboxesResponse,
       error: [
-        Statuses.RequestRefused,
         Statuses.AccountForbidden,
         Statuses.SnapshotNotFound,
         Statuses.SandboxNotCreated,
@@ -161,7 +159,7 @@ export class AccountSandboxesApi extends HttpApiGroup.make("sandboxes")
       query: forAccount,
       payload: ForAccountInBody,
       success: Schema.Struct({ status: Schema.Literal("success"), deleted_snapshot: Schema.NullOr(EnvironmentBody) }),
-      error: [Statuses.AccountForbidden, Statuses.RequestRefused, Statuses.RepoNotDeleted, Statuses.SandboxUnavailable]
+      error: [Statuses.AccountForbidden, Statuses.RepoNotDeleted, Statuses.SandboxUnavailable]
     }).annotate(OpenApi.Summary, "End all sandboxes, and delete the snapshot and the repository"),
     HttpApiEndpoint.post("setup", "/setup", {
       payload: ForAccountInBody,
@@ -191,7 +189,5 @@ export class AccountSandboxesApi extends HttpApiGroup.make("sandboxes")
       ]
     }).annotate(OpenApi.Summary, "Read a file of the account's repository")
   )
-  .middleware(KnownFields)
-  .middleware(Authenticated)
   .prefix("/api/sandboxes")
   .annotate(OpenApi.Title, "Account sandboxes") {}

@@ -1,10 +1,9 @@
 import { AccountId } from "@castellan/domain/identity/Account.ts"
 import { Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/http-api"
-import { Authenticated } from "../Authenticated.ts"
 import { absent, Text, Time } from "../Fields.ts"
 import { Idempotent } from "../Idempotent.ts"
-import { KnownFields } from "../KnownFields.ts"
+
 import { Statuses } from "../Statuses.ts"
 
 const email = /^[^\s@]+@[^\s@]+$/
@@ -32,7 +31,5 @@ export class AccountsApi extends HttpApiGroup.make("accounts")
       .middleware(Idempotent)
       .annotate(OpenApi.Summary, "Make an account")
   )
-  .middleware(KnownFields)
-  .middleware(Authenticated)
   .prefix("/api/accounts")
   .annotate(OpenApi.Title, "Accounts") {}

@@ -1,9 +1,8 @@
 import { AccountId } from "@castellan/domain/identity/Account.ts"
 import { Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "effect/http-api"
-import { Authenticated } from "../Authenticated.ts"
 import { cursorOf, pageOf, Time } from "../Fields.ts"
-import { KnownFields } from "../KnownFields.ts"
+
 import { Statuses } from "../Statuses.ts"
 
 const Total = Schema.Struct({
@@ -28,7 +27,5 @@ export class AdminsApi extends HttpApiGroup.make("admins")
       error: [Statuses.NotPlatformAdmin]
     }).annotate(OpenApi.Summary, "How many sandboxes accounts have had, the newest sandbox first")
   )
-  .middleware(KnownFields)
-  .middleware(Authenticated)
   .prefix("/api/admins")
   .annotate(OpenApi.Title, "Platform admins") {}

@@ -2,10 +2,9 @@ import { ApiKeyId } from "@castellan/domain/identity/ApiKey.ts"
 import { AccountId } from "@castellan/domain/identity/Account.ts"
 import { Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/http-api"
-import { Authenticated } from "../Authenticated.ts"
 import { absent, forAccount, GivenTime, Text, Time } from "../Fields.ts"
 import { Idempotent } from "../Idempotent.ts"
-import { KnownFields } from "../KnownFields.ts"
+
 import { Statuses } from "../Statuses.ts"
 
 const NewKey = Schema.Struct({
@@ -36,7 +35,7 @@ export class ApiKeysApi extends HttpApiGroup.make("keys")
     HttpApiEndpoint.post("issue", "/", {
       payload: NewKey,
       success: IssuedKey.pipe(HttpApiSchema.status(201)),
-      error: [Statuses.AccountForbidden, Statuses.RequestRefused]
+      error: [Statuses.AccountForbidden]
     })
       .middleware(Idempotent)
       .annotate(OpenApi.Summary, "Make an API key, shown this once"),
@@ -52,7 +51,5 @@ export class ApiKeysApi extends HttpApiGroup.make("keys")
       error: [Statuses.AccountForbidden, Statuses.ApiKeyNotFound]
     }).annotate(OpenApi.Summary, "End an API key")
   )
-  .middleware(KnownFields)
-  .middleware(Authenticated)
   .prefix("/api/keys")
   .annotate(OpenApi.Title, "API keys") {}

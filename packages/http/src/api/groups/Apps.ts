@@ -4,10 +4,10 @@ import { WrittenPath } from "@castellan/domain/app/project/ProjectPath.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/http-api"
-import { Authenticated } from "../Authenticated.ts"
+import { BodyLimit } from "../BodyLimit.ts"
 import { absent, pageOfFiles, pathCursorOf } from "../Fields.ts"
 import { Idempotent } from "../Idempotent.ts"
-import { allowNul, KnownFields, lenient } from "../KnownFields.ts"
+import { allowNul, Lenient } from "../KnownFields.ts"
 import { Statuses } from "../Statuses.ts"
 
 /** Bytes of a change of a project. */
@@ -45,7 +45,7 @@ export class AppsApi extends HttpApiGroup.make("apps")
   .add(
     HttpApiEndpoint.post("create", "/sandbox/create", { success: Where, error: [Statuses.AppNotCreated] })
       .middleware(Idempotent)
-      .annotateMerge(lenient)
+      .annotate(Lenient, true)
       .annotateMerge(
         OpenApi.annotations({
           summary: "A new web app with its dev server",
@@ -74,7 +74,7 @@ export class AppsApi extends HttpApiGroup.make("apps")
       error: [Statuses.AppNotFound, Statuses.FilesNotListed]
     })
       .annotate(OpenApi.Summary, "The files of an app's project")
-      .annotateMerge(lenient),
+      .annotate(Lenient, true),
     HttpApiEndpoint.post("diagnose", "/sandbox/diagnostics", {
       payload: Schema.Struct(meant),
       success: Schema.Struct({
@@ -93,14 +93,14 @@ export class AppsApi extends HttpApiGroup.make("apps")
       error: [Statuses.AppNotFound]
     })
       .annotate(OpenApi.Summary, "What is wrong with an app")
-      .annotateMerge(lenient),
+      .annotate(Lenient, true),
     HttpApiEndpoint.post("kill", "/sandbox/kill", {
       payload: Schema.Struct(meant),
       success: Schema.Struct({ success }),
       error: [Statuses.AppNotTerminated]
     })
       .annotate(OpenApi.Summary, "End an app, or all of the caller's")
-      .annotateMerge(lenient),
+      .annotate(Lenient, true),
     HttpApiEndpoint.post("install", "/packages/install", {
       payload: Schema.Struct({ ...meant, packages }),
       success: Schema.Struct({
@@ -109,9 +109,9 @@ export class AppsApi extends HttpApiGroup.make("apps")
         /** Which version of each is there now. */
         versions: Schema.Record(Schema.String, Schema.String)
       }),
-      error: [Statuses.AppNotFound, Statuses.PackageNotFound, Statuses.PackagesNotInstalled, Statuses.RequestRefused]
+      error: [Statuses.AppNotFound, Statuses.PackageNotFound, Statuses.PackagesNotInstalled]
     })
-      .annotateMerge(lenient)
+      .annotate(Lenient, true)
       .annotateMerge(
         OpenApi.annotations({
           summary: "Install npm packages in an app",
@@ -128,16 +128,16 @@ export class AppsApi extends HttpApiGroup.make("apps")
         packages
       }),
       success: HttpApiSchema.StreamSse({ events: Schema.Struct({ data: Schema.String }) }),
-      error: [Statuses.AppNotFound, Statuses.RequestRefused]
-    }).annotateMerge(
-      OpenApi.annotations({
-        summary: "Bring files and packages into an app, and follow it",
-        description:
-          'Server-sent events without names, each `{"type":…}`: `status {message}`, `file {path,status:"applied"}`, `package {name,version}`, `error {message}`, and at the end `complete {appliedFiles,installedPackages,success,errors}`. Paths are normalised (`./src/App.tsx` is `src/App.tsx`); one that leaves the project is refused before anything is written. `success` is true only if the dev server compiles the page afterwards: `errors` names each file and what is wrong with it. It goes on if the reader leaves.'
-      })
-    )
+      error: [Statuses.AppNotFound]
+    })
+      .annotate(BodyLimit, changeLimit)
+      .annotateMerge(
+        OpenApi.annotations({
+          summary: "Bring files and packages into an app, and follow it",
+          description:
+            'Server-sent events without names, each `{"type":…}`: `status {message}`, `file {path,status:"applied"}`, `package {name,version}`, `error {message}`, and at the end `complete {appliedFiles,installedPackages,success,errors}`. Paths are normalised (`./src/App.tsx` is `src/App.tsx`); one that leaves the project is refused before anything is written. `success` is true only if the dev server compiles the page afterwards: `errors` names each file and what is wrong with it. It goes on if the reader leaves.'
+        })
+      )
   )
-  .middleware(KnownFields)
-  .middleware(Authenticated)
   .prefix("/api")
   .annotate(OpenApi.Title, "Web apps") {}

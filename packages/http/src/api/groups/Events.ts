@@ -1,9 +1,8 @@
 import type { SandboxEventType } from "@castellan/domain/sandbox/SandboxEvent.ts"
 import { Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/http-api"
-import { Authenticated } from "../Authenticated.ts"
 import { forAccount, lastEventId } from "../Fields.ts"
-import { KnownFields } from "../KnownFields.ts"
+
 import { Statuses } from "../Statuses.ts"
 
 /** What an event says, as JSON in its `data`. */
@@ -39,7 +38,5 @@ export class EventsApi extends HttpApiGroup.make("events")
       })
     )
   )
-  .middleware(KnownFields)
-  .middleware(Authenticated)
   .prefix("/api/events")
   .annotate(OpenApi.Title, "Events") {}

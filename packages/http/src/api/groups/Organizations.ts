@@ -2,10 +2,9 @@ import { AccountId } from "@castellan/domain/identity/Account.ts"
 import { MembershipStatus, Role } from "@castellan/domain/identity/Membership.ts"
 import { Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/http-api"
-import { Authenticated } from "../Authenticated.ts"
 import { absent, Text } from "../Fields.ts"
 import { Idempotent } from "../Idempotent.ts"
-import { KnownFields } from "../KnownFields.ts"
+
 import { Statuses } from "../Statuses.ts"
 
 const NewOrganization = Schema.Struct({
@@ -74,7 +73,5 @@ export class OrganizationsApi extends HttpApiGroup.make("organizations")
       error: [Statuses.RoleNotPermitted, Statuses.OrganizationNotFound, Statuses.LastOwner]
     }).annotate(OpenApi.Summary, "Remove a member, take an invitation back, or leave")
   )
-  .middleware(KnownFields)
-  .middleware(Authenticated)
   .prefix("/api/organizations")
   .annotate(OpenApi.Title, "Organizations") {}

@@ -3,10 +3,10 @@ import { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
 import { Duration, Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/http-api"
 import { SandboxBody } from "./AccountSandboxes.ts"
-import { Authenticated } from "../Authenticated.ts"
+import { BodyLimit } from "../BodyLimit.ts"
 import { absent, forAccount, milliseconds, pageOfFiles, pathCursorOf, Time } from "../Fields.ts"
 import { Idempotent } from "../Idempotent.ts"
-import { KnownFields } from "../KnownFields.ts"
+
 import { commandAnswers, NewCommand } from "../NewCommand.ts"
 import { Statuses } from "../Statuses.ts"
 
@@ -70,8 +70,10 @@ export class SandboxOperationsApi extends HttpApiGroup.make("sandbox")
       query: { ...forAccount, path: SandboxPath, mode: Schema.optionalKey(FileMode) },
       payload: HttpApiSchema.StreamUint8Array({ maxBytes: fileLimit }),
       success: Schema.Struct({ ...success, path: SandboxPath, size: Schema.Int }),
-      error: [...idle, Statuses.FileNotFound, Statuses.FileRefused, Statuses.BodyTooLarge]
-    }).annotate(OpenApi.Summary, "Write a file of a sandbox, whole or not at all"),
+      error: [...idle, Statuses.FileNotFound, Statuses.FileRefused]
+    })
+      .annotate(BodyLimit, fileLimit)
+      .annotate(OpenApi.Summary, "Write a file of a sandbox, whole or not at all"),
     HttpApiEndpoint.post("snapshot", "/:sandboxId/snapshot", {
       ...one,
       payload: Schema.Struct({ expiresInMs: absent(milliseconds(Duration.days(365))) }),
@@ -111,7 +113,5 @@ export class SandboxOperationsApi extends HttpApiGroup.make("sandbox")
       error: [...errors, Statuses.SandboxUnavailable]
     }).annotate(OpenApi.Summary, "Stop a sandbox and forget its files")
   )
-  .middleware(KnownFields)
-  .middleware(Authenticated)
   .prefix("/api/sandboxes")
   .annotate(OpenApi.Title, "One sandbox") {}

@@ -2,10 +2,9 @@ import { LifecycleState, type Session } from "@castellan/domain/session/Session.
 import { type DateTime, Duration, Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "effect/http-api"
 import { AppStatus } from "./Apps.ts"
-import { Authenticated } from "../Authenticated.ts"
 import { absent, milliseconds, Text } from "../Fields.ts"
 import { Idempotent } from "../Idempotent.ts"
-import { KnownFields, lenient } from "../KnownFields.ts"
+import { Lenient } from "../KnownFields.ts"
 import { sessionErrors } from "./Sessions.ts"
 import { Statuses } from "../Statuses.ts"
 
@@ -66,7 +65,7 @@ export class SessionSandboxApi extends HttpApiGroup.make("sessionSandbox")
       ]
     })
       .middleware(Idempotent)
-      .annotateMerge(lenient)
+      .annotate(Lenient, true)
       .annotate(OpenApi.Summary, "Open a session: its sandbox, running, with its repository"),
     HttpApiEndpoint.get("status", "/status", {
       query: { sessionId: Schema.optionalKey(Text), sandboxId: Schema.optionalKey(Schema.String) },
@@ -82,7 +81,7 @@ export class SessionSandboxApi extends HttpApiGroup.make("sessionSandbox")
       ]),
       error: [...sessionErrors, Statuses.AppNotFound, Statuses.AppStatusUnknown]
     })
-      .annotateMerge(lenient)
+      .annotate(Lenient, true)
       .annotateMerge(
         OpenApi.annotations({
           summary: "What is known of a session's sandbox, or of a web app's",
@@ -117,7 +116,5 @@ export class SessionSandboxApi extends HttpApiGroup.make("sessionSandbox")
       error: [...sessionErrors, Statuses.SandboxUnavailable]
     }).annotate(OpenApi.Summary, "Put a session's sandbox to sleep now")
   )
-  .middleware(KnownFields)
-  .middleware(Authenticated)
   .prefix("/api/sandbox")
   .annotate(OpenApi.Title, "A session's sandbox") {}

@@ -5,10 +5,9 @@ import { FailureCode } from "@castellan/domain/FailureReason.ts"
 import { LifecycleState, type Session, SessionId, SessionStatus } from "@castellan/domain/session/Session.ts"
 import { Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/http-api"
-import { Authenticated } from "../Authenticated.ts"
 import { absent, cursorOf, pageOf, Text, Time } from "../Fields.ts"
 import { Idempotent } from "../Idempotent.ts"
-import { KnownFields } from "../KnownFields.ts"
+
 import { commandAnswers, NewSessionCommand } from "../NewCommand.ts"
 import { Statuses } from "../Statuses.ts"
 
@@ -77,7 +76,7 @@ export class SessionsApi extends HttpApiGroup.make("sessions")
     HttpApiEndpoint.post("create", "/", {
       payload: NewSession,
       success: One.pipe(HttpApiSchema.status(201)),
-      error: [Statuses.RequestRefused, Statuses.RepoRefused, Statuses.OrganizationHidden]
+      error: [Statuses.RepoRefused, Statuses.OrganizationHidden]
     })
       .middleware(Idempotent)
       .annotate(OpenApi.Summary, "Begin a session"),
@@ -111,7 +110,5 @@ export class SessionsApi extends HttpApiGroup.make("sessions")
       .middleware(Idempotent)
       .annotate(OpenApi.Summary, "Run a command in a session's sandbox, which stays awake for it")
   )
-  .middleware(KnownFields)
-  .middleware(Authenticated)
   .prefix("/api/sessions")
   .annotate(OpenApi.Title, "Sessions") {}

@@ -1,6 +1,6 @@
 import { Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "effect/http-api"
-import { KnownFields } from "../KnownFields.ts"
+
 import { Statuses } from "../Statuses.ts"
 
 /** Whether the server lives and whether it can work; open to everyone. */
@@ -24,5 +24,4 @@ export class SystemApi extends HttpApiGroup.make("system")
       error: [Statuses.NotReady]
     }).annotate(OpenApi.Summary, "The store and the queue answer")
   )
-  .middleware(KnownFields)
   .annotate(OpenApi.Title, "System") {}

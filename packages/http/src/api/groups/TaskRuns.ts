@@ -1,9 +1,8 @@
 import { duration, RunId, RunLog, RunStatus, TaskName, type TaskRun } from "@castellan/domain/task/TaskRun.ts"
 import { type DateTime, Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/http-api"
-import { Authenticated } from "../Authenticated.ts"
 import { forAccount, cursorOf, pageOf, Time, lastEventId } from "../Fields.ts"
-import { KnownFields } from "../KnownFields.ts"
+
 import { Statuses } from "../Statuses.ts"
 
 export const Run = Schema.Struct({
@@ -90,7 +89,5 @@ export class TaskRunsApi extends HttpApiGroup.make("runs")
       error: [Statuses.AccountForbidden, Statuses.TaskRunNotFound, Statuses.SandboxUnavailable]
     }).annotate(OpenApi.Summary, "End a run and every process of its command")
   )
-  .middleware(KnownFields)
-  .middleware(Authenticated)
   .prefix("/api/tasks/runs")
   .annotate(OpenApi.Title, "Task runs") {}
