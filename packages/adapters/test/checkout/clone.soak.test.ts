@@ -155,7 +155,7 @@ describe("A clone into a new sandbox", () => {
         yield* inside(sandbox, `printf precious > ${path}`)
         assert.deepInclude(yield* Effect.flip(clone(sandbox)), {
           _tag: "CheckoutFailed",
-          reason: `A file in the sandbox stands in the way of the repository's: ${obstacle}`
+          reason: `A file in the sandbox conflicts with a file of the repository: ${obstacle}`
         })
         assert.strictEqual(
           yield* inside(sandbox, `cat ${path}; ls -A | grep -vx -e .git -e ${path} || true`),

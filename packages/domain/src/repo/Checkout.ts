@@ -1,28 +1,28 @@
-/** The shell scripts that do git's work inside a sandbox. Nothing in them is put together from input. */
+/** The shell scripts that run git inside a sandbox. They are constants: input is passed as arguments. */
 import { Schema } from "effect"
 import { Command } from "../sandbox/Command.ts"
 import { SandboxPath } from "../sandbox/SandboxFile.ts"
 import { type BranchName, CommitId } from "./Repo.ts"
 
-/** What the scripts call themselves. */
+/** `$0` of the scripts. */
 export const scriptName = "castellan-checkout"
 
-/** The directory of a sandbox's working tree, below its home directory. Nothing else of the sandbox is ever committed. */
+/** The directory of the working tree, below the sandbox's home directory. Nothing outside of it is ever committed. */
 export const workspace = "workspace"
 
-/** Where a command of a session runs: in the workspace, or at a path that its caller gives relative to it. */
-export const inWorkspace = (cwd: string | null): string =>
+/** The working directory of a session's command: the workspace, or the requested path, relative to the workspace. */
+export const workspacePath = (cwd: string | null): string =>
   cwd === null ? workspace : cwd.startsWith("/") ? cwd : `${workspace}/${cwd}`
 
-/** Where commits lie on their way in and out; below `.git`, so that they are never part of a commit. */
+/** Bundles of commits on their way in and out. They are below `.git`, so they are never committed. */
 const bundleIn = ".git/castellan-in.bundle"
 const bundleOut = ".git/castellan-out.bundle"
-export const incoming = SandboxPath.make(`${workspace}/${bundleIn}`)
-export const outgoing = SandboxPath.make(`${workspace}/${bundleOut}`)
+export const incomingBundle = SandboxPath.make(`${workspace}/${bundleIn}`)
+export const outgoingBundle = SandboxPath.make(`${workspace}/${bundleOut}`)
 
 /**
- * What `git add` leaves out of the workspace without `-f`: installed packages, and the files in which agents and tools
- * keep credentials, for programs that take the workspace for their home directory.
+ * Paths that `git add` skips without `-f`: installed packages, and the credential files of agents and tools, which programs
+ * may write here if they use the workspace as their home directory.
  */
 const excluded = [
   "node_modules/",
@@ -44,8 +44,8 @@ const excluded = [
   ].map((path) => `**/${path}`)
 ]
 
-/** What was left out while the home directory was the working tree. */
-const excludedBefore = [
+/** The excluded paths of earlier versions, in which the home directory was the working tree. */
+const excludedOfHome = [
   "/.cache/",
   "/.config/",
   "/.local/",
@@ -66,19 +66,19 @@ const lines = (all: ReadonlyArray<string>) => `printf '%s\\n' ${all.map((line) =
 
 const exclude = `${lines(excluded)} > .git/info/exclude`
 
-/** The subject of the commits of setups while the home directory was the working tree. */
-const setupSubjectBefore = "Update sandbox files"
+/** The subject of a setup's commits in versions in which the home directory was the working tree. */
+const setupSubjectOfHome = "Update sandbox files"
 
-/** The subject of the commit that takes the home directory's own files out of the repository of an environment. */
+/** The subject of the commit that removes the home directory's own files from the repository of an environment. */
 const leftOutSubject = "Leave the home directory's files out"
 
-/** The code of a script that ends with a sentence for the sandbox's owner. */
-export const refusal = 65
+/** Exit code of a script whose last line of stderr is a sentence for the sandbox's owner. */
+export const refusalCode = 65
 
 /**
- * Moves a path `$1` of the home directory to `$2` in the new tree. A path in the new tree is always whole: a directory
- * that can't be renamed, since it is of a lower layer, is copied beside it first. What can't be copied stays. No quote
- * may be in here, since the shell has this as a text as well.
+ * Moves path `$1` of the home directory to `$2` in the new tree, atomically. A directory of a lower overlay layer can't be
+ * renamed: it is copied next to the tree and then renamed. A path that can't be copied stays where it is. The text must not
+ * have single quotes, because the scripts also assign it to a variable.
  */
 const bring = `
 moving=.castellan-workspace
@@ -118,20 +118,20 @@ copyFiles() {
 `
 
 /**
- * Makes the workspace of a home directory that was the working tree itself, as servers had it before. `$whole` says that
- * it was; else it was if it has a repository that a server made. `$setup` says that a setup asks: what earlier setups
- * committed of the home directory's own files stays in it. A path that begins with a dot is moved if it is tracked. Of a
- * session it is copied if it is a file that the repository ignores. Any other one may be a credential and stays.
+ * Moves the working tree of earlier versions, the home directory, into a workspace. `$whole`: the home directory was the
+ * working tree; without it, it was if it has a repository of this server. `$setup`: a setup runs this, so files of the home
+ * directory that earlier setups committed stay there. A dotfile is moved if it is tracked. In a session it is copied if it
+ * is a file that the repository ignores. Every other dotfile may be a credential and stays.
  */
 const relocate = `
 bringing='${bring}'
 eval "$bringing"
-# Paths that setups committed of the home directory's own files. None once a commit has left them out.
+# The home directory's own files that setups committed; none once a commit has removed them.
 byServer() { git log --no-merges --fixed-strings --author="<$GIT_AUTHOR_EMAIL>" --grep="$@"; }
 ofHome() {
   [ -z "$(byServer "${leftOutSubject}" -1 --format=%H HEAD)" ] || return 0
-  [ -n "$(byServer "${setupSubjectBefore}" -1 --format=%H HEAD)" ] || return 0
-  byServer "${setupSubjectBefore}" --diff-filter=A --format= --name-only -z HEAD -- \\
+  [ -n "$(byServer "${setupSubjectOfHome}" -1 --format=%H HEAD)" ] || return 0
+  byServer "${setupSubjectOfHome}" --diff-filter=A --format= --name-only -z HEAD -- \\
     '.*' ':(exclude).gitignore' ':(exclude).gitattributes' ':(exclude).gitmodules' ':(exclude).github'
 }
 drop() { git --literal-pathspecs rm -q "$@" --ignore-unmatch --pathspec-from-file=- --pathspec-file-nul; }
@@ -146,7 +146,7 @@ relocate() {
       [ ! -s "$part.list" ] || drop --cached < "$part.list"
       rm -f "$part.list"
     fi
-    # What was put into the directory when it was known by this name already.
+    # A directory named workspace that is not tracked: its files belong to the new workspace.
     if [ -n "$setup" ] && [ ! -L workspace ] && [ ! -e workspace/.git ] && [ -z "$(git ls-files workspace | head -n 1)" ]; then
       for path in workspace/* workspace/.[!.]* workspace/..?*; do
         present "\${path#workspace/}" || bring "$path" "\${path#workspace/}"
@@ -169,7 +169,7 @@ relocate() {
   discard .git
   mkdir -p "$moving/.git/info"
   touch "$moving/.git/castellan.lock" "$moving/.git/info/exclude"
-  { ${lines(excludedBefore)} | grep -vxF -f - "$moving/.git/info/exclude" || :; ${lines(excluded)}; } > "$part"
+  { ${lines(excludedOfHome)} | grep -vxF -f - "$moving/.git/info/exclude" || :; ${lines(excluded)}; } > "$part"
   mv "$part" "$moving/.git/info/exclude"
   ! present workspace || refuse "~/workspace could not be moved"
   mv "$moving" workspace
@@ -177,8 +177,9 @@ relocate() {
 `
 
 /**
- * `$1` is the branch, `$2` the message, `$3` and `$4` who commits. One at a time. What was killed left its locks: where
- * no git runs they are nobody's. Git is told where the tree is, so that no setting in it leads elsewhere.
+ * The start of every script. `$1`: branch, `$2`: commit message, `$3` and `$4`: name and email of the author. A lock admits
+ * one script at a time. Locks of killed git processes are removed if no git runs. `GIT_DIR` and `GIT_WORK_TREE` are set, so
+ * that no configuration of the repository leads elsewhere.
  */
 const begin = ({ setup = false, whole = false } = {}) => `
 set -eu
@@ -191,7 +192,7 @@ git() {
 }
 refuse() {
   echo "$1" >&2
-  exit ${refusal}
+  exit ${refusalCode}
 }
 has() { git rev-parse -q --verify "$1^{commit}" > /dev/null; }
 command -v git > /dev/null || exit 127
@@ -228,7 +229,7 @@ join() {
   done
   return 1
 }
-# A setup's alone: a session's repository is none of an environment.
+# For setups only: the repository of a session has no such commits.
 leaveHomeOut() {
   has HEAD || return 0
   ofHome > .git/castellan-home
@@ -241,10 +242,10 @@ leaveHomeOut() {
 `
 
 /**
- * Commits what there is, on the branch: whatever other one the sandbox is at, its files stay as they are, and what the
- * branch had besides comes to them. Prints the commit that the host was last known to have.
+ * Commits all files on the branch. If the sandbox is at another branch, its files stay as they are and the commits of the
+ * branch are merged into them. Prints the commit that the host last had.
  */
-const record = `${begin({ setup: true })}
+const commitAll = `${begin({ setup: true })}
 mkdir -p .git/info
 ${exclude}
 has HEAD || git symbolic-ref HEAD "refs/heads/$1"
@@ -261,15 +262,15 @@ if has refs/castellan/theirs; then echo "known $(git rev-parse refs/castellan/th
 `
 
 /**
- * Takes in what the host has at commit `$5`, and makes a bundle of what it has not. Where both changed the same lines
- * the sandbox's stand in the files and both stand in the history; no commit is ever dropped.
+ * Merges commit `$5` of the host, and bundles the commits that the host lacks. On conflicts the files have the sandbox's
+ * lines and the history has both commits; no commit is ever dropped.
  */
 const merge = `${begin({ setup: true })}
 if [ -n "$5" ]; then
   if ! has "$5"; then git fetch -q --no-tags "${bundleIn}" "+refs/heads/$1:refs/castellan/theirs"; fi
   git update-ref refs/castellan/theirs "$5"
 else
-  # What another repository had is not there.
+  # The repository is empty: forget the commit of an earlier one.
   git update-ref -d refs/castellan/theirs
 fi
 rm -f "${bundleIn}"
@@ -298,39 +299,38 @@ else
 fi
 `
 
-/** Remembers that the host has commit `$5`, and tidies up. */
-const settle = `${begin()}
+/** Records that the host has commit `$5`, and deletes the bundle. */
+const confirmPush = `${begin()}
 git update-ref refs/castellan/theirs "$5"
 rm -f "${bundleOut}"
 `
 
-/** Prints commits that the sandbox has already: where branch `$1` stood, where the last repository did, and its own. */
-const look = `${begin()}
+/** Prints commits that the sandbox already has: of branch `$1`, of the last synchronized repository, and its own head. */
+const listKnown = `${begin()}
 for ref in "refs/remotes/origin/$1" refs/castellan/theirs HEAD; do
   if has "$ref"; then echo "known $(git rev-parse "$ref")"; fi
 done
 rm -f "${bundleIn}"
 `
 
-/** Makes the workspace of a home directory that was the working tree of a session. */
-const move = begin({ whole: true })
+/** Moves the working tree of a session from its home directory into the workspace. */
+const relocateSession = begin({ whole: true })
 
 /**
- * Brings branch `$1` in at commit `$5` from the repository at `$6`; without a commit the branch is there and empty.
- * Changes to what an older commit has give way. Other files that lie where the commit has some don't: then it fails,
- * before it touches anything. What was cut off while it wrote is finished first: those files are its own. `$7` and `$8`
- * are the name and the address of whoever commits there from then on; empty where nobody is to.
+ * Checks out branch `$1` at commit `$5` of the repository at `$6`; without a commit the branch is empty. Overwrites changes
+ * of tracked files. Fails before it changes any file if an untracked file is where the commit has one. First finishes an
+ * interrupted checkout, whose files are not changes. `$7` and `$8`: name and email for the git configuration; may be empty.
  */
 const clone = `${begin()}
 export GIT_LFS_SKIP_SMUDGE=1
 plain() {
   set -- -c submodule.recurse=false -c fetch.recurseSubmodules=false -c core.excludesFile=/dev/null "$@"
-  # Files that are kept elsewhere stay pointers, also where the program for them is missing.
+  # Git LFS files stay pointers, even if git-lfs is not installed.
   command -v git-lfs > /dev/null || set -- -c filter.lfs.process= -c filter.lfs.required=false "$@"
   git "$@"
 }
 dropRefs() { git for-each-ref --format='option no-deref%0adelete %(refname)' "$1" | git update-ref --stdin; }
-# No branch can be where another's name is a directory.
+# A ref can't exist if its name is a directory of another ref.
 make_way() {
   part=$2
   while [ "\${part%/*}" != "$part" ]; do
@@ -350,9 +350,9 @@ git config --replace-all "branch.$1.merge" "refs/heads/$1"
 if [ -n "$5" ]; then
   if ! has "$5"; then plain fetch -q --no-tags "${bundleIn}" "+refs/heads/$1:refs/castellan/theirs"; fi
   git update-ref refs/castellan/theirs "$5"
-  # Another repository's branches are none of this one's; what the bundle built on was in them.
+  # Remove the branches of another repository, only now because the bundle may be based on them.
   [ "$url" = "$6" ] || dropRefs refs/remotes/origin/
-  # What is nobody else's business is not worth less for it.
+  # Excluded files also count as conflicts.
   mkdir -p .git/info
   : > .git/info/exclude
   if has refs/castellan/cloning; then
@@ -371,8 +371,8 @@ if [ -n "$5" ]; then
     ready
     path=$(printf '%s\\n' "$found" | sed -n "s/^error: [^']*'\\(.*\\)'.*/\\1/p" | head -n 1)
     if [ -n "$path" ]; then
-      echo "A file in the sandbox stands in the way of the repository's: $path" >&2
-      exit ${refusal}
+      echo "A file in the sandbox conflicts with a file of the repository: $path" >&2
+      exit ${refusalCode}
     fi
     printf '%s\\n' "$found" >&2
     exit 1
@@ -387,7 +387,7 @@ if [ -n "$5" ]; then
 elif ! has HEAD; then
   git symbolic-ref HEAD "refs/heads/$1"
 fi
-# Whoever has said who they are stays that.
+# Keep an author that was already configured.
 if [ -n "$7" ]; then
   git config user.name > /dev/null || git config user.name "$7"
   git config user.email > /dev/null || git config user.email "$8"
@@ -397,7 +397,7 @@ mkdir -p .git/info
 ready
 `
 
-/** Who commits. */
+/** The author of commits. */
 export interface Author {
   readonly name: string
   readonly email: string
@@ -405,10 +405,10 @@ export interface Author {
 
 export interface CheckoutOptions {
   readonly branch: BranchName
-  /** What a commit of the sandbox's files says. */
+  /** The message of a commit of the sandbox's files. */
   readonly message: string
   readonly author: Author
-  /** The heading of the first file, where there is none. */
+  /** The heading of the README that an empty repository gets. */
   readonly title: string
 }
 
@@ -424,35 +424,35 @@ const script = (
     env: {}
   })
 
-/** Where nothing is committed, only git's own notes say who it was. */
-const nobody = {
+/** For scripts that commit nothing; git writes the author only into its reflog. */
+const scriptAuthor = {
   message: "",
   author: { name: scriptName, email: `${scriptName}@noreply.invalid` }
 }
 
-/** The stages of bringing a sandbox's files and a repository together, as commands. */
-export const stages = {
-  record: (options: CheckoutOptions) => script(record, options),
+/** The commands that synchronize a sandbox's files with a repository. */
+export const checkoutCommands = {
+  commitAll: (options: CheckoutOptions) => script(commitAll, options),
   merge: (options: CheckoutOptions, theirs: CommitId | null) => script(merge, options, theirs ?? "", options.title),
-  settle: (options: CheckoutOptions, commit: CommitId) => script(settle, options, commit),
-  relocate: () => script(move, { ...nobody, branch: "" }),
-  look: (branch: BranchName | null) => script(look, { ...nobody, branch: branch ?? "" }),
+  confirmPush: (options: CheckoutOptions, commit: CommitId) => script(confirmPush, options, commit),
+  relocate: () => script(relocateSession, { ...scriptAuthor, branch: "" }),
+  listKnown: (branch: BranchName | null) => script(listKnown, { ...scriptAuthor, branch: branch ?? "" }),
   clone: (branch: BranchName, commit: CommitId | null, url: string, author?: Author) =>
-    script(clone, { ...nobody, branch }, commit ?? "", url, author?.name ?? "", author?.email ?? "")
+    script(clone, { ...scriptAuthor, branch }, commit ?? "", url, author?.name ?? "", author?.email ?? "")
 }
 
-/** The scripts by their names, for whoever has no shell to run them with. */
-export const scripts = { record, merge, settle, relocate: move, look, clone }
+/** The scripts by name, for fakes that have no shell. */
+export const checkoutScripts = { commitAll, merge, confirmPush, relocate: relocateSession, listKnown, clone }
 
 const toCommit = Schema.decodeUnknownSync(CommitId)
 
-type Word = "ahead" | "known" | "same"
+type Label = "ahead" | "known" | "same"
 
-/** The commits that a stage printed after a word, each once. */
-export const allSaid = (stdout: string, word: Word): ReadonlyArray<CommitId> => {
-  const matches = stdout.matchAll(new RegExp(`^${word} ([0-9a-f]+)$`, "gm"))
+/** The distinct commits that a script printed after a label. */
+export const printedCommits = (stdout: string, label: Label): ReadonlyArray<CommitId> => {
+  const matches = stdout.matchAll(new RegExp(`^${label} ([0-9a-f]+)$`, "gm"))
   return [...new Set(Array.from(matches, (match) => toCommit(match[1])))]
 }
 
-/** The first of them; none if it did not say the word. */
-export const said = (stdout: string, word: Word): CommitId | null => allSaid(stdout, word)[0] ?? null
+/** The first commit that a script printed after a label; null if it printed none. */
+export const printedCommit = (stdout: string, label: Label): CommitId | null => printedCommits(stdout, label)[0] ?? null

@@ -1,3 +1,4 @@
+/** Synchronizes the files of a sandbox with a branch of a repository. */
 import { Context, Duration, Effect, Layer, Option, Schema, Stream } from "effect"
 import { type FailureReason, permanent, transient } from "../FailureReason.ts"
 import { Sandboxes } from "../sandbox/Sandboxes.ts"
@@ -5,23 +6,31 @@ import type { Command, CommandEnd } from "../sandbox/Command.ts"
 import { providerReason } from "../sandbox/providerReason.ts"
 import type { SandboxName } from "../sandbox/SandboxName.ts"
 import type { SandboxGone, SandboxNotRunning, SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
-import { allSaid, type Author, type CheckoutOptions, incoming, outgoing, refusal, said, stages } from "./Checkout.ts"
+import {
+  printedCommits,
+  type Author,
+  type CheckoutOptions,
+  incomingBundle,
+  outgoingBundle,
+  refusalCode,
+  printedCommit,
+  checkoutCommands
+} from "./Checkout.ts"
 import { type BranchName, type CommitId, firstBranch, type Repo } from "./Repo.ts"
 import type { ReadAs } from "./ReadAs.ts"
 import { RepoHost, RepoNotFound, type RepoRejected, type RepoUnavailable } from "./RepoHost.ts"
 
-/** Git could not do it in the sandbox; `reason` is for the sandbox's owner. */
+/** Git failed in the sandbox. `reason` is for the sandbox's owner. */
 export class CheckoutFailed extends Schema.TaggedError<CheckoutFailed>()("CheckoutFailed", {
   reason: Schema.String,
-  /** Why it was, where it was not git that failed. */
+  /** Present if another cause than git is known. */
   code: Schema.optionalKey(Schema.Literals(["branch_not_found", "sandbox_stopped"]))
 }) {}
 
-/** Why a sandbox's files and a repository could not be brought together. */
 export type SyncFailure =
   CheckoutFailed | RepoNotFound | RepoRejected | RepoUnavailable | SandboxGone | SandboxNotRunning | SandboxUnavailable
 
-/** What the owner of a repository is told of a read that the repository's host prevented. */
+/** The reason for a failed read of a repository, for its owner. */
 export const repoReason = (failure: RepoNotFound | RepoRejected | RepoUnavailable): FailureReason => {
   switch (failure._tag) {
     case "RepoNotFound":
@@ -37,7 +46,7 @@ export const repoReason = (failure: RepoNotFound | RepoRejected | RepoUnavailabl
   }
 }
 
-/** Why it was, for the sandbox's owner. */
+/** The reason for a failed synchronization, for the sandbox's owner. */
 export const reasonFor = (failure: SyncFailure): FailureReason => {
   switch (failure._tag) {
     case "CheckoutFailed":
@@ -50,7 +59,7 @@ export const reasonFor = (failure: SyncFailure): FailureReason => {
       return repoReason(failure)
     case "SandboxGone":
     case "SandboxNotRunning":
-      return transient("sandbox_stopped", "The sandbox stopped while it was worked in")
+      return transient("sandbox_stopped", "The sandbox stopped during the operation")
     case "SandboxUnavailable":
       return providerReason(failure)
   }
@@ -60,39 +69,38 @@ export interface CloneOptions {
   readonly branch: BranchName | null
   readonly readAs: ReadAs
   readonly url: string
-  /** None for what others are to begin with. */
+  /** Configured as git's user. Absent for base images, which several accounts may use. */
   readonly author?: Author
 }
 
-/** How long one of git's stages may take in a sandbox. */
-const stageTimeout = Duration.minutes(10)
+/** Timeout of one script. */
+const scriptTimeout = Duration.minutes(10)
 
-/** How often others may push between our merge and our push before we give up. */
-const tries = 10
+/** Attempts to push, if others push between the merge and the push. */
+const maxPushes = 10
 
-/** Bytes of commits that leave a sandbox at once. */
-const bundleSent = 1024 * 1024 * 1024
+/** Maximum bytes of a bundle that leaves a sandbox. */
+const maxBundleBytes = 1024 * 1024 * 1024
 
 /**
- * Brings the files of a sandbox and a branch of a repository together. Commits cross as bundles, which the server
- * fetches and pushes: the sandbox needs no network for it, and never sees a credential.
+ * Commits are transferred as bundles, which the server fetches and pushes: the sandbox needs no network access and never
+ * sees a credential.
  */
 export class Checkouts extends Context.Service<
   Checkouts,
   {
     /**
-     * Commits what is in the sandbox's workspace, merges what others have pushed, and pushes; nobody's commits are
-     * overwritten. Nothing else of the home directory is committed. Gives the commit that both have then. May be
-     * repeated, also after it was cut off anywhere.
+     * Commits the sandbox's workspace, merges the commits that others have pushed, and pushes. Never overwrites commits,
+     * and commits nothing outside of the workspace. Returns the commit that both sides have afterwards. Can be repeated
+     * after it was interrupted at any point.
      */
     readonly sync: (sandbox: SandboxName, repo: Repo, options: CheckoutOptions) => Effect.Effect<CommitId, SyncFailure>
     /**
-     * Brings a branch of a repository, the default one if none is named, into a fresh sandbox's workspace, at its
-     * head, with `url` as its origin. Where the sandbox was made from an image with older commits of the repository,
-     * only the newer ones are sent, and what was changed of its files gives way; files that are not the repository's
-     * stay, and where they stand in the way it fails with a sentence. An empty repository gives the branch without a
-     * commit. Where nobody has said yet who commits there, it is `author` from then on, if one is given. May be
-     * repeated, also after it was cut off anywhere.
+     * Checks out the head of a branch, or of the default branch if it is null, in the workspace of a new sandbox, with
+     * `url` as its origin. If the sandbox's image has older commits of the repository, only newer ones are transferred, and
+     * changes of tracked files are overwritten. Untracked files stay; if one conflicts with a file of the repository, it
+     * fails with a sentence. An empty repository gives a branch without a commit. `author` becomes git's user unless one is
+     * configured. Can be repeated after it was interrupted at any point.
      */
     readonly clone: (
       sandbox: SandboxName,
@@ -100,9 +108,9 @@ export class Checkouts extends Context.Service<
       options: CloneOptions
     ) => Effect.Effect<{ readonly branch: BranchName; readonly commit: CommitId | null }, SyncFailure>
     /**
-     * Makes the workspace of a session's sandbox whose home directory was the working tree, as servers had it before:
-     * the repository and the files that can be its own move there. Changes nothing where there is a workspace already.
-     * May be repeated, also after it was cut off anywhere.
+     * Moves the working tree of a session's sandbox from its home directory, where earlier versions had it, into a
+     * workspace: the repository, and the files that may belong to it. Does nothing if there is a workspace already. Can be
+     * repeated after it was interrupted at any point.
      */
     readonly relocate: (sandbox: SandboxName) => Effect.Effect<void, SyncFailure>
   }
@@ -114,7 +122,7 @@ export class Checkouts extends Context.Service<
       const host = yield* RepoHost
 
       const run = Effect.fnUntraced(function* (sandbox: SandboxName, command: Command) {
-        const { end, stderr, stdout } = yield* sandboxes.run(sandbox, command, stageTimeout)
+        const { end, stderr, stdout } = yield* sandboxes.run(sandbox, command, scriptTimeout)
         if (end.by === "exited" && end.exitCode === 0) return stdout
         return yield* failureOf(end, stderr)
       })
@@ -128,29 +136,33 @@ export class Checkouts extends Context.Service<
         const fetched = yield* host.fetch(repo, options.branch, known === null ? [] : [known], "service")
         if (Option.isNone(fetched)) return null
         const { bundle, commit } = fetched.value
-        if (Option.isSome(bundle)) yield* sandboxes.writeFile(sandbox, incoming, bundle.value)
+        if (Option.isSome(bundle)) yield* sandboxes.writeFile(sandbox, incomingBundle, bundle.value)
         return commit
       }, Effect.scoped)
 
       const sync = Effect.fn("Checkouts.sync")(
         function* (sandbox: SandboxName, repo: Repo, options: CheckoutOptions) {
-          let known = said(yield* run(sandbox, stages.record(options)), "known")
+          let known = printedCommit(yield* run(sandbox, checkoutCommands.commitAll(options)), "known")
           for (let again = 1; ; again++) {
             const theirs: CommitId | null = yield* pull(sandbox, repo, options, known)
-            const merged = yield* run(sandbox, stages.merge(options, theirs))
-            const same = said(merged, "same")
+            const merged = yield* run(sandbox, checkoutCommands.merge(options, theirs))
+            const same = printedCommit(merged, "same")
             if (same !== null) return same
-            const ahead = said(merged, "ahead")
-            if (ahead === null) return yield* new CheckoutFailed({ reason: "Git did not say which commit it made" })
-            const pushed = yield* host.push(repo, options.branch, limited(sandboxes.readFile(sandbox, outgoing))).pipe(
-              Effect.as(true),
-              Effect.catchTag("PushRejected", () => Effect.succeed(false))
-            )
+            const ahead = printedCommit(merged, "ahead")
+            if (ahead === null)
+              return yield* new CheckoutFailed({ reason: "Git did not print the commit that it made" })
+            const pushed = yield* host
+              .push(repo, options.branch, limited(sandboxes.readFile(sandbox, outgoingBundle)))
+              .pipe(
+                Effect.as(true),
+                Effect.catchTag("PushRejected", () => Effect.succeed(false))
+              )
             if (pushed) {
-              yield* run(sandbox, stages.settle(options, ahead))
+              yield* run(sandbox, checkoutCommands.confirmPush(options, ahead))
               return ahead
             }
-            if (again === tries) return yield* new CheckoutFailed({ reason: "Others kept pushing to the repository" })
+            if (again === maxPushes)
+              return yield* new CheckoutFailed({ reason: "Others kept pushing to the repository" })
             known = theirs
           }
         },
@@ -169,10 +181,10 @@ export class Checkouts extends Context.Service<
 
       const clone = Effect.fn("Checkouts.clone")(
         function* (sandbox: SandboxName, repo: Repo, { author, branch, readAs, url }: CloneOptions) {
-          const known = allSaid(yield* run(sandbox, stages.look(branch)), "known")
+          const known = printedCommits(yield* run(sandbox, checkoutCommands.listKnown(branch)), "known")
           const fetched = yield* host.fetch(repo, branch, known, readAs)
           if (Option.isNone(fetched)) {
-            // An empty repository has every branch, in a way; any other has none that it does not name.
+            // Any branch can be the first one of an empty repository. Another repository lacks the branch.
             if (branch !== null && Option.isSome(yield* host.fetch(repo, null, known, readAs))) {
               return yield* new CheckoutFailed({
                 reason: "The repository has no such branch",
@@ -180,12 +192,12 @@ export class Checkouts extends Context.Service<
               })
             }
             const first = branch ?? (readAs === "service" ? yield* defaultBranch(repo) : firstBranch)
-            yield* run(sandbox, stages.clone(first, null, url, author))
+            yield* run(sandbox, checkoutCommands.clone(first, null, url, author))
             return { branch: first, commit: null }
           }
           const { bundle, commit } = fetched.value
-          if (Option.isSome(bundle)) yield* sandboxes.writeFile(sandbox, incoming, bundle.value)
-          yield* run(sandbox, stages.clone(fetched.value.branch, commit, url, author))
+          if (Option.isSome(bundle)) yield* sandboxes.writeFile(sandbox, incomingBundle, bundle.value)
+          yield* run(sandbox, checkoutCommands.clone(fetched.value.branch, commit, url, author))
           return { branch: fetched.value.branch, commit }
         },
         Effect.scoped,
@@ -198,7 +210,7 @@ export class Checkouts extends Context.Service<
 
       const relocate = Effect.fn("Checkouts.relocate")(
         function* (sandbox: SandboxName) {
-          yield* run(sandbox, stages.relocate())
+          yield* run(sandbox, checkoutCommands.relocate())
         },
         Effect.catchTag("CommandNotFound", lostCommand)
       )
@@ -208,11 +220,11 @@ export class Checkouts extends Context.Service<
   )
 }
 
-const lostCommand = () => new CheckoutFailed({ reason: "The sandbox lost git's command" })
+const lostCommand = () => new CheckoutFailed({ reason: "The sandbox lost the git command" })
 
 const failureOf = (end: CommandEnd, stderr: string) =>
   end.by === "lost"
-    ? new CheckoutFailed({ reason: "The sandbox stopped while git worked in it", code: "sandbox_stopped" })
+    ? new CheckoutFailed({ reason: "The sandbox stopped while git ran in it", code: "sandbox_stopped" })
     : new CheckoutFailed({ reason: reasonOf(end, stderr) })
 
 const reasonOf = (end: CommandEnd, stderr: string): string => {
@@ -220,18 +232,20 @@ const reasonOf = (end: CommandEnd, stderr: string): string => {
   if (end.by !== "exited") return "Git took too long in the sandbox"
   if (end.exitCode === 127) return "The sandbox has no git"
   const last = stderr.trim().split("\n").at(-1)?.slice(0, 300) ?? ""
-  if (end.exitCode === refusal) return last
+  if (end.exitCode === refusalCode) return last
   return last === "" ? `Git failed in the sandbox with code ${end.exitCode}` : `Git failed in the sandbox: ${last}`
 }
 
-/** The stream, as long as it is not too long. */
+/** Fails when the stream has more than `maxBundleBytes`. */
 const limited = <E>(content: Stream.Stream<Uint8Array, E>) =>
   content.pipe(
     Stream.mapAccumEffect(
       () => 0,
       (sent, chunk) =>
-        sent + chunk.length > bundleSent
-          ? Effect.fail(new CheckoutFailed({ reason: `There is more than ${bundleSent >> 30} GiB to be pushed` }))
+        sent + chunk.length > maxBundleBytes
+          ? Effect.fail(
+              new CheckoutFailed({ reason: `The commits to push are larger than ${maxBundleBytes >> 30} GiB` })
+            )
           : Effect.succeed([sent + chunk.length, [chunk]] as const)
     )
   )

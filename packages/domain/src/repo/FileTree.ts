@@ -13,34 +13,31 @@ export type RepoPath = typeof RepoPath.Type
 export class TreeEntry extends Schema.Class<TreeEntry>("TreeEntry")({
   path: Schema.String,
   type: Schema.Literals(["blob", "tree"]),
-  /** Git's id of it; of a submodule the commit it stands at. */
+  /** Git's object id; for a submodule the id of its commit. */
   sha: Schema.String,
-  /** Bytes; of blobs only. */
+  /** Bytes. Only blobs have it. */
   size: Schema.optionalKey(Schema.Int)
 }) {}
 
 /** The entries of a repository's default branch, by path. */
 export interface FileTree {
-  /** The host's name for this state: the same for as long as nothing changes. */
+  /** Identifies this state of the branch. Stays the same until the branch changes. */
   readonly revision: string
   readonly entries: ReadonlyArray<TreeEntry>
-  /** Whether the branch has entries that are left out because of `TreeLimits`. */
+  /** Whether entries are missing because of `TreeLimits`. */
   readonly truncated: boolean
 }
 
-/**
- * How much of a tree is read. A few small git objects can stand for billions of paths, so that a tree is measured while it
- * is read.
- */
+/** Limits of a tree, applied while it is read: a few small git objects can stand for billions of paths. */
 export interface TreeLimits {
   readonly entries: number
-  /** Characters of all paths together, written as JSON. */
+  /** Characters of all paths together, as JSON. */
   readonly characters: number
-  /** Characters of one path. An entry with a longer one is left out. */
+  /** Characters of one path. Entries with longer ones are left out. */
   readonly path: number
 }
 
-/** The limits unless a host is told others. A repository with 200,000 files is far below them. */
+/** The default limits. A repository with 200,000 files is far below them. */
 export const treeLimits: TreeLimits = { entries: 300_000, characters: 32 * 1024 * 1024, path: 4096 }
 
 /** Collects the entries of a tree until a limit is reached. */
@@ -50,7 +47,7 @@ export const gatherTree = (limits: TreeLimits) => {
   let truncated = false
   let isFull = false
   return {
-    /** Adds an entry if the limits allow it. Returns whether there may be room for another. */
+    /** Adds an entry if the limits allow it. False if no further entry can be added. */
     add: (entry: TreeEntry): boolean => {
       if (entry.path.length > limits.path) {
         truncated = true

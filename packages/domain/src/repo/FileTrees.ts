@@ -1,6 +1,8 @@
+/** Reads the files on the default branches of repositories. Caches trees and limits the requests to the host. */
 import { Context, Deferred, Effect, Exit, Layer, Option, Semaphore } from "effect"
 import { monotonicMillis } from "../monotonicMillis.ts"
 import type { FileTree, RepoPath } from "./FileTree.ts"
+import { HostBackoff } from "./HostBackoff.ts"
 import type { ReadAs } from "./ReadAs.ts"
 import type { Repo } from "./Repo.ts"
 import {
@@ -10,70 +12,46 @@ import {
   type RepoNotFound,
   RepoUnavailable
 } from "./RepoHost.ts"
+import { TreeCache } from "./TreeCache.ts"
 
-/** How long a tree is shown without asking whether it is still the one, in milliseconds. */
-export const freshFor = 15_000
+/** Milliseconds for which a cached tree is returned without asking the host for changes. */
+export const freshMs = 15_000
 
-/** How long an answer is waited for, from the moment the host was asked, in milliseconds. */
-export const patience = 4_000
+/** Milliseconds from the request to the host after which waiting callers fail. */
+export const hostTimeoutMs = 4_000
 
-/** How long a host that failed is not asked for the same tree again, in milliseconds: at the least, and at the most. */
-export const quietFor = { least: 5_000, most: 3_600_000 }
+/** Unanswered requests to the host for one asker. A further one fails. */
+const maxPendingPerAsker = 2
 
-/** Bytes of memory that the trees may take which are kept, as estimated by `weightOf`. */
-const bytesKept = 192 * 1024 * 1024
+/** Trees that are read from the host concurrently. Others wait. */
+const maxConcurrentReads = 32
 
-/** Questions of one account that the host has not answered yet; one more fails. */
-const unansweredAtMost = 2
+type ReadFailure = RepoNotFound | RepoUnavailable
 
-/** Trees that are read at a time. Others wait for their turn. */
-const readAtOnce = 32
-
-/** What an entry takes in memory beside its path. */
-const entryWeight = 400
-
-const weightOf = ({ entries }: FileTree) =>
-  entries.reduce((weight, { path }) => weight + entryWeight + path.length, entryWeight)
-
-interface Known {
-  readonly tree: FileTree
-  readonly weight: number
-  readonly askedAt: number
-}
-
-interface Question {
+/** A request to the host that has not been answered. */
+interface PendingRead {
   readonly askedAt: number
   readonly asker: string | null
-  readonly answer: Deferred.Deferred<FileTree, RepoNotFound | RepoUnavailable>
+  readonly answer: Deferred.Deferred<FileTree, ReadFailure>
 }
 
-interface Quiet {
-  readonly until: number
-  readonly failure: RepoUnavailable
-}
-
-/** What is in repositories, on their default branches. */
 export class FileTrees extends Context.Service<
   FileTrees,
   {
     /**
-     * The repository's tree, at most `freshFor` old. One question to the host at most, however many ask at once, and
-     * none while it is fresh. A host that is slow is waited for once, for `patience`; one that failed is left alone for
-     * a while, and one that said for how long is left alone with every tree of that right. It fails at once where the host
-     * has not answered two questions of the same `asker` yet, so that the trees of one account keep nobody waiting.
+     * The repository's tree, at most `freshMs` old. Concurrent callers share one request to the host, and wait for it for
+     * `hostTimeoutMs`. After a failure the host is not asked for this tree for a while; if the host said how long to wait,
+     * it is not asked for any tree with the same `readAs`. Fails at once while two requests of the same `asker` are
+     * unanswered, so that the trees of one account don't delay those of others.
      */
-    readonly tree: (
-      repo: Repo,
-      readAs?: ReadAs,
-      asker?: string
-    ) => Effect.Effect<FileTree, RepoNotFound | RepoUnavailable>
+    readonly tree: (repo: Repo, readAs?: ReadAs, asker?: string) => Effect.Effect<FileTree, ReadFailure>
     /** The bytes of a file. */
     readonly file: (
       repo: Repo,
       path: RepoPath,
       readAs: ReadAs
-    ) => Effect.Effect<Uint8Array, RepoFileNotFound | RepoFileTooLarge | RepoNotFound | RepoUnavailable>
-    /** Lets the next look ask the host again: for whoever has just changed the repository. */
+    ) => Effect.Effect<Uint8Array, RepoFileNotFound | RepoFileTooLarge | ReadFailure>
+    /** Makes the next call of `tree` ask the host. To be called after a change of the repository. */
     readonly forget: (repo: Repo) => Effect.Effect<void>
   }
 >()("domain/repo/FileTrees") {
@@ -81,142 +59,112 @@ export class FileTrees extends Context.Service<
     FileTrees,
     Effect.gen(function* () {
       const host = yield* RepoHost
-      const scope = yield* Effect.scope
-      /** In the order of their use, so that the first is the one to go. */
-      const known = new Map<string, Known>()
-      /** What the host has not answered yet. */
-      const asked = new Map<string, Question>()
-      /** Of single repositories, in the order they end; and of the host as a whole. */
-      const quiet = new Map<string, Quiet>()
-      const hostQuiet = new Map<ReadAs, Quiet>()
-      let weight = 0
-      const turn = Semaphore.makeUnsafe(readAtOnce)
-      /** Questions that are on their way to the host, also those that nobody waits for any more. */
-      const onTheirWay = new Set<Question>()
-
-      const keyOf = (repo: Repo, readAs: ReadAs) => `${readAs} ${repo.owner}/${repo.name}`.toLowerCase()
-
-      const drop = (key: string) => {
-        weight -= known.get(key)?.weight ?? 0
-        known.delete(key)
-      }
-
-      const keep = (key: string, one: Known) => {
-        drop(key)
-        known.set(key, one)
-        weight += one.weight
-        for (const oldest of known.keys()) {
-          if (weight <= bytesKept || oldest === key) break
-          drop(oldest)
-        }
-      }
-
-      const leaveAlone = (key: string, readAs: ReadAs, failure: RepoUnavailable, now: number) => {
-        const wait = Math.min(quietFor.most, Math.max(quietFor.least, failure.retryAfterMs ?? 0))
-        const one = { until: now + wait, failure }
-        if (failure.retryAfterMs === null) {
-          quiet.delete(key)
-          quiet.set(key, one)
-        } else if ((hostQuiet.get(readAs)?.until ?? 0) < one.until) hostQuiet.set(readAs, one)
-        for (const [other, { until }] of quiet) {
-          if (until > now) break
-          quiet.delete(other)
-        }
-      }
-
-      /** What was forgotten while the host was asked may have changed since: that answer is for those who wait alone. */
-      const settle = (
-        key: string,
-        readAs: ReadAs,
-        question: Question,
-        exit: Exit.Exit<FileTree, RepoNotFound | RepoUnavailable>,
-        now: number
-      ) => {
-        if (asked.get(key) !== question) return
-        asked.delete(key)
-        if (Exit.isSuccess(exit)) {
-          const tree = exit.value
-          const before = known.get(key)
-          const weight = before?.tree === tree ? before.weight : weightOf(tree)
-          return keep(key, { tree, weight, askedAt: question.askedAt })
-        }
-        const failure = Option.getOrUndefined(Exit.findErrorOption(exit))
-        if (failure?._tag === "RepoNotFound") drop(key)
-        if (failure?._tag === "RepoUnavailable") leaveAlone(key, readAs, failure, now)
-      }
-
-      /** The host is asked on behalf of all who wait, so that none of them breaks it off for the others. */
-      const ask = Effect.fnUntraced(function* (repo: Repo, readAs: ReadAs, asker: string | null, now: number) {
-        const key = keyOf(repo, readAs)
-        const theirs = asker === null ? 0 : Array.from(onTheirWay).filter((one) => one.asker === asker).length
-        if (theirs >= unansweredAtMost) {
-          const cause = "other trees of the account are still being read"
-          return yield* new RepoUnavailable({ operation: "tree", retryable: true, retryAfterMs: null, cause })
-        }
-        const question: Question = {
-          askedAt: now,
-          asker,
-          answer: yield* Deferred.make<FileTree, RepoNotFound | RepoUnavailable>()
-        }
-        const before = known.get(key)?.tree
-        asked.set(key, question)
-        onTheirWay.add(question)
-        const tree = readAs === "service" ? host.tree : host.publicTree
-        yield* Effect.interruptible(turn.withPermits(1)(tree(repo, before?.revision ?? null))).pipe(
-          Effect.flatMap(
-            Option.match({
-              onSome: Effect.succeed,
-              onNone: () =>
-                before === undefined
-                  ? Effect.die(new Error("a tree nobody has seen is said to be the same"))
-                  : Effect.succeed(before)
-            })
-          ),
-          Effect.tapError((failure) =>
-            failure._tag === "RepoUnavailable"
-              ? Effect.logWarning("a repository's files can't be shown", failure)
-              : Effect.void
-          ),
-          Effect.exit,
-          Effect.tap(() => Effect.sync(() => onTheirWay.delete(question))),
-          Effect.tap((exit) => Effect.map(monotonicMillis, (at) => settle(key, readAs, question, exit, at))),
-          Effect.flatMap((exit) => Deferred.done(question.answer, exit)),
-          Effect.forkIn(scope)
-        )
-        return question
-      }, Effect.uninterruptible)
-
+      const reader = yield* makeReader
       return FileTrees.of({
-        tree: Effect.fn("FileTrees.tree")(function* (repo: Repo, readAs: ReadAs = "service", asker?: string) {
-          const key = keyOf(repo, readAs)
-          const now = yield* monotonicMillis
-          const one = known.get(key)
-          if (one !== undefined && now < one.askedAt + freshFor) return one.tree
-          const left = [hostQuiet.get(readAs), quiet.get(key)].find((quiet) => quiet !== undefined && now < quiet.until)
-          if (left !== undefined) return yield* left.failure
-          const { answer, askedAt } = asked.get(key) ?? (yield* ask(repo, readAs, asker ?? null, now))
-          const late = Effect.suspend(
-            () =>
-              new RepoUnavailable({ operation: "tree", retryable: true, retryAfterMs: null, cause: "no answer yet" })
-          )
-          if (now >= askedAt + patience) return yield* late
-          return yield* Deferred.await(answer).pipe(
-            Effect.timeoutOrElse({ duration: askedAt + patience - now, orElse: () => late })
-          )
-        }),
+        tree: Effect.fn("FileTrees.tree")((repo: Repo, readAs: ReadAs = "service", asker?: string) =>
+          reader.read(repo, readAs, asker ?? null)
+        ),
         file: (repo, path, readAs) =>
           readAs === "service" ? host.readFile(repo, path) : host.readPublicFile(repo, path),
-        forget: (repo) =>
-          Effect.sync(() => {
-            for (const readAs of ["service", "anonymous"] as const) {
-              const key = keyOf(repo, readAs)
-              asked.delete(key)
-              quiet.delete(key)
-              const one = known.get(key)
-              if (one !== undefined) known.set(key, { ...one, askedAt: -freshFor })
-            }
-          })
+        forget: (repo) => Effect.sync(() => reader.forget(repo))
       })
     })
   )
 }
+
+const keyOf = (repo: Repo, readAs: ReadAs) => `${readAs} ${repo.owner}/${repo.name}`.toLowerCase()
+
+const unavailable = (cause: string) =>
+  new RepoUnavailable({ operation: "tree", retryable: true, retryAfterMs: null, cause })
+
+const makeReader = Effect.gen(function* () {
+  const host = yield* RepoHost
+  const scope = yield* Effect.scope
+  const cache = new TreeCache()
+  const backoff = new HostBackoff()
+  /** The read that new callers join, by key. */
+  const joinable = new Map<string, PendingRead>()
+  /** All pending reads, also those whose callers have left. */
+  const pending = new Set<PendingRead>()
+  const reads = Semaphore.makeUnsafe(maxConcurrentReads)
+
+  /** A read that `forget` made obsolete only answers its callers: the repository may have changed since it began. */
+  const settle = (
+    key: string,
+    readAs: ReadAs,
+    read: PendingRead,
+    exit: Exit.Exit<FileTree, ReadFailure>,
+    now: number
+  ) => {
+    if (joinable.get(key) !== read) return
+    joinable.delete(key)
+    if (Exit.isSuccess(exit)) return cache.set(key, exit.value, read.askedAt)
+    const failure = Option.getOrUndefined(Exit.findErrorOption(exit))
+    if (failure?._tag === "RepoNotFound") cache.delete(key)
+    if (failure?._tag === "RepoUnavailable") backoff.add(key, readAs, failure, now)
+  }
+
+  /** Asks for the tree, or for whether the cached one is still current. */
+  const askHost = (repo: Repo, readAs: ReadAs, cached: FileTree | undefined) => {
+    const tree = readAs === "service" ? host.tree : host.publicTree
+    return Effect.flatMap(
+      reads.withPermits(1)(tree(repo, cached?.revision ?? null)),
+      Option.match({
+        onSome: Effect.succeed,
+        onNone: () =>
+          cached === undefined
+            ? Effect.die(new Error("RepoHost.tree returned none although no revision was given"))
+            : Effect.succeed(cached)
+      })
+    )
+  }
+
+  /** Reads a tree in a fiber of its own, so that no caller can interrupt it for the others. */
+  const start = Effect.fnUntraced(function* (repo: Repo, readAs: ReadAs, asker: string | null, now: number) {
+    const key = keyOf(repo, readAs)
+    const unanswered = asker === null ? 0 : Array.from(pending).filter((one) => one.asker === asker).length
+    if (unanswered >= maxPendingPerAsker) return yield* unavailable("other trees of the account are still being read")
+    const read: PendingRead = { askedAt: now, asker, answer: yield* Deferred.make<FileTree, ReadFailure>() }
+    joinable.set(key, read)
+    pending.add(read)
+    yield* Effect.interruptible(askHost(repo, readAs, cache.get(key)?.tree)).pipe(
+      Effect.tapError((failure) =>
+        failure._tag === "RepoUnavailable"
+          ? Effect.logWarning("Failed to read a repository's tree", failure)
+          : Effect.void
+      ),
+      Effect.exit,
+      Effect.tap(() => Effect.sync(() => pending.delete(read))),
+      Effect.tap((exit) => Effect.map(monotonicMillis, (at) => settle(key, readAs, read, exit, at))),
+      Effect.flatMap((exit) => Deferred.done(read.answer, exit)),
+      Effect.forkIn(scope)
+    )
+    return read
+  }, Effect.uninterruptible)
+
+  const read = Effect.fnUntraced(function* (repo: Repo, readAs: ReadAs, asker: string | null) {
+    const key = keyOf(repo, readAs)
+    const now = yield* monotonicMillis
+    const cached = cache.get(key)
+    if (cached !== undefined && now < cached.readAt + freshMs) return cached.tree
+    const failure = backoff.failureAt(key, readAs, now)
+    if (failure !== undefined) return yield* failure
+    const { answer, askedAt } = joinable.get(key) ?? (yield* start(repo, readAs, asker, now))
+    const timedOut = Effect.suspend(() => unavailable("no answer yet"))
+    if (now >= askedAt + hostTimeoutMs) return yield* timedOut
+    return yield* Deferred.await(answer).pipe(
+      Effect.timeoutOrElse({ duration: askedAt + hostTimeoutMs - now, orElse: () => timedOut })
+    )
+  })
+
+  const forget = (repo: Repo) => {
+    for (const readAs of ["service", "anonymous"] as const) {
+      const key = keyOf(repo, readAs)
+      joinable.delete(key)
+      backoff.delete(key)
+      cache.backdate(key, -freshMs)
+    }
+  }
+
+  return { read, forget }
+})

@@ -6,16 +6,16 @@ export const RepoOwner = Schema.String.check(Schema.isPattern(/^[A-Za-z0-9](?:[A
 )
 export type RepoOwner = typeof RepoOwner.Type
 
-/** What a repository is called below its owner: 1 to 100 characters, as GitHub allows them. */
+/** The name of a repository without its owner: 1 to 100 characters, by GitHub's rules. */
 export const RepoName = Schema.String.check(Schema.isPattern(/^(?!\.{1,2}$)(?!.*\.git$)[A-Za-z0-9_.-]{1,100}$/)).pipe(
   Schema.brand("RepoName")
 )
 export type RepoName = typeof RepoName.Type
 
-/** Which repository of a host. Names that differ in case alone are of one repository. */
+/** Identifies a repository of a host. Names are case-insensitive. */
 export class Repo extends Schema.Class<Repo>("Repo")({ owner: RepoOwner, name: RepoName }) {}
 
-/** A branch's name, as git allows it and no program takes it for an option. */
+/** A valid git branch name that no program mistakes for an option. */
 export const BranchName = Schema.String.check(
   Schema.isPattern(
     /^(?![-/.])(?!.*(?:\.\.|\/\/|@\{|\/\.|\.lock(?:\/|$)))(?!@$)[^\0-\x20\x7f ~^:?*[\\]{1,200}(?<![/.])$/
@@ -23,19 +23,19 @@ export const BranchName = Schema.String.check(
 ).pipe(Schema.brand("BranchName"))
 export type BranchName = typeof BranchName.Type
 
-/** The id of a commit: 40 hexadecimal digits, or 64. */
+/** The id of a commit: 40 or 64 hexadecimal digits. */
 export const CommitId = Schema.String.check(Schema.isPattern(/^(?:[0-9a-f]{40}|[0-9a-f]{64})$/)).pipe(
   Schema.brand("CommitId")
 )
 export type CommitId = typeof CommitId.Type
 
-/** The branch that a repository made here begins with. */
+/** The default branch of repositories that this server creates. */
 export const firstBranch = BranchName.make("main")
 
-/** A repository as its host has it. */
+/** A repository as its host reports it. */
 export class Repository extends Schema.Class<Repository>("Repository")({
   repo: Repo,
   defaultBranch: BranchName,
-  /** Whether it is read by those alone whom its owner lets. */
+  /** Whether only users with permission can read it. */
   isPrivate: Schema.Boolean
 }) {}

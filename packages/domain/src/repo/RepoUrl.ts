@@ -1,3 +1,4 @@
+/** URLs of repositories. */
 import { Option, Schema } from "effect"
 import { Repo, RepoName, RepoOwner } from "./Repo.ts"
 import type { HostSupport } from "./RepoHost.ts"
@@ -5,12 +6,12 @@ import type { HostSupport } from "./RepoHost.ts"
 const isOwner = Schema.is(RepoOwner)
 const isName = Schema.is(RepoName)
 
-/** Where a repository is read by people, and cloned from: `<base>/<owner>/<name>`. */
+/** The URL of a repository's page, from which it can also be cloned: `<base>/<owner>/<name>`. */
 export const urlOf = (base: string, repo: Repo): string => `${base}/${repo.owner}/${repo.name}`
 
 /**
- * The repository that a URL names below `base`: `<base>/<owner>/<name>`, with `.git` or without. None for another
- * scheme or host, credentials, a query, or a longer path.
+ * The repository of a URL `<base>/<owner>/<name>`, with or without `.git`. None for another scheme or host, credentials, a
+ * query, or a longer path.
  */
 export const parse = (base: string, url: string): Option.Option<Repo> => {
   if (!url.toLowerCase().startsWith(`${base.toLowerCase()}/`)) return Option.none()
@@ -26,10 +27,10 @@ type Host = Pick<HostSupport, "formerUrl" | "url">
 const formerly = ({ formerUrl }: Host, url: string): Option.Option<Repo> =>
   formerUrl === undefined ? Option.none() : parse(formerUrl, url)
 
-/** The repository that a URL names at a host, also in the form that the host's URLs had in older versions. */
+/** The repository of a URL at a host. Also accepts the form of URLs that earlier versions used. */
 export const at = (host: Host, url: string): Option.Option<Repo> =>
   Option.orElse(parse(host.url, url), () => formerly(host, url))
 
-/** A URL that may have the form of older versions, in the form that the host's URLs have now. */
+/** Converts a URL of an earlier version to the current form; other URLs stay as they are. */
 export const current = (host: Host, url: string): string =>
   Option.match(formerly(host, url), { onNone: () => url, onSome: (repo) => urlOf(host.url, repo) })

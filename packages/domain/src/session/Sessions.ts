@@ -5,7 +5,7 @@ import { AccountId } from "../identity/Account.ts"
 import type { AccountScope } from "../identity/AccountScope.ts"
 import { permanent } from "../FailureReason.ts"
 import type { Page, PageOf } from "../Page.ts"
-import { inWorkspace } from "../repo/Checkout.ts"
+import { workspacePath } from "../repo/Checkout.ts"
 import type { Sandbox } from "../sandbox/Sandbox.ts"
 import { Command } from "../sandbox/Command.ts"
 import { SandboxName } from "../sandbox/SandboxName.ts"
@@ -486,7 +486,7 @@ const make = Effect.fnUntraced(function* (liveAtMost: number) {
       )
     )
     const { command } = wanted
-    const inTree = lifecycle.workspace ? new Command({ ...command, cwd: inWorkspace(command.cwd) }) : command
+    const inTree = lifecycle.workspace ? new Command({ ...command, cwd: workspacePath(command.cwd) }) : command
     return yield* runs.startCommand(scope, lifecycle.sandbox!, { ...wanted, command: inTree })
   })
 

@@ -1,5 +1,11 @@
 /** The scripts that run inside a sandbox, with this host's git in a directory. */
-import { allSaid, inWorkspace, said, stages, workspace } from "@castellan/domain/repo/Checkout.ts"
+import {
+  checkoutCommands,
+  printedCommit,
+  printedCommits,
+  workspace,
+  workspacePath
+} from "@castellan/domain/repo/Checkout.ts"
 import { CommitId, firstBranch } from "@castellan/domain/repo/Repo.ts"
 import type { Command } from "@castellan/domain/sandbox/Command.ts"
 import { assert, describe, it } from "@effect/vitest"
@@ -90,7 +96,7 @@ describe("A commit of a sandbox's files", () => {
           .concat(" .bashrc .config/gh/hosts.yml .unheard-of/token id.pem")
           .split(" ")
       home.write(...agents, ...theirs.map((path) => `${workspace}/${path}`), `${workspace}/node_modules/a/index.js`)
-      home.done(stages.record(options))
+      home.done(checkoutCommands.commitAll(options))
       assert.deepStrictEqual(home.committed, theirs)
       assert.strictEqual(
         home.git("log", "--format=%an %ae %cn %ce %s"),
@@ -108,10 +114,10 @@ describe("A commit of a sandbox's files", () => {
         )
         .split(" ")
       home.write(...known.map((path) => `${workspace}/${path}`), `${workspace}/.codex/config.toml`)
-      home.done(stages.record(options))
+      home.done(checkoutCommands.commitAll(options))
       assert.deepStrictEqual(home.committed, [".codex/config.toml"])
       home.git("add", "-f", "sub/.codex/auth.json")
-      home.done(stages.record(options))
+      home.done(checkoutCommands.commitAll(options))
       assert.deepStrictEqual(home.committed, [".codex/config.toml", "sub/.codex/auth.json"])
     })
   })
@@ -119,10 +125,10 @@ describe("A commit of a sandbox's files", () => {
   it("takes nothing from the home directory where git is told that its files are there", () => {
     inHome((home) => {
       home.write(".codex/token", `${workspace}/a`)
-      home.done(stages.record(options))
+      home.done(checkoutCommands.commitAll(options))
       home.git("config", "core.worktree", home.directory)
       home.write(`${workspace}/b`)
-      home.done(stages.record(options))
+      home.done(checkoutCommands.commitAll(options))
       assert.deepStrictEqual(home.committed, ["a", "b"])
     })
   })
@@ -132,7 +138,7 @@ describe("A commit of a sandbox's files", () => {
       inHome((home) => {
         home.write(".codex/token", "elsewhere/a")
         home.sh(`ln -s ${target} ${workspace}`)
-        const { status, stderr } = home.run(stages.record(options))
+        const { status, stderr } = home.run(checkoutCommands.commitAll(options))
         assert.strictEqual(status, 65)
         assert.strictEqual(stderr.trim().split("\n").at(-1), "~/workspace must be a directory, not a link")
         assert.isFalse(home.has(".git"))
@@ -143,7 +149,7 @@ describe("A commit of a sandbox's files", () => {
   it("runs no program that the settings of the repository or the user name for git's own use", () => {
     inHome((home) => {
       home.write(`${workspace}/a`)
-      home.done(stages.record(options))
+      home.done(checkoutCommands.commitAll(options))
       const trap = `#!/bin/sh\ntouch '${home.directory}/caught'\n`
       writeFileSync(join(home.directory, "trap"), trap, { mode: 0o755 })
       mkdirSync(join(home.directory, "hooks"))
@@ -152,7 +158,7 @@ describe("A commit of a sandbox's files", () => {
       writeFileSync(join(home.directory, ".gitconfig"), settings)
       writeFileSync(join(home.directory, workspace, ".gitconfig"), settings)
       writeFileSync(join(home.directory, workspace, ".git/config"), settings, { flag: "a" })
-      home.done(stages.record(options))
+      home.done(checkoutCommands.commitAll(options))
       assert.isFalse(home.has("caught"))
       assert.deepStrictEqual(home.committed, [".gitconfig", "a"])
     })
@@ -203,7 +209,7 @@ describe("A home directory that was the working tree of a session", () => {
       home.sh("echo changed > src/main.ts; echo staged > staged; git add staged; rm gone")
       const head = home.sh("git rev-parse HEAD").trim()
       for (let again = 0; again < 2; again++) {
-        home.done(stages.relocate())
+        home.done(checkoutCommands.relocate())
         assert.deepStrictEqual(beside(home), [".codex", ".config", ".env", ".gitconfig", ".npmrc"])
         assert.strictEqual(home.text(".config/gh/hosts.yml"), ".config/gh/hosts.yml")
         assert.isFalse(home.has(".config/app.yml"))
@@ -225,7 +231,7 @@ describe("A home directory that was the working tree of a session", () => {
     inHome((home) => {
       home.write("a", "sub/b", ".codex/auth.json")
       home.sh("mkdir closed; echo 1 > closed/c; chmod 000 closed")
-      home.done(stages.relocate())
+      home.done(checkoutCommands.relocate())
       assert.deepStrictEqual(beside(home), [".codex"])
       assert.deepStrictEqual(readdirSync(join(home.directory, workspace)), [".git", "a", "closed", "sub"])
       home.sh(`chmod 700 ${workspace}/closed`)
@@ -237,7 +243,7 @@ describe("A home directory that was the working tree of a session", () => {
       const paths = Array.from({ length: 6 }, (_, n) => [`d${n}/a`, `d${n}/b`, `f${n}`, `.dot${n}/t`]).flat()
       home.write(...paths)
       olderHome(home, "theirs")
-      const { args, command } = stages.relocate()
+      const { args, command } = checkoutCommands.relocate()
       // Directories can't be renamed here. The n-th program is cut off together with the script, its work half done.
       const programs = join(home.directory, ".programs")
       mkdirSync(programs)
@@ -283,7 +289,7 @@ describe("A home directory that was committed by setups", () => {
       home.sh("git add .editorconfig; git -c user.email=else@example.com commit -q -m 'by somebody else'")
       home.write("new.md", ".claude/.credentials.json", ".env")
       const setup = { ...options, author: castellan }
-      home.done(stages.record(setup))
+      home.done(checkoutCommands.commitAll(setup))
       const kept = [".editorconfig", ".gitignore", "new.md", "notes.md", "sub/.env"]
       assert.deepStrictEqual(home.committed, kept)
       for (const path of [
@@ -300,8 +306,8 @@ describe("A home directory that was committed by setups", () => {
       assert.isFalse(home.has(".git"))
       // From then on such names are files like any other.
       home.write(`${workspace}/.bashrc`)
-      home.done(stages.record(setup))
-      home.done(stages.record(setup))
+      home.done(checkoutCommands.commitAll(setup))
+      home.done(checkoutCommands.commitAll(setup))
       assert.deepStrictEqual(home.committed, [".bashrc", ...kept])
     })
   })
@@ -313,7 +319,7 @@ describe("A home directory that was committed by setups", () => {
       olderHome(home, "Update sandbox files")
       home.write(`${workspace}/new.md`, `${workspace}/.npmrc`)
       home.sh(`echo mine > ${workspace}/both`)
-      home.done(stages.record(setup))
+      home.done(checkoutCommands.commitAll(setup))
       assert.deepStrictEqual(home.committed, [".npmrc", "both", "new.md", "notes.md", `${workspace}/both`])
       assert.deepStrictEqual(
         [home.text(`${workspace}/both`), home.text(`${workspace}/workspace/both`)],
@@ -324,7 +330,7 @@ describe("A home directory that was committed by setups", () => {
       home.write("notes.md", `${workspace}/inner`)
       olderHome(home, "Update sandbox files")
       home.write(`${workspace}/new.md`)
-      home.done(stages.record(setup))
+      home.done(checkoutCommands.commitAll(setup))
       assert.deepStrictEqual(home.committed, ["notes.md", `${workspace}/inner`, `${workspace}/new.md`])
     })
   })
@@ -339,12 +345,12 @@ describe("A home directory that was committed by setups", () => {
       const theirs = CommitId.make(old.sh("git rev-parse HEAD").trim())
       mkdirSync(join(home.directory, "new"))
       const fresh = new Home(join(home.directory, "new"))
-      fresh.done(stages.record(setup))
+      fresh.done(checkoutCommands.commitAll(setup))
       old.sh("git bundle create -q ../new/workspace/.git/castellan-in.bundle main")
-      const printed = fresh.done(stages.merge(setup, theirs))
+      const printed = fresh.done(checkoutCommands.merge(setup, theirs))
       assert.deepStrictEqual(fresh.committed, [".gitignore", "notes.md"])
       assert.strictEqual(fresh.git("log", "-1", "--format=%s %P"), `Leave the home directory's files out ${theirs}`)
-      assert.strictEqual(said(printed, "ahead"), fresh.git("rev-parse", "HEAD"))
+      assert.strictEqual(printedCommit(printed, "ahead"), fresh.git("rev-parse", "HEAD"))
       assert.isFalse(fresh.has(`${workspace}/.codex/auth.json`))
       assert.isFalse(fresh.has(".codex"))
     })
@@ -357,7 +363,7 @@ describe("A directory named workspace", () => {
       home.write("a")
       olderHome(home, "theirs")
       home.sh("git init -q workspace; echo 1 > workspace/own")
-      home.done(stages.relocate())
+      home.done(checkoutCommands.relocate())
       assert.strictEqual(home.text(`${workspace}/workspace/own`), "1\n")
       assert.isTrue(home.has(`${workspace}/workspace/.git`))
       assert.isTrue(home.has(`${workspace}/a`))
@@ -365,19 +371,19 @@ describe("A directory named workspace", () => {
   })
 
   it("is where a command of a session runs, with what its caller says relative to it", () => {
-    assert.strictEqual(inWorkspace(null), "workspace")
-    assert.strictEqual(inWorkspace("packages/a"), "workspace/packages/a")
-    assert.strictEqual(inWorkspace("/tmp"), "/tmp")
+    assert.strictEqual(workspacePath(null), "workspace")
+    assert.strictEqual(workspacePath("packages/a"), "workspace/packages/a")
+    assert.strictEqual(workspacePath("/tmp"), "/tmp")
   })
 })
 
 describe("What a stage printed", () => {
   it("names each commit once, in order, after its word at the beginning of a line", () => {
     const printed = `known ${two}\nahead ${one}\nknown ${two}\nnot known ${one}\nknown ${one}\nknown x\n`
-    assert.deepStrictEqual<ReadonlyArray<string>>(allSaid(printed, "known"), [two, one])
-    assert.deepStrictEqual<ReadonlyArray<string>>(allSaid(printed, "ahead"), [one])
-    assert.deepStrictEqual(allSaid(printed, "same"), [])
-    assert.strictEqual(said(printed, "known"), two)
-    assert.isNull(said(printed, "same"))
+    assert.deepStrictEqual<ReadonlyArray<string>>(printedCommits(printed, "known"), [two, one])
+    assert.deepStrictEqual<ReadonlyArray<string>>(printedCommits(printed, "ahead"), [one])
+    assert.deepStrictEqual(printedCommits(printed, "same"), [])
+    assert.strictEqual(printedCommit(printed, "known"), two)
+    assert.isNull(printedCommit(printed, "same"))
   })
 })

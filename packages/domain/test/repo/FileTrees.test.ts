@@ -1,5 +1,6 @@
 import type { FileTree, TreeEntry } from "@castellan/domain/repo/FileTree.ts"
-import { FileTrees, freshFor, patience, quietFor } from "@castellan/domain/repo/FileTrees.ts"
+import { FileTrees, freshMs, hostTimeoutMs } from "@castellan/domain/repo/FileTrees.ts"
+import { backoffMs } from "@castellan/domain/repo/HostBackoff.ts"
 import { Repo, RepoName, RepoOwner } from "@castellan/domain/repo/Repo.ts"
 import { RepoHost, RepoNotFound, RepoUnavailable } from "@castellan/domain/repo/RepoHost.ts"
 import * as World from "@castellan/testkit/World.ts"
@@ -72,14 +73,14 @@ describe("The trees of repositories", () => {
     Effect.gen(function* () {
       const host = yield* Host
       yield* look(one)
-      yield* TestClock.adjust(freshFor - 1)
+      yield* TestClock.adjust(freshMs - 1)
       yield* look(one)
       assert.deepStrictEqual(host.asked, [["one", null]])
       host.answer = () => Effect.succeedNone
       yield* TestClock.adjust(1)
       assert.strictEqual((yield* look(one)).revision, "first")
       assert.deepStrictEqual(host.asked.slice(1), [["one", "first"]])
-      yield* TestClock.adjust(freshFor - 1)
+      yield* TestClock.adjust(freshMs - 1)
       yield* look(one)
       assert.strictEqual(host.asked.length, 2)
     }).pipe(Effect.provide(world))
@@ -92,7 +93,7 @@ describe("The trees of repositories", () => {
       yield* TestClock.setTime(now)
       yield* look(one)
       yield* TestClock.setTime(now - 26 * 24 * 60 * 60 * 1000)
-      yield* TestClock.adjust(freshFor)
+      yield* TestClock.adjust(freshMs)
       yield* look(one)
       assert.strictEqual(host.asked.length, 2)
     }).pipe(Effect.provide(world))
@@ -122,7 +123,7 @@ describe("The trees of repositories", () => {
       assert.strictEqual(host.asked.length, 1)
       host.answer = () => Effect.succeedSome(tree("well"))
       assert.strictEqual((yield* look(repo("other"))).revision, "well")
-      yield* TestClock.adjust(quietFor.least - 1)
+      yield* TestClock.adjust(backoffMs.min - 1)
       yield* Effect.flip(look(one))
       yield* TestClock.adjust(1)
       assert.strictEqual((yield* look(one)).revision, "well")
@@ -146,13 +147,13 @@ describe("The trees of repositories", () => {
       yield* look(repo("fresh"))
       host.answer = () => Effect.fail(unavailable(60_000))
       yield* Effect.flip(look(one))
-      host.answer = () => Effect.fail(unavailable(10 * quietFor.most))
+      host.answer = () => Effect.fail(unavailable(10 * backoffMs.max))
       yield* Effect.flip(look(repo("other")))
       assert.strictEqual((yield* look(repo("fresh"))).revision, "first")
       assert.strictEqual(host.asked.length, 2)
       yield* TestClock.adjust(60_000)
       yield* Effect.flip(look(repo("other")))
-      yield* TestClock.adjust(quietFor.most)
+      yield* TestClock.adjust(backoffMs.max)
       assert.strictEqual(host.asked.length, 3)
       host.answer = () => Effect.succeedSome(tree("well"))
       assert.strictEqual((yield* look(repo("other"))).revision, "well")
@@ -165,9 +166,9 @@ describe("The trees of repositories", () => {
       const gate = yield* Deferred.make<void>()
       host.answer = () => Effect.as(Deferred.await(gate), Option.some(tree("late")))
       const first = yield* Effect.forkChild(Effect.exit(look(one)), { startImmediately: true })
-      yield* TestClock.adjust(patience / 2)
+      yield* TestClock.adjust(hostTimeoutMs / 2)
       const second = yield* Effect.forkChild(Effect.exit(look(one)), { startImmediately: true })
-      yield* TestClock.adjust(patience / 2)
+      yield* TestClock.adjust(hostTimeoutMs / 2)
       assert.isTrue(Exit.isFailure(yield* Fiber.join(first)))
       assert.isTrue(Exit.isFailure(yield* Fiber.join(second)))
       for (let n = 0; n < 10; n++) yield* Effect.flip(look(one))
@@ -197,7 +198,7 @@ describe("The trees of repositories", () => {
     Effect.gen(function* () {
       const host = yield* Host
       yield* look(one)
-      yield* TestClock.adjust(freshFor)
+      yield* TestClock.adjust(freshMs)
       host.answer = () => Effect.fail(new RepoNotFound({ repo: one }))
       assert.strictEqual((yield* Effect.flip(look(one)))._tag, "RepoNotFound")
       host.answer = () => Effect.succeedSome(tree("another"))
@@ -226,7 +227,7 @@ describe("The trees of repositories", () => {
       host.answer = () => Effect.succeedSome(tree("quick"))
       assert.strictEqual((yield* trees.tree(repo("e"), "service", "other")).revision, "quick")
       // A question counts until the host has answered, also where nobody waits any more.
-      yield* TestClock.adjust(patience)
+      yield* TestClock.adjust(hostTimeoutMs)
       for (const fiber of slow) assert.isTrue(Exit.isFailure(yield* Fiber.await(fiber)))
       yield* Effect.flip(trees.tree(repo("c"), "service", "attacker"))
       yield* Deferred.succeed(gate, undefined)

@@ -135,7 +135,7 @@ describe("A clone", () => {
       const failure = yield* Effect.flip(clone(one))
       assert.deepInclude(failure, {
         _tag: "CheckoutFailed",
-        reason: "A file in the sandbox stands in the way of the repository's: b"
+        reason: "A file in the sandbox conflicts with a file of the repository: b"
       })
       assert.deepStrictEqual(yield* files(one), { b: "precious" })
       yield* (yield* SandboxProvider).remove(one)

@@ -4,7 +4,7 @@ import { TaskRuns } from "@castellan/domain/task/TaskRuns.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import type { Account } from "@castellan/domain/identity/Account.ts"
 import { TreeEntry } from "@castellan/domain/repo/FileTree.ts"
-import { freshFor } from "@castellan/domain/repo/FileTrees.ts"
+import { freshMs } from "@castellan/domain/repo/FileTrees.ts"
 import { Repo, RepoName, RepoOwner } from "@castellan/domain/repo/Repo.ts"
 import { RepoHost, RepoUnavailable } from "@castellan/domain/repo/RepoHost.ts"
 import { author } from "@castellan/testkit/fakes/repo/MemoryAuthor.ts"
@@ -107,7 +107,7 @@ describe("Setting an account up", () => {
         assert.lengthOf(whole.json.sandboxes, 1)
         assert.isNotNull(whole.json.github_repo)
         truncated = true
-        yield* TestClock.adjust(freshFor)
+        yield* TestClock.adjust(freshMs)
         const cut = yield* ask("GET", "/api/sandboxes", { key })
         assert.deepStrictEqual([cut.json.filetree.length, cut.json.filetree_truncated], [count, true])
         const create = { key, headers: { "idempotency-key": "large" } }

@@ -1,5 +1,12 @@
 /** Runs the scripts of `Checkout` in sandboxes in memory, without a shell or git. */
-import { incoming, outgoing, refusal, scriptName, scripts, workspace } from "@castellan/domain/repo/Checkout.ts"
+import {
+  checkoutScripts,
+  incomingBundle,
+  outgoingBundle,
+  refusalCode,
+  scriptName,
+  workspace
+} from "@castellan/domain/repo/Checkout.ts"
 import { CommitId } from "@castellan/domain/repo/Repo.ts"
 import { Option } from "effect"
 import { home, type MemoryFiles, resolve } from "../sandbox/MemoryFiles.ts"
@@ -117,7 +124,7 @@ const merge = (work: Work, files: MemoryFiles, branch: string, message: string, 
   if (commit !== "") {
     const id = CommitId.make(commit)
     if (!work.commits.has(id)) {
-      const bytes = files.read(resolve(home, incoming))
+      const bytes = files.read(resolve(home, incomingBundle))
       const bundle = bytes === undefined ? Option.none() : Git.decode(bytes)
       const all = Option.flatMap(bundle, (one) => Git.unbundled(work.commits, one))
       if (Option.isNone(all)) return undefined
@@ -128,7 +135,7 @@ const merge = (work: Work, files: MemoryFiles, branch: string, message: string, 
   } else {
     files.remove(at(theirs))
   }
-  files.remove(resolve(home, incoming))
+  files.remove(resolve(home, incomingBundle))
   work.takeIn()
   if (work.head === undefined) {
     work.write("README.md", `# ${title}\n`)
@@ -138,12 +145,12 @@ const merge = (work: Work, files: MemoryFiles, branch: string, message: string, 
   if (head === work.theirs) return `same ${head}\n`
   const have = work.theirs === undefined ? [] : [work.theirs]
   const bundle = Git.bundleOf(work.commits, branch, head, have)
-  files.write(resolve(home, outgoing), Git.encode(Option.getOrThrow(bundle)), work.now)
+  files.write(resolve(home, outgoingBundle), Git.encode(Option.getOrThrow(bundle)), work.now)
   return `ahead ${head}\n`
 }
 
 const look = (work: Work, files: MemoryFiles): string => {
-  files.remove(resolve(home, incoming))
+  files.remove(resolve(home, incomingBundle))
   return work.theirs === undefined ? "" : `known ${work.theirs}\n`
 }
 
@@ -167,17 +174,17 @@ const clone = (
   const id = CommitId.make(commit)
   const before = work.theirs === undefined ? new Map() : work.commits.get(work.theirs)!.files
   if (!work.commits.has(id)) {
-    const bytes = files.read(resolve(home, incoming))
+    const bytes = files.read(resolve(home, incomingBundle))
     const bundle = bytes === undefined ? Option.none() : Git.decode(bytes)
     const all = Option.flatMap(bundle, (one) => Git.unbundled(work.commits, one))
     if (Option.isNone(all)) return undefined
     work.commits = all.value
     work.store()
   }
-  files.remove(resolve(home, incoming))
+  files.remove(resolve(home, incomingBundle))
   const obstacle = [...work.commits.get(id)!.files.keys()].find((path) => !before.has(path) && work.tree.has(path))
   if (obstacle !== undefined) {
-    return { code: refusal, stderr: `A file in the sandbox stands in the way of the repository's: ${obstacle}\n` }
+    return { code: refusalCode, stderr: `A file in the sandbox conflicts with a file of the repository: ${obstacle}\n` }
   }
   work.write(theirs, id)
   work.moveTo(id, before)
@@ -207,16 +214,16 @@ export const runCheckout = (
 ): string | Refused | undefined => {
   const [, text, name, branch = "", message = "", , , commit = "", title = "", user = "", email = ""] = args
   if (name !== scriptName) return undefined
-  relocate(files, text === scripts.relocate)
+  relocate(files, text === checkoutScripts.relocate)
   files.write(at(".git/castellan.lock"), new Uint8Array(), now)
-  if (text === scripts.relocate) return ""
+  if (text === checkoutScripts.relocate) return ""
   const work = new Work(files, branch, now)
-  if (text === scripts.record) return record(work, message)
-  if (text === scripts.merge) return merge(work, files, branch, message, commit, title)
-  if (text === scripts.look) return look(work, files)
-  if (text === scripts.clone) return clone(work, files, commit, title, [user, email])
-  if (text !== scripts.settle) return undefined
+  if (text === checkoutScripts.commitAll) return record(work, message)
+  if (text === checkoutScripts.merge) return merge(work, files, branch, message, commit, title)
+  if (text === checkoutScripts.listKnown) return look(work, files)
+  if (text === checkoutScripts.clone) return clone(work, files, commit, title, [user, email])
+  if (text !== checkoutScripts.confirmPush) return undefined
   work.write(theirs, commit)
-  files.remove(resolve(home, outgoing))
+  files.remove(resolve(home, outgoingBundle))
   return ""
 }
