@@ -1,4 +1,4 @@
-/** Repositories as anyone sees them who has no credential: over HTTP, and nothing is sent that tells who asks. */
+/** Reads public repositories over HTTP without any credential. */
 import { emptyTree, type FileTree, type RepoPath, type TreeLimits } from "@castellan/domain/repo/FileTree.ts"
 import type { BranchName, CommitId, Repo } from "@castellan/domain/repo/Repo.ts"
 import {
@@ -13,13 +13,13 @@ import * as RepoUrl from "@castellan/domain/repo/RepoUrl.ts"
 import { Duration, Effect, Option, type Scope } from "effect"
 import * as Bundles from "./Bundles.ts"
 import type * as Git from "./Git.ts"
-import * as Listing from "./CommitFiles.ts"
+import * as CommitFiles from "./CommitFiles.ts"
 
-/** How long a server may take to say why git failed. */
-const patience = Duration.seconds(30)
+/** How long the request that explains a failure of git may take. */
+const probeTimeout = Duration.seconds(30)
 
-/** What a server answers to git's first question; its body is not waited for. */
-const answered = (url: string) =>
+/** The status of the server's response to git's first request. */
+const probe = (url: string) =>
   Effect.tryPromise(async (signal) => {
     const response = await fetch(`${url}/info/refs?service=git-upload-pack`, {
       headers: { "user-agent": "git/castellan", "git-protocol": "version=2" },
@@ -27,11 +27,11 @@ const answered = (url: string) =>
       signal
     })
     await response.body?.cancel()
-    return { status: response.status, after: response.headers.get("retry-after") }
-  }).pipe(Effect.timeout(patience))
+    return { status: response.status, retryAfter: response.headers.get("retry-after") }
+  }).pipe(Effect.timeout(probeTimeout))
 
-/** Why git failed: the server is asked the same once more, for what git says is for people. */
-const explained = Effect.fnUntraced(function* (
+/** Explains a failure of git by repeating its first request, because git's messages are not made for programs. */
+const explain = Effect.fnUntraced(function* (
   url: string,
   repo: Repo,
   failed: Git.GitFailed
@@ -40,32 +40,32 @@ const explained = Effect.fnUntraced(function* (
   if (rejection !== undefined) return yield* new RepoRejected({ repo, ...rejection, cause: failed })
   const unavailable = { operation: "fetch", retryable: true, retryAfterMs: null, cause: failed }
   if (failed.code === 127) return yield* new RepoUnavailable({ ...unavailable, retryable: false })
-  const { after, status } = yield* Effect.mapError(answered(url), () => new RepoUnavailable(unavailable))
-  const retryAfterMs = after !== null && /^\d+$/.test(after) ? Number(after) * 1000 : null
+  const { retryAfter, status } = yield* Effect.mapError(probe(url), () => new RepoUnavailable(unavailable))
+  const retryAfterMs = retryAfter !== null && /^\d+$/.test(retryAfter) ? Number(retryAfter) * 1000 : null
   const isBusy = status >= 500 || status === 408 || status === 429 || retryAfterMs !== null
-  // Who is not let in is not told whether there is anything; nor is somebody who is sent on to another name.
+  // Servers hide from anonymous readers whether a private repository exists. A redirect leads to another name.
   if (!isBusy && status >= 300) return yield* new RepoNotFound({ repo })
   return yield* new RepoUnavailable({ ...unavailable, retryAfterMs })
 })
 
-/** A branch of the repository below a URL, as `Bundles.fetched` gives it. */
-export const fetched = (
+/** Fetches a branch of a public repository, as `Bundles.fetchBundle` does. */
+export const fetchBundle = (
   publicUrl: string,
   repo: Repo,
   branch: BranchName | null,
   have: ReadonlyArray<CommitId>
 ): Effect.Effect<Option.Option<Fetched>, RepoNotFound | RepoRejected | RepoUnavailable, Scope.Scope> => {
   const url = RepoUrl.urlOf(publicUrl, repo)
-  return Effect.catch(Bundles.fetchBundle({ url }, branch, have), (failed) => explained(url, repo, failed))
+  return Effect.catch(Bundles.fetchBundle({ url }, branch, have), (failed) => explain(url, repo, failed))
 }
 
-/** What failed of a look, which says nothing of the objects themselves. */
-const looked =
+/** Explains failures of inspections. Those do not check objects, so a rejected object means that the inspection failed. */
+const explainInspection =
   (url: string, repo: Repo) =>
-  <A, E, R>(look: Effect.Effect<A, E | Git.GitFailed, R>) =>
-    Effect.catchIf(look, isGitFailed, (failed) =>
+  <A, E, R>(inspection: Effect.Effect<A, E | Git.GitFailed, R>) =>
+    Effect.catchIf(inspection, isGitFailed, (failed) =>
       Effect.catchTag(
-        explained(url, repo, failed),
+        explain(url, repo, failed),
         "RepoRejected",
         (rejected) =>
           new RepoUnavailable({ operation: "tree", retryable: false, retryAfterMs: null, cause: rejected.cause })
@@ -75,17 +75,17 @@ const looked =
 const isGitFailed = (error: unknown): error is Git.GitFailed =>
   typeof error === "object" && error !== null && "_tag" in error && error._tag === "GitFailed"
 
-/** Whether anyone may read the repository below a URL. */
+/** Whether the repository can be read without a credential. */
 export const isPublic = (publicUrl: string, repo: Repo): Effect.Effect<boolean, RepoUnavailable> => {
   const url = RepoUrl.urlOf(publicUrl, repo)
   return Bundles.remoteHead({ url }).pipe(
     Effect.as(true),
-    looked(url, repo),
+    explainInspection(url, repo),
     Effect.catchTag("RepoNotFound", () => Effect.succeed(false))
   )
 }
 
-/** The tree of its default branch; none if it is still of the revision `known`. */
+/** The tree of the default branch; none if it still has the revision `known`. */
 export const tree = (
   publicUrl: string,
   repo: Repo,
@@ -99,11 +99,11 @@ export const tree = (
     if (revision === known) return Option.none<FileTree>()
     if (Option.isNone(head)) return Option.some(emptyTree(revision))
     const repository = yield* Bundles.shallowFetch({ url }, head.value)
-    return Option.some(yield* Listing.treeOf(repository, revision, false, limits))
-  }).pipe(Effect.scoped, looked(url, repo))
+    return Option.some(yield* CommitFiles.treeOf(repository, revision, false, limits))
+  }).pipe(Effect.scoped, explainInspection(url, repo))
 }
 
-/** The bytes of a file of its default branch. */
+/** The bytes of a file of the default branch. */
 export const readFile = (
   publicUrl: string,
   repo: Repo,
@@ -112,8 +112,8 @@ export const readFile = (
   const url = RepoUrl.urlOf(publicUrl, repo)
   return Effect.gen(function* () {
     const head = yield* Bundles.remoteHead({ url })
-    if (Option.isNone(head)) return yield* Listing.notFound(path)
+    if (Option.isNone(head)) return yield* CommitFiles.notFound(path)
     const repository = yield* Bundles.shallowFetch({ url }, head.value)
-    return yield* Listing.readFile(repository, head.value.commit, path, Bundles.inspectionLimits)
-  }).pipe(Effect.scoped, looked(url, repo))
+    return yield* CommitFiles.readFile(repository, head.value.commit, path, Bundles.inspectionLimits)
+  }).pipe(Effect.scoped, explainInspection(url, repo))
 }

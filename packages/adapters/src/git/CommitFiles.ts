@@ -1,4 +1,4 @@
-/** What is in a commit of a repository on this disk: its tree, and its files. */
+/** Reads the tree and the files of a commit in a local repository. */
 import {
   type FileTree,
   gatherTree,
@@ -12,25 +12,25 @@ import { Effect, Option, Schema } from "effect"
 import { posix } from "node:path"
 import * as Git from "./Git.ts"
 
-/** Links that are followed in a row, and the bytes that one may have. */
-const links = 5
-const longest = 4096
+/** The most links that are followed in a row, and the most bytes of a link's target. */
+const maxLinks = 5
+const maxLinkSize = 4096
 
 const isPath = Schema.is(RepoPath)
 
-/** A line of `git ls-tree`, with `-l` or without: mode, type, id, size and path. */
+/** A line of `git ls-tree`, with or without `-l`: mode, type, id, size and path. */
 const linePattern = /^(\d+) (\w+) ([0-9a-f]+)(?: +(-|\d+))?\t(.*)$/s
 
 interface Line {
   readonly mode: string
   readonly type: string
   readonly sha: string
-  /** Undefined where it was not asked for. */
+  /** Undefined without `-l`. */
   readonly size: number | undefined
   readonly path: string
 }
 
-const linesOf = (printed: Buffer): ReadonlyArray<Line> =>
+const parseLines = (printed: Buffer): ReadonlyArray<Line> =>
   printed
     .toString("utf8")
     .split("\0")
@@ -48,15 +48,15 @@ const toEntry = ({ path, sha, size, type }: Line): TreeEntry =>
 
 const linkMode = "120000"
 
-/** What lies at a path of a commit; none if that is nothing, or no file. */
+/** The file at a path of a commit, links followed; none if there is no file. */
 const fileAt = Effect.fnUntraced(function* (repository: string, commit: string, path: string, options: Git.GitOptions) {
   let at = path
-  for (let followed = 0; followed <= links; followed++) {
+  for (let followed = 0; followed <= maxLinks; followed++) {
     const args = ["--literal-pathspecs", "ls-tree", "-z", "-l", "--full-tree", commit, "--", at]
-    const line = linesOf(yield* Git.output(args, { ...options, repository })).find((line) => line.path === at)
+    const line = parseLines(yield* Git.output(args, { ...options, repository })).find((line) => line.path === at)
     if (line?.type !== "blob") return Option.none()
     if (line.mode !== linkMode) return Option.some(line)
-    if (Number(line.size) > longest) return Option.none()
+    if (Number(line.size) > maxLinkSize) return Option.none()
     const target = (yield* Git.output(["cat-file", "blob", line.sha], { ...options, repository })).toString("utf8")
     at = posix.join(posix.dirname(at), target)
     if (target.startsWith("/") || !isPath(at)) return Option.none()
@@ -64,22 +64,22 @@ const fileAt = Effect.fnUntraced(function* (repository: string, commit: string, 
   return Option.none()
 })
 
-/** Bytes of a line beside its path: mode, type, id and size. */
-const beside = 128
+/** The most bytes of a line without its path: mode, type, id and size. */
+const maxLineOverhead = 128
 
 /**
- * Takes git's output of a tree chunk by chunk, and returns whether git should go on. Between two chunks it keeps at most
- * one line, up to the longest valid length.
+ * Parses the output of `git ls-tree` chunk by chunk, and returns whether git should continue. Between two chunks it keeps at
+ * most one line, up to the longest valid length.
  */
-const reader = (gathering: TreeGathering, limits: TreeLimits) => {
-  // A character of a path is 4 bytes at most.
-  const longestLine = limits.path * 4 + beside
-  const mostPrinted = limits.characters * 4 + limits.entries * beside
+const treeParser = (gathering: TreeGathering, limits: TreeLimits) => {
+  // A character is 4 bytes at most.
+  const maxLine = limits.path * 4 + maxLineOverhead
+  const maxOutput = limits.characters * 4 + limits.entries * maxLineOverhead
   let printed = 0
   let line = Buffer.alloc(0)
   let isTooLong = false
   const add = (piece: Buffer) => {
-    isTooLong ||= line.length + piece.length > longestLine
+    isTooLong ||= line.length + piece.length > maxLine
     line = isTooLong ? Buffer.alloc(0) : Buffer.concat([line, piece])
   }
   return (chunk: Buffer): boolean => {
@@ -88,21 +88,21 @@ const reader = (gathering: TreeGathering, limits: TreeLimits) => {
     for (let end = chunk.indexOf(0); end >= 0; end = chunk.indexOf(0, from)) {
       add(chunk.subarray(from, end))
       from = end + 1
-      const isLeftOut = isTooLong
-      const [one] = linesOf(line)
+      const wasTooLong = isTooLong
+      const [one] = parseLines(line)
       line = Buffer.alloc(0)
       isTooLong = false
-      if (isLeftOut) gathering.leaveOut()
+      if (wasTooLong) gathering.leaveOut()
       else if (one !== undefined && !gathering.add(toEntry(one))) return false
     }
     add(chunk.subarray(from))
-    if (printed <= mostPrinted) return true
+    if (printed <= maxOutput) return true
     gathering.leaveOut()
     return false
   }
 }
 
-/** The tree of a commit, as far as the limits allow. Without sizes no file is needed for it. */
+/** The tree of a commit, up to the limits. Sizes need the files themselves, which a shallow repository lacks. */
 export const treeOf = (
   repository: string,
   commit: string,
@@ -112,12 +112,12 @@ export const treeOf = (
   Effect.suspend(() => {
     const gathering = gatherTree(limits)
     const args = ["ls-tree", "-r", "-t", ...(withSizes ? ["-l"] : []), "-z", "--full-tree", commit]
-    return Effect.map(Git.run(args, { repository }, reader(gathering, limits)), () => gathering.tree(commit))
+    return Effect.map(Git.run(args, { repository }, treeParser(gathering, limits)), () => gathering.tree(commit))
   })
 
 export const notFound = (path: RepoPath) => new RepoFileNotFound({ path })
 
-/** The bytes of a file of a commit. A repository without its files is given with the limits of fetching one. */
+/** The bytes of a file of a commit. `fetching` has the limits of fetching a file that the repository lacks. */
 export const readFile = Effect.fnUntraced(function* (
   repository: string,
   commit: string,

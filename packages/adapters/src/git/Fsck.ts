@@ -1,7 +1,7 @@
-/** What git's object check (`git fsck`) finds, and which of it a repository may have. */
+/** Classifies the faults that git's object check (`git fsck`) finds. */
 /**
- * Blemishes of old commits that `git clone` takes and that harm nobody: a program wrote the name of a person, a date or a
- * file mode wrongly. They may be fetched and pushed. Every git that can be used here knows these names.
+ * Harmless faults of old commits that `git clone` accepts: a malformed name, date or file mode. They may be fetched and
+ * pushed. Every supported git knows these names.
  */
 export const harmlessFaults = [
   "badDate",
@@ -24,15 +24,15 @@ export const harmlessFaults = [
 ] as const
 
 /**
- * Trees and attributes that `git clone` takes although no git writes them. They may be fetched, because repositories have
- * them in their history; new commits that are pushed may not have them. Git skips names that it does not know.
+ * Faults of trees and attributes that `git clone` accepts although no git writes them. They may be fetched, because existing
+ * histories have them, but not pushed. Git skips names that it does not know.
  */
 export const fetchOnlyFaults = [
   "badFilemode",
   "badTagName",
   "duplicateEntries",
   "largePathname",
-  // Where this is in the tree that is checked out, the checkout fails. In older trees nothing reads it.
+  // It fails the checkout of its own tree only.
   "nullSha1",
   "treeNotSorted",
   // Git ignores attributes in lines and files that are too long.
@@ -41,8 +41,8 @@ export const fetchOnlyFaults = [
 ] as const
 
 /**
- * Faults that are refused for good: objects that could lead a checkout or a submodule command out of the repository, or make
- * it run a program, and objects that git can't read. A fault that is in no list is refused too.
+ * Faults that are always rejected: objects that could lead a checkout or a submodule command out of the repository or run a
+ * program, and objects that git can't read. A fault in no list is rejected too.
  */
 export const unsafeFaults = [
   // Paths that lead out of the tree, or into git's own directory.
@@ -81,12 +81,12 @@ export const unsafeFaults = [
 
 const names: ReadonlySet<string> = new Set(unsafeFaults)
 
-/** A line in which git says which fault an object has. */
+/** The line in which git reports the fault of an object. */
 const faultLine = /^(?:fatal|error): object [0-9a-f]{40,64}: ([A-Za-z0-9]{1,40}): /m
 
 /**
- * The fault for which git refused an object: its name, or `object` if the name is not in the list above. Undefined where
- * git failed for another reason.
+ * The name of the fault for which git rejected an object, or `object` if the name is not in the list above. Undefined if git
+ * failed for another reason.
  */
 export const faultIn = (stderr: string): string | undefined => {
   const name = faultLine.exec(stderr)?.[1]

@@ -1,4 +1,4 @@
-/** A file's bytes. GitHub follows a link to a file of the same repository, and describes what has no bytes. */
+/** Reads the bytes of a file. GitHub follows links within the repository, and describes other objects in JSON. */
 import type { RepoPath } from "@castellan/domain/repo/FileTree.ts"
 import type { CommitId, Repo } from "@castellan/domain/repo/Repo.ts"
 import { maxFileBytes } from "@castellan/domain/repo/RepoHost.ts"
@@ -6,22 +6,22 @@ import { Effect } from "effect"
 import type { RequestFailed } from "./RequestFailed.ts"
 import type { ApiResponse, SendRequest } from "./Requests.ts"
 
-/** The bytes, or why there are none. */
+/** The bytes of a file, or why there are none. */
 export type Content = Uint8Array | "notAFile" | "tooLarge"
 
-/** A directory, a submodule, a link to nowhere are described in JSON; a file, even one of JSON, has a type of its own. */
+/** Directories, submodules and dangling links are described in JSON. Files, even JSON files, have GitHub's raw media type. */
 const isDescription = ({ headers }: ApiResponse) => /^application\/json\b/.test(String(headers["content-type"]))
 
-const bytes = async (answer: ApiResponse): Promise<Content> => {
-  const { body, headers } = answer
-  const refused = isDescription(answer)
+const bytes = async (response: ApiResponse): Promise<Content> => {
+  const { body, headers } = response
+  const problem = isDescription(response)
     ? "notAFile"
     : headers["content-encoding"] === undefined && Number(headers["content-length"]) > maxFileBytes
       ? "tooLarge"
       : undefined
-  if (refused !== undefined) {
+  if (problem !== undefined) {
     await body.cancel()
-    return refused
+    return problem
   }
   const chunks: Array<Uint8Array> = []
   let size = 0
@@ -34,12 +34,12 @@ const bytes = async (answer: ApiResponse): Promise<Content> => {
 }
 
 export const make =
-  (ask: SendRequest) =>
+  (send: SendRequest) =>
   (repo: Repo, path: RepoPath, ref?: CommitId): Effect.Effect<Content, RequestFailed> => {
-    // Half a character can't be in a URL.
+    // A lone surrogate can't be encoded in a URL.
     if (/\p{Surrogate}/u.test(path)) return Effect.succeed("notAFile")
     const encoded = path.split("/").map(encodeURIComponent).join("/")
-    return ask(
+    return send(
       `GET /repos/{owner}/{repo}/contents/${encoded}`,
       {
         owner: repo.owner,
@@ -49,7 +49,7 @@ export const make =
       },
       bytes
     ).pipe(
-      // Above 100 MB GitHub itself does not give it.
+      // GitHub does not serve files of more than 100 MB.
       Effect.catchIf(
         ({ codes }) => codes.includes("data too_large"),
         () => Effect.succeed<Content>("tooLarge")

@@ -1,10 +1,11 @@
+/** A GitHub token in the forms that requests use, and a way to remove it from text. */
 import { Redacted } from "effect"
 
 export interface Credential {
   readonly token: Redacted.Redacted<string>
-  /** What git sends as its authorization. */
+  /** The value of git's `Authorization` header. */
   readonly header: Redacted.Redacted<string>
-  /** A text without the token, however it is written in it. */
+  /** Replaces the token in a text, in plain or base64 form. */
   readonly scrub: (text: string) => string
 }
 

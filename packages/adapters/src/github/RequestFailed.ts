@@ -1,33 +1,34 @@
-/** Why GitHub did not give what it was asked for, read from facts: the status, the headers, the codes of its errors. */
+/** A failed request to GitHub, classified by its status, headers and error codes. */
 import { RepoUnavailable } from "@castellan/domain/repo/RepoHost.ts"
 import { Data } from "effect"
 
-/** What GitHub answered instead, or that it could not be asked. */
-export class RequestFailed extends Data.TaggedError("Refusal")<{
-  /** Null where there was no answer to take. */
+/** GitHub refused a request, or did not answer it. */
+export class RequestFailed extends Data.TaggedError("RequestFailed")<{
+  /** The HTTP status; null where there was no usable response. */
   readonly status: number | null
-  /** What it says is wrong with which field, as `name custom`. */
+  /** The errors of the response as `FIELD CODE`, for example `name custom`. */
   readonly codes: ReadonlyArray<string>
   readonly retryable: boolean
   readonly retryAfterMs: number | null
-  /** For the log; it has nothing of the credential. */
+  /** For the log. It does not contain the credential. */
   readonly cause: Error
 }> {
-  /** Nothing goes by the name: it is gone, never was, is not shown, or is called otherwise by now. */
+  /** There is no such repository under that name, or the token may not see it. */
   get isAbsent(): boolean {
     return this.status === 404
   }
 }
 
-export const unavailable = (operation: string) => (refusal: RequestFailed) =>
+/** The failure as the port reports it. */
+export const unavailable = (operation: string) => (failure: RequestFailed) =>
   new RepoUnavailable({
     operation,
-    retryable: refusal.retryable,
-    retryAfterMs: refusal.retryAfterMs,
-    cause: refusal.cause
+    retryable: failure.retryable,
+    retryAfterMs: failure.retryAfterMs,
+    cause: failure.cause
   })
 
-/** What is read of an answer that was refused. */
+/** A response with an error status. */
 export interface ErrorResponse {
   readonly status: number
   readonly headers: Readonly<Record<string, string | number | undefined>>
@@ -40,10 +41,10 @@ const recordOf = (value: unknown): Record<string, unknown> =>
 const numberOf = (value: string | number | undefined): number | undefined =>
   value !== undefined && /^\d+$/.test(String(value)) ? Number(value) : undefined
 
-/** Where GitHub explains the limit on what is done at once: all that tells it from another 403, where no header does. */
-const secondary = /#(?:about-)?secondary-rate-limits$/
+/** The documentation URL of the secondary rate limit: without headers, only this tells it from another 403. */
+const secondaryRateLimit = /#(?:about-)?secondary-rate-limits$/
 
-/** How an answer of 400 and above is to be taken at a time, in milliseconds. */
+/** Classifies an error response. `now` is in epoch milliseconds. */
 export const classify = (
   { data, headers, status }: ErrorResponse,
   now: number
@@ -57,7 +58,7 @@ export const classify = (
   const reset = headers["x-ratelimit-remaining"] === "0" ? numberOf(headers["x-ratelimit-reset"]) : undefined
   const wait = after !== undefined ? after * 1000 : reset !== undefined ? Math.max(0, reset * 1000 - now) : null
   const isLimited =
-    status === 429 || (status === 403 && (wait !== null || secondary.test(String(documentation_url ?? ""))))
+    status === 429 || (status === 403 && (wait !== null || secondaryRateLimit.test(String(documentation_url ?? ""))))
   const retryable = isLimited || status >= 500 || status === 408 || status === 409
   return { status, codes, retryable, retryAfterMs: retryable ? wait : null }
 }

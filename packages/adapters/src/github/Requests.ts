@@ -1,5 +1,4 @@
-/** Requests to GitHub's REST API: one try each, with a deadline, and nothing of the credential in what they fail with. */
-import { Octokit } from "@octokit/rest"
+/** Sends requests to GitHub's REST API: each once, with a timeout. Errors do not contain the credential. */
 import { Clock, Duration, Effect, Redacted, Schema } from "effect"
 import type { Credential } from "./Credential.ts"
 import { classify, RequestFailed, type ErrorResponse } from "./RequestFailed.ts"
@@ -15,30 +14,31 @@ export interface RequestOptions {
   readonly timeout: Duration.Input
 }
 
-/** Bytes of an answer that are read. GitHub's largest ones, trees, are below 30 MiB. */
-const mostAnswered = 64 * 1024 * 1024
+/** Bytes of the longest response that is read. GitHub's longest ones, trees, are below 30 MiB. */
+const maxResponseSize = 64 * 1024 * 1024
 
-/** The answer is longer than any that is known. */
-class TooLong extends Error {}
+/** The response is longer than `maxResponseSize`. */
+class ResponseTooLong extends Error {}
 
 const textOf = async ({ body }: ApiResponse): Promise<string> => {
   const chunks: Array<Uint8Array> = []
   let size = 0
-  // What is left of a body is cancelled when the loop is left.
+  // Leaving the loop cancels the rest of the body.
   for await (const chunk of body) {
     size += chunk.length
-    if (size > mostAnswered) throw new TooLong(`The answer has more than ${mostAnswered} bytes`)
+    if (size > maxResponseSize) throw new ResponseTooLong(`The response has more than ${maxResponseSize} bytes`)
     chunks.push(chunk)
   }
   return Buffer.concat(chunks).toString("utf8")
 }
 
-/** Reads JSON of a shape. */
+/** Reads a JSON response by a schema. */
 export const json =
   <S extends Schema.ConstraintDecoder<unknown>>(schema: S) =>
-  async (answer: ApiResponse): Promise<S["Type"]> =>
-    Schema.decodeUnknownSync(schema)(JSON.parse(await textOf(answer)))
+  async (response: ApiResponse): Promise<S["Type"]> =>
+    Schema.decodeUnknownSync(schema)(JSON.parse(await textOf(response)))
 
+/** Reads a response without a body. */
 export const discardBody = async ({ body }: ApiResponse): Promise<void> => {
   if (body instanceof ReadableStream) await body.cancel()
 }
@@ -46,74 +46,79 @@ export const discardBody = async ({ body }: ApiResponse): Promise<void> => {
 const silent = () => undefined
 const log = { debug: silent, info: silent, warn: silent, error: silent }
 
-/** It is to be asked for elsewhere. To follow would be to act on another name than was asked for. */
+/** GitHub redirected the request. Following it would act on another name than the requested one. */
 class Moved extends Error {
-  /** Whether it is a repository that was given another name: GitHub sends on to its number. */
-  readonly isRepository: boolean
+  /** Whether a repository was renamed: GitHub redirects to its number. */
+  readonly isRenamedRepository: boolean
   constructor(status: number, location: string) {
     super(`${status} to ${location}`)
-    this.isRepository = /\/repositories\/\d+(?:[/?]|$)/.test(location)
+    this.isRenamedRepository = /\/repositories\/\d+(?:[/?]|$)/.test(location)
   }
 }
 
-/** The facts of what a request threw. The objects that Octokit throws carry the request with its headers. */
-const factsOf = (thrown: unknown): { readonly refused: ErrorResponse | undefined; readonly message: string } => {
+/** Takes the response and the message from a thrown error. Octokit's errors also hold the request with its headers. */
+const describeThrown = (
+  thrown: unknown
+): { readonly response: ErrorResponse | undefined; readonly message: string } => {
   const { cause, message, response } = thrown as {
     readonly cause?: { readonly cause?: { readonly code?: unknown } }
     readonly message?: unknown
     readonly response?: ErrorResponse
   }
   const code = cause?.cause?.code
-  return { refused: response, message: [message, code].filter((one) => typeof one === "string").join(" ") }
+  return { response, message: [message, code].filter((one) => typeof one === "string").join(" ") }
 }
 
-export const make = ({ apiUrl, credential, timeout }: RequestOptions) => {
+/** The REST client, which is loaded when the adapter is used. */
+export type Sdk = Pick<typeof import("@octokit/rest"), "Octokit">
+
+export const make = ({ Octokit }: Sdk, { apiUrl, credential, timeout }: RequestOptions) => {
   const octokit = new Octokit({
     auth: Redacted.value(credential.token),
     baseUrl: apiUrl,
     userAgent: "castellan",
     log,
-    // Octokit would read bytes as text, and a body that was cut off as an empty one.
+    // Octokit would decode bytes as text, and read a truncated body as an empty one.
     request: { log, parseSuccessResponseBody: false, redirect: "manual" }
   })
-  const refusalOf = (route: string, thrown: unknown, now: number): RequestFailed => {
-    const { message, refused } = factsOf(thrown)
+  const failureOf = (route: string, thrown: unknown, now: number): RequestFailed => {
+    const { message, response } = describeThrown(thrown)
     const cause = (what: string) => new Error(credential.scrub(`${route}: ${what}`))
-    if (refused !== undefined) {
-      const id = refused.headers["x-github-request-id"] ?? "none"
+    if (response !== undefined) {
+      const id = response.headers["x-github-request-id"] ?? "none"
       return new RequestFailed({
-        ...classify(refused, now),
-        cause: cause(`${refused.status} ${message} (request ${id})`)
+        ...classify(response, now),
+        cause: cause(`${response.status} ${message} (request ${id})`)
       })
     }
     const none = { codes: [], retryAfterMs: null }
     if (thrown instanceof Moved) {
-      const status = thrown.isRepository ? 404 : null
+      const status = thrown.isRenamedRepository ? 404 : null
       return new RequestFailed({ ...none, status, retryable: false, cause: cause(message) })
     }
-    // An answer of another shape comes again; all else is the connection's.
-    const isShape = Schema.isSchemaError(thrown) || thrown instanceof TooLong
-    return new RequestFailed({ ...none, status: null, retryable: !isShape, cause: cause(message) })
+    // A response of another shape would come again. Everything else is a connection error.
+    const isInvalid = Schema.isSchemaError(thrown) || thrown instanceof ResponseTooLong
+    return new RequestFailed({ ...none, status: null, retryable: !isInvalid, cause: cause(message) })
   }
 
-  /** Asks once and reads the answer. An interruption ends the request. */
+  /** Sends a request once and reads the response. Interruption aborts it. */
   return <A>(
     route: string,
     parameters: Record<string, unknown>,
-    read: (answer: ApiResponse) => Promise<A>
+    read: (response: ApiResponse) => Promise<A>
   ): Effect.Effect<A, RequestFailed> =>
     Effect.tryPromise({
       try: async (signal) => {
         const { data, headers, status } = await octokit.request(route, { ...parameters, request: { signal } })
-        const answer = { headers, body: data as ReadableStream<Uint8Array> }
-        if (status < 300) return read(answer)
-        await discardBody(answer)
+        const response = { headers, body: data as ReadableStream<Uint8Array> }
+        if (status < 300) return read(response)
+        await discardBody(response)
         throw new Moved(status, String(headers.location))
       },
       catch: (thrown) => thrown
     }).pipe(
       Effect.catch((thrown) =>
-        Effect.flatMap(Clock.currentTimeMillis, (now) => Effect.fail(refusalOf(route, thrown, now)))
+        Effect.flatMap(Clock.currentTimeMillis, (now) => Effect.fail(failureOf(route, thrown, now)))
       ),
       Effect.timeoutOrElse({
         duration: timeout,
@@ -124,7 +129,7 @@ export const make = ({ apiUrl, credential, timeout }: RequestOptions) => {
               codes: [],
               retryable: true,
               retryAfterMs: null,
-              cause: new Error(`${route}: no answer in ${Duration.format(Duration.fromInputUnsafe(timeout))}`)
+              cause: new Error(`${route}: no response in ${Duration.format(Duration.fromInputUnsafe(timeout))}`)
             })
           )
       })

@@ -1,4 +1,4 @@
-/** The tree of a default branch, in one request where GitHub can, and piece by piece where it truncates. */
+/** Reads the tree of a branch: in one request, or directory by directory where GitHub truncates the response. */
 import { emptyTree, type FileTree, gatherTree, TreeEntry, type TreeLimits } from "@castellan/domain/repo/FileTree.ts"
 import type { CommitId, Repo } from "@castellan/domain/repo/Repo.ts"
 import { Effect, Option, Schema, Semaphore } from "effect"
@@ -13,13 +13,13 @@ const Entry = Schema.Struct({
   size: Schema.optionalKey(Schema.Int)
 })
 
-const Answered = Schema.Struct({
+const TreeResponse = Schema.Struct({
   sha: Schema.String,
   truncated: Schema.Boolean,
   tree: Schema.Array(Schema.Unknown)
 })
 
-interface Listed {
+interface Listing {
   readonly sha: string
   readonly truncated: boolean
   readonly tree: ReadonlyArray<typeof Entry.Type>
@@ -27,37 +27,37 @@ interface Listed {
 
 const toEntry = Schema.decodeUnknownSync(Entry)
 
-/** Entries that are decoded before others get their turn. */
-const decodedAtOnce = 1000
+/** Entries that are decoded before the event loop gets a turn. */
+const decodeBatch = 1000
 
-const listed = async (answer: ApiResponse): Promise<Listed> => {
-  const { tree, ...more } = await json(Answered)(answer)
+const readListing = async (response: ApiResponse): Promise<Listing> => {
+  const { tree, ...more } = await json(TreeResponse)(response)
   const entries: Array<typeof Entry.Type> = []
   for (const one of tree) {
     entries.push(toEntry(one))
-    if (entries.length % decodedAtOnce === 0) await setImmediate()
+    if (entries.length % decodeBatch === 0) await setImmediate()
   }
   return { ...more, tree: entries }
 }
 
-/** Requests for parts of one truncated tree at a time. */
-const atOnce = 4
+/** Concurrent requests for one truncated tree. */
+const concurrency = 4
 
 /** The revision of a repository without commits. */
 const empty = "empty"
 
 /**
- * A revision is the tree's id and the tag that GitHub gave the answer: with the tag it says in a word that nothing
- * changed, and where it gives another tag to the same tree, as after a change of credentials, the id tells.
+ * A revision is the tree's id and the ETag of GitHub's response. The ETag saves the transfer of an unchanged tree. The id
+ * identifies the tree where GitHub gives it another ETag, as it does after a change of credentials.
  */
-const revisionOf = (sha: string, tag: unknown) => (typeof tag === "string" ? `${sha} ${tag}` : sha)
+const revisionOf = (sha: string, etag: unknown) => (typeof etag === "string" ? `${sha} ${etag}` : sha)
 
 const parse = (revision: string | null) => {
-  const [, sha, tag] = /^([0-9a-f]{40,64})(?: ((?:W\/)?"[\x21\x23-\x7e]*"))?$/.exec(revision ?? "") ?? []
-  return { sha, tag }
+  const [, sha, etag] = /^([0-9a-f]{40,64})(?: ((?:W\/)?"[\x21\x23-\x7e]*"))?$/.exec(revision ?? "") ?? []
+  return { sha, etag }
 }
 
-const entryOf = (prefix: string, { path, sha, size, type }: Listed["tree"][number]) =>
+const entryOf = (prefix: string, { path, sha, size, type }: Listing["tree"][number]) =>
   new TreeEntry({
     path: prefix + path,
     type: type === "blob" ? "blob" : "tree",
@@ -65,38 +65,38 @@ const entryOf = (prefix: string, { path, sha, size, type }: Listed["tree"][numbe
     ...(type === "blob" && size !== undefined ? { size } : {})
   })
 
-export const make = (ask: SendRequest, limits: TreeLimits, requestsMade: number) => {
-  const list = (repo: Repo, sha: string, recursive: boolean, tag?: string) =>
-    ask(
+export const make = (send: SendRequest, limits: TreeLimits, maxRequests: number) => {
+  const list = (repo: Repo, sha: string, recursive: boolean, etag?: string) =>
+    send(
       "GET /repos/{owner}/{repo}/git/trees/{tree_sha}",
       {
         owner: repo.owner,
         repo: repo.name,
         tree_sha: sha,
         ...(recursive ? { recursive: "1" } : {}),
-        headers: tag === undefined ? {} : { "if-none-match": tag }
+        headers: etag === undefined ? {} : { "if-none-match": etag }
       },
-      async (answer) => ({ ...(await listed(answer)), tag: answer.headers["etag"] })
+      async (response) => ({ ...(await readListing(response)), etag: response.headers["etag"] })
     )
 
   /**
-   * One level, and below it each directory as a whole, or level by level where that is too much again. No more is asked for
-   * once there are enough requests or entries, and what can't be asked for is left out: the rest of a single directory.
+   * Lists the root, then each directory in it recursively, or again level by level where GitHub truncates that too. Stops at
+   * the limits of requests and entries. GitHub can't list the rest of a single truncated directory, so it is left out.
    */
-  const walk = Effect.fnUntraced(function* (repo: Repo, root: string) {
-    const permits = Semaphore.makeUnsafe(atOnce)
-    let requests = requestsMade
-    let room = limits.entries
+  const walkLevels = Effect.fnUntraced(function* (repo: Repo, root: string) {
+    const permits = Semaphore.makeUnsafe(concurrency)
+    let requestsLeft = maxRequests
+    let entriesLeft = limits.entries
     let isCut = false
 
-    const part = (sha: string, recursive: boolean): Effect.Effect<Listed | undefined, RequestFailed> =>
+    const listWithinLimits = (sha: string, recursive: boolean): Effect.Effect<Listing | undefined, RequestFailed> =>
       permits.withPermits(1)(
         Effect.suspend(() => {
-          if (requests > 0 && room > 0) {
-            requests--
-            return Effect.tap(list(repo, sha, recursive), (answer) =>
+          if (requestsLeft > 0 && entriesLeft > 0) {
+            requestsLeft--
+            return Effect.tap(list(repo, sha, recursive), (listing) =>
               Effect.sync(() => {
-                if (!recursive || !answer.truncated) room -= answer.tree.length
+                if (!recursive || !listing.truncated) entriesLeft -= listing.tree.length
               })
             )
           }
@@ -107,23 +107,23 @@ export const make = (ask: SendRequest, limits: TreeLimits, requestsMade: number)
 
     const level = (sha: string, prefix: string): Effect.Effect<ReadonlyArray<TreeEntry>, RequestFailed> =>
       Effect.gen(function* () {
-        const answer = yield* part(sha, false)
-        if (answer === undefined) return []
-        if (answer.truncated) isCut = true
+        const listing = yield* listWithinLimits(sha, false)
+        if (listing === undefined) return []
+        if (listing.truncated) isCut = true
         const below = yield* Effect.forEach(
-          answer.tree,
+          listing.tree,
           (one) =>
             Effect.gen(function* () {
               if (one.type !== "tree") return [entryOf(prefix, one)]
-              const whole = yield* part(one.sha, true)
-              const inside = `${prefix}${one.path}/`
+              const whole = yield* listWithinLimits(one.sha, true)
+              const childPrefix = `${prefix}${one.path}/`
               const entries =
                 whole?.truncated === true
-                  ? yield* level(one.sha, inside)
-                  : (whole?.tree ?? []).map((child) => entryOf(inside, child))
+                  ? yield* level(one.sha, childPrefix)
+                  : (whole?.tree ?? []).map((child) => entryOf(childPrefix, child))
               return [entryOf(prefix, one), ...entries]
             }),
-          { concurrency: atOnce }
+          { concurrency }
         )
         return below.flat()
       })
@@ -131,46 +131,46 @@ export const make = (ask: SendRequest, limits: TreeLimits, requestsMade: number)
     return { entries: yield* level(root, ""), isCut }
   })
 
-  const gathered = (revision: string, entries: ReadonlyArray<TreeEntry>, isCut: boolean): FileTree => {
+  const toTree = (revision: string, entries: ReadonlyArray<TreeEntry>, isCut: boolean): FileTree => {
     const gathering = gatherTree(limits)
     if (isCut) gathering.leaveOut()
     for (const entry of entries) if (!gathering.add(entry)) break
     return gathering.tree(revision)
   }
 
-  /** Its parts are named by the answer before: that one is missing means that the repository just went. */
-  const whole = (repo: Repo, sha: string) =>
-    Effect.mapError(walk(repo, sha), (refusal) =>
-      refusal.isAbsent
-        ? new RequestFailed({ ...refusal, status: null, retryable: true, cause: refusal.cause })
-        : refusal
+  /** The whole of a truncated tree. A part that is missing means that the repository was deleted meanwhile. */
+  const walk = (repo: Repo, sha: string) =>
+    Effect.mapError(walkLevels(repo, sha), (failure) =>
+      failure.isAbsent
+        ? new RequestFailed({ ...failure, status: null, retryable: true, cause: failure.cause })
+        : failure
     )
 
-  /** The tree of the default branch, or of a commit; none if it is still of the revision `known`. */
+  /** The tree of the default branch or of a commit; none if it still has the revision `known`. */
   return (
     repo: Repo,
     known: string | null,
     ref: CommitId | "HEAD" = "HEAD"
   ): Effect.Effect<Option.Option<FileTree>, RequestFailed> => {
-    const seen = parse(known)
-    return Effect.matchEffect(list(repo, ref, true, seen.tag), {
-      onFailure: (refusal) => {
-        if (refusal.status === 304) return Effect.succeed(Option.none())
-        // It has no commits.
-        return refusal.status === 409 ? Effect.succeed(emptyTreeIfChanged(known)) : Effect.fail(refusal)
+    const previous = parse(known)
+    return Effect.matchEffect(list(repo, ref, true, previous.etag), {
+      onFailure: (failure) => {
+        if (failure.status === 304) return Effect.succeed(Option.none())
+        // 409: the repository has no commits.
+        return failure.status === 409 ? Effect.succeed(emptyTreeIfChanged(known)) : Effect.fail(failure)
       },
-      onSuccess: (answer) => {
-        if (answer.sha === seen.sha) return Effect.succeed(Option.none())
-        const revision = revisionOf(answer.sha, answer.tag)
-        const all = answer.truncated
-          ? whole(repo, answer.sha)
-          : Effect.succeed({ entries: answer.tree.map((one) => entryOf("", one)), isCut: false })
-        return Effect.map(all, ({ entries, isCut }) => Option.some(gathered(revision, entries, isCut)))
+      onSuccess: (listing) => {
+        if (listing.sha === previous.sha) return Effect.succeed(Option.none())
+        const revision = revisionOf(listing.sha, listing.etag)
+        const all = listing.truncated
+          ? walk(repo, listing.sha)
+          : Effect.succeed({ entries: listing.tree.map((one) => entryOf("", one)), isCut: false })
+        return Effect.map(all, ({ entries, isCut }) => Option.some(toTree(revision, entries, isCut)))
       }
     })
   }
 }
 
-/** The tree of a default branch that has no commit. */
+/** The tree of a repository without commits; none if that is the revision `known`. */
 export const emptyTreeIfChanged = (known: string | null): Option.Option<FileTree> =>
   known === empty ? Option.none() : Option.some(emptyTree(empty))

@@ -1,19 +1,18 @@
 /**
- * One process at a time for a directory: a lock that the kernel lets go of when its holder dies, however it dies. It is
- * SQLite's lock on a file in the directory, since Node itself can't lock one; as a lock on a file it also holds between
- * containers that share the directory and nothing else.
+ * Locks a directory for one process. The kernel releases the lock when the process dies. Node can't lock files, so this is
+ * SQLite's lock on a file in the directory. It also works between containers that share only the directory.
  */
 import { mkdir } from "node:fs/promises"
 import { join } from "node:path"
 import { DatabaseSync } from "node:sqlite"
 
-/** What SQLite answers where another has the lock. */
+/** SQLite's error code for a file that another process has locked. */
 const busy = 5
 
-/** The file that is locked; it stays for as long as the directory's content does. */
+/** The locked file. It is never deleted. */
 export const fileIn = (directory: string): string => join(directory, "castellan.lock")
 
-/** Takes the directory, made if need be; gives what lets go of it, or undefined if another process has it. */
+/** Locks the directory, which is created if missing. Returns the release, or undefined if another process has the lock. */
 export const take = async (directory: string): Promise<(() => void) | undefined> => {
   await mkdir(directory, { recursive: true, mode: 0o700 })
   const file = new DatabaseSync(fileIn(directory), { timeout: 0 })

@@ -1,7 +1,6 @@
 /**
- * Brings a database's tables up to date. Several servers may do it at once: the migrator takes a lock. A migration only
- * adds, so that servers of the version before go on beside those of the new one, and start again; one that they can't
- * live with says so by the end of its name.
+ * Migrates the database. Several servers may do so at once, because the migrator takes a lock. A migration only adds, so that
+ * servers of the previous version keep running and can restart. The name of one that breaks them ends in `_breaking`.
  */
 import { type Kysely, sql } from "kysely"
 import { type Migration, Migrator } from "kysely/migration"
@@ -15,7 +14,7 @@ import * as sessionErrorCodes from "./migrations/0007_session_error_codes.ts"
 import * as errorCodes from "./migrations/0008_error_codes.ts"
 import * as sessionWorkspaces from "./migrations/0009_session_workspaces.ts"
 
-/** What every server of this version knows, in their order. */
+/** All migrations of this version, in order. */
 export const migrations: Readonly<Record<string, Migration>> = {
   "0001_first_tables": firstTables,
   "0002_memberships": memberships,
@@ -30,13 +29,13 @@ export const migrations: Readonly<Record<string, Migration>> = {
 
 const newest = Object.keys(migrations).at(-1)!
 
-/** How a migration is named beside which servers from before can't go on. */
+/** The name of a migration that servers of earlier versions can't run with. */
 export const breaking = /_breaking$/
 
 const table = "castellan_migrations"
 
-/** The migrations of later versions that a database has had. */
-const laterOnes = async (db: Kysely<never>): Promise<ReadonlyArray<string>> => {
+/** The migrations of later versions that were applied to a database. */
+const laterMigrations = async (db: Kysely<never>): Promise<ReadonlyArray<string>> => {
   const found = await sql<{ readonly name: string | null }>`select to_regclass(${table})::text as name`.execute(db)
   if (found.rows[0]?.name == null) return []
   const { rows } = await sql<{ readonly name: string }>`
@@ -44,28 +43,32 @@ const laterOnes = async (db: Kysely<never>): Promise<ReadonlyArray<string>> => {
   return rows.map(({ name }) => name)
 }
 
-const done: Migration = { up: () => Promise.resolve() }
+const noop: Migration = { up: () => Promise.resolve() }
 
-/** The migrator of a database, for which the migrations of later versions are done. */
+/** The migrator of a database. It treats the migrations of later versions as applied. */
 export const migratorOf = (db: Kysely<never>, later: ReadonlyArray<string> = []): Migrator =>
   new Migrator({
     db,
     provider: {
       getMigrations: () =>
-        Promise.resolve({ ...migrations, ...Object.fromEntries(later.map((name) => [name, done] as const)) })
+        Promise.resolve({ ...migrations, ...Object.fromEntries(later.map((name) => [name, noop] as const)) })
     },
     migrationTableName: table,
     migrationLockTableName: `${table}_lock`
   })
 
-/** Does what is still to be done, unless a later version has done what this one can't live with. */
+/** Applies outstanding migrations. Fails if a later version has applied a breaking one. */
 export const migrate = async (db: Kysely<never>): Promise<void> => {
-  const later = await laterOnes(db)
-  const between = later.find((name) => breaking.test(name))
-  if (between !== undefined) throw new Error(`it is a later version's: ${between} leaves this one behind`)
+  const later = await laterMigrations(db)
+  const breakingName = later.find((name) => breaking.test(name))
+  if (breakingName !== undefined) {
+    throw new Error(
+      `a later version migrated it with ${breakingName}, which this version can't use: update this server`
+    )
+  }
   const { error } = await migratorOf(db, later).migrateToLatest()
   if (error === undefined) return
-  // A server of a later version may have been faster.
-  if ((await laterOnes(db)).length > later.length) return await migrate(db)
+  // A server of a later version may have migrated it meanwhile.
+  if ((await laterMigrations(db)).length > later.length) return await migrate(db)
   throw error
 }

@@ -1,4 +1,4 @@
-/** Every store over one database. */
+/** Provides all stores over one database. */
 import { Layer } from "effect"
 import * as PgAccountStore from "./stores/PgAccountStore.ts"
 import * as PgAppStore from "./stores/PgAppStore.ts"

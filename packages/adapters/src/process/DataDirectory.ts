@@ -1,21 +1,21 @@
-/** Watches the data directory: whether it is the one that the server started with, and whether it takes what is written. */
+/** Watches that the data directory is still the one that the server started with, and that it can be written. */
 import { Effect, Schedule } from "effect"
 import { open, statfs, unlink } from "node:fs/promises"
 import { join } from "node:path"
 import { watchPath } from "./PathIdentity.ts"
 
-/** How often a file is written to see whether that is possible. */
-const probeEvery = "5 seconds"
+/** How often a probe file is written. */
+const probeInterval = "5 seconds"
 
-/** How long that may take before the disk counts as one that does not answer. */
-const patience = "30 seconds"
+/** How long a probe may take before the disk counts as hanging. */
+const probeTimeout = "30 seconds"
 
-/** Bytes that must be free: less is soon gone, and a database needs room to start again. */
+/** Bytes that must be free. A database needs some space to start again. */
 export const minFreeBytes = 64 * 1024 * 1024
 
 const mebibytes = (bytes: number) => `${Math.floor(bytes / 1024 / 1024)} MiB`
 
-const wordsOf = (cause: unknown): string => {
+const describeError = (cause: unknown): string => {
   const { code } = cause as { readonly code?: string }
   switch (code) {
     case "ENOSPC":
@@ -28,8 +28,8 @@ const wordsOf = (cause: unknown): string => {
   }
 }
 
-/** Writes a small file to the disk; gives what is wrong in words that follow "The data directory", if anything is. */
-const probed = async (directory: string): Promise<string | undefined> => {
+/** Writes a small file to the disk. Returns a problem, if there is one, in words that follow "The data directory". */
+const writeProbe = async (directory: string): Promise<string | undefined> => {
   const file = join(directory, `.castellan-probe-${process.pid}`)
   try {
     const handle = await open(file, "w", 0o600)
@@ -44,43 +44,43 @@ const probed = async (directory: string): Promise<string | undefined> => {
     const free = bavail * bsize
     return free < minFreeBytes ? `is nearly full: ${mebibytes(free)} are left` : undefined
   } catch (cause) {
-    return wordsOf(cause)
+    return describeError(cause)
   }
 }
 
 /**
- * Watches a directory for as long as the scope is open. `parts` are files or directories in it that only go if its content
- * does. The effect gives what is wrong with it by now, in words that follow "The data directory"; undefined if nothing is.
+ * Watches a directory until the scope closes. `parts` are files or directories in it that disappear only with its content.
+ * The returned effect gives the present problem in words that follow "The data directory", or undefined.
  */
 export const watch = Effect.fnUntraced(function* (directory: string, parts: ReadonlyArray<string> = []) {
-  const landmarks = yield* Effect.sync(() => [directory, ...parts].map(watchPath))
-  let found: string | undefined
+  const pathChanges = yield* Effect.sync(() => [directory, ...parts].map(watchPath))
+  let problem: string | undefined
   let probing: Promise<string | undefined> | undefined
 
-  /** One probe at a time: those on a disk that hangs would pile up. */
-  const probe = Effect.promise(() => (probing ??= probed(directory).finally(() => (probing = undefined)))).pipe(
-    Effect.timeoutOrElse({ duration: patience, orElse: () => Effect.succeed("does not answer") }),
+  /** Only one probe runs at a time, because probes of a hanging disk would pile up. */
+  const probe = Effect.promise(() => (probing ??= writeProbe(directory).finally(() => (probing = undefined)))).pipe(
+    Effect.timeoutOrElse({ duration: probeTimeout, orElse: () => Effect.succeed("does not answer") }),
     Effect.flatMap((now) => {
-      const before = found
-      found = now
+      const before = problem
+      problem = now
       if (now === before) return Effect.void
       return now === undefined
         ? Effect.logInfo("The data directory can be written again", { directory })
-        : Effect.logError(`The data directory ${now}`, { directory })
+        : Effect.logError("The data directory can't be used", { directory, problem: now })
     })
   )
 
   yield* probe
-  yield* Effect.forkScoped(Effect.repeat(probe, Schedule.spaced(probeEvery)))
+  yield* Effect.forkScoped(Effect.repeat(probe, Schedule.spaced(probeInterval)))
   return Effect.sync(() => {
     try {
-      for (const lost of landmarks) {
-        const how = lost()
-        if (how !== undefined) return how
+      for (const changeOf of pathChanges) {
+        const change = changeOf()
+        if (change !== undefined) return change
       }
-      return found
+      return problem
     } catch (cause) {
-      return wordsOf(cause)
+      return describeError(cause)
     }
   })
 })

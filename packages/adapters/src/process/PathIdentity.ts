@@ -1,23 +1,23 @@
-/** Tells whether a place on the disk is still the one that it was when this process opened it. */
+/** Detects that a file or directory was deleted or replaced since this process opened it. */
 import { statSync } from "node:fs"
 
-/** How a place was lost: nothing is there any more, or something else is. */
+/** How a path changed, in words that follow it in a sentence. */
 export type PathChange = "is missing" | "was replaced"
 
-/** What stood at a path is lost: whatever this process still has open is deleted, and nothing written there would stay. */
+/** The file that this process opened at a path is deleted: what it writes there is lost. */
 export class PathChanged extends Error {
   override readonly name = "PlaceLost"
-  readonly lost: PathChange
+  readonly change: PathChange
 
-  constructor(path: string, lost: PathChange) {
-    super(`${path} ${lost} since this server started`)
-    this.lost = lost
+  constructor(path: string, change: PathChange) {
+    super(`${path} ${change} since this server started`)
+    this.change = change
   }
 }
 
-/** Remembers what stands at the path; the function tells how that was lost, if it was. */
+/** Records the identity of a path. The function it returns tells how the path has changed, if it has. */
 export const watchPath = (path: string): (() => PathChange | undefined) => {
-  // A file system may give the inode number of a deleted file to the next one, which then has another time of birth.
+  // A file system may reuse the inode number of a deleted file, but not its time of birth.
   const { birthtimeNs, dev, ino } = statSync(path, { bigint: true })
   return () => {
     const now = statSync(path, { bigint: true, throwIfNoEntry: false })
@@ -26,11 +26,11 @@ export const watchPath = (path: string): (() => PathChange | undefined) => {
   }
 }
 
-/** Remembers what stands at the path; the function throws `PlaceLost` once that is lost. */
+/** Records the identity of a path. The function it returns throws `PathChanged` once the path has changed. */
 export const assertUnchanged = (path: string): (() => void) => {
-  const lost = watchPath(path)
+  const changeOf = watchPath(path)
   return () => {
-    const how = lost()
-    if (how !== undefined) throw new PathChanged(path, how)
+    const change = changeOf()
+    if (change !== undefined) throw new PathChanged(path, change)
   }
 }

@@ -1,9 +1,9 @@
-/** Reads from `/proc` whether a process lives. */
+/** Tells from `/proc` whether a process is alive. */
 import { existsSync, readFileSync } from "node:fs"
 
 /**
- * The line of `/proc/PID/stat` of a process that lives; undefined for one that has ended. A zombie has ended: its parent
- * may take long to reap it, above all process 1 of a container.
+ * The line in `/proc/PID/stat` of a live process; undefined for one that has ended. A zombie has ended: its parent may reap
+ * it late, above all if that is process 1 of a container.
  */
 export const readLiveStat = (pid: number): string | undefined => {
   try {
@@ -14,7 +14,7 @@ export const readLiveStat = (pid: number): string | undefined => {
   }
 }
 
-/** Whether any process of that number lives, on systems without `/proc` too. */
+/** Whether a process with that id is alive. Works on systems without `/proc` too. */
 export const isAlive = (pid: number): boolean => {
   if (existsSync("/proc/self")) return readLiveStat(pid) !== undefined
   try {

@@ -1,19 +1,20 @@
-/** Starts a program in a sandbox, and tells a program that never ran from one that ran and failed. */
+/** Starts a program in a sandbox so that a program that never ran can be told from one that ran and failed. */
 import { StartFailure } from "@castellan/domain/sandbox/Command.ts"
 import { Schema } from "effect"
 
 /**
- * The last program before the one that is wanted; that one replaces it. `$1` is the directory to run in, the rest is the
- * program with its arguments. Descriptor 1 is the program's standard output, 3 its standard error, 2 the start record and
- * 4 the gate. Nothing that this script or a program before it prints reaches the program's streams, except the shell's
- * own message when `exec` fails, which goes to descriptor 3. The reader of descriptor 3 therefore waits at the gate: it
- * closes when the program takes over, because the shell marks its copy of a redirected descriptor close-on-exec, and it
- * brings a line if the program could not, which tells the reader to drop what it gets.
+ * The script that becomes the program, by `exec`. `$1` is the working directory, the rest is the program with its arguments.
+ * Descriptor 1 is the program's standard output, 3 its standard error, 2 the start record and 4 the gate.
  *
- * The gate also closes when the sandbox ends. To keep the shell's message out of the output even then, the script looks
- * for the program first, so that `exec` only fails for a file that is executable and still can't run.
+ * Nothing that this script prints reaches the program's streams, except the shell's own message when `exec` fails, which
+ * goes to descriptor 3. The reader of descriptor 3 therefore waits at the gate. The gate closes when `exec` succeeds, because
+ * the shell marks its copy of a redirected descriptor close-on-exec. If `exec` fails, the gate delivers a line, and the
+ * reader drops its input.
  *
- * The start record is written over blanks, so that it also fits on a full disk. It holds `began` once everything before
+ * The gate also closes when the sandbox ends. To keep the shell's message out of the output even then, the script looks up
+ * the program first, so that `exec` fails only for an executable file that can't run.
+ *
+ * The start record is preallocated with blanks, so it can be written to a full disk. It holds `began` once everything before
  * the program has worked, and `refused REASON` if the program never ran. When `exec` fails, `dash` runs the trap at once;
  * `bash` needs `execfail` to reach the end of the script, and `--` before a program whose name could be an option.
  */
@@ -63,8 +64,8 @@ echo began >&2
 `
 
 /**
- * Collects what a program prints on its standard error into the file `$1`, once it has passed the gate, which is
- * descriptor 8. It needs a function \`collect\`.
+ * Defines `collectGated`, which collects standard error into the file `$1` once the gate, descriptor 8, has closed. It needs
+ * a function `collect`.
  */
 export const collectGatedScript = `
 collectGated() {
@@ -75,24 +76,24 @@ collectGated() {
 }
 `
 
-/** Makes an empty start record \`$1\`. */
+/** Defines `emptyRecord`, which creates the preallocated start record `$1`. */
 export const emptyRecordScript = `
 emptyRecord() { printf '%64s\\n' '' > "$1"; }
 `
 
-/** Bytes of the unit in which a shell limits what a collector may write: what is kept of output is a multiple. */
+/** Bytes of the block in which `ulimit -f` counts. The limit of output is a multiple of it. */
 export const outputBlockSize = 512
 
-/** Bytes of a start record that are looked at: what runs beside the program may have added to it. */
+/** Bytes that are read of a start record: other processes of the sandbox may have appended to it. */
 export const maxStartRecord = 4096
 
 const isFailure = Schema.is(StartFailure)
 
-/** The failure that a word names; a word that names none stands for one without a known reason. */
+/** The failure with that code; `command_not_started` for an unknown code. */
 export const parseStartFailure = (word: string | undefined): StartFailure =>
   isFailure(word) ? word : "command_not_started"
 
-/** Why a program that has ended never ran; undefined if it did. `record` is what its start record has. */
+/** Why a program that has ended never ran; undefined if it ran. `record` is the text of its start record. */
 export const startFailureOf = (record: string): StartFailure | undefined => {
   const lines = record.split("\n").map((line) => line.trim())
   const refused = lines.find((line) => line.startsWith("refused "))?.slice("refused ".length)

@@ -1,8 +1,8 @@
-/** Deadlines for programs inside a sandbox, which may never answer. */
+/** Timeouts for programs in a sandbox, which may never answer. */
 import { SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Duration, Effect, Stream } from "effect"
 
-/** How long a program inside may be silent before its first byte, between two bytes, and after the last one. */
+/** How long a program may print nothing: before its first byte, between two bytes, and after the last one. */
 export const defaultSilence = Duration.seconds(30)
 
 const noAnswer = (operation: string, after: Duration.Duration) =>
@@ -13,12 +13,12 @@ const noAnswer = (operation: string, after: Duration.Duration) =>
     cause: new Error(`${operation}: no answer in ${Duration.format(after)}`)
   })
 
-/** Fails where the whole takes longer. */
+/** Fails with `no_answer` if the whole effect takes longer. */
 export const withDeadline = (operation: string, after: Duration.Duration) =>
   Effect.timeoutOrElse({ duration: after, orElse: () => Effect.fail(noAnswer(operation, after)) })
 
-/** Fails where the next piece takes longer. Only the time counts in which the reader waits for it. */
+/** Fails with `no_answer` if the next chunk takes longer. Only the time counts in which the reader waits for it. */
 export const failOnSilence =
   (operation: string, after: Duration.Duration) =>
-  <A, E, R>(pieces: Stream.Stream<A, E, R>): Stream.Stream<A, E | SandboxUnavailable, R> =>
-    Stream.transformPull(pieces, (pull) => Effect.succeed(withDeadline(operation, after)(pull)))
+  <A, E, R>(chunks: Stream.Stream<A, E, R>): Stream.Stream<A, E | SandboxUnavailable, R> =>
+    Stream.transformPull(chunks, (pull) => Effect.succeed(withDeadline(operation, after)(pull)))

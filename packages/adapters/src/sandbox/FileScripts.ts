@@ -1,25 +1,25 @@
-/** What the programs say that look after files inside a sandbox, whoever made it. */
+/** What the providers' file scripts share: exit codes, the resolution of a target, and errors from a program's message. */
 import type { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import { FileNotFound, FileRefused } from "@castellan/domain/sandbox/SandboxProvider.ts"
 
-/** Exit codes by which they say what they found; why something failed ends what they print of errors. */
+/** Exit codes of the file scripts. A failed script prints the reason at the end of its last line. */
 export const notFoundExitCode = 44
 export const failedExitCode = 45
 
-/** What a script says of a link that leads to nothing, or to itself. */
-const leadsNowhere = "Dangling symbolic link"
+/** The message for a link whose target does not exist, or that links to itself. */
+const danglingLink = "Dangling symbolic link"
 
 /**
- * Finds where a file that is to be written stands; `$wanted` is the path as it was given, `$mode` the permissions, or
- * empty. Sets `$file`, which is no link, `$above`, its directory, made if need be, and `$mode`: what an existing file
- * has, or what a new one gets. It refuses in the system's words, for `refusalOf`.
+ * Resolves the path of a file before it is written. `$wanted` is the requested path, `$mode` the permissions or empty. Sets
+ * `$file`, which is no link; `$above`, its directory, which is created if missing; and `$mode`: that of the existing file, or
+ * the default of a new one. It fails with the system's messages, which `fileErrorOf` reads.
  */
 export const resolveTargetScript = `
 [ ! -d "$wanted" ] || exit ${notFoundExitCode}
 file=$wanted
 if [ -L "$wanted" ]; then
-  [ -e "$wanted" ] || refuse ": ${leadsNowhere}"
-  file=$(readlink -fn -- "$wanted" && echo .) || refuse ": ${leadsNowhere}"
+  [ -e "$wanted" ] || refuse ": ${danglingLink}"
+  file=$(readlink -fn -- "$wanted" && echo .) || refuse ": ${danglingLink}"
   file=\${file%.}
 fi
 above=./
@@ -34,34 +34,34 @@ if [ -z "$mode" ]; then
 fi
 `
 
-/** What the system says of a path that is not of the kind it has to be. */
-const otherKind = ["Not a directory", "File exists"]
+/** The system's messages for a path that goes through a file, which therefore names nothing. */
+const notFoundMessages = ["Not a directory", "File exists"]
 
 const notAllowed = "The sandbox's user is not allowed to"
-const nothingThere = "No file can be made there"
+const cannotCreate = "No file can be made there"
 
-/** What is said where not even the home directory can be entered. */
+/** The message of a script that can't enter the home directory. */
 export const homeNotAccessible = "home"
 
-/** What the system says of a path that is the caller's to change, and what its owner is told. */
-const refusals = new Map([
+/** The system's messages for a path that the caller may change, and the reason that the API gives. */
+const reasons = new Map([
   [homeNotAccessible, "The home directory can't be entered"],
   ["Permission denied", notAllowed],
   ["Operation not permitted", notAllowed],
   ["Read-only file system", "It can't be changed"],
   ["File name too long", "Its name is too long"],
   ["Is a directory", "It is named like a directory"],
-  ["No such file or directory", nothingThere],
-  ["Directory nonexistent", nothingThere],
-  ["Device or resource busy", nothingThere],
-  ["Too many levels of symbolic links", nothingThere],
-  [leadsNowhere, "It is a link that leads to no file"]
+  ["No such file or directory", cannotCreate],
+  ["Directory nonexistent", cannotCreate],
+  ["Device or resource busy", cannotCreate],
+  ["Too many levels of symbolic links", cannotCreate],
+  [danglingLink, "It is a link that leads to no file"]
 ])
 
-/** What a program's last line of errors means for the file; undefined where it is not the file's fault. */
+/** The error that a program's last message stands for; undefined if the file is not at fault. */
 export const fileErrorOf = (path: SandboxPath, line: string): FileNotFound | FileRefused | undefined => {
-  const said = line.trimEnd().split(": ").at(-1)!
-  if (otherKind.includes(said)) return new FileNotFound({ path })
-  const reason = refusals.get(said)
+  const message = line.trimEnd().split(": ").at(-1)!
+  if (notFoundMessages.includes(message)) return new FileNotFound({ path })
+  const reason = reasons.get(message)
   return reason === undefined ? undefined : new FileRefused({ path, reason })
 }

@@ -1,26 +1,26 @@
-/** Connections to what listens in a sandbox, once a provider has a socket to it. */
+/** Turns sockets into the domain's port connections, and breaks those of a sandbox together. */
 import type { PortConnection } from "@castellan/domain/sandbox/Port.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import type { PortClosed } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Effect, Stream } from "effect"
 import type { Socket } from "node:net"
 
-/** Whose a connection is. */
+/** What a connection leads to. */
 export interface ConnectionTarget {
   readonly name: SandboxName
-  /** What the listener is called by those who connect to it. */
+  /** The value of the `Host` header that the program in the sandbox expects. */
   readonly host: string
-  /** What the connection fails with when it breaks. */
+  /** The error of a broken connection. */
   readonly closed: PortClosed
-  /** Whether the very run of the sandbox goes on to which the connection was made. */
+  /** Whether the incarnation of the sandbox that the connection was made to is still running. */
   readonly isStillRunning: Effect.Effect<boolean>
 }
 
-/** No connections yet. */
+/** A registry of open connections by sandbox. */
 export const make = () => {
   const open = new Map<SandboxName, Set<Socket>>()
 
-  const keep = (name: SandboxName, socket: Socket) => {
+  const register = (name: SandboxName, socket: Socket) => {
     const all = open.get(name) ?? new Set()
     open.set(name, all.add(socket))
     socket.on("close", () => {
@@ -29,17 +29,17 @@ export const make = () => {
     })
   }
 
-  /** A connection by way of a socket, which is broken with all others of its sandbox. */
+  /** Makes a connection over a socket and registers it. */
   const over = (socket: Socket, { closed, host, name, isStillRunning }: ConnectionTarget): PortConnection => {
-    keep(name, socket)
-    const pieces = { [Symbol.asyncIterator]: () => socket.iterator({ destroyOnReturn: false }) }
-    // A sandbox that ends closes its connections as a program does that has said all.
-    const isWhole = Effect.flatMap(isStillRunning, (runs) => (runs ? Effect.void : Effect.fail(closed)))
+    register(name, socket)
+    const chunks = { [Symbol.asyncIterator]: () => socket.iterator({ destroyOnReturn: false }) }
+    // A sandbox that stops closes its connections just as a program does that has sent everything.
+    const checkComplete = Effect.flatMap(isStillRunning, (runs) => (runs ? Effect.void : Effect.fail(closed)))
     return {
       host,
       incoming: Stream.concat(
-        Stream.fromAsyncIterable<Uint8Array, PortClosed>(pieces, () => closed),
-        Stream.fromEffectDrain(isWhole)
+        Stream.fromAsyncIterable<Uint8Array, PortClosed>(chunks, () => closed),
+        Stream.fromEffectDrain(checkComplete)
       ),
       send: (bytes) =>
         Effect.callback((resume) => {

@@ -1,21 +1,21 @@
-/** Streams over Node's async iterables that give up what they hold as soon as nobody reads them. */
+/** Streams over async generators that release their resources as soon as the reader leaves. */
 import { Effect, Stream } from "effect"
 
 /**
- * The stream of what `pieces` gives. An async generator that waits in the middle of a pull can't be ended from outside:
- * `return()` takes effect only once that pull is over. The signal aborts when the stream's scope closes, and `pieces` has
- * to end every wait then.
+ * A stream of the values of an async iterable. A generator that waits in the middle of a pull can't be ended from outside:
+ * `return()` takes effect only after that pull. The signal aborts when the stream's scope closes, and the iterable must end
+ * every wait then.
  */
 export const abortableStream = <A, E>(
-  pieces: (signal: AbortSignal) => AsyncIterable<A>,
+  iterable: (signal: AbortSignal) => AsyncIterable<A>,
   onError: (cause: unknown) => E
 ): Stream.Stream<A, E> =>
   Stream.unwrap(
     Effect.map(
       Effect.acquireRelease(
         Effect.sync(() => new AbortController()),
-        (reader) => Effect.sync(() => reader.abort())
+        (controller) => Effect.sync(() => controller.abort())
       ),
-      ({ signal }) => Stream.fromAsyncIterable(pieces(signal), onError)
+      ({ signal }) => Stream.fromAsyncIterable(iterable(signal), onError)
     )
   )

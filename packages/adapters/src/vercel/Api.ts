@@ -1,13 +1,16 @@
-/** Requests to Vercel by its SDK: credentials and `fetch` go with each, and a request that hangs is given up. */
+/** Requests to Vercel through its SDK. Each carries the credentials of the moment and has a deadline. */
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import type { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
-import { type NetworkPolicy, Sandbox, type Session, Snapshot } from "@vercel/sandbox"
+import type { NetworkPolicy, Sandbox, Session, Snapshot } from "@vercel/sandbox"
 import { Duration, Effect, Option, Redacted, Schedule } from "effect"
+import { lineFetch } from "./LineFetch.ts"
 import type { VercelOptions } from "./Options.ts"
 import { RequestFailed, toRequestFailed } from "./RequestFailed.ts"
-import { lineFetch } from "./LineFetch.ts"
 
-/** What is chosen of a sandbox. */
+/** The SDK, which is loaded when the adapter is used. */
+export type Sdk = Pick<typeof import("@vercel/sandbox"), "Sandbox" | "Snapshot">
+
+/** Parameters of a new sandbox. Times are in milliseconds. */
 export interface CreateParams {
   readonly name?: SandboxName
   readonly timeout?: number
@@ -21,116 +24,156 @@ export interface CreateParams {
   readonly source?: { readonly type: "snapshot"; readonly snapshotId: string }
 }
 
-type Listed = Awaited<ReturnType<typeof Sandbox.list>>["sandboxes"][number]
-
-/** What Vercel tells of a snapshot in a list. */
+/** A snapshot in a list of Vercel's. */
 export type ListedSnapshot = Awaited<ReturnType<typeof Snapshot.list>>["snapshots"][number]
 
-/** What Vercel tells of a sandbox in a list. */
-export type ListedSandbox = Listed
+/** A sandbox in a list of Vercel's. */
+export type ListedSandbox = Awaited<ReturnType<typeof Sandbox.list>>["sandboxes"][number]
 
-/** Where the API is, as the SDK has it. */
-const vercel = "https://vercel.com/api"
+/** The URL that the SDK uses. */
+const apiUrl = "https://vercel.com/api"
 
-/** How long an ordinary request may take, with the SDK's own tries. */
-const answeredWithin = Duration.minutes(2)
+/** How long an ordinary request may take, the SDK's retries included. */
+const requestDeadline = Duration.minutes(2)
 
-/** How long it may take to start, stop or snapshot a machine. */
+/** How long a virtual machine may take to start, stop or be snapshotted. */
 export const stateChangeDeadline = Duration.minutes(5)
 
-/** The most that Vercel lists at once. */
-const page = 50
+/** Vercel's largest page. */
+const pageSize = 50
 
-const absent = <A>(asked: Effect.Effect<A, RequestFailed>): Effect.Effect<Option.Option<A>, RequestFailed> =>
-  asked.pipe(
+const noneIfGone = <A>(request: Effect.Effect<A, RequestFailed>): Effect.Effect<Option.Option<A>, RequestFailed> =>
+  request.pipe(
     Effect.map(Option.some),
     Effect.catchIf(
-      (refusal) => refusal.isGone,
+      (failure) => failure.isGone,
       () => Effect.succeedNone
     )
   )
 
-const goneIsFine = <A>(asked: Effect.Effect<A, RequestFailed>): Effect.Effect<void, RequestFailed> =>
-  asked.pipe(
-    Effect.asVoid,
-    Effect.catchIf(
-      (refusal) => refusal.isGone,
-      () => Effect.void
-    )
-  )
-
-/** Whether a session has no end before it yet. */
-const isSettling = (status: Session["status"]) =>
+const isChangingState = (status: Session["status"]) =>
   status === "pending" || status === "stopping" || status === "snapshotting"
 
-export const make = (options: VercelOptions) => {
+const withDeadline = (operation: string, deadline: Duration.Duration) =>
+  Effect.timeoutOrElse({
+    duration: deadline,
+    orElse: () =>
+      Effect.fail(
+        new RequestFailed({
+          status: null,
+          code: null,
+          retryable: true,
+          cause: new Error(`${operation}: no answer in ${Duration.format(deadline)}`)
+        })
+      )
+  })
+
+/** What each static call of the SDK takes. */
+interface RequestOptions {
+  readonly token: string
+  readonly teamId: string
+  readonly projectId: string
+  readonly fetch: typeof globalThis.fetch
+  readonly signal: AbortSignal
+}
+
+/** Sends requests with the credentials of the moment. Interruption aborts a request. */
+const makeRequests = (options: VercelOptions) => {
   const fetch = lineFetch(options.fetch ?? ((input, init) => globalThis.fetch(input, init)))
 
-  /** Asks what a static call of the SDK asks. */
+  /** Makes a static call of the SDK. */
   const ask = <A>(
     operation: string,
-    asked: (
-      who: {
-        readonly token: string
-        readonly teamId: string
-        readonly projectId: string
-        readonly fetch: typeof fetch
-        readonly signal: AbortSignal
-      },
-      signal: AbortSignal
-    ) => Promise<A>,
-    within = answeredWithin
+    request: (options: RequestOptions, signal: AbortSignal) => Promise<A>,
+    deadline = requestDeadline
   ): Effect.Effect<A, RequestFailed> =>
     Effect.flatMap(options.credentials, ({ projectId, teamId, token: redacted }) => {
       const token = Redacted.value(redacted)
       return Effect.tryPromise({
-        try: (signal) => asked({ token, teamId, projectId, fetch, signal }, signal),
+        try: (signal) => request({ token, teamId, projectId, fetch, signal }, signal),
         catch: (thrown) => toRequestFailed(operation, thrown, token)
-      }).pipe(answered(operation, within))
+      }).pipe(withDeadline(operation, deadline))
     })
 
-  /** Asks by what a static call gave, with the credentials that call was given. */
-  const on = <A>(operation: string, asked: (signal: AbortSignal) => Promise<A>, within = answeredWithin) =>
-    ask(operation, (_, signal) => asked(signal), within)
+  /** Calls a method of an object that the SDK gave; it uses the credentials that the object was requested with. */
+  const on = <A>(operation: string, request: (signal: AbortSignal) => Promise<A>, deadline = requestDeadline) =>
+    ask(operation, (_, signal) => request(signal), deadline)
 
-  /** The sandbox as it is. Never wakes it. */
-  const get = (name: SandboxName) => absent(ask("get", (who) => Sandbox.get({ ...who, name, resume: false })))
+  return { ask, on }
+}
 
-  /** The sandbox once it neither starts nor stops any more, or as it is when that takes too long. */
+type Requests = ReturnType<typeof makeRequests>
+
+const makeSnapshots = ({ Snapshot }: Sdk, { ask }: Requests) => {
+  /** The snapshots of a sandbox that can be booted from, automatic ones included. */
+  const snapshots = (name: SandboxName) =>
+    ask("snapshots", async (options) => {
+      const all: Array<ListedSnapshot> = []
+      for await (const one of await Snapshot.list({ ...options, name, limit: pageSize })) all.push(one)
+      return all.filter(({ status }) => status === "created")
+    })
+
+  const hasSnapshot = (id: SnapshotId | string) =>
+    Effect.map(
+      noneIfGone(ask("snapshot", (options) => Snapshot.get({ ...options, snapshotId: id }))),
+      Option.exists(({ status }) => status === "created")
+    )
+
+  /** Succeeds if the snapshot is already gone. */
+  const removeSnapshot = (id: SnapshotId | string) =>
+    Effect.asVoid(
+      noneIfGone(
+        ask("removeSnapshot", async (options) =>
+          (await Snapshot.get({ ...options, snapshotId: id })).delete({ signal: options.signal })
+        )
+      )
+    )
+
+  return { snapshots, hasSnapshot, removeSnapshot }
+}
+
+const makeSandboxes = ({ Sandbox }: Sdk, { ask }: Requests) => {
+  /** The sandbox in its present state. Never wakes it. */
+  const get = (name: SandboxName) =>
+    noneIfGone(ask("get", (options) => Sandbox.get({ ...options, name, resume: false })))
+
+  /** The sandbox once it neither starts nor stops, or in its present state when that takes longer than the deadline. */
   const settled = (name: SandboxName) =>
     get(name).pipe(
       Effect.repeat({
-        until: Option.match({ onNone: () => true, onSome: ({ status }) => !isSettling(status) }),
+        until: Option.match({ onNone: () => true, onSome: ({ status }) => !isChangingState(status) }),
         schedule: Schedule.spaced("250 millis").pipe(Schedule.upTo({ duration: stateChangeDeadline }))
       })
     )
 
-  /** Runs a stopped sandbox again; Vercel answers once what was stopping has stopped. */
+  /** Starts a stopped sandbox; a stop in progress ends first. */
   const resume = (name: SandboxName, onResume?: () => void) =>
     ask(
       "resume",
-      (who) => Sandbox.get({ ...who, name, resume: true, ...(onResume && { onResume: async () => onResume() }) }),
+      (options) =>
+        Sandbox.get({ ...options, name, resume: true, ...(onResume && { onResume: async () => onResume() }) }),
       stateChangeDeadline
     )
 
   const create = (params: CreateParams) =>
     ask(
       "create",
-      (who) => Sandbox.create({ ...params, ...who } as unknown as NonNullable<Parameters<typeof Sandbox.create>[0]>),
+      (options) =>
+        Sandbox.create({ ...params, ...options } as unknown as NonNullable<Parameters<typeof Sandbox.create>[0]>),
       stateChangeDeadline
     )
 
-  /** Sandboxes by name, those that begin with it; no further than to `last`, as long as they come in our order. */
+  /** The sandboxes whose name begins with `namePrefix`. Stops after `last` if Vercel sorts names as JavaScript does. */
   const listed = (namePrefix: string, last: string) =>
-    ask("list", async (who) => {
+    ask("list", async (options) => {
       const first = await Sandbox.list({
-        ...who,
-        limit: page,
+        ...options,
+        limit: pageSize,
         sortBy: "name",
         sortOrder: "asc",
         ...(namePrefix !== "" && { namePrefix })
       })
-      const found: Array<Listed> = []
+      const found: Array<ListedSandbox> = []
       const isInOrder = () => found.every(({ name }, index) => index === 0 || found[index - 1]!.name <= name)
       for await (const { sandboxes } of first.pages()) {
         found.push(...sandboxes)
@@ -139,33 +182,12 @@ export const make = (options: VercelOptions) => {
       return found
     })
 
-  /** The snapshots of a sandbox, whoever made them, that can be booted from. */
-  const snapshots = (name: SandboxName) =>
-    ask("snapshots", async (who) => {
-      const all: Array<ListedSnapshot> = []
-      for await (const one of await Snapshot.list({ ...who, name, limit: page })) all.push(one)
-      return all.filter(({ status }) => status === "created")
-    })
-
-  const hasSnapshot = (id: SnapshotId | string) =>
-    Effect.map(
-      absent(ask("snapshot", (who) => Snapshot.get({ ...who, snapshotId: id }))),
-      Option.exists(({ status }) => status === "created")
-    )
-
-  const removeSnapshot = (id: SnapshotId | string) =>
-    goneIsFine(
-      ask("removeSnapshot", async (who) =>
-        (await Snapshot.get({ ...who, snapshotId: id })).delete({ signal: who.signal })
-      )
-    )
-
-  /** Deletes by its name a sandbox that can't be looked at. The SDK deletes only what it was given. */
-  const removeUnseen = (name: SandboxName) =>
+  /** Deletes a sandbox that can't be requested. The SDK deletes only sandboxes that it has requested. */
+  const removeByName = (name: SandboxName) =>
     ask(
       "remove",
       async ({ fetch, projectId, signal, teamId, token }) => {
-        const url = `${vercel}/v2/sandboxes/${name}?${new URLSearchParams({ teamId, projectId })}`
+        const url = `${apiUrl}/v2/sandboxes/${name}?${new URLSearchParams({ teamId, projectId })}`
         const response = await fetch(url, { method: "DELETE", headers: { authorization: `Bearer ${token}` }, signal })
         await response.body?.cancel()
         if (!response.ok) throw Object.assign(new Error(`Status code ${response.status}`), { response })
@@ -173,35 +195,27 @@ export const make = (options: VercelOptions) => {
       stateChangeDeadline
     )
 
+  /** Succeeds if the sandbox is already gone. */
   const remove = (name: SandboxName) =>
-    goneIsFine(
-      ask(
-        "remove",
-        async (who) => (await Sandbox.get({ ...who, name, resume: false })).delete({ signal: who.signal }),
-        stateChangeDeadline
-      ).pipe(
-        Effect.catchIf(
-          (refusal) => refusal.status === 410,
-          () => removeUnseen(name)
-        )
-      )
+    ask(
+      "remove",
+      async (options) => (await Sandbox.get({ ...options, name, resume: false })).delete({ signal: options.signal }),
+      stateChangeDeadline
+    ).pipe(
+      Effect.catchIf(
+        (failure) => failure.status === 410,
+        () => removeByName(name)
+      ),
+      noneIfGone,
+      Effect.asVoid
     )
 
-  return { ask, on, get, settled, resume, create, listed, snapshots, hasSnapshot, removeSnapshot, remove }
+  return { get, settled, resume, create, listed, remove }
+}
+
+export const make = (sdk: Sdk, options: VercelOptions) => {
+  const requests = makeRequests(options)
+  return { ...requests, ...makeSandboxes(sdk, requests), ...makeSnapshots(sdk, requests) }
 }
 
 export type Api = ReturnType<typeof make>
-
-const answered = (operation: string, within: Duration.Duration) =>
-  Effect.timeoutOrElse({
-    duration: within,
-    orElse: () =>
-      Effect.fail(
-        new RequestFailed({
-          status: null,
-          code: null,
-          retryable: true,
-          cause: new Error(`${operation}: no answer in ${Duration.format(within)}`)
-        })
-      )
-  })

@@ -1,4 +1,4 @@
-/** Files by way of programs that run inside, and of Vercel's way to bring bytes in and out. */
+/** Files of a sandbox: guest scripts check, place and list them; the SDK transfers their bytes. */
 import type { ListingPage, SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import {
@@ -12,75 +12,105 @@ import type { Session } from "@vercel/sandbox"
 import { type Duration, Effect, Stream } from "effect"
 import { randomUUID } from "node:crypto"
 import type { Readable } from "node:stream"
-import { withDeadline, failOnSilence } from "../sandbox/Deadline.ts"
-import { failedExitCode, notFoundExitCode, fileErrorOf } from "../sandbox/FileScripts.ts"
+import { failOnSilence, withDeadline } from "../sandbox/Deadline.ts"
+import { failedExitCode, fileErrorOf, notFoundExitCode } from "../sandbox/FileScripts.ts"
 import * as Listing from "../sandbox/Listing.ts"
 import type { Api } from "./Api.ts"
-import { scriptDeadline, type ScriptRunner, type ScriptResult } from "./ScriptRunner.ts"
-import type { SandboxVms } from "./SandboxVms.ts"
+import { checkReadable, discardUpload, exitCodeIn, listDirectories, placeUpload, uploadPrefix } from "./guestScripts.ts"
 import type { RequestFailed } from "./RequestFailed.ts"
-import {
-  exitCodeIn,
-  discardUpload,
-  listDirectories as listScript,
-  placeUpload,
-  checkReadable,
-  uploadPrefix
-} from "./guestScripts.ts"
+import type { SandboxVms } from "./SandboxVms.ts"
+import { scriptDeadline, type ScriptResult, type ScriptRunner } from "./ScriptRunner.ts"
 
-type NoFile = FileNotFound | FileRefused | SandboxGone | SandboxNotRunning | SandboxUnavailable
+type FileError = FileNotFound | FileRefused | SandboxGone | SandboxNotRunning | SandboxUnavailable
 
-/** Bytes that are brought in at once: what the SDK holds in memory of a file. */
-const pieceSize = 4 * 1024 * 1024
+/** Bytes of one uploaded piece: the SDK holds a piece in memory. */
+const uploadPieceSize = 4 * 1024 * 1024
 
-const failureOf = (operation: string, path: SandboxPath, { code, lines }: ScriptResult) => {
+const errorOf = (operation: string, path: SandboxPath, { code, lines }: ScriptResult) => {
   if (code === notFoundExitCode) return new FileNotFound({ path })
-  const refusal =
-    code === failedExitCode ? fileErrorOf(path, lines.findLast((line) => line.trim() !== "") ?? "") : undefined
-  if (refusal !== undefined) return refusal
+  const lastLine = lines.findLast((line) => line.trim() !== "") ?? ""
+  const error = code === failedExitCode ? fileErrorOf(path, lastLine) : undefined
+  if (error !== undefined) return error
   return new SandboxUnavailable({ operation, retryable: true, cause: new Error(`exit ${code}: ${lines.join("\n")}`) })
 }
 
-const nothing = new Uint8Array()
-
-/** Whether a line can be a piece of a listing, and not a complaint. */
+/** Whether a line is a piece of a listing rather than an error message. */
 const isBase64 = (line: string) => /^[A-Za-z0-9+/]+={0,2}$/.test(line)
 
-export const make = (api: Api, machines: SandboxVms, inside: ScriptRunner, silence: Duration.Duration) => {
-  const succeeded = (operation: string, path: SandboxPath, said: ScriptResult) =>
-    said.code === 0 ? Effect.succeed(said) : Effect.fail(failureOf(operation, path, said))
+/** Calls `upload` with each piece of the content and its number. Empty content is one empty piece. */
+const uploadPieces = <E, E2>(
+  content: Stream.Stream<Uint8Array, E>,
+  upload: (index: number, piece: Uint8Array) => Effect.Effect<void, E2>
+) => {
+  const progress = { size: 0, pieces: 0 }
+  let chunks: Array<Uint8Array> = []
+  let buffered = 0
+  const flush = Effect.suspend(() => {
+    const piece = Buffer.concat(chunks)
+    chunks = []
+    buffered = 0
+    return upload(progress.pieces++, piece)
+  })
+  const all = Stream.runForEach(content, (chunk) => {
+    progress.size += chunk.length
+    buffered += chunk.length
+    chunks.push(chunk)
+    return buffered >= uploadPieceSize ? flush : Effect.void
+  }).pipe(Effect.andThen(Effect.suspend(() => (buffered > 0 || progress.pieces === 0 ? flush : Effect.void))))
+  return { progress, all }
+}
 
-  const inSandbox = (
+/** The bytes that the listing script prints about some directories. */
+const printedListing = (
+  scripts: ScriptRunner,
+  session: Session,
+  path: SandboxPath,
+  directories: ReadonlyArray<string>
+) =>
+  Stream.suspend(() => {
+    let message = ""
+    return scripts.lines("listFiles", session, listDirectories, [session.cwd, path, ...directories]).pipe(
+      Stream.mapEffect((line): Effect.Effect<Uint8Array, FileNotFound | FileRefused | SandboxUnavailable> => {
+        const code = exitCodeIn(line)
+        if (code !== undefined && code !== 0) {
+          return Effect.fail(errorOf("listFiles", path, { code, lines: [message] }))
+        }
+        const isPiece = code === undefined && isBase64(line)
+        if (!isPiece && code === undefined) message = line
+        return Effect.succeed(isPiece ? Buffer.from(line, "base64") : new Uint8Array())
+      })
+    )
+  })
+
+export const make = (api: Api, vms: SandboxVms, scripts: ScriptRunner, silenceTimeout: Duration.Duration) => {
+  const runScript = (
     operation: string,
     name: SandboxName,
     path: SandboxPath,
-    use: (session: Session) => Effect.Effect<ScriptResult, RequestFailed>
-  ) => Effect.flatMap(machines.inRunning(operation, name, use), (said) => succeeded(operation, path, said))
+    run: (session: Session) => Effect.Effect<ScriptResult, RequestFailed>
+  ) =>
+    Effect.flatMap(vms.useRunning(operation, name, run), (result) =>
+      result.code === 0 ? Effect.succeed(result) : Effect.fail(errorOf(operation, path, result))
+    )
 
-  const read = (name: SandboxName, path: SandboxPath): Stream.Stream<Uint8Array, NoFile> =>
+  const read = (name: SandboxName, path: SandboxPath): Stream.Stream<Uint8Array, FileError> =>
     Stream.unwrap(
       Effect.gen(function* () {
         const operation = "readFile"
-        yield* inSandbox(operation, name, path, (session) =>
-          inside.run(operation, session, checkReadable, session.cwd, path)
+        yield* runScript(operation, name, path, (session) =>
+          scripts.run(operation, session, checkReadable, session.cwd, path)
         )
-        const bytes = yield* machines.inRunning(operation, name, (session) =>
+        const bytes = yield* vms.useRunning(operation, name, (session) =>
           api.on(operation, () => session.readFile({ path: path.startsWith("/") ? path : `${session.cwd}/${path}` }))
         )
-        // A reader that leaves may be in the middle of a pull, which only the end of the download ends.
+        // A reader may leave in the middle of a pull, which ends only when the download is destroyed.
         yield* Effect.addFinalizer(() => Effect.sync(() => void (bytes as Readable | null)?.destroy()))
         if (bytes === null) return yield* new FileNotFound({ path })
         return Stream.fromAsyncIterable(
           bytes as AsyncIterable<Uint8Array>,
           (cause) => new SandboxUnavailable({ operation, retryable: true, cause })
-        ).pipe(failOnSilence(operation, silence))
+        ).pipe(failOnSilence(operation, silenceTimeout))
       })
-    )
-
-  /** Brings a piece into the sandbox, beside the files of its owner. */
-  const upload = (name: SandboxName, to: string, content: Uint8Array) =>
-    machines.inRunning("writeFile", name, (session) =>
-      api.on("writeFile", (signal) => session.writeFiles([{ path: `${uploadPrefix}${to}`, content }], { signal }))
     )
 
   const write = <E>(
@@ -89,67 +119,36 @@ export const make = (api: Api, machines: SandboxVms, inside: ScriptRunner, silen
     content: Stream.Stream<Uint8Array, E>,
     { mode = "" }: { readonly mode?: string | undefined } = {}
   ) =>
-    Effect.gen(function* (): Effect.fn.Return<number, E | NoFile> {
-      yield* machines.running("writeFile", name)
+    Effect.gen(function* (): Effect.fn.Return<number, E | FileError> {
+      const operation = "writeFile"
+      yield* vms.findRunning(operation, name)
       const id = randomUUID()
-      let size = 0
-      let pieces = 0
-      let begun: Array<Uint8Array> = []
-      let waiting = 0
-      const flush = Effect.suspend(() => {
-        const piece = Buffer.concat(begun)
-        begun = []
-        waiting = 0
-        return upload(name, `${id}-${String(pieces++).padStart(8, "0")}`, piece)
-      })
-      yield* Stream.runForEach(content, (chunk) => {
-        size += chunk.length
-        waiting += chunk.length
-        begun.push(chunk)
-        return waiting >= pieceSize ? flush : Effect.void
-      }).pipe(
-        Effect.andThen(Effect.suspend(() => (waiting > 0 || pieces === 0 ? flush : Effect.void))),
-        Effect.andThen(
-          inSandbox("writeFile", name, path, (session) =>
-            inside.run("writeFile", session, placeUpload, id, session.cwd, path, mode)
-          )
-        ),
-        Effect.ensuring(
-          Effect.suspend(() =>
-            pieces === 0
-              ? Effect.void
-              : Effect.ignore(
-                  machines.inRunning("writeFile", name, (session) =>
-                    inside.run("writeFile", session, discardUpload, id)
-                  )
-                )
-          )
+      const { all, progress } = uploadPieces(content, (index, piece) => {
+        const file = { path: `${uploadPrefix}${id}-${String(index).padStart(8, "0")}`, content: piece }
+        return vms.useRunning(operation, name, (session) =>
+          api.on(operation, (signal) => session.writeFiles([file], { signal }))
         )
+      })
+      const place = runScript(operation, name, path, (session) =>
+        scripts.run(operation, session, placeUpload, id, session.cwd, path, mode)
       )
-      return size
-    })
-
-  /** What the program prints that lists directories. */
-  const printed = (session: Session, path: SandboxPath, directories: ReadonlyArray<string>) =>
-    Stream.suspend(() => {
-      let complaint = ""
-      return inside.lines("listFiles", session, listScript, [session.cwd, path, ...directories]).pipe(
-        Stream.mapEffect((line): Effect.Effect<Uint8Array, FileNotFound | FileRefused | SandboxUnavailable> => {
-          const code = exitCodeIn(line)
-          if (code !== undefined && code !== 0) {
-            return Effect.fail(failureOf("listFiles", path, { code, lines: [complaint] }))
-          }
-          const isPiece = code === undefined && isBase64(line)
-          if (!isPiece && code === undefined) complaint = line
-          return Effect.succeed(isPiece ? Buffer.from(line, "base64") : nothing)
-        })
+      const discard = Effect.suspend(() =>
+        progress.pieces === 0
+          ? Effect.void
+          : Effect.ignore(
+              vms.useRunning(operation, name, (session) => scripts.run(operation, session, discardUpload, id))
+            )
       )
+      yield* all.pipe(Effect.andThen(place), Effect.ensuring(discard))
+      return progress.size
     })
 
   const list = (name: SandboxName, path: SandboxPath, page: ListingPage) =>
-    machines
-      .inRunning("listFiles", name, (session) =>
-        inside.repeated(Listing.page("listFiles", (directories) => printed(session, path, directories), page))
+    vms
+      .useRunning("listFiles", name, (session) =>
+        scripts.retryCutStreams(
+          Listing.page("listFiles", (directories) => printedListing(scripts, session, path, directories), page)
+        )
       )
       .pipe(withDeadline("listFiles", scriptDeadline))
 

@@ -1,4 +1,4 @@
-/** What the adapter is told, and how the environment tells it. */
+/** The options of the Vercel adapter, and how they are read from the environment. */
 import { Config, Duration, Effect, Option, Redacted, Schema } from "effect"
 
 /** Vercel Sandbox can't be used as it is configured; the message names the setting. */
@@ -6,14 +6,14 @@ export class VercelUnavailable extends Schema.TaggedError<VercelUnavailable>()("
   message: Schema.String
 }) {}
 
-/** Who asks Vercel, and for which project. */
+/** An access token, and the project whose sandboxes it manages. */
 export interface Credentials {
   readonly token: Redacted.Redacted<string>
   readonly teamId: string
   readonly projectId: string
 }
 
-/** What Vercel's plans allow a sandbox: processors, and minutes at a stretch. */
+/** The most virtual CPUs and the longest run, in minutes, that each Vercel plan allows a sandbox. */
 export const plans = {
   hobby: { vcpus: 4, minutes: 45 },
   pro: { vcpus: 8, minutes: 24 * 60 },
@@ -22,33 +22,33 @@ export const plans = {
 
 export type Plan = keyof typeof plans
 
-/** Vercel adds regions, and all are named like this. */
+/** Checks only the form of the name, because Vercel adds regions. */
 const isRegion = (region: string) => /^[a-z]{3}[0-9]$/.test(region)
 
 export interface VercelOptions {
-  /** Asked anew for each request, so that a renewed token is used at once. */
+  /** Evaluated for each request, so that a renewed token takes effect at once. */
   readonly credentials: Effect.Effect<Credentials>
-  /** The plan of the team; `hobby` if not said. */
+  /** The team's plan; `hobby` by default. */
   readonly plan?: Plan
-  /** 1, or an even number within the plan; 2 if not said. */
+  /** 1, or an even number that the plan allows; 2 by default. */
   readonly vcpus?: number
-  /** Vercel's own choice if not said. */
+  /** A region such as `iad1`; Vercel's choice by default. */
   readonly region?: string
-  /** The image that sandboxes boot from; Vercel's own choice if not said. */
+  /** The image that sandboxes boot from; Vercel's choice by default. */
   readonly image?: string
-  /** Whether sandboxes reach the internet; they do if not said. */
+  /** Whether sandboxes reach the internet; `allow` by default. */
   readonly network?: "allow" | "deny"
-  /** The host of the package registry, to be said where nothing else is reached. */
+  /** The host name of the package registry. Required if `network` is `deny`. */
   readonly registryHost?: string
-  /** Minutes a sandbox runs at a stretch at most; what the plan allows if not said. */
+  /** The longest run of a sandbox in minutes, at least 5; the plan's maximum by default. */
   readonly maxMinutes?: number
-  /** Days that files of a stopped sandbox and snapshots are kept after their last use, 0 for ever; 30 if not said. */
+  /** Days that a stopped sandbox's files and snapshots are kept after their last use; 0 keeps them for ever; 30 by default. */
   readonly keptDays?: number
-  /** Bytes of each output stream that are kept; 64 MiB if not said. */
+  /** Bytes that are kept of each output stream of a command; 64 MiB by default. */
   readonly outputKept?: number
-  /** How long a program inside may be silent while it is waited for; 30 seconds if not said, and at least 15. */
+  /** How long a guest script may print nothing before it counts as dead; 30 seconds by default, at least 15. */
   readonly silenceTimeout?: Duration.Duration
-  /** What the SDK asks with, in place of the global `fetch`. */
+  /** Replaces the global `fetch` in the SDK. */
   readonly fetch?: typeof globalThis.fetch
 }
 
@@ -57,8 +57,8 @@ const refuse = (message: string) => Effect.fail(new VercelUnavailable({ message 
 const isVcpus = (vcpus: number, plan: Plan) =>
   Number.isInteger(vcpus) && (vcpus === 1 || vcpus % 2 === 0) && vcpus >= 1 && vcpus <= plans[plan].vcpus
 
-/** The names of the options that are checked, as whoever set them knows them. */
-const namesInCode = {
+/** How error messages call the checked options: by their field here, or by their environment variable. */
+const fieldNames = {
   vcpus: "vcpus",
   region: "region",
   maxMinutes: "maxMinutes",
@@ -67,15 +67,15 @@ const namesInCode = {
   registryHost: "registryHost"
 }
 
-/** Holds the options to what Vercel allows; each refusal names the one that is wrong. */
-export const checkOptions = Effect.fnUntraced(function* (options: VercelOptions, names = namesInCode) {
+/** Fails with the name of the first option that Vercel would not accept. */
+export const checkOptions = Effect.fnUntraced(function* (options: VercelOptions, names = fieldNames) {
   const { keptDays = 30, maxMinutes, network, plan = "hobby", region, registryHost, vcpus = 2 } = options
   const most = plans[plan]
   if (!isVcpus(vcpus, plan)) {
     return yield* refuse(`${names.vcpus} is ${vcpus}; on the ${plan} plan it must be 1 or even, at most ${most.vcpus}`)
   }
   if (region !== undefined && !isRegion(region)) {
-    return yield* refuse(`${names.region} is "${region}"; it must be a region of Vercel's, as iad1 or fra1`)
+    return yield* refuse(`${names.region} is "${region}"; it must be a Vercel region such as iad1 or fra1`)
   }
   if (maxMinutes !== undefined && !(Number.isInteger(maxMinutes) && maxMinutes >= 5 && maxMinutes <= most.minutes)) {
     return yield* refuse(
@@ -83,15 +83,17 @@ export const checkOptions = Effect.fnUntraced(function* (options: VercelOptions,
     )
   }
   if (!Number.isInteger(keptDays) || keptDays < 0 || keptDays > 3650) {
-    return yield* refuse(`${names.keptDays} is ${keptDays}; it must be a whole number of days, or 0 for ever`)
+    return yield* refuse(
+      `${names.keptDays} is ${keptDays}; it must be a whole number of days from 0 (for ever) to 3650`
+    )
   }
   if (network === "deny" && registryHost === undefined) {
     return yield* refuse(
-      `${names.registryHost} must be set where ${names.network} is "deny": web apps need their packages`
+      `${names.registryHost} must be set if ${names.network} is "deny", because web apps need their packages`
     )
   }
   if (registryHost !== undefined && !/^[A-Za-z0-9](?:[A-Za-z0-9.-]*[A-Za-z0-9])?$/.test(registryHost)) {
-    return yield* refuse(`${names.registryHost} names the host "${registryHost}"; it must be a host's name`)
+    return yield* refuse(`${names.registryHost} has the host "${registryHost}"; it must be a host name`)
   }
 })
 
@@ -102,7 +104,7 @@ const setting = (name: string) =>
     Effect.map(Option.map((value) => value.trim()))
   )
 
-const needed = (name: string, what: string, pattern: RegExp, isSecret = false) =>
+const required = (name: string, what: string, pattern: RegExp, isSecret = false) =>
   Effect.flatMap(setting(name), (given) => {
     if (Option.isNone(given)) return refuse(`${name} is not set; it must be ${what}`)
     if (pattern.test(given.value)) return Effect.succeed(given.value)
@@ -140,11 +142,15 @@ const withoutUndefined = <A extends object>(given: A) =>
     [K in keyof A]?: Exclude<A[K], undefined>
   }
 
-/** As VERCEL_TOKEN, VERCEL_TEAM_ID, VERCEL_PROJECT_ID, the CASTELLAN_VERCEL_… and CASTELLAN_NPM_REGISTRY have it. */
+/** Reads VERCEL_TOKEN, VERCEL_TEAM_ID, VERCEL_PROJECT_ID, CASTELLAN_VERCEL_… and CASTELLAN_NPM_REGISTRY. */
 export const fromConfig: Effect.Effect<VercelOptions, VercelUnavailable> = Effect.gen(function* () {
-  const token = yield* needed("VERCEL_TOKEN", "an access token of a Vercel team", /^[\x21-\x7e]+$/, true)
-  const teamId = yield* needed("VERCEL_TEAM_ID", "the id of a Vercel team, as team_…", /^[A-Za-z0-9_-]+$/)
-  const projectId = yield* needed("VERCEL_PROJECT_ID", "the id of a Vercel project, as prj_…", /^[A-Za-z0-9_-]+$/)
+  const token = yield* required("VERCEL_TOKEN", "an access token of a Vercel team", /^[\x21-\x7e]+$/, true)
+  const teamId = yield* required("VERCEL_TEAM_ID", "the id of a Vercel team, such as team_…", /^[A-Za-z0-9_-]+$/)
+  const projectId = yield* required(
+    "VERCEL_PROJECT_ID",
+    "the id of a Vercel project, such as prj_…",
+    /^[A-Za-z0-9_-]+$/
+  )
   const image = yield* setting("CASTELLAN_VERCEL_IMAGE")
   const options: VercelOptions = {
     credentials: Effect.succeed({ token: Redacted.make(token), teamId, projectId }),
@@ -170,6 +176,6 @@ export const fromConfig: Effect.Effect<VercelOptions, VercelUnavailable> = Effec
   return options
 })
 
-/** Milliseconds a sandbox may run at a stretch. */
+/** Milliseconds of the longest run of a sandbox. */
 export const maxLifetime = ({ maxMinutes, plan = "hobby" }: VercelOptions): number =>
   Duration.toMillis(Duration.minutes(maxMinutes ?? plans[plan].minutes))

@@ -1,43 +1,42 @@
-/** Why Vercel did not give what it was asked for, read from facts: the status, and the code in the answer. */
+/** A failed request to Vercel, classified by its status and error code. */
 import { SandboxFault, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Schema } from "effect"
 
 const snapshotGone = "snapshot_not_found"
 const stopping: ReadonlyArray<string> = ["sandbox_stopping", "sandbox_snapshotting"]
 
-/** A request that was refused, or that got no answer. */
-export class RequestFailed extends Schema.TaggedError<RequestFailed>()("Refusal", {
-  /** Of the answer; null where there was none. */
+/** Vercel refused a request, or did not answer it. */
+export class RequestFailed extends Schema.TaggedError<RequestFailed>()("RequestFailed", {
+  /** The HTTP status; null where there was no response. */
   status: Schema.NullOr(Schema.Int),
   code: Schema.NullOr(Schema.String),
-  /** Whether asking again may help. */
   retryable: Schema.Boolean,
-  /** What the sandbox did wrong, where Vercel did nothing wrong. */
+  /** What a program in the sandbox did wrong, if the request itself succeeded. */
   fault: Schema.optionalKey(SandboxFault),
   cause: Schema.Unknown
 }) {
-  /** Nothing is there under that name or id. */
+  /** Nothing has that name or id. */
   get isAbsent(): boolean {
     return this.status === 404
   }
 
-  /** Nothing is there under that name or id any more, whatever code says so. */
+  /** Nothing has that name or id, or nothing has it any more. */
   get isGone(): boolean {
     return this.status === 404 || this.status === 410
   }
 
-  /** The snapshot that a sandbox was to be resumed from is gone. */
+  /** The snapshot that a sandbox would be resumed from is gone. */
   get isSnapshotGone(): boolean {
     return this.status === 410 && this.code === snapshotGone
   }
 
-  /** The session that was asked is over, or on its way there. */
+  /** The session is over or ending. */
   get isOver(): boolean {
     if (this.status === 410 || this.isStopping) return true
     return this.status === null && this.code === "sandbox_stream_closed"
   }
 
-  /** It is being stopped or snapshotted just now. */
+  /** The sandbox is being stopped or snapshotted. */
   get isStopping(): boolean {
     return this.status === 422 && stopping.includes(this.code ?? "")
   }
@@ -48,34 +47,42 @@ const recordOf = (value: unknown): Record<string, unknown> =>
 
 const textOf = (value: unknown): string | null => (typeof value === "string" ? value : null)
 
-/** Whether asking again may help: also where a session is over, since the next one may be asked. */
-const mayPass = (status: number, code: string | null) => {
+/** Whether a retry may succeed. It may where a session is over, since the next session answers. */
+const isRetryable = (status: number, code: string | null) => {
   if (status === 422) return stopping.includes(code ?? "")
   if (status === 410) return code !== snapshotGone
   return status === 429 || status >= 500 || status === 408 || status === 409
 }
 
-/** What the SDK threw. Its errors carry the request with its headers, so only words are kept, without the token. */
+/**
+ * Translates what the SDK threw. Its errors hold the request with its headers, so the cause keeps only their text, without
+ * the token.
+ */
 export const toRequestFailed = (operation: string, thrown: unknown, token: string): RequestFailed => {
   const { cause, code, json, message, name, response } = recordOf(thrown)
   const scrub = (text: string) => (token === "" ? text : text.replaceAll(token, "[token]"))
-  const below = textOf(recordOf(cause).code)
+  const causeCode = textOf(recordOf(cause).code)
   const status = recordOf(response).status
-  const said = [textOf(name), textOf(message), below].filter((one) => one !== null).join(" ")
-  const because = (what: string) => new Error(scrub(`${operation}: ${what}`))
+  const description = [textOf(name), textOf(message), causeCode].filter((one) => one !== null).join(" ")
+  const errorOf = (what: string) => new Error(scrub(`${operation}: ${what}`))
   if (typeof status === "number") {
-    const refusedCode = textOf(recordOf(recordOf(json).error).code)
+    const errorCode = textOf(recordOf(recordOf(json).error).code)
     return new RequestFailed({
       status,
-      code: refusedCode,
-      retryable: mayPass(status, refusedCode),
-      cause: because(`${status} ${said}`)
+      code: errorCode,
+      retryable: isRetryable(status, errorCode),
+      cause: errorOf(`${status} ${description}`)
     })
   }
-  return new RequestFailed({ status: null, code: textOf(code) ?? below, retryable: true, cause: because(said) })
+  return new RequestFailed({
+    status: null,
+    code: textOf(code) ?? causeCode,
+    retryable: true,
+    cause: errorOf(description)
+  })
 }
 
-/** A program inside the sandbox did not answer, or not as it should have. */
+/** A program in the sandbox gave no answer, or one that can't be used. */
 export const scriptFault = (operation: string, fault: SandboxFault, why: string): RequestFailed =>
   new RequestFailed({
     status: null,
@@ -85,7 +92,7 @@ export const scriptFault = (operation: string, fault: SandboxFault, why: string)
     cause: new Error(`${operation}: ${why}`)
   })
 
-/** What the port says of it. */
+/** The failure as the port reports it. */
 export const unavailable =
   (operation: string) =>
   ({ cause, fault, retryable }: RequestFailed): SandboxUnavailable =>

@@ -1,91 +1,52 @@
-/** Which machine stands for a sandbox: the one that runs it, or where it is stopped, one that is made of its files to read. */
-import type { Sandbox as SandboxValue } from "@castellan/domain/sandbox/Sandbox.ts"
-import { Sandbox } from "@castellan/domain/sandbox/Sandbox.ts"
+/** Finds the virtual machine to use for a sandbox: the running one or, to read a stopped one, a VM booted from its files. */
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SandboxGone, SandboxNotRunning, type SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import type { Sandbox as Vm, Session } from "@vercel/sandbox"
-import { DateTime, Duration, Effect, Option, RcMap, Schedule, type Scope } from "effect"
+import { Duration, Effect, Option, RcMap, Schedule, type Scope } from "effect"
 import { randomUUID } from "node:crypto"
-import type { Api, CreateParams, ListedSandbox } from "./Api.ts"
+import type { Api, CreateParams } from "./Api.ts"
 import { type RequestFailed, unavailable } from "./RequestFailed.ts"
 
-/** A machine whose files can be read. */
+/** A VM that has the files of a sandbox. */
 export interface ReadableVm {
   readonly name: SandboxName
   readonly session: Session
-  /** The run of the sandbox that goes on; null where it is stopped. */
-  readonly runs: string | null
-  /** When what did not end was lost, at the latest. */
+  /** The id of the sandbox's running session; null where the sandbox is stopped. */
+  readonly runningSession: string | null
+  /** Epoch milliseconds of the latest time at which a command that never ended was lost. */
   readonly lostAt: number
-  /** Gives a machine that was made to read up: the next who reads gets another. */
-  readonly giveUp: Effect.Effect<void>
+  /** Discards a reader VM, so that the next read boots another. Does nothing to a running sandbox. */
+  readonly discard: Effect.Effect<void>
 }
 
-type Idle = SandboxGone | SandboxNotRunning | SandboxUnavailable
+type NotUsable = SandboxGone | SandboxNotRunning | SandboxUnavailable
 
-const statuses: Record<Session["status"], SandboxValue["status"]> = {
-  pending: "pending",
-  running: "running",
-  stopping: "stopping",
-  snapshotting: "stopping",
-  stopped: "stopped",
-  // Its files are still there, as they were when it stopped the last time.
-  aborted: "stopped",
-  failed: "stopped"
-}
+/** How long an unused reader VM is kept for the next read. */
+const readerIdleTime = Duration.seconds(20)
 
-/** A sandbox as it was given by itself. */
-export const toSandbox = (vm: Vm): SandboxValue => {
-  const session = vm.currentSession()
-  const hasFiles = vm.currentSnapshotId !== undefined
-  const isLost = (session.status === "failed" || session.status === "aborted") && !hasFiles
-  const status = isLost ? "failed" : statuses[session.status]
-  const isOver = status === "stopped" || status === "failed"
-  const end = (session.startedAt ?? session.createdAt).getTime() + session.timeout
-  return new Sandbox({
-    name: SandboxName.make(vm.name),
-    status,
-    createdAt: DateTime.makeUnsafe(vm.createdAt),
-    incarnation: session.sessionId,
-    expiresAt: DateTime.makeUnsafe(isOver ? (vm.statusUpdatedAt ?? vm.updatedAt) : end),
-    reason: isLost ? "Its virtual machine failed" : null
-  })
-}
-
-/** A sandbox as a list tells of it. */
-export const fromListing = (listed: ListedSandbox): SandboxValue => {
-  const status = statuses[listed.status as Session["status"]] ?? "stopped"
-  const changed = listed.statusUpdatedAt ?? listed.updatedAt
-  const isOver = status === "stopped"
-  return new Sandbox({
-    name: SandboxName.make(listed.name),
-    status,
-    createdAt: DateTime.makeUnsafe(listed.createdAt),
-    incarnation: listed.currentSessionId,
-    expiresAt: DateTime.makeUnsafe(isOver ? changed : (listed.expiresAt ?? changed + (listed.timeout ?? 0))),
-    reason: null
-  })
-}
-
-/** How long a machine that was made to read is kept for the next who reads. */
-const readerKept = Duration.seconds(20)
-
-/** How long it runs at most, should nobody end it. */
+/** Milliseconds after which a reader VM stops by itself, should this process die. */
 const readerLifetime = Duration.toMillis(Duration.minutes(15))
 
-/** Whether the session that was asked is over, or gone. */
+export const isRequestFailed = (error: unknown): error is RequestFailed =>
+  typeof error === "object" && error !== null && (error as { readonly _tag?: unknown })._tag === "RequestFailed"
+
+/** Whether the session that a request was sent to is over or gone. */
 export const isSessionOver = ({ isAbsent, isOver }: RequestFailed): boolean => isAbsent || isOver
 
-/** Tries of what a sandbox refused that was on its way from one state to another. */
-const again = { times: 4, schedule: Schedule.exponential("250 millis") }
+/** Retries of a request whose session ended while the sandbox changed its state. */
+const sessionOverRetries = {
+  times: 4,
+  schedule: Schedule.exponential("250 millis"),
+  while: (error: unknown) => isRequestFailed(error) && isSessionOver(error)
+}
 
-export const make = Effect.fnUntraced(function* (api: Api, machine: CreateParams) {
-  /** Machines made to read, by the snapshot they were made of. */
-  const readers = yield* RcMap.make({
-    lookup: (snapshot: string) =>
-      Effect.gen(function* () {
-        const name = SandboxName.make(`read-${randomUUID()}`)
-        const asked = api.create({
+/** Reader VMs by the snapshot that they are booted from. */
+const makeReaders = (api: Api, machine: CreateParams) =>
+  RcMap.make({
+    lookup: (snapshot: string) => {
+      const name = SandboxName.make(`read-${randomUUID()}`)
+      const created = api
+        .create({
           ...machine,
           name,
           timeout: readerLifetime,
@@ -93,90 +54,86 @@ export const make = Effect.fnUntraced(function* (api: Api, machine: CreateParams
           networkPolicy: "deny-all",
           source: { type: "snapshot", snapshotId: snapshot }
         })
-        return yield* Effect.acquireRelease(
-          asked.pipe(
-            // An answer that was lost: its name was ours alone.
-            Effect.catchIf(
-              (refusal) => refusal.status === 400,
-              (refusal) =>
-                Effect.flatMap(api.get(name), (found) => Effect.mapError(Effect.fromOption(found), () => refusal))
-            )
-          ),
-          () => Effect.ignore(api.remove(name))
+        .pipe(
+          // The SDK retries a create whose answer was lost. Nobody else uses this name, so the VM is ours.
+          Effect.catchIf(
+            (failure) => failure.status === 400,
+            (failure) =>
+              Effect.flatMap(api.get(name), (found) => Effect.mapError(Effect.fromOption(found), () => failure))
+          )
         )
-      }),
-    idleTimeToLive: readerKept
+      return Effect.acquireRelease(created, () => Effect.ignore(api.remove(name)))
+    },
+    idleTimeToLive: readerIdleTime
   })
 
+export const make = Effect.fnUntraced(function* (api: Api, machine: CreateParams) {
+  const readers = yield* makeReaders(api, machine)
+
+  /** The VM of a sandbox once it neither starts nor stops. */
   const find = Effect.fnUntraced(function* (operation: string, name: SandboxName) {
     const found = yield* Effect.mapError(api.settled(name), unavailable(operation))
     return Option.isSome(found) ? found.value : yield* new SandboxGone({ name })
   })
 
-  const running = Effect.fnUntraced(function* (operation: string, name: SandboxName) {
+  /** The VM of a sandbox that runs. */
+  const findRunning = Effect.fnUntraced(function* (operation: string, name: SandboxName) {
     const vm = yield* find(operation, name)
     return vm.status === "running" ? vm : yield* new SandboxNotRunning({ name, reason: null })
   })
 
-  /**
-   * Does something in a running sandbox. Where its session is over meanwhile it looks again, which waits until what was
-   * stopping has stopped.
-   */
-  const inRunning = <A, E>(
+  /** Uses a running sandbox. If its session ends meanwhile, looks the sandbox up again, which waits for its stop. */
+  const useRunning = <A, E>(
     operation: string,
     name: SandboxName,
     use: (session: Session, vm: Vm) => Effect.Effect<A, E>
-  ): Effect.Effect<A, Exclude<E, RequestFailed> | Idle> =>
-    Effect.flatMap(running(operation, name), (vm) => use(vm.currentSession(), vm)).pipe(
-      Effect.retry({ ...again, while: (error: unknown) => isRequestFailed(error) && isSessionOver(error) }),
+  ): Effect.Effect<A, Exclude<E, RequestFailed> | NotUsable> =>
+    Effect.flatMap(findRunning(operation, name), (vm) => use(vm.currentSession(), vm)).pipe(
+      Effect.retry(sessionOverRetries),
       Effect.mapError((error) => (isRequestFailed(error) ? unavailable(operation)(error) : error))
-    ) as Effect.Effect<A, Exclude<E, RequestFailed> | Idle>
+    ) as Effect.Effect<A, Exclude<E, RequestFailed> | NotUsable>
 
-  /** A machine that has the files of a sandbox, whether it runs or not. Never wakes it. */
-  const seen = Effect.fnUntraced(function* (
+  /** A VM that has the files of a sandbox, running or stopped. Never wakes the sandbox. */
+  const readable = Effect.fnUntraced(function* (
     operation: string,
     name: SandboxName
   ): Effect.fn.Return<ReadableVm, RequestFailed | SandboxGone | SandboxUnavailable, Scope.Scope> {
     const vm = yield* find(operation, name)
     const session = vm.currentSession()
     if (vm.status === "running") {
-      return { name, session, runs: session.sessionId, lostAt: session.createdAt.getTime(), giveUp: Effect.void }
+      const lostAt = session.createdAt.getTime()
+      return { name, session, runningSession: session.sessionId, lostAt, discard: Effect.void }
     }
     const snapshot = vm.currentSnapshotId
     if (snapshot === undefined) return yield* new SandboxGone({ name })
-    const giveUp = RcMap.invalidate(readers, snapshot)
+    const discard = RcMap.invalidate(readers, snapshot)
     const reader = yield* RcMap.get(readers, snapshot).pipe(
-      Effect.tapError(() => giveUp),
+      Effect.tapError(() => discard),
       Effect.catchIf(
-        (refusal) => refusal.isGone,
+        (failure) => failure.isGone,
         () => Effect.fail(new SandboxGone({ name }))
       )
     )
     const lostAt = (session.stoppedAt ?? vm.statusUpdatedAt ?? vm.updatedAt).getTime()
-    return { name, session: reader.currentSession(), runs: null, lostAt, giveUp }
+    return { name, session: reader.currentSession(), runningSession: null, lostAt, discard }
   })
 
-  /** Reads what commands left in a sandbox, whether it runs or not. */
-  const reading = <A, E>(
+  /** Reads the files of a sandbox, running or stopped. */
+  const useReadable = <A, E>(
     operation: string,
     name: SandboxName,
-    use: (seen: ReadableVm) => Effect.Effect<A, E | RequestFailed>
+    use: (vm: ReadableVm) => Effect.Effect<A, E | RequestFailed>
   ): Effect.Effect<A, E | SandboxGone | SandboxUnavailable> =>
     Effect.scoped(
-      Effect.flatMap(seen(operation, name), (one) =>
-        Effect.tapError(use(one), (error) =>
-          isRequestFailed(error) && isSessionOver(error) ? one.giveUp : Effect.void
-        )
+      Effect.flatMap(readable(operation, name), (vm) =>
+        Effect.tapError(use(vm), (error) => (isRequestFailed(error) && isSessionOver(error) ? vm.discard : Effect.void))
       )
     ).pipe(
-      Effect.retry({ ...again, while: (error) => isRequestFailed(error) && isSessionOver(error) }),
-      Effect.catchIf(isRequestFailed, (refusal) => Effect.fail(unavailable(operation)(refusal)))
+      Effect.retry(sessionOverRetries),
+      Effect.catchIf(isRequestFailed, (failure) => Effect.fail(unavailable(operation)(failure)))
     ) as Effect.Effect<A, E | SandboxGone | SandboxUnavailable>
 
-  return { find, running, inRunning, seen, reading }
+  return { find, findRunning, useRunning, readable, useReadable }
 })
 
 export type SandboxVms = Effect.Success<ReturnType<typeof make>>
-
-export const isRequestFailed = (error: unknown): error is RequestFailed =>
-  typeof error === "object" && error !== null && (error as { readonly _tag?: unknown })._tag === "Refusal"

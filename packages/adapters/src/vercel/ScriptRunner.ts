@@ -1,169 +1,171 @@
-/** Scripts that run in a sandbox: detached, so that a stream that is cut ends nothing, and ended with who waits for them. */
+/**
+ * Runs guest scripts in a sandbox. Scripts run detached, so that a broken stream does not end them; a script whose reader
+ * leaves is killed.
+ */
 import type { Command, Session } from "@vercel/sandbox"
 import { Duration, Effect, Option, Schedule, type Scope, Stream } from "effect"
 import type { Api } from "./Api.ts"
-import { scriptFault, RequestFailed } from "./RequestFailed.ts"
 import { exitCodeIn } from "./guestScripts.ts"
+import { RequestFailed, scriptFault } from "./RequestFailed.ts"
 
-/** What a script printed, and how it ended. */
+/** What a script printed on its standard output, and its exit code. */
 export interface ScriptResult {
   readonly lines: ReadonlyArray<string>
   readonly code: number
 }
 
-/** What a script has that is left to itself. */
-interface Left {
+/** Options of a script that keeps running after its answer was read. */
+interface BackgroundOptions {
   readonly env: Record<string, string>
 }
 
-/** How long a script may run: longer than any of them does by itself. */
+/** Milliseconds that a script may run: longer than any of them takes. */
 const scriptTimeout = Duration.toMillis(Duration.minutes(10))
 
-/** How long a script that does not wait for anything may take, with its repetitions. */
+/** How long a script that waits for nothing may take, retries included. */
 export const scriptDeadline = Duration.minutes(2)
 
-/** Characters of a line of a script, and of all lines of one whose answer is read as a whole. */
-const longestLine = 1024 * 1024
-const longestAnswer = 1024 * 1024
+/** Characters of one line, and of all lines of a script whose answer is read as a whole. */
+const maxLineLength = 1024 * 1024
+const maxAnswerLength = 1024 * 1024
 
-/** The code under which a stream is told that ended before its script said how. */
-const cutShort = "castellan_cut_short"
+/** The error code of a stream that ended before its script printed an exit code. */
+const truncatedStream = "castellan_cut_short"
 
-/** Tries of a script whose answer was cut off: all of them may be repeated. */
-const again = { times: 3, schedule: Schedule.exponential("100 millis") }
+/** Retries of a script whose answer was cut off. Every script may be repeated. */
+const cutRetries = { times: 3, schedule: Schedule.exponential("100 millis") }
 
-const short = (operation: string) =>
+const streamEndedEarly = (operation: string) =>
   new RequestFailed({
     status: null,
-    code: cutShort,
+    code: truncatedStream,
     retryable: true,
     cause: new Error(`${operation}: the stream ended before the script did`)
   })
 
-/** Whether it is only the stream that broke. */
+/** Whether only the stream broke; the script itself may have succeeded. */
 export const isStreamCut = ({ fault, status }: RequestFailed): boolean => status === null && fault === undefined
 
-const silent = (operation: string, after: Duration.Duration) =>
-  scriptFault(operation, "no_answer", `no answer in ${Duration.format(after)}`)
+const withTimeout = (operation: string, after: Duration.Duration) =>
+  Effect.timeoutOrElse({
+    duration: after,
+    orElse: () => Effect.fail(scriptFault(operation, "no_answer", `no answer in ${Duration.format(after)}`))
+  })
 
-const within = (operation: string, after: Duration.Duration) =>
-  Effect.timeoutOrElse({ duration: after, orElse: () => Effect.fail(silent(operation, after)) })
+/** Retries where the answer of a script was cut off. */
+const retryCutStreams = <A, E>(attempt: Effect.Effect<A, E | RequestFailed>): Effect.Effect<A, E | RequestFailed> =>
+  Effect.retry(attempt, {
+    ...cutRetries,
+    while: (error) => error instanceof RequestFailed && isStreamCut(error) && !error.isOver
+  })
 
-export const make = (api: Api, silence: Duration.Duration) => {
-  const begin = (
-    operation: string,
-    session: Session,
-    script: string,
-    args: ReadonlyArray<string>,
-    left: Left | undefined
-  ): Effect.Effect<Command, RequestFailed> =>
-    api.on(operation, (signal) =>
-      session.runCommand({
-        cmd: "sh",
-        args: ["-c", script, "castellan", ...args],
-        detached: true,
-        ...(left === undefined ? { timeoutMs: scriptTimeout } : left),
-        signal
-      })
-    )
+const collect = (operation: string, lines: Stream.Stream<string, RequestFailed>) =>
+  Effect.suspend((): Effect.Effect<ScriptResult, RequestFailed> => {
+    const all: Array<string> = []
+    let length = 0
+    return Stream.runForEach(lines, (line) => {
+      length += line.length + 1
+      if (length > maxAnswerLength) return Effect.fail(scriptFault(operation, "bad_answer", "the answer is too long"))
+      return Effect.sync(() => void all.push(line))
+    }).pipe(Effect.map(() => ({ lines: all.slice(0, -1), code: exitCodeIn(all.at(-1) ?? "") ?? 1 })))
+  })
 
-  /** The logs of a command, piece by piece; unless it is to be left alone, it is killed if they are not read to their end. */
-  const logsOf = (operation: string, command: Command, isLeft: boolean) =>
-    Effect.acquireRelease(
-      Effect.sync(() => {
-        const stop = new AbortController()
-        return { stop, logs: command.logs({ signal: stop.signal }), isOver: isLeft }
-      }),
-      (held) =>
-        Effect.gen(function* () {
-          held.stop.abort()
-          if (held.isOver) return
-          yield* Effect.ignore(
-            Effect.timeout(
-              api.on(operation, (signal) => command.kill("SIGKILL", { abortSignal: signal })),
-              "10 seconds"
-            )
+const startScript = (
+  api: Api,
+  operation: string,
+  session: Session,
+  script: string,
+  args: ReadonlyArray<string>,
+  background: BackgroundOptions | undefined
+): Effect.Effect<Command, RequestFailed> =>
+  api.on(operation, (signal) =>
+    session.runCommand({
+      cmd: "sh",
+      args: ["-c", script, "castellan", ...args],
+      detached: true,
+      ...(background === undefined ? { timeoutMs: scriptTimeout } : background),
+      signal
+    })
+  )
+
+/** The logs of a script. Unless it runs in the background, it is killed when they are not read to their end. */
+const acquireLogs = (api: Api, operation: string, command: Command, isBackground: boolean) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      const abort = new AbortController()
+      return { abort, logs: command.logs({ signal: abort.signal }), isOver: isBackground }
+    }),
+    (reading) =>
+      Effect.gen(function* () {
+        reading.abort.abort()
+        if (reading.isOver) return
+        yield* Effect.ignore(
+          Effect.timeout(
+            api.on(operation, (signal) => command.kill("SIGKILL", { abortSignal: signal })),
+            "10 seconds"
           )
-        })
-    )
+        )
+      })
+  )
 
-  /** The lines that a script prints, as they come; it fails where they stop before the script has told its end. */
+/** Runs guest scripts. A script that prints nothing for as long as `silenceTimeout` fails with `no_answer`. */
+export const make = (api: Api, silenceTimeout: Duration.Duration) => {
+  /** The lines that a script prints, as they arrive. Fails if they end before the script has printed its exit code. */
   const lines = (
     operation: string,
     session: Session,
     script: string,
     args: ReadonlyArray<string>,
-    left?: Left
+    background?: BackgroundOptions
   ): Stream.Stream<string, RequestFailed> =>
     Stream.unwrap(
       Effect.gen(function* (): Effect.fn.Return<Stream.Stream<string, RequestFailed>, RequestFailed, Scope.Scope> {
-        const command = yield* begin(operation, session, script, args, left)
-        const held = yield* logsOf(operation, command, left !== undefined)
-        return Stream.paginate("", (rest) =>
+        const command = yield* startScript(api, operation, session, script, args, background)
+        const reading = yield* acquireLogs(api, operation, command, background !== undefined)
+        return Stream.paginate("", (partialLine) =>
           Effect.gen(function* (): Effect.fn.Return<
             readonly [ReadonlyArray<string>, Option.Option<string>],
             RequestFailed
           > {
             const next = yield* api
-              .ask(operation, () => held.logs.next(), Duration.infinity)
-              .pipe(within(operation, silence))
+              .ask(operation, () => reading.logs.next(), Duration.infinity)
+              .pipe(withTimeout(operation, silenceTimeout))
             if (next.done) {
-              held.isOver = true
-              return yield* short(operation)
+              reading.isOver = true
+              return yield* streamEndedEarly(operation)
             }
-            if (next.value.stream !== "stdout") return [[], Option.some(rest)]
-            const all = (rest + next.value.data).split("\n")
-            const last = all.pop()!
-            if (last.length > longestLine) {
+            if (next.value.stream !== "stdout") return [[], Option.some(partialLine)]
+            const complete = (partialLine + next.value.data).split("\n")
+            const rest = complete.pop()!
+            if (rest.length > maxLineLength) {
               return yield* scriptFault(operation, "bad_answer", "a line of the answer is too long")
             }
-            const isOver = all.some((line) => exitCodeIn(line) !== undefined)
-            held.isOver ||= isOver
-            return [all, isOver ? Option.none() : Option.some(last)]
+            const isOver = complete.some((line) => exitCodeIn(line) !== undefined)
+            reading.isOver ||= isOver
+            return [complete, isOver ? Option.none() : Option.some(rest)]
           })
         )
       })
     )
 
-  const said = (
-    operation: string,
-    lines: Stream.Stream<string, RequestFailed>
-  ): Effect.Effect<ScriptResult, RequestFailed> =>
-    Effect.suspend(() => {
-      const all: Array<string> = []
-      let length = 0
-      return Stream.runForEach(lines, (line) => {
-        length += line.length + 1
-        if (length > longestAnswer) return Effect.fail(scriptFault(operation, "bad_answer", "the answer is too long"))
-        return Effect.sync(() => void all.push(line))
-      }).pipe(Effect.map(() => ({ lines: all.slice(0, -1), code: exitCodeIn(all.at(-1) ?? "") ?? 1 })))
-    })
+  /** Runs a script that waits for something, to its end. */
+  const runUnbounded = (operation: string, session: Session, script: string, ...args: ReadonlyArray<string>) =>
+    retryCutStreams(collect(operation, lines(operation, session, script, args)))
 
-  /** Asks once more where the answer of a script was cut off. */
-  const repeated = <A, E>(asked: Effect.Effect<A, E | RequestFailed>): Effect.Effect<A, E | RequestFailed> =>
-    Effect.retry(asked, {
-      ...again,
-      while: (error) => error instanceof RequestFailed && isStreamCut(error) && !error.isOver
-    })
-
-  /** Runs a script that waits for something to its end. */
-  const wait = (operation: string, session: Session, script: string, ...args: ReadonlyArray<string>) =>
-    repeated(said(operation, lines(operation, session, script, args)))
-
-  /** Runs a script to its end. */
+  /** Runs a script to its end, at most for `scriptDeadline`. */
   const run = (operation: string, session: Session, script: string, ...args: ReadonlyArray<string>) =>
-    wait(operation, session, script, ...args).pipe(within(operation, scriptDeadline))
+    runUnbounded(operation, session, script, ...args).pipe(withTimeout(operation, scriptDeadline))
 
-  /** Starts a script that goes on when it has said all: what it says is heard, and it is left alone. */
-  const leave = (
+  /** Starts a script that keeps running after it has printed its answer. */
+  const runInBackground = (
     operation: string,
     session: Session,
     script: string,
     args: ReadonlyArray<string>,
     env: Record<string, string>
-  ) => said(operation, lines(operation, session, script, args, { env }))
+  ) => collect(operation, lines(operation, session, script, args, { env }))
 
-  return { lines, repeated, run, wait, leave }
+  return { lines, retryCutStreams, run, runUnbounded, runInBackground }
 }
 
 export type ScriptRunner = ReturnType<typeof make>

@@ -1,15 +1,15 @@
-/** Our ids of snapshots: Vercel's, and whose files they are, which it does not tell of a snapshot by itself. */
+/** Castellan's snapshot ids: Vercel's id plus the source sandbox, which Vercel does not report for a single snapshot. */
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
 import { Schema } from "effect"
 
 const isName = Schema.is(SandboxName)
 
-/** The id by which the rest of Castellan knows a snapshot. */
+/** The id that the domain stores for a snapshot. */
 export const idOf = (vercelId: string, source: SandboxName): SnapshotId =>
   SnapshotId.make(`${vercelId}-${source}-${vercelId.length}`)
 
-/** Vercel's id, and the source where the id tells one. */
+/** Vercel's id, and the source sandbox if the id contains one. */
 export const parse = (id: SnapshotId): { readonly vercelId: string; readonly source: SandboxName | undefined } => {
   const length = Number(/-(\d{1,3})$/.exec(id)?.[1] ?? 0)
   const source = id.slice(length + 1, id.lastIndexOf("-"))

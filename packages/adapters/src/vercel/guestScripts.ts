@@ -1,30 +1,30 @@
 /**
- * The shell scripts that run in a sandbox. Nothing in them is put together from input. What they keep of commands is
- * outside the home directory, in files that a snapshot keeps as well, so that any server finds it again.
+ * The shell scripts that run in a sandbox. None contains input: parameters are arguments or variables. They record commands
+ * in files outside the home directory that snapshots include, so that every server finds them.
  */
 import { failedExitCode, resolveTargetScript, homeNotAccessible, notFoundExitCode } from "../sandbox/FileScripts.ts"
 import { entryFormat } from "../sandbox/Listing.ts"
 import { collectGatedScript, emptyRecordScript } from "../sandbox/CommandStart.ts"
 
-/** Where commands are recorded inside: on the disk, and open to whichever user the image has. */
+/** The directory of the records of commands: on disk, and writable for every user that an image may run as. */
 export const recordsDirectory = "/var/tmp/castellan"
 
-/** What uploaded pieces of files are named like: beside each other where anybody may put something. */
+/** The prefix of uploaded pieces of files, in a directory that every user may write to. */
 export const uploadPrefix = "/var/tmp/castellan-upload-"
 
-/** What every process of a command has in its environment: its id. */
+/** The environment variable that holds the id of the command in each of its processes. */
 export const commandVariable = "CASTELLAN_COMMAND"
 
-/** What the variables that bring a command its own are named, each with a number: `NAME=value` is in each. */
+/** The prefix of the numbered variables that pass a command its environment, one `NAME=value` each. */
 export const variablePrefix = "CASTELLAN_VARIABLE_"
 
-/** Bytes that are read of an output at once. */
+/** Bytes of output that one line carries. */
 export const pieceSize = 192 * 1024
 
 /**
- * Ends what bears a command's mark and what is below it in the tree, until its end is written down: what was given other
- * rights lost its environment, and only who may become root reaches it. All is stopped before anything is killed: a shell
- * would print that its child was killed.
+ * Kills the processes that have a command's id in their environment, and their descendants, until the end of the command
+ * is recorded. A process that changed its user has lost that environment, and only root may signal it, hence `sudo`. All
+ * are stopped before any is killed, because a shell would print that its child was killed.
  */
 const killMarked = `
 marked() { $as grep -lzxF -- "${commandVariable}=$id" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3; }
@@ -54,35 +54,36 @@ killMarked() {
 }
 `
 
-/** How a script ends is its last line; what has none was cut off. */
-const over = "="
+/** Begins the last line of a script, which has its exit code. A script without that line was cut off. */
+const exitCodeMark = "="
 
-/** The exit code that a line tells, if it is the last. */
+/** The exit code, if this is the last line of a script. */
 export const exitCodeIn = (line: string): number | undefined =>
-  new RegExp(`^${over} (\\d{1,3})$`).test(line) ? Number(line.slice(over.length + 1)) : undefined
+  new RegExp(`^${exitCodeMark} (\\d{1,3})$`).test(line) ? Number(line.slice(exitCodeMark.length + 1)) : undefined
 
-const telling = (script: string) => `(\n${script}\n)\necho "${over} $?"`
+const withExitCode = (script: string) => `(\n${script}\n)\necho "${exitCodeMark} $?"`
 
-/** Waits a little for what was begun to be written down: it is, but for a moment. */
-const begun = `
+/** Waits up to 2 seconds for the start of a command to be recorded, which happens just after its directory is made. */
+const awaitStart = `
 left=20
 while [ ! -s "$dir/begun" ] && [ "$left" -gt 0 ]; do sleep 0.1; left=$((left - 1)); done
 `
 
-/** What is written down of a command. */
-const tell = `
+/** Prints the record of a command. */
+const printRecord = `
 echo "begun $(cat "$dir/begun" 2>/dev/null)"
 [ ! -s "$dir/exit" ] || echo "ended $(head -n 1 "$dir/exit")"
 `
 
 /**
- * Runs a command to its end, unless one of that id was begun before: to make its directory is to have its turn. What is
- * written down of it is told at once. `$1` is the sandbox, `$2` its id, `$3` the session, `$4` how much of each stream to
- * keep, in blocks of 512 bytes, `$5` its time in seconds; the rest is the command. What a snapshot brought of another
- * sandbox's commands goes. The room for how it ends is taken first: a disk that is full by then still holds that. Only the
- * collectors are limited in what they write, so an output that is too long is cut and its command goes on. Background
- * children may hold the pipes for as long as they like: the end is written when the command itself ends. It runs below a
- * shell of its own, or this one would print to its pipes that it was killed.
+ * Runs a command to its end, unless one of that id was started before: making the directory of the record is the lock. It
+ * prints the record at once. `$1` is the sandbox, `$2` the command's id, `$3` the session, `$4` how much of each stream to
+ * keep, in blocks of 512 bytes, `$5` the timeout in seconds; the rest is the command.
+ *
+ * It deletes records that a snapshot brought from another sandbox. It reserves the space for the record of the end first,
+ * so that a full disk still holds it. Only the collectors are limited in what they write, so output that is too long is cut
+ * and the command continues. Background children may hold the pipes for ever, so the end is recorded when the command
+ * itself ends. The command runs in a subshell, because this shell would print to its pipes that it was killed.
  */
 export const runCommand = `
 umask=$(umask)
@@ -93,9 +94,9 @@ own=${recordsDirectory}/commands/$name
 dir=$own/$id
 mkdir -p "$own" || exit 1
 if ! mkdir "$dir" 2>/dev/null; then
-  ${begun}
-  ${tell}
-  echo "${over} 0"
+  ${awaitStart}
+  ${printRecord}
+  echo "${exitCodeMark} 0"
   exit 0
 fi
 ${killMarked}
@@ -108,8 +109,8 @@ emptyRecord "$dir/start" || exit 1
 mkfifo "$dir/o" "$dir/e" "$dir/gate" || exit 1
 exec 5<> "$dir/o" 6<> "$dir/e"
 echo "$session $(date +%s%3N)" > "$dir/begun.new" && mv "$dir/begun.new" "$dir/begun"
-${tell}
-echo "${over} 0"
+${printRecord}
+echo "${exitCodeMark} 0"
 for other in ${recordsDirectory}/commands/*; do [ "$other" = "$own" ] || rm -rf -- "$other"; done
 collect() { ulimit -f "$blocks"; trap '' XFSZ; cat > "$1" 2>/dev/null; cat > /dev/null; }
 (collect "$dir/out") < "$dir/o" > /dev/null 2>&1 5>&- 6>&- &
@@ -151,8 +152,9 @@ rm -f "$dir/gate"
 `
 
 /**
- * Gives a program its variables: `$1` is the home directory, `$2` how many variables there are, the rest the program,
- * which is \`startProgram\`. They come by the environment: arguments are for everybody to read.
+ * Enters the home directory, sets variables and becomes a program. `$1` is the home directory, `$2` the number of variables;
+ * the rest is the program, which is `startScript`. Variables are passed in the environment, because every user can read the
+ * arguments of a process.
  */
 export const enterAndExec = `
 if ! CDPATH= cd -- "$1" 2> /dev/null; then
@@ -168,18 +170,18 @@ while [ "$left" -gt 0 ]; do
 done
 exec env -- "$@"`
 
-/** What is known of command `$2` of sandbox `$1`. */
-export const inspectCommand = telling(`
+/** Prints the record of command `$2` of sandbox `$1`. */
+export const inspectCommand = withExitCode(`
 dir=${recordsDirectory}/commands/$1/$2
 [ -d "$dir" ] || exit 0
-${begun}
-${tell}
+${awaitStart}
+${printRecord}
 `)
 
-/** Seconds that a script waits for news at a stretch: less than the shortest time after which streams are cut. */
-const atAStretch = 200
+/** Seconds after which a waiting script ends: less than the shortest time after which streams are cut. */
+const maxWait = 200
 
-/** Sleeps shortly at first, and says that it is there from time to time. */
+/** Defines `nap`, which sleeps 50 ms at first and 250 ms later, and prints a dot every 10 seconds as a sign of life. */
 const nap = `
 nap() {
   if [ "$naps" -lt 40 ]; then sleep 0.05
@@ -190,34 +192,33 @@ nap() {
   naps=$((naps + 1))
 }
 naps=0
-most=${40 + atAStretch * 4}
+most=${40 + maxWait * 4}
 `
 
 /**
- * What is known of command `$2` of sandbox `$1` once it has ended or session `$3` does not run it, or after a stretch of
- * waiting.
+ * Prints the record of command `$2` of sandbox `$1` once it has ended or session `$3` does not run it, or after `maxWait`.
  */
-export const awaitCommand = telling(`
+export const awaitCommand = withExitCode(`
 dir=${recordsDirectory}/commands/$1/$2
 ${nap}
 [ -d "$dir" ] || exit 0
 echo .
-${begun}
+${awaitStart}
 read -r session rest < "$dir/begun"
 while [ "$session" = "$3" ] && [ ! -s "$dir/exit" ] && [ "$naps" -lt "$most" ]; do nap; done
-${tell}
+${printRecord}
 `)
 
 /**
- * The output of command `$2` of sandbox `$1` from `$3` of out and `$4` of err on, in pieces of base64; `$5` is the session
- * that runs, so that what another left is known to be over. Says `end` once there is no more to come.
+ * Prints the output of command `$2` of sandbox `$1` in pieces of base64, from byte `$3` of standard output and byte `$4` of
+ * standard error on. `$5` is the running session: a command of another session has ended. Prints `end` after all output.
  */
-export const followOutput = telling(`
+export const followOutput = withExitCode(`
 dir=${recordsDirectory}/commands/$1/$2 outAt=$3 errAt=$4 running=$5
 ${nap}
 [ -d "$dir" ] || { echo none; exit 0; }
 echo .
-${begun}
+${awaitStart}
 read -r session rest < "$dir/begun"
 since=0
 while [ "$naps" -lt "$most" ]; do
@@ -238,18 +239,18 @@ while [ "$naps" -lt "$most" ]; do
     errAt=$((size - errAt < ${pieceSize} ? size : errAt + ${pieceSize}))
   done
   if [ "$over" = all ] || [ "$since" -ge 15 ]; then echo end; exit 0; fi
-  # Children left behind may hold the pipes, and fill them, for ever; that is no longer the command's output.
+  # Background children may hold the pipes, and fill them, for ever. That is no longer the command's output.
   if [ "$over" = most ]; then since=$((since + 1)); fi
   nap
 done
 `)
 
-/** Ends command `$2` of sandbox `$1` and all it started, unless it has ended by itself, or session `$3` does not run it. */
-export const killCommand = telling(`
+/** Kills command `$2` of sandbox `$1` and all its processes, unless it has ended or session `$3` does not run it. */
+export const killCommand = withExitCode(`
 id=$2 dir=${recordsDirectory}/commands/$1/$2
 ${killMarked}
 [ -d "$dir" ] || { echo none; exit 0; }
-${begun}
+${awaitStart}
 read -r session rest < "$dir/begun"
 [ ! -s "$dir/exit" ] && [ "$session" = "$3" ] || exit 0
 mkdir -p "$dir/killed"
@@ -257,16 +258,16 @@ killMarked
 [ -s "$dir/exit" ]
 `)
 
-/** Forgets command `$2` of sandbox `$1`, if it has ended. */
-export const forgetCommand = telling(`
+/** Deletes the record of command `$2` of sandbox `$1`, if it has ended. */
+export const forgetCommand = withExitCode(`
 dir=${recordsDirectory}/commands/$1/$2
 [ ! -s "$dir/exit" ] || rm -rf -- "$dir"
 `)
 
 const refuse = `refuse() { echo "$1"; exit ${failedExitCode}; }`
 
-/** Looks whether `$2`, from directory `$1`, is a regular file that can be read. */
-export const checkReadable = telling(`
+/** Checks that `$2`, relative to directory `$1`, is a regular file that can be read. */
+export const checkReadable = withExitCode(`
 ${refuse}
 cd -- "$1" 2>/dev/null || refuse ": ${homeNotAccessible}"
 [ -f "$2" ] || exit ${notFoundExitCode}
@@ -274,11 +275,10 @@ cd -- "$1" 2>/dev/null || refuse ": ${homeNotAccessible}"
 `)
 
 /**
- * Puts the pieces that were uploaded as `$1` in the place of the file that `$3` names or leads to, from directory `$2`:
- * whole, by way of a file beside it. It gets the mode `$4`, or where that is empty keeps the other's. When it is asked again
- * it has been done, and the pieces are gone.
+ * Replaces the file that `$3`, relative to directory `$2`, names or links to by the pieces uploaded as `$1`, atomically. The
+ * file gets the mode `$4`, or keeps its own if that is empty. A second call finds that it is done.
  */
-export const placeUpload = telling(`
+export const placeUpload = withExitCode(`
 pieces=${uploadPrefix}$1
 ${refuse}
 find /var/tmp -maxdepth 1 -type f -path '${uploadPrefix}*' -mmin +1440 -delete 2>/dev/null
@@ -293,11 +293,11 @@ rm -f -- "$new" 2>/dev/null
 exit ${failedExitCode}
 `)
 
-/** Forgets pieces that were uploaded as `$1`. */
-export const discardUpload = telling(`rm -f "${uploadPrefix}$1"-* "${uploadPrefix}$1.done"`)
+/** Deletes the pieces uploaded as `$1`. */
+export const discardUpload = withExitCode(`rm -f "${uploadPrefix}$1"-* "${uploadPrefix}$1.done"`)
 
-/** Prints the entries of directories below directory `$2`, from directory `$1`: base64 of `entryFormat`. */
-export const listDirectories = telling(`
+/** Prints the entries of directories below `$2`, which is relative to directory `$1`, as base64 of `entryFormat`. */
+export const listDirectories = withExitCode(`
 ${refuse}
 cd -- "$1" 2>/dev/null || refuse ": ${homeNotAccessible}"
 [ -d "$2" ] || exit ${notFoundExitCode}
@@ -306,8 +306,8 @@ shift 2
 find "$@" -mindepth 1 -maxdepth 1 -printf '${entryFormat}' 2>/dev/null | base64
 `)
 
-/** Whether something listens on port `$1`, which is in hexadecimal, at the loopback or at all addresses. */
-export const isListening = telling(`
+/** Prints `yes` if a program listens on port `$1`, given in hexadecimal. */
+export const isListening = withExitCode(`
 cat /proc/net/tcp /proc/net/tcp6 2>/dev/null | while read -r _ local _ state _; do
   case "$local $state" in *:"$1 0A") echo yes; break ;; esac
 done

@@ -70,8 +70,8 @@ describe("A branch of a remote", () => {
       const told = Effect.fnUntraced(function* (bundle: Uint8Array) {
         return (yield* Effect.flip(Bundles.pushToRemote({ url }, main, Stream.make(bundle))))._tag
       })
-      assert.strictEqual(yield* told(yield* writer.bundle({ main: aside })), "NotForward")
-      assert.strictEqual(yield* told(yield* writer.bundle({ main: first })), "NotForward")
+      assert.strictEqual(yield* told(yield* writer.bundle({ main: aside })), "NonFastForward")
+      assert.strictEqual(yield* told(yield* writer.bundle({ main: first })), "NonFastForward")
       assert.strictEqual(yield* told(yield* writer.bundle({ other: aside })), "BundleUnreadable")
       assert.strictEqual(yield* told(Buffer.from("no bundle")), "BundleUnreadable")
       yield* Bundles.pushToRemote({ url }, main, Stream.make(yield* writer.bundle({ main: second })))
@@ -96,7 +96,7 @@ describe("A branch of a remote", () => {
       writeFileSync(join(path, "hooks/pre-receive"), hook, { mode: 0o755 })
       const bundle = yield* writer.bundle({ main: ours })
       const told = yield* Effect.flip(Bundles.pushToRemote({ url }, main, Stream.make(bundle)))
-      assert.strictEqual(told._tag, "NotForward")
+      assert.strictEqual(told._tag, "NonFastForward")
       assert.strictEqual(standing("main"), theirs)
     }).pipe(Effect.scoped)
   )

@@ -25,7 +25,12 @@ const published = Effect.fnUntraced(function* (name: string, files: Readonly<Rec
 const fetched = (repo: Repo) =>
   Effect.flatMap(RepoHost, (host) => Effect.scoped(host.fetch(repo, null, [], "anonymous")))
 
-for (const [subject, layer] of Object.entries({ GitHub: emulated(), "a directory": besideOthers })) {
+const hosts: Readonly<Record<string, Layer.Layer<GitHubEmulator | RepoHost, unknown>>> = {
+  GitHub: emulated(),
+  "a directory": besideOthers
+}
+
+for (const [subject, layer] of Object.entries(hosts)) {
   describe(`What anyone may read, where repositories are kept in ${subject}`, () => {
     it.live("is asked for without a credential, and given", () =>
       Effect.gen(function* () {
@@ -93,7 +98,7 @@ describe("What anyone may read", () => {
     Effect.gen(function* () {
       // Nobody listens there, and nobody is called that.
       for (const url of ["http://127.0.0.1:1", "https://repositories.invalid"]) {
-        const hosts = [
+        const hosts: ReadonlyArray<Layer.Layer<RepoHost, unknown>> = [
           LocalRepos.layer({ directory: yield* directory, publicUrl: url }),
           GitHubRepos.layer({ token: Redacted.make("token"), owner: RepoOwner.make("castellan"), url })
         ]

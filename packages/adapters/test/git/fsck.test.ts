@@ -7,7 +7,7 @@ import type { ReadAs } from "@castellan/domain/repo/ReadAs.ts"
 import { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
 import { GitHubEmulator } from "@castellan/testkit/emulators/github/GitHubEmulator.ts"
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Option, Stream } from "effect"
+import { Effect, type Layer, Option, Stream } from "effect"
 import { execFileSync } from "node:child_process"
 import { randomBytes } from "node:crypto"
 import { join } from "node:path"
@@ -43,11 +43,17 @@ const directoryFor = Effect.fnUntraced(function* (readAs: ReadAs) {
   return { repo, directory }
 })
 
-const places = [
+type Place = readonly [
+  name: string,
+  layer: Layer.Layer<GitHubEmulator | RepoHost, unknown>,
+  readAs: "anonymous" | "service"
+]
+
+const places: ReadonlyArray<Place> = [
   ["GitHub, in the service's right", emulated(), "service"],
   ["GitHub, in the right of anyone", emulated(), "anonymous"],
   ["a directory, in the right of anyone", besideOthers, "anonymous"]
-] as const
+]
 
 for (const [place, layer, readAs] of places) {
   describe(`A repository of ${place}`, () => {

@@ -1,5 +1,6 @@
-/** The adapter over GitHub's emulator. */
+/** The GitHub adapter over GitHub's emulator. */
 import type { GitMissing } from "@castellan/adapters/git/Git.ts"
+import type { GitHubUnavailable } from "@castellan/adapters/github/Options.ts"
 import * as GitHubRepos from "@castellan/adapters/github/GitHubRepos.ts"
 import { type TreeLimits, treeLimits as limits } from "@castellan/domain/repo/FileTree.ts"
 import { RepoOwner } from "@castellan/domain/repo/Repo.ts"
@@ -9,20 +10,20 @@ import { type Duration, Effect, Layer, Redacted } from "effect"
 
 export interface Emulated extends GitHubEmulator.EmulatorOptions {
   readonly timeout?: Duration.Input
-  /** Whose repositories: the organization's if not said. */
+  /** The owner of the repositories; the organization by default. */
   readonly owner?: "organization" | "user"
   readonly treeLimits?: TreeLimits
   readonly treeRequests?: number
 }
 
-/** The adapter, and the emulator it speaks to. */
+/** The adapter and its emulator. */
 export const emulated = ({
   owner = "organization",
   timeout = "30 seconds",
   treeLimits = limits,
   treeRequests = 300,
   ...options
-}: Emulated = {}): Layer.Layer<GitHubEmulator.GitHubEmulator | RepoHost, GitMissing> =>
+}: Emulated = {}): Layer.Layer<GitHubEmulator.GitHubEmulator | RepoHost, GitHubUnavailable | GitMissing> =>
   Layer.unwrap(
     Effect.map(GitHubEmulator.GitHubEmulator, (github) =>
       GitHubRepos.layer({

@@ -26,7 +26,7 @@ describe("The settings for GitHub", () => {
   const refused: Record<string, Record<string, string>> = {
     "GITHUB_TOKEN is not set; it must be a token that may use GITHUB_ORG": { GITHUB_TOKEN: "" },
     "GITHUB_TOKEN must be printable characters without spaces": { GITHUB_TOKEN: "two words" },
-    "GITHUB_ORG is not set; it must be an organization, or the token's own user": { GITHUB_ORG: " " },
+    "GITHUB_ORG is not set; it must be an organization or the token's own user": { GITHUB_ORG: " " },
     'GITHUB_ORG is "a/b"; it must be the name of an organization or a user': { GITHUB_ORG: "a/b" }
   }
   for (const [sentence, env] of Object.entries(refused)) {

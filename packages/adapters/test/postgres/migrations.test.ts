@@ -198,7 +198,7 @@ describe("Migrations", () => {
       yield* Effect.provide(migratedLater("9001_another_breaking"), layer)
       assert.strictEqual(
         yield* refusal,
-        "DATABASE_URL names a database that can't be used: it is a later version's: 9001_another_breaking leaves this one behind"
+        "DATABASE_URL names a database that can't be used: a later version migrated it with 9001_another_breaking, which this version can't use: update this server"
       )
     }).pipe(Effect.scoped)
   )

@@ -53,15 +53,15 @@ describe("The settings of Vercel Sandbox", () => {
       }
       assert.strictEqual(
         yield* refusal({ ...complete, CASTELLAN_VERCEL_NETWORK: "deny" }),
-        'CASTELLAN_NPM_REGISTRY must be set where CASTELLAN_VERCEL_NETWORK is "deny": web apps need their packages'
+        'CASTELLAN_NPM_REGISTRY must be set if CASTELLAN_VERCEL_NETWORK is "deny", because web apps need their packages'
       )
       const sentences = {
         CASTELLAN_VERCEL_PLAN: ["free", '"hobby" or "pro" or "enterprise"'],
         CASTELLAN_VERCEL_VCPUS: ["6", "on the hobby plan it must be 1 or even, at most 4"],
-        CASTELLAN_VERCEL_REGION: ["Frankfurt", "a region of Vercel's, as iad1 or fra1"],
+        CASTELLAN_VERCEL_REGION: ["Frankfurt", "a Vercel region such as iad1 or fra1"],
         CASTELLAN_VERCEL_NETWORK: ["all", '"allow" or "deny"'],
         CASTELLAN_VERCEL_MAX_MINUTES: ["60", "on the hobby plan it must be a whole number from 5 to 45"],
-        CASTELLAN_VERCEL_KEPT_DAYS: ["4000", "a whole number of days, or 0 for ever"],
+        CASTELLAN_VERCEL_KEPT_DAYS: ["4000", "a whole number of days from 0 (for ever) to 3650"],
         CASTELLAN_NPM_REGISTRY: ["npm", "an http or https URL"]
       }
       for (const [name, [value, sentence]] of Object.entries(sentences)) {

@@ -12,9 +12,16 @@ import type { Locks } from "../process/Locks.ts"
 import { run } from "../process/Spawner.ts"
 import { randomId } from "../storage/files.ts"
 import type { Layout } from "../storage/Layout.ts"
+import { packageMissing } from "../../process/optionalPackage.ts"
 
-/** The directory of the npm package that the provider depends on. */
-const packageDirectory = () => dirname(createRequire(import.meta.url).resolve("npm/package.json"))
+/** The directory of the package `npm`, which is an optional peer. */
+const packageDirectory = () => {
+  try {
+    return dirname(createRequire(import.meta.url).resolve("npm/package.json"))
+  } catch {
+    throw packageMissing("npm", "give local sandboxes access to a package registry")
+  }
+}
 
 /** The directory of npm in a sandbox's files. */
 export const npmDirectory = "opt/castellan/npm"

@@ -4,7 +4,7 @@ export const up = async (db: Kysely<unknown>): Promise<void> => {
   await db.schema
     .createTable("memberships")
     .addColumn("organization_id", "uuid", (column) => column.notNull().references("accounts.id").onDelete("cascade"))
-    // No reference: an invitation to an account that does not exist must look like any other.
+    // No foreign key, because an invitation to a missing account must look like any other.
     .addColumn("account_id", "uuid", (column) => column.notNull())
     .addColumn("role", "text", (column) => column.notNull())
     .addColumn("status", "text", (column) => column.notNull())

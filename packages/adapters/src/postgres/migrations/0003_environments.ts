@@ -24,8 +24,8 @@ export const up = async (db: Kysely<unknown>): Promise<void> => {
     .addColumn("expires_at", "timestamptz", (column) => column.notNull())
     .addColumn("saved", "boolean", (column) => column.notNull().defaultTo(false))
     .execute()
-  // What is marked as saved is an environment's, so that a look for what is nobody's need not look at it. What is not
-  // marked may be one's all the same: it may be shared, or have been taken after it was saved.
+  // `saved` marks a snapshot that an environment uses, so that the search for unused snapshots skips it. An unmarked one
+  // may also be in use: it may be shared, or its snapshot completed after the save.
   await sql`
     create function mark_saved_snapshots() returns trigger language plpgsql as $$
     begin
@@ -85,9 +85,9 @@ export const up = async (db: Kysely<unknown>): Promise<void> => {
   await sql`
     create index account_sandboxes_live on account_sandboxes (account_id, (coalesce(expires_at, 'infinity')))
     where status in ('pending', 'running', 'stopping')`.execute(db)
-  // Counts under a lock that lasts as long as the transaction. Each statement of a volatile function sees what was
-  // committed before it began, so the count sees what the lock was waited for; in one statement with the lock it would
-  // not. It is a function so that counting and inserting take one round trip.
+  // Counts under a lock that lasts until the end of the transaction. Each statement of a volatile function sees what was
+  // committed before it began, so the count sees the commit that the lock waited for; in one statement with the lock it
+  // would not. It is a function so that counting and inserting take one round trip.
   await sql`
     create function live_sandboxes(account uuid, at timestamptz) returns bigint language plpgsql as $$
     begin

@@ -24,7 +24,7 @@ export const up = async (db: Kysely<unknown>): Promise<void> => {
     create index app_sandboxes_live on app_sandboxes (account_id, created_at, name) where state <> 'ended'`.execute(db)
   await sql`create index app_sandboxes_due on app_sandboxes (look_at) where look_at is not null`.execute(db)
 
-  // An image may be everybody's.
+  // Null for images that all accounts share.
   await sql`alter table base_images alter column account_id drop not null`.execute(db)
 }
 

@@ -28,7 +28,7 @@ const isConnectionError = (code: unknown, message: unknown): boolean =>
 
 /** The defect for a failed statement if the database is unavailable; undefined if the statement itself is at fault. */
 export const unavailableBecauseOf = (cause: unknown): DatabaseUnavailable | undefined => {
-  if (cause instanceof PathChanged) return new DatabaseUnavailable(cause, `The data directory ${cause.lost}`)
+  if (cause instanceof PathChanged) return new DatabaseUnavailable(cause, `The data directory ${cause.change}`)
   const { code, message } = (cause ?? {}) as { readonly code?: unknown; readonly message?: unknown }
   const disk = typeof code === "string" ? diskCodes.get(code) : undefined
   return disk !== undefined || isConnectionError(code, message) ? new DatabaseUnavailable(cause, disk) : undefined
