@@ -14,12 +14,12 @@ import { apply, compilingServer, port, project, world } from "./project.ts"
 const answers = (name: SandboxName) =>
   Effect.flatMap(GuestScripts, (guest) => guest.awaitAnswer(name, port, Duration.seconds(20)))
 
-/** Which process answers. */
+/** The id of the process that answers. */
 const answering = (name: SandboxName) =>
   said(name, `node -e 'fetch("http://127.0.0.1:5173").then((one) => one.text()).then((pid) => console.log(pid))'`)
 
-layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Inside an app's sandbox", (it) => {
-  it.effect("the dev server is kept: started once, and again when it ends", () =>
+layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Guest scripts", (it) => {
+  it.effect("supervise one dev server and restart it when it exits", () =>
     Effect.gen(function* () {
       const { name, sandbox } = yield* project()
       const guest = yield* GuestScripts
@@ -33,7 +33,7 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Inside an ap
     })
   )
 
-  it.effect("the dev server has another keeper after its own has ended", () =>
+  it.effect("start another supervisor after the first was killed", () =>
     Effect.gen(function* () {
       const { name, sandbox } = yield* project()
       const guest = yield* GuestScripts
@@ -45,7 +45,7 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Inside an ap
     })
   )
 
-  it.effect("a dev server that hangs is followed by another when that is asked for", () =>
+  it.effect("replace a dev server that hangs on request", () =>
     Effect.gen(function* () {
       const { name, sandbox } = yield* project({ "vite.config.ts": "while (true) {}" })
       const guest = yield* GuestScripts
@@ -58,7 +58,7 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Inside an ap
     })
   )
 
-  it.effect("a dev server that can't come up does so once what stood in its way is changed", () =>
+  it.effect("start a dev server that failed as soon as the broken configuration is fixed", () =>
     Effect.gen(function* () {
       const { name, sandbox } = yield* project({ "vite.config.ts": "throw 1" })
       const guest = yield* GuestScripts
@@ -71,7 +71,7 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Inside an ap
     })
   )
 
-  it.effect("what the page loads is compiled anew, and what does not compile is named with its file", () =>
+  it.effect("compile the changed modules of the page and report errors with their files", () =>
     Effect.gen(function* () {
       const good = { "src/main.ts": 'import "./a.ts"\n', "src/a.ts": "1", "index.html": "" }
       const { name, sandbox } = yield* project({ ...compilingServer, ...good })
@@ -93,7 +93,7 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Inside an ap
     })
   )
 
-  it.effect("files are written whole, with the directories above them, and keep their modes", () =>
+  it.effect("write files atomically, create their directories and keep their modes", () =>
     Effect.gen(function* () {
       const { name } = yield* project({ "run.sh": "old" })
       yield* sh(name, "chmod 755 app/run.sh")
@@ -104,7 +104,7 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Inside an ap
     })
   )
 
-  it.effect("files whose way leads out of the project are refused, and with them all others", () =>
+  it.effect("write nothing if a path leads out of the project or cannot be a file", () =>
     Effect.gen(function* () {
       const { name } = yield* project()
       yield* sh(
@@ -134,7 +134,7 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Inside an ap
     })
   )
 
-  it.effect("a file that is a link is written where the link leads, and the link stays", () =>
+  it.effect("write through a link within the project and keep the link", () =>
     Effect.gen(function* () {
       const { name } = yield* project()
       yield* sh(
@@ -149,7 +149,7 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Inside an ap
     })
   )
 
-  it.effect("files that are also directories of others are refused", () =>
+  it.effect("reject a file that is also the directory of another file", () =>
     Effect.gen(function* () {
       const { name } = yield* project()
       const { applied, failed } = yield* apply(name, { "a/b": "x", a: "x" })
@@ -157,7 +157,7 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Inside an ap
     })
   )
 
-  it.effect("nothing is written where not everything can be, and nothing stays of one who was killed", () =>
+  it.effect("write nothing if the disk is full, and remove the staging directories of killed processes", () =>
     Effect.gen(function* () {
       const { name } = yield* project({ "a.ts": "old", "node_modules/.castellan-7/0": "half" })
       const files = [
@@ -167,7 +167,7 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Inside an ap
       const provider = yield* SandboxProvider
       const bundle = SandboxPath.make("/tmp/bundle.json")
       yield* provider.writeFile(name, bundle, Stream.make(new TextEncoder().encode(JSON.stringify(files))))
-      // A limit on what the process may write stands for a disk that is full.
+      // A limit on the process's file size simulates a full disk.
       const script = `cd app; trap '' XFSZ; ulimit -f 2048; exec node -e "$0" "$1"`
       const command = new Command({ command: "sh", args: ["-c", script, applyFiles, bundle], cwd: null, env: {} })
       const { end, stdout } = yield* (yield* Sandboxes).run(name, command, Duration.seconds(30))
@@ -181,7 +181,7 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Inside an ap
     })
   )
 
-  it.effect("files are listed without links and what is made by programs, and their texts cut", () =>
+  it.effect("list files without links and generated files, and skip contents that are too large or not text", () =>
     Effect.gen(function* () {
       const { name } = yield* project()
       const guest = yield* GuestScripts
@@ -219,7 +219,7 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Inside an ap
     })
   )
 
-  it.effect("files are listed page by page, down to some level", () =>
+  it.effect("list files in pages and down to a depth limit", () =>
     Effect.gen(function* () {
       const { name } = yield* project()
       const guest = yield* GuestScripts
@@ -241,7 +241,7 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Inside an ap
     })
   )
 
-  it.effect("texts are given up to what they may be together", () =>
+  it.effect("list contents up to their total size limit", () =>
     Effect.gen(function* () {
       const { name } = yield* project()
       const guest = yield* GuestScripts
@@ -254,7 +254,7 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Inside an ap
     })
   )
 
-  it.effect("changes wait for each other", () =>
+  it.effect("run concurrent changes one at a time", () =>
     Effect.gen(function* () {
       const { name } = yield* project()
       const names = Array.from({ length: 6 }, (_, n) => String(n))

@@ -1,4 +1,4 @@
-/** Projects in real sandboxes, with a dev server of the test's own where the real one is of no interest. */
+/** Projects in real sandboxes, with a minimal dev server in place of Vite. */
 import { GuestScripts } from "@castellan/domain/app/guest/GuestScripts.ts"
 import { ProjectPath } from "@castellan/domain/app/project/ProjectPath.ts"
 import { Port } from "@castellan/domain/sandbox/Port.ts"
@@ -13,7 +13,7 @@ export const world = GuestScripts.layer.pipe(Layer.provideMerge(over(local())))
 
 export const port = Port.make(5173)
 
-/** Answers with its number, and ends or hangs where its configuration says so. */
+/** Answers with its process id; exits or hangs if its configuration says so. */
 const server = `
 const fs = require("node:fs"), http = require("node:http")
 const config = fs.existsSync("vite.config.ts") ? fs.readFileSync("vite.config.ts", "utf8") : ""
@@ -26,7 +26,7 @@ const port = Number(process.argv[process.argv.indexOf("--port") + 1])
 http.createServer((_, answer) => answer.end(String(process.pid))).listen(port, "127.0.0.1")
 `
 
-/** As Vite does it: modules are served, those that are broken with the error of the overlay, and from a cache at first. */
+/** Serves modules like Vite: broken ones with the overlay's error, and changed ones from a cache at first. */
 const modules = `
 const fs = require("node:fs"), http = require("node:http")
 const port = Number(process.argv[process.argv.indexOf("--port") + 1])

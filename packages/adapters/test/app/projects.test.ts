@@ -31,14 +31,14 @@ const appOf = (name: SandboxName) =>
       })
   )
 
-const mended = Effect.fnUntraced(function* (name: SandboxName) {
+const applyFix = Effect.fnUntraced(function* (name: SandboxName) {
   const change = { files: [{ path: ProjectPath.make("vite.config.ts"), content: "" }], packages: [] }
   const events = yield* Stream.runCollect((yield* AppFiles).apply(yield* appOf(name), change))
   assert.deepInclude(events.at(-1), { _tag: "Complete", files: ["vite.config.ts"], errors: [] })
 })
 
-layer(projects, { excludeTestServices: true, timeout: "60 seconds" })("A change of an app's files", (it) => {
-  it.effect("brings back a dev server that hangs, and one that nobody keeps", () =>
+layer(projects, { excludeTestServices: true, timeout: "60 seconds" })("AppFiles.apply", (it) => {
+  it.effect("replaces a dev server that hangs and one whose supervisor was killed", () =>
     Effect.gen(function* () {
       const guest = yield* GuestScripts
       const hanging = yield* project({ "vite.config.ts": "while (true) {}" })
@@ -48,7 +48,7 @@ layer(projects, { excludeTestServices: true, timeout: "60 seconds" })("A change 
       yield* guest.serve(dead.sandbox, port)
       yield* guest.awaitAnswer(dead.name, port, Duration.seconds(20))
       yield* sh(dead.name, "pkill -9 node; sleep 0.2")
-      yield* Effect.all([mended(hanging.name), mended(dead.name)], { concurrency: "unbounded" })
+      yield* Effect.all([applyFix(hanging.name), applyFix(dead.name)], { concurrency: "unbounded" })
     })
   )
 })

@@ -1,4 +1,4 @@
-/** Real git in real sandboxes, and repositories on this disk: what is found in a workspace, and what comes out. */
+/** Commits from workspaces to repositories on this disk, with real git in real sandboxes. */
 import { workspace } from "@castellan/domain/repo/Checkout.ts"
 import { Checkouts } from "@castellan/domain/repo/Checkouts.ts"
 import { RepoPath } from "@castellan/domain/repo/FileTree.ts"
@@ -30,7 +30,7 @@ const world = Checkouts.layer.pipe(
 const author = { name: "Castellan", email: "castellan@noreply.invalid" }
 const options = { branch: firstBranch, message: "Update the workspace", author, title: "one" }
 
-/** A sandbox that runs, and a repository without commits. */
+/** A running sandbox and a repository without commits. */
 const begun = Effect.gen(function* () {
   const sandbox = SandboxName.make(`sbx_${SecureRandom.uuidV4Unsafe().replaceAll("-", "")}`)
   const lifetime = Duration.minutes(5)
@@ -42,8 +42,8 @@ const begun = Effect.gen(function* () {
   return { sandbox, repo, sync: checkouts.sync(sandbox, repo, options), host }
 })
 
-/** What a shell prints in the sandbox's workspace, or in its home directory. */
-const inside = Effect.fnUntraced(function* (sandbox: SandboxName, script: string, directory: string = workspace) {
+/** The output of a shell command in the sandbox's workspace, or in `directory`. */
+const runIn = Effect.fnUntraced(function* (sandbox: SandboxName, script: string, directory: string = workspace) {
   const there = 'mkdir -p "$0"; cd "$0"; '
   const command = new Command({ command: "sh", args: ["-ec", there + script, directory], cwd: null, env: {} })
   const { end, stderr, stdout } = yield* (yield* Sandboxes).run(sandbox, command, Duration.minutes(1))
@@ -52,10 +52,10 @@ const inside = Effect.fnUntraced(function* (sandbox: SandboxName, script: string
 })
 
 const environment = { PATH: "/usr/local/bin:/usr/bin:/bin", HOME: "/nonexistent", GIT_CONFIG_NOSYSTEM: "1" }
-const somebody = ["-c", "user.name=Somebody", "-c", "user.email=somebody@example.com"]
+const identity = ["-c", "user.name=Somebody", "-c", "user.email=somebody@example.com"]
 
-/** A clone that somebody has outside, gone when the scope closes. */
-const outside = (repo: Repo) =>
+/** A clone outside the sandbox, removed with the scope. */
+const cloneOf = (repo: Repo) =>
   Effect.gen(function* () {
     const { supports } = yield* RepoHost
     const directory = yield* Effect.acquireRelease(
@@ -63,13 +63,13 @@ const outside = (repo: Repo) =>
       (directory) => Effect.sync(() => rmSync(directory, { recursive: true, force: true }))
     )
     const git = (...args: ReadonlyArray<string>) =>
-      execFileSync("git", [...somebody, "-C", directory, ...args], { env: environment, encoding: "utf8" })
+      execFileSync("git", [...identity, "-C", directory, ...args], { env: environment, encoding: "utf8" })
     git("clone", "--quiet", RepoUrl.urlOf(supports.formerUrl ?? supports.url, repo), ".")
     return {
       directory,
       git,
       text: (path: string) => readFileSync(join(directory, path), "utf8"),
-      /** Commits and pushes what a file is to be. */
+      /** Writes a file, commits and pushes it. */
       push: (path: string, text: string) => {
         git("pull", "--quiet", "--no-rebase")
         writeFileSync(join(directory, path), text)
@@ -81,11 +81,11 @@ const outside = (repo: Repo) =>
     }
   })
 
-describe("A sandbox's files", () => {
-  it.live("come out as they are: odd names, links, what can be run, a repository within, thousands of them", () =>
+describe("A commit of a workspace", () => {
+  it.live("contains files with odd names, links, executables, nested repositories and thousands of files", () =>
     Effect.gen(function* () {
       const { repo, sandbox, sync } = yield* begun
-      yield* inside(
+      yield* runIn(
         sandbox,
         `printf one > 'with space'; printf two > 'grüße 字'; printf three > "$(printf 'line\\nbreak')"
          printf four > -dash; printf '#!/bin/sh\\n' > run; chmod +x run; ln -s 'with space' link; ln -s /etc/passwd far
@@ -97,7 +97,7 @@ describe("A sandbox's files", () => {
          mkfifo pipe && : > empty && mkdir nothing`
       )
       yield* sync
-      const clone = yield* outside(repo)
+      const clone = yield* cloneOf(repo)
       const lines = clone.git("ls-tree", "-r", "-z", "HEAD").split("\0").filter(Boolean)
       const modes = new Map(lines.map((line) => [line.slice(line.indexOf("\t") + 1), line.slice(0, 6)]))
       assert.strictEqual([...modes.keys()].filter((path) => path.startsWith("many/")).length, 5000)
@@ -110,21 +110,21 @@ describe("A sandbox's files", () => {
     }).pipe(Effect.scoped, Effect.provide(world))
   )
 
-  it.live("are met by what others push in between, and by what they did to the same line", () =>
+  it.live("merges commits that others pushed in the meantime, also for the same line", () =>
     Effect.gen(function* () {
       const { repo, sandbox, sync } = yield* begun
-      yield* inside(sandbox, "printf 'a\\nb\\nc\\n' > file; echo gone > gone; echo edited > edited")
+      yield* runIn(sandbox, "printf 'a\\nb\\nc\\n' > file; echo gone > gone; echo edited > edited")
       yield* sync
-      const clone = yield* outside(repo)
+      const clone = yield* cloneOf(repo)
       clone.push("theirs", "theirs\n")
       clone.push("file", "a\ntheirs\nc\n")
       clone.push("edited", "edited by somebody\n")
-      yield* inside(sandbox, "printf 'a\\nours\\nc\\n' > file; rm edited gone; echo ours > ours; git init -q empty")
+      yield* runIn(sandbox, "printf 'a\\nours\\nc\\n' > file; rm edited gone; echo ours > ours; git init -q empty")
       yield* sync
       clone.pull()
       assert.strictEqual(clone.text("file"), "a\nours\nc\n")
       assert.strictEqual(
-        yield* inside(sandbox, "cat file theirs ours edited"),
+        yield* runIn(sandbox, "cat file theirs ours edited"),
         "a\nours\nc\ntheirs\nours\nedited by somebody\n"
       )
       const history = clone.git("log", "--format=%s")
@@ -134,30 +134,30 @@ describe("A sandbox's files", () => {
       assert.notInclude(readdirSync(clone.directory), "gone")
       const head = clone.git("rev-parse", "HEAD").trim()
       assert.strictEqual(yield* sync, head)
-      assert.strictEqual((yield* inside(sandbox, "git rev-parse HEAD; git status --porcelain -uno")).trim(), head)
+      assert.strictEqual((yield* runIn(sandbox, "git rev-parse HEAD; git status --porcelain -uno")).trim(), head)
     }).pipe(Effect.scoped, Effect.provide(world))
   )
 
-  it.live("come out whatever branch, merge or rebase the sandbox is at, and stay in the sandbox", () =>
+  it.live("works from any branch, during a merge and during a rebase, and leaves the files in place", () =>
     Effect.gen(function* () {
       const { repo, sandbox, sync } = yield* begun
       const git = "git -c user.name=me -c user.email=me@example.com"
-      yield* inside(sandbox, "echo 1 > base")
+      yield* runIn(sandbox, "echo 1 > base")
       yield* sync
-      yield* inside(
+      yield* runIn(
         sandbox,
         `git checkout -q -b feature; echo 2 > feature; git add -A; ${git} commit -q -m mine; echo 3 > loose`
       )
       yield* sync
-      const clone = yield* outside(repo)
+      const clone = yield* cloneOf(repo)
       assert.deepStrictEqual([clone.text("feature"), clone.text("loose")], ["2\n", "3\n"])
-      assert.strictEqual(yield* inside(sandbox, "cat base feature loose"), "1\n2\n3\n")
-      yield* inside(sandbox, `git checkout -q --detach; echo 4 > detached; git add -A; ${git} commit -q -m far`)
+      assert.strictEqual(yield* runIn(sandbox, "cat base feature loose"), "1\n2\n3\n")
+      yield* runIn(sandbox, `git checkout -q --detach; echo 4 > detached; git add -A; ${git} commit -q -m far`)
       yield* sync
       clone.pull()
       assert.strictEqual(clone.text("detached"), "4\n")
-      assert.strictEqual(yield* inside(sandbox, "cat detached"), "4\n")
-      yield* inside(
+      assert.strictEqual(yield* runIn(sandbox, "cat detached"), "4\n")
+      yield* runIn(
         sandbox,
         `git checkout -q -b one; echo one > base; ${git} commit -q -a -m one
          git checkout -q -b two HEAD~1; echo two > base; ${git} commit -q -a -m two; ${git} merge one || true`
@@ -165,7 +165,7 @@ describe("A sandbox's files", () => {
       yield* sync
       clone.pull()
       assert.include(clone.text("base"), "two")
-      yield* inside(
+      yield* runIn(
         sandbox,
         `git checkout -q -b three HEAD; echo three > base; ${git} commit -q -a -m three
          git checkout -q -b four HEAD~1; echo four > base; ${git} commit -q -a -m four; ${git} rebase three || true; echo kept > kept`
@@ -176,35 +176,35 @@ describe("A sandbox's files", () => {
     }).pipe(Effect.scoped, Effect.provide(world))
   )
 
-  it.live("that git can't take are told of in its own words, and the next try works once they are gone", () =>
+  it.live("fails with git's message for files that git rejects, and succeeds once they are gone", () =>
     Effect.gen(function* () {
       const { sandbox, sync } = yield* begun
-      yield* inside(sandbox, "echo nonsense > .git; echo 1 > file")
+      yield* runIn(sandbox, "echo nonsense > .git; echo 1 > file")
       const failure = yield* Effect.flip(sync)
       assert.strictEqual(failure._tag, "CheckoutFailed")
       assert.match("reason" in failure ? String(failure.reason) : "", /^Git failed in the sandbox/)
-      yield* inside(sandbox, "rm .git")
+      yield* runIn(sandbox, "rm .git")
       yield* sync
-      // What was killed in the middle leaves locks and half a bundle.
-      yield* inside(
+      // A killed commit leaves locks and half a bundle.
+      yield* runIn(
         sandbox,
         "echo 2 > file; : > .git/index.lock; echo half > .git/castellan-in.bundle; : > .git/HEAD.lock; : > .git/refs/heads/main.lock"
       )
       yield* sync
-      assert.strictEqual(yield* inside(sandbox, "git status --porcelain"), "")
+      assert.strictEqual(yield* runIn(sandbox, "git status --porcelain"), "")
     }).pipe(Effect.scoped, Effect.provide(world))
   )
 
-  it.live("boot with the snapshot that is taken of them, and go on from there", () =>
+  it.live("continues in a sandbox that was booted from a snapshot", () =>
     Effect.gen(function* () {
       const { host, repo, sandbox, sync } = yield* begun
-      yield* inside(sandbox, "echo 1 > file")
+      yield* runIn(sandbox, "echo 1 > file")
       yield* sync
       const provider = yield* SandboxProvider
       const { id } = yield* provider.snapshot(sandbox)
       const copy = SandboxName.make(`${sandbox}copy`)
       yield* provider.create({ name: copy, from: Option.some(id), lifetime: Duration.minutes(5) })
-      assert.strictEqual(yield* inside(copy, "cat file; echo 2 > second"), "1\n")
+      assert.strictEqual(yield* runIn(copy, "cat file; echo 2 > second"), "1\n")
       yield* (yield* Checkouts).sync(copy, repo, options)
       const { entries } = Option.getOrThrow(yield* host.tree(repo, null))
       assert.deepStrictEqual(
@@ -216,12 +216,12 @@ describe("A sandbox's files", () => {
 })
 
 /**
- * A sandbox made from a snapshot in which the home directory is the repository, as setups left it that had the working
- * tree there. All its files are of a lower layer.
+ * A sandbox from a snapshot of an older version, whose setups had the working tree in the home directory. All files are in
+ * a lower layer.
  */
 const older = Effect.gen(function* () {
   const { host, repo, sandbox } = yield* begun
-  yield* inside(
+  yield* runIn(
     sandbox,
     `mkdir -p .codex .claude src .config/gh workspace; echo key | tee .codex/auth.json > .claude/.credentials.json
      printf '[user]\\n\\tname = Ada\\n' > .gitconfig; echo rc > .bashrc; echo 1 > src/main; ln -s src/main link; echo 1 > workspace/own
@@ -239,11 +239,11 @@ const older = Effect.gen(function* () {
   return { host, repo, sandbox: copy }
 })
 
-/** What of a home directory is its own, by name and first line. */
+/** Prints the first lines of the user's own files in the home directory. */
 const own = "head -qn 1 .codex/auth.json .claude/.credentials.json .config/gh/hosts.yml .bashrc; git config user.name"
 
-describe("The environment of an older server", () => {
-  it.live("goes on in its workspace, with no credential in the repository that a setup had put there", () =>
+describe("An environment of an older version", () => {
+  it.live("continues in the workspace and removes credentials that its setup committed", () =>
     Effect.gen(function* () {
       const { host, repo, sandbox } = yield* older
       const leaked = RepoPath.make(".codex/auth.json")
@@ -257,43 +257,43 @@ describe("The environment of an older server", () => {
         paths
       )
       assert.strictEqual((yield* Effect.flip(host.readFile(repo, leaked)))._tag, "RepoFileNotFound")
-      assert.strictEqual(yield* inside(sandbox, own, "."), "key\nkey\nkey\nrc\nAda\n")
-      assert.strictEqual(yield* inside(sandbox, "cat link new workspace/own; git status --porcelain"), "2\n2\n1\n")
-      // Where the snapshot has expired, the environment is made anew from the repository.
+      assert.strictEqual(yield* runIn(sandbox, own, "."), "key\nkey\nkey\nrc\nAda\n")
+      assert.strictEqual(yield* runIn(sandbox, "cat link new workspace/own; git status --porcelain"), "2\n2\n1\n")
+      // After the snapshot has expired, the environment is created again from the repository.
       const { sandbox: fresh } = yield* begun
       yield* checkouts.sync(fresh, repo, options)
-      assert.strictEqual(yield* inside(fresh, "ls -A | tr '\\n' ' '"), ".git link new src workspace ")
+      assert.strictEqual(yield* runIn(fresh, "ls -A | tr '\\n' ' '"), ".git link new src workspace ")
     }).pipe(Effect.scoped, Effect.provide(world))
   )
 
-  it.live("loses the credentials of its repository also where its snapshot has expired before the next setup", () =>
+  it.live("removes committed credentials also if its snapshot expired before the next setup", () =>
     Effect.gen(function* () {
       const { host, repo } = yield* older
       const { sandbox: fresh } = yield* begun
       yield* (yield* Checkouts).sync(fresh, repo, options)
       const { entries } = Option.getOrThrow(yield* host.tree(repo, null))
       assert.notInclude(entries.map(({ path }) => path).join(), "auth")
-      assert.strictEqual(yield* inside(fresh, "cat src/main; ls -A .."), "1\nworkspace\n")
+      assert.strictEqual(yield* runIn(fresh, "cat src/main; ls -A .."), "1\nworkspace\n")
     }).pipe(Effect.scoped, Effect.provide(world))
   )
 })
 
-describe("The session of an older server", () => {
-  it.live("has its files in its workspace, as git knows them, and the user's own where they were", () =>
+describe("A session of an older version", () => {
+  it.live("moves the repository's files to the workspace and leaves the user's own files in place", () =>
     Effect.gen(function* () {
       const { sandbox } = yield* older
       const checkouts = yield* Checkouts
       for (let again = 0; again < 2; again++) yield* checkouts.relocate(sandbox)
-      const status = yield* inside(sandbox, "cat link; git status --porcelain; ls -A | tr '\\n' ' '")
+      const status = yield* runIn(sandbox, "cat link; git status --porcelain; ls -A | tr '\\n' ' '")
       const files = ".bashrc .claude .codex .git .gitconfig link new src workspace "
       assert.strictEqual(status, `2\n M src/main\n?? new\n${files}`)
-      assert.strictEqual(yield* inside(sandbox, "ls -A; cat .config/gh/hosts.yml", "."), ".config\nworkspace\nkey\n")
+      assert.strictEqual(yield* runIn(sandbox, "ls -A; cat .config/gh/hosts.yml", "."), ".config\nworkspace\nkey\n")
     }).pipe(Effect.scoped, Effect.provide(world))
   )
 })
 
-describe("What a sandbox plants for git", () => {
-  it.live("runs nowhere on the host: no filter, no driver, no hook, no helper, no other remote", () =>
+describe("Git configuration planted in a sandbox", () => {
+  it.live("runs no filter, driver, hook or helper on the host and contacts no other remote", () =>
     Effect.gen(function* () {
       const { host, repo, sandbox, sync } = yield* begun
       const traps = yield* Effect.acquireRelease(
@@ -319,7 +319,7 @@ describe("What a sandbox plants for git", () => {
         `protocol.ext.allow always`,
         `gpg.program ${trap("gpg")}`
       ]
-      yield* inside(
+      yield* runIn(
         sandbox,
         `mkdir -p '${traps}'; git init -q .
          cat > /tmp/settings <<'END'\n${settings.join("\n")}\nEND
@@ -343,12 +343,12 @@ describe("What a sandbox plants for git", () => {
         [".gitattributes", ".gitmodules", "HEAD", "config", "file", "hooks/pre-receive", "objects/x", "refs/x"]
       )
       assert.strictEqual(Buffer.from(yield* host.readFile(repo, RepoPath.make("file"))).toString(), "text")
-      yield* inside(sandbox, "rm -f .git/hooks/*; printf more > file")
+      yield* runIn(sandbox, "rm -f .git/hooks/*; printf more > file")
       yield* sync
       yield* Effect.scoped(host.fetch(repo, null, [], "service"))
       assert.deepStrictEqual(readdirSync(traps), [])
-      // Inside it did what it was told, or else all this shows nothing.
-      assert.include(yield* inside(sandbox, `ls '${traps}'`), "clean")
+      // The traps do fire inside the sandbox; otherwise this test would prove nothing.
+      assert.include(yield* runIn(sandbox, `ls '${traps}'`), "clean")
     }).pipe(Effect.scoped, Effect.provide(world))
   )
 })

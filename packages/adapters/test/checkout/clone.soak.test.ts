@@ -1,4 +1,4 @@
-/** Real git in real sandboxes: how a repository that anyone may read comes into a workspace. */
+/** Clones of public repositories into workspaces, with real git in real sandboxes. */
 import { type Author, workspace } from "@castellan/domain/repo/Checkout.ts"
 import { Checkouts } from "@castellan/domain/repo/Checkouts.ts"
 import { BranchName, type CommitId, firstBranch, Repo, RepoName, RepoOwner } from "@castellan/domain/repo/Repo.ts"
@@ -19,7 +19,7 @@ import { publish } from "../git/publish.ts"
 import { besideOthers } from "../git-local/temporaryRepos.ts"
 import { local as provider } from "../local/temporary.ts"
 
-/** Bytes that were sent into sandboxes, one number for each bundle. */
+/** Sizes in bytes of the bundles that were sent into sandboxes. */
 const sent: Array<number> = []
 
 const counting = Layer.effect(
@@ -55,8 +55,8 @@ const begun = Effect.fnUntraced(function* (from?: SnapshotId) {
   return sandbox
 })
 
-/** What a shell prints in the sandbox's workspace, or in its home directory. */
-const inside = Effect.fnUntraced(function* (sandbox: SandboxName, script: string, directory: string = workspace) {
+/** The output of a shell command in the sandbox's workspace, or in `directory`. */
+const runIn = Effect.fnUntraced(function* (sandbox: SandboxName, script: string, directory: string = workspace) {
   const there = 'mkdir -p "$0"; cd "$0"; '
   const command = new Command({ command: "sh", args: ["-ec", there + script, directory], cwd: null, env: {} })
   const { end, stderr, stdout } = yield* (yield* Sandboxes).run(sandbox, command, Duration.minutes(1))
@@ -64,7 +64,7 @@ const inside = Effect.fnUntraced(function* (sandbox: SandboxName, script: string
   return stdout
 })
 
-/** A public repository without commits, and somebody who works on it. */
+/** A public repository without commits, and an author. */
 const published = Effect.gen(function* () {
   const author = yield* newAuthor
   const name = RepoName.make(`t-${SecureRandom.uuidV4Unsafe()}`)
@@ -98,7 +98,7 @@ const clean = (branch: string) =>
   `On branch ${branch}\nYour branch is up to date with 'origin/${branch}'.\n\nnothing to commit, working tree clean\n`
 
 describe("A clone into a new sandbox", () => {
-  it.live("has every file of the branch, and is what git takes for an ordinary clone", () =>
+  it.live("has every file of the branch and looks like an ordinary clone to git", () =>
     Effect.gen(function* () {
       const { clone, put, url } = yield* published
       const pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
@@ -114,8 +114,8 @@ describe("A clone into a new sandbox", () => {
       }
       const commit = yield* put(files)
       const sandbox = yield* begun()
-      // As if a program for large files were set up, and not there; and as if git were to care for submodules.
-      yield* inside(
+      // Configures a large-file filter whose program is missing, and recursion into submodules.
+      yield* runIn(
         sandbox,
         "git init -q; git config filter.lfs.required true; git config filter.lfs.process nothing-of-that-name; git config submodule.recurse true"
       )
@@ -123,26 +123,26 @@ describe("A clone into a new sandbox", () => {
       const files2 =
         "git ls-files many | wc -l; find many -type f | wc -l; cat many/49/file-1999; cat link; ls sub; cat large.bin"
       assert.strictEqual(
-        (yield* inside(sandbox, files2)).replaceAll(" ", ""),
+        (yield* runIn(sandbox, files2)).replaceAll(" ", ""),
         `2000\n2000\ntext1999\nodd${pointer}`.replaceAll(" ", "")
       )
       const lfs = "git -c filter.lfs.process= -c filter.lfs.required=false"
-      assert.strictEqual(yield* inside(sandbox, `${lfs} status`), clean("main"))
+      assert.strictEqual(yield* runIn(sandbox, `${lfs} status`), clean("main"))
       assert.strictEqual(
-        yield* inside(sandbox, "git remote get-url origin; git rev-parse @{upstream}"),
+        yield* runIn(sandbox, "git remote get-url origin; git rev-parse @{upstream}"),
         `${url}\n${commit}\n`
       )
       const left =
         "ls .git | grep -v lock | grep -e castellan -e HEAD -e bundle; git for-each-ref refs/castellan/cloning"
-      assert.strictEqual(yield* inside(sandbox, left), "HEAD\n")
-      // What was written in the second in which git wrote its index, or later, git reads again.
-      yield* inside(sandbox, "touch -d 2037-01-01 large.bin")
+      assert.strictEqual(yield* runIn(sandbox, left), "HEAD\n")
+      // Git reads files again that were written in the same second as its index, or later.
+      yield* runIn(sandbox, "touch -d 2037-01-01 large.bin")
       assert.deepStrictEqual(yield* clone(sandbox), { branch: firstBranch, commit })
-      assert.strictEqual(yield* inside(sandbox, `${lfs} status`), clean("main"))
+      assert.strictEqual(yield* runIn(sandbox, `${lfs} status`), clean("main"))
     }).pipe(Effect.scoped, Effect.provide(world))
   )
 
-  it.live("keeps a file that stands in the way, whatever ignores it, and says which", () =>
+  it.live("keeps an untracked file at a path of the branch, even if ignored, and reports it", () =>
     Effect.gen(function* () {
       const { clone, put } = yield* published
       const commit = yield* put({ a: "1", ".npmrc": "theirs", "d/x": "1" })
@@ -152,23 +152,23 @@ describe("A clone into a new sandbox", () => {
         ["d", "d"]
       ] as const) {
         const sandbox = yield* begun()
-        yield* inside(sandbox, `printf precious > ${path}`)
+        yield* runIn(sandbox, `printf precious > ${path}`)
         assert.deepInclude(yield* Effect.flip(clone(sandbox)), {
           _tag: "CheckoutFailed",
           reason: `A file in the sandbox conflicts with a file of the repository: ${obstacle}`
         })
         assert.strictEqual(
-          yield* inside(sandbox, `cat ${path}; ls -A | grep -vx -e .git -e ${path} || true`),
+          yield* runIn(sandbox, `cat ${path}; ls -A | grep -vx -e .git -e ${path} || true`),
           "precious"
         )
-        yield* inside(sandbox, `rm ${path}`)
+        yield* runIn(sandbox, `rm ${path}`)
         assert.strictEqual((yield* clone(sandbox)).commit, commit)
-        assert.strictEqual(yield* inside(sandbox, "git status"), clean("main"))
+        assert.strictEqual(yield* runIn(sandbox, "git status"), clean("main"))
       }
     }).pipe(Effect.scoped, Effect.provide(world))
   )
 
-  it.live("can be committed to at once, by whom it is for, unless another has said who they are", () =>
+  it.live("sets the account as git author, unless the user configured another", () =>
     Effect.gen(function* () {
       const { clone, put } = yield* published
       const [ada, bob]: ReadonlyArray<Author> = [
@@ -180,27 +180,27 @@ describe("A clone into a new sandbox", () => {
       yield* clone(sandbox, null, ada)
       const commit = "echo 2 > a; git commit -q -a -m two; git log -1 --format='%an <%ae> %cn <%ce>'"
       const said = `${ada!.name} <ada@example.com>`
-      assert.strictEqual(yield* inside(sandbox, commit), `${said} ${said}\n`)
+      assert.strictEqual(yield* runIn(sandbox, commit), `${said} ${said}\n`)
       yield* clone(sandbox, null, bob)
-      assert.strictEqual(yield* inside(sandbox, "git config user.name"), `${ada!.name}\n`)
-      // What is shared has nobody's name; each that begins with it has its own.
+      assert.strictEqual(yield* runIn(sandbox, "git config user.name"), `${ada!.name}\n`)
+      // A shared image has no author; each sandbox booted from it sets its own.
       const image = yield* begun()
       yield* clone(image)
-      assert.strictEqual(yield* inside(image, "git config --get-regexp 'user[.].*' || echo nobody"), "nobody\n")
+      assert.strictEqual(yield* runIn(image, "git config --get-regexp 'user[.].*' || echo nobody"), "nobody\n")
       const { id } = yield* (yield* SandboxProvider).snapshot(image)
       const next = yield* begun(id)
       yield* clone(next, null, bob)
-      assert.strictEqual(yield* inside(next, commit), "Bob <bob@example.com> Bob <bob@example.com>\n")
+      assert.strictEqual(yield* runIn(next, commit), "Bob <bob@example.com> Bob <bob@example.com>\n")
     }).pipe(Effect.scoped, Effect.provide(world))
   )
 
-  it.live("of an empty repository is a branch to begin with", () =>
+  it.live("of an empty repository has an unborn branch", () =>
     Effect.gen(function* () {
       const { clone, put, url } = yield* published
       const sandbox = yield* begun()
       const commit = yield* put({ a: "1" })
       yield* put({ a: "1" }, { branch: "only", parents: [commit] })
-      // The end of a branch's name, or its beginning, is none.
+      // A prefix or suffix of a branch's name is not a branch.
       for (const branch of ["onl", "nly"]) {
         const reason = "The repository has no such branch"
         assert.deepInclude(yield* Effect.flip(clone(sandbox, branch)), { _tag: "CheckoutFailed", reason })
@@ -216,15 +216,15 @@ describe("A clone into a new sandbox", () => {
         assert.deepStrictEqual(cloned, { branch: firstBranch, commit: null })
       }
       assert.strictEqual(
-        yield* inside(other, "git symbolic-ref HEAD; git remote get-url origin"),
+        yield* runIn(other, "git symbolic-ref HEAD; git remote get-url origin"),
         `refs/heads/main\n${url}\n`
       )
-      assert.strictEqual(yield* inside(other, "git commit -q --allow-empty -m one; git log --format=%an"), "Ada\n")
+      assert.strictEqual(yield* runIn(other, "git commit -q --allow-empty -m one; git log --format=%an"), "Ada\n")
     }).pipe(Effect.scoped, Effect.provide(world))
   )
 })
 
-describe("A clone into a sandbox made from an older one", () => {
+describe("A clone into a sandbox with an older clone", () => {
   const older = Effect.gen(function* () {
     const one = yield* published
     const root = yield* one.put(many(2000, "text"))
@@ -232,7 +232,7 @@ describe("A clone into a sandbox made from an older one", () => {
     const first = yield* one.put(files, { parents: [root] })
     const sandbox = yield* begun()
     yield* one.clone(sandbox)
-    yield* inside(
+    yield* runIn(
       sandbox,
       "echo 'by a setup' | tee edited > made; git branch deep; git branch other/older; mkdir built node_modules; echo x | tee built/x > node_modules/x; git add made"
     )
@@ -240,7 +240,7 @@ describe("A clone into a sandbox made from an older one", () => {
     return { ...one, root, first, id }
   })
 
-  it.live("goes forward to the head with what is new, and keeps what a setup made beside the files", () =>
+  it.live("fast-forwards with only the new objects and keeps untracked files of the setup", () =>
     Effect.gen(function* () {
       const { clone, first, id, put } = yield* older
       const whole = sent.at(-1)!
@@ -250,11 +250,11 @@ describe("A clone into a sandbox made from an older one", () => {
       assert.deepStrictEqual(yield* clone(sandbox), { branch: firstBranch, commit: second })
       assert.isBelow(sent.at(-1)!, whole / 10)
       const seen = "cat edited new made built/x node_modules/x; [ ! -e gone ]; git status --porcelain"
-      assert.strictEqual(yield* inside(sandbox, seen), "2\n2\nby a setup\nx\nx\n?? made\n")
+      assert.strictEqual(yield* runIn(sandbox, seen), "2\n2\nby a setup\nx\nx\n?? made\n")
     }).pipe(Effect.scoped, Effect.provide(world))
   )
 
-  it.live("goes to another branch than the one in it, with what is new alone, and whatever its name", () =>
+  it.live("switches to another branch with only the new objects", () =>
     Effect.gen(function* () {
       const { clone, id, put, root } = yield* older
       const whole = sent.at(-1)!
@@ -265,20 +265,20 @@ describe("A clone into a sandbox made from an older one", () => {
         assert.isBelow(sent.at(-1)!, whole / 10)
         const seen = "git status -sb; cat aside; [ ! -e edited ] && git rev-parse refs/heads/main^ main@{upstream}^"
         const first = `## ${branch}...origin/${branch}\n?? built/\n?? made\n${branch}\n`
-        assert.strictEqual(yield* inside(sandbox, seen), `${first}${root}\n${root}\n`)
+        assert.strictEqual(yield* runIn(sandbox, seen), `${first}${root}\n${root}\n`)
       }
     }).pipe(Effect.scoped, Effect.provide(world))
   )
 })
 
-describe("A clone that is cut off", () => {
-  it.live("in the middle of writing files is made whole by the next, and costs no file that is not its own", () =>
+describe("An interrupted clone", () => {
+  it.live("is completed by the next one, which deletes no file of the user", () =>
     Effect.gen(function* () {
       const { clone, put } = yield* published
       const first = yield* put({ ...many(1000, "old"), gone: "1" })
       const sandbox = yield* begun()
       yield* clone(sandbox)
-      yield* inside(sandbox, "echo mine > mine")
+      yield* runIn(sandbox, "echo mine > mine")
       const second = yield* put({ ...many(2000, "new"), more: "1" }, { parents: [first] })
       for (const delay of [20, 60, 120, 180, 250, 350, 500]) {
         const fiber = yield* Effect.forkChild(clone(sandbox))
@@ -287,11 +287,11 @@ describe("A clone that is cut off", () => {
       }
       assert.strictEqual((yield* clone(sandbox)).commit, second)
       assert.strictEqual(
-        yield* inside(sandbox, "git status --porcelain; cat more many/30/file-1030"),
+        yield* runIn(sandbox, "git status --porcelain; cat more many/30/file-1030"),
         "?? mine\n1new 1030\n"
       )
-      // As a kill leaves it: some written, one of them half, and git's notes of before.
-      yield* inside(
+      // The state after a kill: some files written, one of them half, and git's old index.
+      yield* runIn(
         sandbox,
         `git reset -q --hard ${first}; git update-ref refs/castellan/cloning ${second}
          mkdir -p many/30; printf ha > many/30/file-1030; printf half > more; rm gone; : > .git/index.lock`
@@ -299,7 +299,7 @@ describe("A clone that is cut off", () => {
       const third = yield* put({ ...many(2000, "new"), more: "2", most: "3" }, { parents: [second] })
       assert.strictEqual((yield* clone(sandbox)).commit, third)
       assert.strictEqual(
-        yield* inside(sandbox, "git status --porcelain; cat mine more most many/30/file-1030"),
+        yield* runIn(sandbox, "git status --porcelain; cat mine more most many/30/file-1030"),
         "?? mine\nmine\n23new 1030\n"
       )
     }).pipe(Effect.scoped, Effect.provide(world))

@@ -7,7 +7,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Layer, Logger, Option, Stream } from "effect"
 import { SecureRandom } from "effect/crypto"
 
-/** Asks for the files of an app whose `node` prints this, whatever it is called with. */
+/** Lists the files of an app whose `node` always prints this text. */
 const listedFrom = (printed: string) =>
   Effect.gen(function* () {
     const name = SandboxName.make("app")
@@ -35,8 +35,8 @@ const listedFrom = (printed: string) =>
     Effect.provide(Logger.layer([]))
   )
 
-describe("The files of an app", () => {
-  it.effect("are taken line by line, as the program in its sandbox prints them", () =>
+describe("GuestScripts.list", () => {
+  it.effect("parses the lines that the guest script prints", () =>
     Effect.gen(function* () {
       const lines = [{ next: "b" }, { file: "a", text: "1" }, { file: "b" }, { skipped: { path: "b", reason: "why" } }]
       assert.deepStrictEqual(yield* listedFrom(lines.map((line) => `${JSON.stringify(line)}\n`).join("")), {
@@ -48,7 +48,7 @@ describe("The files of an app", () => {
     })
   )
 
-  it.effect("are refused where what is printed is no listing", () =>
+  it.effect("rejects output that is malformed or too long", () =>
     Effect.gen(function* () {
       const answers = ['{"file":1}\n', "{\n", '{"file":"cut', "\n", "[]\n", "x".repeat(60_000), "\n".repeat(60_000)]
       for (const answer of answers) {

@@ -15,7 +15,7 @@ const failing = (findings: Partial<Findings>) => {
 }
 
 describe("Diagnostics", () => {
-  it("find nothing wrong with what works, and say nothing", () => {
+  it("passes every check of a working app and has no output", () => {
     const { checks, output, success } = diagnosisOf(fine, 5)
     assert.isTrue(success)
     assert.strictEqual(output, "")
@@ -31,13 +31,13 @@ describe("Diagnostics", () => {
     )
   })
 
-  it("tell what the compiler says", () => {
+  it("includes the compiler's output in a failed type check", () => {
     const output = "src/App.tsx(3,20): error TS1109: Expression expected."
     const found = failing({ types: { exitCode: 1, output: `${output}\n`, durationMs: 1 } })
     assert.deepStrictEqual(found, { success: false, output, names: ["type_check"] })
   })
 
-  it("tell imports of missing files, of packages that are not installed, and files that can't be read", () => {
+  it("reports imports of missing files and packages, and files that cannot be parsed", () => {
     const found = failing({
       imports: {
         looked: true,
@@ -52,7 +52,7 @@ describe("Diagnostics", () => {
     for (const word of ["Unexpected token", "./c", "lodash is not installed"]) assert.include(found.output, word)
   })
 
-  it("tell a server that does not answer, or answers with an error, with what it said last", () => {
+  it("fails the dev server check without an answer or with status 500, and includes the last output", () => {
     const silent = failing({ server: { status: null, said: "failed to load config\n", durationMs: 1 } })
     assert.deepStrictEqual(silent.names, ["dev_server"])
     assert.include(silent.output, "does not answer")
@@ -61,18 +61,18 @@ describe("Diagnostics", () => {
     assert.deepStrictEqual(failing({ server: { status: 404, said: "", durationMs: 1 } }).names, [])
   })
 
-  it("tell a disk that is nearly full", () => {
+  it("fails the disk check below the minimum of free bytes", () => {
     assert.deepStrictEqual(failing({ disk: { free: minFreeBytes - 1, size: 2 ** 40, durationMs: 1 } }).names, [
       "disk_space"
     ])
     assert.deepStrictEqual(failing({ disk: { free: minFreeBytes, size: 2 ** 40, durationMs: 1 } }).names, [])
   })
 
-  it("don't blame a project that has no types to check", () => {
+  it("passes the type check of a project without TypeScript", () => {
     assert.deepStrictEqual(failing({ types: { exitCode: null, output: "", durationMs: 1 } }).names, [])
   })
 
-  it("are wrong all together where nothing could be looked at", () => {
+  it("fails every check of a sandbox that cannot be reached", () => {
     const { checks, output, success } = unreachableDiagnosis("The sandbox is not running", 7)
     assert.isFalse(success)
     assert.strictEqual(output, "The sandbox is not running")

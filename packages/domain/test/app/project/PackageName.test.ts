@@ -7,8 +7,8 @@ import validate from "validate-npm-package-name"
 
 const isPackage = Schema.is(PackageName)
 
-describe("The name of a package", () => {
-  it("may be of any package of the registry, with a version, a range or a tag", () => {
+describe("PackageName", () => {
+  it("accepts any package of the registry, with a version, a range or a tag", () => {
     for (const name of [
       "react",
       "lodash.debounce",
@@ -29,7 +29,7 @@ describe("The name of a package", () => {
     }
   })
 
-  it("is no option, path, URL, repository, alias, or anything for a shell", () => {
+  it("rejects options, paths, URLs, git repositories, aliases and shell syntax", () => {
     for (const name of [
       "",
       " ",
@@ -89,13 +89,13 @@ describe("The name of a package", () => {
     }
   })
 
-  it("is without what comes after it", () => {
+  it("has a bare name without the version, range or tag", () => {
     assert.strictEqual(bareName(PackageName.make("@types/node@24")), "@types/node")
     assert.strictEqual(bareName(PackageName.make("react@^19")), "react")
     assert.strictEqual(bareName(PackageName.make("@types/node")), "@types/node")
   })
 
-  it("is one to npm as well, and nothing but a name in a registry", () => {
+  it("accepts only texts that npm itself parses as a package of a registry", () => {
     const piece = fc.constantFrom(
       "a",
       "react",

@@ -6,14 +6,14 @@ import { posix } from "node:path"
 
 const isPath = Schema.is(ProjectPath)
 
-describe("A path in a project", () => {
-  it("is relative, however deep and whatever its letters", () => {
+describe("ProjectPath", () => {
+  it("accepts relative paths of any depth and script", () => {
     for (const path of ["index.html", "src/App.tsx", ".env", "src/components/builder/X.tsx", "ö/日本.ts", "a b/c.ts"]) {
       assert.isTrue(isPath(path), path)
     }
   })
 
-  it("never leaves the project", () => {
+  it("rejects paths that leave the project", () => {
     for (const path of [
       "../x",
       "src/../../x",
@@ -28,12 +28,12 @@ describe("A path in a project", () => {
     }
   })
 
-  it("is that of a file", () => {
+  it("rejects paths that name no file", () => {
     for (const path of ["", ".", "src/", "src//x", "./x", "src/.", "a\0b", "a\ud800.ts"])
       assert.isFalse(isPath(path), path)
   })
 
-  it("is not where programs keep what they make", () => {
+  it("rejects paths in node_modules and .git", () => {
     for (const path of ["node_modules/react/index.js", "packages/a/node_modules/x", ".git/config", "a/.git/HEAD"]) {
       assert.isFalse(isPath(path), path)
     }
@@ -41,14 +41,14 @@ describe("A path in a project", () => {
     assert.isTrue(isPath("src/node_modules.ts"))
   })
 
-  it("is no longer than a file system takes", () => {
+  it("rejects paths and names that are longer than a file system allows", () => {
     assert.isTrue(isPath("x".repeat(255)))
     assert.isFalse(isPath("x".repeat(256)))
     assert.isFalse(isPath("ö".repeat(128)))
     assert.isFalse(isPath(Array.from({ length: 500 }, () => "directory").join("/")))
   })
 
-  it("stays below the project's directory wherever that is", () => {
+  it("resolves to a path below any project directory", () => {
     const part = fc.constantFrom("..", ".", "", "a", "b.ts", "src", "...", "..a", "\\", " ")
     fc.assert(
       fc.property(fc.array(part, { maxLength: 6 }), (parts) => {
@@ -61,7 +61,7 @@ describe("A path in a project", () => {
     )
   })
 
-  it("is taken as people write it, without what changes nothing", () => {
+  it("normalizes redundant parts when a written path is decoded", () => {
     const read: (text: string) => string = Schema.decodeUnknownSync(WrittenPath)
     for (const [written, path] of [
       ["./src/x.ts", "src/x.ts"],
@@ -78,7 +78,7 @@ describe("A path in a project", () => {
     }
   })
 
-  it("is refused however it is written where it leaves the project, is absolute, or names no file", () => {
+  it("rejects every spelling of a path that leaves the project, is absolute or names no file", () => {
     const isTaken = (path: string) => Schema.decodeUnknownExit(WrittenPath)(path)._tag === "Success"
     for (const path of ["../x", "./../x", "a/../../x", "a/../../app/x", "/x", "//x", "/./x", ".", "./", "a/..", "x/"]) {
       assert.isFalse(isTaken(path), path)
@@ -96,7 +96,7 @@ describe("A path in a project", () => {
     )
   })
 
-  it("says what is wrong with it", () => {
+  it("explains why a path is rejected", () => {
     const complaint = (path: string) => {
       const exit = Schema.decodeUnknownExit(ProjectPath)(path)
       return String(exit)

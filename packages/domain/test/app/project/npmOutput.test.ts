@@ -11,19 +11,19 @@ npm error 404 tarball, folder, http url, or git folder.
 npm error A complete log of this run can be found in: /home/user/.npm/_logs/2026-11-21T18_00_00_000Z-debug-0.log
 `
 
-describe("What a package manager said", () => {
-  it("is told in its own words, without hosts, logs and codes", () => {
+describe("npm output", () => {
+  it("keeps npm's message and drops hosts, log paths and error codes", () => {
     const text = formatNpmOutput(notFound)
     assert.include(text, "404 Not Found - GET /no-such - Not found")
     assert.include(text, "could not be found or you do not have permission")
     for (const word of ["registry.test", "_logs", "npm error", "E404", "tarball"]) assert.notInclude(text, word)
   })
 
-  it("has no colours, and says each thing once", () => {
+  it("drops colors and repeated lines", () => {
     assert.strictEqual(formatNpmOutput("\u001b[31mnpm error\u001b[0m \u001b[1mbad\u001b[0m\nnpm error bad\n"), "bad")
   })
 
-  it("is cut where it is long", () => {
+  it("truncates a long message", () => {
     const lines = Array.from({ length: 500 }, (_, n) => `npm error line ${n}`).join("\n")
     const text = formatNpmOutput(lines)
     assert.isAtMost(text.length, 2010)
@@ -31,7 +31,7 @@ describe("What a package manager said", () => {
     assert.isTrue(text.endsWith("…"))
   })
 
-  it("tells which of the packages asked for is not in the registry, also by its version or scope", () => {
+  it("names the requested package that the registry lacks, also for a scope or a version", () => {
     const asked = ["react", "foo", "no-such", "@a/foo", "react@999"].map((name) => PackageName.make(name))
     const missing = (output: string, among = asked) => packageNotInRegistry(output, among)
     const notHere = (name: string, url = name) =>
@@ -45,7 +45,7 @@ describe("What a package manager said", () => {
     assert.strictEqual(missing(version, [asked[1]!, asked[4]!]), "react@999")
   })
 
-  it("names no package where the registry is away, or where another package is missing", () => {
+  it("names no package if the registry is down or a package that was not requested is missing", () => {
     const asked = [PackageName.make("react"), PackageName.make("foo")]
     for (const output of [
       "npm error code ECONNREFUSED\nnpm error request to https://registry.test/react failed\n",
@@ -58,7 +58,7 @@ describe("What a package manager said", () => {
     }
   })
 
-  it("is never nothing", () => {
+  it("never formats a failure as an empty message", () => {
     for (const output of ["", "\n\n", "npm error\n", "npm error code EUNKNOWN\n"])
       assert.isAbove(formatNpmOutput(output).length, 10)
   })
