@@ -1,6 +1,6 @@
 /** No store is asked without a scope. What is said here about types is seen by `npm run check`. */
 import type { AccountStore } from "@castellan/domain/account/AccountStore.ts"
-import type { AppStep } from "@castellan/domain/app/AppLifecycle.ts"
+import type { AppliedAppTransition } from "@castellan/domain/app/AppLifecycle.ts"
 import type { AppStore } from "@castellan/domain/app/AppStore.ts"
 import type { EnvironmentStore } from "@castellan/domain/account/EnvironmentStore.ts"
 import type { AccountId } from "@castellan/domain/identity/Account.ts"
@@ -12,7 +12,7 @@ import type { BaseImageStore } from "@castellan/domain/sandbox/BaseImageStore.ts
 import type { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import type { SnapshotKey } from "../src/account/SnapshotRecord.ts"
-import type { Step } from "@castellan/domain/session/Lifecycle.ts"
+import type { AppliedSessionTransition } from "@castellan/domain/session/SessionLifecycle.ts"
 import type { SessionId } from "@castellan/domain/session/Session.ts"
 import type { SessionStore } from "@castellan/domain/session/SessionStore.ts"
 import type { RunId } from "@castellan/domain/task/TaskRun.ts"
@@ -105,25 +105,25 @@ export const withoutScope = (
 ]
 
 /** Never called: of what becomes of a session nothing is written that was not found to be a legal step. */
-export const withoutStep = (sessions: SessionStore["Service"], scope: AccountScope, step: Step) => [
-  sessions.take(scope, step),
+export const withoutStep = (sessions: SessionStore["Service"], scope: AccountScope, step: AppliedSessionTransition) => [
+  sessions.compareAndSet(scope, step),
   // @ts-expect-error a session is not a step
-  sessions.take(scope, step.session),
+  sessions.compareAndSet(scope, step.session),
   // @ts-expect-error what looks like a step is not one
-  sessions.take(scope, { session: step.session, event: step.event, isStep: true }),
+  sessions.compareAndSet(scope, { session: step.session, event: step.event, isStep: true }),
   // @ts-expect-error nor is a copy of one
-  sessions.take(scope, { ...step })
+  sessions.compareAndSet(scope, { ...step })
 ]
 
 /** Never called: nor of an app. */
-export const withoutAppStep = (apps: AppStore["Service"], scope: AccountScope, step: AppStep) => [
-  apps.take(scope, [step]),
+export const withoutAppStep = (apps: AppStore["Service"], scope: AccountScope, step: AppliedAppTransition) => [
+  apps.compareAndSet(scope, [step]),
   // @ts-expect-error an app is not a step
-  apps.take(scope, [step.app]),
+  apps.compareAndSet(scope, [step.app]),
   // @ts-expect-error what looks like a step is not one
-  apps.take(scope, [{ app: step.app, event: step.event, isStep: true }]),
+  apps.compareAndSet(scope, [{ app: step.app, event: step.event, isStep: true }]),
   // @ts-expect-error nor is a copy of one
-  apps.take(scope, [{ ...step }])
+  apps.compareAndSet(scope, [{ ...step }])
 ]
 
 it("every store is looked at", () => {

@@ -1,5 +1,5 @@
 /** Values for tests that need one but do not care which. */
-import { type AppMove, AppStep } from "@castellan/domain/app/AppLifecycle.ts"
+import { type AppTransition, AppliedAppTransition } from "@castellan/domain/app/AppLifecycle.ts"
 import { AppSandbox } from "@castellan/domain/app/AppSandbox.ts"
 import { Account, AccountId } from "@castellan/domain/identity/Account.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
@@ -9,7 +9,7 @@ import { PlatformAdmin } from "@castellan/domain/identity/PlatformAdmin.ts"
 import { Port } from "@castellan/domain/sandbox/Port.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { queued, RunId, type TaskName, type TaskRun } from "@castellan/domain/task/TaskRun.ts"
-import { type Move, Step } from "@castellan/domain/session/Lifecycle.ts"
+import { type SessionTransition, AppliedSessionTransition } from "@castellan/domain/session/SessionLifecycle.ts"
 import { Lifecycle, Session, SessionId, unopened } from "@castellan/domain/session/Session.ts"
 import { DateTime, Effect, Option, type Schema } from "effect"
 import { SecureRandom } from "effect/crypto"
@@ -76,8 +76,11 @@ export const session = (scope: AccountScope, more: Partial<Session> = {}): Sessi
   })
 
 /** The transition of a session for a move. Throws if the move is not allowed. */
-export const step = (session: Session, move: Move, at = DateTime.makeUnsafe(1_700_000_001_456)): Step =>
-  Option.getOrThrow(Step.of(session, move, at))
+export const step = (
+  session: Session,
+  move: SessionTransition,
+  at = DateTime.makeUnsafe(1_700_000_001_456)
+): AppliedSessionTransition => Option.getOrThrow(AppliedSessionTransition.of(session, move, at))
 
 /** A new app of the scope's account, by default starting and never due. */
 export const app = (scope: AccountScope, more: Partial<AppSandbox> = {}): AppSandbox =>
@@ -89,11 +92,14 @@ export const app = (scope: AccountScope, more: Partial<AppSandbox> = {}): AppSan
     port: Port.make(3000),
     createdAt: DateTime.makeUnsafe(1_700_000_000_123),
     expiresAt: null,
-    lookAt: null,
+    nextCheckAt: null,
     reason: null,
     ...more
   })
 
 /** The transition of an app for a move. Throws if the move is not allowed. */
-export const appStep = (app: AppSandbox, move: AppMove, at = DateTime.makeUnsafe(1_700_000_001_456)): AppStep =>
-  Option.getOrThrow(AppStep.of(app, move, at))
+export const appStep = (
+  app: AppSandbox,
+  move: AppTransition,
+  at = DateTime.makeUnsafe(1_700_000_001_456)
+): AppliedAppTransition => Option.getOrThrow(AppliedAppTransition.of(app, move, at))

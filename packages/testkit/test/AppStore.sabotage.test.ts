@@ -1,4 +1,4 @@
-import { AppMove, type AppStep } from "@castellan/domain/app/AppLifecycle.ts"
+import { AppTransition, type AppliedAppTransition } from "@castellan/domain/app/AppLifecycle.ts"
 import { AppStore } from "@castellan/domain/app/AppStore.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { topics } from "@castellan/testkit/contracts/AppStore/contract.ts"
@@ -12,21 +12,21 @@ import { late, none, withoutNul } from "./mutants.ts"
 type Store = AppStore["Service"]
 
 /** Writes each transition separately, and continues after a refused one. */
-const oneByOne = (store: Store, scope: AccountScope, steps: ReadonlyArray<AppStep>) =>
+const oneByOne = (store: Store, scope: AccountScope, steps: ReadonlyArray<AppliedAppTransition>) =>
   Effect.map(
-    Effect.forEach(steps, (step) => store.take(scope, [step])),
+    Effect.forEach(steps, (step) => store.compareAndSet(scope, [step])),
     (taken) => taken.every(Boolean)
   )
 
 /** Accepts every write whose versions were current a moment ago. */
 const toAllAtOnce = (store: Store): Partial<Store> => ({
-  take: (scope, steps) =>
+  compareAndSet: (scope, steps) =>
     late(
       Effect.map(
         Effect.forEach(steps, ({ app }) => store.get(scope, app.name)),
         (known) =>
           known.every((app, i) => Option.exists(app, ({ version }) => version === steps[i]!.app.version - 1))
-            ? Effect.as(store.take(scope, steps), true)
+            ? Effect.as(store.compareAndSet(scope, steps), true)
             : Effect.succeed(false)
       )
     )
@@ -71,44 +71,52 @@ sabotage(AppStore, World.layer, allClauses(topics), {
     listLive: (scope) => Effect.map(real.listLive(scope), (live) => live.toReversed())
   }),
   "a transition is written only from the previous version and only in the scope of its account": (real) => ({
-    take: (scope, steps) => Effect.as(real.take(scope, steps), true)
+    compareAndSet: (scope, steps) => Effect.as(real.compareAndSet(scope, steps), true)
   }),
   "a write does not change any other app": (real) => ({
     // Also renews the leases of all ending apps of the account.
-    take: (scope, steps) =>
-      Effect.tap(real.take(scope, steps), () =>
+    compareAndSet: (scope, steps) =>
+      Effect.tap(real.compareAndSet(scope, steps), () =>
         Effect.flatMap(real.listLive(scope), (live) =>
           Effect.forEach(
             live.filter(({ state }) => state === "ending"),
-            (app) => real.take(scope, [given.appStep(app, AppMove.Hold({ until: DateTime.makeUnsafe(7000) }))])
+            (app) =>
+              real.compareAndSet(scope, [
+                given.appStep(app, AppTransition.RenewLease({ leaseExpiresAt: DateTime.makeUnsafe(7000) }))
+              ])
           )
         )
       )
   }),
   "one of several concurrent transitions from the same version is written and emits its event": toAllAtOnce,
   "several transitions are written together or not at all": (real) => ({
-    take: (scope, steps) => oneByOne(real, scope, steps)
+    compareAndSet: (scope, steps) => oneByOne(real, scope, steps)
   }),
   "one of several concurrent writes to the same apps succeeds, in whatever order they name them": toAllAtOnce,
   "no app becomes ready while another is ready or stopped": (real) => ({
-    take: Effect.fnUntraced(function* (scope, steps) {
+    compareAndSet: Effect.fnUntraced(function* (scope, steps) {
       const active = yield* real.active(scope)
       const isAlone = Option.isNone(active) || steps.some(({ app }) => app.name === active.value.name)
-      if (isAlone || steps.every(({ app }) => app.state !== "ready")) return yield* real.take(scope, steps)
-      const room = given.appStep(active.value, AppMove.End({ reason: null, until: DateTime.makeUnsafe(7000) }))
-      return yield* real.take(scope, [room, ...steps])
+      if (isAlone || steps.every(({ app }) => app.state !== "ready")) return yield* real.compareAndSet(scope, steps)
+      const room = given.appStep(
+        active.value,
+        AppTransition.Terminate({ reason: null, leaseExpiresAt: DateTime.makeUnsafe(7000) })
+      )
+      return yield* real.compareAndSet(scope, [room, ...steps])
     })
   }),
   "an app becomes ready in the same write that ends the active one, in either order": (real) => ({
-    take: (scope, steps) => oneByOne(real, scope, steps)
+    compareAndSet: (scope, steps) => oneByOne(real, scope, steps)
   }),
   "the begin and the visible transitions of an app emit one event each, and refused writes emit none": (real) => ({
-    take: (scope, steps) =>
-      Effect.tap(real.take(scope, steps), (taken) => (taken ? Effect.void : real.begin(scope, given.app(scope))))
+    compareAndSet: (scope, steps) =>
+      Effect.tap(real.compareAndSet(scope, steps), (taken) =>
+        taken ? Effect.void : real.begin(scope, given.app(scope))
+      )
   }),
   "a reader of concurrently written app events misses none and sees each app's events in order": (real) => ({
-    take: (scope, steps) =>
-      steps.some(({ app }) => app.state === "ended") ? Effect.succeed(true) : real.take(scope, steps)
+    compareAndSet: (scope, steps) =>
+      steps.some(({ app }) => app.state === "ended") ? Effect.succeed(true) : real.compareAndSet(scope, steps)
   }),
   "claimDue returns the due apps of all accounts, longest due first, up to the limit": (real) => ({
     claimDue: (now, until) => real.claimDue(now, until, 100)

@@ -446,7 +446,7 @@ sabotage(SessionStore, World.layer, allClauses(SessionContract.topics), {
     })
   }),
   "a transition is written only from the previous version and only in the scope of its account": (real) => ({
-    take: (scope, step) => Effect.as(real.take(scope, step), true)
+    compareAndSet: (scope, step) => Effect.as(real.compareAndSet(scope, step), true)
   }),
   "a transition stores the place of the working tree, and later transitions keep it": (real) => ({
     // Like a store that does not know the field.
@@ -460,7 +460,7 @@ sabotage(SessionStore, World.layer, allClauses(SessionContract.topics), {
       )
   }),
   "one of several concurrent transitions from the same version is written and emits its event": (real) => ({
-    take: (scope, { session }) =>
+    compareAndSet: (scope, { session }) =>
       late(
         Effect.map(real.get(scope, session.id), (known) =>
           Option.isSome(known) && known.value.lifecycle.version === session.lifecycle.version - 1
@@ -470,13 +470,13 @@ sabotage(SessionStore, World.layer, allClauses(SessionContract.topics), {
       )
   }),
   "a transition keeps the fields outside the lifecycle, and the status unless it archives or unarchives": (real) => ({
-    take: (scope, step) => {
+    compareAndSet: (scope, step) => {
       const { id, title, updatedAt } = step.session
-      return Effect.tap(real.take(scope, step), real.change(scope, id, { title }, updatedAt))
+      return Effect.tap(real.compareAndSet(scope, step), real.change(scope, id, { title }, updatedAt))
     }
   }),
   "postpone moves the next check of an unchanged version, for its account only, and changes nothing else": (real) => ({
-    postpone: (scope, id, version, lookAt) => Effect.as(real.postpone(scope, id, version, lookAt), true)
+    setNextCheck: (scope, id, version, lookAt) => Effect.as(real.setNextCheck(scope, id, version, lookAt), true)
   }),
   "claimDue returns the due sessions of all accounts, longest due first, up to the limit": (real) => ({
     claimDue: (now, until) => real.claimDue(now, until, 100)
@@ -554,53 +554,54 @@ sabotage(BaseImageStore, World.layer, allClauses(BaseImageContract.topics), {
       )
   }),
   "a claim returns the previous image with its abandoned builder": (real) => ({
-    claim: (claim, now) =>
-      Effect.flatMap(real.claim(claim, now), (before) =>
+    claimBuild: (claim, now) =>
+      Effect.flatMap(real.claimBuild(claim, now), (before) =>
         Option.isSome(before) ? real.find(claim.key) : Effect.succeed(before)
       )
   }),
   "a claim is refused during a build, before the retry time of a failure, and while the image is not stale": (
     real
   ) => ({
-    claim: (claim, now) => real.claim({ ...claim, staleBefore: endOfTime }, now)
+    claimBuild: (claim, now) => real.claimBuild({ ...claim, staleBefore: endOfTime }, now)
   }),
   "one of several concurrent claims succeeds": (real) => ({
-    claim: (claim, now) =>
+    claimBuild: (claim, now) =>
       late(
         Effect.map(real.find(claim.key), (known) =>
-          Option.isNone(known) || known.value.builderUntil!.epochMilliseconds <= now.epochMilliseconds
-            ? Effect.flatMap(real.claim(claim, now), () => real.find(claim.key))
+          Option.isNone(known) || known.value.leaseExpiresAt!.epochMilliseconds <= now.epochMilliseconds
+            ? Effect.flatMap(real.claimBuild(claim, now), () => real.find(claim.key))
             : Effect.succeed(Option.none())
         )
       )
   }),
   "the current builder renews its lease, and no other builder does": (real) => ({
-    renew: (key, builder, until) => Effect.as(real.renew(key, builder, until), true)
+    renewLease: (key, builder, until) => Effect.as(real.renewLease(key, builder, until), true)
   }),
   "a finished build becomes current if its builder is, and the previous snapshot becomes replaced": (real) => ({
-    built: (key, builder, snapshot, at) => Effect.as(real.built(key, builder, snapshot, at), true)
+    completeBuild: (key, builder, snapshot, at) => Effect.as(real.completeBuild(key, builder, snapshot, at), true)
   }),
   "a failed build is recorded if its builder is current, and the last good snapshot stays": (real) => ({
-    failed: (key, builder, error, retryAfter) =>
+    failBuild: (key, builder, error, retryAfter) =>
       Effect.flatMap(real.find(key), (known) =>
-        real.failed(key, Option.getOrNull(known)?.builder ?? builder, error, retryAfter)
+        real.failBuild(key, Option.getOrNull(known)?.builder ?? builder, error, retryAfter)
       )
   }),
   "a lost snapshot is no longer current and is not listed as replaced": (real) => ({
-    lost: (key, snapshot) =>
-      Effect.flatMap(real.find(key), (known) => real.lost(key, Option.getOrNull(known)?.current ?? snapshot))
+    markLost: (key, snapshot) =>
+      Effect.flatMap(real.find(key), (known) => real.markLost(key, Option.getOrNull(known)?.current ?? snapshot))
   }),
-  "use is recorded to the hour and never moves back": () => ({ used: () => Effect.void }),
+  "use is recorded to the hour and never moves back": () => ({ recordUse: () => Effect.void }),
   "a write does not change any other image": (real) => {
     const keys = new Set<ImageKey>()
     return {
-      claim: (claim, now) =>
+      claimBuild: (claim, now) =>
         Effect.andThen(
           Effect.sync(() => keys.add(claim.key)),
-          real.claim(claim, now)
+          real.claimBuild(claim, now)
         ),
       // Also records the use of all other images.
-      used: (_, at) => Effect.suspend(() => Effect.forEach(keys, (key) => real.used(key, at), { discard: true }))
+      recordUse: (_, at) =>
+        Effect.suspend(() => Effect.forEach(keys, (key) => real.recordUse(key, at), { discard: true }))
     }
   },
   "listUnneeded returns images with replaced snapshots, expired builders or snapshots long unused": (real) => ({
@@ -614,26 +615,30 @@ sabotage(BaseImageStore, World.layer, allClauses(BaseImageContract.topics), {
     retire: (key) => real.retire(key, endOfTime)
   }),
   "a text with a NUL character can be written": (real) => ({
-    failed: (key, builder, error, retryAfter) =>
-      Effect.andThen(withoutNul(error), real.failed(key, builder, error, retryAfter))
+    failBuild: (key, builder, error, retryAfter) =>
+      Effect.andThen(withoutNul(error), real.failBuild(key, builder, error, retryAfter))
   })
 })
 
 sabotage(TaskRunStore, World.layer, TaskRunStoreContract.clauses, {
   "a run is found as it was enqueued, by its account only": () => ({ get: none }),
-  "a run is saved with its status, log, output and error": () => ({ save: () => Effect.succeed(true) }),
-  "one of two concurrent writes from the same version is refused": () => ({ save: () => Effect.succeed(true) }),
+  "a run is saved with its status, log, output and error": () => ({ compareAndSet: () => Effect.succeed(true) }),
+  "one of two concurrent writes from the same version is refused": () => ({
+    compareAndSet: () => Effect.succeed(true)
+  }),
   "liveIn returns the account's runs in a sandbox that have not ended, without their logs": (real) => ({
     liveIn: (scope, sandbox) =>
       Effect.map(real.liveIn(scope, sandbox), (runs) => runs.filter(({ status }) => status === "EXECUTING"))
   }),
-  "a run of another account is not saved": (real) => ({ save: (_, run) => real.save(AccountScope.ofOwner(run), run) }),
+  "a run of another account is not saved": (real) => ({
+    compareAndSet: (_, run) => real.compareAndSet(AccountScope.ofOwner(run), run)
+  }),
   "a write does not change any other run": (real) => ({
     // Also saves the account's other runs at the same version.
-    save: Effect.fnUntraced(function* (scope, run) {
+    compareAndSet: Effect.fnUntraced(function* (scope, run) {
       for (const other of (yield* real.list(scope, { limit: 100, cursor: null })).rows) {
         if (other.version === run.version - 1) {
-          yield* real.save(scope, new TaskRun({ ...other, status: run.status, version: run.version }))
+          yield* real.compareAndSet(scope, new TaskRun({ ...other, status: run.status, version: run.version }))
         }
       }
       return true
@@ -646,7 +651,7 @@ sabotage(TaskRunStore, World.layer, TaskRunStoreContract.clauses, {
     list: (scope, page) => Effect.andThen(knownCursor(page), real.list(scope, page))
   }),
   "a text with a NUL character can be written": (real) => ({
-    save: (scope, run) => Effect.andThen(withoutNul(run), real.save(scope, run))
+    compareAndSet: (scope, run) => Effect.andThen(withoutNul(run), real.compareAndSet(scope, run))
   })
 })
 

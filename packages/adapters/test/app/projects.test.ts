@@ -1,7 +1,7 @@
 import { AppFiles } from "@castellan/domain/app/AppFiles.ts"
 import { AppSandbox } from "@castellan/domain/app/AppSandbox.ts"
 import { AppSandboxes } from "@castellan/domain/app/AppSandboxes.ts"
-import { usualTimes } from "@castellan/domain/app/AppTimes.ts"
+import { defaultTimes } from "@castellan/domain/app/AppTimes.ts"
 import { GuestScripts } from "@castellan/domain/app/guest/GuestScripts.ts"
 import { ProjectPath } from "@castellan/domain/app/project/ProjectPath.ts"
 import { AccountId } from "@castellan/domain/identity/Account.ts"
@@ -12,7 +12,7 @@ import { sh } from "../local/inside.ts"
 import { port, project, world } from "./project.ts"
 
 const awake = Layer.mock(AppSandboxes)({ used: () => Effect.void })
-const projects = AppFiles.layer(usualTimes).pipe(Layer.provide(awake), Layer.provideMerge(world))
+const projects = AppFiles.layer(defaultTimes).pipe(Layer.provide(awake), Layer.provideMerge(world))
 
 const appOf = (name: SandboxName) =>
   Effect.map(
@@ -26,7 +26,7 @@ const appOf = (name: SandboxName) =>
         port,
         createdAt,
         expiresAt: null,
-        lookAt: null,
+        nextCheckAt: null,
         reason: null
       })
   )

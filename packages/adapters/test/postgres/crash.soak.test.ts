@@ -83,14 +83,16 @@ it.layer(Directory.layer, { excludeTestServices: true })("The embedded database"
       const image = ImageKey.make("everyone/something")
       const left = yield* Effect.gen(function* () {
         const scope = yield* given.scope
-        const opening = given.session(scope, { lifecycle: given.lifecycle({ state: "provisioning", lookAt: later }) })
-        const active = given.session(scope, { lifecycle: given.lifecycle({ state: "active", lookAt: later }) })
-        const app = given.app(scope, { lookAt: later })
+        const opening = given.session(scope, {
+          lifecycle: given.lifecycle({ state: "provisioning", nextCheckAt: later })
+        })
+        const active = given.session(scope, { lifecycle: given.lifecycle({ state: "active", nextCheckAt: later }) })
+        const app = given.app(scope, { nextCheckAt: later })
         const sessions = yield* SessionStore
         for (const session of [opening, active]) yield* sessions.add(scope, session)
         yield* (yield* AppStore).begin(scope, app)
         const claim = { key: image, account: null, builder: SandboxName.make("builder"), until: later }
-        yield* (yield* BaseImageStore).claim({ ...claim, staleBefore: later }, yield* DateTime.now)
+        yield* (yield* BaseImageStore).claimBuild({ ...claim, staleBefore: later }, yield* DateTime.now)
         yield* (yield* IdempotencyStore).begin(scope, key, yield* asked("first"))
         return { scope, opening, active, app }
       }).pipe(Effect.provide(database))
@@ -98,13 +100,13 @@ it.layer(Directory.layer, { excludeTestServices: true })("The embedded database"
         const { active, app, opening, scope } = left
         const sessions = yield* SessionStore
         const lookAt = (session: Session) =>
-          Effect.map(sessions.get(scope, session.id), (one) => Option.getOrThrow(one).lifecycle.lookAt!)
+          Effect.map(sessions.get(scope, session.id), (one) => Option.getOrThrow(one).lifecycle.nextCheckAt!)
         const isDue = (moment: DateTime.Utc) =>
           Effect.map(DateTime.now, (now) => DateTime.isLessThanOrEqualTo(moment, now))
         assert.isTrue(yield* isDue(yield* lookAt(opening)))
         assert.isFalse(yield* isDue(yield* lookAt(active)))
-        assert.isTrue(yield* isDue(Option.getOrThrow(yield* (yield* AppStore).get(scope, app.name)).lookAt!))
-        const { builderUntil } = Option.getOrThrow(yield* (yield* BaseImageStore).find(image))
+        assert.isTrue(yield* isDue(Option.getOrThrow(yield* (yield* AppStore).get(scope, app.name)).nextCheckAt!))
+        const { leaseExpiresAt: builderUntil } = Option.getOrThrow(yield* (yield* BaseImageStore).find(image))
         assert.isTrue(yield* isDue(builderUntil!))
         const again = yield* (yield* IdempotencyStore).begin(scope, key, yield* asked("second"))
         assert.deepStrictEqual({ ...again }, { _tag: "First", nonce: "first" })

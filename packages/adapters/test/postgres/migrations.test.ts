@@ -4,7 +4,7 @@ import * as Stores from "@castellan/adapters/postgres/stores.ts"
 import { AccountId } from "@castellan/domain/identity/Account.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
-import { Move } from "@castellan/domain/session/Lifecycle.ts"
+import { SessionTransition } from "@castellan/domain/session/SessionLifecycle.ts"
 import { SessionId } from "@castellan/domain/session/Session.ts"
 import { SessionStore } from "@castellan/domain/session/SessionStore.ts"
 import * as given from "@castellan/testkit/given.ts"
@@ -156,13 +156,13 @@ describe("Migrations", () => {
       yield* Effect.gen(function* () {
         const store = yield* SessionStore
         const before = Option.getOrThrow(yield* store.get(scope, id))
-        assert.deepStrictEqual([before.lifecycle.fresh, before.lifecycle.workspace], [false, false])
+        assert.deepStrictEqual([before.lifecycle.needsCheckout, before.lifecycle.workspace], [false, false])
         const until = yield* DateTime.now
-        const restore = given.step(before, Move.Restore({ until, lost: false }))
-        assert.isTrue(yield* store.take(scope, restore))
-        const times = { expiresAt: until, idleAt: until, lookAt: until }
-        const run = Move.Run({ ...times, incarnation: "run", workspace: true, branch: null })
-        assert.isTrue(yield* store.take(scope, given.step(restore.session, run)))
+        const restore = given.step(before, SessionTransition.Restore({ leaseExpiresAt: until, lost: false }))
+        assert.isTrue(yield* store.compareAndSet(scope, restore))
+        const times = { expiresAt: until, idleAt: until, nextCheckAt: until }
+        const run = SessionTransition.Activate({ ...times, incarnation: "run", workspace: true, branch: null })
+        assert.isTrue(yield* store.compareAndSet(scope, given.step(restore.session, run)))
         assert.isTrue(Option.getOrThrow(yield* store.get(scope, id)).lifecycle.workspace)
       }).pipe(
         Effect.provide(Stores.layer.pipe(Layer.provide(Db.layerPostgres({ url: Redacted.make(url), connections: 1 }))))

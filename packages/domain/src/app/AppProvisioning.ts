@@ -12,7 +12,7 @@ import {
 } from "../sandbox/SandboxProvider.ts"
 import { annotateIds } from "../Metrics.ts"
 import { AppTermination } from "./AppTermination.ts"
-import { AppMove, AppStep } from "./AppLifecycle.ts"
+import { AppTransition, AppliedAppTransition } from "./AppLifecycle.ts"
 import { type AppSandbox, isActive } from "./AppSandbox.ts"
 import { AppStore } from "./AppStore.ts"
 import type { AppTimes } from "./AppTimes.ts"
@@ -39,7 +39,7 @@ export class AppProvisioning extends Context.Service<
      * done it. Each step may be repeated: whoever goes on for one who was cut off begins at the first. It goes on if who
      * asked does not wait.
      */
-    readonly bringUp: (app: AppSandbox) => Effect.Effect<Exit.Exit<void, StartFailure>>
+    readonly provision: (app: AppSandbox) => Effect.Effect<Exit.Exit<void, StartFailure>>
   }
 >()("domain/app/AppProvisioning") {
   static readonly layer = (times: AppTimes) =>
@@ -79,13 +79,16 @@ export class AppProvisioning extends Context.Service<
           while (app.state === "starting") {
             const now = yield* DateTime.now
             const before = yield* store.active(scope)
-            const end = AppMove.End({ reason: "Another app took its place", until: yield* ends.until })
-            const retired = Option.flatMap(before, (one) => AppStep.of(one, end, now))
+            const end = AppTransition.Terminate({
+              reason: "Another app took its place",
+              leaseExpiresAt: yield* ends.newLeaseExpiry
+            })
+            const retired = Option.flatMap(before, (one) => AppliedAppTransition.of(one, end, now))
             const steps = [
               ...Option.toArray(retired),
-              ...Option.toArray(AppStep.of(app, AppMove.Serve({ expiresAt }), now))
+              ...Option.toArray(AppliedAppTransition.of(app, AppTransition.Serve({ expiresAt }), now))
             ]
-            if (yield* store.take(scope, steps)) return Option.map(retired, (step) => step.app)
+            if (yield* store.compareAndSet(scope, steps)) return Option.map(retired, (step) => step.app)
             const fresh: Option.Option<AppSandbox> = yield* store.get(scope, app.name)
             if (Option.isNone(fresh)) break
             app = fresh.value
@@ -96,7 +99,11 @@ export class AppProvisioning extends Context.Service<
         /** Keeps an app that is being brought up; fails once it is not to be any more. */
         const keepHeld = Effect.fnUntraced(function* (app: AppSandbox): Effect.fn.Return<never, AppSuperseded> {
           do yield* Effect.sleep(Duration.divideUnsafe(times.lease, 4))
-          while (Option.isSome(yield* ends.move(app, AppMove.Hold({ until: yield* ends.until }))))
+          while (
+            Option.isSome(
+              yield* ends.apply(app, AppTransition.RenewLease({ leaseExpiresAt: yield* ends.newLeaseExpiry }))
+            )
+          )
           const known = yield* store.get(AccountScope.ofOwner(app), app.name)
           // It is active: who brought it up finds that out by itself.
           return Option.exists(known, isActive) ? yield* Effect.never : yield* new AppSuperseded()
@@ -113,7 +120,7 @@ export class AppProvisioning extends Context.Service<
           Cause.hasInterruptsOnly(cause)
             ? Effect.void
             : Effect.logWarning("no app was made", cause).pipe(
-                Effect.andThen(Effect.ignore(ends.withdraw(app, "It could not be brought up")))
+                Effect.andThen(Effect.ignore(ends.rollBack(app, "It could not be brought up")))
               )
 
         const bringUp = Effect.fnUntraced(function* (app: AppSandbox) {
@@ -122,14 +129,14 @@ export class AppProvisioning extends Context.Service<
             Effect.tapCause(giveUp(app)),
             // What stands in the way of this is not worth failing for: the reconciler comes by later.
             Effect.flatMap((retired) =>
-              Option.isSome(retired) ? Effect.ignore(ends.finish(retired.value)) : Effect.void
+              Option.isSome(retired) ? Effect.ignore(ends.removeSandbox(retired.value)) : Effect.void
             ),
             Effect.exit
           )
           return yield* Effect.flatMap(FiberSet.run(working, work), Fiber.join)
         })
 
-        return AppProvisioning.of({ bringUp })
+        return AppProvisioning.of({ provision: bringUp })
       })
     )
 }

@@ -27,7 +27,7 @@ export class AppSandbox extends Schema.Class<AppSandbox>("AppSandbox")({
   /** When its provider stops it; null until it was made. */
   expiresAt: Schema.NullOr(Schema.DateTimeUtc),
   /** When somebody looks at it next: who works on it has until then. Null where there is nothing to do. */
-  lookAt: Schema.NullOr(Schema.DateTimeUtc),
+  nextCheckAt: Schema.NullOr(Schema.DateTimeUtc),
   /** Why it stopped or ended, in words for its owner; null where it is what was asked for. */
   reason: Schema.NullOr(Schema.String)
 }) {}

@@ -15,7 +15,7 @@ import {
 import { InternalCause } from "../InternalCause.ts"
 import { providerReason } from "../sandbox/providerReason.ts"
 import { AppTermination } from "./AppTermination.ts"
-import { AppMove } from "./AppLifecycle.ts"
+import { AppTransition } from "./AppLifecycle.ts"
 import { AppSandbox, isActive } from "./AppSandbox.ts"
 import { AppProvisioning, type AppSuperseded, type StartFailure } from "./AppProvisioning.ts"
 import { AppStore } from "./AppStore.ts"
@@ -104,15 +104,18 @@ export class AppSandboxes extends Context.Service<
 
         /** Takes over an app whose maker was silent for too long; none if somebody was faster. */
         const takeOver = (app: AppSandbox) =>
-          Effect.flatMap(ends.until, (until) => ends.moveAsSeen(app, AppMove.Hold({ until })))
+          Effect.flatMap(ends.newLeaseExpiry, (until) =>
+            ends.applyIfUnchanged(app, AppTransition.RenewLease({ leaseExpiresAt: until }))
+          )
 
         /** Completes when an app that is being brought up is up; goes on with it if nobody does. */
         const settled = Effect.fnUntraced(function* (scope: AccountScope, first: AppSandbox) {
           let app = first
           while (app.state === "starting") {
-            const isLeft = app.lookAt === null || DateTime.isLessThanOrEqualTo(app.lookAt, yield* DateTime.now)
+            const isLeft =
+              app.nextCheckAt === null || DateTime.isLessThanOrEqualTo(app.nextCheckAt, yield* DateTime.now)
             const mine: Option.Option<AppSandbox> = isLeft ? yield* takeOver(app) : Option.none()
-            if (Option.isSome(mine)) yield* Effect.flatMap(starts.bringUp(mine.value), ended)
+            if (Option.isSome(mine)) yield* Effect.flatMap(starts.provision(mine.value), ended)
             else yield* Effect.sleep(lookEvery)
             const fresh: Option.Option<AppSandbox> = yield* store.get(scope, app.name)
             if (Option.isNone(fresh)) break
@@ -137,13 +140,13 @@ export class AppSandboxes extends Context.Service<
               port: yield* portFor,
               createdAt: yield* DateTime.now,
               expiresAt: null,
-              lookAt: yield* ends.until,
+              nextCheckAt: yield* ends.newLeaseExpiry,
               reason: null
             })
             const stands = yield* store.begin(scope, wanted)
             if (Option.isNone(stands)) return yield* Effect.die(new Error("a new app's name is another account's"))
             const app = stands.value
-            if (app.name === name && app.state === "starting") yield* Effect.flatMap(starts.bringUp(app), ended)
+            if (app.name === name && app.state === "starting") yield* Effect.flatMap(starts.provision(app), ended)
             const fresh = yield* store.get(scope, app.name)
             return yield* settled(
               scope,
@@ -166,7 +169,7 @@ export class AppSandboxes extends Context.Service<
         const end = Effect.fn("AppSandboxes.end")(function* (scope: AccountScope, name: Option.Option<string>) {
           const all = (yield* store.listLive(scope)).filter((app) => Option.isNone(name) || app.name === name.value)
           // One that can't be ended does not keep the others.
-          const exits = yield* Effect.forEach(all, (app) => Effect.exit(ends.end(app, null)), { concurrency: 4 })
+          const exits = yield* Effect.forEach(all, (app) => Effect.exit(ends.terminate(app, null)), { concurrency: 4 })
           for (const exit of exits) yield* exit
         })
 
@@ -179,14 +182,14 @@ export class AppSandboxes extends Context.Service<
             const missing = Duration.toMillis(times.idle) - left
             if (missing < Duration.toMillis(usedEvery(times))) return
             // Of many who use it at once, one gives it more.
-            const wanted = AppMove.Serve({ expiresAt: DateTime.addDuration(now, times.idle) })
-            const mine = yield* ends.moveAsSeen(app, wanted)
+            const wanted = AppTransition.Serve({ expiresAt: DateTime.addDuration(now, times.idle) })
+            const mine = yield* ends.applyIfUnchanged(app, wanted)
             if (Option.isNone(mine)) return
-            const before = AppMove.Serve({ expiresAt: app.expiresAt })
+            const before = AppTransition.Serve({ expiresAt: app.expiresAt })
             const { expiresAt } = yield* provider
               .extend(app.name, Duration.millis(missing))
-              .pipe(Effect.tapError(() => ends.moveAsSeen(mine.value, before)))
-            yield* ends.move(mine.value, AppMove.Serve({ expiresAt }))
+              .pipe(Effect.tapError(() => ends.applyIfUnchanged(mine.value, before)))
+            yield* ends.apply(mine.value, AppTransition.Serve({ expiresAt }))
           },
           (using) => Effect.ignore(using)
         )
@@ -194,7 +197,7 @@ export class AppSandboxes extends Context.Service<
         const wake = Effect.fn("AppSandboxes.wake")(function* (app: AppSandbox) {
           const sandbox = yield* provider.resume(app.name, times.idle)
           // Written at once: its page may not answer before what is wrong with it is mended.
-          const awake = yield* ends.move(app, AppMove.Serve({ expiresAt: sandbox.expiresAt }))
+          const awake = yield* ends.apply(app, AppTransition.Serve({ expiresAt: sandbox.expiresAt }))
           if (Option.isNone(awake)) return yield* new AppNotFound()
           yield* guest.serve(sandbox, app.port)
           return awake.value
@@ -204,13 +207,13 @@ export class AppSandboxes extends Context.Service<
           const found = isActive(app) ? yield* provider.find(app.name) : Option.none()
           const look = decide(app, found, times, yield* DateTime.now)
           // What it was decided for is what it is done to.
-          if (look._tag === "Write") yield* ends.moveAsSeen(app, look.move)
-          if (look._tag === "End") yield* ends.endAsSeen(app, look.reason)
-          if (look._tag === "Finish") yield* ends.finish(app)
+          if (look._tag === "Apply") yield* ends.applyIfUnchanged(app, look.move)
+          if (look._tag === "Terminate") yield* ends.terminateIfUnchanged(app, look.reason)
+          if (look._tag === "RemoveSandbox") yield* ends.removeSandbox(app)
         })
 
         const reconcile = Effect.gen(function* () {
-          const due = yield* store.claimDue(yield* DateTime.now, yield* ends.until, rowsAPass)
+          const due = yield* store.claimDue(yield* DateTime.now, yield* ends.newLeaseExpiry, rowsAPass)
           for (const app of due) {
             // One that can't be dealt with does not keep the others: it is due again later.
             yield* Effect.catch(lookAt(app), (failure) => Effect.logWarning("an app could not be looked at", failure))

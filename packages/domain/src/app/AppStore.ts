@@ -3,7 +3,7 @@ import { Context, type DateTime, type Effect, type Option } from "effect"
 import type { AccountId } from "../identity/Account.ts"
 import type { AccountScope } from "../identity/AccountScope.ts"
 import type { SandboxName } from "../sandbox/SandboxName.ts"
-import type { AppStep } from "./AppLifecycle.ts"
+import type { AppliedAppTransition } from "./AppLifecycle.ts"
 import type { AppSandbox } from "./AppSandbox.ts"
 
 export class AppStore extends Context.Service<
@@ -28,7 +28,7 @@ export class AppStore extends Context.Service<
      * app's stored version is the one before its step, and none is ready or stopped beside another. Of many that write at
      * once one does.
      */
-    readonly take: (scope: AccountScope, steps: ReadonlyArray<AppStep>) => Effect.Effect<boolean>
+    readonly compareAndSet: (scope: AccountScope, steps: ReadonlyArray<AppliedAppTransition>) => Effect.Effect<boolean>
     /**
      * Of all accounts: apps whose `lookAt` has come at `now`, the longest waiting first, `limit` at most. Each is given to
      * one caller: its `lookAt` is `until` then, so that others don't get it before; all else stays.

@@ -1,7 +1,7 @@
 import { Context, DateTime, Effect, Layer, Option } from "effect"
 import { AccountScope } from "../identity/AccountScope.ts"
 import { SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
-import { AppMove, AppStep, legal } from "./AppLifecycle.ts"
+import { AppTransition, AppliedAppTransition, allowedTransitions } from "./AppLifecycle.ts"
 import { type AppSandbox, isActive } from "./AppSandbox.ts"
 import { AppStore } from "./AppStore.ts"
 import type { AppTimes } from "./AppTimes.ts"
@@ -11,22 +11,22 @@ export class AppTermination extends Context.Service<
   AppTermination,
   {
     /** Writes a move of an app, whatever else is written of it meanwhile; none once it is not legal any more. */
-    readonly move: (app: AppSandbox, move: AppMove) => Effect.Effect<Option.Option<AppSandbox>>
+    readonly apply: (app: AppSandbox, move: AppTransition) => Effect.Effect<Option.Option<AppSandbox>>
     /** Writes a move of an app as it was seen; none where that is not legal, or something else was written since. */
-    readonly moveAsSeen: (app: AppSandbox, move: AppMove) => Effect.Effect<Option.Option<AppSandbox>>
+    readonly applyIfUnchanged: (app: AppSandbox, move: AppTransition) => Effect.Effect<Option.Option<AppSandbox>>
     /** Until when who begins something with an app now is taken to be at it. */
-    readonly until: Effect.Effect<DateTime.Utc>
+    readonly newLeaseExpiry: Effect.Effect<DateTime.Utc>
     /**
      * Ends an app for good. One that somebody is bringing up may get its sandbox only now: it is looked after again, and
      * finished, when its maker can't be at it any more.
      */
-    readonly end: (app: AppSandbox, reason: string | null) => Effect.Effect<void, SandboxUnavailable>
+    readonly terminate: (app: AppSandbox, reason: string | null) => Effect.Effect<void, SandboxUnavailable>
     /** Ends an app as it was seen; nothing happens where something else was written since. */
-    readonly endAsSeen: (app: AppSandbox, reason: string | null) => Effect.Effect<void, SandboxUnavailable>
+    readonly terminateIfUnchanged: (app: AppSandbox, reason: string | null) => Effect.Effect<void, SandboxUnavailable>
     /** Nothing stays of an app that is to end, and that nobody can be bringing up any more. */
-    readonly finish: (app: AppSandbox) => Effect.Effect<void, SandboxUnavailable>
+    readonly removeSandbox: (app: AppSandbox) => Effect.Effect<void, SandboxUnavailable>
     /** For the maker of an app that came to nothing: it ends, unless somebody else has brought it up. */
-    readonly withdraw: (app: AppSandbox, reason: string) => Effect.Effect<void, SandboxUnavailable>
+    readonly rollBack: (app: AppSandbox, reason: string) => Effect.Effect<void, SandboxUnavailable>
   }
 >()("domain/app/AppTermination") {
   static readonly layer = (times: AppTimes) =>
@@ -38,17 +38,17 @@ export class AppTermination extends Context.Service<
 
         const until = Effect.map(DateTime.now, (now) => DateTime.addDuration(now, times.lease))
 
-        const moveAsSeen = Effect.fnUntraced(function* (app: AppSandbox, wanted: AppMove) {
-          const step = AppStep.of(app, wanted, yield* DateTime.now)
+        const moveAsSeen = Effect.fnUntraced(function* (app: AppSandbox, wanted: AppTransition) {
+          const step = AppliedAppTransition.of(app, wanted, yield* DateTime.now)
           if (Option.isNone(step)) return Option.none<AppSandbox>()
-          const taken = yield* store.take(AccountScope.ofOwner(app), [step.value])
+          const taken = yield* store.compareAndSet(AccountScope.ofOwner(app), [step.value])
           return taken ? Option.some(step.value.app) : Option.none()
         })
 
         /** Does it with the app as it was given, and again as it is by now, until it worked or is not wanted any more. */
         const persist = Effect.fnUntraced(function* (
           first: AppSandbox,
-          wanted: AppMove,
+          wanted: AppTransition,
           isWanted: (app: AppSandbox) => boolean
         ) {
           let app = Option.some(first)
@@ -60,15 +60,16 @@ export class AppTermination extends Context.Service<
           return Option.none<AppSandbox>()
         })
 
-        const move = (app: AppSandbox, wanted: AppMove) =>
-          persist(app, wanted, ({ state }) => legal[wanted._tag].includes(state))
+        const move = (app: AppSandbox, wanted: AppTransition) =>
+          persist(app, wanted, ({ state }) => allowedTransitions[wanted._tag].includes(state))
 
         const finish = Effect.fn("AppTermination.finish")(function* (app: AppSandbox) {
           yield* provider.remove(app.name)
-          yield* move(app, AppMove.Forget())
+          yield* move(app, AppTransition.MarkEnded())
         })
 
-        const toEnd = (reason: string | null) => Effect.map(until, (until) => AppMove.End({ reason, until }))
+        const toEnd = (reason: string | null) =>
+          Effect.map(until, (until) => AppTransition.Terminate({ reason, leaseExpiresAt: until }))
 
         /** Ends an app by such a write; one that was starting is finished later, since its maker may still be at it. */
         const endBy = (write: typeof move) =>
@@ -92,7 +93,15 @@ export class AppTermination extends Context.Service<
           if (!Option.exists(now, isActive)) yield* provider.remove(app.name)
         })
 
-        return AppTermination.of({ move, moveAsSeen, until, end, endAsSeen: endBy(moveAsSeen), finish, withdraw })
+        return AppTermination.of({
+          apply: move,
+          applyIfUnchanged: moveAsSeen,
+          newLeaseExpiry: until,
+          terminate: end,
+          terminateIfUnchanged: endBy(moveAsSeen),
+          removeSandbox: finish,
+          rollBack: withdraw
+        })
       })
     )
 }

@@ -16,7 +16,7 @@ export interface AppTimes {
   readonly keepStopped: Duration.Duration
 }
 
-export const usualTimes: AppTimes = {
+export const defaultTimes: AppTimes = {
   idle: Duration.minutes(30),
   lease: Duration.seconds(15),
   answerWithin: Duration.minutes(1),

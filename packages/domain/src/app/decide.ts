@@ -1,43 +1,52 @@
 /** What somebody who looks at an app does, going by what its provider says of its sandbox. */
 import { Data, DateTime, Option } from "effect"
 import type { Sandbox } from "../sandbox/Sandbox.ts"
-import { AppMove } from "./AppLifecycle.ts"
+import { AppTransition } from "./AppLifecycle.ts"
 import type { AppSandbox } from "./AppSandbox.ts"
 import type { AppTimes } from "./AppTimes.ts"
 
-export type Look = Data.TaggedEnum<{
+export type AppDecision = Data.TaggedEnum<{
   /** Write this, and no more. */
-  Write: { readonly move: AppMove }
+  Apply: { readonly move: AppTransition }
   /** End it. */
-  End: { readonly reason: string | null }
+  Terminate: { readonly reason: string | null }
   /** Nothing is to stay of it. */
-  Finish: {}
+  RemoveSandbox: {}
   /** There is nothing to do. */
-  Leave: {}
+  Nothing: {}
 }>
-export const Look = Data.taggedEnum<Look>()
+export const AppDecision = Data.taggedEnum<AppDecision>()
 
 export const cutOff = "The server stopped before it was ready"
 export const lost = "The provider no longer has it"
 export const tidied = "Its files were removed some time after it stopped"
 
 /** What is to be done with an app whose time to be looked at has come. */
-export const decide = (app: AppSandbox, found: Option.Option<Sandbox>, times: AppTimes, now: DateTime.Utc): Look => {
+export const decide = (
+  app: AppSandbox,
+  found: Option.Option<Sandbox>,
+  times: AppTimes,
+  now: DateTime.Utc
+): AppDecision => {
   const runs = Option.filter(found, ({ status }) => status === "running")
   switch (app.state) {
     case "starting":
-      return Look.End({ reason: cutOff })
+      return AppDecision.Terminate({ reason: cutOff })
     case "ending":
-      return Look.Finish()
+      return AppDecision.RemoveSandbox()
     case "ended":
-      return Look.Leave()
+      return AppDecision.Nothing()
     case "ready":
     case "stopped":
-      if (Option.isSome(runs)) return Look.Write({ move: AppMove.Serve({ expiresAt: runs.value.expiresAt }) })
-      if (Option.isNone(found)) return Look.End({ reason: lost })
-      if (app.state === "stopped") return Look.End({ reason: tidied })
-      return Look.Write({
-        move: AppMove.Sleep({ reason: found.value.reason, lookAt: DateTime.addDuration(now, times.keepStopped) })
+      if (Option.isSome(runs))
+        return AppDecision.Apply({ move: AppTransition.Serve({ expiresAt: runs.value.expiresAt }) })
+      if (Option.isNone(found)) return AppDecision.Terminate({ reason: lost })
+      if (app.state === "stopped") return AppDecision.Terminate({ reason: tidied })
+      return AppDecision.Apply({
+        move: AppTransition.MarkStopped({
+          reason: found.value.reason,
+          nextCheckAt: DateTime.addDuration(now, times.keepStopped)
+        })
       })
   }
 }

@@ -20,7 +20,7 @@ export class BaseImage extends Schema.Class<BaseImage>("BaseImage")({
   /** The sandbox in which the next one is being built; null if nobody builds. */
   builder: Schema.NullOr(SandboxName),
   /** Until when the builder is taken to be alive. */
-  builderUntil: Schema.NullOr(Schema.DateTimeUtc),
+  leaseExpiresAt: Schema.NullOr(Schema.DateTimeUtc),
   /** Builds that failed in a row. */
   failures: Schema.Int,
   /** Before this nobody builds again; null where nothing failed. */
@@ -49,7 +49,7 @@ export const pauseAfter = (failures: number): Duration.Duration =>
 /** Whether somebody should build the image now. */
 export const wantsBuild = (image: Option.Option<BaseImage>, now: DateTime.Utc): boolean => {
   if (Option.isNone(image)) return true
-  const { builderUntil, builtAt, current, retryAfter } = image.value
+  const { leaseExpiresAt: builderUntil, builtAt, current, retryAfter } = image.value
   const at = now.epochMilliseconds
   if (builderUntil !== null && builderUntil.epochMilliseconds > at) return false
   // A longer pause than the longest means that the clock was stepped back since.

@@ -11,14 +11,14 @@ export class BaseImageStore extends Context.Service<
     /** The image of that key; none if nobody ever began one. */
     readonly find: (key: ImageKey) => Effect.Effect<Option.Option<BaseImage>>
     /** Records that a sandbox boots from it at `at`, to the hour: within the same hour nothing is written. */
-    readonly used: (key: ImageKey, at: DateTime.Utc) => Effect.Effect<void>
+    readonly recordUse: (key: ImageKey, at: DateTime.Utc) => Effect.Effect<void>
     /**
      * Makes `builder` the one that builds, until `until`, if nobody does at `now`, no failure forbids it, and the image
      * is missing or was built before `staleBefore`. Gives the image as it was before, with the builder that was given
      * up, or one with nothing in it yet, taken to be used at `now`; none if the claim was refused. Of many that claim at
      * once one gets it.
      */
-    readonly claim: (
+    readonly claimBuild: (
       claim: {
         readonly key: ImageKey
         /** Whose sandboxes boot from it; null for everybody's. */
@@ -30,26 +30,26 @@ export class BaseImageStore extends Context.Service<
       now: DateTime.Utc
     ) => Effect.Effect<Option.Option<BaseImage>>
     /** Sets until when the builder is taken to be alive, and tells whether it still is the one. */
-    readonly renew: (key: ImageKey, builder: SandboxName, until: DateTime.Utc) => Effect.Effect<boolean>
+    readonly renewLease: (key: ImageKey, builder: SandboxName, until: DateTime.Utc) => Effect.Effect<boolean>
     /**
      * Makes a snapshot the current one, built at `at`, if the builder still is the one, and tells so. The one before is
      * `replaced`, nobody builds then, and failures are forgotten.
      */
-    readonly built: (
+    readonly completeBuild: (
       key: ImageKey,
       builder: SandboxName,
       snapshot: SnapshotId,
       at: DateTime.Utc
     ) => Effect.Effect<boolean>
     /** Records a failed build, if the builder still is the one: nobody builds then, nor before `retryAfter`. */
-    readonly failed: (
+    readonly failBuild: (
       key: ImageKey,
       builder: SandboxName,
       error: string,
       retryAfter: DateTime.Utc
     ) => Effect.Effect<void>
     /** Takes the current snapshot away, if it is this one: the provider no longer has it. */
-    readonly lost: (key: ImageKey, snapshot: SnapshotId) => Effect.Effect<void>
+    readonly markLost: (key: ImageKey, snapshot: SnapshotId) => Effect.Effect<void>
     /**
      * Images with snapshots that were replaced, with a builder not taken to be alive at `now`, or with a current snapshot
      * but last used before `unusedSince`; those unused longest first, `limit` at most.

@@ -39,9 +39,9 @@ export class BaseImages extends Context.Service<
     /** The image as it is known; none if nobody ever began one. */
     readonly find: (key: ImageKey) => Effect.Effect<Option.Option<BaseImage>>
     /** Records that a sandbox boots from it. */
-    readonly used: (key: ImageKey) => Effect.Effect<void>
+    readonly recordUse: (key: ImageKey) => Effect.Effect<void>
     /** The provider no longer has the image's snapshot: the next one who asks builds it anew. */
-    readonly lost: (key: ImageKey, snapshot: SnapshotId) => Effect.Effect<void>
+    readonly markLost: (key: ImageKey, snapshot: SnapshotId) => Effect.Effect<void>
     /**
      * Builds the image, unless somebody does already or it is good. The last good one serves until then, and for good
      * if the build fails. Gives the new snapshot; none where there was nothing to do.
@@ -70,7 +70,7 @@ export class BaseImages extends Context.Service<
 
       /** Ends a builder that is no longer taken to be alive, and forgets it only then. */
       const dismiss = Effect.fnUntraced(function* (
-        { builder, builderUntil, current, key }: BaseImage,
+        { builder, leaseExpiresAt: builderUntil, current, key }: BaseImage,
         now: DateTime.Utc
       ) {
         if (builder === null || builderUntil === null || DateTime.isGreaterThan(builderUntil, now)) return
@@ -88,7 +88,7 @@ export class BaseImages extends Context.Service<
       /** Keeps the claim, and fails once it is another's. */
       const keepClaim = Effect.fnUntraced(function* (key: ImageKey, builder: SandboxName) {
         do yield* Effect.sleep(Duration.divideUnsafe(lease, 4))
-        while (yield* store.renew(key, builder, DateTime.addDuration(yield* DateTime.now, lease)))
+        while (yield* store.renewLease(key, builder, DateTime.addDuration(yield* DateTime.now, lease)))
         return yield* new ImageNotBuilt({ reason: "Another build took its place" })
       })
 
@@ -120,7 +120,7 @@ export class BaseImages extends Context.Service<
         // A claim forgets the builder before it, which must have left nothing by then.
         const known = yield* store.find(key)
         if (Option.isSome(known)) yield* dismiss(known.value, now)
-        const before = yield* store.claim({ key, account, builder, until, staleBefore }, now)
+        const before = yield* store.claimBuild({ key, account, builder, until, staleBefore }, now)
         if (Option.isNone(before)) return Option.none<SnapshotId>()
         if (before.value.builder !== null) yield* Effect.ignore(clear(before.value.builder, before.value.current))
         const snapshot = yield* prepared(wanted, builder).pipe(
@@ -131,7 +131,7 @@ export class BaseImages extends Context.Service<
               const retryAfter = DateTime.addDuration(yield* DateTime.now, pauseAfter(before.value.failures + 1))
               // What can't be removed now stays written down, until the claim has lapsed and it is removed with that.
               yield* clear(builder, null).pipe(
-                Effect.andThen(store.failed(key, builder, reason, retryAfter)),
+                Effect.andThen(store.failBuild(key, builder, reason, retryAfter)),
                 Effect.ignore
               )
             })
@@ -139,7 +139,7 @@ export class BaseImages extends Context.Service<
         )
         // The sandbox goes first: a row that names a snapshot no longer knows of its builder.
         yield* provider.remove(builder)
-        if (!(yield* store.built(key, builder, snapshot, yield* DateTime.now))) {
+        if (!(yield* store.completeBuild(key, builder, snapshot, yield* DateTime.now))) {
           yield* provider.removeSnapshot(snapshot)
           return Option.none<SnapshotId>()
         }
@@ -163,8 +163,8 @@ export class BaseImages extends Context.Service<
 
       return BaseImages.of({
         find: store.find,
-        used: (key) => Effect.flatMap(DateTime.now, (now) => store.used(key, now)),
-        lost: store.lost,
+        recordUse: (key) => Effect.flatMap(DateTime.now, (now) => store.recordUse(key, now)),
+        markLost: store.markLost,
         build,
         collect
       })

@@ -5,8 +5,8 @@ import { annotateIds, record, metrics } from "../Metrics.ts"
 import { SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
 import { TaskRunStore } from "../task/TaskRunStore.ts"
 import { isHolding } from "../task/TaskRun.ts"
-import { decide, type Need, Sight } from "./decide.ts"
-import { lostReason, Move, stageOf } from "./Lifecycle.ts"
+import { decide, type Decision, ObservedState } from "./decide.ts"
+import { lostReason, SessionTransition, stateOf } from "./SessionLifecycle.ts"
 import type { Session, SessionId } from "./Session.ts"
 import { SessionSandboxes, type Superseded } from "./SessionSandboxes.ts"
 import { SessionStore } from "./SessionStore.ts"
@@ -53,7 +53,7 @@ const make = Effect.gen(function* () {
   const look = Effect.fnUntraced(function* (sessions: ReadonlyArray<Session>) {
     const names = sessions.flatMap(({ lifecycle }) => (lifecycle.sandbox === null ? [] : [lifecycle.sandbox]))
     const found = yield* names.length === 0 ? Effect.succeed(Option.some([])) : Effect.option(provider.findMany(names))
-    if (Option.isNone(found)) return () => Sight.Unknown()
+    if (Option.isNone(found)) return () => ObservedState.Unknown()
     const byName = new Map<string, Sandbox>(found.value.map((sandbox) => [sandbox.name, sandbox]))
     return (session: Session) => sightOf(byName.get(session.lifecycle.sandbox ?? ""))
   })
@@ -67,8 +67,11 @@ const make = Effect.gen(function* () {
   })
 
   const hibernate = Effect.fnUntraced(function* (session: Session, reason: string) {
-    const begun = yield* held.move(session, Move.Hibernate({ until: yield* held.until, reason }))
-    if (Option.isSome(begun)) yield* held.putToSleep(begun.value, reason)
+    const begun = yield* held.apply(
+      session,
+      SessionTransition.Hibernate({ leaseExpiresAt: yield* held.newLeaseExpiry, reason })
+    )
+    if (Option.isSome(begun)) yield* held.hibernate(begun.value, reason)
   })
 
   const extend = Effect.fnUntraced(function* (session: Session) {
@@ -78,12 +81,15 @@ const make = Effect.gen(function* () {
       .pipe(
         Effect.catchTags({ SandboxGone: () => Effect.succeed(null), SandboxNotRunning: () => Effect.succeed(null) })
       )
-    if (longer !== null) yield* held.use(session, longer.expiresAt, false)
+    if (longer !== null) yield* held.recordActivity(session, longer.expiresAt, false)
   })
 
   const goOn = Effect.fnUntraced(function* (session: Session) {
-    const mine = yield* held.move(session, Move.TakeOver({ until: yield* held.until }))
-    if (Option.isSome(mine)) yield* held.bringUp(mine.value)
+    const mine = yield* held.apply(
+      session,
+      SessionTransition.TakeOverLease({ leaseExpiresAt: yield* held.newLeaseExpiry })
+    )
+    if (Option.isSome(mine)) yield* held.provision(mine.value)
   })
 
   /**
@@ -102,7 +108,7 @@ const make = Effect.gen(function* () {
 
   const halt = Effect.fnUntraced(function* (session: Session, incarnation: string) {
     yield* provider.stop(session.lifecycle.sandbox!, { incarnation })
-    yield* held.move(session, Move.Settle())
+    yield* held.apply(session, SessionTransition.Settled())
   })
 
   const remove = Effect.fnUntraced(function* (session: Session) {
@@ -111,50 +117,52 @@ const make = Effect.gen(function* () {
     yield* store.remove(AccountScope.ofOwner(session), session, yield* DateTime.now)
   })
 
-  const meet = (session: Session, need: Need): Effect.Effect<unknown, SandboxUnavailable | Superseded> => {
+  const meet = (session: Session, need: Decision): Effect.Effect<unknown, SandboxUnavailable | Superseded> => {
     switch (need._tag) {
       case "Nothing":
         return Effect.void
       case "Wait":
-        return store.postpone(AccountScope.ofOwner(session), session.id, session.lifecycle.version, need.until)
+        return store.setNextCheck(AccountScope.ofOwner(session), session.id, session.lifecycle.version, need.until)
       case "Hibernate":
         return hibernate(session, need.reason)
       case "Stop":
-        return held.putToSleep(session, null)
-      case "Sleep":
-        return held.move(session, Move.Sleep({ reason: need.reason }))
-      case "Lose":
-        return held.move(session, Move.Lose({ reason: lostReason }))
-      case "Stay":
-        return held.use(session, need.expiresAt, false)
+        return held.hibernate(session, null)
+      case "Hibernated":
+        return held.apply(session, SessionTransition.Hibernated({ reason: need.reason }))
+      case "MarkLost":
+        return held.apply(session, SessionTransition.MarkLost({ reason: lostReason }))
+      case "KeepAwake":
+        return held.recordActivity(session, need.expiresAt, false)
       case "Extend":
         return extend(session)
-      case "BringUp":
+      case "Provision":
         return beside(session)
       case "GiveUp":
-        return held.move(
+        return held.apply(
           session,
-          Move.Fail({
+          SessionTransition.Fail({
             error: "It could not be brought up, however often it was tried",
             code: "attempts_exhausted"
           })
         )
-      case "Halt":
+      case "StopOrphan":
         return halt(session, need.incarnation)
-      case "Settle":
-        return held.move(session, Move.Settle())
-      case "PutAway":
-        return Effect.flatMap(held.until, (until) => held.move(session, Move.Archive({ until })))
+      case "Settled":
+        return held.apply(session, SessionTransition.Settled())
+      case "Archive":
+        return Effect.flatMap(held.newLeaseExpiry, (until) =>
+          held.apply(session, SessionTransition.Archive({ leaseExpiresAt: until }))
+        )
       case "Remove":
         return remove(session)
     }
   }
 
   const seeTo = Effect.fnUntraced(
-    function* (session: Session, sight: Sight) {
+    function* (session: Session, sight: ObservedState) {
       const now = yield* DateTime.now
-      const whileLive = decide({ session, sight, live: true, now }, times)
-      const otherwise = decide({ session, sight, live: false, now }, times)
+      const whileLive = decide({ session, observed: sight, live: true, now }, times)
+      const otherwise = decide({ session, observed: sight, live: false, now }, times)
       // Runs are asked for only where the answer matters.
       const matters = whileLive._tag !== otherwise._tag
       yield* meet(session, matters && (yield* isLive(session)) ? whileLive : otherwise)
@@ -197,13 +205,13 @@ const noted = <A, E, R>(session: Session, effect: Effect.Effect<A, E, R>): Effec
   effect.pipe(
     Effect.asVoid,
     Effect.catchCause((cause) => Effect.logWarning("a session could not be seen to", { session: session.id }, cause)),
-    Effect.annotateLogs({ stage: stageOf(session) }),
+    Effect.annotateLogs({ stage: stateOf(session) }),
     annotateIds({ account: session.account, session: session.id })
   )
 
-const sightOf = (sandbox: Sandbox | undefined): Sight => {
-  if (sandbox === undefined) return Sight.Gone()
+const sightOf = (sandbox: Sandbox | undefined): ObservedState => {
+  if (sandbox === undefined) return ObservedState.Gone()
   return sandbox.status === "running"
-    ? Sight.Running({ incarnation: sandbox.incarnation, expiresAt: sandbox.expiresAt })
-    : Sight.Stopped({ reason: sandbox.reason })
+    ? ObservedState.Running({ incarnation: sandbox.incarnation, expiresAt: sandbox.expiresAt })
+    : ObservedState.Stopped({ reason: sandbox.reason })
 }

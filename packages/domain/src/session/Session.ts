@@ -49,9 +49,9 @@ export class Lifecycle extends Schema.Class<Lifecycle>("Lifecycle")({
   /** When its provider would stop it; null unless it is active. */
   sandboxExpiresAt: Schema.NullOr(Schema.DateTimeUtc),
   /** When the reconciler looks at it next: who works on it has until then. Null where there is nothing to do. */
-  lookAt: Schema.NullOr(Schema.DateTimeUtc),
+  nextCheckAt: Schema.NullOr(Schema.DateTimeUtc),
   /** Whether its sandbox is new: its repository has not been brought in yet. */
-  fresh: Schema.Boolean,
+  needsCheckout: Schema.Boolean,
   /**
    * Whether its working tree is `~/workspace`, in which its commands run. Else it is the home directory: it has no
    * repository, or a server from before workspaces brought it up last.
@@ -93,8 +93,8 @@ export const unopened = new Lifecycle({
   lastActivityAt: null,
   hibernateAfter: null,
   sandboxExpiresAt: null,
-  lookAt: null,
-  fresh: true,
+  nextCheckAt: null,
+  needsCheckout: true,
   workspace: false,
   branch: null,
   attempt: 0,

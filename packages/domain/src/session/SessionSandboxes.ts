@@ -15,8 +15,8 @@ import type { SandboxName } from "../sandbox/SandboxName.ts"
 import { SandboxNotRunning, SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
 import { InternalCause } from "../InternalCause.ts"
 import { authorOf } from "./authorOf.ts"
-import { lookAtFor, type SessionTimes } from "./decide.ts"
-import { lostReason, Move, stageOf, Step } from "./Lifecycle.ts"
+import { nextCheckFor, type SessionTimes } from "./decide.ts"
+import { lostReason, SessionTransition, stateOf, AppliedSessionTransition } from "./SessionLifecycle.ts"
 import type { Session, SessionId } from "./Session.ts"
 import { holdersOf, type RepoAccess, resolve, type SessionRepo } from "./SessionRepo.ts"
 import { SessionStore } from "./SessionStore.ts"
@@ -55,7 +55,7 @@ export class Superseded extends Schema.TaggedError<Superseded>()("Superseded", {
 class RepoForbidden extends Schema.TaggedError<RepoForbidden>()("RepoForbidden", {}) {}
 
 /** A session with its sandbox, which runs. */
-export interface Up {
+export interface RunningSession {
   readonly session: Session
   readonly sandbox: Sandbox
 }
@@ -85,7 +85,7 @@ export class SessionSandboxes extends Context.Service<
     /** The times that sessions live by. */
     readonly times: SessionTimes
     /** Writes a move; none where it is not legal, or where the session is no longer the one that was read. */
-    readonly move: (session: Session, move: Move) => Effect.Effect<Option.Option<Session>>
+    readonly apply: (session: Session, move: SessionTransition) => Effect.Effect<Option.Option<Session>>
     /** Completes when the session was changed in this process, or after a moment. */
     readonly awaitChange: (id: SessionId) => Effect.Effect<void>
     /** The repository of a session, where it has one that it may read. */
@@ -95,20 +95,26 @@ export class SessionSandboxes extends Context.Service<
     /** The URL of a repository in the form that URLs have now; a session may have one that an older server wrote. */
     readonly currentUrl: (url: string) => string
     /** Brings up the sandbox of a session that the caller has just begun to provision or restore. */
-    readonly bringUp: (session: Session) => Effect.Effect<Up, SessionNotProvisioned | SessionRepoUnusable | Superseded>
+    readonly provision: (
+      session: Session
+    ) => Effect.Effect<RunningSession, SessionNotProvisioned | SessionRepoUnusable | Superseded>
     /** Stops the sandbox of a session that the caller has just begun to put to sleep. */
-    readonly putToSleep: (
+    readonly hibernate: (
       session: Session,
       reason: string | null
     ) => Effect.Effect<Session, SandboxUnavailable | Superseded>
     /** The sandbox, with more time if it would stop before whoever opens its session can have been idle. */
-    readonly lastsAWhile: <A extends Pick<Sandbox, "expiresAt" | "name">>(
+    readonly ensureMinimumLifetime: <A extends Pick<Sandbox, "expiresAt" | "name">>(
       sandbox: A
     ) => Effect.Effect<A | Sandbox, SandboxUnavailable>
     /** Until when a claim that is made now is taken to be alive. */
-    readonly until: Effect.Effect<DateTime.Utc>
+    readonly newLeaseExpiry: Effect.Effect<DateTime.Utc>
     /** Writes that the session is used now; none where it is no longer the one that was read. */
-    readonly use: (session: Session, expiresAt: DateTime.Utc, byOwner: boolean) => Effect.Effect<Option.Option<Session>>
+    readonly recordActivity: (
+      session: Session,
+      expiresAt: DateTime.Utc,
+      byOwner: boolean
+    ) => Effect.Effect<Option.Option<Session>>
   }
 >()("domain/session/SessionSandboxes") {
   static readonly layer = (options: { readonly times: SessionTimes; readonly repoAccess: RepoAccess }) =>
@@ -129,16 +135,16 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
 
   const until = Effect.map(DateTime.now, (now) => DateTime.addDuration(now, times.lease))
 
-  const move = Effect.fn("SessionSandboxes.move")(function* (session: Session, wanted: Move) {
-    const step = Step.of(session, wanted, yield* DateTime.now)
+  const move = Effect.fn("SessionSandboxes.move")(function* (session: Session, wanted: SessionTransition) {
+    const step = AppliedSessionTransition.of(session, wanted, yield* DateTime.now)
     if (Option.isNone(step)) return Option.none<Session>()
-    const taken = yield* store.take(AccountScope.ofOwner(session), step.value)
+    const taken = yield* store.compareAndSet(AccountScope.ofOwner(session), step.value)
     if (!taken) return Option.none<Session>()
     yield* PubSub.publish(changes, session.id)
     return Option.some(step.value.session)
   })
 
-  const taken = (session: Session, wanted: Move) =>
+  const taken = (session: Session, wanted: SessionTransition) =>
     Effect.flatMap(move(session, wanted), (next) =>
       Option.isSome(next) ? Effect.succeed(next.value) : Effect.fail(new Superseded())
     )
@@ -165,13 +171,13 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
     const key = imageKeyOf(session, repo.value)
     const current = Option.getOrNull(yield* images.find(key))?.current ?? null
     if (current === null) return yield* bare
-    yield* images.used(key)
+    yield* images.recordUse(key)
     return yield* provider
       .create({ name, from: Option.some(current), lifetime })
       .pipe(
         Effect.catchTag("SnapshotGone", ({ id }) =>
           Effect.logWarning("a base image is gone; the sandbox is a bare one", { key, snapshot: id }).pipe(
-            Effect.andThen(images.lost(key, id)),
+            Effect.andThen(images.markLost(key, id)),
             Effect.andThen(bare)
           )
         )
@@ -215,9 +221,9 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
     }
     const woken = Option.isSome(found) ? yield* resumed(name) : Option.none<Sandbox>()
     if (Option.isSome(woken)) return woken.value
-    if (!session.lifecycle.fresh) {
+    if (!session.lifecycle.needsCheckout) {
       yield* Effect.logWarning("a session's sandbox is lost; it gets a new one", { session: session.id, sandbox: name })
-      yield* Ref.set(claimed, yield* taken(session, Move.Lose({ reason: lostReason })))
+      yield* Ref.set(claimed, yield* taken(session, SessionTransition.MarkLost({ reason: lostReason })))
     }
     const made = yield* created(session, name)
     // What was asked for before, and is there now, may have stopped in between.
@@ -227,7 +233,7 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
   })
 
   const brought = Effect.fnUntraced(function* (session: Session, name: SandboxName) {
-    const { branch, fresh, workspace } = session.lifecycle
+    const { branch, needsCheckout: fresh, workspace } = session.lifecycle
     if (session.repo === null) return branch
     if (!fresh) {
       // Nothing of the session runs yet, so its files can be moved.
@@ -246,7 +252,7 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
   const keepClaim = (claimed: Ref.Ref<Session>): Effect.Effect<never, Superseded> =>
     Effect.gen(function* () {
       const { id, lifecycle, ...session } = yield* Ref.get(claimed)
-      const kept = yield* store.postpone(AccountScope.ofOwner(session), id, lifecycle.version, yield* until)
+      const kept = yield* store.setNextCheck(AccountScope.ofOwner(session), id, lifecycle.version, yield* until)
       // Between reading and writing it may have moved on by our own hand.
       if (!kept && (yield* Ref.get(claimed)).lifecycle.version === lifecycle.version) return yield* new Superseded()
     }).pipe(Effect.delay(Duration.divideUnsafe(times.lease, 3)), Effect.forever)
@@ -258,7 +264,7 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
   const withdraw = Effect.fnUntraced(function* (session: Session, sandbox: Sandbox) {
     const now = yield* store.get(AccountScope.ofOwner(session), session.id)
     if (Option.isNone(now)) yield* Effect.ignore(provider.remove(sandbox.name))
-    else if (!isUsed.includes(stageOf(now.value))) {
+    else if (!isUsed.includes(stateOf(now.value))) {
       yield* Effect.ignore(provider.stop(sandbox.name, { incarnation: sandbox.incarnation }))
     }
   })
@@ -274,17 +280,20 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
     const now = yield* DateTime.now
     const idleAt = DateTime.addDuration(now, times.idle)
     const { expiresAt, incarnation } = sandbox
-    const lookAt = lookAtFor(times, idleAt, expiresAt, now)
+    const lookAt = nextCheckFor(times, idleAt, expiresAt, now)
     const mine = yield* Ref.get(claimed)
     const workspace = mine.repo !== null
-    const session = yield* taken(mine, Move.Run({ incarnation, expiresAt, idleAt, lookAt, workspace, branch }))
+    const session = yield* taken(
+      mine,
+      SessionTransition.Activate({ incarnation, expiresAt, idleAt, nextCheckAt: lookAt, workspace, branch })
+    )
     return { session, sandbox }
   })
 
   const fail = Effect.fnUntraced(function* (session: Session, started: Sandbox | null, failure: Failure) {
     yield* Effect.logWarning("a session could not be brought up", { session: session.id }, failure)
     const reason = reasonOf(failure)
-    const failed = yield* move(session, Move.Fail({ error: reason.sentence, code: reason.code }))
+    const failed = yield* move(session, SessionTransition.Fail({ error: reason.sentence, code: reason.code }))
     if (Option.isNone(failed)) return yield* new Superseded()
     if (started !== null) yield* Effect.ignore(provider.stop(started.name, { incarnation: started.incarnation }))
     return yield* notProvisioned(reason, failure)
@@ -315,7 +324,10 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
     },
     Effect.uninterruptible,
     (bringing, { account, id, lifecycle }) =>
-      (lifecycle.fresh ? trackOutcome(metrics.creates, { kind: "session" }, "outcome")(bringing) : bringing).pipe(
+      (lifecycle.needsCheckout
+        ? trackOutcome(metrics.creates, { kind: "session" }, "outcome")(bringing)
+        : bringing
+      ).pipe(
         annotateIds({ account, session: id, ...(lifecycle.sandbox === null ? {} : { sandbox: lifecycle.sandbox }) })
       )
   )
@@ -334,29 +346,29 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
     const { sandbox } = session.lifecycle
     const only = sandbox === null ? null : yield* toStop(session, sandbox)
     if (sandbox !== null && only !== null) yield* provider.stop(sandbox, { incarnation: only })
-    return yield* taken(session, Move.Sleep({ reason }))
+    return yield* taken(session, SessionTransition.Hibernated({ reason }))
   }, Effect.uninterruptible)
 
   const use = Effect.fnUntraced(function* (session: Session, expiresAt: DateTime.Utc, byOwner: boolean) {
     const now = DateTime.makeUnsafe(yield* Clock.currentTimeMillis)
     const idleAt = DateTime.addDuration(now, times.idle)
-    const lookAt = lookAtFor(times, idleAt, expiresAt, now)
-    return yield* move(session, Move.Use({ expiresAt, idleAt, lookAt, byOwner }))
+    const lookAt = nextCheckFor(times, idleAt, expiresAt, now)
+    return yield* move(session, SessionTransition.RecordActivity({ expiresAt, idleAt, nextCheckAt: lookAt, byOwner }))
   })
 
   const currentUrl = (url: string) => RepoUrl.current(host.supports, url)
 
   return SessionSandboxes.of({
     times,
-    move,
+    apply: move,
     awaitChange,
     repoOf,
     currentUrl,
-    bringUp,
-    putToSleep,
-    until,
-    use,
-    lastsAWhile
+    provision: bringUp,
+    hibernate: putToSleep,
+    newLeaseExpiry: until,
+    recordActivity: use,
+    ensureMinimumLifetime: lastsAWhile
   })
 })
 

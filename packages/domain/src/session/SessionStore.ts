@@ -3,7 +3,7 @@ import { Context, type DateTime, type Effect, type Option } from "effect"
 import type { AccountId } from "../identity/Account.ts"
 import type { AccountScope } from "../identity/AccountScope.ts"
 import type { Page, PageOf } from "../Page.ts"
-import type { Step } from "./Lifecycle.ts"
+import type { AppliedSessionTransition } from "./SessionLifecycle.ts"
 import type { Session, SessionId, SessionStatus } from "./Session.ts"
 
 /** What of a session is not its lifecycle; what is left out stays. */
@@ -49,9 +49,9 @@ export class SessionStore extends Context.Service<
      * only that it is `archived` is the step's to say, and that it no longer is. Where the working tree is, is part of
      * the lifecycle; a row that does not say has it in the home directory.
      */
-    readonly take: (scope: AccountScope, step: Step) => Effect.Effect<boolean>
+    readonly compareAndSet: (scope: AccountScope, step: AppliedSessionTransition) => Effect.Effect<boolean>
     /** Moves `lookAt` of a session that is still at `version`, and tells whether it is; all else stays. */
-    readonly postpone: (
+    readonly setNextCheck: (
       scope: AccountScope,
       id: SessionId,
       version: number,

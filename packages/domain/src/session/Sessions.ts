@@ -16,7 +16,7 @@ import type { TaskRun } from "../task/TaskRun.ts"
 import { TaskRuns } from "../task/TaskRuns.ts"
 import { uuidOf } from "../uuidOf.ts"
 import { ImageBuilds } from "./ImageBuilds.ts"
-import { lostReason, Move, stageOf } from "./Lifecycle.ts"
+import { lostReason, SessionTransition, stateOf } from "./SessionLifecycle.ts"
 import { Lifecycle, Session, SessionId, type SessionStatus, unopened } from "./Session.ts"
 import {
   lastFailure,
@@ -24,7 +24,7 @@ import {
   SessionNotProvisioned,
   type SessionRepoUnusable,
   SessionSandboxes,
-  type Up
+  type RunningSession
 } from "./SessionSandboxes.ts"
 import { type SessionChange, SessionStore } from "./SessionStore.ts"
 
@@ -77,7 +77,7 @@ export const isUp = ({ lifecycle }: Session, now: DateTime.Utc): boolean =>
 
 /** Whether there are files that the next open brings back. */
 export const hasSnapshot = (session: Session, now: DateTime.Utc): boolean =>
-  session.lifecycle.sandbox !== null && !session.lifecycle.fresh && !isUp(session, now)
+  session.lifecycle.sandbox !== null && !session.lifecycle.needsCheckout && !isUp(session, now)
 
 /** Sessions of accounts: one sandbox each, that sleeps, wakes, and keeps its name. */
 export class Sessions extends Context.Service<
@@ -103,7 +103,7 @@ export class Sessions extends Context.Service<
       id: SessionId,
       repo: string | null
     ) => Effect.Effect<
-      Up,
+      RunningSession,
       | Hidden
       | RepoDiffers
       | RepoRefused
@@ -122,7 +122,7 @@ export class Sessions extends Context.Service<
       repo: string,
       nonce: Option.Option<string>
     ) => Effect.Effect<
-      Up,
+      RunningSession,
       RepoRefused | SandboxQuotaReached | SandboxUnavailable | SessionNotProvisioned | SessionRepoUnusable
     >
     /** Whether its sandbox is still there. Wakes nothing; what it finds out for certain is written. */
@@ -205,7 +205,7 @@ const make = Effect.fnUntraced(function* (liveAtMost: number) {
       createdAt: now,
       updatedAt: now,
       // What is not meant to stay is looked at if nobody ever comes to open it.
-      lifecycle: ephemeral ? new Lifecycle({ ...unopened, lookAt: yield* held.until }) : unopened
+      lifecycle: ephemeral ? new Lifecycle({ ...unopened, nextCheckAt: yield* held.newLeaseExpiry }) : unopened
     })
     const row = yield* store.add(scope, session)
     return Option.isSome(row) ? row.value : yield* Effect.die(new Error("a new session's id is another account's"))
@@ -230,57 +230,71 @@ const make = Effect.fnUntraced(function* (liveAtMost: number) {
   const useOrRestore = Effect.fnUntraced(function* (session: Session, name: SandboxName) {
     const found = yield* provider.find(name)
     if (Option.isSome(found) && found.value.status === "running") {
-      const sandbox = yield* held.lastsAWhile(found.value)
-      const used = yield* held.use(session, sandbox.expiresAt, true)
-      return Option.map(used, (session): Up => ({ session, sandbox }))
+      const sandbox = yield* held.ensureMinimumLifetime(found.value)
+      const used = yield* held.recordActivity(session, sandbox.expiresAt, true)
+      return Option.map(used, (session): RunningSession => ({ session, sandbox }))
     }
-    const begun = yield* held.move(session, Move.Restore({ until: yield* held.until, lost: Option.isNone(found) }))
-    return Option.isSome(begun) ? yield* brought(begun.value) : Option.none<Up>()
+    const begun = yield* held.apply(
+      session,
+      SessionTransition.Restore({ leaseExpiresAt: yield* held.newLeaseExpiry, lost: Option.isNone(found) })
+    )
+    return Option.isSome(begun) ? yield* brought(begun.value) : Option.none<RunningSession>()
   })
 
   const brought = Effect.fnUntraced(function* (session: Session) {
-    return yield* held.bringUp(session).pipe(
+    return yield* held.provision(session).pipe(
       Effect.tap((up) => builds.requestFor(up.session)),
       Effect.map(Option.some),
-      Effect.catchTag("Superseded", () => Effect.succeed(Option.none<Up>()))
+      Effect.catchTag("Superseded", () => Effect.succeed(Option.none<RunningSession>()))
     )
   })
 
   /** Begins to bring up what does not run, if the account may have one more awake. None if somebody was faster. */
-  const begin = Effect.fnUntraced(function* (scope: AccountScope, session: Session, move: Move) {
+  const begin = Effect.fnUntraced(function* (scope: AccountScope, session: Session, move: SessionTransition) {
     if ((yield* store.countAwake(scope)) >= liveAtMost) {
       // It may be among those that were counted: then whoever was faster has brought it up.
       const { lifecycle } = yield* get(scope, session.id)
-      if (lifecycle.version !== session.lifecycle.version) return Option.none<Up>()
+      if (lifecycle.version !== session.lifecycle.version) return Option.none<RunningSession>()
       return yield* new SandboxQuotaReached({ account: scope.account, limit: liveAtMost })
     }
-    const begun = yield* held.move(session, move)
-    return Option.isSome(begun) ? yield* brought(begun.value) : Option.none<Up>()
+    const begun = yield* held.apply(session, move)
+    return Option.isSome(begun) ? yield* brought(begun.value) : Option.none<RunningSession>()
   })
 
   /** Goes on with what was begun and left, or waits for whoever is at it. */
   const goOnOrWait = Effect.fnUntraced(function* (session: Session) {
-    const { lookAt } = session.lifecycle
+    const { nextCheckAt: lookAt } = session.lifecycle
     if (lookAt !== null && DateTime.isGreaterThan(lookAt, yield* DateTime.now)) {
       yield* held.awaitChange(session.id)
-      return Option.none<Up>()
+      return Option.none<RunningSession>()
     }
-    const mine = yield* held.move(session, Move.TakeOver({ until: yield* held.until }))
-    if (Option.isNone(mine)) return Option.none<Up>()
-    if (stageOf(mine.value) !== "hibernating") return yield* brought(mine.value)
-    yield* held.putToSleep(mine.value, null).pipe(Effect.catchTag("Superseded", () => Effect.void))
-    return Option.none<Up>()
+    const mine = yield* held.apply(
+      session,
+      SessionTransition.TakeOverLease({ leaseExpiresAt: yield* held.newLeaseExpiry })
+    )
+    if (Option.isNone(mine)) return Option.none<RunningSession>()
+    if (stateOf(mine.value) !== "hibernating") return yield* brought(mine.value)
+    yield* held.hibernate(mine.value, null).pipe(Effect.catchTag("Superseded", () => Effect.void))
+    return Option.none<RunningSession>()
   })
 
   const attempt = Effect.fnUntraced(function* (scope: AccountScope, session: Session) {
     const { sandbox } = session.lifecycle
-    const stage = stageOf(session)
+    const stage = stateOf(session)
     switch (stage) {
       case "none":
-        return yield* begin(scope, session, Move.Provision({ sandbox: nameFor(session.id), until: yield* held.until }))
+        return yield* begin(
+          scope,
+          session,
+          SessionTransition.Provision({ sandbox: nameFor(session.id), leaseExpiresAt: yield* held.newLeaseExpiry })
+        )
       case "hibernated":
       case "failed":
-        return yield* begin(scope, session, Move.Restore({ until: yield* held.until, lost: false }))
+        return yield* begin(
+          scope,
+          session,
+          SessionTransition.Restore({ leaseExpiresAt: yield* held.newLeaseExpiry, lost: false })
+        )
       case "active":
         return yield* useOrRestore(session, sandbox!)
       case "provisioning":
@@ -292,18 +306,18 @@ const make = Effect.fnUntraced(function* (liveAtMost: number) {
     }
   })
 
-  const isBusy = (session: Session) => ["provisioning", "restoring"].includes(stageOf(session))
+  const isBusy = (session: Session) => ["provisioning", "restoring"].includes(stateOf(session))
 
   const bringUp = Effect.fnUntraced(function* (scope: AccountScope, first: Session) {
     let session = first
     while (true) {
       if (session.status === "archived") return yield* new SessionArchived({ id: session.id })
-      const up: Option.Option<Up> = yield* attempt(scope, session)
+      const up: Option.Option<RunningSession> = yield* attempt(scope, session)
       if (Option.isSome(up)) return up.value
       const before: Session = session
       session = yield* get(scope, session.id)
       // Who waited for another's attempt shares its end, and does not begin the next.
-      if (isBusy(before) && stageOf(session) === "failed") return yield* notProvisioned(lastFailure(session))
+      if (isBusy(before) && stateOf(session) === "failed") return yield* notProvisioned(lastFailure(session))
     }
   })
 
@@ -330,14 +344,16 @@ const make = Effect.fnUntraced(function* (liveAtMost: number) {
   })
 
   /** What is to be written of a session whose sandbox does not run. Whoever brings it up finds out without our help. */
-  const newsOf = (session: Session, found: Option.Option<Sandbox>): Option.Option<Move> => {
-    const stage = stageOf(session)
+  const newsOf = (session: Session, found: Option.Option<Sandbox>): Option.Option<SessionTransition> => {
+    const stage = stateOf(session)
     if (Option.isSome(found)) {
-      return stage === "active" ? Option.some(Move.Sleep({ reason: found.value.reason })) : Option.none()
+      return stage === "active"
+        ? Option.some(SessionTransition.Hibernated({ reason: found.value.reason }))
+        : Option.none()
     }
-    return session.lifecycle.fresh || stage === "restoring"
+    return session.lifecycle.needsCheckout || stage === "restoring"
       ? Option.none()
-      : Option.some(Move.Lose({ reason: lostReason }))
+      : Option.some(SessionTransition.MarkLost({ reason: lostReason }))
   }
 
   const reconnect = Effect.fn("Sessions.reconnect")(function* (scope: AccountScope, id: SessionId) {
@@ -351,10 +367,10 @@ const make = Effect.fnUntraced(function* (liveAtMost: number) {
     }
     const found = seen.value
     if (Option.isSome(found) && found.value.status === "running") {
-      return { session, status: stageOf(session) === "active" ? ("connected" as const) : ("expired" as const) }
+      return { session, status: stateOf(session) === "active" ? ("connected" as const) : ("expired" as const) }
     }
     const news = newsOf(session, found)
-    const known = Option.isNone(news) ? Option.none<Session>() : yield* held.move(session, news.value)
+    const known = Option.isNone(news) ? Option.none<Session>() : yield* held.apply(session, news.value)
     return { session: Option.getOrElse(known, () => session), status: "expired" as const }
   })
 
@@ -377,7 +393,7 @@ const make = Effect.fnUntraced(function* (liveAtMost: number) {
     })
 
   const recordActivity = Effect.fn("Sessions.recordActivity")((scope: AccountScope, id: SessionId) =>
-    whileActive(scope, id, (session, _, expiresAt) => held.use(session, expiresAt, true))
+    whileActive(scope, id, (session, _, expiresAt) => held.recordActivity(session, expiresAt, true))
   )
 
   const extend = Effect.fn("Sessions.extend")(function* (
@@ -404,8 +420,8 @@ const make = Effect.fnUntraced(function* (liveAtMost: number) {
   /** The provider was asked already: it must not be asked again because somebody else wrote first. */
   const usedAnyhow = Effect.fnUntraced(function* (scope: AccountScope, first: Session, expiresAt: DateTime.Utc) {
     let session = first
-    while (stageOf(session) === "active") {
-      const used = yield* held.use(session, expiresAt, true)
+    while (stateOf(session) === "active") {
+      const used = yield* held.recordActivity(session, expiresAt, true)
       if (Option.isSome(used)) return used
       const now: Option.Option<Session> = yield* store.get(scope, session.id)
       if (Option.isNone(now)) return now
@@ -418,7 +434,7 @@ const make = Effect.fnUntraced(function* (liveAtMost: number) {
     let begun = false
     while (true) {
       const session: Session = yield* get(scope, id)
-      const stage = stageOf(session)
+      const stage = stateOf(session)
       // Whoever went on with it has stopped it, too; what was begun since then is not what we were asked to stop.
       if (begun && stage !== "hibernating") return { session, stopped: true }
       switch (stage) {
@@ -428,11 +444,14 @@ const make = Effect.fnUntraced(function* (liveAtMost: number) {
         case "failed":
           return { session, stopped: false }
         case "active": {
-          const until = yield* held.until
-          const mine = yield* held.move(session, Move.Hibernate({ until, reason: "Its owner put it to sleep" }))
+          const until = yield* held.newLeaseExpiry
+          const mine = yield* held.apply(
+            session,
+            SessionTransition.Hibernate({ leaseExpiresAt: until, reason: "Its owner put it to sleep" })
+          )
           if (Option.isNone(mine)) break
           begun = true
-          yield* held.putToSleep(mine.value, null).pipe(Effect.catchTag("Superseded", () => Effect.void))
+          yield* held.hibernate(mine.value, null).pipe(Effect.catchTag("Superseded", () => Effect.void))
           break
         }
         case "provisioning":
@@ -447,9 +466,9 @@ const make = Effect.fnUntraced(function* (liveAtMost: number) {
 
   const archive = Effect.fnUntraced(function* (session: Session) {
     // It may be taken over at once: by us, or by the reconciler if the provider does not answer.
-    const put = yield* held.move(session, Move.Archive({ until: yield* held.until }))
-    if (Option.isSome(put) && stageOf(put.value) === "hibernating") {
-      yield* Effect.ignore(held.putToSleep(put.value, "It was put away"))
+    const put = yield* held.apply(session, SessionTransition.Archive({ leaseExpiresAt: yield* held.newLeaseExpiry }))
+    if (Option.isSome(put) && stateOf(put.value) === "hibernating") {
+      yield* Effect.ignore(held.hibernate(put.value, "It was put away"))
     }
     return put
   })
@@ -461,7 +480,7 @@ const make = Effect.fnUntraced(function* (liveAtMost: number) {
       if (status === "archived") {
         // Once it was put away it may be taken out again, by somebody else, before its sandbox has stopped.
         if (Option.isSome(yield* archive(session))) return yield* get(scope, id)
-      } else if (session.status === "archived") yield* held.move(session, Move.Unarchive())
+      } else if (session.status === "archived") yield* held.apply(session, SessionTransition.Unarchive())
       else yield* store.change(scope, id, { status }, yield* DateTime.now)
     }
   })
@@ -480,9 +499,9 @@ const make = Effect.fnUntraced(function* (liveAtMost: number) {
   const run = Effect.fn("Sessions.run")(function* (scope: AccountScope, id: SessionId, wanted: CommandRequest) {
     // First the deadlines move, then the run is queued: who would put the sandbox to sleep sees one or the other.
     const { lifecycle } = yield* whileActive(scope, id, (session, name, expiresAt) =>
-      held.lastsAWhile({ name, expiresAt }).pipe(
+      held.ensureMinimumLifetime({ name, expiresAt }).pipe(
         Effect.orElseSucceed(() => ({ expiresAt })),
-        Effect.flatMap((sandbox) => held.use(session, sandbox.expiresAt, true))
+        Effect.flatMap((sandbox) => held.recordActivity(session, sandbox.expiresAt, true))
       )
     )
     const { command } = wanted

@@ -1,10 +1,10 @@
 /** What a session needs now. The reconciler asks, the tests ask for every state and every sight. */
 import { Data, DateTime, Duration } from "effect"
-import { stageOf } from "./Lifecycle.ts"
+import { stateOf } from "./SessionLifecycle.ts"
 import type { Session } from "./Session.ts"
 
 /** How a session's sandbox was found. */
-export type Sight = Data.TaggedEnum<{
+export type ObservedState = Data.TaggedEnum<{
   /** The provider could not tell. */
   Unknown: {}
   /** The provider has no such sandbox. */
@@ -13,10 +13,10 @@ export type Sight = Data.TaggedEnum<{
   Stopped: { readonly reason: string | null }
   Running: { readonly incarnation: string; readonly expiresAt: DateTime.Utc }
 }>
-export const Sight = Data.taggedEnum<Sight>()
+export const ObservedState = Data.taggedEnum<ObservedState>()
 
 /** What is to be done. */
-export type Need = Data.TaggedEnum<{
+export type Decision = Data.TaggedEnum<{
   /** Nothing, until somebody opens it. */
   Nothing: {}
   /** Nothing before then. */
@@ -26,27 +26,27 @@ export type Need = Data.TaggedEnum<{
   /** To be stopped, as somebody began to. */
   Stop: {}
   /** It is asleep already: only that is to be written. */
-  Sleep: { readonly reason: string }
+  Hibernated: { readonly reason: string }
   /** It is gone: only that is to be written. */
-  Lose: {}
+  MarkLost: {}
   /** To be left awake, for a run that is live. */
-  Stay: { readonly expiresAt: DateTime.Utc }
+  KeepAwake: { readonly expiresAt: DateTime.Utc }
   /** More time, for a run that is live. */
   Extend: {}
   /** To be brought up, as somebody began to. */
-  BringUp: {}
+  Provision: {}
   /** It was begun too often: it has failed. */
   GiveUp: {}
   /** It rests, and runs all the same: that run is to be stopped. */
-  Halt: { readonly incarnation: string }
+  StopOrphan: { readonly incarnation: string }
   /** It rests, and nothing runs: only that is to be written. */
-  Settle: {}
+  Settled: {}
   /** Not meant to stay: to be put away first, so that nobody brings it up any more. */
-  PutAway: {}
+  Archive: {}
   /** Not meant to stay, and put away: to be removed with everything it has. */
   Remove: {}
 }>
-export const Need = Data.taggedEnum<Need>()
+export const Decision = Data.taggedEnum<Decision>()
 
 /** The times a session lives by. */
 export interface SessionTimes {
@@ -65,7 +65,7 @@ export interface SessionTimes {
 }
 
 /** Five minutes of idleness, and ten seconds before the end; what the published pages say. The rest is ours. */
-export const usualTimes: SessionTimes = {
+export const defaultTimes: SessionTimes = {
   lifetime: Duration.minutes(30),
   idle: Duration.minutes(5),
   margin: Duration.seconds(10),
@@ -78,7 +78,7 @@ export const usualTimes: SessionTimes = {
 export const attempts = 5
 
 /** When an active session is to be looked at: when it is idle, nearly over, or due for a look. */
-export const lookAtFor = (
+export const nextCheckFor = (
   times: SessionTimes,
   idleAt: DateTime.Utc,
   expiresAt: DateTime.Utc,
@@ -89,28 +89,28 @@ export const lookAtFor = (
     DateTime.addDuration(now, times.checkEvery)
   )
 
-export interface Seen {
+export interface DecisionInput {
   readonly session: Session
-  readonly sight: Sight
+  readonly observed: ObservedState
   /** Whether a run is live in its sandbox. */
   readonly live: boolean
   readonly now: DateTime.Utc
 }
 
-export const decide = (seen: Seen, times: SessionTimes): Need => {
+export const decide = (seen: DecisionInput, times: SessionTimes): Decision => {
   const { session } = seen
-  const stage = stageOf(session)
+  const stage = stateOf(session)
   switch (stage) {
     case "none":
-      return session.ephemeral ? Need.PutAway() : Need.Nothing()
+      return session.ephemeral ? Decision.Archive() : Decision.Nothing()
     case "hibernated":
     case "failed":
-      return session.ephemeral ? Need.PutAway() : whileAtRest(seen, times)
+      return session.ephemeral ? Decision.Archive() : whileAtRest(seen, times)
     case "archived":
-      return session.ephemeral ? Need.Remove() : whileAtRest(seen, times)
+      return session.ephemeral ? Decision.Remove() : whileAtRest(seen, times)
     case "provisioning":
     case "restoring":
-      return session.lifecycle.attempt >= attempts ? Need.GiveUp() : Need.BringUp()
+      return session.lifecycle.attempt >= attempts ? Decision.GiveUp() : Decision.Provision()
     case "hibernating":
       return whileHibernating(seen, times)
     case "active":
@@ -118,53 +118,53 @@ export const decide = (seen: Seen, times: SessionTimes): Need => {
   }
 }
 
-const whileAtRest = ({ now, session, sight }: Seen, times: SessionTimes): Need => {
-  if (session.lifecycle.lookAt === null) return Need.Nothing()
+const whileAtRest = ({ now, session, observed: sight }: DecisionInput, times: SessionTimes): Decision => {
+  if (session.lifecycle.nextCheckAt === null) return Decision.Nothing()
   switch (sight._tag) {
     case "Unknown":
-      return Need.Wait({ until: DateTime.addDuration(now, times.lease) })
+      return Decision.Wait({ until: DateTime.addDuration(now, times.lease) })
     case "Gone":
     case "Stopped":
-      return Need.Settle()
+      return Decision.Settled()
     case "Running":
-      return Need.Halt({ incarnation: sight.incarnation })
+      return Decision.StopOrphan({ incarnation: sight.incarnation })
   }
 }
 
-const whileHibernating = ({ now, sight }: Seen, times: SessionTimes): Need => {
+const whileHibernating = ({ now, observed: sight }: DecisionInput, times: SessionTimes): Decision => {
   switch (sight._tag) {
     case "Unknown":
-      return Need.Wait({ until: DateTime.addDuration(now, times.lease) })
+      return Decision.Wait({ until: DateTime.addDuration(now, times.lease) })
     case "Gone":
-      return Need.Lose()
+      return Decision.MarkLost()
     case "Stopped":
-      return Need.Sleep({ reason: sight.reason ?? stoppedByItself })
+      return Decision.Hibernated({ reason: sight.reason ?? stoppedByItself })
     case "Running":
-      return Need.Stop()
+      return Decision.Stop()
   }
 }
 
 /** How long before the end a live run gets more time: a server may be away for so long without anything being lost. */
 const reserveOf = ({ checkEvery }: SessionTimes): Duration.Duration => Duration.times(checkEvery, 3)
 
-const whileActive = ({ live, now, session, sight }: Seen, times: SessionTimes): Need => {
+const whileActive = ({ live, now, session, observed: sight }: DecisionInput, times: SessionTimes): Decision => {
   switch (sight._tag) {
     case "Unknown":
-      return Need.Wait({ until: DateTime.addDuration(now, times.lease) })
+      return Decision.Wait({ until: DateTime.addDuration(now, times.lease) })
     case "Gone":
-      return Need.Lose()
+      return Decision.MarkLost()
     case "Stopped":
-      return Need.Sleep({ reason: sight.reason ?? stoppedByItself })
+      return Decision.Hibernated({ reason: sight.reason ?? stoppedByItself })
     case "Running": {
       const idleAt = session.lifecycle.hibernateAfter ?? now
       const isIdle = DateTime.isLessThanOrEqualTo(idleAt, now)
       const endsAt = DateTime.subtractDuration(sight.expiresAt, times.margin)
       const isEnding = DateTime.isLessThanOrEqualTo(endsAt, now)
       if (live && DateTime.isLessThanOrEqualTo(endsAt, DateTime.addDuration(now, reserveOf(times))))
-        return Need.Extend()
-      if (!isIdle && !isEnding) return Need.Wait({ until: lookAtFor(times, idleAt, sight.expiresAt, now) })
-      if (live) return Need.Stay({ expiresAt: sight.expiresAt })
-      return Need.Hibernate({ reason: isIdle ? "Nobody used it for a while" : "Its time was nearly up" })
+        return Decision.Extend()
+      if (!isIdle && !isEnding) return Decision.Wait({ until: nextCheckFor(times, idleAt, sight.expiresAt, now) })
+      if (live) return Decision.KeepAwake({ expiresAt: sight.expiresAt })
+      return Decision.Hibernate({ reason: isIdle ? "Nobody used it for a while" : "Its time was nearly up" })
     }
   }
 }

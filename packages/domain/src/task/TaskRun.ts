@@ -150,7 +150,7 @@ export const withOutput = (run: TaskRun, now: DateTime.Utc, output: Schema.Json)
 const outputWithin = Duration.seconds(5)
 
 /** Whether the run has ended and is complete: the output of a canceled one is added after its end. */
-export const isSettled = (run: TaskRun, now: DateTime.Utc): boolean =>
+export const isComplete = (run: TaskRun, now: DateTime.Utc): boolean =>
   hasEnded(run) &&
   (run.status !== "CANCELED" ||
     run.task !== "run-sandbox-command" ||

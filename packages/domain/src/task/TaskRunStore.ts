@@ -18,6 +18,6 @@ export class TaskRunStore extends Context.Service<
      * Writes the run if the stored one is of the version before it, and tells whether it did: of two that write at
      * once one is refused. A run of another account is left as it is.
      */
-    readonly save: (scope: AccountScope, run: TaskRun) => Effect.Effect<boolean>
+    readonly compareAndSet: (scope: AccountScope, run: TaskRun) => Effect.Effect<boolean>
   }
 >()("domain/task/TaskRunStore") {}

@@ -20,7 +20,7 @@ import {
 import {
   advance,
   hasEnded,
-  isSettled,
+  isComplete,
   queued,
   type RunChange,
   RunId,
@@ -143,7 +143,7 @@ export class TaskRuns extends Context.Service<
         while (Option.isSome(seen)) {
           const next = advance(seen.value, status, yield* DateTime.now, change)
           if (Option.isNone(next)) return next
-          if (yield* store.save(scope, next.value)) {
+          if (yield* store.compareAndSet(scope, next.value)) {
             yield* announce(run.id)
             return next
           }
@@ -168,7 +168,7 @@ export class TaskRuns extends Context.Service<
       })
 
       const awaitSettled = (scope: AccountScope, id: RunId, changes: PubSub.Subscription<RunId>) =>
-        awaitRun(scope, id, changes, (run) => Effect.map(DateTime.now, (now) => isSettled(run, now)))
+        awaitRun(scope, id, changes, (run) => Effect.map(DateTime.now, (now) => isComplete(run, now)))
 
       const isStarted = (run: TaskRun) =>
         provider
@@ -242,7 +242,7 @@ export class TaskRuns extends Context.Service<
         while (Option.isSome(seen)) {
           const next = withOutput(seen.value, yield* DateTime.now, output)
           if (Option.isNone(next)) return
-          if (yield* store.save(scope, next.value)) return yield* announce(run.id)
+          if (yield* store.compareAndSet(scope, next.value)) return yield* announce(run.id)
           seen = yield* store.get(scope, run.id)
         }
       })

@@ -1,7 +1,7 @@
-import { AppMove, AppStep, legal } from "@castellan/domain/app/AppLifecycle.ts"
+import { AppTransition, AppliedAppTransition, allowedTransitions } from "@castellan/domain/app/AppLifecycle.ts"
 import { AppSandbox, AppState } from "@castellan/domain/app/AppSandbox.ts"
-import { type Look, decide } from "@castellan/domain/app/decide.ts"
-import { usualTimes } from "@castellan/domain/app/AppTimes.ts"
+import { type AppDecision, decide } from "@castellan/domain/app/decide.ts"
+import { defaultTimes } from "@castellan/domain/app/AppTimes.ts"
 import { AccountId } from "@castellan/domain/identity/Account.ts"
 import { Port } from "@castellan/domain/sandbox/Port.ts"
 import { Sandbox, type SandboxStatus } from "@castellan/domain/sandbox/Sandbox.ts"
@@ -21,22 +21,25 @@ const app = (state: AppState) =>
     port: Port.make(5173),
     createdAt: at(1),
     expiresAt: at(2),
-    lookAt: at(3),
+    nextCheckAt: at(3),
     reason: "before"
   })
 
-const moves: ReadonlyArray<AppMove> = [
-  AppMove.Hold({ until: at(10) }),
-  AppMove.Serve({ expiresAt: at(20) }),
-  AppMove.Sleep({ reason: "Its time was up", lookAt: at(30) }),
-  AppMove.End({ reason: "Another app took its place", until: at(40) }),
-  AppMove.Forget()
+const moves: ReadonlyArray<AppTransition> = [
+  AppTransition.RenewLease({ leaseExpiresAt: at(10) }),
+  AppTransition.Serve({ expiresAt: at(20) }),
+  AppTransition.MarkStopped({ reason: "Its time was up", nextCheckAt: at(30) }),
+  AppTransition.Terminate({ reason: "Another app took its place", leaseExpiresAt: at(40) }),
+  AppTransition.MarkEnded()
 ]
 
 const states = AppState.literals
 
-const told = (state: AppState, move: AppMove) =>
-  Option.map(AppStep.of(app(state), move, now), ({ app, event }) => [app.state, event?.type ?? null] as const)
+const told = (state: AppState, move: AppTransition) =>
+  Option.map(
+    AppliedAppTransition.of(app(state), move, now),
+    ({ app, event }) => [app.state, event?.type ?? null] as const
+  )
 
 describe("What may become of an app", () => {
   it("is this, and nothing else", () => {
@@ -46,24 +49,24 @@ describe("What may become of an app", () => {
       )
     )
     assert.deepStrictEqual(all, [
-      "starting Hold starting null",
+      "starting RenewLease starting null",
       "starting Serve ready sandbox.running",
-      "starting End ending sandbox.stopping",
+      "starting Terminate ending sandbox.stopping",
       "ready Serve ready null",
-      "ready Sleep stopped sandbox.stopped",
-      "ready End ending sandbox.stopping",
+      "ready MarkStopped stopped sandbox.stopped",
+      "ready Terminate ending sandbox.stopping",
       "stopped Serve ready sandbox.running",
-      "stopped End ending sandbox.stopping",
-      "ending Hold ending null",
-      "ending Forget ended sandbox.removed"
+      "stopped Terminate ending sandbox.stopping",
+      "ending RenewLease ending null",
+      "ending MarkEnded ended sandbox.removed"
     ])
-    for (const move of moves) assert.isAbove(legal[move._tag].length, 0)
+    for (const move of moves) assert.isAbove(allowedTransitions[move._tag].length, 0)
   })
 
   it("is one version on, and tells of itself what the move says", () => {
     for (const state of states) {
       for (const move of moves) {
-        const step = Option.getOrUndefined(AppStep.of(app(state), move, now))
+        const step = Option.getOrUndefined(AppliedAppTransition.of(app(state), move, now))
         if (step === undefined) continue
         assert.strictEqual(step.app.version, 5)
         assert.isTrue(step.isStep)
@@ -77,8 +80,8 @@ describe("What may become of an app", () => {
   it("ends in nothing to look at, and in between there is always a time to look", () => {
     for (const state of states) {
       for (const move of moves) {
-        const step = Option.getOrUndefined(AppStep.of(app(state), move, now))
-        if (step !== undefined) assert.strictEqual(step.app.lookAt === null, step.app.state === "ended")
+        const step = Option.getOrUndefined(AppliedAppTransition.of(app(state), move, now))
+        if (step !== undefined) assert.strictEqual(step.app.nextCheckAt === null, step.app.state === "ended")
       }
     }
   })
@@ -96,7 +99,7 @@ const found = (status: SandboxStatus) =>
     })
   )
 
-const said = (look: Look): string => (look._tag === "Write" ? look.move._tag : look._tag)
+const said = (look: AppDecision): string => (look._tag === "Apply" ? look.move._tag : look._tag)
 
 describe("Whoever looks at an app", () => {
   it("does what its state and its sandbox ask for", () => {
@@ -109,26 +112,29 @@ describe("Whoever looks at an app", () => {
     const table = Object.fromEntries(
       states.map((state) => [
         state,
-        Object.values(seen).map((sandbox) => said(decide(app(state), sandbox, usualTimes, now)))
+        Object.values(seen).map((sandbox) => said(decide(app(state), sandbox, defaultTimes, now)))
       ])
     )
     assert.deepStrictEqual(table, {
-      starting: ["End", "End", "End", "End"],
-      ready: ["Serve", "Sleep", "Sleep", "End"],
-      stopped: ["Serve", "End", "End", "End"],
-      ending: ["Finish", "Finish", "Finish", "Finish"],
-      ended: ["Leave", "Leave", "Leave", "Leave"]
+      starting: ["Terminate", "Terminate", "Terminate", "Terminate"],
+      ready: ["Serve", "MarkStopped", "MarkStopped", "Terminate"],
+      stopped: ["Serve", "Terminate", "Terminate", "Terminate"],
+      ending: ["RemoveSandbox", "RemoveSandbox", "RemoveSandbox", "RemoveSandbox"],
+      ended: ["Nothing", "Nothing", "Nothing", "Nothing"]
     })
   })
 
   it("lets one that runs be until its provider would stop it, and one that stopped be for as long as files are kept", () => {
-    const runs = decide(app("ready"), found("running"), usualTimes, now)
-    assert.deepStrictEqual(runs, { _tag: "Write", move: AppMove.Serve({ expiresAt: at(2_000_000) }) } as Look)
-    const stopped = decide(app("ready"), found("stopped"), usualTimes, now)
-    const lookAt = DateTime.addDuration(now, usualTimes.keepStopped)
+    const runs = decide(app("ready"), found("running"), defaultTimes, now)
+    assert.deepStrictEqual(runs, {
+      _tag: "Apply",
+      move: AppTransition.Serve({ expiresAt: at(2_000_000) })
+    } as AppDecision)
+    const stopped = decide(app("ready"), found("stopped"), defaultTimes, now)
+    const lookAt = DateTime.addDuration(now, defaultTimes.keepStopped)
     assert.deepStrictEqual(stopped, {
-      _tag: "Write",
-      move: AppMove.Sleep({ reason: "Its time was up", lookAt })
-    } as Look)
+      _tag: "Apply",
+      move: AppTransition.MarkStopped({ reason: "Its time was up", nextCheckAt: lookAt })
+    } as AppDecision)
   })
 })

@@ -1,10 +1,10 @@
 import { AppPreviews } from "@castellan/domain/app/AppPreviews.ts"
 import { AppFiles } from "../../src/app/AppFiles.ts"
 import { AppSandboxes } from "@castellan/domain/app/AppSandboxes.ts"
-import { AppMove, AppStep } from "@castellan/domain/app/AppLifecycle.ts"
+import { AppTransition, AppliedAppTransition } from "@castellan/domain/app/AppLifecycle.ts"
 import type { AppSandbox } from "@castellan/domain/app/AppSandbox.ts"
 import { AppStore } from "@castellan/domain/app/AppStore.ts"
-import { usualTimes } from "@castellan/domain/app/AppTimes.ts"
+import { defaultTimes } from "@castellan/domain/app/AppTimes.ts"
 import { ProjectPath } from "../../src/app/project/ProjectPath.ts"
 import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import type { CommandId } from "@castellan/domain/sandbox/Command.ts"
@@ -48,7 +48,7 @@ const eventsOf = Effect.fnUntraced(function* (scope: AccountScope) {
 /** Another server over the same ports, with some of the provider's in place of the real ones. */
 const another = (
   instead: (real: SandboxProvider["Service"]) => Partial<SandboxProvider["Service"]> = () => ({}),
-  times = usualTimes
+  times = defaultTimes
 ) =>
   Layer.build(
     Layer.fresh(useCases(times)).pipe(
@@ -278,7 +278,7 @@ describe("An app", () => {
       assert.isTrue(yield* isAlive(app))
     }).pipe(
       Effect.provide(
-        useCases({ ...usualTimes, idle: Duration.minutes(1) }).pipe(Layer.provideMerge(World.layer), Layer.fresh)
+        useCases({ ...defaultTimes, idle: Duration.minutes(1) }).pipe(Layer.provideMerge(World.layer), Layer.fresh)
       )
     )
   )
@@ -340,15 +340,19 @@ describe("An app", () => {
       yield* create(scope)
       // Its lease can't be renewed either: all of it stood still.
       const still = yield* another((real) => ({ create: (spec) => Effect.delay(real.create(spec), "1 minute") }), {
-        ...usualTimes,
+        ...defaultTimes,
         lease: Duration.minutes(10)
       })
       const store = yield* AppStore
       const making = yield* Effect.forkChild(create(scope).pipe(Effect.provide(still)))
       yield* TestClock.adjust("1 second")
       const [row] = (yield* store.listLive(scope)).filter(({ state }) => state === "starting")
-      const due = AppStep.of(row!, AppMove.Hold({ until: yield* DateTime.now }), yield* DateTime.now)
-      assert.isTrue(yield* store.take(scope, Option.toArray(due)))
+      const due = AppliedAppTransition.of(
+        row!,
+        AppTransition.RenewLease({ leaseExpiresAt: yield* DateTime.now }),
+        yield* DateTime.now
+      )
+      assert.isTrue(yield* store.compareAndSet(scope, Option.toArray(due)))
       const app = yield* inTime(5, create(scope))
       assert.deepStrictEqual([app.name, app.state], [row!.name, "ready"])
       const told = yield* inTime(70, Fiber.join(making))

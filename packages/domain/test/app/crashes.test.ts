@@ -85,7 +85,12 @@ describe("A server that is killed", () => {
           assert.strictEqual((yield* MemorySandboxes).snapshots().length, 1, when)
         })
       )
-      for (const step of ["AppStore.begin", "SandboxProvider.create", "SandboxProvider.start", "AppStore.take"]) {
+      for (const step of [
+        "AppStore.begin",
+        "SandboxProvider.create",
+        "SandboxProvider.start",
+        "AppStore.compareAndSet"
+      ]) {
         assert.include(steps, step)
       }
     })

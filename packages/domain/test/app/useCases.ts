@@ -4,14 +4,14 @@ import { AppPreviews } from "@castellan/domain/app/AppPreviews.ts"
 import { AppFiles } from "../../src/app/AppFiles.ts"
 import { AppSandboxes } from "@castellan/domain/app/AppSandboxes.ts"
 import { AppProvisioning } from "../../src/app/AppProvisioning.ts"
-import { type AppTimes, usualTimes } from "@castellan/domain/app/AppTimes.ts"
+import { type AppTimes, defaultTimes } from "@castellan/domain/app/AppTimes.ts"
 import { GuestScripts } from "../../src/app/guest/GuestScripts.ts"
 import { Scaffolds } from "../../src/app/project/Scaffolds.ts"
 import { BaseImages } from "@castellan/domain/sandbox/BaseImages.ts"
 import * as World from "@castellan/testkit/World.ts"
 import { Layer } from "effect"
 
-export const useCases = (times: AppTimes = usualTimes) =>
+export const useCases = (times: AppTimes = defaultTimes) =>
   Layer.mergeAll(AppFiles.layer(times), AppPreviews.layer).pipe(
     Layer.provideMerge(AppSandboxes.layer(times)),
     Layer.provide(AppProvisioning.layer(times)),

@@ -152,7 +152,7 @@ describe("A base image", () => {
     Effect.gen(function* () {
       const scope = yield* given.scope
       const store = yield* BaseImageStore
-      const deaf = Layer.succeed(BaseImageStore, { ...store, renew: () => Effect.succeed(true) })
+      const deaf = Layer.succeed(BaseImageStore, { ...store, renewLease: () => Effect.succeed(true) })
       const late = yield* build(scope, () => Effect.sleep("5 minutes")).pipe(
         Effect.provide(Layer.fresh(BaseImages.layer).pipe(Layer.provide(deaf))),
         Effect.exit,
@@ -173,7 +173,7 @@ describe("A base image", () => {
       const images = yield* BaseImages
       yield* build(scope)
       yield* TestClock.adjust("10 days")
-      yield* images.used(keyOf(scope))
+      yield* images.recordUse(keyOf(scope))
       yield* TestClock.adjust("10 days")
       assert.strictEqual(yield* images.collect, 0)
       yield* TestClock.adjust("5 days")

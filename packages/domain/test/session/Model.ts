@@ -10,8 +10,14 @@ import { type EventCursor, type SandboxEvent, SandboxEventType } from "@castella
 import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
-import { usualTimes } from "@castellan/domain/session/decide.ts"
-import { legal, Move, type Stage, stageOf, Step } from "@castellan/domain/session/Lifecycle.ts"
+import { defaultTimes } from "@castellan/domain/session/decide.ts"
+import {
+  allowedTransitions,
+  SessionTransition,
+  type SessionState,
+  stateOf,
+  AppliedSessionTransition
+} from "../../src/session/SessionLifecycle.ts"
 import { Reconciler } from "@castellan/domain/session/Reconciler.ts"
 import type { Session, SessionId } from "@castellan/domain/session/Session.ts"
 import { Sessions } from "@castellan/domain/session/Sessions.ts"
@@ -65,7 +71,7 @@ const life = (breaking: Breaking) =>
     Layer.provide(
       Layer.mergeAll(
         broken(SandboxProvider, breaking.provider),
-        Weather.unhurried(SessionStore, ["get", "take", "postpone"]).pipe(
+        Weather.unhurried(SessionStore, ["get", "compareAndSet", "setNextCheck"]).pipe(
           Layer.provide(broken(SessionStore, breaking.store))
         ),
         broken(TaskRunStore, breaking.runs)
@@ -92,7 +98,7 @@ interface Owned {
   version: number
   known: string
   /** Where it may stand, from what was told. */
-  told: ReadonlySet<Stage>
+  told: ReadonlySet<SessionState>
   losses: number
 }
 
@@ -100,17 +106,17 @@ interface Owned {
 const settling = Duration.minutes(9)
 
 /** Every step there is: from where, what is told of it, and where to. */
-const leads: ReadonlyArray<readonly [Stage, SandboxEventType | null, Stage]> = stages.flatMap((stage) =>
+const leads: ReadonlyArray<readonly [SessionState, SandboxEventType | null, SessionState]> = stages.flatMap((stage) =>
   (["running", "archived"] as const).flatMap((status) =>
     [true, false].flatMap((fresh) =>
       [sandboxOf, null].flatMap((sandbox) => {
-        const session = sessionIn(stage, { status, lifecycle: { fresh, sandbox } })
-        return (Object.keys(legal) as Array<Move["_tag"]>).flatMap((tag) =>
+        const session = sessionIn(stage, { status, lifecycle: { needsCheckout: fresh, sandbox } })
+        return (Object.keys(allowedTransitions) as Array<SessionTransition["_tag"]>).flatMap((tag) =>
           movesOf(tag).flatMap((move) =>
             Option.toArray(
               Option.map(
-                Step.of(session, move, at(0)),
-                (step) => [stage, step.event?.type ?? null, stageOf(step.session)] as const
+                AppliedSessionTransition.of(session, move, at(0)),
+                (step) => [stage, step.event?.type ?? null, stateOf(step.session)] as const
               )
             )
           )
@@ -120,12 +126,12 @@ const leads: ReadonlyArray<readonly [Stage, SandboxEventType | null, Stage]> = s
   )
 )
 
-function movesOf(tag: Move["_tag"]): ReadonlyArray<Move> {
+function movesOf(tag: SessionTransition["_tag"]): ReadonlyArray<SessionTransition> {
   const some = {
-    until: at(0),
+    leaseExpiresAt: at(0),
     expiresAt: at(0),
     idleAt: at(0),
-    lookAt: at(0),
+    nextCheckAt: at(0),
     reason: "",
     error: "",
     code: "internal_error",
@@ -136,8 +142,8 @@ function movesOf(tag: Move["_tag"]): ReadonlyArray<Move> {
 }
 
 /** Where it may stand after an event, and after steps that nothing is told of. */
-const follow = (from: ReadonlySet<Stage>, type: SandboxEventType): ReadonlySet<Stage> => {
-  const silently = (all: ReadonlySet<Stage>): ReadonlySet<Stage> => {
+const follow = (from: ReadonlySet<SessionState>, type: SandboxEventType): ReadonlySet<SessionState> => {
+  const silently = (all: ReadonlySet<SessionState>): ReadonlySet<SessionState> => {
     const more = leads.flatMap(([before, told, after]) => (told === null && all.has(before) ? [after] : []))
     const next = new Set([...all, ...more])
     return next.size === all.size ? all : silently(next)
@@ -274,7 +280,7 @@ const make = Effect.fnUntraced(function* (breaking: Breaking) {
       session.loss = null
     }
     // It may have been stopped again meanwhile, or lost; then there is nothing to be seen.
-    if (found?.status !== "running" || session.loss !== null || stageOf(row) !== "active") return
+    if (found?.status !== "running" || session.loss !== null || stateOf(row) !== "active") return
     for (const [path, text] of session.files) {
       const there = yield* textIn(name, path)
       if (there !== text) violate(`${path} should have held ${text}, and held ${there}`)
@@ -311,7 +317,7 @@ const make = Effect.fnUntraced(function* (breaking: Breaking) {
     endedByProvider.add(machine.incarnation)
     yield* how(machine.name)
     session.files = new Map()
-    session.loss ??= { told: session.losses, mustBeTold: !lifecycle.fresh }
+    session.loss ??= { told: session.losses, mustBeTold: !lifecycle.needsCheckout }
     removed.add(session)
   })
   const removed = new Set<Owned>()
@@ -325,7 +331,11 @@ const make = Effect.fnUntraced(function* (breaking: Breaking) {
   const checkReason = Effect.fnUntraced(function* (session: Owned, event: SandboxEvent) {
     const { lastActivityAt } = (yield* rowOf(session)).lifecycle
     const idleFor = lastActivityAt === null ? Infinity : event.at.epochMilliseconds - lastActivityAt.epochMilliseconds
-    if (event.reason === "Nobody used it for a while" && idleFor >= 0 && idleFor < Duration.toMillis(usualTimes.idle)) {
+    if (
+      event.reason === "Nobody used it for a while" &&
+      idleFor >= 0 &&
+      idleFor < Duration.toMillis(defaultTimes.idle)
+    ) {
       violate(`it was put to sleep as idle after ${idleFor} ms`)
     }
     for (const run of yield* live) {
@@ -357,7 +367,7 @@ const make = Effect.fnUntraced(function* (breaking: Breaking) {
     }
   })
 
-  const essence = ({ lifecycle, status }: Session) => JSON.stringify([status, { ...lifecycle, lookAt: null }])
+  const essence = ({ lifecycle, status }: Session) => JSON.stringify([status, { ...lifecycle, nextCheckAt: null }])
 
   const checkVersion = (session: Owned, row: Session) => {
     const { version } = row.lifecycle
@@ -366,8 +376,8 @@ const make = Effect.fnUntraced(function* (breaking: Breaking) {
     if (version === session.version && now !== session.known) violate(`version ${version} was written twice`)
     session.version = version
     session.known = now
-    if (!session.told.has(stageOf(row))) {
-      violate(`it is ${stageOf(row)}, and it was told that it is ${[...session.told].join(" or ")}`)
+    if (!session.told.has(stateOf(row))) {
+      violate(`it is ${stateOf(row)}, and it was told that it is ${[...session.told].join(" or ")}`)
     }
   }
 
@@ -382,7 +392,7 @@ const make = Effect.fnUntraced(function* (breaking: Breaking) {
       if (sandbox === null) continue
       names.add(sandbox)
       const machine = Option.getOrUndefined(yield* find(sandbox))
-      if (stageOf(row) !== "active") continue
+      if (stateOf(row) !== "active") continue
       if (machine === undefined && !removed.has(session)) violate("the sandbox of an active session was removed")
       const isOurs = machine?.reason === null && !endedByProvider.has(machine.incarnation)
       if (machine?.status === "stopped" && isOurs) violate("the sandbox of an active session was stopped")
@@ -398,19 +408,19 @@ const make = Effect.fnUntraced(function* (breaking: Breaking) {
     if (violations.length > 0) return yield* Effect.die(new Violation(violations.join("; ")))
   })
 
-  const transitional: ReadonlyArray<Stage> = ["provisioning", "restoring", "hibernating"]
+  const transitional: ReadonlyArray<SessionState> = ["provisioning", "restoring", "hibernating"]
 
   /** What holds once everybody had the time they need. */
   const checkSettled = Effect.gen(function* () {
     const now = yield* DateTime.now
     for (const session of owned) {
       const row = yield* rowOf(session)
-      const stage = stageOf(row)
+      const stage = stateOf(row)
       const machine = yield* machineOf(session)
       if (transitional.includes(stage)) violate(`it is still ${stage}`)
       if (stage !== "active" && machine?.status === "running") violate(`it is ${stage}, and its sandbox runs`)
       if (stage === "active" && machine?.status !== "running") violate("it is active, and its sandbox does not run")
-      const { lookAt } = row.lifecycle
+      const { nextCheckAt: lookAt } = row.lifecycle
       if (lookAt !== null && lookAt.epochMilliseconds < now.epochMilliseconds - 60_000) violate("nobody looked at it")
     }
   })
@@ -443,7 +453,7 @@ const make = Effect.fnUntraced(function* (breaking: Breaking) {
       case "Write": {
         const session = owned[command.session]!
         const machine = yield* machineOf(session)
-        if (machine?.status !== "running" || stageOf(yield* rowOf(session)) !== "active" || session.loss) return
+        if (machine?.status !== "running" || stateOf(yield* rowOf(session)) !== "active" || session.loss) return
         const path = SandboxPath.make(`file-${command.file}`)
         const text = `text-${written++}`
         yield* Effect.orDie(raw.writeFile(machine.name, path, Stream.make(new TextEncoder().encode(text))))
@@ -492,7 +502,7 @@ const make = Effect.fnUntraced(function* (breaking: Breaking) {
     // By then everything has been idle, and no run is live.
     yield* settle(Duration.minutes(55))
     for (const session of owned) {
-      const stage = stageOf(yield* rowOf(session))
+      const stage = stateOf(yield* rowOf(session))
       if (stage === "active") violate("it does not sleep though nobody uses it")
     }
     for (const session of owned) {

@@ -13,7 +13,7 @@ import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SandboxProvider, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { SandboxQuotaReached } from "@castellan/domain/sandbox/SandboxQuota.ts"
 import { Reconciler } from "@castellan/domain/session/Reconciler.ts"
-import { usualTimes } from "@castellan/domain/session/decide.ts"
+import { defaultTimes } from "@castellan/domain/session/decide.ts"
 import type { Session, SessionId } from "@castellan/domain/session/Session.ts"
 import { Sessions } from "@castellan/domain/session/Sessions.ts"
 import { SessionNotProvisioned } from "@castellan/domain/session/SessionSandboxes.ts"
@@ -40,7 +40,7 @@ const worldOf = (cases: ReturnType<typeof useCases>) =>
 const world = worldOf(useCases())
 
 /** Where an account may have so many sessions awake. */
-const narrow = (liveAtMost: number) => worldOf(useCases(usualTimes, liveAtMost))
+const narrow = (liveAtMost: number) => worldOf(useCases(defaultTimes, liveAtMost))
 
 const asked = { title: null, repo: null, organization: null, nonce: Option.none() }
 
@@ -212,7 +212,7 @@ describe("Opening a session", () => {
         ...real,
         countAwake: (scope) => Effect.delay(real.countAwake(scope), "1 second")
       })
-      const late = yield* Layer.build(Layer.fresh(useCases(usualTimes, 1))).pipe(
+      const late = yield* Layer.build(Layer.fresh(useCases(defaultTimes, 1))).pipe(
         Effect.provideService(SessionStore, slow)
       )
       const waits = yield* Effect.forkChild(Effect.provide(open(scope, id), late))
@@ -307,7 +307,7 @@ describe("Opening a session", () => {
       ) as SessionStore["Service"]
       const again = Layer.fresh(useCases()).pipe(Layer.provide(Layer.succeed(SessionStore, store)))
       const provider = yield* callsDuring(Effect.provide(open(scope, id), again))
-      assert.deepStrictEqual([asked, provider], [["get", "take"], ["find"]])
+      assert.deepStrictEqual([asked, provider], [["get", "compareAndSet"], ["find"]])
     }).pipe(Effect.provide(world))
   )
 
@@ -853,7 +853,7 @@ describe("Putting a session to sleep", () => {
       ;(yield* Weather).plan("stop", Trouble.Slow({ before: 100_000, after: 0 }))
       // Whoever asked is not heard of any more: its claim lapses while its call is still on its way.
       const real = yield* SessionStore
-      const mute = Layer.succeed(SessionStore, { ...real, postpone: () => Effect.never })
+      const mute = Layer.succeed(SessionStore, { ...real, setNextCheck: () => Effect.never })
       yield* Effect.forkDetach(
         Effect.flatMap(Sessions, (sessions) => sessions.hibernate(scope, id)).pipe(
           Effect.provide(Layer.fresh(useCases()).pipe(Layer.provide(mute)))
@@ -905,7 +905,7 @@ describe("A session for once", () => {
       const failing = sessions.openOnce(scope, "https://public.memory.test/no/where", nonce)
       assert.strictEqual((yield* Effect.flip(failing))._tag, "SessionRepoUnusable")
       const store = yield* SessionStore
-      const killed = Layer.succeed(SessionStore, { ...store, take: () => Effect.die(new Error("killed")) })
+      const killed = Layer.succeed(SessionStore, { ...store, compareAndSet: () => Effect.die(new Error("killed")) })
       const url = yield* repository
       yield* Effect.flatMap(Sessions, (sessions) => sessions.openOnce(scope, url, Option.none())).pipe(
         Effect.provide(Layer.fresh(useCases()).pipe(Layer.provide(killed))),

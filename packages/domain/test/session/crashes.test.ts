@@ -169,7 +169,7 @@ describe("Opening a session, when the server is killed at any step,", () => {
           })
         })
         assert.includeMembers(steps, [
-          "SessionStore.take",
+          "SessionStore.compareAndSet",
           "SandboxProvider.create",
           "RepoHost.fetch",
           "SandboxProvider.writeFile",
@@ -192,7 +192,7 @@ describe("Opening a session, when the server is killed at any step,", () => {
           yield* settled(scope, when)
         })
       })
-      assert.includeMembers(steps, ["SessionStore.take", "SandboxProvider.find", "SandboxProvider.resume"])
+      assert.includeMembers(steps, ["SessionStore.compareAndSet", "SandboxProvider.find", "SandboxProvider.resume"])
     })
   )
 
@@ -219,7 +219,7 @@ describe("Opening a session, when the server is killed at any step,", () => {
           yield* settled(scope, when)
         })
       })
-      assert.includeMembers(steps, ["SessionStore.take", "SandboxProvider.resume", "SandboxProvider.start"])
+      assert.includeMembers(steps, ["SessionStore.compareAndSet", "SandboxProvider.resume", "SandboxProvider.start"])
     })
   )
 
@@ -240,7 +240,7 @@ describe("Opening a session, when the server is killed at any step,", () => {
           yield* settled(scope, when)
         })
       })
-      assert.includeMembers(steps, ["SessionStore.take", "SandboxProvider.create", "SandboxProvider.start"])
+      assert.includeMembers(steps, ["SessionStore.compareAndSet", "SandboxProvider.create", "SandboxProvider.start"])
     })
   )
 
@@ -281,7 +281,7 @@ describe("Putting a session to sleep or away, when the server is killed at any s
           assert.strictEqual(yield* textIn(name, work), "mine", when)
         })
       })
-      assert.includeMembers(steps, ["SessionStore.take", "SandboxProvider.stop"])
+      assert.includeMembers(steps, ["SessionStore.compareAndSet", "SandboxProvider.stop"])
     })
   )
 
@@ -303,7 +303,7 @@ describe("Putting a session to sleep or away, when the server is killed at any s
             assert.strictEqual(yield* textIn(name, work), "mine", when)
           })
         })
-        assert.include(steps, "SessionStore.take")
+        assert.include(steps, "SessionStore.compareAndSet")
       }
     })
   )
@@ -360,10 +360,10 @@ describe("Building a base image, when the server is killed at any step,", () => 
       })
       assert.includeMembers(steps, [
         "TaskRunner.enqueue",
-        "BaseImageStore.claim",
+        "BaseImageStore.claimBuild",
         "SandboxProvider.snapshot",
         "SandboxProvider.remove",
-        "BaseImageStore.built"
+        "BaseImageStore.completeBuild"
       ])
     })
   )
@@ -381,7 +381,7 @@ describe("Building a base image, when the server is killed at any step,", () => 
         const now = yield* DateTime.now
         const builder = SandboxName.make("img_abandoned")
         const claim = { key: keyOf(scope), account: scope.account, builder, until: now, staleBefore: now }
-        assert.isTrue(Option.isSome(yield* (yield* BaseImageStore).claim(claim, now)))
+        assert.isTrue(Option.isSome(yield* (yield* BaseImageStore).claimBuild(claim, now)))
         const spec = { name: builder, from: Option.none(), lifetime: Duration.minutes(20) }
         yield* (yield* SandboxProvider).create(spec)
         yield* (yield* SandboxProvider).snapshot(builder)

@@ -1,14 +1,14 @@
 import {
   attempts,
   decide,
-  lookAtFor,
-  Need,
-  type Seen,
+  nextCheckFor,
+  Decision,
+  type DecisionInput,
   type SessionTimes,
-  Sight,
-  usualTimes
+  ObservedState,
+  defaultTimes
 } from "@castellan/domain/session/decide.ts"
-import type { Stage } from "@castellan/domain/session/Lifecycle.ts"
+import type { SessionState } from "../../src/session/SessionLifecycle.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Duration } from "effect"
 import { at, sessionIn, stages } from "./lifecycles.ts"
@@ -31,16 +31,17 @@ const deadlines = {
 type Deadline = keyof typeof deadlines
 
 const sights = {
-  Unknown: () => Sight.Unknown(),
-  Gone: () => Sight.Gone(),
-  Stopped: () => Sight.Stopped({ reason: "Its time was up" }),
-  StoppedSilently: () => Sight.Stopped({ reason: null }),
-  Running: (deadline: Deadline) => Sight.Running({ incarnation: "run-1", expiresAt: at(deadlines[deadline].expiresAt) })
+  Unknown: () => ObservedState.Unknown(),
+  Gone: () => ObservedState.Gone(),
+  Stopped: () => ObservedState.Stopped({ reason: "Its time was up" }),
+  StoppedSilently: () => ObservedState.Stopped({ reason: null }),
+  Running: (deadline: Deadline) =>
+    ObservedState.Running({ incarnation: "run-1", expiresAt: at(deadlines[deadline].expiresAt) })
 }
 type Seeing = keyof typeof sights
 
 interface Situation {
-  readonly stage: Stage
+  readonly stage: SessionState
   readonly seeing: Seeing
   readonly deadline: Deadline
   readonly live: boolean
@@ -70,49 +71,49 @@ const situations: ReadonlyArray<Situation> = stages.flatMap((stage) =>
   )
 )
 
-const seen = ({ archived, attempt, deadline, due, ephemeral, live, seeing, stage }: Situation): Seen => ({
+const seen = ({ archived, attempt, deadline, due, ephemeral, live, seeing, stage }: Situation): DecisionInput => ({
   session: sessionIn(stage, {
     ephemeral,
     status: archived ? "archived" : "running",
-    lifecycle: { attempt, lookAt: due ? at(now) : null, hibernateAfter: at(deadlines[deadline].idleAt) }
+    lifecycle: { attempt, nextCheckAt: due ? at(now) : null, hibernateAfter: at(deadlines[deadline].idleAt) }
   }),
-  sight: sights[seeing](deadline),
+  observed: sights[seeing](deadline),
   live,
   now: at(now)
 })
 
-const inALease = Need.Wait({ until: at(now + minute) })
+const inALease = Decision.Wait({ until: at(now + minute) })
 
 /** What an active session needs whose sandbox runs: when nothing is live in it, and when something is. */
-const whileRunning: Record<Deadline, { readonly still: Need; readonly live: Need }> = {
-  early: { still: Need.Wait({ until: at(now + minute) }), live: Need.Wait({ until: at(now + minute) }) },
-  almostIdle: { still: Need.Wait({ until: at(now + 1) }), live: Need.Wait({ until: at(now + 1) }) },
-  soon: { still: Need.Wait({ until: at(now + minute) }), live: Need.Extend() },
-  notSoon: { still: Need.Wait({ until: at(now + minute) }), live: Need.Wait({ until: at(now + minute) }) },
-  almostEnding: { still: Need.Wait({ until: at(now + 1) }), live: Need.Extend() },
+const whileRunning: Record<Deadline, { readonly still: Decision; readonly live: Decision }> = {
+  early: { still: Decision.Wait({ until: at(now + minute) }), live: Decision.Wait({ until: at(now + minute) }) },
+  almostIdle: { still: Decision.Wait({ until: at(now + 1) }), live: Decision.Wait({ until: at(now + 1) }) },
+  soon: { still: Decision.Wait({ until: at(now + minute) }), live: Decision.Extend() },
+  notSoon: { still: Decision.Wait({ until: at(now + minute) }), live: Decision.Wait({ until: at(now + minute) }) },
+  almostEnding: { still: Decision.Wait({ until: at(now + 1) }), live: Decision.Extend() },
   idle: {
-    still: Need.Hibernate({ reason: "Nobody used it for a while" }),
-    live: Need.Stay({ expiresAt: at(now + 20 * minute) })
+    still: Decision.Hibernate({ reason: "Nobody used it for a while" }),
+    live: Decision.KeepAwake({ expiresAt: at(now + 20 * minute) })
   },
-  ending: { still: Need.Hibernate({ reason: "Its time was nearly up" }), live: Need.Extend() },
-  both: { still: Need.Hibernate({ reason: "Nobody used it for a while" }), live: Need.Extend() }
+  ending: { still: Decision.Hibernate({ reason: "Its time was nearly up" }), live: Decision.Extend() },
+  both: { still: Decision.Hibernate({ reason: "Nobody used it for a while" }), live: Decision.Extend() }
 }
 
-type Expected = (situation: Situation) => Need
+type Expected = (situation: Situation) => Decision
 
 const stopped: Pick<Record<Seeing, Expected>, "Gone" | "Stopped" | "StoppedSilently" | "Unknown"> = {
   Unknown: () => inALease,
-  Gone: () => Need.Lose(),
-  Stopped: () => Need.Sleep({ reason: "Its time was up" }),
-  StoppedSilently: () => Need.Sleep({ reason: "Its provider stopped it" })
+  Gone: () => Decision.MarkLost(),
+  Stopped: () => Decision.Hibernated({ reason: "Its time was up" }),
+  StoppedSilently: () => Decision.Hibernated({ reason: "Its provider stopped it" })
 }
 
 const resting: Record<Seeing, Expected> = {
-  Unknown: ({ due }) => (due ? inALease : Need.Nothing()),
-  Gone: ({ due }) => (due ? Need.Settle() : Need.Nothing()),
-  Stopped: ({ due }) => (due ? Need.Settle() : Need.Nothing()),
-  StoppedSilently: ({ due }) => (due ? Need.Settle() : Need.Nothing()),
-  Running: ({ due }) => (due ? Need.Halt({ incarnation: "run-1" }) : Need.Nothing())
+  Unknown: ({ due }) => (due ? inALease : Decision.Nothing()),
+  Gone: ({ due }) => (due ? Decision.Settled() : Decision.Nothing()),
+  Stopped: ({ due }) => (due ? Decision.Settled() : Decision.Nothing()),
+  StoppedSilently: ({ due }) => (due ? Decision.Settled() : Decision.Nothing()),
+  Running: ({ due }) => (due ? Decision.StopOrphan({ incarnation: "run-1" }) : Decision.Nothing())
 }
 
 const whatever = (expected: Expected): Record<Seeing, Expected> => ({
@@ -123,35 +124,35 @@ const whatever = (expected: Expected): Record<Seeing, Expected> => ({
   Running: expected
 })
 
-const onItsWay = whatever(({ attempt }) => (attempt >= 5 ? Need.GiveUp() : Need.BringUp()))
+const onItsWay = whatever(({ attempt }) => (attempt >= 5 ? Decision.GiveUp() : Decision.Provision()))
 
 /** What is to be done: in which stage, and how the sandbox was found. Nothing here stands for what was left out. */
-const expected: Record<"forOnce" | "toStay", Record<Stage, Record<Seeing, Expected>>> = {
+const expected: Record<"forOnce" | "toStay", Record<SessionState, Record<Seeing, Expected>>> = {
   toStay: {
-    none: whatever(() => Need.Nothing()),
+    none: whatever(() => Decision.Nothing()),
     provisioning: onItsWay,
     restoring: onItsWay,
     active: {
       ...stopped,
       Running: ({ deadline, live }) => whileRunning[deadline][live ? "live" : "still"]
     },
-    hibernating: { ...stopped, Running: () => Need.Stop() },
+    hibernating: { ...stopped, Running: () => Decision.Stop() },
     hibernated: resting,
     failed: resting,
     archived: resting
   },
   forOnce: {
-    none: whatever(() => Need.PutAway()),
+    none: whatever(() => Decision.Archive()),
     provisioning: onItsWay,
     restoring: onItsWay,
     active: {
       ...stopped,
       Running: ({ deadline, live }) => whileRunning[deadline][live ? "live" : "still"]
     },
-    hibernating: { ...stopped, Running: () => Need.Stop() },
-    hibernated: whatever(() => Need.PutAway()),
-    failed: whatever(() => Need.PutAway()),
-    archived: whatever(() => Need.Remove())
+    hibernating: { ...stopped, Running: () => Decision.Stop() },
+    hibernated: whatever(() => Decision.Archive()),
+    failed: whatever(() => Decision.Archive()),
+    archived: whatever(() => Decision.Remove())
   }
 }
 
@@ -161,31 +162,31 @@ describe("What a session needs", () => {
     for (const situation of situations) {
       const { ephemeral, seeing, stage } = situation
       const wanted = expected[ephemeral ? "forOnce" : "toStay"][stage][seeing](situation)
-      assert.deepStrictEqual(decide(seen(situation), usualTimes), wanted, JSON.stringify(situation))
+      assert.deepStrictEqual(decide(seen(situation), defaultTimes), wanted, JSON.stringify(situation))
     }
   })
 
   it("is never that its sandbox is stopped while something runs in it that is live", () => {
     for (const situation of situations) {
       if (situation.stage !== "active" || !situation.live) continue
-      assert.notInclude(["Hibernate", "Stop", "Halt"], decide(seen(situation), usualTimes)._tag)
+      assert.notInclude(["Hibernate", "Stop", "StopOrphan"], decide(seen(situation), defaultTimes)._tag)
     }
   })
 
   it("is never decided from a provider that could not be asked, but for what is asked of it anew", () => {
     for (const situation of situations) {
       if (situation.seeing !== "Unknown") continue
-      const tags = ["Nothing", "Wait", "BringUp", "GiveUp", "PutAway", "Remove"]
-      assert.include(tags, decide(seen(situation), usualTimes)._tag, JSON.stringify(situation))
+      const tags = ["Nothing", "Wait", "Provision", "GiveUp", "Archive", "Remove"]
+      assert.include(tags, decide(seen(situation), defaultTimes)._tag, JSON.stringify(situation))
     }
   })
 })
 
 describe("An active session", () => {
-  const times: SessionTimes = { ...usualTimes, checkEvery: Duration.minutes(1), margin: Duration.seconds(10) }
+  const times: SessionTimes = { ...defaultTimes, checkEvery: Duration.minutes(1), margin: Duration.seconds(10) }
 
   it("is looked at when it is idle, or nearly over, or has not been looked at for a while, whatever comes first", () => {
-    const look = (idle: number, expires: number) => lookAtFor(times, at(now + idle), at(now + expires), at(now))
+    const look = (idle: number, expires: number) => nextCheckFor(times, at(now + idle), at(now + expires), at(now))
     assert.deepStrictEqual(look(1000, 100_000), at(now + 1000))
     assert.deepStrictEqual(look(30_000, 15_000), at(now + 5000))
     assert.deepStrictEqual(look(300_000, 100_000), at(now + 60_000))

@@ -1,11 +1,11 @@
 /** Sessions in every state, for tests. */
 import { AccountId } from "@castellan/domain/identity/Account.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
-import type { Stage } from "@castellan/domain/session/Lifecycle.ts"
+import type { SessionState } from "../../src/session/SessionLifecycle.ts"
 import { Lifecycle, Session, SessionId, unopened } from "@castellan/domain/session/Session.ts"
 import { DateTime } from "effect"
 
-export const stages: ReadonlyArray<Stage> = [
+export const stages: ReadonlyArray<SessionState> = [
   "none",
   "provisioning",
   "active",
@@ -23,7 +23,7 @@ export const at = (millis: number): DateTime.Utc => DateTime.makeUnsafe(millis)
 type More = Partial<Omit<Session, "lifecycle">> & { readonly lifecycle?: Partial<Lifecycle> }
 
 /** A session of that stage as steps would have made it, but for what is said otherwise. */
-export const sessionIn = (stage: Stage, { lifecycle, ...more }: More = {}): Session => {
+export const sessionIn = (stage: SessionState, { lifecycle, ...more }: More = {}): Session => {
   const isOpened = stage !== "none" && stage !== "provisioning"
   const isActive = stage === "active"
   return new Session({
@@ -42,11 +42,11 @@ export const sessionIn = (stage: Stage, { lifecycle, ...more }: More = {}): Sess
       state: stage === "none" ? null : stage,
       version: 7,
       sandbox: stage === "none" ? null : sandboxOf,
-      fresh: !isOpened,
+      needsCheckout: !isOpened,
       incarnation: isActive || stage === "hibernating" ? "run-1" : null,
       hibernateAfter: isActive ? at(500_000) : null,
       sandboxExpiresAt: isActive ? at(1_000_000) : null,
-      lookAt: ["provisioning", "restoring", "hibernating", "active"].includes(stage) ? at(60_000) : null,
+      nextCheckAt: ["provisioning", "restoring", "hibernating", "active"].includes(stage) ? at(60_000) : null,
       attempt: stage === "provisioning" || stage === "restoring" ? 1 : 0,
       ...lifecycle
     })

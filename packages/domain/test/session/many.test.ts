@@ -63,10 +63,10 @@ describe("Many sessions", () => {
           state: "active",
           sandbox: name,
           incarnation,
-          fresh: false,
+          needsCheckout: false,
           hibernateAfter: now,
           sandboxExpiresAt: expiresAt,
-          lookAt: now
+          nextCheckAt: now
         })
         yield* store.add(scope, given.session(scope, { lifecycle }))
         weather.plan("stop", Trouble.Slow({ before: 50, after: 50 }))

@@ -1,6 +1,6 @@
 import { Lifecycle, Session } from "@castellan/domain/session/Session.ts"
 import { SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
-import type { Step } from "@castellan/domain/session/Lifecycle.ts"
+import type { AppliedSessionTransition } from "../../src/session/SessionLifecycle.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Option } from "effect"
 import * as fc from "fast-check"
@@ -25,9 +25,9 @@ interface Broken {
 }
 
 /** What the step would look like to a store that does not look at versions. */
-const forced = (step: Step, version: number) => {
+const forced = (step: AppliedSessionTransition, version: number) => {
   const lifecycle = new Lifecycle({ ...step.session.lifecycle, version: version + 1 })
-  return { event: step.event, session: new Session({ ...step.session, lifecycle }) } as Step
+  return { event: step.event, session: new Session({ ...step.session, lifecycle }) } as AppliedSessionTransition
 }
 
 /** What is broken, each with a history in which it does harm. */
@@ -39,17 +39,19 @@ const broken: Record<string, Broken> = {
   "a step that is taken whatever the version": {
     breaking: {
       store: (real) => ({
-        take: Effect.fnUntraced(function* (scope, step) {
-          if (yield* real.take(scope, step)) return true
+        compareAndSet: Effect.fnUntraced(function* (scope, step) {
+          if (yield* real.compareAndSet(scope, step)) return true
           const now = Option.getOrThrow(yield* real.get(scope, step.session.id))
-          return yield* real.take(scope, forced(step, now.lifecycle.version))
+          return yield* real.compareAndSet(scope, forced(step, now.lifecycle.version))
         })
       })
     },
     history: [Command.Open({ ...asked, gap: 0 }), Command.Open({ ...asked, server: 1 })]
   },
   "a step that is not taken, and said to be": {
-    breaking: { store: (real) => ({ take: (scope, step) => Effect.as(real.take(scope, step), true) }) },
+    breaking: {
+      store: (real) => ({ compareAndSet: (scope, step) => Effect.as(real.compareAndSet(scope, step), true) })
+    },
     history: [
       Command.Archive(quickly(0, 0)),
       Command.Open(quickly(0, 0)),

@@ -2,7 +2,7 @@
 import { Checkouts } from "@castellan/domain/repo/Checkouts.ts"
 import { BaseImages } from "@castellan/domain/sandbox/BaseImages.ts"
 import { Sandboxes } from "@castellan/domain/sandbox/Sandboxes.ts"
-import { type SessionTimes, usualTimes } from "@castellan/domain/session/decide.ts"
+import { type SessionTimes, defaultTimes } from "@castellan/domain/session/decide.ts"
 import * as ImageBuilds from "@castellan/domain/session/ImageBuilds.ts"
 import { Reconciler } from "@castellan/domain/session/Reconciler.ts"
 import { Sessions } from "@castellan/domain/session/Sessions.ts"
@@ -12,7 +12,7 @@ import { TaskRuns } from "@castellan/domain/task/TaskRuns.ts"
 import * as World from "@castellan/testkit/World.ts"
 import { Layer } from "effect"
 
-export const useCases = (times: SessionTimes = usualTimes, liveAtMost = 1000) =>
+export const useCases = (times: SessionTimes = defaultTimes, liveAtMost = 1000) =>
   Layer.mergeAll(CommandRuns.layer({ concurrency: 10 }), ImageBuilds.worker({ concurrency: 2 })).pipe(
     Layer.provideMerge(Layer.mergeAll(Sessions.layer({ liveAtMost }), Reconciler.layer)),
     Layer.provideMerge(ImageBuilds.ImageBuilds.layer),

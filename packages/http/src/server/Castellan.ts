@@ -13,7 +13,7 @@ import { AppFiles } from "@castellan/domain/app/AppFiles.ts"
 import { AppSandboxes } from "@castellan/domain/app/AppSandboxes.ts"
 import { AppProvisioning } from "@castellan/domain/app/AppProvisioning.ts"
 import type { AppStore } from "@castellan/domain/app/AppStore.ts"
-import { type AppTimes, usualTimes as usualAppTimes } from "@castellan/domain/app/AppTimes.ts"
+import { type AppTimes, defaultTimes as usualAppTimes } from "@castellan/domain/app/AppTimes.ts"
 import { GuestScripts } from "@castellan/domain/app/guest/GuestScripts.ts"
 import { Scaffolds } from "@castellan/domain/app/project/Scaffolds.ts"
 import { Access } from "@castellan/domain/identity/Access.ts"
@@ -33,7 +33,7 @@ import type { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
 import { Sandboxes } from "@castellan/domain/sandbox/Sandboxes.ts"
 import * as InstrumentedProvider from "@castellan/domain/sandbox/InstrumentedProvider.ts"
 import type { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
-import { type SessionTimes, usualTimes } from "@castellan/domain/session/decide.ts"
+import { type SessionTimes, defaultTimes } from "@castellan/domain/session/decide.ts"
 import { ImageBuilds, worker } from "@castellan/domain/session/ImageBuilds.ts"
 import { Reconciler } from "@castellan/domain/session/Reconciler.ts"
 import type { RepoAccess } from "@castellan/domain/session/SessionRepo.ts"
@@ -116,7 +116,7 @@ export const layer = (options: CastellanOptions) => {
     liveAtMost,
     keepStopped
   })
-  const times: SessionTimes = { ...usualTimes, lifetime, ...options.sessionTimes }
+  const times: SessionTimes = { ...defaultTimes, lifetime, ...options.sessionTimes }
   const repoAccess = options.repoAccess ?? "owner"
   const sessions = Layer.mergeAll(Sessions.layer({ liveAtMost }), Reconciler.layer).pipe(
     Layer.provideMerge(ImageBuilds.layer),

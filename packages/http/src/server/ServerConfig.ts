@@ -1,6 +1,6 @@
 /** The server's configuration, read from environment variables. Adapters read their own. */
-import { usualTimes as usualAppTimes } from "@castellan/domain/app/AppTimes.ts"
-import { usualTimes } from "@castellan/domain/session/decide.ts"
+import { defaultTimes as usualAppTimes } from "@castellan/domain/app/AppTimes.ts"
+import { defaultTimes } from "@castellan/domain/session/decide.ts"
 import { Duration, Effect, Option, Redacted } from "effect"
 import * as Limits from "../middleware/Limits.ts"
 import * as PreviewHost from "../preview/PreviewHost.ts"
@@ -151,7 +151,7 @@ export const serverConfig = Effect.all({
   sessionIdleSeconds: withDefault(
     "CASTELLAN_SESSION_IDLE_SECONDS",
     integer(10, day),
-    Duration.toSeconds(usualTimes.idle)
+    Duration.toSeconds(defaultTimes.idle)
   ),
   appIdleSeconds: withDefault("CASTELLAN_APP_IDLE_SECONDS", integer(60, day), Duration.toSeconds(usualAppTimes.idle)),
   shutdownSeconds: withDefault("CASTELLAN_SHUTDOWN_SECONDS", integer(1, 300), Shutdown.defaultSeconds),

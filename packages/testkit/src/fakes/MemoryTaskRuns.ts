@@ -43,7 +43,7 @@ export const layer = Layer.effectContext(
             .filter((run) => run.account === scope.account && run.sandbox === sandbox && !hasEnded(run))
             .map((run) => new TaskRun({ ...run, logs: [] }))
         ),
-      save: (scope, run) =>
+      compareAndSet: (scope, run) =>
         Effect.sync(() => {
           const known = own(scope, run.id)
           if (Option.isNone(known) || known.value.version !== run.version - 1) return false

@@ -1,4 +1,4 @@
-import { type AppStep, told } from "@castellan/domain/app/AppLifecycle.ts"
+import { type AppliedAppTransition, eventFor } from "@castellan/domain/app/AppLifecycle.ts"
 import { AppSandbox, AppState, isActive } from "@castellan/domain/app/AppSandbox.ts"
 import { AppStore } from "@castellan/domain/app/AppStore.ts"
 import { AccountId } from "@castellan/domain/identity/Account.ts"
@@ -25,13 +25,13 @@ const toApp = (row: Row): AppSandbox =>
     port: Port.make(row.port),
     createdAt: DateTime.makeUnsafe(row.created_at),
     expiresAt: timeOrNull(row.expires_at),
-    lookAt: timeOrNull(row.look_at),
+    nextCheckAt: timeOrNull(row.look_at),
     reason: row.reason
   })
 
 /** Writes a new app with its event in the account's turn, unless something is in the way. */
 const begun = async (db: Kysely<Tables>, scope: AccountScope, app: AppSandbox): Promise<Row | undefined> => {
-  const { createdAt, expiresAt, lookAt, name, port, reason, state, version } = app
+  const { createdAt, expiresAt, nextCheckAt: lookAt, name, port, reason, state, version } = app
   const { rows } = await sql<Row>`
     with turn as materialized (${turnOf(scope)}),
     begun as (
@@ -44,7 +44,7 @@ const begun = async (db: Kysely<Tables>, scope: AccountScope, app: AppSandbox): 
       returning *
     ), told as (
       insert into events (account_id, type, sandbox, reason, at)
-      select account_id, ${told(app, createdAt).type}, name, reason, created_at from begun
+      select account_id, ${eventFor(app, createdAt).type}, name, reason, created_at from begun
     )
     select * from begun`.execute(db)
   return rows[0]
@@ -66,14 +66,14 @@ const isBeside = (failure: unknown) =>
   (failure as { readonly constraint?: unknown } | null)?.constraint === "app_sandboxes_active"
 
 /** Writes a step with its event in the account's turn, and tells whether its app was at the version before. */
-const write = async (db: Kysely<Tables>, scope: AccountScope, { app, event }: AppStep) => {
+const write = async (db: Kysely<Tables>, scope: AccountScope, { app, event }: AppliedAppTransition) => {
   const changed = db
     .updateTable("app_sandboxes")
     .set({
       state: app.state,
       version: app.version,
       expires_at: toDateOrNull(app.expiresAt),
-      look_at: toDateOrNull(app.lookAt),
+      look_at: toDateOrNull(app.nextCheckAt),
       reason: app.reason
     })
     .where("name", "=", app.name)
@@ -95,12 +95,12 @@ const write = async (db: Kysely<Tables>, scope: AccountScope, { app, event }: Ap
 }
 
 /** An index sees each row as it is written: who makes room goes before who comes in. */
-const inOrder = (steps: ReadonlyArray<AppStep>) => [
+const inOrder = (steps: ReadonlyArray<AppliedAppTransition>) => [
   ...steps.filter(({ app }) => !isActive(app)),
   ...steps.filter(({ app }) => isActive(app))
 ]
 
-const writeAll = (db: Kysely<Tables>, scope: AccountScope, steps: ReadonlyArray<AppStep>) =>
+const writeAll = (db: Kysely<Tables>, scope: AccountScope, steps: ReadonlyArray<AppliedAppTransition>) =>
   db.transaction().execute(async (db) => {
     for (const step of inOrder(steps)) if (!(await write(db, scope, step))) throw new Refused()
     return true
@@ -159,7 +159,7 @@ export const layer = Layer.effect(
           ),
           (rows) => rows.map(toApp)
         ),
-      take: (scope, steps) =>
+      compareAndSet: (scope, steps) =>
         query(async () => {
           const [step] = steps
           if (step === undefined) return true

@@ -18,7 +18,7 @@ const toImage = (row: Row): BaseImage =>
     current: row.current === null ? null : SnapshotId.make(row.current),
     builtAt: timeOrNull(row.built_at),
     builder: row.builder === null ? null : SandboxName.make(row.builder),
-    builderUntil: timeOrNull(row.builder_until),
+    leaseExpiresAt: timeOrNull(row.builder_until),
     failures: row.failures,
     retryAfter: timeOrNull(row.retry_after),
     error: row.error,
@@ -54,13 +54,13 @@ export const layer = Layer.effect(
           query(() => kysely.selectFrom("base_images").selectAll().where("key", "=", key).executeTakeFirst()),
           (row) => Option.map(Option.fromUndefinedOr(row), toImage)
         ),
-      used: (key, at) =>
+      recordUse: (key, at) =>
         done(
           change(key)
             .set({ used_at: toTheHour(at) })
             .where("used_at", "<", toTheHour(at))
         ),
-      claim: ({ account, builder, key, staleBefore, until }, now) =>
+      claimBuild: ({ account, builder, key, staleBefore, until }, now) =>
         Effect.map(
           query(() =>
             // The row as it was is locked, decided on and given. Where there is none yet, of many one inserts it. What
@@ -91,26 +91,27 @@ export const layer = Layer.effect(
           ),
           ({ rows: [before] }) => Option.map(Option.fromUndefinedOr(before), toImage)
         ),
-      renew: (key, builder, until) =>
+      renewLease: (key, builder, until) =>
         isDone(
           change(key)
             .set({ builder_until: toDate(until) })
             .where("builder", "=", builder)
         ),
-      built: (key, builder, snapshot, at) =>
+      completeBuild: (key, builder, snapshot, at) =>
         isDone(
           change(key)
             .set({ ...nobody, current: snapshot, built_at: toDate(at), replaced })
             .set({ failures: 0, retry_after: null, error: null })
             .where("builder", "=", builder)
         ),
-      failed: (key, builder, error, retryAfter) =>
+      failBuild: (key, builder, error, retryAfter) =>
         done(
           change(key)
             .set({ ...nobody, failures: sql`failures + 1`, error, retry_after: toDate(retryAfter) })
             .where("builder", "=", builder)
         ),
-      lost: (key, snapshot) => done(change(key).set({ current: null, built_at: null }).where("current", "=", snapshot)),
+      markLost: (key, snapshot) =>
+        done(change(key).set({ current: null, built_at: null }).where("current", "=", snapshot)),
       listUnneeded: (now, unusedSince, limit) =>
         Effect.map(
           query(() =>

@@ -44,8 +44,8 @@ const toSession = (row: Row): Session =>
       lastActivityAt: timeOrNull(row.last_activity_at),
       hibernateAfter: timeOrNull(row.hibernate_after),
       sandboxExpiresAt: timeOrNull(row.sandbox_expires_at),
-      lookAt: timeOrNull(row.look_at),
-      fresh: row.fresh,
+      nextCheckAt: timeOrNull(row.look_at),
+      needsCheckout: row.fresh,
       workspace: row.workspace ?? false,
       branch: toBranch(row.branch),
       attempt: row.attempt,
@@ -62,8 +62,8 @@ const fromLifecycle = (lifecycle: Lifecycle) => ({
   last_activity_at: toDateOrNull(lifecycle.lastActivityAt),
   hibernate_after: toDateOrNull(lifecycle.hibernateAfter),
   sandbox_expires_at: toDateOrNull(lifecycle.sandboxExpiresAt),
-  look_at: toDateOrNull(lifecycle.lookAt),
-  fresh: lifecycle.fresh,
+  look_at: toDateOrNull(lifecycle.nextCheckAt),
+  fresh: lifecycle.needsCheckout,
   workspace: lifecycle.workspace,
   branch: lifecycle.branch,
   attempt: lifecycle.attempt,
@@ -183,7 +183,7 @@ export const layer = Layer.effect(
             .returningAll()
             .executeTakeFirst()
         ),
-      take: (scope, { event, session }) => {
+      compareAndSet: (scope, { event, session }) => {
         const { id, lifecycle, status, updatedAt } = session
         const taken = update(scope, id, lifecycle.version - 1).set({
           ...fromLifecycle(lifecycle),
@@ -195,7 +195,7 @@ export const layer = Layer.effect(
           Option.isSome
         )
       },
-      postpone: (scope, id, version, lookAt) =>
+      setNextCheck: (scope, id, version, lookAt) =>
         Effect.map(
           one(() =>
             update(scope, id, version)

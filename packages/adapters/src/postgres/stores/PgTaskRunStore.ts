@@ -118,7 +118,7 @@ export const layer = Layer.effect(
           ),
           (rows) => rows.map(toRun)
         ),
-      save: (scope, run) => {
+      compareAndSet: (scope, run) => {
         const {
           account_id: _,
           created_at: __,

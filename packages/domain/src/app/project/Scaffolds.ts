@@ -78,7 +78,7 @@ export class Scaffolds extends Context.Service<
             const image = yield* images.find(key)
             const current = Option.flatMap(image, ({ current }) => Option.fromNullOr(current))
             if (Option.isSome(current)) {
-              yield* images.used(key)
+              yield* images.recordUse(key)
               return current.value
             }
             const built: Option.Option<SnapshotId> = yield* build
@@ -102,7 +102,7 @@ export class Scaffolds extends Context.Service<
           Effect.withSpan("Scaffolds.snapshot")
         )
 
-        return Scaffolds.of({ snapshot, lost: (snapshot) => images.lost(key, snapshot) })
+        return Scaffolds.of({ snapshot, lost: (snapshot) => images.markLost(key, snapshot) })
       })
     )
 }

@@ -1,4 +1,4 @@
-import { AppMove, told } from "@castellan/domain/app/AppLifecycle.ts"
+import { AppTransition, eventFor } from "@castellan/domain/app/AppLifecycle.ts"
 import { AppSandbox } from "@castellan/domain/app/AppSandbox.ts"
 import { AppStore } from "@castellan/domain/app/AppStore.ts"
 import type { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
@@ -19,16 +19,24 @@ export const events: Clauses<AppStore | EventStore | IdentityStore> = {
       for (const scope of [one, two]) yield* store.begin(scope, app)
       const held = given.appStep(app, hold)
       const served = given.appStep(held.app, serve, at(1_002))
-      const used = given.appStep(served.app, AppMove.Serve({ expiresAt: at(9000) }))
-      const slept = given.appStep(used.app, AppMove.Sleep({ reason: "it's late", lookAt: at(6000) }), at(1_003))
-      const ended = given.appStep(slept.app, AppMove.End({ reason: "it's över", until: at(7000) }), at(1_004))
+      const used = given.appStep(served.app, AppTransition.Serve({ expiresAt: at(9000) }))
+      const slept = given.appStep(
+        used.app,
+        AppTransition.MarkStopped({ reason: "it's late", nextCheckAt: at(6000) }),
+        at(1_003)
+      )
+      const ended = given.appStep(
+        slept.app,
+        AppTransition.Terminate({ reason: "it's över", leaseExpiresAt: at(7000) }),
+        at(1_004)
+      )
       const forgotten = given.appStep(ended.app, forget, at(1_005))
       for (const step of [held, served, used, slept, ended, forgotten]) {
-        for (const scope of [two, one, one]) yield* store.take(scope, [step])
+        for (const scope of [two, one, one]) yield* store.compareAndSet(scope, [step])
       }
       yield* store.claimDue(at(-1_000_000), at(-1_000_000), 1)
       assert.deepStrictEqual(yield* eventsOf(one), [
-        told(app, at(1_001)),
+        eventFor(app, at(1_001)),
         served.event!,
         slept.event!,
         ended.event!,
@@ -44,13 +52,13 @@ export const events: Clauses<AppStore | EventStore | IdentityStore> = {
       const scope = yield* given.scope
       const ending: Array<AppSandbox> = []
       for (let i = 0; i < 40; i++) ending.push(yield* beginApp(scope, [end]))
-      const endings = ending.map((app) => store.take(scope, [given.appStep(app, forget)]))
+      const endings = ending.map((app) => store.compareAndSet(scope, [given.appStep(app, forget)]))
       // A begin that returns an existing app ends that app; one of several concurrent ends succeeds.
       const life = Effect.gen(function* () {
         const app = Option.getOrThrow(yield* store.begin(scope, given.app(scope)))
         const step = given.appStep(app, end)
-        const isEnding = yield* store.take(scope, [step])
-        return !isEnding || (yield* store.take(scope, [given.appStep(step.app, forget)]))
+        const isEnding = yield* store.compareAndSet(scope, [step])
+        return !isEnding || (yield* store.compareAndSet(scope, [given.appStep(step.app, forget)]))
       })
       const lives = Array.from({ length: 20 }, () => life)
       let writing = true

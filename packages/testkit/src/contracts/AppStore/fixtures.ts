@@ -1,4 +1,4 @@
-import { AppMove } from "@castellan/domain/app/AppLifecycle.ts"
+import { AppTransition } from "@castellan/domain/app/AppLifecycle.ts"
 import { AppSandbox } from "@castellan/domain/app/AppSandbox.ts"
 import { AppStore } from "@castellan/domain/app/AppStore.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
@@ -9,20 +9,20 @@ import { Effect, Option } from "effect"
 import * as given from "../../given.ts"
 import { at } from "../fixtures.ts"
 
-export const hold = AppMove.Hold({ until: at(4000) })
+export const hold = AppTransition.RenewLease({ leaseExpiresAt: at(4000) })
 
-export const serve = AppMove.Serve({ expiresAt: at(5000) })
+export const serve = AppTransition.Serve({ expiresAt: at(5000) })
 
-export const sleep = AppMove.Sleep({ reason: null, lookAt: at(6000) })
+export const sleep = AppTransition.MarkStopped({ reason: null, nextCheckAt: at(6000) })
 
-export const end = AppMove.End({ reason: null, until: at(7000) })
+export const end = AppTransition.Terminate({ reason: null, leaseExpiresAt: at(7000) })
 
-export const forget = AppMove.Forget()
+export const forget = AppTransition.MarkEnded()
 
 /** Begins a new app, writes its transitions, and returns the result. */
 export const beginApp = Effect.fnUntraced(function* (
   scope: AccountScope,
-  moves: ReadonlyArray<AppMove> = [],
+  moves: ReadonlyArray<AppTransition> = [],
   more: Partial<AppSandbox> = {}
 ) {
   const store = yield* AppStore
@@ -30,7 +30,7 @@ export const beginApp = Effect.fnUntraced(function* (
   assert.deepStrictEqual(yield* store.begin(scope, app), Option.some(app))
   for (const move of moves) {
     const step = given.appStep(app, move)
-    assert.isTrue(yield* store.take(scope, [step]))
+    assert.isTrue(yield* store.compareAndSet(scope, [step]))
     app = step.app
   }
   return app

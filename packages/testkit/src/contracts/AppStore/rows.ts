@@ -1,4 +1,4 @@
-import { AppMove, told } from "@castellan/domain/app/AppLifecycle.ts"
+import { AppTransition, eventFor } from "@castellan/domain/app/AppLifecycle.ts"
 import { AppSandbox } from "@castellan/domain/app/AppSandbox.ts"
 import { AppStore } from "@castellan/domain/app/AppStore.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
@@ -23,7 +23,7 @@ export const rows: Clauses<AppStore | EventStore | IdentityStore> = {
         port: Port.make(65_535),
         createdAt: at(1_123),
         expiresAt: at(2_456),
-        lookAt: at(3_001),
+        nextCheckAt: at(3_001),
         reason: "därüm"
       })
       assert.isTrue(Option.isNone(yield* store.get(one, app.name)))
@@ -43,7 +43,7 @@ export const rows: Clauses<AppStore | EventStore | IdentityStore> = {
         assert.deepStrictEqual(existing, Option.some(app))
       }
       const { app: ready } = given.appStep(app, serve)
-      yield* store.take(scope, [given.appStep(app, serve)])
+      yield* store.compareAndSet(scope, [given.appStep(app, serve)])
       yield* beginApp(scope)
       assert.deepStrictEqual(yield* store.begin(scope, app), Option.some(ready))
     }),
@@ -71,7 +71,7 @@ export const rows: Clauses<AppStore | EventStore | IdentityStore> = {
       assert.deepStrictEqual(yield* store.begin(one, app), Option.some(written))
       yield* assertStored(one, [written])
       assert.isTrue(Option.isNone(yield* store.get(two, app.name)))
-      assert.deepStrictEqual(yield* eventsOf(one), [told(written, app.createdAt)])
+      assert.deepStrictEqual(yield* eventsOf(one), [eventFor(written, app.createdAt)])
       assert.deepStrictEqual(yield* eventsOf(two), [])
     }),
 
@@ -87,7 +87,7 @@ export const rows: Clauses<AppStore | EventStore | IdentityStore> = {
         assert.deepStrictEqual(others, [])
         assert.deepInclude(apps, winner)
         for (const answer of answers) assert.deepStrictEqual(answer, Option.some(winner!))
-        assert.deepStrictEqual(yield* eventsOf(scope), [told(winner!, winner!.createdAt)])
+        assert.deepStrictEqual(yield* eventsOf(scope), [eventFor(winner!, winner!.createdAt)])
         assert.deepStrictEqual(yield* store.listLive(other), [theirs])
       }
     }),
@@ -104,7 +104,7 @@ export const rows: Clauses<AppStore | EventStore | IdentityStore> = {
         const scope = yield* given.scope
         const first = yield* beginApp(scope)
         const begins = () => atOnce(Array.from({ length: 5 }, () => store.begin(scope, given.app(scope))))
-        const taking = store.take(scope, [given.appStep(first, serve)])
+        const taking = store.compareAndSet(scope, [given.appStep(first, serve)])
         const [some, isTaken, others] = yield* Effect.all([begins(), taking, begins()], { concurrency: "unbounded" })
         assert.isTrue(isTaken)
         const next = (yield* store.listLive(scope)).filter(({ state }) => state === "starting")
@@ -134,9 +134,9 @@ export const rows: Clauses<AppStore | EventStore | IdentityStore> = {
       assert.deepStrictEqual(yield* store.active(two), Option.some(ready))
       assert.isTrue(Option.isNone(yield* store.active(one)))
       const stopped = given.appStep(ready, sleep)
-      yield* store.take(two, [stopped])
+      yield* store.compareAndSet(two, [stopped])
       assert.deepStrictEqual(yield* store.active(two), Option.some(stopped.app))
-      yield* store.take(two, [given.appStep(stopped.app, end)])
+      yield* store.compareAndSet(two, [given.appStep(stopped.app, end)])
       assert.isTrue(Option.isNone(yield* store.active(two)))
     }),
 
@@ -165,8 +165,8 @@ export const rows: Clauses<AppStore | EventStore | IdentityStore> = {
       const rows = Object.fromEntries(others.map((row, i) => [`${i}`, store.get(AccountScope.ofOwner(row), row.name)]))
       yield* assertUnchanged(rows, {
         begin: beginApp(one),
-        take: store.take(one, [held]),
-        "take of another step": store.take(one, [gone])
+        take: store.compareAndSet(one, [held]),
+        "take of another step": store.compareAndSet(one, [gone])
       })
       yield* assertStored(one, [gone.app])
     }),
@@ -179,8 +179,8 @@ export const rows: Clauses<AppStore | EventStore | IdentityStore> = {
       const app = given.app(scope, { reason: "a\0b" })
       const begun = Option.getOrThrow(yield* store.begin(scope, app))
       assert.strictEqual(clean(begun.reason), "a\uFFFDb")
-      const ended = given.appStep(begun, AppMove.End({ reason: "c\0", until: at(7000) }))
-      assert.isTrue(yield* store.take(scope, [ended]))
+      const ended = given.appStep(begun, AppTransition.Terminate({ reason: "c\0", leaseExpiresAt: at(7000) }))
+      assert.isTrue(yield* store.compareAndSet(scope, [ended]))
       assert.strictEqual(clean(Option.getOrThrow(yield* store.get(scope, app.name)).reason), "c\uFFFD")
       const reasons = (yield* eventsOf(scope)).map(({ reason }) => clean(reason))
       assert.deepStrictEqual(reasons, ["a\uFFFDb", "c\uFFFD"])

@@ -15,9 +15,9 @@ export const schedule: Clauses<AppStore | EventStore | IdentityStore> = {
   "claimDue returns the due apps of all accounts, longest due first, up to the limit": () =>
     Effect.gen(function* () {
       const store = yield* AppStore
-      const dueAt = (lookAt: number) =>
+      const dueAt = (nextCheckAt: number) =>
         Effect.flatMap(given.scope, (scope) =>
-          beginApp(scope, [], { lookAt: at(lookAt), version: 3, reason: "it's due" })
+          beginApp(scope, [], { nextCheckAt: at(nextCheckAt), version: 3, reason: "it's due" })
         )
       // Earlier than the rows of all other clauses, so that those do not count.
       const [last, later, first, second] = [
@@ -28,7 +28,7 @@ export const schedule: Clauses<AppStore | EventStore | IdentityStore> = {
       ]
       const resting = yield* beginApp(yield* given.scope)
       const until = at(5_000_000)
-      const claimed = [first, second, last].map((app) => new AppSandbox({ ...app, lookAt: until }))
+      const claimed = [first, second, last].map((app) => new AppSandbox({ ...app, nextCheckAt: until }))
       assert.deepStrictEqual(yield* store.claimDue(at(-1000), until, 2), claimed.slice(0, 2))
       assert.deepStrictEqual(yield* store.claimDue(at(-1000), until, 2), claimed.slice(2))
       assert.deepStrictEqual(yield* store.claimDue(at(-1000), until, 2), [])
@@ -41,7 +41,7 @@ export const schedule: Clauses<AppStore | EventStore | IdentityStore> = {
       const store = yield* AppStore
       const names = new Set<SandboxName>()
       for (let i = 0; i < 50; i++) {
-        const app = yield* beginApp(yield* given.scope, [], { lookAt: at(-10_000 - i) })
+        const app = yield* beginApp(yield* given.scope, [], { nextCheckAt: at(-10_000 - i) })
         names.add(app.name)
       }
       const claims = Effect.gen(function* () {

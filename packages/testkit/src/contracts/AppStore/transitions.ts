@@ -1,4 +1,4 @@
-import { AppMove, type AppStep } from "@castellan/domain/app/AppLifecycle.ts"
+import { AppTransition, type AppliedAppTransition } from "@castellan/domain/app/AppLifecycle.ts"
 import { AppSandbox } from "@castellan/domain/app/AppSandbox.ts"
 import { AppStore } from "@castellan/domain/app/AppStore.ts"
 import type { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
@@ -16,20 +16,20 @@ export const transitions: Clauses<AppStore | EventStore | IdentityStore> = {
       const store = yield* AppStore
       const [one, two] = [yield* given.scope, yield* given.scope]
       const nowhere = given.appStep(given.app(one), serve)
-      assert.isFalse(yield* store.take(one, [nowhere]))
+      assert.isFalse(yield* store.compareAndSet(one, [nowhere]))
       assert.isTrue(Option.isNone(yield* store.get(one, nowhere.app.name)))
       const app = yield* beginApp(one, [hold])
       const step = given.appStep(app, serve)
-      assert.isFalse(yield* store.take(two, [step]))
-      assert.isFalse(yield* store.take(one, [given.appStep(step.app, sleep)]))
+      assert.isFalse(yield* store.compareAndSet(two, [step]))
+      assert.isFalse(yield* store.compareAndSet(one, [given.appStep(step.app, sleep)]))
       yield* assertStored(one, [app])
-      assert.isTrue(yield* store.take(one, [step]))
+      assert.isTrue(yield* store.compareAndSet(one, [step]))
       yield* assertStored(one, [step.app])
-      assert.isFalse(yield* store.take(one, [step]))
-      const silent = given.appStep(step.app, AppMove.Serve({ expiresAt: at(9000) }))
+      assert.isFalse(yield* store.compareAndSet(one, [step]))
+      const silent = given.appStep(step.app, AppTransition.Serve({ expiresAt: at(9000) }))
       assert.isNull(silent.event)
-      assert.isTrue(yield* store.take(one, [silent]))
-      assert.isFalse(yield* store.take(one, [silent]))
+      assert.isTrue(yield* store.compareAndSet(one, [silent]))
+      assert.isFalse(yield* store.compareAndSet(one, [silent]))
       yield* assertStored(one, [silent.app])
     }),
 
@@ -40,9 +40,9 @@ export const transitions: Clauses<AppStore | EventStore | IdentityStore> = {
         const scope = yield* given.scope
         const app = yield* beginApp(scope)
         const steps = Array.from({ length: 20 }, (_, i) =>
-          given.appStep(app, i % 2 === 0 ? AppMove.Serve({ expiresAt: at(5000 + i) }) : end, at(8000 + i))
+          given.appStep(app, i % 2 === 0 ? AppTransition.Serve({ expiresAt: at(5000 + i) }) : end, at(8000 + i))
         )
-        const taken = yield* atOnce(steps.map((step) => store.take(scope, [step])))
+        const taken = yield* atOnce(steps.map((step) => store.compareAndSet(scope, [step])))
         const [winner, ...others] = steps.filter((_, i) => taken[i])
         assert.deepStrictEqual(others, [])
         yield* assertStored(scope, [winner!.app])
@@ -70,20 +70,20 @@ export const transitions: Clauses<AppStore | EventStore | IdentityStore> = {
           [...bad, good],
           [good, given.appStep(third, hold), ...bad]
         ]) {
-          assert.isFalse(yield* store.take(one, steps))
+          assert.isFalse(yield* store.compareAndSet(one, steps))
         }
       }
       yield* assertStored(one, [first, second, third])
       yield* assertStored(two, [foreign])
       assert.deepStrictEqual([yield* eventsOf(one), yield* eventsOf(two)], before)
       const steps = [good, given.appStep(first, forget), given.appStep(third, hold)]
-      assert.isTrue(yield* store.take(one, steps))
+      assert.isTrue(yield* store.compareAndSet(one, steps))
       yield* assertStored(
         one,
         steps.map(({ app }) => app)
       )
-      assert.isFalse(yield* store.take(one, steps))
-      assert.isTrue(yield* store.take(one, []))
+      assert.isFalse(yield* store.compareAndSet(one, steps))
+      assert.isTrue(yield* store.compareAndSet(one, []))
     }),
 
   "one of several concurrent writes to the same apps succeeds, in whatever order they name them": () =>
@@ -97,7 +97,7 @@ export const transitions: Clauses<AppStore | EventStore | IdentityStore> = {
           const steps = apps.map((app) => given.appStep(app, i % 3 === 0 ? hold : forget, at(8000 + i)))
           return i % 2 === 0 ? steps : steps.toReversed()
         })
-        const taken = yield* atOnce(takes.map((steps) => store.take(scope, steps)))
+        const taken = yield* atOnce(takes.map((steps) => store.compareAndSet(scope, steps)))
         const [winner, ...others] = takes.filter((_, i) => taken[i])
         assert.deepStrictEqual(others, [])
         yield* assertStored(
@@ -120,7 +120,7 @@ export const transitions: Clauses<AppStore | EventStore | IdentityStore> = {
         const gone = given.appStep(ending, forget)
         const renewed = given.appStep(active, serve)
         for (const steps of [[comesIn], [comesIn, gone], [gone, comesIn], [comesIn, renewed], [renewed, comesIn]]) {
-          assert.isFalse(yield* store.take(scope, steps))
+          assert.isFalse(yield* store.compareAndSet(scope, steps))
         }
         yield* assertStored(scope, [ending, active, next])
         assert.deepStrictEqual(yield* eventsOf(scope), before)
@@ -138,8 +138,8 @@ export const transitions: Clauses<AppStore | EventStore | IdentityStore> = {
           const active = yield* beginApp(scope, moves)
           const next = yield* beginApp(scope)
           const before = yield* eventsOf(scope)
-          const steps: ReadonlyArray<AppStep> = [given.appStep(active, end), given.appStep(next, serve)]
-          assert.isTrue(yield* store.take(scope, turn ? steps.toReversed() : steps))
+          const steps: ReadonlyArray<AppliedAppTransition> = [given.appStep(active, end), given.appStep(next, serve)]
+          assert.isTrue(yield* store.compareAndSet(scope, turn ? steps.toReversed() : steps))
           yield* assertStored(
             scope,
             steps.map(({ app }) => app)

@@ -16,7 +16,7 @@ export const builds: Clauses<BaseImageStore | IdentityStore> = {
       assert.isTrue(Option.isNone(yield* store.find(one.key)))
       const builder = newBuilder()
       assert.deepStrictEqual(yield* claim(one, builder, now + 7), Option.some(one))
-      const begun = new BaseImage({ ...one, builder, builderUntil: at(now + 10_007) })
+      const begun = new BaseImage({ ...one, builder, leaseExpiresAt: at(now + 10_007) })
       assert.deepStrictEqual(yield* store.find(one.key), Option.some(begun))
       assert.isTrue(Option.isNone(yield* store.find(two.key)))
     }),
@@ -29,10 +29,10 @@ export const builds: Clauses<BaseImageStore | IdentityStore> = {
       assert.deepStrictEqual(yield* claim(image, builder), Option.some(image))
       assert.deepStrictEqual(
         yield* readImage(image),
-        new BaseImage({ ...image, builder, builderUntil: at(now + 10_000) })
+        new BaseImage({ ...image, builder, leaseExpiresAt: at(now + 10_000) })
       )
       const snapshot = newSnapshot()
-      assert.isTrue(yield* (yield* BaseImageStore).built(image.key, builder, snapshot, at(now)))
+      assert.isTrue(yield* (yield* BaseImageStore).completeBuild(image.key, builder, snapshot, at(now)))
       const built = new BaseImage({ ...image, current: snapshot, builtAt: at(now) })
       assert.deepStrictEqual(yield* claim(image, newBuilder(), now + 10_000), Option.some(built))
     }),
@@ -44,10 +44,10 @@ export const builds: Clauses<BaseImageStore | IdentityStore> = {
       yield* build(image)
       const before = yield* readImage(image)
       assert.deepStrictEqual(yield* claim(image, first), Option.some(before))
-      const begun = new BaseImage({ ...before, builder: first, builderUntil: at(now + 10_000) })
+      const begun = new BaseImage({ ...before, builder: first, leaseExpiresAt: at(now + 10_000) })
       assert.deepStrictEqual(yield* readImage(image), begun)
       assert.deepStrictEqual(yield* claim(image, second, now + 10_000), Option.some(begun))
-      const again = new BaseImage({ ...before, builder: second, builderUntil: at(now + 20_000) })
+      const again = new BaseImage({ ...before, builder: second, leaseExpiresAt: at(now + 20_000) })
       assert.deepStrictEqual(yield* readImage(image), again)
     }),
 
@@ -64,7 +64,7 @@ export const builds: Clauses<BaseImageStore | IdentityStore> = {
       })
       yield* claim(image, builder)
       assert.isTrue(yield* isRefused(now + 9_999))
-      yield* store.failed(image.key, builder, "it broke", at(now + 20_000))
+      yield* store.failBuild(image.key, builder, "it broke", at(now + 20_000))
       assert.isTrue(yield* isRefused(now + 19_999))
       assert.isFalse(yield* isRefused(now + 20_000))
       yield* build(image, now + 30_000)
@@ -91,15 +91,15 @@ export const builds: Clauses<BaseImageStore | IdentityStore> = {
       const store = yield* BaseImageStore
       const image = yield* newImage
       const [first, second] = [newBuilder(), newBuilder()]
-      assert.isFalse(yield* store.renew(image.key, first, at(now)))
+      assert.isFalse(yield* store.renewLease(image.key, first, at(now)))
       yield* claim(image, first)
-      assert.isTrue(yield* store.renew(image.key, first, at(now + 15_000)))
-      assert.deepStrictEqual((yield* readImage(image)).builderUntil, at(now + 15_000))
-      assert.isFalse(yield* store.renew(image.key, second, at(now + 16_000)))
+      assert.isTrue(yield* store.renewLease(image.key, first, at(now + 15_000)))
+      assert.deepStrictEqual((yield* readImage(image)).leaseExpiresAt, at(now + 15_000))
+      assert.isFalse(yield* store.renewLease(image.key, second, at(now + 16_000)))
       assert.isTrue(Option.isNone(yield* claim(image, second, now + 14_999)))
       assert.isTrue(Option.isSome(yield* claim(image, second, now + 15_000)))
       const before = yield* readImage(image)
-      assert.isFalse(yield* store.renew(image.key, first, at(now + 30_000)))
+      assert.isFalse(yield* store.renewLease(image.key, first, at(now + 30_000)))
       assert.deepStrictEqual(yield* readImage(image), before)
     }),
 
@@ -109,17 +109,17 @@ export const builds: Clauses<BaseImageStore | IdentityStore> = {
       const image = yield* newImage
       const [first, second] = [newBuilder(), newBuilder()]
       const [one, two] = [newSnapshot(), newSnapshot()]
-      assert.isFalse(yield* store.built(image.key, first, one, at(now)))
+      assert.isFalse(yield* store.completeBuild(image.key, first, one, at(now)))
       yield* claim(image, first)
-      yield* store.failed(image.key, first, "it broke", at(now))
+      yield* store.failBuild(image.key, first, "it broke", at(now))
       yield* claim(image, first)
-      assert.isFalse(yield* store.built(image.key, second, two, at(now + 1)))
-      assert.isTrue(yield* store.built(image.key, first, one, at(now + 1)))
+      assert.isFalse(yield* store.completeBuild(image.key, second, two, at(now + 1)))
+      assert.isTrue(yield* store.completeBuild(image.key, first, one, at(now + 1)))
       const built = new BaseImage({ ...image, current: one, builtAt: at(now + 1) })
       assert.deepStrictEqual(yield* readImage(image), built)
-      assert.isFalse(yield* store.built(image.key, first, newSnapshot(), at(now + 2)))
+      assert.isFalse(yield* store.completeBuild(image.key, first, newSnapshot(), at(now + 2)))
       yield* claim(image, second, now + 2, now + 2)
-      assert.isTrue(yield* store.built(image.key, second, two, at(now + 3)))
+      assert.isTrue(yield* store.completeBuild(image.key, second, two, at(now + 3)))
       const rebuilt = new BaseImage({ ...built, current: two, builtAt: at(now + 3), replaced: [one] })
       assert.deepStrictEqual(yield* readImage(image), rebuilt)
     }),
@@ -129,20 +129,20 @@ export const builds: Clauses<BaseImageStore | IdentityStore> = {
       const store = yield* BaseImageStore
       const image = yield* newImage
       const [first, second] = [newBuilder(), newBuilder()]
-      yield* store.failed(image.key, first, "not claimed", at(now))
+      yield* store.failBuild(image.key, first, "not claimed", at(now))
       assert.isTrue(Option.isNone(yield* store.find(image.key)))
       yield* build(image)
       const good = yield* readImage(image)
       yield* claim(image, first)
-      yield* store.failed(image.key, second, "another builder", at(now + 9))
+      yield* store.failBuild(image.key, second, "another builder", at(now + 9))
       assert.strictEqual((yield* readImage(image)).builder, first)
-      yield* store.failed(image.key, first, "it bröke", at(now + 5))
+      yield* store.failBuild(image.key, first, "it bröke", at(now + 5))
       const failed = new BaseImage({ ...good, failures: 1, error: "it bröke", retryAfter: at(now + 5) })
       assert.deepStrictEqual(yield* readImage(image), failed)
-      yield* store.failed(image.key, first, "once more", at(now + 9))
+      yield* store.failBuild(image.key, first, "once more", at(now + 9))
       assert.deepStrictEqual(yield* readImage(image), failed)
       assert.deepStrictEqual(yield* claim(image, second, now + 5), Option.some(failed))
-      yield* store.failed(image.key, second, "again", at(now + 20))
+      yield* store.failBuild(image.key, second, "again", at(now + 20))
       const again = new BaseImage({ ...good, failures: 2, error: "again", retryAfter: at(now + 20) })
       assert.deepStrictEqual(yield* readImage(image), again)
     }),
@@ -155,7 +155,7 @@ export const builds: Clauses<BaseImageStore | IdentityStore> = {
       /** Another image with the same builder and snapshots, which differs only in its key. */
       for (const snapshot of [first, second]) {
         yield* claim(other, builder)
-        yield* store.built(other.key, builder, snapshot, at(now))
+        yield* store.completeBuild(other.key, builder, snapshot, at(now))
       }
       yield* claim(other, builder)
       yield* claim(building, builder)
@@ -163,17 +163,17 @@ export const builds: Clauses<BaseImageStore | IdentityStore> = {
       const later = now + 20_000
       yield* assertUnchanged(rows, {
         claim: claim(image, builder),
-        renew: store.renew(image.key, builder, at(now + 15_000)),
-        failed: store.failed(image.key, builder, "it broke", at(now)),
+        renew: store.renewLease(image.key, builder, at(now + 15_000)),
+        failed: store.failBuild(image.key, builder, "it broke", at(now)),
         "claim again": claim(image, builder),
-        built: store.built(image.key, builder, first, at(now)),
+        built: store.completeBuild(image.key, builder, first, at(now)),
         "claim a third time": claim(image, builder),
-        "built again": store.built(image.key, builder, second, at(now)),
+        "built again": store.completeBuild(image.key, builder, second, at(now)),
         dropReplaced: store.dropReplaced(image.key, first),
-        lost: store.lost(image.key, second),
+        lost: store.markLost(image.key, second),
         "claim a fourth time": claim(image, builder),
         dropBuilder: store.dropBuilder(image.key, builder, at(later)),
-        used: store.used(image.key, at(now + 2 * hour)),
+        used: store.recordUse(image.key, at(now + 2 * hour)),
         retire: store.retire(image.key, at(now + 3 * hour))
       })
       assert.deepStrictEqual((yield* readImage(image)).usedAt, at(now + 2 * hour))
@@ -185,7 +185,7 @@ export const builds: Clauses<BaseImageStore | IdentityStore> = {
       const image = yield* newImage
       const builder = newBuilder()
       yield* claim(image, builder)
-      yield* store.failed(image.key, builder, "a\0b", at(now))
+      yield* store.failBuild(image.key, builder, "a\0b", at(now))
       assert.strictEqual((yield* readImage(image)).error?.replaceAll("\0", "\uFFFD"), "a\uFFFDb")
     })
 }

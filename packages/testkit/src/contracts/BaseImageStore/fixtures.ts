@@ -21,7 +21,7 @@ export const nothing = {
   current: null,
   builtAt: null,
   builder: null,
-  builderUntil: null,
+  leaseExpiresAt: null,
   failures: 0,
   retryAfter: null
 }
@@ -42,7 +42,7 @@ export const newImage = Effect.map(given.scope, (scope) => imageOf(scope))
 /** Claims an image for ten seconds, by default whether or not it is stale. */
 export const claim = (image: BaseImage, builder: SandboxName, time = now, staleBefore = time + 1) =>
   Effect.flatMap(BaseImageStore, (store) =>
-    store.claim(
+    store.claimBuild(
       {
         key: image.key,
         account: image.account,
@@ -58,7 +58,7 @@ export const claim = (image: BaseImage, builder: SandboxName, time = now, staleB
 export const build = Effect.fnUntraced(function* (image: BaseImage, time = now) {
   const [builder, snapshot] = [newBuilder(), newSnapshot()]
   yield* claim(image, builder, time)
-  assert.isTrue(yield* (yield* BaseImageStore).built(image.key, builder, snapshot, at(time)))
+  assert.isTrue(yield* (yield* BaseImageStore).completeBuild(image.key, builder, snapshot, at(time)))
   return snapshot
 })
 

@@ -16,9 +16,9 @@ export const snapshots: Clauses<BaseImageStore | IdentityStore> = {
       const first = yield* build(image)
       const second = yield* build(image, now + 1)
       const built = yield* readImage(image)
-      for (const other of [first, newSnapshot()]) yield* store.lost(image.key, other)
+      for (const other of [first, newSnapshot()]) yield* store.markLost(image.key, other)
       assert.deepStrictEqual(yield* readImage(image), built)
-      yield* store.lost(image.key, second)
+      yield* store.markLost(image.key, second)
       const without = new BaseImage({ ...built, current: null, builtAt: null })
       assert.deepStrictEqual(yield* readImage(image), without)
       assert.isTrue(Option.isSome(yield* claim(image, newBuilder(), now + 2, 0)))
@@ -28,16 +28,16 @@ export const snapshots: Clauses<BaseImageStore | IdentityStore> = {
     Effect.gen(function* () {
       const store = yield* BaseImageStore
       const [image, other] = [yield* newImage, yield* newImage]
-      yield* store.used(image.key, at(now))
+      yield* store.recordUse(image.key, at(now))
       assert.isTrue(Option.isNone(yield* store.find(image.key)))
       for (const one of [image, other]) yield* build(one)
       const built = yield* readImage(image)
       const usedAt = Effect.map(readImage(image), (now) => now.usedAt)
-      yield* store.used(image.key, at(now + hour - 1))
+      yield* store.recordUse(image.key, at(now + hour - 1))
       assert.deepStrictEqual(yield* readImage(image), built)
-      yield* store.used(image.key, at(now + 2 * hour + 59_000))
+      yield* store.recordUse(image.key, at(now + 2 * hour + 59_000))
       assert.deepStrictEqual(yield* readImage(image), new BaseImage({ ...built, usedAt: at(now + 2 * hour) }))
-      yield* store.used(image.key, at(now + hour))
+      yield* store.recordUse(image.key, at(now + hour))
       assert.deepStrictEqual(yield* usedAt, at(now + 2 * hour))
       assert.deepStrictEqual((yield* readImage(other)).usedAt, at(now))
     }),
@@ -61,7 +61,7 @@ export const snapshots: Clauses<BaseImageStore | IdentityStore> = {
       yield* begin(building)
       const builder = newBuilder()
       yield* begin(failed, builder)
-      yield* store.failed(failed.key, builder, "it broke", at(past))
+      yield* store.failBuild(failed.key, builder, "it broke", at(past))
       const lost = Option.getOrThrow(yield* store.find(retired.key)).current!
       yield* store.retire(retired.key, at(past + hour))
       yield* store.dropReplaced(retired.key, lost)

@@ -3,7 +3,7 @@ import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import type { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
 import { EventStore, type EventWithCursor } from "@castellan/domain/sandbox/EventStore.ts"
 import { EventCursor } from "@castellan/domain/sandbox/SandboxEvent.ts"
-import { Move } from "@castellan/domain/session/Lifecycle.ts"
+import { SessionTransition } from "@castellan/domain/session/SessionLifecycle.ts"
 import { SessionStore } from "@castellan/domain/session/SessionStore.ts"
 import { assert } from "@effect/vitest"
 import { DateTime, Effect, type Layer } from "effect"
@@ -31,10 +31,10 @@ const createSessionWithEvents = Effect.fnUntraced(function* (scope: AccountScope
   for (let i = 1; i < events; i++) {
     const move =
       i % 2 === 1
-        ? Move.Restore({ until: at(5000), lost: false })
-        : Move.Fail({ error: `${i}`, code: "internal_error" })
+        ? SessionTransition.Restore({ leaseExpiresAt: at(5000), lost: false })
+        : SessionTransition.Fail({ error: `${i}`, code: "internal_error" })
     const step = given.step(session, move)
-    yield* store.take(scope, step)
+    yield* store.compareAndSet(scope, step)
     session = step.session
   }
   return session.id as string
@@ -157,7 +157,10 @@ export const clauses: Clauses<Ports> = {
       const scope = yield* given.scope
       const session = given.session(scope, { lifecycle: given.lifecycle({ state: "restoring" }) })
       yield* store.add(scope, session)
-      yield* store.take(scope, given.step(session, Move.Fail({ error: "a\0b", code: "internal_error" })))
+      yield* store.compareAndSet(
+        scope,
+        given.step(session, SessionTransition.Fail({ error: "a\0b", code: "internal_error" }))
+      )
       const [, failed] = yield* readAll(scope, null, 100)
       assert.strictEqual(failed?.event.reason?.replaceAll("\0", "\uFFFD"), "a\uFFFDb")
     })

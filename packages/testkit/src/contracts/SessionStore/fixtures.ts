@@ -1,6 +1,6 @@
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
-import { Move } from "@castellan/domain/session/Lifecycle.ts"
+import { SessionTransition } from "@castellan/domain/session/SessionLifecycle.ts"
 import * as given from "../../given.ts"
 import { at } from "../fixtures.ts"
 
@@ -9,4 +9,4 @@ export const hibernatedSession = (scope: AccountScope) =>
     lifecycle: given.lifecycle({ state: "hibernated", sandbox: SandboxName.make("ses_x"), version: 4 })
   })
 
-export const restore = Move.Restore({ until: at(5000), lost: false })
+export const restore = SessionTransition.Restore({ leaseExpiresAt: at(5000), lost: false })

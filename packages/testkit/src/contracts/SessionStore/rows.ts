@@ -5,7 +5,7 @@ import { Cursor } from "@castellan/domain/Page.ts"
 import { BranchName } from "@castellan/domain/repo/Repo.ts"
 import { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
-import { Move } from "@castellan/domain/session/Lifecycle.ts"
+import { SessionTransition } from "@castellan/domain/session/SessionLifecycle.ts"
 import { Lifecycle, LifecycleState, Session } from "@castellan/domain/session/Session.ts"
 import { SessionStore } from "@castellan/domain/session/SessionStore.ts"
 import { assert } from "@effect/vitest"
@@ -39,8 +39,8 @@ export const rows: Clauses<SessionStore | EventStore | IdentityStore> = {
           lastActivityAt: at(3_001),
           hibernateAfter: at(3_002),
           sandboxExpiresAt: at(3_003),
-          lookAt: at(3_004),
-          fresh: false,
+          nextCheckAt: at(3_004),
+          needsCheckout: false,
           workspace: true,
           branch: BranchName.make("main"),
           attempt: 2,
@@ -195,9 +195,12 @@ export const rows: Clauses<SessionStore | EventStore | IdentityStore> = {
       const session = hibernatedSession(two)
       yield* store.add(two, session)
       const woken = given.step(session, restore)
-      yield* store.take(two, woken)
+      yield* store.compareAndSet(two, woken)
       assert.strictEqual(yield* store.countAwake(two), 1)
-      yield* store.take(two, given.step(woken.session, Move.Fail({ error: "it broke", code: "internal_error" })))
+      yield* store.compareAndSet(
+        two,
+        given.step(woken.session, SessionTransition.Fail({ error: "it broke", code: "internal_error" }))
+      )
       assert.strictEqual(yield* store.countAwake(two), 0)
     }),
 
@@ -224,7 +227,7 @@ export const rows: Clauses<SessionStore | EventStore | IdentityStore> = {
       const session = hibernatedSession(one)
       yield* store.add(one, session)
       const began = given.step(session, restore)
-      const failed = given.step(began.session, Move.Fail({ error: "it broke", code: "internal_error" }))
+      const failed = given.step(began.session, SessionTransition.Fail({ error: "it broke", code: "internal_error" }))
       // Rows of this and another account at each version that a write names.
       const others = [one, two].flatMap((scope) =>
         [session, began.session, failed.session].map((at) => given.session(scope, { lifecycle: at.lifecycle }))
@@ -234,9 +237,9 @@ export const rows: Clauses<SessionStore | EventStore | IdentityStore> = {
       yield* assertUnchanged(rows, {
         add: store.add(one, given.session(one)),
         change: store.change(one, session.id, { title: "new", status: "completed", repo: "https://h/o/r" }, at(9)),
-        postpone: store.postpone(one, session.id, session.lifecycle.version, at(9_000_000)),
-        take: store.take(one, began),
-        "take of another step": store.take(one, failed),
+        postpone: store.setNextCheck(one, session.id, session.lifecycle.version, at(9_000_000)),
+        take: store.compareAndSet(one, began),
+        "take of another step": store.compareAndSet(one, failed),
         remove: store.remove(one, failed.session, at(9))
       })
       assert.isTrue(Option.isNone(yield* store.get(one, session.id)))
@@ -253,9 +256,12 @@ export const rows: Clauses<SessionStore | EventStore | IdentityStore> = {
       const changed = Option.getOrThrow(yield* store.change(scope, session.id, change, at(5)))
       assert.deepStrictEqual([clean(changed.title), clean(changed.repo)], ["\uFFFDc", "d\uFFFD"])
       const began = given.step(changed, restore)
-      yield* store.take(scope, began)
+      yield* store.compareAndSet(scope, began)
       assert.isTrue(
-        yield* store.take(scope, given.step(began.session, Move.Fail({ error: "e\0f", code: "internal_error" })))
+        yield* store.compareAndSet(
+          scope,
+          given.step(began.session, SessionTransition.Fail({ error: "e\0f", code: "internal_error" }))
+        )
       )
       assert.strictEqual(clean(Option.getOrThrow(yield* store.get(scope, session.id)).lifecycle.error), "e\uFFFDf")
     })

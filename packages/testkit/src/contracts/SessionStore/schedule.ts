@@ -10,8 +10,8 @@ import { at, atOnce } from "../fixtures.ts"
 import type { Clauses } from "../contract.ts"
 
 /** A session that is due at this time. Its clauses use times that no other clause uses. */
-const dueAt = (scope: AccountScope, lookAt: number) =>
-  given.session(scope, { lifecycle: given.lifecycle({ lookAt: at(lookAt), version: 3 }) })
+const dueAt = (scope: AccountScope, nextCheckAt: number) =>
+  given.session(scope, { lifecycle: given.lifecycle({ nextCheckAt: at(nextCheckAt), version: 3 }) })
 
 export const schedule: Clauses<SessionStore | EventStore | IdentityStore> = {
   "postpone moves the next check of an unchanged version, for its account only, and changes nothing else": () =>
@@ -20,12 +20,12 @@ export const schedule: Clauses<SessionStore | EventStore | IdentityStore> = {
       const [one, two] = [yield* given.scope, yield* given.scope]
       const session = dueAt(one, 1_000_000)
       yield* store.add(one, session)
-      assert.isFalse(yield* store.postpone(one, session.id, 2, at(2_000_000)))
-      assert.isFalse(yield* store.postpone(two, session.id, 3, at(2_000_000)))
+      assert.isFalse(yield* store.setNextCheck(one, session.id, 2, at(2_000_000)))
+      assert.isFalse(yield* store.setNextCheck(two, session.id, 3, at(2_000_000)))
       assert.deepStrictEqual(yield* store.get(one, session.id), Option.some(session))
-      assert.isTrue(yield* store.postpone(one, session.id, 3, at(2_000_000)))
-      assert.isTrue(yield* store.postpone(one, session.id, 3, at(2_000_001)))
-      const later = new Lifecycle({ ...session.lifecycle, lookAt: at(2_000_001) })
+      assert.isTrue(yield* store.setNextCheck(one, session.id, 3, at(2_000_000)))
+      assert.isTrue(yield* store.setNextCheck(one, session.id, 3, at(2_000_001)))
+      const later = new Lifecycle({ ...session.lifecycle, nextCheckAt: at(2_000_001) })
       const postponed = new Session({ ...session, lifecycle: later })
       assert.deepStrictEqual(yield* store.get(one, session.id), Option.some(postponed))
     }),
@@ -41,7 +41,7 @@ export const schedule: Clauses<SessionStore | EventStore | IdentityStore> = {
       }
       const until = at(5_000_000)
       const claimed = rows.map(
-        (row) => new Session({ ...row, lifecycle: new Lifecycle({ ...row.lifecycle, lookAt: until }) })
+        (row) => new Session({ ...row, lifecycle: new Lifecycle({ ...row.lifecycle, nextCheckAt: until }) })
       )
       assert.deepStrictEqual(yield* store.claimDue(at(-1000), until, 2), claimed.slice(0, 2))
       assert.deepStrictEqual(yield* store.claimDue(at(-1000), until, 2), claimed.slice(2))

@@ -2,7 +2,7 @@ import type { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
 import { BranchName } from "@castellan/domain/repo/Repo.ts"
 import { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
 import { SandboxEvent } from "@castellan/domain/sandbox/SandboxEvent.ts"
-import { Move } from "@castellan/domain/session/Lifecycle.ts"
+import { SessionTransition } from "@castellan/domain/session/SessionLifecycle.ts"
 import { Session } from "@castellan/domain/session/Session.ts"
 import { SessionStore } from "@castellan/domain/session/SessionStore.ts"
 import { assert } from "@effect/vitest"
@@ -19,20 +19,23 @@ export const transitions: Clauses<SessionStore | EventStore | IdentityStore> = {
       const [one, two] = [yield* given.scope, yield* given.scope]
       const session = hibernatedSession(one)
       const step = given.step(session, restore)
-      assert.isFalse(yield* store.take(one, step))
+      assert.isFalse(yield* store.compareAndSet(one, step))
       yield* store.add(one, session)
-      assert.isFalse(yield* store.take(two, step))
+      assert.isFalse(yield* store.compareAndSet(two, step))
       assert.isFalse(
-        yield* store.take(one, given.step(step.session, Move.Fail({ error: "too early", code: "internal_error" })))
+        yield* store.compareAndSet(
+          one,
+          given.step(step.session, SessionTransition.Fail({ error: "too early", code: "internal_error" }))
+        )
       )
       assert.deepStrictEqual(yield* store.get(one, session.id), Option.some(session))
-      assert.isTrue(yield* store.take(one, step))
+      assert.isTrue(yield* store.compareAndSet(one, step))
       assert.deepStrictEqual(yield* store.get(one, session.id), Option.some(step.session))
-      assert.isFalse(yield* store.take(one, step))
-      const silent = given.step(step.session, Move.TakeOver({ until: at(9000) }))
+      assert.isFalse(yield* store.compareAndSet(one, step))
+      const silent = given.step(step.session, SessionTransition.TakeOverLease({ leaseExpiresAt: at(9000) }))
       assert.isNull(silent.event)
-      assert.isTrue(yield* store.take(one, silent))
-      assert.isFalse(yield* store.take(one, silent))
+      assert.isTrue(yield* store.compareAndSet(one, silent))
+      assert.isFalse(yield* store.compareAndSet(one, silent))
       assert.deepStrictEqual(yield* store.get(one, session.id), Option.some(silent.session))
     }),
 
@@ -43,17 +46,17 @@ export const transitions: Clauses<SessionStore | EventStore | IdentityStore> = {
       const session = hibernatedSession(scope)
       assert.isFalse(session.lifecycle.workspace)
       yield* store.add(scope, session)
-      const times = { expiresAt: at(9000), idleAt: at(8000), lookAt: at(7000) }
+      const times = { expiresAt: at(9000), idleAt: at(8000), nextCheckAt: at(7000) }
       const moves = [
         restore,
-        Move.Run({ ...times, incarnation: "run", workspace: true, branch: BranchName.make("main") }),
-        Move.Hibernate({ until: at(9000), reason: "why" }),
-        Move.Sleep({ reason: null })
+        SessionTransition.Activate({ ...times, incarnation: "run", workspace: true, branch: BranchName.make("main") }),
+        SessionTransition.Hibernate({ leaseExpiresAt: at(9000), reason: "why" }),
+        SessionTransition.Hibernated({ reason: null })
       ]
       let last = session
       for (const move of moves) {
         const step = given.step(last, move)
-        assert.isTrue(yield* store.take(scope, step))
+        assert.isTrue(yield* store.compareAndSet(scope, step))
         last = Option.getOrThrow(yield* store.get(scope, session.id))
         assert.deepStrictEqual(last, step.session)
       }
@@ -68,9 +71,9 @@ export const transitions: Clauses<SessionStore | EventStore | IdentityStore> = {
         const session = hibernatedSession(scope)
         yield* store.add(scope, session)
         const steps = Array.from({ length: 20 }, (_, i) =>
-          given.step(session, Move.Restore({ until: at(5000 + i), lost: i % 2 === 0 }))
+          given.step(session, SessionTransition.Restore({ leaseExpiresAt: at(5000 + i), lost: i % 2 === 0 }))
         )
-        const taken = yield* atOnce(steps.map((step) => store.take(scope, step)))
+        const taken = yield* atOnce(steps.map((step) => store.compareAndSet(scope, step)))
         const [winner, ...others] = steps.filter((_, i) => taken[i])
         assert.deepStrictEqual(others, [])
         assert.deepStrictEqual(yield* store.get(scope, session.id), Option.some(winner!.session))
@@ -89,22 +92,22 @@ export const transitions: Clauses<SessionStore | EventStore | IdentityStore> = {
       const session = hibernatedSession(scope)
       yield* store.add(scope, session)
       const change = { title: "new", status: "completed", repo: "https://h/o/r" } as const
-      const write = (from: Session, move: Move) => {
+      const write = (from: Session, move: SessionTransition) => {
         const step = given.step(from, move)
-        return Effect.as(store.take(scope, step), step.session)
+        return Effect.as(store.compareAndSet(scope, step), step.session)
       }
       yield* store.change(scope, session.id, change, at(12))
       const restoring = yield* write(session, restore)
       const stored = new Session({ ...restoring, ...change })
       assert.deepStrictEqual(yield* store.get(scope, session.id), Option.some(stored))
-      const failed = yield* write(stored, Move.Fail({ error: "it broke", code: "internal_error" }))
-      const putAway = yield* write(failed, Move.Archive({ until: at(5000) }))
+      const failed = yield* write(stored, SessionTransition.Fail({ error: "it broke", code: "internal_error" }))
+      const putAway = yield* write(failed, SessionTransition.Archive({ leaseExpiresAt: at(5000) }))
       yield* store.change(scope, session.id, { status: "failed" }, at(13))
       const archived = Option.getOrThrow(yield* store.get(scope, session.id))
       assert.deepStrictEqual([archived.status, archived.lifecycle], ["archived", putAway.lifecycle])
-      const asleep = yield* write(archived, Move.Sleep({ reason: null }))
+      const asleep = yield* write(archived, SessionTransition.Hibernated({ reason: null }))
       assert.strictEqual(Option.getOrThrow(yield* store.get(scope, session.id)).status, "archived")
-      const out = yield* write(asleep, Move.Unarchive())
+      const out = yield* write(asleep, SessionTransition.Unarchive())
       const again = Option.getOrThrow(yield* store.get(scope, session.id))
       assert.deepStrictEqual(again, new Session({ ...out, ...change, status: "running" }))
     }),
@@ -116,11 +119,14 @@ export const transitions: Clauses<SessionStore | EventStore | IdentityStore> = {
       const session = new Session({ ...hibernatedSession(one), createdAt: at(1_001) })
       for (const scope of [one, one, two]) yield* store.add(scope, session)
       const began = given.step(session, restore)
-      const silent = given.step(began.session, Move.TakeOver({ until: at(6000) }))
-      const failed = given.step(silent.session, Move.Fail({ error: "it's broken", code: "internal_error" }))
-      for (const step of [began, began, failed, silent, failed]) yield* store.take(one, step)
+      const silent = given.step(began.session, SessionTransition.TakeOverLease({ leaseExpiresAt: at(6000) }))
+      const failed = given.step(
+        silent.session,
+        SessionTransition.Fail({ error: "it's broken", code: "internal_error" })
+      )
+      for (const step of [began, began, failed, silent, failed]) yield* store.compareAndSet(one, step)
       yield* store.change(one, session.id, { title: "new" }, at(10))
-      yield* store.postpone(one, session.id, failed.session.lifecycle.version, at(7_000_000))
+      yield* store.setNextCheck(one, session.id, failed.session.lifecycle.version, at(7_000_000))
       for (const row of [session, failed.session, failed.session]) yield* store.remove(one, row, at(9_999))
       const { lifecycle } = failed.session
       const of = { account: one.account, sandbox: lifecycle.sandbox, session: session.id, reason: null }

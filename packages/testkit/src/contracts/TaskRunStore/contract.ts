@@ -35,12 +35,12 @@ export const clauses: Clauses<Ports> = {
       const run = runOf(scope)
       yield* (yield* TaskRunner).enqueue(run)
       const executing = next(run, "EXECUTING", { currentStep: "stép", log: "began" })
-      assert.isTrue(yield* store.save(scope, executing))
+      assert.isTrue(yield* store.compareAndSet(scope, executing))
       const failed = next(executing, "FAILED", {
         output: { stdout: "a\u0000b€" },
         error: { code: "broken", message: "it's broken" }
       })
-      assert.isTrue(yield* store.save(scope, failed))
+      assert.isTrue(yield* store.compareAndSet(scope, failed))
       assert.deepStrictEqual(yield* store.get(scope, run.id), Option.some(failed))
     }),
 
@@ -51,11 +51,11 @@ export const clauses: Clauses<Ports> = {
       const run = runOf(scope)
       yield* (yield* TaskRunner).enqueue(run)
       const written = yield* Effect.all(
-        [store.save(scope, next(run, "CANCELED")), store.save(scope, next(run, "EXECUTING"))],
+        [store.compareAndSet(scope, next(run, "CANCELED")), store.compareAndSet(scope, next(run, "EXECUTING"))],
         { concurrency: 2 }
       )
       assert.deepStrictEqual(written.toSorted(), [false, true])
-      assert.isFalse(yield* store.save(scope, next(run, "EXECUTING")))
+      assert.isFalse(yield* store.compareAndSet(scope, next(run, "EXECUTING")))
     }),
 
   "a run of another account is not saved": () =>
@@ -64,7 +64,7 @@ export const clauses: Clauses<Ports> = {
       const [one, two] = [yield* given.scope, yield* given.scope]
       const run = runOf(one)
       yield* (yield* TaskRunner).enqueue(run)
-      assert.isFalse(yield* store.save(two, next(run, "CANCELED")))
+      assert.isFalse(yield* store.compareAndSet(two, next(run, "CANCELED")))
       assert.deepStrictEqual(yield* store.get(one, run.id), Option.some(run))
     }),
 
@@ -79,8 +79,8 @@ export const clauses: Clauses<Ports> = {
       const executing = next(run, "EXECUTING")
       yield* assertUnchanged(rows, {
         enqueue: runner.enqueue(runOf(one)),
-        save: store.save(one, executing),
-        "save of its end": store.save(one, next(executing, "COMPLETED", { output: "done" }))
+        save: store.compareAndSet(one, executing),
+        "save of its end": store.compareAndSet(one, next(executing, "COMPLETED", { output: "done" }))
       })
     }),
 
@@ -94,8 +94,8 @@ export const clauses: Clauses<Ports> = {
       yield* runner.enqueue(runOf(other, { createdAt: 2 }))
       const ended = runOf(scope, { createdAt: 9 })
       yield* runner.enqueue(ended)
-      yield* store.save(scope, next(ended, "EXECUTING"))
-      yield* store.save(scope, next(next(ended, "EXECUTING"), "COMPLETED", { output: "long" }))
+      yield* store.compareAndSet(scope, next(ended, "EXECUTING"))
+      yield* store.compareAndSet(scope, next(next(ended, "EXECUTING"), "COMPLETED", { output: "long" }))
       const read: Array<TaskRun> = []
       let cursor: Cursor | null = null
       do {
@@ -128,12 +128,12 @@ export const clauses: Clauses<Ports> = {
       for (const status of ["COMPLETED", "FAILED", "TIMED_OUT", "CANCELED"] as const) {
         const ended = inSandbox(one)
         yield* runner.enqueue(ended)
-        yield* store.save(one, next(ended, "EXECUTING"))
-        yield* store.save(one, next(next(ended, "EXECUTING"), status))
+        yield* store.compareAndSet(one, next(ended, "EXECUTING"))
+        yield* store.compareAndSet(one, next(next(ended, "EXECUTING"), status))
       }
       const began = next(working, "EXECUTING", { currentStep: "first", log: "began" })
       const again = next(next(trying, "EXECUTING"), "REATTEMPTING", { log: "once more" })
-      for (const run of [began, next(trying, "EXECUTING"), again]) assert.isTrue(yield* store.save(one, run))
+      for (const run of [began, next(trying, "EXECUTING"), again]) assert.isTrue(yield* store.compareAndSet(one, run))
       const withoutLogs = (run: TaskRun) => new TaskRun({ ...run, logs: [] })
       const live = yield* store.liveIn(one, sandbox!)
       assert.sameDeepMembers([...live], [waiting, began, again].map(withoutLogs))
@@ -161,7 +161,7 @@ export const clauses: Clauses<Ports> = {
         log: "c\0d",
         error: { code: "\0", message: "\0" }
       })
-      assert.isTrue(yield* store.save(scope, new TaskRun({ ...failed, version: 1 })))
+      assert.isTrue(yield* store.compareAndSet(scope, new TaskRun({ ...failed, version: 1 })))
       const found = Option.getOrThrow(yield* store.get(scope, run.id))
       const texts = [found.currentStep, found.logs[0]?.message, found.error]
       assert.deepStrictEqual(

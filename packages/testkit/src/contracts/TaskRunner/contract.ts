@@ -69,7 +69,7 @@ export const clauses: Clauses<Ports> = {
       const run = runOf(scope, { task: "setup-sandbox" })
       yield* runner.enqueue(run)
       const canceled = next(run, "CANCELED")
-      yield* store.save(scope, canceled)
+      yield* store.compareAndSet(scope, canceled)
       const seen = yield* Deferred.make<TaskRun>()
       const delivered = yield* withWorker(
         scope,

@@ -1,4 +1,4 @@
-import { told } from "@castellan/domain/app/AppLifecycle.ts"
+import { eventFor } from "@castellan/domain/app/AppLifecycle.ts"
 import { AppSandbox, isActive } from "@castellan/domain/app/AppSandbox.ts"
 import { AppStore } from "@castellan/domain/app/AppStore.ts"
 import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
@@ -28,7 +28,7 @@ const make = (events: MemoryEventStore.MemoryEvents["Service"]) => {
         const starting = find(scope, ({ state }) => state === "starting")
         if (Option.isSome(starting)) return starting
         const begun = put(new AppSandbox({ ...app, account: scope.account }))
-        events.write(scope, told(begun, begun.createdAt))
+        events.write(scope, eventFor(begun, begun.createdAt))
         return Option.some(begun)
       }),
     get: (scope, name) => Effect.sync(() => own(scope, name)),
@@ -40,7 +40,7 @@ const make = (events: MemoryEventStore.MemoryEvents["Service"]) => {
           .filter(({ state }) => state !== "ended")
           .sort((a, b) => a.createdAt.epochMilliseconds - b.createdAt.epochMilliseconds)
       ),
-    take: (scope, steps) =>
+    compareAndSet: (scope, steps) =>
       Effect.sync(() => {
         const next = new Map(steps.map(({ app }) => [app.name, new AppSandbox({ ...app, account: scope.account })]))
         const isNext = ({ name, version }: AppSandbox) =>
@@ -53,12 +53,12 @@ const make = (events: MemoryEventStore.MemoryEvents["Service"]) => {
       }),
     claimDue: (now, until, limit) =>
       Effect.sync(() => {
-        const dueAt = ({ lookAt }: AppSandbox) => lookAt?.epochMilliseconds ?? Infinity
+        const dueAt = ({ nextCheckAt: lookAt }: AppSandbox) => lookAt?.epochMilliseconds ?? Infinity
         return [...rows.values()]
           .filter((app) => dueAt(app) <= now.epochMilliseconds)
           .sort((a, b) => dueAt(a) - dueAt(b))
           .slice(0, limit)
-          .map((app) => put(new AppSandbox({ ...app, lookAt: until })))
+          .map((app) => put(new AppSandbox({ ...app, nextCheckAt: until })))
       })
   })
 }

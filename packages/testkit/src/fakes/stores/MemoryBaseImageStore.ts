@@ -3,7 +3,7 @@ import { BaseImageStore } from "@castellan/domain/sandbox/BaseImageStore.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { DateTime, Effect, Layer, Option } from "effect"
 
-const nobody = { builder: null, builderUntil: null } as const
+const nobody = { builder: null, leaseExpiresAt: null } as const
 
 const isOver = (time: DateTime.Utc | null, now: DateTime.Utc) =>
   time === null || time.epochMilliseconds <= now.epochMilliseconds
@@ -34,7 +34,7 @@ export const layer = Layer.sync(BaseImageStore, () => {
 
   return BaseImageStore.of({
     find: (key) => Effect.sync(() => find(key)),
-    used: (key, at) => {
+    recordUse: (key, at) => {
       const usedAt = DateTime.startOf(at, "hour")
       return Effect.asVoid(
         changeIf(
@@ -44,20 +44,20 @@ export const layer = Layer.sync(BaseImageStore, () => {
         )
       )
     },
-    claim: ({ account, builder, key, staleBefore, until }, now) =>
+    claimBuild: ({ account, builder, key, staleBefore, until }, now) =>
       Effect.sync(() => {
         const before = Option.getOrElse(find(key), () => {
           const nothing = { current: null, builtAt: null, ...nobody, failures: 0, retryAfter: null, error: null }
           return new BaseImage({ key, account, ...nothing, replaced: [], usedAt: DateTime.startOf(now, "hour") })
         })
-        const isFree = isOver(before.builderUntil, now) && isOver(before.retryAfter, now)
+        const isFree = isOver(before.leaseExpiresAt, now) && isOver(before.retryAfter, now)
         const isWanted = before.current === null || before.builtAt === null || isBefore(before.builtAt, staleBefore)
         if (!isFree || !isWanted) return Option.none()
-        change(before, { builder, builderUntil: until })
+        change(before, { builder, leaseExpiresAt: until })
         return Option.some(before)
       }),
-    renew: (key, builder, until) => changeIf(key, isBuilt(builder), () => ({ builderUntil: until })),
-    built: (key, builder, snapshot, at) =>
+    renewLease: (key, builder, until) => changeIf(key, isBuilt(builder), () => ({ leaseExpiresAt: until })),
+    completeBuild: (key, builder, snapshot, at) =>
       changeIf(key, isBuilt(builder), (image) => ({
         ...nobody,
         current: snapshot,
@@ -67,11 +67,11 @@ export const layer = Layer.sync(BaseImageStore, () => {
         error: null,
         replaced: replaced(image)
       })),
-    failed: (key, builder, error, retryAfter) =>
+    failBuild: (key, builder, error, retryAfter) =>
       Effect.asVoid(
         changeIf(key, isBuilt(builder), ({ failures }) => ({ ...nobody, failures: failures + 1, error, retryAfter }))
       ),
-    lost: (key, snapshot) =>
+    markLost: (key, snapshot) =>
       Effect.asVoid(
         changeIf(
           key,
@@ -83,7 +83,7 @@ export const layer = Layer.sync(BaseImageStore, () => {
       Effect.sync(() =>
         [...images.values()]
           .filter(
-            ({ builder, builderUntil, current, replaced, usedAt }) =>
+            ({ builder, leaseExpiresAt: builderUntil, current, replaced, usedAt }) =>
               replaced.length > 0 ||
               (builder !== null && isOver(builderUntil, now)) ||
               (current !== null && isBefore(usedAt, unusedSince))
@@ -103,7 +103,7 @@ export const layer = Layer.sync(BaseImageStore, () => {
       Effect.asVoid(
         changeIf(
           key,
-          (image) => image.builder === builder && isOver(image.builderUntil, now),
+          (image) => image.builder === builder && isOver(image.leaseExpiresAt, now),
           () => nobody
         )
       ),

@@ -26,7 +26,7 @@ const make = (events: MemoryEventStore.MemoryEvents["Service"]) => {
   }
 
   const looked = (session: Session, lookAt: DateTime.Utc) =>
-    put(new Session({ ...session, lifecycle: new Lifecycle({ ...session.lifecycle, lookAt }) }))
+    put(new Session({ ...session, lifecycle: new Lifecycle({ ...session.lifecycle, nextCheckAt: lookAt }) }))
 
   return SessionStore.of({
     add: (scope, session) =>
@@ -62,7 +62,7 @@ const make = (events: MemoryEventStore.MemoryEvents["Service"]) => {
           )
         )
       ),
-    take: (scope, { event, session }) =>
+    compareAndSet: (scope, { event, session }) =>
       Effect.sync(() => {
         const known = at(scope, session.id, session.lifecycle.version - 1)
         if (Option.isNone(known)) return false
@@ -72,11 +72,11 @@ const make = (events: MemoryEventStore.MemoryEvents["Service"]) => {
         if (event !== null) events.write(scope, event)
         return true
       }),
-    postpone: (scope, id, version, lookAt) =>
+    setNextCheck: (scope, id, version, lookAt) =>
       Effect.sync(() => Option.isSome(Option.map(at(scope, id, version), (session) => looked(session, lookAt)))),
     claimDue: (now, until, limit) =>
       Effect.sync(() => {
-        const dueAt = ({ lifecycle }: Session) => lifecycle.lookAt?.epochMilliseconds ?? Infinity
+        const dueAt = ({ lifecycle }: Session) => lifecycle.nextCheckAt?.epochMilliseconds ?? Infinity
         return [...rows.values()]
           .filter((session) => dueAt(session) <= now.epochMilliseconds)
           .sort((a, b) => dueAt(a) - dueAt(b))

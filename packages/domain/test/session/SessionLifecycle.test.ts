@@ -1,7 +1,13 @@
-import { BranchName } from "@castellan/domain/repo/Repo.ts"
-import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
-import { lostReason, Move, type Stage, stageOf, Step } from "@castellan/domain/session/Lifecycle.ts"
-import type { Session } from "@castellan/domain/session/Session.ts"
+import { BranchName } from "../../src/repo/Repo.ts"
+import { SandboxName } from "../../src/sandbox/SandboxName.ts"
+import {
+  lostReason,
+  SessionTransition,
+  type SessionState,
+  stateOf,
+  AppliedSessionTransition
+} from "../../src/session/SessionLifecycle.ts"
+import type { Session } from "../../src/session/Session.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Option } from "effect"
 import { at, sandboxOf, sessionIn, stages } from "./lifecycles.ts"
@@ -16,26 +22,33 @@ const inTwoMinutes = at(1_700_000_120_000)
 const branch = BranchName.make("main")
 
 const moves = {
-  Provision: Move.Provision({ sandbox: SandboxName.make("ses_new"), until }),
-  Restore: Move.Restore({ until, lost: false }),
-  RestoreLost: Move.Restore({ until, lost: true }),
-  TakeOver: Move.TakeOver({ until }),
-  Run: Move.Run({ incarnation: "run-2", expiresAt, idleAt, lookAt, workspace: true, branch }),
-  Use: Move.Use({ expiresAt, idleAt, lookAt, byOwner: true }),
-  Stay: Move.Use({ expiresAt, idleAt, lookAt, byOwner: false }),
-  Hibernate: Move.Hibernate({ until, reason: "why" }),
-  Sleep: Move.Sleep({ reason: "why" }),
-  Lose: Move.Lose({ reason: lostReason }),
-  Fail: Move.Fail({ error: "it broke", code: "internal_error" }),
-  Settle: Move.Settle(),
-  Archive: Move.Archive({ until }),
-  Unarchive: Move.Unarchive()
+  Provision: SessionTransition.Provision({ sandbox: SandboxName.make("ses_new"), leaseExpiresAt: until }),
+  Restore: SessionTransition.Restore({ leaseExpiresAt: until, lost: false }),
+  RestoreLost: SessionTransition.Restore({ leaseExpiresAt: until, lost: true }),
+  TakeOver: SessionTransition.TakeOverLease({ leaseExpiresAt: until }),
+  Run: SessionTransition.Activate({
+    incarnation: "run-2",
+    expiresAt,
+    idleAt,
+    nextCheckAt: lookAt,
+    workspace: true,
+    branch
+  }),
+  Use: SessionTransition.RecordActivity({ expiresAt, idleAt, nextCheckAt: lookAt, byOwner: true }),
+  Stay: SessionTransition.RecordActivity({ expiresAt, idleAt, nextCheckAt: lookAt, byOwner: false }),
+  Hibernate: SessionTransition.Hibernate({ leaseExpiresAt: until, reason: "why" }),
+  Sleep: SessionTransition.Hibernated({ reason: "why" }),
+  Lose: SessionTransition.MarkLost({ reason: lostReason }),
+  Fail: SessionTransition.Fail({ error: "it broke", code: "internal_error" }),
+  Settle: SessionTransition.Settled(),
+  Archive: SessionTransition.Archive({ leaseExpiresAt: until }),
+  Unarchive: SessionTransition.Unarchive()
 }
 type Name = keyof typeof moves
 const names = Object.keys(moves) as Array<Name>
 
 /** Where each move leads from each stage, and the event that is told of it; what is not here is refused. */
-const table: Record<Name, Partial<Record<Stage, readonly [Stage, event: string | null]>>> = {
+const table: Record<Name, Partial<Record<SessionState, readonly [SessionState, event: string | null]>>> = {
   Provision: { none: ["provisioning", "session.provisioning"], failed: ["provisioning", "session.provisioning"] },
   Restore: {
     active: ["restoring", "session.restoring"],
@@ -95,17 +108,17 @@ const archivedTable: typeof table = {
   Unarchive: { archived: ["hibernated", "session.hibernated"], hibernating: ["hibernating", null] }
 }
 
-const stepOf = (session: Session, name: Name) => Step.of(session, moves[name], now)
+const stepOf = (session: Session, name: Name) => AppliedSessionTransition.of(session, moves[name], now)
 
-const led = (step: Option.Option<Step>) =>
+const led = (step: Option.Option<AppliedSessionTransition>) =>
   Option.getOrUndefined(
-    Option.map(step, ({ event, session }) => [stageOf(session), event === null ? null : event.type] as const)
+    Option.map(step, ({ event, session }) => [stateOf(session), event === null ? null : event.type] as const)
   )
 
-const taken = (session: Session, ...names: ReadonlyArray<Name>): Step =>
+const taken = (session: Session, ...names: ReadonlyArray<Name>): AppliedSessionTransition =>
   names.reduce(
     (step, name) => Option.getOrThrow(stepOf(step?.session ?? session, name)),
-    undefined as Step | undefined
+    undefined as AppliedSessionTransition | undefined
   )!
 
 const lifecycleOf = (session: Session, ...names: ReadonlyArray<Name>) => taken(session, ...names).session.lifecycle
@@ -170,7 +183,7 @@ describe("A step of a session", () => {
   })
 
   it("does not tell of a loss where nothing had been brought in yet", () => {
-    const fresh = { lifecycle: { fresh: true } }
+    const fresh = { lifecycle: { needsCheckout: true } }
     assert.strictEqual(taken(sessionIn("hibernating", fresh), "Lose").event!.type, "session.hibernated")
     assert.strictEqual(taken(sessionIn("failed", fresh), "RestoreLost").event!.type, "session.restoring")
     assert.isNull(taken(sessionIn("hibernated", fresh), "Lose").event)
@@ -178,12 +191,12 @@ describe("A step of a session", () => {
   })
 
   it("gives whoever works on it until the time said, and the reconciler from then on", () => {
-    assert.deepStrictEqual(lifecycleOf(sessionIn("none"), "Provision").lookAt, until)
-    assert.deepStrictEqual(lifecycleOf(sessionIn("hibernated"), "Restore").lookAt, until)
-    assert.deepStrictEqual(lifecycleOf(sessionIn("restoring"), "TakeOver").lookAt, until)
-    assert.deepStrictEqual(lifecycleOf(sessionIn("active"), "Hibernate").lookAt, until)
+    assert.deepStrictEqual(lifecycleOf(sessionIn("none"), "Provision").nextCheckAt, until)
+    assert.deepStrictEqual(lifecycleOf(sessionIn("hibernated"), "Restore").nextCheckAt, until)
+    assert.deepStrictEqual(lifecycleOf(sessionIn("restoring"), "TakeOver").nextCheckAt, until)
+    assert.deepStrictEqual(lifecycleOf(sessionIn("active"), "Hibernate").nextCheckAt, until)
     for (const stage of ["provisioning", "active", "hibernating", "restoring", "failed"] as const)
-      assert.deepStrictEqual(lifecycleOf(sessionIn(stage), "Archive").lookAt, until)
+      assert.deepStrictEqual(lifecycleOf(sessionIn(stage), "Archive").nextCheckAt, until)
   })
 
   it("counts how often bringing it up was begun in a row", () => {
@@ -208,8 +221,8 @@ describe("A session", () => {
         lastActivityAt: now,
         hibernateAfter: idleAt,
         sandboxExpiresAt: expiresAt,
-        lookAt,
-        fresh: false,
+        nextCheckAt: lookAt,
+        needsCheckout: false,
         workspace: true,
         branch,
         attempt: 0
@@ -245,10 +258,10 @@ describe("A session", () => {
   })
 
   it("that rests is left alone, and looked at once more if something may have begun to run unseen", () => {
-    assert.isNull(lifecycleOf(sessionIn("active"), "Hibernate", "Sleep").lookAt)
-    assert.isNull(lifecycleOf(sessionIn("active"), "Archive", "Sleep").lookAt)
-    assert.isNull(lifecycleOf(sessionIn("active"), "Lose").lookAt)
-    assert.isNull(lifecycleOf(sessionIn("none"), "Archive").lookAt)
+    assert.isNull(lifecycleOf(sessionIn("active"), "Hibernate", "Sleep").nextCheckAt)
+    assert.isNull(lifecycleOf(sessionIn("active"), "Archive", "Sleep").nextCheckAt)
+    assert.isNull(lifecycleOf(sessionIn("active"), "Lose").nextCheckAt)
+    assert.isNull(lifecycleOf(sessionIn("none"), "Archive").nextCheckAt)
     const doubtful: ReadonlyArray<Session> = [
       taken(sessionIn("provisioning"), "Fail").session,
       taken(sessionIn("restoring"), "Fail").session,
@@ -258,30 +271,30 @@ describe("A session", () => {
       taken(sessionIn("restoring"), "Archive", "Unarchive", "Sleep").session
     ]
     for (const session of doubtful) {
-      assert.deepStrictEqual(session.lifecycle.lookAt, inTwoMinutes)
+      assert.deepStrictEqual(session.lifecycle.nextCheckAt, inTwoMinutes)
       const settled = taken(session, "Settle").session
-      assert.deepStrictEqual([stageOf(settled), settled.lifecycle.lookAt], [stageOf(session), null])
+      assert.deepStrictEqual([stateOf(settled), settled.lifecycle.nextCheckAt], [stateOf(session), null])
     }
     const rests = taken(sessionIn("restoring"), "Archive", "Sleep").session
-    assert.deepStrictEqual(lifecycleOf(rests, "Unarchive").lookAt, inTwoMinutes)
-    assert.deepStrictEqual(lifecycleOf(rests, "Unarchive", "Archive").lookAt, inTwoMinutes)
+    assert.deepStrictEqual(lifecycleOf(rests, "Unarchive").nextCheckAt, inTwoMinutes)
+    assert.deepStrictEqual(lifecycleOf(rests, "Unarchive", "Archive").nextCheckAt, inTwoMinutes)
   })
 
   it("that is not meant to stay is due as soon as it rests", () => {
     const once = { ephemeral: true }
-    assert.deepStrictEqual(lifecycleOf(sessionIn("active", once), "Hibernate", "Sleep").lookAt, now)
-    assert.deepStrictEqual(lifecycleOf(sessionIn("provisioning", once), "Fail").lookAt, now)
-    assert.deepStrictEqual(lifecycleOf(sessionIn("hibernated", once), "Archive").lookAt, now)
-    assert.deepStrictEqual(lifecycleOf(sessionIn("none", once), "Archive").lookAt, now)
+    assert.deepStrictEqual(lifecycleOf(sessionIn("active", once), "Hibernate", "Sleep").nextCheckAt, now)
+    assert.deepStrictEqual(lifecycleOf(sessionIn("provisioning", once), "Fail").nextCheckAt, now)
+    assert.deepStrictEqual(lifecycleOf(sessionIn("hibernated", once), "Archive").nextCheckAt, now)
+    assert.deepStrictEqual(lifecycleOf(sessionIn("none", once), "Archive").nextCheckAt, now)
   })
 
   it("that lost its sandbox says so until everything is back, and gets its repository anew", () => {
     const lost = taken(sessionIn("active"), "Lose").session
-    assert.deepStrictEqual([lost.lifecycle.fresh, lost.lifecycle.error], [true, lostReason])
+    assert.deepStrictEqual([lost.lifecycle.needsCheckout, lost.lifecycle.error], [true, lostReason])
     const back = lifecycleOf(lost, "Restore")
-    assert.deepStrictEqual([back.fresh, back.error], [true, lostReason])
+    assert.deepStrictEqual([back.needsCheckout, back.error], [true, lostReason])
     assert.strictEqual(lifecycleOf(sessionIn("active"), "RestoreLost").error, lostReason)
-    assert.isFalse(lifecycleOf(lost, "Restore", "Run").fresh)
+    assert.isFalse(lifecycleOf(lost, "Restore", "Run").needsCheckout)
   })
 
   it("that failed says why, until it is tried again", () => {
@@ -291,7 +304,7 @@ describe("A session", () => {
   })
 
   it("that was never opened is as it was when it is put away and taken out again", () => {
-    assert.strictEqual(stageOf(taken(sessionIn("none"), "Archive", "Unarchive").session), "none")
+    assert.strictEqual(stateOf(taken(sessionIn("none"), "Archive", "Unarchive").session), "none")
   })
 })
 
@@ -301,12 +314,12 @@ describe("A step", () => {
     assert.isTrue(step.isStep)
     const { event, session } = step
     // @ts-expect-error its constructor is its own
-    const made: () => Step = () => new Step(session, event)
+    const made: () => AppliedSessionTransition = () => new AppliedSessionTransition(session, event)
     // @ts-expect-error what looks like one is none
-    const lookalike: Step = { session, event, isStep: true }
+    const lookalike: AppliedSessionTransition = { session, event, isStep: true }
     // @ts-expect-error nor is a copy
-    const copy: Step = { ...step }
+    const copy: AppliedSessionTransition = { ...step }
     assert.isFunction(made)
-    assert.isFalse(lookalike instanceof Step || copy instanceof Step)
+    assert.isFalse(lookalike instanceof AppliedSessionTransition || copy instanceof AppliedSessionTransition)
   })
 })
