@@ -82,11 +82,11 @@ export interface CastellanOptions {
   readonly maxSetups?: number
   /** Live sandboxes of an account, and as many awake sessions, on all servers together. Default 1000. */
   readonly maxLiveSandboxes?: number
-  /** Times of a session's lifecycle that differ from `usualTimes`. */
+  /** Times of a session's lifecycle that differ from `defaultTimes`. */
   readonly sessionTimes?: Partial<SessionTimes>
   /** Which repositories of the service's owner a session may read with the service's credential. Default `owner`. */
   readonly repoAccess?: RepoAccess
-  /** Times of a web app's lifecycle that differ from `usualTimes`. */
+  /** Times of a web app's lifecycle that differ from `defaultTimes`. */
   readonly appTimes?: Partial<AppTimes>
   /** Base images that this process builds at a time. Default 2. */
   readonly maxImageBuilds?: number
