@@ -1,4 +1,4 @@
-/** No store is asked without a scope. What is said here about types is seen by `npm run check`. */
+/** Checks that every store method requires a scope. The type assertions are checked by `npm run check`. */
 import type { AccountStore } from "@castellan/domain/account/AccountStore.ts"
 import type { AppliedAppTransition } from "@castellan/domain/app/AppLifecycle.ts"
 import type { AppStore } from "@castellan/domain/app/AppStore.ts"
@@ -22,7 +22,7 @@ import { readdirSync } from "node:fs"
 import { basename } from "node:path"
 import { fileURLToPath } from "node:url"
 
-/** The stores, each with its members that take no proof of access: they are of the server's own, not a request's. */
+/** Every store with its methods that need no scope, because only the server itself calls them. */
 interface Unscoped {
   AccountStore: [AccountStore["Service"], "countLive" | "listUnfinished" | "listExpired"]
   AppStore: [AppStore["Service"], "claimDue" | "ownerOf"]
@@ -48,7 +48,7 @@ interface Unscoped {
 
 type Same<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false
 
-/** Whether the first argument is a proof, may not be left out, and takes nothing besides. */
+/** Whether the first parameter is required and is exactly a scope or a platform admin's proof. */
 type IsScoped<Member> = Member extends (...given: infer Given) => unknown
   ? Given extends readonly [infer First, ...ReadonlyArray<unknown>]
     ? Same<First, AccountScope> extends true
@@ -59,9 +59,9 @@ type IsScoped<Member> = Member extends (...given: infer Given) => unknown
 
 type UnscopedOf<Store> = { [Name in keyof Store]: IsScoped<Store[Name]> extends true ? never : Name }[keyof Store]
 
-type AsSaid = { readonly [Name in keyof Unscoped]: Same<UnscopedOf<Unscoped[Name][0]>, Unscoped[Name][1]> }
+type AsDeclared = { readonly [Name in keyof Unscoped]: Same<UnscopedOf<Unscoped[Name][0]>, Unscoped[Name][1]> }
 
-const asSaid: AsSaid = {
+const asDeclared: AsDeclared = {
   AccountStore: true,
   AppStore: true,
   BaseImageStore: true,
@@ -73,7 +73,7 @@ const asSaid: AsSaid = {
   TaskRunStore: true
 }
 
-/** Never called: these lines have no type. */
+/** Never called: none of these lines may compile. */
 export const withoutScope = (
   accounts: AccountStore["Service"],
   environments: EnvironmentStore["Service"],
@@ -86,21 +86,21 @@ export const withoutScope = (
   key: SnapshotKey,
   session: SessionId
 ) => [
-  // @ts-expect-error a row is not read by its name alone
+  // @ts-expect-error a row can't be read by its name alone
   accounts.get(name),
-  // @ts-expect-error what names an account is not a proof
+  // @ts-expect-error an object with an account is not a scope
   accounts.get(lookalike, name),
-  // @ts-expect-error nor is an account's id
+  // @ts-expect-error an account's id is not a scope
   accounts.list(lookalike.account, { limit: 1, cursor: null }),
-  // @ts-expect-error an environment is somebody's
+  // @ts-expect-error an environment can't be read without a scope
   environments.get(),
-  // @ts-expect-error a snapshot is not dropped by its key alone
+  // @ts-expect-error a snapshot can't be deleted by its key alone
   environments.deleteSnapshot(key),
-  // @ts-expect-error a run is not read by its id alone
+  // @ts-expect-error a run can't be read by its id alone
   runs.get(run),
-  // @ts-expect-error a session is not read by its id alone
+  // @ts-expect-error a session can't be read by its id alone
   sessions.get(session),
-  // @ts-expect-error nor are events read without saying whose
+  // @ts-expect-error events can't be read without a scope
   events.read(null, 1)
 ]
 
@@ -126,10 +126,10 @@ export const withoutAppStep = (apps: AppStore["Service"], scope: AccountScope, s
   apps.compareAndSet(scope, [{ ...step }])
 ]
 
-it("every store is looked at", () => {
+it("every store of the domain is checked", () => {
   const source = fileURLToPath(new URL("../src", import.meta.url))
   const stores = readdirSync(source, { recursive: true, encoding: "utf8" })
     .filter((file) => file.endsWith("Store.ts"))
     .map((file) => basename(file, ".ts"))
-  assert.sameMembers(stores, Object.keys(asSaid))
+  assert.sameMembers(stores, Object.keys(asDeclared))
 })

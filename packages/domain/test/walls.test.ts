@@ -1,3 +1,4 @@
+/** Checks the layout rules: which modules may import which, and how files are named. */
 import { assert, describe, it } from "@effect/vitest"
 import { readdirSync, readFileSync } from "node:fs"
 import { dirname, join, relative, resolve } from "node:path"
@@ -6,7 +7,7 @@ import { fileURLToPath } from "node:url"
 const packages = resolve(dirname(fileURLToPath(import.meta.url)), "../..")
 
 interface Source {
-  /** From `packages/`, as `domain/src/sandbox/Command.ts`. */
+  /** Relative to `packages/`, such as `domain/src/sandbox/Command.ts`. */
   readonly file: string
   readonly text: string
   readonly imports: ReadonlyArray<string>
@@ -14,14 +15,14 @@ interface Source {
 
 const importOf = /^\s*(?:import|export)\s(?:[^"'`]*?\sfrom\s)?["']([^"']+)["']|import\(\s*["']([^"']+)["']\s*\)/gm
 
-/** The code without its template texts, which may be programs for elsewhere; what they are put together from stays. */
-const withoutTexts = (code: string): string =>
+/** Removes template literals, which may be programs for other processes, but keeps the expressions in them. */
+const withoutTemplates = (code: string): string =>
   code.replaceAll(/(?<!\/)`((?:\\.|[^`\\])*)`/gs, (_, text: string) =>
     Array.from(text.matchAll(/\$\{([^}]*)\}/g), (match) => match[1]).join(";")
   )
 
 const read = (file: string): Source => {
-  const text = withoutTexts(readFileSync(join(packages, file), "utf8"))
+  const text = withoutTemplates(readFileSync(join(packages, file), "utf8"))
   const imports = Array.from(text.matchAll(importOf), (match) => (match[1] ?? match[2])!)
   return { file, text, imports }
 }
@@ -31,8 +32,8 @@ const sourcesOf = (name: string): ReadonlyArray<Source> =>
     .filter((file) => file.endsWith(".ts"))
     .map((file) => read(join(name, "src", file)))
 
-/** What breaks a rule, each with the file it stands in; an empty list is what every test wants. */
-const breaches = (sources: ReadonlyArray<Source>, breaks: (source: Source, target: string) => boolean) =>
+/** The imports that break a rule, as sentences. */
+const violations = (sources: ReadonlyArray<Source>, breaks: (source: Source, target: string) => boolean) =>
   sources.flatMap((source) =>
     source.imports.filter((target) => breaks(source, target)).map((target) => `${source.file} imports ${target}`)
   )
@@ -40,11 +41,11 @@ const breaches = (sources: ReadonlyArray<Source>, breaks: (source: Source, targe
 const isRelative = (target: string) => target.startsWith(".")
 const isOf = (name: string) => (target: string) => target === name || target.startsWith(`${name}/`)
 
-/** The folder a relative import leads to, from `packages/`. */
-const landing = (source: Source, target: string) => relative(packages, resolve(packages, dirname(source.file), target))
+/** The target of a relative import, relative to `packages/`. */
+const targetOf = (source: Source, target: string) => relative(packages, resolve(packages, dirname(source.file), target))
 
-/** A room may import the rooms above it; those on one line do not import each other. */
-const rooms = [["identity"], ["sandbox"], ["repo"], ["task"], ["account", "session", "app"]]
+/** The folders of the domain by level. A folder may import only folders of earlier levels. */
+const domainLevels = [["identity"], ["sandbox"], ["repo"], ["task"], ["account", "session", "app"]]
 
 /** The folders of `packages/http/src` that each folder may import besides itself. */
 const httpFolders: Record<string, ReadonlyArray<string>> = {
@@ -56,52 +57,52 @@ const httpFolders: Record<string, ReadonlyArray<string>> = {
   server: ["api", "streams", "middleware", "handlers", "preview"]
 }
 
-/** The folders of `packages/adapters/src/local`, each of which may import those before it. Files above them import all. */
+/** The folders of `packages/adapters/src/local`. Each may import those before it; files outside of them may import all. */
 const localFolders = ["storage", "process", "isolation", "network", "sandbox"]
 
-/** References that the server sets and every folder may read: its shutdown, and the state of its data directory. */
+/** Modules of `server` that every folder may import: references that the server provides. */
 const serverReferences = ["http/src/server/Shutdown.ts", "http/src/server/DataHealth.ts"]
 
-/** The most source files that a folder holds. */
-const filesPerFolder = 18
+/** Maximum number of source files in a folder. */
+const maxFilesPerFolder = 18
 
 const emulateCommand = "cli/src/commands/emulate.ts"
 const doctorCommand = "cli/src/commands/doctor.ts"
 
-const floorOf = (room: string) => rooms.findIndex((floor) => floor.includes(room))
-const roomOf = (file: string) => file.split("/")[2]!
+const levelOf = (folder: string) => domainLevels.findIndex((level) => level.includes(folder))
+const folderOf = (file: string) => file.split("/")[2]!
 
-describe("The walls between packages", () => {
+describe("The layout of the packages", () => {
   const domain = sourcesOf("domain")
   const adapters = sourcesOf("adapters")
   const http = sourcesOf("http")
   const cli = sourcesOf("cli")
   const all = [...domain, ...adapters, ...http, ...cli, ...sourcesOf("testkit")]
 
-  it("find the files they are to keep apart", () => {
+  it("is checked on all source files", () => {
     assert.isAbove(domain.length, 20)
     assert.isAbove(domain.flatMap(({ imports }) => imports).length, 60)
   })
 
-  it("let the domain depend on effect alone", () => {
+  it("lets the domain depend only on effect", () => {
     assert.deepStrictEqual(
-      breaches(domain, (_, target) => !isRelative(target) && !isOf("effect")(target)),
+      violations(domain, (_, target) => !isRelative(target) && !isOf("effect")(target)),
       []
     )
   })
 
-  it("let a room of the domain import only the rooms before it", () => {
-    const wrong = breaches(domain, (source, target) => {
+  it("lets a folder of the domain import only folders of earlier levels", () => {
+    const wrong = violations(domain, (source, target) => {
       if (!isRelative(target)) return false
-      const from = roomOf(source.file)
-      const to = roomOf(landing(source, target))
+      const from = folderOf(source.file)
+      const to = folderOf(targetOf(source, target))
       if (from === to || to.endsWith(".ts")) return false
-      return from.endsWith(".ts") || floorOf(to) < 0 || floorOf(from) <= floorOf(to)
+      return from.endsWith(".ts") || levelOf(to) < 0 || levelOf(from) <= levelOf(to)
     })
     assert.deepStrictEqual(wrong, [])
   })
 
-  it("let an adapter depend on the domain, on effect, and on its own SDK", () => {
+  it("lets an adapter depend only on the domain, effect and its own SDK", () => {
     const allowed: Record<string, ReadonlyArray<string>> = {
       git: [],
       "git-local": [],
@@ -112,20 +113,20 @@ describe("The walls between packages", () => {
       tasks: ["kysely", "pg-boss"],
       vercel: ["@vercel/sandbox"]
     }
-    const wrong = breaches(adapters, (source, target) => {
+    const wrong = violations(adapters, (source, target) => {
       if (isRelative(target) || target.startsWith("node:")) return false
-      const own = ["effect", "@castellan/domain", ...(allowed[roomOf(source.file)] ?? [])]
+      const own = ["effect", "@castellan/domain", ...(allowed[folderOf(source.file)] ?? [])]
       return !own.some((name) => isOf(name)(target))
     })
     assert.deepStrictEqual(wrong, [])
   })
 
-  it("keep adapters apart, but for the queue that shares the store's transactions, and what hosts or providers share", () => {
+  it("keeps adapters independent, except for shared modules and the queue that uses the store's transactions", () => {
     const providers = ["local", "vercel"]
-    const wrong = breaches(adapters, (source, target) => {
+    const wrong = violations(adapters, (source, target) => {
       if (!isRelative(target)) return false
-      const from = roomOf(source.file)
-      const to = roomOf(landing(source, target))
+      const from = folderOf(source.file)
+      const to = folderOf(targetOf(source, target))
       return (
         from !== to &&
         to !== "git" &&
@@ -137,56 +138,56 @@ describe("The walls between packages", () => {
     assert.deepStrictEqual(wrong, [])
   })
 
-  it("let only the composition of a server and two commands import adapters", () => {
+  it("lets only the server's composition and two commands import adapters", () => {
     const importers = ["http/src/server/main.ts", "http/src/server/AdminKey.ts", "http/src/server/ServerConfig.ts"]
     const allowed = new Set([...importers, doctorCommand, emulateCommand])
     assert.deepStrictEqual(
-      breaches([...http, ...cli], ({ file }, target) => isOf("@castellan/adapters")(target) && !allowed.has(file)),
+      violations([...http, ...cli], ({ file }, target) => isOf("@castellan/adapters")(target) && !allowed.has(file)),
       []
     )
   })
 
-  it("let a folder of http import only the folders that it builds on", () => {
-    const wrong = breaches(http, (source, target) => {
+  it("lets a folder of http import only the folders declared for it", () => {
+    const wrong = violations(http, (source, target) => {
       if (!isRelative(target)) return false
-      const to = landing(source, target)
+      const to = targetOf(source, target)
       if (serverReferences.includes(to)) return false
-      return roomOf(source.file) !== roomOf(to) && !httpFolders[roomOf(source.file)]!.includes(roomOf(to))
+      return folderOf(source.file) !== folderOf(to) && !httpFolders[folderOf(source.file)]!.includes(folderOf(to))
     })
     assert.deepStrictEqual(wrong, [])
   })
 
-  it("let a folder of the local provider import only the folders before it", () => {
-    const folderOf = (file: string) => localFolders.indexOf(file.split("/")[3]!)
+  it("lets a folder of the local provider import only the folders before it", () => {
+    const positionOf = (file: string) => localFolders.indexOf(file.split("/")[3]!)
     const local = adapters.filter(({ file }) => /^adapters\/src\/local\/.+\//.test(file))
-    const wrong = breaches(local, (source, target) => {
+    const wrong = violations(local, (source, target) => {
       if (!isRelative(target)) return false
-      const to = landing(source, target)
+      const to = targetOf(source, target)
       if (!to.startsWith("adapters/src/local/")) return false
-      return folderOf(to) < 0 || folderOf(to) > folderOf(source.file)
+      return positionOf(to) < 0 || positionOf(to) > positionOf(source.file)
     })
     assert.deepStrictEqual(wrong, [])
   })
 
-  it("keep the command line out of http", () => {
+  it("keeps the command line out of http", () => {
     assert.deepStrictEqual(
-      breaches(http, (_, target) => isOf("castellan")(target)),
+      violations(http, (_, target) => isOf("castellan")(target)),
       []
     )
   })
 
-  it("keep folders small enough to survey", () => {
+  it("keeps folders at 18 files or fewer", () => {
     const counts = new Map<string, number>()
     for (const { file } of all) counts.set(dirname(file), (counts.get(dirname(file)) ?? 0) + 1)
     assert.deepStrictEqual(
-      [...counts].filter(([, count]) => count > filesPerFolder),
+      [...counts].filter(([, count]) => count > maxFilesPerFolder),
       []
     )
   })
 
-  it("keep the testkit out of everything that ships, but for the command that loads an emulator where there is one", () => {
+  it("keeps the testkit out of published packages, except for the command that starts an emulator", () => {
     assert.deepStrictEqual(
-      breaches(
+      violations(
         [...domain, ...adapters, ...http, ...cli],
         ({ file }, target) => file !== emulateCommand && isOf("@castellan/testkit")(target)
       ),
@@ -194,17 +195,17 @@ describe("The walls between packages", () => {
     )
   })
 
-  it("leave the environment to Config", () => {
+  it("reads environment variables only through Config", () => {
     const readers = all.filter(({ text }) => /process\.env\b/.test(text)).map(({ file }) => file)
     assert.deepStrictEqual(readers, [])
   })
 
-  it("leave time to Effect in the domain", () => {
+  it("reads the time only through Effect in the domain", () => {
     const wrong = domain.filter(({ text }) => /\bDate\.now\(|\bnew Date\(|\basync\b/.test(text)).map(({ file }) => file)
     assert.deepStrictEqual(wrong, [])
   })
 
-  it("have no barrels, and no names that say nothing", () => {
+  it("has no barrel files, and no generic file names", () => {
     const wrong = all
       .map(({ file }) => file)
       .filter((file) => /(^|\/)(index|utils?|helpers?|common|types)\.ts$|Manager\.ts$|Impl\.ts$|Live\.ts$/.test(file))

@@ -40,8 +40,8 @@ const echo: NewSandbox = {
   nonce: Option.none()
 }
 
-describe("Sandboxes of an account", () => {
-  it.effect("are shown as last known while the provider does not answer", () =>
+describe("AccountSandboxes", () => {
+  it.effect("lists sandboxes in their last known state while the provider is unavailable", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const { sandbox } = yield* (yield* AccountSandboxes).create(scope, nothing)
@@ -54,7 +54,7 @@ describe("Sandboxes of an account", () => {
     }).pipe(Effect.provide(useCases.pipe(Layer.provideMerge(World.layer))))
   )
 
-  it.effect("whose provider lost them are shown as stopped, with the reason", () =>
+  it.effect("lists a sandbox that the provider lost as stopped, with the reason", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const sandboxes = yield* AccountSandboxes
@@ -67,7 +67,7 @@ describe("Sandboxes of an account", () => {
     }).pipe(Effect.provide(useCases.pipe(Layer.provideMerge(World.layer))))
   )
 
-  it.effect("that the provider refuses to make are kept as failed, with the reason", () =>
+  it.effect("stores a sandbox that the provider refuses to create as failed, with the reason", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const real = yield* SandboxProvider
@@ -92,7 +92,7 @@ describe("Sandboxes of an account", () => {
     }).pipe(Effect.provide(useCases.pipe(Layer.provideMerge(World.layer))))
   )
 
-  it.effect("are not kept if their command can't be queued, and the request fails", () =>
+  it.effect("removes a new sandbox and fails if its command can't be queued", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const real = yield* TaskRunner
@@ -110,7 +110,7 @@ describe("Sandboxes of an account", () => {
   )
 })
 
-/** One life of the server over ports that outlive it, each behind a decorator that can end that life. */
+/** One server process over ports that outlive it. Each port has a decorator that can kill the process. */
 const life = useCases.pipe(
   Layer.provideMerge(
     Layer.mergeAll(
@@ -126,7 +126,7 @@ const life = useCases.pipe(
 const asked: NewSandbox = { ...echo, nonce: Option.some("abcdefghjkmnpqrstvwx") }
 const name = SandboxName.make("sbx_abcdefghjkmnpqrstvwx")
 
-/** Every row has its sandbox or a reason, and every sandbox its row. */
+/** Every row has a sandbox or a reason, and every sandbox has a row. */
 const nothingIsLost = Effect.fnUntraced(function* (scope: AccountScope, when: string) {
   const { rows } = yield* (yield* AccountStore).list(scope, page)
   const names = (yield* MemorySandboxes).names()
@@ -143,10 +143,10 @@ const nothingIsLost = Effect.fnUntraced(function* (scope: AccountScope, when: st
     )
 })
 
-describe("A create that is killed", () => {
+describe("AccountSandboxes.create, killed at any step", () => {
   const world = Layer.mergeAll(World.layer, Faults.Faults.layer)
 
-  it.effect("between any two steps leaves no sandbox without a row and no row without a sandbox or a reason", () =>
+  it.effect("leaves no sandbox without a row and no row without a sandbox or a reason", () =>
     Effect.gen(function* () {
       const steps: Array<string> = []
       for (let call = 0; ; call++) {
@@ -178,7 +178,7 @@ describe("A create that is killed", () => {
     })
   )
 
-  it.effect("at any step and asked again ends with one sandbox and one run that printed once", () =>
+  it.effect("ends with one sandbox and one run that printed once when it is repeated", () =>
     Effect.gen(function* () {
       for (let call = 0; ; call++) {
         let reached = false

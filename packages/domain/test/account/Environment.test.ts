@@ -29,27 +29,27 @@ const environment = (more: Partial<Environment>) =>
     ...more
   })
 
-describe("A saved snapshot", () => {
+describe("The saved snapshot of an environment", () => {
   const snapshot = SnapshotId.make("snap_1")
 
-  it("can be booted from until it expires, and not at that very moment", () => {
+  it("is bootable until it expires, and not at the moment of its expiry", () => {
     const one = environment({ snapshot, expiresAt: DateTime.makeUnsafe(1000) })
     assert.deepStrictEqual(bootable(one, DateTime.makeUnsafe(999)), Option.some(snapshot))
     assert.deepStrictEqual(bootable(one, DateTime.makeUnsafe(1000)), Option.none())
     assert.deepStrictEqual(bootable(one, DateTime.makeUnsafe(1001)), Option.none())
   })
 
-  it("can be booted from for ever if it does not expire, and not at all if there is none", () => {
+  it("is always bootable without an expiry, and never if there is none", () => {
     assert.deepStrictEqual(bootable(environment({ snapshot }), DateTime.makeUnsafe(8e15)), Option.some(snapshot))
     const expiresAt = DateTime.makeUnsafe(1000)
     assert.deepStrictEqual(bootable(environment({ expiresAt }), DateTime.makeUnsafe(0)), Option.none())
   })
 })
 
-describe("The repository that is made for an account", () => {
+describe("The repository created for an account", () => {
   const nameOf = (name: string | null) => repoFor(host, { id: account, name }).name as string
 
-  it("bears the account's name as well as a repository may, and its id", () => {
+  it("is named after the account's name, as far as GitHub allows it, and its id", () => {
     assert.strictEqual(nameOf("Ada Lovelace"), `ada-lovelace-${account}`)
     assert.strictEqual(nameOf("  Zoë Ångström (Ltd.) "), `zoe-angstrom-ltd-${account}`)
     assert.strictEqual(nameOf("ﬁne ℡"), `fine-tel-${account}`)
@@ -61,7 +61,7 @@ describe("The repository that is made for an account", () => {
     assert.strictEqual(nameOf("../../etc/passwd.git"), `etc-passwd-git-${account}`)
   })
 
-  it("has a legal name whatever the account is called, and is the account's own and nobody else's", () =>
+  it("has a valid name for every account name, and belongs to that account only", () =>
     fc.assert(
       fc.property(
         fc.oneof(fc.string({ unit: "binary", maxLength: 300 }), fc.string({ unit: "grapheme", maxLength: 300 })),
@@ -77,15 +77,15 @@ describe("The repository that is made for an account", () => {
       { numRuns: 1000 }
     ))
 
-  it("is never another account's, even if that is called by its id", () => {
+  it("does not belong to an account whose name is the id of another", () => {
     const liar = repoFor(host, { id: other, name: account })
     assert.isFalse(isOwn(host, account, liar))
     assert.isTrue(isOwn(host, other, liar))
   })
 })
 
-describe("A repository", () => {
-  it("is an account's own below the service's owner and by the account's whole id, in any case", () => {
+describe("The repository of an environment", () => {
+  it("belongs to an account if the service's owner has it and its name ends with the account's full id, in any case", () => {
     assert.isTrue(isOwn(host, account, repo("oRG", `X-${account.toUpperCase()}`)))
     assert.isFalse(isOwn(host, account, repo("elsewhere", `x-${account}`)))
     assert.isFalse(isOwn(host, account, repo("Org", account)))
@@ -94,7 +94,7 @@ describe("A repository", () => {
     assert.isFalse(isOwn(host, account, repo("Org", "shared")))
   })
 
-  it("is used with the service's rights if it is the account's own, or somebody vouched for it", () => {
+  it("is read with the service's credential if it belongs to the account or was granted to it", () => {
     const used = (url: string | null, granted: boolean) =>
       Option.isSome(usable(host, environment({ repo: url, granted })))
     const own = `https://github.com/Org/x-${account}`

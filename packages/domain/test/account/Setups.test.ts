@@ -18,7 +18,7 @@ import { useCases } from "./useCases.ts"
 
 const world = Layer.fresh(useCases().pipe(Layer.provideMerge(World.layer)))
 
-/** The use cases over a World in which some ports are others. */
+/** The use cases over a World with some ports replaced. */
 const over = <P>(
   instead: Layer.Layer<P, never, Layer.Success<typeof World.layer>>,
   more: { readonly liveAtMost?: number } = {}
@@ -27,7 +27,7 @@ const over = <P>(
     useCases(more).pipe(Layer.provideMerge(instead), Layer.provideMerge(World.layer), Layer.provide(Logger.layer([])))
   )
 
-/** A host that fails with what `next` gives, for as long as it gives something. */
+/** A host that fails with the failures that `next` gives, until it gives none. */
 const failing = (next: () => RepoUnavailable | undefined) =>
   Layer.effect(
     RepoHost,
@@ -44,7 +44,7 @@ const failing = (next: () => RepoUnavailable | undefined) =>
 const unavailable = (retryable: boolean, retryAfterMs: number | null = null) =>
   new RepoUnavailable({ operation: "ensure", retryable, retryAfterMs })
 
-/** The run as it stands, once all that waits for no time is done. */
+/** The run after all work that does not wait for time. */
 const standing = Effect.fnUntraced(function* (scope: AccountScope, id: RunId) {
   yield* TestClock.adjust(0)
   return yield* Effect.orDie(Effect.flatMap(TaskRuns, (runs) => runs.get(scope, id)))
@@ -65,7 +65,7 @@ const setUp = Effect.fnUntraced(function* (scope: AccountScope) {
 })
 
 describe("A setup", () => {
-  it.effect("leaves a repository with the account's files, a snapshot to begin with, and a stopped sandbox", () =>
+  it.effect("leaves a repository with the account's files, a snapshot to boot from, and a stopped sandbox", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const run = yield* setUp(scope)
@@ -86,7 +86,7 @@ describe("A setup", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("waits as long as the host of repositories asks, and then goes on where it was", () => {
+  it.effect("waits as long as the repository host asks, and then continues", () => {
     const failures = [unavailable(true, 90_000)]
     return Effect.gen(function* () {
       const scope = yield* given.scope
@@ -104,7 +104,7 @@ describe("A setup", () => {
     }).pipe(Effect.provide(over(failing(() => failures.shift()))))
   })
 
-  it.effect("goes on though its sandbox's time was up while it waited", () => {
+  it.effect("continues if its sandbox expired while it waited", () => {
     const failures = [unavailable(true, 3_600_000)]
     return Effect.gen(function* () {
       const scope = yield* given.scope
@@ -115,7 +115,7 @@ describe("A setup", () => {
     }).pipe(Effect.provide(over(failing(() => failures.shift()))))
   })
 
-  it.effect("tries eight times, less and less often, then fails with a sentence and stops its sandbox", () => {
+  it.effect("tries eight times with growing delays, then fails with a sentence and stops its sandbox", () => {
     const at: Array<number> = []
     return Effect.gen(function* () {
       const scope = yield* given.scope
@@ -135,7 +135,7 @@ describe("A setup", () => {
     }).pipe(Effect.provide(over(failing(() => unavailable(true)))))
   })
 
-  it.effect("fails at once where the host refuses, and the next one begins anew", () => {
+  it.effect("fails at once if the host refuses, and the next setup starts from the beginning", () => {
     const failures = [unavailable(false)]
     return Effect.gen(function* () {
       const scope = yield* given.scope
@@ -149,7 +149,7 @@ describe("A setup", () => {
     }).pipe(Effect.provide(over(failing(() => failures.shift()))))
   })
 
-  it.effect("goes on after a fault of the service's own, and does not go on for ever", () => {
+  it.effect("is retried after a defect, a limited number of times", () => {
     let faults = 1
     const broken = Layer.effect(
       RepoHost,
@@ -176,7 +176,7 @@ describe("A setup", () => {
     }).pipe(Effect.provide(over(broken)))
   })
 
-  it.effect("is one for all who ask while it is under way, and another once it has ended", () => {
+  it.effect("is shared by all requests while it runs, and a new one starts after its end", () => {
     const failures = [unavailable(true, 60_000)]
     return Effect.gen(function* () {
       const scope = yield* given.scope
@@ -194,7 +194,7 @@ describe("A setup", () => {
     }).pipe(Effect.provide(over(failing(() => failures.shift()))))
   })
 
-  it.effect("stops its sandbox when it is canceled, also while it waits, and makes nothing any more", () => {
+  it.effect("stops its sandbox when it is canceled, even while it waits, and creates nothing afterwards", () => {
     const failures = [unavailable(true, 60_000)]
     return Effect.gen(function* () {
       const scope = yield* given.scope
@@ -209,7 +209,7 @@ describe("A setup", () => {
     }).pipe(Effect.provide(over(failing(() => failures.shift()))))
   })
 
-  it.effect("fails with a sentence where the account has as many sandboxes as it may have", () =>
+  it.effect("fails with a sentence if the account has reached its sandbox limit", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       yield* (yield* AccountSandboxes).create(scope, { work: Option.none(), nonce: Option.none() })
@@ -220,7 +220,7 @@ describe("A setup", () => {
     }).pipe(Effect.provide(over(Layer.empty, { liveAtMost: 1 })))
   )
 
-  it.effect("leaves no snapshot behind but the last one's, some time later", () =>
+  it.effect("leaves only the snapshot of the last setup after some time", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       for (let n = 0; n < 3; n++) {
@@ -229,7 +229,7 @@ describe("A setup", () => {
       }
       const snapshots = yield* Snapshots
       const { snapshot } = Option.getOrThrow(yield* (yield* EnvironmentStore).get(scope))
-      // It may be booted from at this very moment.
+      // A sandbox may be booting from it.
       assert.strictEqual(yield* snapshots.collect, 0)
       yield* TestClock.adjust("1 hour")
       assert.strictEqual(yield* snapshots.collect, 2)

@@ -23,7 +23,7 @@ import { Effect, Layer, Logger, Option } from "effect"
 import { TestClock } from "effect/testing"
 import { useCases } from "./useCases.ts"
 
-/** One life of the server over ports that outlive it, each behind a decorator that can end that life. */
+/** One server process over ports that outlive it. Each port has a decorator that can kill the process. */
 const life = Layer.fresh(
   useCases().pipe(
     Layer.provideMerge(
@@ -44,7 +44,7 @@ const world = Layer.mergeAll(World.layer, Faults.Faults.layer, Logger.layer([]))
 const everything = { limit: 100, cursor: null }
 const nothing = { work: Option.none(), nonce: Option.none() }
 
-/** The run as it ended, however long that takes. */
+/** Waits for the end of the run. */
 const ended = Effect.fnUntraced(function* (scope: AccountScope, id: RunId) {
   const runs = yield* TaskRuns
   for (let second = 0; second < 600; second++) {
@@ -60,12 +60,12 @@ const setUp = Effect.fnUntraced(function* (scope: AccountScope) {
   return yield* ended(scope, id)
 })
 
-/** Long enough for everything that waits for nothing but time. */
+/** Long enough for all delays to pass. */
 const aWhile = Effect.gen(function* () {
   for (let second = 0; second < 20; second++) yield* TestClock.adjust("1 second")
 })
 
-/** What housekeeping does in a day. */
+/** A day of housekeeping. */
 const aDayLater = Effect.gen(function* () {
   yield* TestClock.adjust("1 day")
   yield* (yield* AccountSandboxes).reconcile
@@ -73,7 +73,7 @@ const aDayLater = Effect.gen(function* () {
   yield* (yield* AccountSandboxes).tidy
 })
 
-/** Every sandbox at the provider has a row, every row that says so has its sandbox, and nothing is on its way. */
+/** Every sandbox at the provider has a row, every row that should has a sandbox, and no operation is unfinished. */
 const rowsAndSandboxesAgree = Effect.fnUntraced(function* (scope: AccountScope, when: string) {
   const { rows } = yield* (yield* AccountSandboxes).list(scope, everything)
   const names = (yield* MemorySandboxes).names()
@@ -90,8 +90,8 @@ const rowsAndSandboxesAgree = Effect.fnUntraced(function* (scope: AccountScope, 
   return rows
 })
 
-describe("A setup that is killed", () => {
-  it.effect("at any step and goes on later ends with one repository, one snapshot and no sandbox that runs", () =>
+describe("A setup, killed at any step", () => {
+  it.effect("ends with one repository, one snapshot and no running sandbox when it is resumed", () =>
     Effect.gen(function* () {
       const steps = yield* crashAtEachCall({
         world,
@@ -134,8 +134,8 @@ describe("A setup that is killed", () => {
   )
 })
 
-describe("Clearing an account, when it is killed", () => {
-  it.effect("at any step and asked again leaves no sandbox, no snapshot and no repository", () =>
+describe("Clearing an account, killed at any step", () => {
+  it.effect("leaves no sandbox, no snapshot and no repository when it is repeated", () =>
     Effect.gen(function* () {
       const steps = yield* crashAtEachCall({
         world,
@@ -164,7 +164,7 @@ describe("Clearing an account, when it is killed", () => {
     })
   )
 
-  it.effect("leaves nothing of a setup that was under way, whatever that was doing", () =>
+  it.effect("leaves nothing of a setup that was running, at whichever step", () =>
     Effect.gen(function* () {
       const steps: Array<string> = []
       for (let call = 0, reached = true; reached; call++) {
@@ -183,7 +183,7 @@ describe("Clearing an account, when it is killed", () => {
             yield* (yield* Environments).clear(scope)
             yield* held.release
             yield* aDayLater
-            // A setup that had not been claimed yet begins after the clearing.
+            // A setup that was not yet claimed begins after the clearing.
             const later = yield* (yield* EnvironmentStore).get(scope)
             if (Option.isSome(later)) yield* (yield* Environments).clear(scope)
             yield* nothingIsLeft(scope, `cleared while the setup was before ${step}, call ${call}`)
@@ -208,8 +208,8 @@ const nothingIsLeft = Effect.fnUntraced(function* (scope: AccountScope, when: st
   assert.deepStrictEqual((yield* MemorySandboxes).names(), [], when)
 })
 
-describe("Forking a sandbox, when it is killed", () => {
-  it.effect("at any step leaves both sandboxes or one, each with its row, and no snapshot", () =>
+describe("Forking a sandbox, killed at any step", () => {
+  it.effect("leaves one or both sandboxes, each with its row, and no snapshot", () =>
     Effect.gen(function* () {
       const steps = yield* crashAtEachCall({
         world,

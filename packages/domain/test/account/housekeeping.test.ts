@@ -18,7 +18,7 @@ const quiet = Logger.layer([])
 const world = (more: { readonly liveAtMost?: number } = {}) =>
   Layer.fresh(useCases(more).pipe(Layer.provideMerge(World.layer), Layer.provide(quiet)))
 
-/** A provider that can't do one thing to one sandbox or snapshot. */
+/** A provider that fails one operation on one sandbox or snapshot. */
 const unable = (member: "remove" | "removeSnapshot", what: string) =>
   Layer.effect(
     SandboxProvider,
@@ -39,8 +39,8 @@ const create = (scope: AccountScope) =>
 const everything = { limit: 100, cursor: null }
 const week = Duration.days(7)
 
-describe("Sandboxes that stopped long ago", () => {
-  it.effect("lose their files once their time to be kept is over, and stay in the list", () =>
+describe("Housekeeping of stopped sandboxes", () => {
+  it.effect("deletes the files of a sandbox after its retention, and keeps it in the list", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const name = yield* create(scope)
@@ -60,7 +60,7 @@ describe("Sandboxes that stopped long ago", () => {
     }).pipe(Effect.provide(world()))
   )
 
-  it.effect("are left alone if they run after all: nobody had looked since they were extended", () =>
+  it.effect("skips a sandbox that runs because it was extended since it was last observed", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const name = yield* create(scope)
@@ -76,7 +76,7 @@ describe("Sandboxes that stopped long ago", () => {
     }).pipe(Effect.provide(world()))
   )
 
-  it.effect("lose their files though one before them can't be removed", () =>
+  it.effect("deletes further sandboxes if one can't be deleted", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const stuck = yield* create(scope)
@@ -94,7 +94,7 @@ describe("Sandboxes that stopped long ago", () => {
 })
 
 describe("An account at its limit of live sandboxes", () => {
-  it.effect("gets another for each that stopped unnoticed, and is refused while all of them run", () =>
+  it.effect("can create one for each that stopped unobserved, and none while all run", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const first = yield* create(scope)
@@ -106,7 +106,7 @@ describe("An account at its limit of live sandboxes", () => {
     }).pipe(Effect.provide(world({ liveAtMost: 2 })))
   )
 
-  it.effect("gets another though it has kept more stopped ones than are looked at", () =>
+  it.effect("can create one although it has more stopped sandboxes than are checked", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const provider = yield* SandboxProvider
@@ -123,7 +123,7 @@ describe("An account at its limit of live sandboxes", () => {
     }).pipe(Effect.provide(world({ liveAtMost: 1 })))
   )
 
-  it.effect("is refused without a row, and gets one as soon as one is deleted", () =>
+  it.effect("leaves no row when it is refused, and can create one after a deletion", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const first = yield* create(scope)
@@ -134,7 +134,7 @@ describe("An account at its limit of live sandboxes", () => {
     }).pipe(Effect.provide(world({ liveAtMost: 1 })))
   )
 
-  it.effect("takes nothing from others", () =>
+  it.effect("does not affect other accounts", () =>
     Effect.gen(function* () {
       yield* create(yield* given.scope)
       yield* create(yield* given.scope)
@@ -142,14 +142,14 @@ describe("An account at its limit of live sandboxes", () => {
   )
 })
 
-describe("Kept snapshots", () => {
+describe("Housekeeping of snapshots", () => {
   const snapshotOf = (scope: AccountScope, keptFor: Duration.Duration) =>
     Effect.gen(function* () {
       const name = yield* create(scope)
       return yield* (yield* SandboxOperations).snapshot(scope, name, { keptFor, nonce: Option.none() })
     })
 
-  it.effect("are removed when they have expired, and not before", () =>
+  it.effect("removes a snapshot when it has expired, and not before", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const brief = yield* snapshotOf(scope, Duration.hours(1))
@@ -164,7 +164,7 @@ describe("Kept snapshots", () => {
     }).pipe(Effect.provide(world()))
   )
 
-  it.effect("that expire while they are the saved one are forgotten, and the next sandbox is a fresh one", () =>
+  it.effect("clears a saved snapshot that expires, and the next sandbox boots without it", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const { id } = yield* snapshotOf(scope, Duration.hours(1))
@@ -179,7 +179,7 @@ describe("Kept snapshots", () => {
     }).pipe(Effect.provide(world()))
   )
 
-  it.effect("that the provider lost are forgotten once a fresh sandbox was made in their place, and not before", () =>
+  it.effect("clears a snapshot that the provider lost once a sandbox was created without it, and not before", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const { id } = yield* snapshotOf(scope, Duration.hours(1))
@@ -202,7 +202,7 @@ describe("Kept snapshots", () => {
     }).pipe(Effect.provide(world()))
   )
 
-  it.effect("are removed though one before them can't be", () =>
+  it.effect("removes further snapshots if one can't be removed", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const stuck = yield* snapshotOf(scope, Duration.hours(1))
@@ -215,7 +215,7 @@ describe("Kept snapshots", () => {
       )
       assert.strictEqual(yield* Effect.provide(collect, broken), 3)
       assert.deepStrictEqual((yield* MemorySandboxes).snapshots(), [stuck.id])
-      // Its row knows of it still.
+      // Its row still has it.
       assert.strictEqual(yield* collect, 1)
       assert.deepStrictEqual((yield* MemorySandboxes).snapshots(), [])
     }).pipe(Effect.provide(world()))

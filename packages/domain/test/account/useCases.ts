@@ -1,4 +1,4 @@
-/** The account's use cases and workers over whatever ports are given, for tests. */
+/** The use cases and workers of accounts, over given ports. */
 import { AccountSandboxes } from "@castellan/domain/account/AccountSandboxes.ts"
 import { Environments } from "@castellan/domain/account/Environments.ts"
 import { SandboxOperations } from "../../src/account/SandboxOperations.ts"

@@ -26,7 +26,7 @@ const as =
   <A, E, R>(effect: Effect.Effect<A, E, R | CurrentActor | CurrentCredential>) =>
     effect.pipe(Effect.provideService(CurrentActor, actor), Effect.provideService(CurrentCredential, ofAccount(actor)))
 
-/** An owner, a member, and the organization they are in. */
+/** An owner and a member of an organization. */
 const peers = Effect.gen(function* () {
   const organizations = yield* Organizations
   const [owner, member] = [yield* given.account(), yield* given.account()]
@@ -36,8 +36,8 @@ const peers = Effect.gen(function* () {
   return { owner, member, organization }
 })
 
-/** What the store was asked meanwhile. */
-const asked = Effect.fnUntraced(function* <A, E, R>(effect: Effect.Effect<A, E, R>) {
+/** The calls of the store that an effect makes. */
+const callsOf = Effect.fnUntraced(function* <A, E, R>(effect: Effect.Effect<A, E, R>) {
   const { calls } = yield* Faults.Faults
   const before = calls.length
   yield* effect
@@ -45,21 +45,21 @@ const asked = Effect.fnUntraced(function* <A, E, R>(effect: Effect.Effect<A, E, 
 })
 
 layer(services)("Access to an account", (it) => {
-  it.effect("costs one question to the store, and none for one's own", () =>
+  it.effect("costs one query, and none for the actor's own account", () =>
     Effect.gen(function* () {
       const access = yield* Access
       const { member, organization, owner } = yield* peers
       for (const target of [null, undefined, member.id]) {
-        assert.deepStrictEqual(yield* asked(as(member)(access.scopeOf(target))), [])
+        assert.deepStrictEqual(yield* callsOf(as(member)(access.scopeOf(target))), [])
       }
       for (const target of [owner.id, organization.id]) {
-        const question = yield* asked(as(member)(access.scopeOf(target)))
-        assert.deepStrictEqual(question, ["IdentityStore.relationshipBetween"])
+        const calls = yield* callsOf(as(member)(access.scopeOf(target)))
+        assert.deepStrictEqual(calls, ["IdentityStore.relationshipBetween"])
       }
     })
   )
 
-  it.effect("of a peer is not what is the peer's own, unless a platform admin asks", () =>
+  it.effect("does not include the keys of a peer, except for a platform admin", () =>
     Effect.gen(function* () {
       const access = yield* Access
       const { member, owner } = yield* peers
@@ -70,7 +70,7 @@ layer(services)("Access to an account", (it) => {
     })
   )
 
-  it.effect("is lost when either of two peers leaves, and by nobody else's leaving", () =>
+  it.effect("is lost when either of two peers leaves, and not when another member leaves", () =>
     Effect.gen(function* () {
       const access = yield* Access
       const organizations = yield* Organizations
@@ -94,19 +94,19 @@ layer(services)("Access to an account", (it) => {
     })
   )
 
-  it.effect("of one's own is never lost", () =>
+  it.effect("to the actor's own account is never lost", () =>
     Effect.gen(function* () {
       const access = yield* Access
       const { member, organization } = yield* peers
       const own = yield* Effect.forkChild(as(member)(access.untilLost(yield* as(member)(AccountScope.own))))
       yield* as(member)((yield* Organizations).remove(organization.id, member.id))
-      const calls = yield* asked(TestClock.adjust("1 minute"))
+      const calls = yield* callsOf(TestClock.adjust("1 minute"))
       assert.deepStrictEqual([...new Set(calls)], ["IdentityStore.findExisting"])
       assert.isUndefined(own.pollUnsafe())
     })
   )
 
-  it.effect("that was lost before anybody waited is lost at once", () =>
+  it.effect("is reported lost at once if it was lost before the wait", () =>
     Effect.gen(function* () {
       const access = yield* Access
       const { member, organization, owner } = yield* peers
@@ -116,7 +116,7 @@ layer(services)("Access to an account", (it) => {
     })
   )
 
-  it.effect("is lost at once where the credential was revoked, or its account removed, before anybody waited", () =>
+  it.effect("is lost at once if the credential was revoked or its account deleted before the wait", () =>
     Effect.gen(function* () {
       const access = yield* Access
       const { member } = yield* peers

@@ -8,13 +8,13 @@ const [self, other] = [id(1), id(2)]
 const policies: ReadonlyArray<AccessPolicy> = ["peers", "admins"]
 const yesAndNo = [true, false]
 
-const ties: ReadonlyArray<SharedOrganization> = (["owner", "admin", "member"] as const).flatMap((role) =>
+const memberships: ReadonlyArray<SharedOrganization> = (["owner", "admin", "member"] as const).flatMap((role) =>
   (["active", "invited"] as const).flatMap((status) =>
     (["organization", "active", "invited"] as const).map((target) => ({ role, status, target }))
   )
 )
 
-/** The ties that permit, one by one, as a person would list them. */
+/** The memberships that permit access, as role, status and target. */
 const permitting: Record<AccessPolicy, ReadonlyArray<string>> = {
   peers: [
     "owner active organization",
@@ -29,8 +29,8 @@ const permitting: Record<AccessPolicy, ReadonlyArray<string>> = {
 
 const sentence = ({ role, status, target }: SharedOrganization) => `${role} ${status} ${target}`
 
-describe("Who may act for whom", () => {
-  it("an account may for itself, whatever else is so", () => {
+describe("The access rule", () => {
+  it("always lets an account act for itself", () => {
     for (const policy of policies) {
       for (const platformAdmin of yesAndNo) {
         for (const targetExists of yesAndNo) {
@@ -40,9 +40,9 @@ describe("Who may act for whom", () => {
     }
   })
 
-  it("a platform admin may for every account there is, and for none that is not", () => {
+  it("lets a platform admin act for every existing account, and for no other", () => {
     for (const policy of policies) {
-      for (const shared of [[], ...ties.map((tie) => [tie])]) {
+      for (const shared of [[], ...memberships.map((one) => [one])]) {
         const actor = { id: self, platformAdmin: true }
         assert.isTrue(mayActFor(policy, actor, other, { targetExists: true, shared }))
         assert.isFalse(mayActFor(policy, actor, other, { targetExists: false, shared }))
@@ -50,12 +50,12 @@ describe("Who may act for whom", () => {
     }
   })
 
-  it("anybody else may by one tie that permits it, and by no number of others", () => {
+  it("lets other accounts act by one permitting membership, and by no number of other memberships", () => {
     const actor = { id: self, platformAdmin: false }
     for (const policy of policies) {
-      const permits = (tie: SharedOrganization) => permitting[policy].includes(sentence(tie))
-      for (const one of ties) {
-        for (const two of ties) {
+      const permits = (one: SharedOrganization) => permitting[policy].includes(sentence(one))
+      for (const one of memberships) {
+        for (const two of memberships) {
           for (const targetExists of yesAndNo) {
             assert.strictEqual(
               mayActFor(policy, actor, other, { targetExists, shared: [one, two] }),
@@ -65,7 +65,7 @@ describe("Who may act for whom", () => {
           }
         }
       }
-      const others = ties.filter((tie) => !permits(tie))
+      const others = memberships.filter((one) => !permits(one))
       assert.isFalse(mayActFor(policy, actor, other, { targetExists: true, shared: others }))
       assert.isFalse(mayActFor(policy, actor, other, { targetExists: true, shared: [] }))
     }

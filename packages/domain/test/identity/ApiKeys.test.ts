@@ -28,7 +28,7 @@ const firstStart = Effect.gen(function* () {
 const reset = Effect.flatMap(ApiKeys, (keys) => keys.resetPlatformAdminKey)
 
 describe("A reset of the platform admin's key", () => {
-  it.effect("gives a key that works, and revokes the key of the first start", () =>
+  it.effect("issues a valid key, and revokes the key of the first start", () =>
     Effect.gen(function* () {
       const first = yield* firstStart
       const { issued, kept } = yield* reset
@@ -37,7 +37,7 @@ describe("A reset of the platform admin's key", () => {
     }).pipe(Effect.provide(services))
   )
 
-  it.effect("revokes the keys of earlier resets, and names the other keys that still work", () =>
+  it.effect("revokes the keys of earlier resets, and lists the other valid keys", () =>
     Effect.gen(function* () {
       const keys = yield* ApiKeys
       const first = yield* firstStart
@@ -57,7 +57,7 @@ describe("A reset of the platform admin's key", () => {
     }).pipe(Effect.provide(services))
   )
 
-  it.effect("gives each of several simultaneous callers a key that works", () =>
+  it.effect("issues a valid key to each of several concurrent callers", () =>
     Effect.gen(function* () {
       const first = yield* firstStart
       const resets = yield* Effect.all([reset, reset, reset], { concurrency: "unbounded" })
@@ -66,7 +66,7 @@ describe("A reset of the platform admin's key", () => {
     }).pipe(Effect.provide(services))
   )
 
-  it.effect("can be repeated wherever the one before was killed, and leaves a working key at every moment", () =>
+  it.effect("can be repeated after it was killed at any step, and leaves a valid key at every moment", () =>
     Effect.gen(function* () {
       const calls = yield* crashAtEachCall({
         world,
@@ -91,7 +91,7 @@ describe("A reset of the platform admin's key", () => {
     })
   )
 
-  it.effect("is refused where no server has started yet, and makes nothing", () =>
+  it.effect("fails and creates nothing if no server has started yet", () =>
     Effect.gen(function* () {
       const { _tag } = yield* Effect.flip(reset)
       assert.strictEqual(_tag, "PlatformAdminMissing")

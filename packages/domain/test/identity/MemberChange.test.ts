@@ -7,28 +7,29 @@ import { DateTime, Option, Result } from "effect"
 
 const id = (last: number) => AccountId.make(`00000000-0000-4000-8000-00000000000${last}`)
 
-const standings: ReadonlyArray<RoleAndStatus | null> = [
+const roleAndStatuses: ReadonlyArray<RoleAndStatus | null> = [
   null,
   ...Role.literals.flatMap((role) => MembershipStatus.literals.map((status) => ({ role, status })))
 ]
 
-const membership = (account: number, standing: RoleAndStatus | null) =>
+const membership = (account: number, roleAndStatus: RoleAndStatus | null) =>
   Option.map(
-    Option.fromNullOr(standing),
-    (standing) =>
-      new Membership({ organization: id(9), account: id(account), ...standing, createdAt: DateTime.makeUnsafe(0) })
+    Option.fromNullOr(roleAndStatus),
+    (roleAndStatus) =>
+      new Membership({ organization: id(9), account: id(account), ...roleAndStatus, createdAt: DateTime.makeUnsafe(0) })
   )
 
-const isOwner = (standing: RoleAndStatus | null) => standing?.role === "owner" && standing.status === "active"
+const isOwner = (roleAndStatus: RoleAndStatus | null) =>
+  roleAndStatus?.role === "owner" && roleAndStatus.status === "active"
 
 interface Situation extends MembershipContext {
   readonly by: RoleAndStatus | null
   readonly of: RoleAndStatus | null
 }
 
-/** Every organization in which one account asks for a change of another, with as few owners as can be, and with more. */
-const situations: ReadonlyArray<Situation> = standings.flatMap((by) =>
-  standings.flatMap((of) => {
+/** Every combination of the actor's and the member's role and status, with the fewest possible owners, and with one more. */
+const situations: ReadonlyArray<Situation> = roleAndStatuses.flatMap((by) =>
+  roleAndStatuses.flatMap((of) => {
     const least = Math.max(1, [by, of].filter(isOwner).length)
     return [least, least + 1].map((owners) => ({
       by,
@@ -49,10 +50,10 @@ const failure = (decision: Result.Result<unknown, MemberChangeRefusal>) => Optio
 
 const isLast = ({ of, owners }: Situation) => isOwner(of) && owners === 1
 
-describe("Inviting an account", () => {
+describe("decideInvitation", () => {
   const asked = { platformAdmin: false, role: null }
 
-  it("is for those who are in the organization, and of those for owners and admins", () => {
+  it("permits owners and admins, and hides the organization from non-members", () => {
     for (const situation of situations) {
       const refusal = failure(decideInvitation(situation, asked))
       const expected =
@@ -61,7 +62,7 @@ describe("Inviting an account", () => {
     }
   })
 
-  it("without a role keeps the one that stands, or makes a member, who has to accept", () => {
+  it("without a role keeps the current one, or invites as a member", () => {
     for (const situation of situations) {
       const decided = decideInvitation(situation, asked)
       if (Result.isSuccess(decided)) {
@@ -71,7 +72,7 @@ describe("Inviting an account", () => {
     }
   })
 
-  it("with a role gives that, to and from owners by owners only, and keeps one owner", () => {
+  it("sets the requested role, permits only owners to change owners, and keeps the last owner", () => {
     for (const role of Role.literals) {
       for (const situation of situations.filter(({ by }) => by?.status === "active" && by.role !== "member")) {
         const decided = decideInvitation(situation, { platformAdmin: false, role })
@@ -88,7 +89,7 @@ describe("Inviting an account", () => {
     }
   })
 
-  it("by a platform admin is as by an owner, and the account is active at once", () => {
+  it("treats a platform admin as an owner, and makes the account active at once", () => {
     for (const role of [null, ...Role.literals]) {
       for (const situation of situations) {
         const decided = decideInvitation(situation, { platformAdmin: true, role })
@@ -99,15 +100,15 @@ describe("Inviting an account", () => {
     }
   })
 
-  it("to what is no organization is refused, to platform admins too", () => {
+  it("refuses an account that is not an organization, even to platform admins", () => {
     for (const platformAdmin of [true, false]) {
       assert.strictEqual(failure(decideInvitation(nowhere, { platformAdmin, role: null })), "Hidden")
     }
   })
 })
 
-describe("Removing an account", () => {
-  it("is for owners and admins, and of owners for owners; never of the last", () => {
+describe("decideRemoval", () => {
+  it("permits owners and admins, permits only owners to remove owners, and keeps the last owner", () => {
     for (const situation of situations) {
       const { by, of } = situation
       const decided = decideRemoval(situation, { platformAdmin: false, itself: false })
@@ -124,8 +125,8 @@ describe("Removing an account", () => {
     }
   })
 
-  it("is for the account itself, whatever it is, unless it is the last owner", () => {
-    for (const of of standings) {
+  it("permits an account to remove itself unless it is the last owner", () => {
+    for (const of of roleAndStatuses) {
       for (const owners of [1, 2]) {
         const seen = { actor: membership(1, of), member: membership(1, of), owners }
         const decided = decideRemoval(seen, { platformAdmin: false, itself: true })
@@ -135,7 +136,7 @@ describe("Removing an account", () => {
     assert.isTrue(Result.isSuccess(decideRemoval(nowhere, { platformAdmin: false, itself: true })))
   })
 
-  it("is for platform admins, unless it is the last owner or no organization", () => {
+  it("permits platform admins, except for the last owner or an account that is not an organization", () => {
     for (const situation of situations) {
       const decided = decideRemoval(situation, { platformAdmin: true, itself: false })
       assert.strictEqual(failure(decided), isLast(situation) ? "LastOwner" : null, said(situation))

@@ -1,4 +1,4 @@
-/** The scripts that run inside a sandbox, with this host's git in a directory. */
+/** Runs the scripts with this host's git in temporary directories. */
 import {
   checkoutCommands,
   printedCommit,
@@ -19,7 +19,7 @@ const castellan = { name: "Castellan", email: "castellan@noreply.invalid" }
 const [one, two] = [CommitId.make("1".repeat(40)), CommitId.make("2".repeat(40))]
 const options = { branch: firstBranch, message: "the files", author: ada, title: "a" }
 
-/** A home directory, gone afterwards, and what is done in it. */
+/** A temporary home directory. */
 const inHome = (use: (home: Home) => void): void => {
   const directory = mkdtempSync(join(tmpdir(), "castellan-checkout-"))
   try {
@@ -29,7 +29,7 @@ const inHome = (use: (home: Home) => void): void => {
   }
 }
 
-/** Files that git reads, in words that git can read. */
+/** Valid content for the files that git parses. */
 const contents: Readonly<Record<string, string>> = {
   ".gitconfig": "[http]\n\textraHeader = a token\n",
   ".gitignore": "/ignored\n/.env\n"
@@ -58,7 +58,7 @@ class Home {
     return execFileSync("sh", ["-ec", script], this.spawned)
   }
 
-  /** Runs a stage, as `Checkouts` does. */
+  /** Runs a script, as `Checkouts` does. */
   run({ args, command }: Command) {
     return spawnSync(command, args, this.spawned)
   }
@@ -81,14 +81,14 @@ class Home {
     return execFileSync("git", ["-C", workspace, ...args], this.spawned).trim()
   }
 
-  /** What the branch has. */
+  /** The files of the branch. */
   get committed(): ReadonlyArray<string> {
     return this.git("ls-tree", "-r", "--full-tree", "--name-only", firstBranch).split("\n")
   }
 }
 
-describe("A commit of a sandbox's files", () => {
-  it("has what is in the workspace, whatever its name, and nothing of the home directory", () => {
+describe("The commit script", () => {
+  it("commits all files of the workspace, whatever their names, and none of the home directory", () => {
     inHome((home) => {
       const theirs = ".bashrc .config/app.yml .gitconfig .kube/notes .npmrc src/main.ts".split(" ")
       const agents =
@@ -106,7 +106,7 @@ describe("A commit of a sandbox's files", () => {
     })
   })
 
-  it("leaves out the files in which agents and tools are known to keep credentials, unless they were added by hand", () => {
+  it("excludes the credential files of known agents and tools, unless they were added by hand", () => {
     inHome((home) => {
       const known = ".codex/auth.json .claude/.credentials.json .gemini/oauth_creds.json .kube/config .aws/credentials"
         .concat(
@@ -122,7 +122,7 @@ describe("A commit of a sandbox's files", () => {
     })
   })
 
-  it("takes nothing from the home directory where git is told that its files are there", () => {
+  it("commits nothing of the home directory if the git configuration names it as the working tree", () => {
     inHome((home) => {
       home.write(".codex/token", `${workspace}/a`)
       home.done(checkoutCommands.commitAll(options))
@@ -133,7 +133,7 @@ describe("A commit of a sandbox's files", () => {
     })
   })
 
-  it("is refused where the workspace is a link to another directory", () => {
+  it("refuses a workspace that is a link to another directory", () => {
     for (const target of [".", "elsewhere"]) {
       inHome((home) => {
         home.write(".codex/token", "elsewhere/a")
@@ -146,7 +146,7 @@ describe("A commit of a sandbox's files", () => {
     }
   })
 
-  it("runs no program that the settings of the repository or the user name for git's own use", () => {
+  it("runs no program that the configuration of the repository or the user names, such as hooks", () => {
     inHome((home) => {
       home.write(`${workspace}/a`)
       home.done(checkoutCommands.commitAll(options))
@@ -165,7 +165,7 @@ describe("A commit of a sandbox's files", () => {
   })
 })
 
-/** A home directory that is a repository, as servers made them before workspaces: of a setup, or of a session. */
+/** A home directory that is a repository, as versions without workspaces created it: for a setup, or for a session. */
 const olderHome = (home: Home, message: string): void => {
   home.sh(`git init -q -b main .; : > .git/castellan.lock
     git config user.name ${castellan.name}; git config user.email ${castellan.email}
@@ -173,11 +173,11 @@ const olderHome = (home: Home, message: string): void => {
     printf '/.config/\\n/.npmrc\\n/mine/\\n' > .git/info/exclude`)
 }
 
-/** What is left in the home directory beside the workspace. */
+/** The entries of the home directory besides the workspace. */
 const beside = (home: Home) => readdirSync(home.directory).filter((name) => name !== workspace)
 
-describe("A home directory that was the working tree of a session", () => {
-  it("becomes the workspace with all that is the repository's, and keeps what is the user's", () => {
+describe("The home directory that was the working tree of a session", () => {
+  it("moves the repository's files to the workspace, and keeps the user's files", () => {
     inHome((home) => {
       const repository = ".bashrc,.config/app.yml,.github/ci.yml,-dash,src/main.ts,with space,workspace/inner".split(
         ","
@@ -219,7 +219,7 @@ describe("A home directory that was the working tree of a session", () => {
       assert.strictEqual(home.git("status", "--porcelain"), "D gone\n M src/main.ts\nA  staged\n?? untracked/")
       assert.strictEqual(home.text(`${workspace}/.env`), ".env")
       assert.strictEqual(statSync(join(home.directory, workspace, "run")).mode & 0o777, 0o755)
-      // What the user wrote into git's notes stays there; what an older server wrote is no longer left out.
+      // Excludes that the user wrote stay; those of an earlier version are removed.
       home.write(`${workspace}/.npmrc`, `${workspace}/.config/more.yml`)
       home.git("add", "-A")
       assert.includeMembers(home.git("ls-files").split("\n"), [".npmrc", ".config/more.yml"])
@@ -227,7 +227,7 @@ describe("A home directory that was the working tree of a session", () => {
     })
   })
 
-  it("becomes the workspace also where it is no repository any more, and of files that can't be read", () => {
+  it("is moved to the workspace without a repository, and with unreadable files", () => {
     inHome((home) => {
       home.write("a", "sub/b", ".codex/auth.json")
       home.sh("mkdir closed; echo 1 > closed/c; chmod 000 closed")
@@ -238,13 +238,13 @@ describe("A home directory that was the working tree of a session", () => {
     })
   })
 
-  it("is moved whole however often the move is cut off", () => {
+  it("is moved completely, however often the move is interrupted", () => {
     inHome((home) => {
       const paths = Array.from({ length: 6 }, (_, n) => [`d${n}/a`, `d${n}/b`, `f${n}`, `.dot${n}/t`]).flat()
       home.write(...paths)
       olderHome(home, "theirs")
       const { args, command } = checkoutCommands.relocate()
-      // Directories can't be renamed here. The n-th program is cut off together with the script, its work half done.
+      // Renaming directories fails here. The n-th program is killed together with the script, in the middle of its work.
       const programs = join(home.directory, ".programs")
       mkdirSync(programs)
       const half: Readonly<Record<string, string>> = {
@@ -280,8 +280,8 @@ describe("A home directory that was the working tree of a session", () => {
   })
 })
 
-describe("A home directory that was committed by setups", () => {
-  it("goes on in the workspace without what setups had taken of the home directory's own files", () => {
+describe("A home directory that setups committed", () => {
+  it("continues in the workspace without the home directory's own files that setups had committed", () => {
     inHome((home) => {
       home.write(".codex/auth.json", ".bashrc", ".gitconfig", ".unheard-of/token", ".gitignore", "notes.md", "sub/.env")
       olderHome(home, "Update sandbox files")
@@ -304,7 +304,7 @@ describe("A home directory that was committed by setups", () => {
         assert.isFalse(home.has(`${workspace}/${path}`), path)
       }
       assert.isFalse(home.has(".git"))
-      // From then on such names are files like any other.
+      // From then on files with such names are committed like any other.
       home.write(`${workspace}/.bashrc`)
       home.done(checkoutCommands.commitAll(setup))
       home.done(checkoutCommands.commitAll(setup))
@@ -312,7 +312,7 @@ describe("A home directory that was committed by setups", () => {
     })
   })
 
-  it("takes in what was put into ~/workspace before, unless the repository has a directory of that name", () => {
+  it("moves the files of an untracked ~/workspace into the new workspace, and keeps a tracked one", () => {
     const setup = { ...options, author: castellan }
     inHome((home) => {
       home.write("notes.md", "both")
@@ -335,7 +335,7 @@ describe("A home directory that was committed by setups", () => {
     })
   })
 
-  it("leaves a repository without them also where the sandbox is new, and the rest as it was", () => {
+  it("is removed from the repository by a new sandbox too, and other files stay", () => {
     inHome((home) => {
       const setup = { ...options, author: castellan }
       mkdirSync(join(home.directory, "old"))
@@ -358,7 +358,7 @@ describe("A home directory that was committed by setups", () => {
 })
 
 describe("A directory named workspace", () => {
-  it("that a user cloned into an older home directory stays below the working tree", () => {
+  it("stays below the working tree if a user cloned it into an earlier version's home directory", () => {
     inHome((home) => {
       home.write("a")
       olderHome(home, "theirs")
@@ -370,15 +370,15 @@ describe("A directory named workspace", () => {
     })
   })
 
-  it("is where a command of a session runs, with what its caller says relative to it", () => {
+  it("is the working directory of a session's command, to which a requested path is relative", () => {
     assert.strictEqual(workspacePath(null), "workspace")
     assert.strictEqual(workspacePath("packages/a"), "workspace/packages/a")
     assert.strictEqual(workspacePath("/tmp"), "/tmp")
   })
 })
 
-describe("What a stage printed", () => {
-  it("names each commit once, in order, after its word at the beginning of a line", () => {
+describe("The output of a script", () => {
+  it("lists the distinct commits after a label at the start of a line, in order", () => {
     const printed = `known ${two}\nahead ${one}\nknown ${two}\nnot known ${one}\nknown ${one}\nknown x\n`
     assert.deepStrictEqual<ReadonlyArray<string>>(printedCommits(printed, "known"), [two, one])
     assert.deepStrictEqual<ReadonlyArray<string>>(printedCommits(printed, "ahead"), [one])

@@ -25,7 +25,7 @@ const world = Layer.fresh(over(Layer.effect(RepoHost, RepoHost)).pipe(Layer.prov
 
 const utf8 = new TextEncoder()
 
-/** A sandbox that runs, a repository without commits, and somebody who works on it elsewhere. */
+/** A running sandbox, an empty repository, and another author who pushes to it. */
 const begun = Effect.gen(function* () {
   const provider = yield* SandboxProvider
   yield* provider.create({ name: sandbox, from: Option.none(), lifetime: Duration.minutes(30) })
@@ -47,21 +47,21 @@ const read = Effect.fnUntraced(function* (path: string) {
 
 const sync = Effect.flatMap(Checkouts, (checkouts) => checkouts.sync(sandbox, repo, options))
 
-/** What the repository holds, by path. */
+/** The repository's files, by path. */
 const inRepository = Effect.map(MemoryRepos, (repos) =>
   Object.fromEntries(
     Array.from(repos.commit(repo)?.files ?? [], ([path, { bytes }]) => [path, String(Buffer.from(bytes))])
   )
 )
 
-/** The branch as a bundle, without what `have` brings along. */
+/** The branch as a bundle, without `have` and its ancestors. */
 const bundleOf = Effect.fnUntraced(function* (have: ReadonlyArray<CommitId>) {
   const fetched = yield* (yield* RepoHost).fetch(repo, firstBranch, have, "service")
   const bundle = Option.flatMap(fetched, ({ bundle }) => bundle)
   return Option.isNone(bundle) ? Buffer.of() : Buffer.concat(yield* Stream.runCollect(bundle.value))
 }, Effect.scoped)
 
-/** Pushes a commit of these files, made elsewhere, on top of another. */
+/** Pushes another author's commit of these files on top of a parent. */
 const pushed = Effect.fnUntraced(function* (other: Author, files: Readonly<Record<string, string>>, parent?: CommitId) {
   if (parent !== undefined) yield* Effect.orDie(other.unbundle(yield* bundleOf([])))
   const commit = yield* other.commit(files, parent === undefined ? [] : [parent])
@@ -74,8 +74,8 @@ const contains = Effect.fnUntraced(function* (commit: CommitId) {
   return (yield* bundleOf([commit])).length < (yield* bundleOf([])).length
 })
 
-describe("Bringing a sandbox and its repository together", () => {
-  it.effect("puts the sandbox's files in an empty repository, or a first one where there are none", () =>
+describe("Checkouts.sync", () => {
+  it.effect("pushes the sandbox's files to an empty repository, or a README if there are none", () =>
     Effect.gen(function* () {
       yield* begun
       const first = yield* sync
@@ -87,7 +87,7 @@ describe("Bringing a sandbox and its repository together", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("changes nothing and pushes nothing where both have the same", () =>
+  it.effect("changes and pushes nothing if both have the same commit", () =>
     Effect.gen(function* () {
       yield* begun
       const first = yield* sync
@@ -107,7 +107,7 @@ describe("Bringing a sandbox and its repository together", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("takes over what is in the repository where the sandbox has nothing", () =>
+  it.effect("checks out the repository if the sandbox is empty", () =>
     Effect.gen(function* () {
       const other = yield* begun
       const theirs = yield* pushed(other, { "a/file": "theirs" })
@@ -117,7 +117,7 @@ describe("Bringing a sandbox and its repository together", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("joins what both had before they knew of each other", () =>
+  it.effect("merges two unrelated histories", () =>
     Effect.gen(function* () {
       const other = yield* begun
       yield* pushed(other, { theirs: "1", both: "theirs" })
@@ -129,7 +129,7 @@ describe("Bringing a sandbox and its repository together", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("keeps what both changed: both commits in the history, the sandbox's text where they collide", () =>
+  it.effect("keeps both commits in the history, and the sandbox's lines where they conflict", () =>
     Effect.gen(function* () {
       const other = yield* begun
       yield* write("both", "before")
@@ -147,7 +147,7 @@ describe("Bringing a sandbox and its repository together", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("merges again where others push between its merge and its push, and drops no commit of theirs", () =>
+  it.effect("merges again if others push between its merge and its push, and drops none of their commits", () =>
     Effect.gen(function* () {
       const other = yield* begun
       let parent = yield* sync
@@ -177,7 +177,7 @@ describe("Bringing a sandbox and its repository together", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("gives up where others never stop pushing, and says so", () =>
+  it.effect("fails with a sentence if others keep pushing", () =>
     Effect.gen(function* () {
       yield* begun
       let pushes = 0
@@ -201,7 +201,7 @@ describe("Bringing a sandbox and its repository together", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("fails where the sandbox stops in between, and works out once it runs again", () =>
+  it.effect("fails if the sandbox stops before the push, and succeeds once it runs again", () =>
     Effect.gen(function* () {
       yield* begun
       yield* write("mine", "ours")
@@ -222,7 +222,7 @@ describe("Bringing a sandbox and its repository together", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("goes on where an attempt was cut off after its push", () =>
+  it.effect("continues after an attempt that was interrupted after its push", () =>
     Effect.gen(function* () {
       const other = yield* begun
       yield* write("mine", "ours")

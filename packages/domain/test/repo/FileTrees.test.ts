@@ -13,7 +13,7 @@ const one = repo("one")
 
 type Answer = Effect.Effect<Option.Option<FileTree>, RepoNotFound | RepoUnavailable>
 
-/** A host that answers as the test says, and the questions it was asked: the repository and the revision known. */
+/** A host whose answer a test sets. Records its requests: the repository and the known revision. */
 class Host extends Context.Service<
   Host,
   { readonly asked: Array<readonly [string, string | null]>; answer: (repo: Repo, known: string | null) => Answer }
@@ -53,8 +53,8 @@ const look = (repo: Repo) => Effect.flatMap(FileTrees, (trees) => trees.tree(rep
 const unavailable = (retryAfterMs: number | null = null) =>
   new RepoUnavailable({ operation: "tree", retryable: true, retryAfterMs })
 
-describe("The trees of repositories", () => {
-  it.effect("are asked for once, however many ask at once, whatever the case of the name", () =>
+describe("FileTrees", () => {
+  it.effect("sends one request for concurrent callers, whatever the case of the name", () =>
     Effect.gen(function* () {
       const host = yield* Host
       const gate = yield* Deferred.make<void>()
@@ -69,7 +69,7 @@ describe("The trees of repositories", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("are not asked for while they are fresh, then by the revision that is known", () =>
+  it.effect("returns a fresh tree from the cache, then asks the host with the known revision", () =>
     Effect.gen(function* () {
       const host = yield* Host
       yield* look(one)
@@ -86,7 +86,7 @@ describe("The trees of repositories", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("are asked for again once they are old although the system's clock was stepped back", () =>
+  it.effect("refreshes an old tree although the system clock was set back", () =>
     Effect.gen(function* () {
       const host = yield* Host
       const now = 1_800_000_000_000
@@ -99,7 +99,7 @@ describe("The trees of repositories", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("that were forgotten are asked for again, even if the answer was on its way", () =>
+  it.effect("asks again for a forgotten tree, even if an answer was pending", () =>
     Effect.gen(function* () {
       const host = yield* Host
       const gate = yield* Deferred.make<void>()
@@ -115,7 +115,7 @@ describe("The trees of repositories", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("of a host that failed are not asked for again for a while, and every look fails at once", () =>
+  it.effect("backs off after a failure, and fails at once in the meantime", () =>
     Effect.gen(function* () {
       const host = yield* Host
       host.answer = () => Effect.fail(unavailable())
@@ -130,7 +130,7 @@ describe("The trees of repositories", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("are asked for after a failure once the repository was changed", () =>
+  it.effect("asks again after a failure once the repository was changed", () =>
     Effect.gen(function* () {
       const host = yield* Host
       host.answer = () => Effect.fail(unavailable())
@@ -141,7 +141,7 @@ describe("The trees of repositories", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("are none of them asked for as long as the host wants to be left alone, an hour at most", () =>
+  it.effect("asks for no tree until the host's retry time, an hour at most", () =>
     Effect.gen(function* () {
       const host = yield* Host
       yield* look(repo("fresh"))
@@ -160,7 +160,7 @@ describe("The trees of repositories", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("of a host that does not answer are waited for once, and shown when they come after all", () =>
+  it.effect("waits once for a slow host, and returns its tree when it arrives", () =>
     Effect.gen(function* () {
       const host = yield* Host
       const gate = yield* Deferred.make<void>()
@@ -180,7 +180,7 @@ describe("The trees of repositories", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("come to all who wait though the first of them goes away", () =>
+  it.effect("answers all waiting callers although the first one was interrupted", () =>
     Effect.gen(function* () {
       const host = yield* Host
       const gate = yield* Deferred.make<void>()
@@ -194,7 +194,7 @@ describe("The trees of repositories", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("of a repository that is gone are forgotten", () =>
+  it.effect("drops the tree of a repository that no longer exists", () =>
     Effect.gen(function* () {
       const host = yield* Host
       yield* look(one)
@@ -210,7 +210,7 @@ describe("The trees of repositories", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("of one account that are slow leave room for those of others", () =>
+  it.effect("limits the pending reads of an account, so that others are not delayed", () =>
     Effect.gen(function* () {
       const host = yield* Host
       const trees = yield* FileTrees
@@ -226,7 +226,7 @@ describe("The trees of repositories", () => {
       assert.strictEqual(host.asked.length, 2)
       host.answer = () => Effect.succeedSome(tree("quick"))
       assert.strictEqual((yield* trees.tree(repo("e"), "service", "other")).revision, "quick")
-      // A question counts until the host has answered, also where nobody waits any more.
+      // A read is pending until the host has answered, even without waiting callers.
       yield* TestClock.adjust(hostTimeoutMs)
       for (const fiber of slow) assert.isTrue(Exit.isFailure(yield* Fiber.await(fiber)))
       yield* Effect.flip(trees.tree(repo("c"), "service", "attacker"))
@@ -236,7 +236,7 @@ describe("The trees of repositories", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("that are slow are read so many at a time, whoever asks", () =>
+  it.effect("limits the concurrent reads of all accounts", () =>
     Effect.gen(function* () {
       const host = yield* Host
       const gate = yield* Deferred.make<void>()
@@ -253,7 +253,7 @@ describe("The trees of repositories", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("that were looked at longest ago are dropped where there is too much of them", () =>
+  it.effect("drops the least recently read trees when they take too much memory", () =>
     Effect.gen(function* () {
       const host = yield* Host
       host.answer = () => Effect.succeedSome(tree("large", 200_000))

@@ -11,7 +11,7 @@ const isOwner = Schema.is(RepoOwner)
 const isName = Schema.is(RepoName)
 const isCommit = Schema.is(CommitId)
 
-/** Texts of what such patterns are broken with, and of anything else. */
+/** Texts with characters that often break such patterns, and arbitrary ones. */
 const text = fc.oneof(
   fc.string({
     unit: fc.constantFrom("a", "Z", "0", ".", "..", "/", "-", "_", "@", "{", "~", ":", "\0", " ", "\n", "é")
@@ -20,7 +20,7 @@ const text = fc.oneof(
 )
 
 describe("A path in a repository", () => {
-  it("never leads out of it, never begins at the root, and has no NUL", () =>
+  it("never leads out of the repository, is never absolute, and has no NUL", () =>
     fc.assert(
       fc.property(text, (path) => {
         const parts = path.split("/")
@@ -30,14 +30,14 @@ describe("A path in a repository", () => {
       { numRuns: 2000 }
     ))
 
-  it("may have names that only look like the way up, line breaks and any alphabet", () => {
+  it("may have names such as `...`, line breaks and any alphabet", () => {
     for (const path of ["...", "..a/b..", ".git", "a\nb", "ü/字", "-a", " ", "a".repeat(4096)]) {
       assert.isTrue(isPath(path), path)
     }
     for (const path of ["a".repeat(4097), "a\n/..", "..\n/..", "a/../b", "./a"]) assert.isFalse(isPath(path), path)
   })
 
-  it("is judged at once, however long and odd", () => {
+  it("is validated in linear time", () => {
     for (const path of ["a/".repeat(100_000), "../".repeat(100_000), ".".repeat(100_000), `${"a/".repeat(2000)}\0`]) {
       const before = performance.now()
       isPath(path)
@@ -47,7 +47,7 @@ describe("A path in a repository", () => {
 })
 
 describe("Names of repositories", () => {
-  it("are never taken for an option, a path or another program's syntax", () =>
+  it("can't be mistaken for an option, a path or another program's syntax", () =>
     fc.assert(
       fc.property(text, (name) => {
         if (isOwner(name)) assert.match(name, /^[A-Za-z0-9][A-Za-z0-9-]{0,38}$/)
@@ -63,7 +63,7 @@ describe("Names of repositories", () => {
       { numRuns: 2000 }
     ))
 
-  it("end where they end: a line break behind them is no part of them", () => {
+  it("can't end with a line break", () => {
     assert.isFalse(isOwner("castellan\n"))
     assert.isFalse(isName("name\n"))
     assert.isFalse(isBranch("main\n"))
@@ -71,7 +71,7 @@ describe("Names of repositories", () => {
     assert.isFalse(isPath("a\0"))
   })
 
-  it("may be all that git and the host allow", () => {
+  it("accept everything that git and the host allow", () => {
     for (const name of ["a", ".github", "-a", "a.b_c-D", "x".repeat(100)]) assert.isTrue(isName(name), name)
     for (const name of ["", ".", "..", "a.git", "a/b", "ü", "x".repeat(101)]) assert.isFalse(isName(name), name)
     for (const name of ["main", "feature/x", "ü", "a@b", "v1.0"]) assert.isTrue(isBranch(name), name)
@@ -86,14 +86,14 @@ const parsed = (url: string, base = github) =>
   Option.getOrUndefined(Option.map(RepoUrl.parse(base, url), ({ name, owner }) => `${owner}/${name}`))
 
 describe("The URL of a repository", () => {
-  it("leads to it, with .git or without, in any case of the host", () => {
+  it("names the repository, with or without .git, in any case of the host", () => {
     assert.strictEqual(parsed("https://github.com/some-one/Some.Thing"), "some-one/Some.Thing")
     assert.strictEqual(parsed("https://github.com/some-one/thing.git"), "some-one/thing")
     assert.strictEqual(parsed("HTTPS://GitHub.COM/some-one/thing"), "some-one/thing")
     assert.strictEqual(parsed("https://git.example.org/ghe/a/b", "https://git.example.org/ghe"), "a/b")
   })
 
-  it("is none of another scheme, host or port, nor one with credentials, a query, a fragment or a longer path", () => {
+  it("is rejected with another scheme, host or port, credentials, a query, a fragment or a longer path", () => {
     for (const url of [
       "http://github.com/a/b",
       "ssh://github.com/a/b",
@@ -126,7 +126,7 @@ describe("The URL of a repository", () => {
     }
   })
 
-  it("is that of the repository it was made of, whatever it is called", () => {
+  it("is parsed to the repository from which it was made", () => {
     const owner = fc.stringMatching(/^[A-Za-z0-9][A-Za-z0-9-]{0,38}$/)
     const name = fc.stringMatching(/^[A-Za-z0-9_.-]{1,100}$/).filter((one) => isName(one))
     fc.assert(

@@ -21,7 +21,7 @@ const repo = new Repo({ owner: RepoOwner.make("somebody"), name: RepoName.make("
 const own = new Repo({ owner: RepoOwner.make("castellan"), name: RepoName.make("own") })
 const url = "https://public.memory.test/somebody/thing"
 
-/** What the host was told is there already, once for each time it was asked for a branch. */
+/** The `have` of each fetch. */
 const told: Array<ReadonlyArray<CommitId>> = []
 
 const host = Layer.effect(
@@ -67,7 +67,7 @@ const write = (name: SandboxName, path: string, text: string) =>
 const clone = (name: SandboxName, branch: BranchName | null = null, readAs: ReadAs = "anonymous", of = repo) =>
   Effect.flatMap(Checkouts, (checkouts) => checkouts.clone(name, of, { branch, readAs, url }))
 
-/** A sandbox that runs, and a public repository with a commit on `main`, and one on `feature` that goes on from it. */
+/** A running sandbox, and a public repository with a commit on `main` and its child on `feature`. */
 const begun = Effect.gen(function* () {
   yield* booted(one)
   const author = yield* newAuthor
@@ -81,8 +81,8 @@ const begun = Effect.gen(function* () {
   return { author, main, other, publish }
 }).pipe(Effect.scoped)
 
-describe("A clone", () => {
-  it.effect("brings in the default branch if none is named, and leaves nothing of its way in behind", () =>
+describe("Checkouts.clone", () => {
+  it.effect("checks out the default branch if none is named, and leaves no temporary files", () =>
     Effect.gen(function* () {
       const { main } = yield* begun
       assert.deepStrictEqual(yield* clone(one), { branch: firstBranch, commit: main })
@@ -95,7 +95,7 @@ describe("A clone", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("brings in the branch that is named, and may be repeated", () =>
+  it.effect("checks out the named branch, and can be repeated", () =>
     Effect.gen(function* () {
       const { other } = yield* begun
       for (let again = 0; again < 2; again++) {
@@ -106,7 +106,7 @@ describe("A clone", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("of a sandbox made from an older clone goes forward to the head, of another branch too", () =>
+  it.effect("updates a sandbox made from an older clone to the head, also of another branch", () =>
     Effect.gen(function* () {
       const { author, main, other, publish } = yield* begun
       yield* clone(one)
@@ -123,12 +123,12 @@ describe("A clone", () => {
       yield* booted(two, snapshot.id)
       assert.deepStrictEqual(yield* clone(two, feature), { branch: feature, commit: other })
       assert.deepStrictEqual(yield* files(two), { a: "1", c: "1", made: "by a setup" })
-      // The host was told both times what is there.
+      // Both fetches passed the commits that were there.
       assert.deepStrictEqual(told, [[main], [main]])
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("leaves a file that is not the repository's where it is, and says that it stands in the way", () =>
+  it.effect("keeps an untracked file that conflicts with the repository, and fails with its path", () =>
     Effect.gen(function* () {
       const { main } = yield* begun
       yield* write(one, "b", "precious")
@@ -144,7 +144,7 @@ describe("A clone", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("of a branch that is not there fails with a sentence", () =>
+  it.effect("fails with a sentence if there is no such branch", () =>
     Effect.gen(function* () {
       yield* begun
       const failure = yield* Effect.flip(clone(one, BranchName.make("none")))
@@ -153,7 +153,7 @@ describe("A clone", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("of an empty repository is a branch without a commit, on which the first files come out", () =>
+  it.effect("gives a branch without a commit for an empty repository, to which the first files can be pushed", () =>
     Effect.gen(function* () {
       yield* begun
       yield* (yield* RepoHost).ensure(own)
@@ -167,7 +167,7 @@ describe("A clone", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("finds what the right it is made in lets it see, and nothing else", () =>
+  it.effect("finds only repositories that its credential can read", () =>
     Effect.gen(function* () {
       yield* begun
       yield* (yield* RepoHost).ensure(own)
@@ -182,7 +182,7 @@ describe("A clone", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("whose files go on to another repository takes all its commits along", () =>
+  it.effect("keeps all commits when its files are pushed to another repository", () =>
     Effect.gen(function* () {
       const { main } = yield* begun
       yield* clone(one)
@@ -194,7 +194,7 @@ describe("A clone", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("that broke off on the way is made whole by the next", () =>
+  it.effect("is completed by the next call after an interruption", () =>
     Effect.gen(function* () {
       const { main } = yield* begun
       const broken = new RepoUnavailable({ operation: "fetch", retryable: true, retryAfterMs: null, cause: "cut off" })

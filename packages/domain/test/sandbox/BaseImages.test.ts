@@ -36,13 +36,13 @@ const build = <E = never>(
 const imageOf = (scope: AccountScope) =>
   Effect.flatMap(BaseImages, (images) => Effect.map(images.find(keyOf(scope)), Option.getOrThrow))
 
-/** What there is at the provider: sandboxes, and snapshots. */
+/** The sandboxes and snapshots at the provider. */
 const left = Effect.map(MemorySandboxes, (sandboxes) => [sandboxes.names(), sandboxes.snapshots()])
 
 const never = () => Effect.never
 
 describe("A base image", () => {
-  it.effect("is built once, however many ask for it at once, and leaves a snapshot and nothing else", () =>
+  it.effect("is built once for concurrent callers, and leaves only a snapshot", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const builds = yield* Effect.forkChild(
@@ -60,7 +60,7 @@ describe("A base image", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("is built by one who keeps saying so, for as long as that takes", () =>
+  it.effect("is built by one server that renews its lease until the end", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const building = yield* Effect.forkChild(build(scope, () => Effect.sleep("10 minutes")))
@@ -73,7 +73,7 @@ describe("A base image", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("is built by the next one, half a minute after its builder fell silent, and that one's leftovers go", () =>
+  it.effect("is built by another server 30 s after the last heartbeat, which removes what the first one left", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const builder = yield* Effect.forkChild(build(scope, never))
@@ -88,7 +88,7 @@ describe("A base image", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("whose builder fell silent is rid of that by housekeeping, too", () =>
+  it.effect("has the sandbox of a dead builder removed by housekeeping, too", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const images = yield* BaseImages
@@ -106,7 +106,7 @@ describe("A base image", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("serves while the next one is built, and for good if that fails; then it is tried again, more seldom", () =>
+  it.effect("is used while the next one is built or after that failed, which is retried with growing delays", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const first = Option.getOrThrow(yield* build(scope))
@@ -129,7 +129,7 @@ describe("A base image", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("whose builder can't be removed still knows of it, until it can", () =>
+  it.effect("keeps the name of a builder sandbox that can't be removed, until it can", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const images = yield* BaseImages
@@ -148,7 +148,7 @@ describe("A base image", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("that was finished after another had taken its place does not count, and leaves nothing", () =>
+  it.effect("is discarded without leftovers if another server took over its build", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const store = yield* BaseImageStore
@@ -167,7 +167,7 @@ describe("A base image", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("that nothing boots from for two weeks is removed, and built anew when somebody asks", () =>
+  it.effect("is removed when it is unused for two weeks, and built again on request", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const images = yield* BaseImages
@@ -183,30 +183,32 @@ describe("A base image", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("is prepared for 20 minutes at most, with the package registry if it says so, and may be everybody's", () =>
-    Effect.gen(function* () {
-      const provider = yield* SandboxProvider
-      const asked: Array<readonly [registry: boolean | undefined, minutes: number]> = []
-      const listening = Layer.succeed(SandboxProvider, {
-        ...provider,
-        create: (spec) =>
-          Effect.andThen(
-            Effect.sync(() => asked.push([spec.registry, Duration.toMinutes(spec.lifetime)])),
-            provider.create(spec)
-          )
-      })
-      const images = yield* BaseImages.pipe(
-        Effect.provide(Layer.fresh(BaseImages.layer).pipe(Layer.provide(listening)))
-      )
-      const key = ImageKey.make("everybody/scaffold")
-      const wanted = { account: null, prepare: () => Effect.void, explain: () => "It was no use" }
-      yield* images.build({ ...wanted, key, registry: true })
-      yield* images.build({ ...wanted, key: ImageKey.make("everybody/other") })
-      assert.deepStrictEqual(asked, [
-        [true, 20],
-        [undefined, 20]
-      ])
-      assert.isNull(Option.getOrThrow(yield* images.find(key)).account)
-    }).pipe(Effect.provide(world))
+  it.effect(
+    "is prepared for 20 minutes at most, optionally with the package registry, and optionally for all accounts",
+    () =>
+      Effect.gen(function* () {
+        const provider = yield* SandboxProvider
+        const asked: Array<readonly [registry: boolean | undefined, minutes: number]> = []
+        const listening = Layer.succeed(SandboxProvider, {
+          ...provider,
+          create: (spec) =>
+            Effect.andThen(
+              Effect.sync(() => asked.push([spec.registry, Duration.toMinutes(spec.lifetime)])),
+              provider.create(spec)
+            )
+        })
+        const images = yield* BaseImages.pipe(
+          Effect.provide(Layer.fresh(BaseImages.layer).pipe(Layer.provide(listening)))
+        )
+        const key = ImageKey.make("everybody/scaffold")
+        const wanted = { account: null, prepare: () => Effect.void, explain: () => "It was no use" }
+        yield* images.build({ ...wanted, key, registry: true })
+        yield* images.build({ ...wanted, key: ImageKey.make("everybody/other") })
+        assert.deepStrictEqual(asked, [
+          [true, 20],
+          [undefined, 20]
+        ])
+        assert.isNull(Option.getOrThrow(yield* images.find(key)).account)
+      }).pipe(Effect.provide(world))
   )
 })

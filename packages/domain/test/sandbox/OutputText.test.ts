@@ -7,7 +7,7 @@ import * as fc from "fast-check"
 
 const utf8 = new TextEncoder()
 
-/** The bytes of a text, cut into pieces at the given places. */
+/** The bytes of a text, split at the given positions. */
 const pieces = (stream: OutputStream, text: string, cuts: ReadonlyArray<number>): ReadonlyArray<Output> => {
   const bytes = utf8.encode(text)
   const ends = [...new Set(cuts.map((cut) => cut % (bytes.length + 1)))].sort((a, b) => a - b)
@@ -22,8 +22,8 @@ const textOf = (output: ReadonlyArray<Output>) => Stream.runCollect(toText(Strea
 
 const anyText = fc.string({ unit: "binary", maxLength: 60 }).filter((text) => text.isWellFormed())
 
-describe("Output as text", () => {
-  it("is the same however its bytes were cut", () =>
+describe("OutputText", () => {
+  it("decodes the same text however its bytes were split", () =>
     fc.assert(
       fc.asyncProperty(anyText, fc.array(fc.nat()), async (text, cuts) => {
         const read = await Effect.runPromise(textOf(pieces("stdout", text, cuts)))
@@ -31,7 +31,7 @@ describe("Output as text", () => {
       })
     ))
 
-  it("goes on after any piece without losing or repeating a character", () =>
+  it("continues after any piece without losing or repeating a character", () =>
     fc.assert(
       fc.asyncProperty(anyText, fc.array(fc.nat()), fc.nat(), async (text, cuts, stop) => {
         const read = await Effect.runPromise(textOf(pieces("stderr", text, cuts)))
@@ -42,7 +42,7 @@ describe("Output as text", () => {
       })
     ))
 
-  it.effect("keeps the two streams' characters apart", () =>
+  it.effect("decodes the two streams independently", () =>
     Effect.gen(function* () {
       const euro = utf8.encode("€")
       const at = (stdout: number, stderr: number) => new OutputPosition({ stdout, stderr })
@@ -59,7 +59,7 @@ describe("Output as text", () => {
     })
   )
 
-  it.effect("is cut at a whole character where it is too long, and says so", () =>
+  it.effect("truncates long output after a complete character, and reports it", () =>
     Effect.gen(function* () {
       const cut = yield* readFirst(Stream.fromIterable(pieces("stdout", "ab€cd", [])), 4)
       assert.deepStrictEqual(cut, { text: "ab", truncated: true })
@@ -68,7 +68,7 @@ describe("Output as text", () => {
     })
   )
 
-  it("takes bytes that are no UTF-8 as they come", () => {
+  it("decodes invalid UTF-8 without failing", () => {
     assert.strictEqual(wholeCharacters(new Uint8Array([0x80, 0x80, 0x80, 0x80])), 4)
     assert.strictEqual(wholeCharacters(new Uint8Array([0xff])), 0)
     assert.strictEqual(wholeCharacters(new Uint8Array([])), 0)

@@ -70,7 +70,7 @@ describe("A command run", () => {
     })
   }
 
-  it("says why its sandbox stopped under its command, unless the sandbox runs again", () => {
+  it("gives the reason why its sandbox stopped, unless the sandbox runs again", () => {
     const message = "The sandbox stopped while the command ran"
     assert.deepStrictEqual(sandboxLossError(stoppedFor("Its time was up")), {
       code: "sandbox_stopped",
@@ -80,7 +80,7 @@ describe("A command run", () => {
     assert.strictEqual(sandboxLossError(stoppedFor("an old reason", "running")).message, message)
   })
 
-  it("has a code and a sentence of its own for every reason why a program can't be run", () => {
+  it("has a distinct code and sentence for every reason why a program can't be started", () => {
     const errors = StartFailure.literals.map((failure) => endingAs({ by: "unstarted", failure }).change.error)
     assert.deepStrictEqual(
       errors.map((error) => error?.code),
@@ -89,23 +89,23 @@ describe("A command run", () => {
     assert.strictEqual(new Set(errors.map((error) => error?.message)).size, errors.length)
   })
 
-  it("repeats only the beginning of a long command in its sentence", () => {
+  it("quotes only the beginning of a long command in its sentence", () => {
     const { change } = endingAs({ by: "unstarted", failure: "command_not_found" }, "x".repeat(100_000))
     assert.isBelow(change.error!.message.length, 300)
   })
 
-  it("may last from a millisecond to a day, and a quarter of an hour by default", () => {
+  it("has a timeout from 1 ms to 24 h, by default 15 min", () => {
     const day = 24 * 60 * 60 * 1000
     for (const timeout of [1, day]) assert.isTrue(accepts(timeout), String(timeout))
     for (const timeout of [0, -1, day + 1, 1.5]) assert.isFalse(accepts(timeout), String(timeout))
     assert.strictEqual(Duration.toMinutes(defaultTimeout), 15)
   })
 
-  it("gives its command its own id", () => {
+  it("gives its id to its command", () => {
     assert.strictEqual(commandOf(RunId.make("run_1")), "run_1")
   })
 
-  it("stores what its command printed, its exit code, and whether there was more", () => {
+  it("stores the output and exit code of its command, and whether there was more output", () => {
     for (const truncated of [true, false]) {
       const end = new CommandEnd({ by: "exited", exitCode: 7, at })
       assert.deepStrictEqual(outputOf({ end, stdout: "out", stderr: "err", truncated }), {
@@ -122,7 +122,7 @@ describe("A command run", () => {
     storedOutput(runWith(output), new OutputPosition({ stdout, stderr }))
   const next = (stdout: number, stderr: number) => new OutputPosition({ stdout, stderr })
 
-  it("gives a reader of its stored output what lies after the reader's position in each stream", () => {
+  it("returns its stored output after the reader's position in each stream", () => {
     assert.deepStrictEqual(read(0, 0), [
       { stream: "stdout", text: "aöb", next: next(4, 0) },
       { stream: "stderr", text: "err", next: next(4, 3) }
@@ -138,7 +138,7 @@ describe("A command run", () => {
     assert.deepStrictEqual(read(4, 3), [])
   })
 
-  it("has no stored output before it ended or where its record has none", () => {
+  it("has no stored output before its end, or if its record has none", () => {
     for (const output of [null, {}, { stdout: "a", stderr: "b", exitCode: 0 }]) {
       assert.deepStrictEqual(read(0, 0, output), [])
     }

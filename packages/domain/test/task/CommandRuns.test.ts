@@ -23,7 +23,7 @@ const useCases = CommandRuns.layer({ concurrency: 10 }).pipe(
   Layer.provideMerge(World.crypto)
 )
 
-/** The provider, with its first calls of `start` failing. */
+/** A provider whose first calls of `start` fail. */
 const failing = (times: number, retryable: boolean) =>
   Layer.effect(
     SandboxProvider,
@@ -56,7 +56,7 @@ const begin = Effect.fnUntraced(function* (scope: AccountScope, ...steps: Readon
 const print = (text: string) => Step.Print({ text, to: "stdout" })
 const sleep = (seconds: number) => Step.Sleep({ millis: seconds * 1000 })
 
-/** The run as it ended, after as much time as that takes. */
+/** Waits for the end of the run. */
 const ended = Effect.fnUntraced(function* (scope: AccountScope, id: RunId) {
   const runs = yield* TaskRuns
   for (let i = 0; i < 200; i++) {
@@ -67,8 +67,8 @@ const ended = Effect.fnUntraced(function* (scope: AccountScope, id: RunId) {
   return yield* Effect.die(new Error("the run did not end"))
 })
 
-describe("A run of a command", () => {
-  it.effect("completes with what was printed and the exit code, whatever that is", () =>
+describe("A command run", () => {
+  it.effect("completes with the output and the exit code, even if that is not zero", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       yield* sandbox
@@ -78,7 +78,7 @@ describe("A run of a command", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("keeps the beginning of an output that is too long, and says so", () =>
+  it.effect("keeps the beginning of a long output, and marks it as truncated", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       yield* sandbox
@@ -89,7 +89,7 @@ describe("A run of a command", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("is timed out with what it printed by then", () =>
+  it.effect("times out with the output until then", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       yield* sandbox
@@ -102,7 +102,7 @@ describe("A run of a command", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("fails with the reason if its sandbox stops under it, is stopped already, or is gone", () =>
+  it.effect("fails with the reason if its sandbox stops, is stopped, or does not exist", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const provider = yield* SandboxProvider
@@ -126,7 +126,7 @@ describe("A run of a command", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("is tried again while its provider does not answer", () =>
+  it.effect("is retried while the provider is unavailable", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       yield* sandbox
@@ -135,7 +135,7 @@ describe("A run of a command", () => {
     }).pipe(Effect.provide(worldFailing(3, true)))
   )
 
-  it.effect("is given up after five attempts, or at once if trying again can't help", () =>
+  it.effect("fails after five attempts, or at once if a retry can't succeed", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       yield* sandbox
@@ -157,7 +157,7 @@ describe("A run of a command", () => {
     )
   )
 
-  it.effect("that is canceled stays canceled, and its command is killed", () =>
+  it.effect("stays canceled, and its command is killed", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const runs = yield* TaskRuns
@@ -176,7 +176,7 @@ describe("A run of a command", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("fails with the reason, a code and no output if its program can't be run", () =>
+  it.effect("fails with a code, a reason and no output if its program can't be started", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const runs = yield* TaskRuns
@@ -204,7 +204,7 @@ describe("A run of a command", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("that is waited for while it is canceled is given with its output", () =>
+  it.effect("is returned with its output to a caller who waits while it is canceled", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const runs = yield* TaskRuns
@@ -222,7 +222,7 @@ describe("A run of a command", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("says at the end of its log whether the command printed more than the log has", () =>
+  it.effect("reports at the end of its log whether the command printed more", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const runs = yield* TaskRuns
@@ -241,7 +241,7 @@ describe("A run of a command", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("that is canceled while nobody works on it never starts", () =>
+  it.effect("never starts if it is canceled before a worker takes it", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       yield* sandbox
@@ -259,7 +259,7 @@ describe("A run of a command", () => {
     }).pipe(Effect.provide(World.layer))
   )
 
-  it.effect("that ended is not changed by cancelling it", () =>
+  it.effect("is not changed by a cancellation after its end", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       yield* sandbox
@@ -268,7 +268,7 @@ describe("A run of a command", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("can be followed from before it starts, as it prints, to its end", () =>
+  it.effect("can be followed from before its start to its end", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const runs = yield* TaskRuns
@@ -288,7 +288,7 @@ describe("A run of a command", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("can be read from its record once its sandbox is removed", () =>
+  it.effect("can be read from its record after its sandbox was removed", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const runs = yield* TaskRuns
