@@ -1,12 +1,22 @@
-/** The forms that fields take on the wire, and what is said of those that don't have it. */
+/** Schemas that fields of several endpoints share, with the sentences for values that don't fit them. */
 import { AccountId } from "@castellan/domain/identity/Account.ts"
 import { Cursor } from "@castellan/domain/Page.ts"
 import { Argument } from "@castellan/domain/sandbox/Command.ts"
 import { listingLimits } from "@castellan/domain/sandbox/SandboxFile.ts"
 import { Duration, Schema, SchemaTransformation } from "effect"
 
-/** A body's field that may be left out; null is the same as absent. */
+/** A field with its description in openapi.json. */
+export const field = <S extends Schema.Top>(schema: S, description: string): S =>
+  // The document describes what is on the wire. To annotate the encoded side copies the schema, and with it its identifier.
+  (schema.ast.encoding === undefined
+    ? schema.annotate({ description })
+    : Schema.annotateEncoded({ description })(schema)) as S
+
+/** An optional field of a body; null counts as absent. */
 export const absent = <S extends Schema.Top>(schema: S) => Schema.optionalKey(Schema.NullOr(schema))
+
+/** An optional field of a body with its description. */
+export const optional = <S extends Schema.Top>(schema: S, description: string) => field(absent(schema), description)
 
 /** Text of at least one character. */
 export const Text = Schema.String.check(Schema.isMinLength(1, { message: "must not be empty" }))
@@ -19,28 +29,28 @@ const isRepositoryUrl = (text: string): boolean => {
   return url !== null && url.username === "" && url.password === ""
 }
 
-/** Where a repository is; credentials have no place in it. */
+/** The URL of a repository, without credentials. */
 export const RepositoryUrl = Schema.String.check(
   Schema.isMaxLength(2000, { message: "must be a valid URL" }),
   Schema.makeFilter(isRepositoryUrl, { message: "must be a valid URL" })
 )
 
-/** An instant as ISO 8601, in milliseconds and UTC. */
+/** An instant as an ISO 8601 string in UTC, in milliseconds. */
 export const Time = Schema.DateTimeUtcFromString
 
 const timeForm = /^(\d{4}-\d\d-\d\d)([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?)?(Z|[+-]\d\d:\d\d)?)?$/i
 
-/** The last moment that every database and every client reads. */
+/** The latest instant that every database and client can represent. */
 const lastMoment = Date.UTC(9999, 11, 31, 23, 59, 59, 999)
 
 const isTime = (text: string): boolean => {
   const day = timeForm.exec(text)?.[1]
   const at = Date.parse(text)
-  // A day that its month does not have would become one of the next month.
+  // Date.parse moves a day that its month does not have into the next month.
   return day !== undefined && at <= lastMoment && new Date(Date.parse(day)).toISOString().startsWith(day)
 }
 
-/** A time that a caller gives. */
+/** An instant in a request. */
 export const GivenTime = Schema.String.check(
   Schema.makeFilter(isTime, { message: "must be an ISO 8601 time, such as 2030-01-31T12:00:00Z" })
 ).pipe(Schema.decodeTo(Time))
@@ -55,14 +65,28 @@ export const milliseconds = (most: Duration.Duration) => {
   )
 }
 
-/** The account a request is for: the caller's own if it is left out. */
-export const forAccount = { account_id: Schema.optionalKey(AccountId) }
+const accountId = "The account that the request is for. By default the caller's own account."
 
-/** The id of the last event that a reader of a stream got, in that stream's form; an empty one counts as none. */
-export const lastEventId = (form: RegExp) =>
-  Schema.String.check(Schema.isPattern(form, { message: "must be the id of an event of this stream" }))
+/** The account of a request, in its query. */
+export const forAccount = { account_id: field(Schema.optionalKey(AccountId), accountId) }
 
-/** A checksum (FNV-1a, 32 bits) that tells a cursor of this list from a damaged one and from one of another list. */
+/** The account of a request, in its body. */
+export const forAccountInBody = { account_id: optional(AccountId, accountId) }
+
+/** The status of every success of the sandbox and run endpoints. */
+export const success = { status: field(Schema.Literal("success"), "Always `success`.") }
+
+/** The header by which a reader resumes a stream. */
+export const lastEventId = (form: RegExp) => ({
+  "last-event-id": field(
+    Schema.optionalKey(
+      Schema.String.check(Schema.isPattern(form, { message: "must be the id of an event of this stream" }))
+    ),
+    "The id of the last event that the reader received. The stream continues after it. Empty counts as absent."
+  )
+})
+
+/** A checksum (FNV-1a, 32 bits) by which a damaged cursor, or one of another list, is recognized. */
 const checksumOf = (list: string, cursor: string): string => {
   let hash = 0x811c9dc5
   for (const char of `${list}:${cursor}`) hash = Math.imul(hash ^ char.charCodeAt(0), 0x01000193) >>> 0
@@ -71,11 +95,11 @@ const checksumOf = (list: string, cursor: string): string => {
 
 const checksumLength = 7
 
-/** The text of a cursor on the wire: the place, then a checksum. It is refused if it is damaged or of another list. */
-const sealed = (list: string) => {
+/** A cursor on the wire: the position, then a checksum. */
+const sealed = (list: string, description: string) => {
   const bare = (sealed: string) => sealed.slice(0, -checksumLength - 1)
   const seal = (cursor: string) => `${cursor}-${checksumOf(list, cursor)}`
-  const text = Schema.String.check(
+  const text = Schema.String.annotate({ description }).check(
     Schema.makeFilter((sealed: string) => sealed === seal(bare(sealed)), {
       message: "must be a next_cursor that this list gave"
     })
@@ -84,37 +108,55 @@ const sealed = (list: string) => {
 }
 
 /** The cursor of a list of rows. */
-export const cursorOf = (list: string) => {
-  const { text, transformation } = sealed(list)
+const cursorOf = (list: string, description: string) => {
+  const { text, transformation } = sealed(list, description)
   return text.pipe(Schema.decodeTo(Cursor, transformation))
 }
 
 /** The cursor of a list of files: the path of the last one. */
-export const pathCursorOf = (list: string) => {
-  const { text, transformation } = sealed(list)
+const pathCursorOf = (list: string, description: string) => {
+  const { text, transformation } = sealed(list, description)
   return text.pipe(Schema.decodeTo(Schema.String, transformation))
 }
 
-/** A whole number in a query, from 1 to `maximum`. */
+/** An integer in a query, from 1 to `maximum`. */
 const upTo = (maximum: number, description: string) => {
   const message = `must be an integer between 1 and ${maximum}`
-  return Schema.optionalKey(
-    Schema.FiniteFromString.annotate({ message }).check(
-      Schema.isInt({ message }),
-      Schema.isBetween({ minimum: 1, maximum }, { message, description })
-    )
+  return field(
+    Schema.optionalKey(
+      Schema.FiniteFromString.annotate({ message }).check(
+        Schema.isInt({ message }),
+        Schema.isBetween({ minimum: 1, maximum }, { message })
+      )
+    ),
+    description
   )
 }
 
-/** How many rows of a list to give, and where to continue. */
-export const pageOf = (list: string) => ({
-  limit: upTo(100, "Rows of the answer"),
-  cursor: Schema.optionalKey(cursorOf(list))
+const cursor = "The `next_cursor` of the previous page. By default the first page is listed."
+
+const nextCursor = "The cursor of the next page. Absent on the last page."
+
+/** The page of a list of rows. */
+export const pageOf = (list: string, limit = 20) => ({
+  limit: upTo(100, `Maximum rows of the page, 1 to 100. Default: ${limit}.`),
+  cursor: Schema.optionalKey(cursorOf(list, cursor))
 })
 
-/** How many files of a directory to give, where to continue, and how many levels to go down. */
-export const pageOfFiles = (list: string, without: string) => ({
-  limit: upTo(listingLimits.entries, `Entries of the answer; ${without} if left out`),
-  cursor: Schema.optionalKey(pathCursorOf(list).annotate({ description: "The `next_cursor` of the page before" })),
-  depth: upTo(listingLimits.depth, "Levels below the directory; 1 is its own entries")
+/** The cursor of the next page of a list of rows. */
+export const nextPageOf = (list: string) => ({ next_cursor: Schema.optionalKey(cursorOf(list, nextCursor)) })
+
+/** The page of a list of files, and how deep to list. */
+export const pageOfFiles = (list: string, limit: string, depth: string) => ({
+  limit: upTo(listingLimits.entries, `Maximum entries of the page, 1 to ${listingLimits.entries}. Default: ${limit}.`),
+  cursor: Schema.optionalKey(pathCursorOf(list, cursor)),
+  depth: upTo(
+    listingLimits.depth,
+    `Levels below the directory, 1 to ${listingLimits.depth}; 1 lists its own entries. Default: ${depth}.`
+  )
+})
+
+/** The cursor of the next page of a list of files. */
+export const nextPageOfFiles = (list: string) => ({
+  next_cursor: Schema.optionalKey(pathCursorOf(list, nextCursor))
 })

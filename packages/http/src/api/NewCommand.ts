@@ -1,67 +1,69 @@
-/** A command that is asked for in a sandbox, whoever's that is, and what is answered. */
+/** The request and the responses of an operation that runs a command in a sandbox. */
 import { Argument, Command, EnvironmentName } from "@castellan/domain/sandbox/Command.ts"
 import { defaultTimeout, maxTimeout } from "@castellan/domain/task/CommandRun.ts"
 import { RunId } from "@castellan/domain/task/TaskRun.ts"
 import { Duration, Schema } from "effect"
 import { HttpApiSchema } from "effect/http-api"
-import { absent, milliseconds, ProgramText } from "./Fields.ts"
+import { field, milliseconds, optional, ProgramText, success } from "./Fields.ts"
 import { Run } from "./groups/TaskRuns.ts"
 
 const isName = Schema.is(EnvironmentName)
 
-/** A record drops the keys that don't fit; here they are told. */
+/** Schema.Record drops keys that don't fit, so an invalid name has to be refused here. */
 const Environment = Schema.Record(Schema.String, Argument).check(
   Schema.makeFilter((env) => Object.keys(env).every((name) => isName(name)), {
     message: "must name its variables by letters, digits and _, not beginning with a digit"
   })
 )
 
-/** What any command takes beside its program. */
+/** The options of every command. */
 export const commandOptions = {
-  args: absent(Schema.Array(Argument)),
-  cwd: absent(ProgramText).annotate({
-    description: "Where to run it: absolute, or relative to the sandbox's home directory, which it is if left out"
-  }),
-  /** Variables that are added to the sandbox's environment. */
-  env: absent(Environment),
-  /** When the command is killed; 15 minutes if left out. */
-  timeoutMs: absent(milliseconds(maxTimeout))
+  args: optional(
+    Schema.Array(Argument),
+    "The arguments of the command. They are never interpreted by a shell. Default: none."
+  ),
+  cwd: optional(
+    ProgramText,
+    "The working directory: absolute, or relative to the sandbox's home directory. Default: the home directory."
+  ),
+  env: optional(Environment, "Environment variables, added to the sandbox's environment. Default: none."),
+  timeoutMs: optional(
+    milliseconds(maxTimeout),
+    `The time after which the command is killed, in milliseconds, 1 to ${Duration.toMillis(maxTimeout)}. Default: ${Duration.toMillis(defaultTimeout)}.`
+  )
 }
 
 export const NewCommand = Schema.Struct({
-  /** The program to run; its arguments are passed on as they are, never through a shell. */
-  command: ProgramText,
+  command: field(ProgramText, "The program to run. It is never interpreted by a shell."),
   ...commandOptions,
-  wait: absent(
-    Schema.Boolean.annotate({
-      description:
-        "Wait for the command: the answer is 200 with the run once the command has ended or `timeoutMs` has passed. After 120 s (`CASTELLAN_WAIT_SECONDS`), or when the server ends, it is 202 with the run's id, and the command goes on."
-    })
+  wait: optional(
+    Schema.Boolean,
+    "Whether to wait for the command. If true, the response is 200 with the run once the command has ended or `timeoutMs` has passed; after 120 s (`CASTELLAN_WAIT_SECONDS`), or if the server shuts down, it is 202 with the run's id, and the command continues. Default: false."
   )
 })
 
-/** As `NewCommand`, in the sandbox of a session. */
+/** `NewCommand` in the sandbox of a session. */
 export const NewSessionCommand = Schema.Struct({
   ...NewCommand.fields,
-  cwd: absent(ProgramText).annotate({
-    description:
-      "Where to run it: absolute, or relative to the session's working tree, which it is if left out. The working tree is `~/workspace`; it is the home directory while a sandbox still runs that a server from before workspaces started."
-  })
+  cwd: optional(
+    ProgramText,
+    "The working directory: absolute, or relative to the session's working tree, `~/workspace`. Default: the working tree. In a sandbox that was started before working trees had their own directory, it is the home directory."
+  )
 })
 
-const success = { status: Schema.Literal("success") }
+const runId = field(RunId, "The id of the run.")
 
-/** The run's id at once, or when a wait is given up; the run itself where a wait saw it end. */
+/** The id of the run at once or when a wait is given up, and the run itself if the wait saw its end. */
 export const commandAnswers = [
-  Schema.Struct({ ...success, runId: RunId }).pipe(HttpApiSchema.status(202)),
+  Schema.Struct({ ...success, runId }).pipe(HttpApiSchema.status(202)),
   Schema.Struct({ ...success, run: Run })
 ] as const
 
-/** The command that is meant, and how long it may take. */
+/** The command of a request, and its timeout. */
 export const commandIn = ({ args, command, cwd, env, timeoutMs }: typeof NewCommand.Type) => ({
   command: new Command({ command, args: args ?? [], cwd: cwd ?? null, env: env ?? {} }),
   timeout: timeoutMs ? Duration.millis(timeoutMs) : defaultTimeout
 })
 
-/** How long to wait for a command that may take so long: a moment longer, in which its end is written down. */
+/** How long to wait for a command with the timeout: 2 s longer, so that its end is stored by then. */
 export const waitFor = (timeout: Duration.Duration): Duration.Duration => Duration.sum(timeout, Duration.seconds(2))

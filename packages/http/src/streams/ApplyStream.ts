@@ -1,9 +1,11 @@
-/** A change of a project as server-sent events. */
+/** The progress of a change to a project as server-sent events. */
 import type { ApplyEvent } from "@castellan/domain/app/project/ApplyEvent.ts"
 import { type Effect, Stream } from "effect"
+import { ApplyEvent as WireEvent, type ApplyEventBody } from "../api/groups/Apps.ts"
+import { unnamedWriterOf } from "../api/StreamEvents.ts"
 import * as ServerSent from "./ServerSent.ts"
 
-const bodyOf = (event: ApplyEvent): Record<string, unknown> => {
+const bodyOf = (event: ApplyEvent): ApplyEventBody => {
   switch (event._tag) {
     case "Status":
       return { type: "status", message: event.message }
@@ -24,15 +26,21 @@ const bodyOf = (event: ApplyEvent): Record<string, unknown> => {
   }
 }
 
-/** The answer that tells of the change; it breaks off when `lost` fails, and the change goes on. */
+const writeEvent = unnamedWriterOf(WireEvent)
+
+const write = (data: ApplyEventBody) => writeEvent({ data })
+
+const writeError = (message: string) => write({ type: "error", message })
+
+/** The response. It ends when `lost` fails; the change continues. */
 export const respond = (events: Stream.Stream<ApplyEvent>, lost: Effect.Effect<never, ServerSent.AccessLost>) =>
   ServerSent.respond(
-    Stream.map(events, (event) => ServerSent.writeUnnamed(bodyOf(event))),
+    Stream.map(events, (event) => write(bodyOf(event))),
     {
-      what: "a change of an app",
+      what: "progress of a change",
       resumes: false,
-      broken: ServerSent.writeUnnamed({ type: "error", message: "The change can't be followed any further" }),
-      accessLost: () => ServerSent.writeUnnamed({ type: "error", message: "Unauthorized" }),
+      broken: writeError("The change can't be followed any further"),
+      accessLost: () => writeError("Unauthorized"),
       lost
     }
   )

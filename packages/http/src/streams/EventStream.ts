@@ -1,60 +1,62 @@
-/** What happens to an account's sandboxes, as server-sent events. */
+/** State changes of an account's sandboxes and sessions as server-sent events. */
 import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import type { EventStore, EventWithCursor } from "@castellan/domain/sandbox/EventStore.ts"
 import { EventCursor } from "@castellan/domain/sandbox/SandboxEvent.ts"
 import { DateTime, Effect, Option, Schema, Stream } from "effect"
-import type { EventBody } from "../api/groups/Events.ts"
+import { AccountEvent } from "../api/groups/Events.ts"
+import { writerOf } from "../api/StreamEvents.ts"
 import * as ServerSent from "./ServerSent.ts"
 
-/** How long a reader waits who has read everything there is. */
-const pause = "1 second"
+/** How often the store is asked for new events, once all stored ones were sent. */
+const pollInterval = "1 second"
 
-/** Events that are read at once. */
-const batch = 500
+/** Events that are read from the store at once. */
+const batchSize = 500
 
 const isCursor = Schema.is(EventCursor)
 
-/** Where to go on after the event of that id; none where there is none, or where no stream of ours gave it. */
+/** The cursor to resume after; null if the id is absent or malformed. */
 export const cursorAfter = (lastEventId: string | undefined): EventCursor | null =>
   isCursor(lastEventId) ? lastEventId : null
 
-/**
- * What is said where there is no more to tell for now. It has no data, so that browsers show it to nobody; but they keep
- * its id, and whoever loses the connection before the first event misses none.
- */
-const writeNow = (cursor: EventCursor | null): string => ServerSent.writeEmpty("now", cursor ?? undefined)
+const write = writerOf(AccountEvent)
+
+/** The event that there are no more for now. Browsers keep its id, so a reader that reconnects before the next event misses none. */
+const writeNow = (cursor: EventCursor | null): string =>
+  write({ event: "now", data: "", ...(cursor === null ? {} : { id: cursor }) })
 
 const writeEvent = ({ cursor, event }: EventWithCursor): string =>
-  ServerSent.write(
-    event.type,
-    {
+  write({
+    event: event.type,
+    id: cursor,
+    data: {
       type: event.type,
       sandboxId: event.sandbox,
       sessionId: event.session,
       reason: event.reason,
       at: DateTime.formatIso(event.at)
-    } satisfies EventBody,
-    cursor
-  )
+    }
+  })
 
-interface Place {
+interface Position {
   readonly cursor: EventCursor | null
-  /** Whether it was said already that there are no more for now. */
+  /** Whether the event `now` was sent. */
   readonly caughtUp: boolean
 }
 
-/** The events after a cursor, a word where there are no more, and those to come. */
+/** The events after a cursor, `now` once there are no more, and then new events. */
 const follow = (store: EventStore["Service"], scope: AccountScope, after: EventCursor | null) =>
-  Stream.paginate({ cursor: after, caughtUp: false }, ({ caughtUp, cursor }: Place) =>
+  Stream.paginate({ cursor: after, caughtUp: false }, ({ caughtUp, cursor }: Position) =>
     Effect.gen(function* () {
-      const events = yield* store.read(scope, cursor, batch)
+      const events = yield* store.read(scope, cursor, batchSize)
       const last = events.at(-1)
       if (last !== undefined) return [events.map(writeEvent), Option.some({ cursor: last.cursor, caughtUp })] as const
-      if (caughtUp) yield* Effect.sleep(pause)
+      if (caughtUp) yield* Effect.sleep(pollInterval)
       return [caughtUp ? [] : [writeNow(cursor)], Option.some({ cursor, caughtUp: true })] as const
     })
   )
 
+/** The response. It ends when `lost` fails. */
 export const respond = (
   store: EventStore["Service"],
   scope: AccountScope,
@@ -62,7 +64,7 @@ export const respond = (
   lost: Effect.Effect<never, ServerSent.AccessLost>
 ) =>
   ServerSent.respond(follow(store, scope, after), {
-    what: "what happens to sandboxes",
+    what: "state changes of sandboxes and sessions",
     resumes: true,
     broken: ServerSent.writeError("The events can't be read any further", "events_broken"),
     lost

@@ -1,80 +1,72 @@
-/** Answers that go on: server-sent events, with what keeps them alive and what ends them. */
+/** Responses of server-sent events: their heartbeat, and how they end. */
 import type { AccountForbidden } from "@castellan/domain/identity/AccountScope.ts"
 import type { InvalidCredential } from "@castellan/domain/identity/Credential.ts"
-import { Effect, Stream } from "effect"
+import { Duration, Effect, Stream } from "effect"
+import { Sse } from "effect/encoding"
 import { HttpServerResponse } from "effect/http"
+import { errorEvent, writerOf } from "../api/StreamEvents.ts"
 import { Shutdown } from "../server/Shutdown.ts"
 
-/** How long a stream may be quiet before a comment keeps proxies from closing it. */
+/** How long a stream may be silent before a comment keeps proxies from closing it. */
 const heartbeat = "15 seconds"
 
-/** An event as it stands on the wire. */
-export const write = (event: string, data: unknown, id?: string): string =>
-  `${id === undefined ? "" : `id: ${id}\n`}event: ${event}\ndata: ${JSON.stringify(data)}\n\n`
+const writeErrorEvent = writerOf(errorEvent)
 
-/** An event without a name, for readers who look at its data alone. */
-export const writeUnnamed = (data: unknown): string => `data: ${JSON.stringify(data)}\n\n`
+/** The event that says why a stream ends. */
+export const writeError = (error: string, code: string): string =>
+  writeErrorEvent({ event: "error", data: { error, code } })
 
-/** An event with a name and no data, which browsers don't show; they keep its id. */
-export const writeEmpty = (event: string, id?: string): string =>
-  `${id === undefined ? "" : `id: ${id}\n`}event: ${event}\n\n`
-
-/** An event that says what went wrong. */
-export const writeError = (error: string, code: string): string => write("error", { error, code })
-
-/** Why a reader may not read any further. */
+/** Why a reader lost its access. */
 export type AccessLost = AccountForbidden | InvalidCredential
 
-const usualAccessLost = ({ _tag }: AccessLost) =>
+const defaultAccessLost = ({ _tag }: AccessLost) =>
   _tag === "InvalidCredential"
     ? writeError("Unauthorized", "unauthorized")
     : writeError("Access denied to specified account_id", "access_denied")
 
-/** What a reader is told when the server ends: there will be another, so come again after so many milliseconds. */
-const comeAgain = "retry: 1000\n\n"
+/** Tells a reader to reconnect after 1 s, because another server will answer. */
+const reconnect = Sse.encoder.write(new Sse.Retry({ duration: Duration.seconds(1), lastEventId: undefined }))
 
 export interface ServerSentOptions {
-  /** What is streamed, in a word or two. */
+  /** What is streamed, for the first comment and the log. */
   readonly what: string
-  /** The event where it can't be read any further. */
+  /** The last event if the source fails. */
   readonly broken: string
-  /** Whether a reader that comes again with the last id it had misses nothing; if not, it is told all there is time for. */
+  /**
+   * Whether a reader can resume after the last id it received. At shutdown it is then told to reconnect at once; otherwise
+   * the stream continues for as long as the server has.
+   */
   readonly resumes: boolean
-  /** The event where the reader may not read any further, if it is not the usual one. */
+  /** The last event if the reader loses its access; by default an `error` event. */
   readonly accessLost?: (why: AccessLost) => string
-  /** Fails when the reader may no longer read. */
+  /** Fails once the reader loses its access. */
   readonly lost: Effect.Effect<never, AccessLost>
 }
 
-/** The answer that carries events. It begins at once, so that a reader knows that it is listening. */
+/** The response. It begins with a comment at once, so that a reader knows that it is connected. */
 export const respond = <E>(
   events: Stream.Stream<string, E>,
-  { accessLost = usualAccessLost, broken, lost, resumes, what }: ServerSentOptions
-) =>
-  HttpServerResponse.stream(
+  { accessLost = defaultAccessLost, broken, lost, resumes, what }: ServerSentOptions
+) => {
+  const untilBroken = Stream.catchCause(events, (cause) =>
+    Stream.fromEffect(Effect.as(Effect.annotateLogs(Effect.logError("Stream failed", cause), { stream: what }), broken))
+  )
+  const atAccessLost = Stream.fromEffect(Effect.catch(lost, (why) => Effect.succeed(accessLost(why))))
+  const atShutdown = Stream.fromEffect(
+    Effect.flatMap(Shutdown, ({ begun, closing }) =>
+      resumes ? Effect.as(begun, reconnect) : Effect.as(closing, broken)
+    )
+  )
+  const heartbeats = Stream.map(Stream.drop(Stream.tick(heartbeat), 1), () => ": still here\n\n")
+  return HttpServerResponse.stream(
     Stream.make(`: ${what}\n\n`).pipe(
       Stream.concat(
-        events.pipe(
-          Stream.catchCause((cause) =>
-            Stream.fromEffect(Effect.as(Effect.logError(`${what} broke off`, cause), broken))
-          ),
-          Stream.merge(Stream.fromEffect(Effect.catch(lost, (why) => Effect.succeed(accessLost(why)))), {
-            haltStrategy: "either"
-          }),
-          Stream.merge(
-            Stream.fromEffect(
-              Effect.flatMap(Shutdown, ({ begun, closing }) =>
-                resumes ? Effect.as(begun, comeAgain) : Effect.as(closing, broken)
-              )
-            ),
-            { haltStrategy: "either" }
-          )
+        untilBroken.pipe(
+          Stream.merge(atAccessLost, { haltStrategy: "either" }),
+          Stream.merge(atShutdown, { haltStrategy: "either" })
         )
       ),
-      Stream.merge(
-        Stream.map(Stream.drop(Stream.tick(heartbeat), 1), () => ": still here\n\n"),
-        { haltStrategy: "left" }
-      ),
+      Stream.merge(heartbeats, { haltStrategy: "left" }),
       Stream.encodeText
     ),
     {
@@ -82,3 +74,4 @@ export const respond = <E>(
       headers: { "cache-control": "no-cache, no-transform", "x-accel-buffering": "no" }
     }
   )
+}

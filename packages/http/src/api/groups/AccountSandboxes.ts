@@ -10,56 +10,68 @@ import { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
 import { RunId } from "@castellan/domain/task/TaskRun.ts"
 import { type DateTime, Option, Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "effect/http-api"
-import { absent, forAccount, cursorOf, pageOf, RepositoryUrl, ProgramText, Time } from "../Fields.ts"
+import {
+  field,
+  forAccount,
+  forAccountInBody,
+  nextPageOf,
+  optional,
+  pageOf,
+  ProgramText,
+  RepositoryUrl,
+  success,
+  Time
+} from "../Fields.ts"
 import { Idempotent } from "../Idempotent.ts"
-
 import { commandOptions } from "../NewCommand.ts"
 import { Statuses } from "../Statuses.ts"
 
 export const NewSandbox = Schema.Struct({
-  /** The program to run; nothing is run if it and `prompt` are left out. */
-  command: absent(ProgramText),
+  command: optional(
+    ProgramText,
+    "The program to run in the new sandbox. It is never interpreted by a shell. Excludes `prompt`. Default: none."
+  ),
   ...commandOptions,
-  /** Given to the agent in place of a command. */
-  prompt: absent(ProgramText),
-  /** A snapshot of the account to boot from; the account's saved one if left out. */
-  snapshotId: absent(SnapshotId),
-  account_id: absent(AccountId)
+  prompt: optional(ProgramText, "The prompt to run the configured agent with. Excludes `command`. Default: none."),
+  snapshotId: optional(
+    SnapshotId,
+    "The snapshot of the account to boot from. Default: the account's saved snapshot, or a fresh image."
+  ),
+  ...forAccountInBody
 })
 
 export const SandboxBody = Schema.Struct({
-  sandboxId: SandboxName,
-  sandboxStatus: SandboxStatus,
-  /** Milliseconds until it stops by itself. */
-  timeout: Schema.Int,
-  createdAt: Time,
-  /** Only where this request started a command. */
-  runId: Schema.optionalKey(RunId)
-}).annotate({ identifier: "Sandbox" })
+  sandboxId: field(SandboxName, "The id of the sandbox."),
+  sandboxStatus: field(SandboxStatus, "The last known status."),
+  timeout: field(Schema.Int, "Milliseconds until the sandbox stops by itself; 0 once it has stopped."),
+  createdAt: field(Time, "When it was created, as an ISO 8601 string."),
+  runId: field(Schema.optionalKey(RunId), "The run of the command. Present only if this request started one.")
+}).annotate({ identifier: "Sandbox", description: "A sandbox of an account." })
 
 const FileTreeEntry = Schema.Struct({
-  path: Schema.String,
-  type: Schema.Literals(["blob", "tree"]),
-  sha: Schema.String,
-  size: Schema.optionalKey(Schema.Int)
-}).annotate({ identifier: "FileTreeEntry" })
+  path: field(Schema.String, "The path, relative to the root of the repository."),
+  type: field(Schema.Literals(["blob", "tree"]), "`blob` for a file; `tree` for a directory or a submodule."),
+  sha: field(Schema.String, "The id of the git object."),
+  size: field(Schema.optionalKey(Schema.Int), "The size in bytes. Only of files.")
+}).annotate({ identifier: "FileTreeEntry", description: "An entry of a repository's file tree." })
 
 export const SandboxesResponse = Schema.Struct({
-  status: Schema.Literal("success"),
-  sandboxes: Schema.Array(SandboxBody),
-  snapshot_id: Schema.NullOr(Schema.String),
-  github_repo: Schema.NullOr(Schema.String),
-  filetree: Schema.NullOr(Schema.Array(FileTreeEntry)),
-  /**
-   * True where the repository has entries that are not listed. A list has 300,000 entries at most, and fewer where their
-   * paths have more than 32 Mi characters together; the answer to a create has 5,000. Left out where all are listed.
-   */
-  filetree_truncated: Schema.optionalKey(Schema.Literal(true)),
-  /** Where the list goes on; left out on its last page. */
-  next_cursor: Schema.optionalKey(cursorOf("sandboxes"))
-}).annotate({ identifier: "SandboxesResponse" })
+  ...success,
+  sandboxes: field(Schema.Array(SandboxBody), "The sandboxes, newest first."),
+  snapshot_id: field(Schema.NullOr(Schema.String), "The account's saved snapshot; null if it has none."),
+  github_repo: field(Schema.NullOr(Schema.String), "The URL of the account's repository; null if it has none."),
+  filetree: field(
+    Schema.NullOr(Schema.Array(FileTreeEntry)),
+    "The entries of the repository, recursively; null if there is no repository or it can't be read."
+  ),
+  filetree_truncated: field(
+    Schema.optionalKey(Schema.Literal(true)),
+    "True if the repository has more entries than `filetree` lists: at most 300,000, or fewer if their paths have more than 32 Mi characters together; at most 5,000 in the response to a create. Absent if all are listed."
+  ),
+  ...nextPageOf("sandboxes")
+}).annotate({ identifier: "SandboxesResponse", description: "Sandboxes of an account, with its repository." })
 
-/** A sandbox with the time it has left. */
+/** The sandbox in responses, with its remaining time. */
 export const presentSandbox = (
   sandbox: AccountSandbox,
   now: DateTime.Utc,
@@ -72,10 +84,10 @@ export const presentSandbox = (
   ...(Option.isSome(run) ? { runId: run.value } : {})
 })
 
-/** Entries of a repository's tree that are in the answer to a create, which is kept for its idempotency key. */
+/** Maximum entries of the file tree in the response to a create, which is stored under its idempotency key. */
 const listedOnCreate = 5000
 
-/** The first entries of the tree, for an answer to a create. */
+/** The first entries of the tree, for the response to a create. */
 export const shortTree = (view: EnvironmentView): EnvironmentView => ({
   ...view,
   tree: Option.map(view.tree, (tree) =>
@@ -85,7 +97,7 @@ export const shortTree = (view: EnvironmentView): EnvironmentView => ({
   )
 })
 
-/** The page's own envelope around a list of sandboxes. */
+/** A list of sandboxes in its envelope. */
 export const respond = (
   sandboxes: ReadonlyArray<typeof SandboxBody.Type>,
   { environment, tree }: EnvironmentView,
@@ -101,12 +113,15 @@ export const respond = (
 })
 
 const EnvironmentBody = Schema.Struct({
-  account_id: AccountId,
-  snapshot_id: Schema.NullOr(Schema.String),
-  expires_at: Schema.NullOr(Time),
-  github_repo: Schema.NullOr(Schema.String),
-  created_at: Time
-}).annotate({ identifier: "AccountSnapshot" })
+  account_id: field(AccountId, "The id of the account."),
+  snapshot_id: field(
+    Schema.NullOr(Schema.String),
+    "The snapshot that the account's next sandbox boots from; null if there is none."
+  ),
+  expires_at: field(Schema.NullOr(Time), "When the snapshot expires, as an ISO 8601 string; null without a snapshot."),
+  github_repo: field(Schema.NullOr(Schema.String), "The URL of the account's repository; null if it has none."),
+  created_at: field(Time, "When this record was created, as an ISO 8601 string.")
+}).annotate({ identifier: "AccountSnapshot", description: "The snapshot and repository of an account." })
 
 export const presentEnvironment = (environment: Option.Option<Environment>): typeof EnvironmentBody.Type | null =>
   Option.match(environment, {
@@ -121,16 +136,20 @@ export const presentEnvironment = (environment: Option.Option<Environment>): typ
   })
 
 const EnvironmentChange = Schema.Struct({
-  /** A snapshot of the account; its next sandbox boots from it. */
-  snapshotId: absent(SnapshotId),
-  /** The account's repository: its own, or one that anyone may read. */
-  github_repo: absent(RepositoryUrl),
-  account_id: absent(AccountId)
+  snapshotId: optional(
+    SnapshotId,
+    "The snapshot of the account that its next sandbox boots from. Default: the current one is kept."
+  ),
+  github_repo: optional(
+    RepositoryUrl,
+    "The account's repository: its own, or a public one. Default: the current one is kept."
+  ),
+  ...forAccountInBody
 })
 
-const ForAccountInBody = Schema.Struct({ account_id: absent(AccountId) })
+const ForAccountInBody = Schema.Struct(forAccountInBody)
 
-/** The sandboxes of an account. */
+/** The sandboxes of an account, its saved snapshot and its repository. */
 export class AccountSandboxesApi extends HttpApiGroup.make("sandboxes")
   .add(
     HttpApiEndpoint.post("create", "/", {
@@ -144,41 +163,77 @@ export class AccountSandboxesApi extends HttpApiGroup.make("sandboxes")
       ]
     })
       .middleware(Idempotent)
-      .annotate(OpenApi.Summary, "Create a sandbox, and run a command or a prompt in it"),
+      .annotateMerge(
+        OpenApi.annotations({
+          summary: "Create a sandbox, and run a command or a prompt in it",
+          description:
+            "The response does not wait for the command; follow its run with `runs.logs`. `env` and `timeoutMs` need a command or a prompt."
+        })
+      ),
     HttpApiEndpoint.get("list", "/", {
-      query: { ...forAccount, ...pageOf("sandboxes"), sandbox_id: Schema.optionalKey(Schema.String) },
+      query: {
+        ...forAccount,
+        ...pageOf("sandboxes", 100),
+        sandbox_id: field(
+          Schema.optionalKey(Schema.String),
+          "Lists only the sandbox with this id. The list is empty if the account has no such sandbox."
+        )
+      },
       success: SandboxesResponse,
       error: [Statuses.AccountForbidden]
-    }).annotate(OpenApi.Summary, "List sandboxes, newest first"),
+    }).annotateMerge(
+      OpenApi.annotations({
+        summary: "List sandboxes, newest first",
+        description: "Never wakes a sandbox. If the provider does not report a status, the last known one is listed."
+      })
+    ),
     HttpApiEndpoint.patch("change", "/", {
       payload: EnvironmentChange,
       success: Schema.NullOr(EnvironmentBody),
       error: [Statuses.AccountForbidden, Statuses.RepoNotReadable, Statuses.RepoUnavailable, Statuses.SnapshotNotFound]
-    }).annotate(OpenApi.Summary, "Save the snapshot that the next sandbox boots from, or name the repository"),
+    }).annotateMerge(
+      OpenApi.annotations({
+        summary: "Set the account's snapshot or repository",
+        description: "The response is null if the account has neither."
+      })
+    ),
     HttpApiEndpoint.delete("clear", "/", {
       query: forAccount,
       payload: ForAccountInBody,
-      success: Schema.Struct({ status: Schema.Literal("success"), deleted_snapshot: Schema.NullOr(EnvironmentBody) }),
+      success: Schema.Struct({
+        ...success,
+        deleted_snapshot: field(Schema.NullOr(EnvironmentBody), "What was deleted; null if there was nothing.")
+      }),
       error: [Statuses.AccountForbidden, Statuses.RepoNotDeleted, Statuses.SandboxUnavailable]
-    }).annotate(OpenApi.Summary, "End all sandboxes, and delete the snapshot and the repository"),
+    }).annotateMerge(
+      OpenApi.annotations({
+        summary: "Delete all sandboxes, the snapshot and the repository",
+        description:
+          "May be repeated. `account_id` may be given in the query, in the body, or with the same value in both."
+      })
+    ),
     HttpApiEndpoint.post("setup", "/setup", {
       payload: ForAccountInBody,
-      success: Schema.Struct({ status: Schema.Literal("success"), runId: RunId }),
+      success: Schema.Struct({ ...success, runId: field(RunId, "The run of the setup.") }),
       error: [Statuses.AccountForbidden]
     })
       .middleware(Idempotent)
-      .annotate(OpenApi.Summary, "Set up the account: a sandbox, a private repository, and a snapshot of both")
-      .annotate(
-        OpenApi.Description,
-        "The repository gets the files of `~/workspace` in the sandbox and nothing else. The rest of the home directory, where agents and tools keep settings and credentials, is never committed; the snapshot has it. Of the workspace, `node_modules/` and files that are known to hold credentials, such as `.codex/auth.json` and `.netrc`, are left out unless they were added with `git add -f`."
+      .annotateMerge(
+        OpenApi.annotations({
+          summary: "Set up the account: a sandbox, a private repository, and a snapshot of both",
+          description:
+            "While a setup of the account is running, a second request gets the same run. The repository gets the files of `~/workspace` and nothing else. The rest of the home directory, where agents and tools keep settings and credentials, is never committed; the snapshot contains it. Of the workspace, `node_modules/` and files that are known to hold credentials, such as `.codex/auth.json` and `.netrc`, are left out unless they were added with `git add -f`."
+        })
       ),
     HttpApiEndpoint.get("file", "/file", {
-      query: { ...forAccount, path: RepoPath },
+      query: {
+        ...forAccount,
+        path: field(RepoPath, "The path of the file, relative to the root of the repository.")
+      },
       success: Schema.Struct({
-        status: Schema.Literal("success"),
-        content: Schema.String,
-        /** There where the file is not text. */
-        encoding: Schema.optionalKey(Schema.Literal("base64"))
+        ...success,
+        content: field(Schema.String, "The content as text, or as base64 if `encoding` says so."),
+        encoding: field(Schema.optionalKey(Schema.Literal("base64")), "Present if the file is not text.")
       }),
       error: [
         Statuses.AccountForbidden,
@@ -187,7 +242,12 @@ export class AccountSandboxesApi extends HttpApiGroup.make("sandboxes")
         Statuses.RepoFileTooLarge,
         Statuses.RepoUnavailable
       ]
-    }).annotate(OpenApi.Summary, "Read a file of the account's repository")
+    }).annotateMerge(
+      OpenApi.annotations({
+        summary: "Read a file of the account's repository",
+        description: "Reads the file as it is on the default branch at the repository host."
+      })
+    )
   )
   .prefix("/api/sandboxes")
   .annotate(OpenApi.Title, "Account sandboxes") {}

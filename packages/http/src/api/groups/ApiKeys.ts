@@ -1,35 +1,43 @@
 import { ApiKeyId } from "@castellan/domain/identity/ApiKey.ts"
-import { AccountId } from "@castellan/domain/identity/Account.ts"
 import { Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/http-api"
-import { absent, forAccount, GivenTime, Text, Time } from "../Fields.ts"
+import { field, forAccount, forAccountInBody, GivenTime, optional, Text, Time } from "../Fields.ts"
 import { Idempotent } from "../Idempotent.ts"
-
 import { Statuses } from "../Statuses.ts"
 
 const NewKey = Schema.Struct({
-  name: Text.check(Schema.isMaxLength(200, { message: "must be at most 200 characters" })),
-  expiresAt: absent(GivenTime),
-  account_id: absent(AccountId)
+  name: field(
+    Text.check(Schema.isMaxLength(200, { message: "must be at most 200 characters" })),
+    "A name for people, 1 to 200 characters."
+  ),
+  expiresAt: optional(GivenTime, "When the key expires: a future instant as an ISO 8601 string. Default: never."),
+  ...forAccountInBody
 })
 
+const keyFields = {
+  id: field(ApiKeyId, "The id of the key."),
+  name: field(Schema.String, "Its name.")
+}
+
+const expiresAt = field(Schema.NullOr(Time), "When the key expires, as an ISO 8601 string; null if it does not expire.")
+
 const IssuedKey = Schema.Struct({
-  id: ApiKeyId,
-  name: Schema.String,
-  /** Shown this once. */
-  key: Schema.String,
-  expiresAt: Schema.NullOr(Time)
+  ...keyFields,
+  key: field(Schema.String, "The secret. It is shown only in this response."),
+  expiresAt
 })
 
 const KnownKey = Schema.Struct({
-  id: ApiKeyId,
-  name: Schema.String,
-  createdAt: Time,
-  lastUsedAt: Schema.NullOr(Time),
-  expiresAt: Schema.NullOr(Time)
+  ...keyFields,
+  createdAt: field(Time, "When the key was created, as an ISO 8601 string."),
+  lastUsedAt: field(
+    Schema.NullOr(Time),
+    "When the key was last used, as an ISO 8601 string, to the minute; null if it was never used."
+  ),
+  expiresAt
 })
 
-/** The keys of an account. */
+/** The API keys of an account. */
 export class ApiKeysApi extends HttpApiGroup.make("keys")
   .add(
     HttpApiEndpoint.post("issue", "/", {
@@ -38,18 +46,33 @@ export class ApiKeysApi extends HttpApiGroup.make("keys")
       error: [Statuses.AccountForbidden]
     })
       .middleware(Idempotent)
-      .annotate(OpenApi.Summary, "Make an API key, shown this once"),
+      .annotateMerge(
+        OpenApi.annotations({
+          summary: "Create an API key",
+          description:
+            "The response contains the key's secret, which can't be read again. An account creates its own keys; a platform admin creates keys for any account."
+        })
+      ),
     HttpApiEndpoint.get("list", "/", {
       query: forAccount,
-      success: Schema.Struct({ keys: Schema.Array(KnownKey) }),
+      success: Schema.Struct({
+        keys: field(Schema.Array(KnownKey), "The keys of the account that are not revoked.")
+      }),
       error: [Statuses.AccountForbidden]
-    }).annotate(OpenApi.Summary, "List API keys"),
+    }).annotateMerge(
+      OpenApi.annotations({ summary: "List API keys", description: "Lists an account's keys without their secrets." })
+    ),
     HttpApiEndpoint.delete("revoke", "/:id", {
-      params: { id: ApiKeyId },
+      params: { id: field(ApiKeyId, "The id of the key.") },
       query: forAccount,
       success: HttpApiSchema.NoContent,
       error: [Statuses.AccountForbidden, Statuses.ApiKeyNotFound]
-    }).annotate(OpenApi.Summary, "End an API key")
+    }).annotateMerge(
+      OpenApi.annotations({
+        summary: "Revoke an API key",
+        description: "The key is invalid at once. Open streams that it authenticated end."
+      })
+    )
   )
   .prefix("/api/keys")
   .annotate(OpenApi.Title, "API keys") {}

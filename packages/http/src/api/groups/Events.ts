@@ -1,40 +1,49 @@
-import type { SandboxEventType } from "@castellan/domain/sandbox/SandboxEvent.ts"
+import { SandboxEventType } from "@castellan/domain/sandbox/SandboxEvent.ts"
 import { Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/http-api"
-import { forAccount, lastEventId } from "../Fields.ts"
-
+import { field, forAccount, lastEventId } from "../Fields.ts"
 import { Statuses } from "../Statuses.ts"
+import { emptyEvent, errorEvent, event } from "../StreamEvents.ts"
 
-/** What an event says, as JSON in its `data`. */
-export interface EventBody {
-  readonly type: SandboxEventType
-  /** Null for a session that has none yet. */
-  readonly sandboxId: string | null
-  /** Null for a sandbox of the account's own. */
-  readonly sessionId: string | null
-  /** Why, in words for its owner; null where it is what was asked for. */
-  readonly reason: string | null
-  readonly at: string
-}
+/** A state change of a sandbox or a session. */
+export const EventBody = Schema.Struct({
+  type: field(SandboxEventType, "What happened. The same as the name of the event."),
+  sandboxId: field(Schema.NullOr(Schema.String), "The sandbox; null for a session that has none yet."),
+  sessionId: field(Schema.NullOr(Schema.String), "The session; null for a sandbox without one."),
+  reason: field(Schema.NullOr(Schema.String), "Why it happened, as a sentence; null if the owner requested it."),
+  at: field(Schema.String, "When it happened, as an ISO 8601 string.")
+})
+export type EventBody = typeof EventBody.Type
 
-/** What happened to an account's sandboxes and sessions. */
+const stateChange = (type: SandboxEventType) => event(type, EventBody)
+
+/** The events of the stream. */
+export const AccountEvent = Schema.Union([
+  ...SandboxEventType.literals.map(stateChange),
+  // The stream has no more events for now.
+  emptyEvent("now"),
+  errorEvent
+])
+
+/** State changes of an account's sandboxes and sessions. */
 export class EventsApi extends HttpApiGroup.make("events")
   .add(
     HttpApiEndpoint.get("follow", "/", {
       query: {
         ...forAccount,
-        from: Schema.optionalKey(Schema.Literals(["now", "start"]).annotate({ message: "must be now or start" }))
+        from: field(
+          Schema.optionalKey(Schema.Literals(["now", "start"]).annotate({ message: "must be now or start" })),
+          "Where the stream begins without `Last-Event-ID`: `now`, or `start` for the oldest stored event. Default: now."
+        )
       },
-      headers: { "last-event-id": Schema.optionalKey(lastEventId(/^(\d{1,18})?$/)) },
-      success: HttpApiSchema.StreamSse({
-        events: Schema.Struct({ event: Schema.String, id: Schema.String, data: Schema.String })
-      }),
+      headers: lastEventId(/^(\d{1,18})?$/),
+      success: HttpApiSchema.StreamSse({ events: AccountEvent }),
       error: [Statuses.AccountForbidden]
     }).annotateMerge(
       OpenApi.annotations({
-        summary: "Follow what happens to sandboxes and sessions",
+        summary: "Follow state changes of sandboxes and sessions",
         description:
-          'Server-sent events, each named by its type, with `{"type","sandboxId","sessionId","reason","at"}`: after `Last-Event-ID`, or from now on, or with `from=start` from the oldest that is kept. An event `now` without data comes once, where there are no more for the moment; its id is a place to go on from, like any other. Each comes at least once; those of one sandbox in their order.'
+          "Streams server-sent events. Each is named by its type; its data is JSON with `type`, `sandboxId`, `sessionId`, `reason` and `at`. An event `now` without data comes once, when there are no more events for the moment; its id can be resumed after like any other. Each event is delivered at least once, the events of one sandbox in order."
       })
     )
   )

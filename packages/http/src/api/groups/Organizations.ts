@@ -2,54 +2,77 @@ import { AccountId } from "@castellan/domain/identity/Account.ts"
 import { MembershipStatus, Role } from "@castellan/domain/identity/Membership.ts"
 import { Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/http-api"
-import { absent, Text } from "../Fields.ts"
+import { field, optional, Text } from "../Fields.ts"
 import { Idempotent } from "../Idempotent.ts"
-
 import { Statuses } from "../Statuses.ts"
 
 const NewOrganization = Schema.Struct({
-  name: Text.check(Schema.isMaxLength(200, { message: "must be at most 200 characters" }))
+  name: field(
+    Text.check(Schema.isMaxLength(200, { message: "must be at most 200 characters" })),
+    "A name for people, 1 to 200 characters."
+  )
 })
 
-const Joined = Schema.Struct({ id: AccountId, name: Schema.NullOr(Schema.String), role: Role })
+const id = field(AccountId, "The id of the organization, which is an account.")
+const name = field(Schema.NullOr(Schema.String), "Its name; null if it has none.")
 
-const Member = Schema.Struct({ accountId: AccountId, role: Role, status: MembershipStatus }).annotate({
-  identifier: "Member"
-})
+const Joined = Schema.Struct({ id, name, role: field(Role, "The caller's role in it.") })
+
+const Member = Schema.Struct({
+  accountId: field(AccountId, "The account of the member."),
+  role: field(Role, "The member's role."),
+  status: field(MembershipStatus, "`active`, or `invited` until the account accepts.")
+}).annotate({ identifier: "Member", description: "A membership in an organization." })
 
 const Invitation = Schema.Struct({
-  accountId: AccountId,
-  /** The role it has, or `member`, if this is left out. */
-  role: absent(Role.annotate({ message: "must be owner, admin or member" }))
+  accountId: field(AccountId, "The account to invite, or the member to change."),
+  role: optional(
+    Role.annotate({ message: "must be owner, admin or member" }),
+    "The role. Default: the member's current role, or `member` for a new one."
+  )
 })
 
-const organization = { id: AccountId }
+const params = { id }
 
-/** Organizations and who is in them. */
+/** Organizations and their members. */
 export class OrganizationsApi extends HttpApiGroup.make("organizations")
   .add(
     HttpApiEndpoint.post("create", "/", {
       payload: NewOrganization,
       success: Schema.Struct({
-        organization: Schema.Struct({ id: AccountId, name: Schema.NullOr(Schema.String) })
+        organization: field(Schema.Struct({ id, name }), "The new organization.")
       }).pipe(HttpApiSchema.status(201))
     })
       .middleware(Idempotent)
-      .annotate(OpenApi.Summary, "Make an organization and own it"),
+      .annotateMerge(
+        OpenApi.annotations({
+          summary: "Create an organization",
+          description: "The caller becomes its owner."
+        })
+      ),
     HttpApiEndpoint.get("list", "/", {
       success: Schema.Struct({
-        organizations: Schema.Array(Joined),
-        /** What the caller may accept. */
-        invitations: Schema.Array(Joined)
+        organizations: field(Schema.Array(Joined), "The organizations that the caller is a member of."),
+        invitations: field(Schema.Array(Joined), "The organizations that have invited the caller.")
       })
-    }).annotate(OpenApi.Summary, "List the organizations one is in, and one's invitations"),
+    }).annotateMerge(
+      OpenApi.annotations({
+        summary: "List organizations",
+        description: "Lists the organizations of the caller and the invitations that it may accept."
+      })
+    ),
     HttpApiEndpoint.get("members", "/:id/members", {
-      params: organization,
-      success: Schema.Struct({ members: Schema.Array(Member) }),
+      params,
+      success: Schema.Struct({ members: field(Schema.Array(Member), "Active and invited members.") }),
       error: [Statuses.OrganizationNotFound]
-    }).annotate(OpenApi.Summary, "List the members of an organization"),
+    }).annotateMerge(
+      OpenApi.annotations({
+        summary: "List members",
+        description: "Lists the members of an organization. Only for its active members."
+      })
+    ),
     HttpApiEndpoint.post("invite", "/:id/members", {
-      params: organization,
+      params,
       payload: Invitation,
       success: Schema.Struct({ member: Member }).pipe(HttpApiSchema.status(201)),
       error: [
@@ -61,17 +84,33 @@ export class OrganizationsApi extends HttpApiGroup.make("organizations")
       ]
     })
       .middleware(Idempotent)
-      .annotate(OpenApi.Summary, "Invite an account, or give a member another role"),
+      .annotateMerge(
+        OpenApi.annotations({
+          summary: "Invite an account, or change a member's role",
+          description:
+            "Only for owners and admins. The account is invited until it accepts; an invitation by a platform admin is active at once."
+        })
+      ),
     HttpApiEndpoint.post("accept", "/:id/members/accept", {
-      params: organization,
+      params,
       success: Schema.Struct({ member: Member }),
       error: [Statuses.OrganizationNotFound]
-    }).annotate(OpenApi.Summary, "Accept an invitation"),
+    }).annotateMerge(
+      OpenApi.annotations({
+        summary: "Accept an invitation",
+        description: "The caller becomes an active member."
+      })
+    ),
     HttpApiEndpoint.delete("remove", "/:id/members/:accountId", {
-      params: { ...organization, accountId: AccountId },
+      params: { ...params, accountId: field(AccountId, "The account of the member.") },
       success: HttpApiSchema.NoContent,
       error: [Statuses.RoleNotPermitted, Statuses.OrganizationNotFound, Statuses.LastOwner]
-    }).annotate(OpenApi.Summary, "Remove a member, take an invitation back, or leave")
+    }).annotateMerge(
+      OpenApi.annotations({
+        summary: "Remove a member, withdraw an invitation, or leave",
+        description: "For owners and admins, and for the member itself. The last owner can't leave."
+      })
+    )
   )
   .prefix("/api/organizations")
   .annotate(OpenApi.Title, "Organizations") {}

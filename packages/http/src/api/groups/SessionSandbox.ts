@@ -2,22 +2,27 @@ import { LifecycleState, type Session } from "@castellan/domain/session/Session.
 import { type DateTime, Duration, Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, OpenApi } from "effect/http-api"
 import { AppStatus } from "./Apps.ts"
-import { absent, milliseconds, Text } from "../Fields.ts"
+import { field, milliseconds, optional, Text } from "../Fields.ts"
 import { Idempotent } from "../Idempotent.ts"
 import { Lenient } from "../KnownFields.ts"
-import { sessionErrors } from "./Sessions.ts"
 import { Statuses } from "../Statuses.ts"
+import { sessionErrors } from "./Sessions.ts"
 
 const Epoch = Schema.Int
 
 const LifecycleBody = Schema.Struct({
-  /** Epoch milliseconds, by the server's clock; and so are the other times. */
-  serverTime: Epoch,
-  state: Schema.NullOr(LifecycleState),
-  lastActivityAt: Schema.NullOr(Epoch),
-  hibernateAfter: Schema.NullOr(Epoch),
-  sandboxExpiresAt: Schema.NullOr(Epoch)
-}).annotate({ identifier: "Lifecycle" })
+  serverTime: field(Epoch, "The server's time, in epoch milliseconds."),
+  state: field(Schema.NullOr(LifecycleState), "The state of the sandbox; null before the first."),
+  lastActivityAt: field(Schema.NullOr(Epoch), "The last activity, in epoch milliseconds; null if there was none."),
+  hibernateAfter: field(
+    Schema.NullOr(Epoch),
+    "When it hibernates unless it is active before, in epoch milliseconds; null if no sandbox runs."
+  ),
+  sandboxExpiresAt: field(
+    Schema.NullOr(Epoch),
+    "When the provider stops the sandbox, in epoch milliseconds; null if none runs."
+  )
+}).annotate({ identifier: "Lifecycle", description: "The lifecycle of a session's sandbox." })
 
 export const presentLifecycle = ({ lifecycle }: Session, now: DateTime.Utc): typeof LifecycleBody.Type => ({
   serverTime: now.epochMilliseconds,
@@ -27,31 +32,38 @@ export const presentLifecycle = ({ lifecycle }: Session, now: DateTime.Utc): typ
   sandboxExpiresAt: lifecycle.sandboxExpiresAt?.epochMilliseconds ?? null
 })
 
-const ofSession = { sessionId: Text }
+const sessionId = field(Text, "The id of the session.")
 
-const success = Schema.Literal(true)
+const success = { success: field(Schema.Literal(true), "Always true.") }
+
+const hasSnapshot = field(Schema.Boolean, "Whether there are files that the next open restores.")
+
+const SessionStatus = Schema.Struct({
+  status: field(Schema.Literals(["active", "no_sandbox"]), "Whether the sandbox runs."),
+  hasSnapshot,
+  lifecycleVersion: field(Schema.Int, "Increases with every change of the lifecycle."),
+  lifecycle: LifecycleBody
+})
 
 /** The sandbox of a session. */
 export class SessionSandboxApi extends HttpApiGroup.make("sessionSandbox")
   .add(
     HttpApiEndpoint.post("open", "/", {
       payload: Schema.Struct({
-        repoUrl: Text,
-        /** The session whose sandbox it is; one for once if it is left out. */
-        sessionId: absent(Text)
+        repoUrl: field(Text, "The repository of the session."),
+        sessionId: optional(Text, "The session to open. Default: a new one.")
       }),
       success: Schema.Struct({
-        /** When the sandbox was made, in epoch milliseconds. */
-        createdAt: Epoch,
-        /** Milliseconds until it stops by itself. */
-        timeout: Schema.Int,
-        currentBranch: Schema.NullOr(Schema.String),
-        /** The provider. */
-        mode: Schema.String,
-        timing: Schema.Struct({
-          /** Milliseconds from the arrival of the request until the sandbox was ready. */
-          readyMs: Schema.Int
-        })
+        createdAt: field(Epoch, "When the sandbox was created, in epoch milliseconds."),
+        timeout: field(Schema.Int, "Milliseconds until the provider stops the sandbox."),
+        currentBranch: field(Schema.NullOr(Schema.String), "The branch that is checked out; null if there is none."),
+        mode: field(Schema.String, "The name of the provider, such as `local` or `vercel`."),
+        timing: field(
+          Schema.Struct({
+            readyMs: field(Schema.Int, "Milliseconds from the arrival of the request until the sandbox was ready.")
+          }),
+          "How long the request took."
+        )
       }),
       error: [
         ...sessionErrors,
@@ -66,55 +78,93 @@ export class SessionSandboxApi extends HttpApiGroup.make("sessionSandbox")
     })
       .middleware(Idempotent)
       .annotate(Lenient, true)
-      .annotate(OpenApi.Summary, "Open a session: its sandbox, running, with its repository"),
+      .annotateMerge(
+        OpenApi.annotations({
+          summary: "Open a session's sandbox with its repository",
+          description:
+            "Creates the sandbox, restores it from hibernation, or finds it running, and answers once it is ready. Concurrent requests for one session share one sandbox."
+        })
+      ),
     HttpApiEndpoint.get("status", "/status", {
-      query: { sessionId: Schema.optionalKey(Text), sandboxId: Schema.optionalKey(Schema.String) },
-      success: Schema.Union([
-        Schema.Struct({
-          status: Schema.Literals(["active", "no_sandbox"]),
-          /** Whether there are files that the next open brings back. */
-          hasSnapshot: Schema.Boolean,
-          lifecycleVersion: Schema.Int,
-          lifecycle: LifecycleBody
-        }),
-        AppStatus
-      ]),
+      query: {
+        sessionId: field(Schema.optionalKey(Text), "The session. Default: the status of a web app is reported."),
+        sandboxId: field(Schema.optionalKey(Schema.String), "The web app. Default: the active one.")
+      },
+      success: Schema.Union([SessionStatus, AppStatus]),
       error: [...sessionErrors, Statuses.AppNotFound, Statuses.AppStatusUnknown]
     })
       .annotate(Lenient, true)
       .annotateMerge(
         OpenApi.annotations({
-          summary: "What is known of a session's sandbox, or of a web app's",
+          summary: "Get the status of a session's sandbox, or of a web app",
           description:
-            "With `sessionId`, of that session's; asks nobody. Without, of the web app that `sandboxId` names, or of the active one. Wakes nothing."
+            "With `sessionId`: the stored status of that session's sandbox. Without: the status of the web app `sandboxId`, which the provider is asked for. Never wakes a sandbox."
         })
       ),
     HttpApiEndpoint.get("reconnect", "/reconnect", {
-      query: ofSession,
+      query: { sessionId },
       success: Schema.Struct({
-        status: Schema.Literals(["connected", "expired", "no_sandbox"]),
-        hasSnapshot: Schema.Boolean,
-        /** Epoch milliseconds; where it is connected. */
-        expiresAt: Schema.optionalKey(Epoch),
+        status: field(
+          Schema.Literals(["connected", "expired", "no_sandbox"]),
+          "`connected` if the sandbox runs, `expired` if it did, `no_sandbox` if there was none."
+        ),
+        hasSnapshot,
+        expiresAt: field(
+          Schema.optionalKey(Epoch),
+          "When the provider stops the sandbox, in epoch milliseconds. Only if it is connected."
+        ),
         lifecycle: LifecycleBody
       }),
       error: sessionErrors
-    }).annotate(OpenApi.Summary, "Whether a session's sandbox is still there; wakes nothing"),
+    }).annotateMerge(
+      OpenApi.annotations({
+        summary: "Check whether a session's sandbox still runs",
+        description: "Asks the provider, for 15 s at most. Never wakes the sandbox."
+      })
+    ),
     HttpApiEndpoint.post("activity", "/activity", {
-      payload: Schema.Struct(ofSession),
-      success: Schema.Struct({ success }),
+      payload: Schema.Struct({ sessionId }),
+      success: Schema.Struct(success),
       error: [...sessionErrors, Statuses.SandboxNotRunning]
-    }).annotate(OpenApi.Summary, "Say that a session is in use"),
+    }).annotateMerge(
+      OpenApi.annotations({
+        summary: "Record activity of a session",
+        description: "Moves the time at which the session hibernates because it is idle."
+      })
+    ),
     HttpApiEndpoint.post("extend", "/extend", {
-      payload: Schema.Struct({ ...ofSession, ms: absent(milliseconds(Duration.hours(24))) }),
-      success: Schema.Struct({ success, expiresAt: Epoch, extendedBy: Schema.Int }),
+      payload: Schema.Struct({
+        sessionId,
+        ms: optional(
+          milliseconds(Duration.hours(24)),
+          "How much longer the sandbox runs, in milliseconds, 1 to 86400000 (24 hours). Default: the server's."
+        )
+      }),
+      success: Schema.Struct({
+        ...success,
+        expiresAt: field(Epoch, "When the provider stops the sandbox, in epoch milliseconds."),
+        extendedBy: field(Schema.Int, "How much longer the sandbox runs, in milliseconds.")
+      }),
       error: [...sessionErrors, Statuses.SandboxNotRunning, Statuses.SandboxUnavailable]
-    }).annotate(OpenApi.Summary, "Let a session's sandbox run longer"),
+    }).annotateMerge(
+      OpenApi.annotations({
+        summary: "Extend the life of a session's sandbox",
+        description: "Moves the time at which the provider stops the sandbox. The provider may have a maximum."
+      })
+    ),
     HttpApiEndpoint.delete("hibernate", "/", {
-      query: ofSession,
-      success: Schema.Struct({ success, alreadyStopped: Schema.optionalKey(Schema.Boolean) }),
+      query: { sessionId },
+      success: Schema.Struct({
+        ...success,
+        alreadyStopped: field(Schema.optionalKey(Schema.Boolean), "True if the sandbox was not running.")
+      }),
       error: [...sessionErrors, Statuses.SandboxUnavailable]
-    }).annotate(OpenApi.Summary, "Put a session's sandbox to sleep now")
+    }).annotateMerge(
+      OpenApi.annotations({
+        summary: "Hibernate a session's sandbox now",
+        description: "Stops the sandbox and keeps its files for the next open. May be repeated."
+      })
+    )
   )
   .prefix("/api/sandbox")
   .annotate(OpenApi.Title, "A session's sandbox") {}

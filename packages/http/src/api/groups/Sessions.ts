@@ -5,45 +5,52 @@ import { FailureCode } from "@castellan/domain/FailureReason.ts"
 import { LifecycleState, type Session, SessionId, SessionStatus } from "@castellan/domain/session/Session.ts"
 import { Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/http-api"
-import { absent, cursorOf, pageOf, Text, Time } from "../Fields.ts"
+import { field, nextPageOf, optional, pageOf, Text, Time } from "../Fields.ts"
 import { Idempotent } from "../Idempotent.ts"
-
 import { commandAnswers, NewSessionCommand } from "../NewCommand.ts"
 import { Statuses } from "../Statuses.ts"
 
 const title = Text.check(Schema.isMaxLength(500, { message: "must be at most 500 characters" }))
 
 const NewSession = Schema.Struct({
-  title: absent(title),
-  /** The repository it works on; it keeps the one it is first opened with, if this is left out. */
-  repoUrl: absent(Text),
-  /** The organization it works for, of which the caller is a member. */
-  organizationId: absent(AccountId)
+  title: optional(title, "A title for people, 1 to 500 characters. Default: a generated one."),
+  repoUrl: optional(
+    Text,
+    "The repository of the session. Default: the repository that it is first opened with; it never changes after that."
+  ),
+  organizationId: optional(
+    AccountId,
+    "The organization that the session works for. The caller has to be a member of it. Default: none."
+  )
 })
 
 const SessionBody = Schema.Struct({
-  id: SessionId,
-  title: Schema.String,
-  status: SessionStatus,
-  repoUrl: Schema.NullOr(Schema.String),
-  organizationId: Schema.NullOr(AccountId),
-  /** The branch its sandbox was set up with. */
-  branch: Schema.NullOr(Schema.String),
-  /** The name its sandbox has for life. */
-  sandboxId: Schema.NullOr(Schema.String),
-  lifecycleState: Schema.NullOr(LifecycleState),
-  /** Grows with every change of its lifecycle. */
-  lifecycleVersion: Schema.Int,
-  /** Why it failed, or what was lost. */
-  lifecycleError: Schema.NullOr(Schema.String),
-  /** The code of `lifecycleError`. */
-  lifecycleErrorCode: Schema.NullOr(FailureCode),
-  lastActivityAt: Schema.NullOr(Time),
-  hibernateAfter: Schema.NullOr(Time),
-  sandboxExpiresAt: Schema.NullOr(Time),
-  createdAt: Time,
-  updatedAt: Time
-}).annotate({ identifier: "Session" })
+  id: field(SessionId, "The id of the session."),
+  title: field(Schema.String, "Its title."),
+  status: field(SessionStatus, "Its status, as its owner sets it."),
+  repoUrl: field(Schema.NullOr(Schema.String), "The URL of its repository; null before it has one."),
+  organizationId: field(Schema.NullOr(AccountId), "The organization that it works for; null if there is none."),
+  branch: field(Schema.NullOr(Schema.String), "The branch that its sandbox was set up with; null before that."),
+  sandboxId: field(Schema.NullOr(Schema.String), "The id of its sandbox, which never changes; null before the first."),
+  lifecycleState: field(Schema.NullOr(LifecycleState), "The state of its sandbox; null before the first."),
+  lifecycleVersion: field(Schema.Int, "Increases with every change of its lifecycle."),
+  lifecycleError: field(
+    Schema.NullOr(Schema.String),
+    "Why its sandbox failed or was lost, as a sentence; null if it did not."
+  ),
+  lifecycleErrorCode: field(Schema.NullOr(FailureCode), "The code of `lifecycleError`."),
+  lastActivityAt: field(Schema.NullOr(Time), "When it was last active, as an ISO 8601 string; null before that."),
+  hibernateAfter: field(
+    Schema.NullOr(Time),
+    "When it hibernates unless it is active before, as an ISO 8601 string; null if no sandbox runs."
+  ),
+  sandboxExpiresAt: field(
+    Schema.NullOr(Time),
+    "When the provider stops its sandbox, as an ISO 8601 string; null if none runs."
+  ),
+  createdAt: field(Time, "When it was created, as an ISO 8601 string."),
+  updatedAt: field(Time, "When it last changed, as an ISO 8601 string.")
+}).annotate({ identifier: "Session", description: "A session, which has at most one sandbox." })
 
 export const presentSession = ({ lifecycle, ...session }: Session, host: HostSupport): typeof SessionBody.Type => ({
   id: session.id,
@@ -64,43 +71,60 @@ export const presentSession = ({ lifecycle, ...session }: Session, host: HostSup
   updatedAt: session.updatedAt
 })
 
-const One = Schema.Struct({ session: SessionBody })
+const SessionResponse = Schema.Struct({ session: SessionBody })
 
-const params = { id: Schema.String }
+const params = { id: field(Schema.String, "The id of the session.") }
 
 export const sessionErrors = [Statuses.SessionNotFound, Statuses.SessionForbidden] as const
 
-/** Sessions: one sandbox each, that sleeps and wakes. */
+/** Sessions. Each has one sandbox, which hibernates and is restored. */
 export class SessionsApi extends HttpApiGroup.make("sessions")
   .add(
     HttpApiEndpoint.post("create", "/", {
       payload: NewSession,
-      success: One.pipe(HttpApiSchema.status(201)),
+      success: SessionResponse.pipe(HttpApiSchema.status(201)),
       error: [Statuses.RepoRefused, Statuses.OrganizationHidden]
     })
       .middleware(Idempotent)
-      .annotate(OpenApi.Summary, "Begin a session"),
+      .annotateMerge(
+        OpenApi.annotations({
+          summary: "Create a session",
+          description: "Creates no sandbox; `sessionSandbox.open` does."
+        })
+      ),
     HttpApiEndpoint.get("list", "/", {
       query: pageOf("sessions"),
       success: Schema.Struct({
-        sessions: Schema.Array(SessionBody),
-        /** Where the list goes on; left out on its last page. */
-        next_cursor: Schema.optionalKey(cursorOf("sessions"))
+        sessions: field(Schema.Array(SessionBody), "The sessions, newest first."),
+        ...nextPageOf("sessions")
       })
-    }).annotate(OpenApi.Summary, "List one's sessions, newest first"),
-    HttpApiEndpoint.get("get", "/:id", { params, success: One, error: sessionErrors }).annotate(
-      OpenApi.Summary,
-      "One session"
+    }).annotateMerge(
+      OpenApi.annotations({
+        summary: "List sessions, newest first",
+        description: "Lists the caller's own sessions. Never wakes a sandbox."
+      })
+    ),
+    HttpApiEndpoint.get("get", "/:id", { params, success: SessionResponse, error: sessionErrors }).annotateMerge(
+      OpenApi.annotations({ summary: "Get a session", description: "Never wakes its sandbox." })
     ),
     HttpApiEndpoint.patch("change", "/:id", {
       params,
       payload: Schema.Struct({
-        title: absent(title),
-        status: absent(SessionStatus.annotate({ message: "must be running, completed, failed or archived" }))
+        title: optional(title, "A new title, 1 to 500 characters. Default: the current one is kept."),
+        status: optional(
+          SessionStatus.annotate({ message: "must be running, completed, failed or archived" }),
+          "A new status. Default: the current one is kept."
+        )
       }),
-      success: One,
+      success: SessionResponse,
       error: sessionErrors
-    }).annotate(OpenApi.Summary, "Rename a session, put it away, or take it out again"),
+    }).annotateMerge(
+      OpenApi.annotations({
+        summary: "Rename, archive or restore a session",
+        description:
+          "Archiving stops the sandbox and keeps its files. Any other status makes an archived session usable again."
+      })
+    ),
     HttpApiEndpoint.post("run", "/:id/commands", {
       params,
       payload: NewSessionCommand,
@@ -108,7 +132,12 @@ export class SessionsApi extends HttpApiGroup.make("sessions")
       error: [...sessionErrors, Statuses.SandboxNotRunning]
     })
       .middleware(Idempotent)
-      .annotate(OpenApi.Summary, "Run a command in a session's sandbox, which stays awake for it")
+      .annotateMerge(
+        OpenApi.annotations({
+          summary: "Run a command in a session's sandbox",
+          description: "The session does not hibernate while the command runs."
+        })
+      )
   )
   .prefix("/api/sessions")
   .annotate(OpenApi.Title, "Sessions") {}
