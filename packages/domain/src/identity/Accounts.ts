@@ -20,7 +20,7 @@ export class Accounts extends Context.Service<
   Accounts,
   {
     /** Creates an account. The actor must be a platform admin. */
-    readonly create: (wanted: NewAccount) => Effect.Effect<Account, NotPlatformAdmin, CurrentActor>
+    readonly create: (request: NewAccount) => Effect.Effect<Account, NotPlatformAdmin, CurrentActor>
   }
 >()("domain/identity/Accounts") {
   static readonly layer = Layer.effect(
@@ -30,13 +30,13 @@ export class Accounts extends Context.Service<
       const random = yield* SecureRandom
       const digest = yield* Digest
 
-      const create = Effect.fn("Accounts.create")(function* (wanted: NewAccount) {
+      const create = Effect.fn("Accounts.create")(function* (request: NewAccount) {
         yield* PlatformAdmin.proof
-        const nonce = yield* givenOrNew(random, wanted.nonce)
+        const nonce = yield* givenOrNew(random, request.nonce)
         const account = new Account({
           id: yield* accountIdOf(digest, nonce),
-          name: wanted.name,
-          email: wanted.email,
+          name: request.name,
+          email: request.email,
           platformAdmin: false,
           createdAt: yield* DateTime.now
         })

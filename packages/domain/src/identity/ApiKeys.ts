@@ -47,7 +47,7 @@ export class ApiKeys extends Context.Service<
     /** Issues a key for the scope's account. */
     readonly issue: (
       scope: AccountScope,
-      wanted: { readonly name: string; readonly expiresAt: DateTime.Utc | null }
+      request: { readonly name: string; readonly expiresAt: DateTime.Utc | null }
     ) => Effect.Effect<IssuedKey>
     /** The account of a key. Costs one query, and a write once a minute to record the use. */
     readonly authenticate: (secret: Redacted.Redacted<string>) => Effect.Effect<Authentication, InvalidCredential>
@@ -92,15 +92,15 @@ const make = Effect.fnUntraced(function* (serverSecret: Redacted.Redacted<Uint8A
   const add = Effect.fnUntraced(function* (
     scope: AccountScope,
     secret: Redacted.Redacted<string>,
-    wanted: { readonly name: string; readonly expiresAt: DateTime.Utc | null }
+    request: { readonly name: string; readonly expiresAt: DateTime.Utc | null }
   ) {
     const key = new ApiKey({
       id: ApiKeyId.make(`key_${yield* newNonce(random)}`),
       account: scope.account,
-      name: wanted.name,
+      name: request.name,
       createdAt: yield* DateTime.now,
       lastUsedAt: null,
-      expiresAt: wanted.expiresAt
+      expiresAt: request.expiresAt
     })
     yield* store.addKey(scope, key, yield* digest(secret))
     return key
@@ -108,10 +108,10 @@ const make = Effect.fnUntraced(function* (serverSecret: Redacted.Redacted<Uint8A
 
   const issue = Effect.fn("ApiKeys.issue")(function* (
     scope: AccountScope,
-    wanted: { readonly name: string; readonly expiresAt: DateTime.Utc | null }
+    request: { readonly name: string; readonly expiresAt: DateTime.Utc | null }
   ) {
     const secret = Redacted.make(`${keyPrefix}${yield* newNonce(random)}${yield* newNonce(random)}`)
-    return { key: yield* add(scope, secret, wanted), secret }
+    return { key: yield* add(scope, secret, request), secret }
   })
 
   const authenticate = Effect.fn("ApiKeys.authenticate")(function* (secret: Redacted.Redacted<string>) {

@@ -49,7 +49,7 @@ export class IdempotencyStore extends Context.Service<
     readonly begin: (
       scope: AccountScope,
       key: IdempotencyKey,
-      asked: { readonly request: string; readonly nonce: string; readonly at: DateTime.Utc }
+      attempt: { readonly request: string; readonly nonce: string; readonly at: DateTime.Utc }
     ) => Effect.Effect<KeyState>
     /**
      * Renews the lease that counts from `held`, the time at which the attempt began or last renewed it. It then counts from

@@ -48,7 +48,7 @@ export class IdentityStore extends Context.Service<
      * The subset of the keys and accounts that is stored, in one query. Includes expired keys: the caller checks that.
      * Both lists may be empty, contain duplicates, and be of any length.
      */
-    readonly findExisting: (asked: {
+    readonly findExisting: (ids: {
       readonly keys: ReadonlyArray<ApiKeyId>
       readonly accounts: ReadonlyArray<AccountId>
     }) => Effect.Effect<{ readonly keys: ReadonlySet<ApiKeyId>; readonly accounts: ReadonlySet<AccountId> }>
@@ -84,7 +84,7 @@ export class IdentityStore extends Context.Service<
         readonly actor: AccountId
         readonly member: AccountId
         readonly at: DateTime.Utc
-        readonly decide: (seen: MembershipContext) => Result.Result<Option.Option<RoleAndStatus>, E>
+        readonly decide: (context: MembershipContext) => Result.Result<Option.Option<RoleAndStatus>, E>
       }
     ) => Effect.Effect<Option.Option<Membership>, E>
   }

@@ -26,19 +26,19 @@ const isLastOwner = ({ member, owners }: MembershipContext) =>
  * An active member stays active. A platform admin's invitation is active at once. Only owners may add or change owners.
  */
 export const decideInvitation = (
-  seen: MembershipContext,
-  asked: { readonly platformAdmin: boolean; readonly role: Role | null }
+  context: MembershipContext,
+  request: { readonly platformAdmin: boolean; readonly role: Role | null }
 ): Decision => {
-  const by = actingRole(seen, asked.platformAdmin)
+  const by = actingRole(context, request.platformAdmin)
   if (by === null) return Result.fail("Hidden")
   if (by === "member") return Result.fail("Forbidden")
-  const current = Option.getOrNull(seen.member)
-  const role = asked.role ?? current?.role ?? "member"
+  const current = Option.getOrNull(context.member)
+  const role = request.role ?? current?.role ?? "member"
   if (by === "admin" && role !== current?.role && (role === "owner" || current?.role === "owner")) {
     return Result.fail("Forbidden")
   }
-  if (role !== "owner" && isLastOwner(seen)) return Result.fail("LastOwner")
-  const status = asked.platformAdmin || current?.status === "active" ? "active" : "invited"
+  if (role !== "owner" && isLastOwner(context)) return Result.fail("LastOwner")
+  const status = request.platformAdmin || current?.status === "active" ? "active" : "invited"
   return Result.succeed(Option.some({ role, status }))
 }
 
@@ -47,16 +47,16 @@ export const decideInvitation = (
  * removes itself succeeds for every organization id, so the answer does not reveal which organizations exist.
  */
 export const decideRemoval = (
-  seen: MembershipContext,
-  asked: { readonly platformAdmin: boolean; readonly itself: boolean }
+  context: MembershipContext,
+  request: { readonly platformAdmin: boolean; readonly itself: boolean }
 ): Decision => {
-  if (!asked.itself) {
-    const by = actingRole(seen, asked.platformAdmin)
+  if (!request.itself) {
+    const by = actingRole(context, request.platformAdmin)
     if (by === null) return Result.fail("Hidden")
     if (by === "member") return Result.fail("Forbidden")
-    if (by === "admin" && Option.isSome(seen.member) && seen.member.value.role === "owner") {
+    if (by === "admin" && Option.isSome(context.member) && context.member.value.role === "owner") {
       return Result.fail("Forbidden")
     }
   }
-  return isLastOwner(seen) ? Result.fail("LastOwner") : Result.succeed(Option.none())
+  return isLastOwner(context) ? Result.fail("LastOwner") : Result.succeed(Option.none())
 }

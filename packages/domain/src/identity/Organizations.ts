@@ -36,7 +36,7 @@ export class Organizations extends Context.Service<
   Organizations,
   {
     /** Creates an organization that the actor owns. The same nonce gives the same organization. */
-    readonly create: (wanted: {
+    readonly create: (request: {
       readonly name: string
       readonly nonce: Option.Option<string>
     }) => Effect.Effect<Account, never, CurrentActor>
@@ -53,7 +53,7 @@ export class Organizations extends Context.Service<
      */
     readonly invite: (
       organization: AccountId,
-      wanted: { readonly account: AccountId; readonly role: Role | null }
+      request: { readonly account: AccountId; readonly role: Role | null }
     ) => Effect.Effect<
       Membership,
       OrganizationNotFound | RoleNotPermitted | LastOwner | OrganizationCannotJoinItself | AccountUnknown,
@@ -89,14 +89,14 @@ export class Organizations extends Context.Service<
         }
       }
 
-      const create = Effect.fn("Organizations.create")(function* (wanted: {
+      const create = Effect.fn("Organizations.create")(function* (request: {
         readonly name: string
         readonly nonce: Option.Option<string>
       }) {
-        const nonce = yield* givenOrNew(random, wanted.nonce)
+        const nonce = yield* givenOrNew(random, request.nonce)
         const organization = new Account({
           id: yield* accountIdOf(digest, nonce),
-          name: wanted.name,
+          name: request.name,
           email: null,
           platformAdmin: false,
           createdAt: yield* DateTime.now
@@ -116,10 +116,10 @@ export class Organizations extends Context.Service<
 
       const invite = Effect.fn("Organizations.invite")(function* (
         named: AccountId,
-        wanted: { readonly account: AccountId; readonly role: Role | null }
+        request: { readonly account: AccountId; readonly role: Role | null }
       ) {
         const organization = inLowerCase(named)
-        const member = inLowerCase(wanted.account)
+        const member = inLowerCase(request.account)
         const { id: actor, platformAdmin } = yield* CurrentActor
         if (member === organization) return yield* new OrganizationCannotJoinItself()
         if (platformAdmin && Option.isNone(yield* store.findAccount(member))) {
@@ -130,7 +130,7 @@ export class Organizations extends Context.Service<
             actor,
             member,
             at: yield* DateTime.now,
-            decide: (seen) => decideInvitation(seen, { platformAdmin, role: wanted.role })
+            decide: (seen) => decideInvitation(seen, { platformAdmin, role: request.role })
           })
           .pipe(Effect.mapError(toError(organization)))
         yield* access.membershipChanged(member)

@@ -123,7 +123,7 @@ const life = useCases.pipe(
   Layer.fresh
 )
 
-const asked: NewSandbox = { ...echo, nonce: Option.some("abcdefghjkmnpqrstvwx") }
+const newSandbox: NewSandbox = { ...echo, nonce: Option.some("abcdefghjkmnpqrstvwx") }
 const name = SandboxName.make("sbx_abcdefghjkmnpqrstvwx")
 
 /** Every row has a sandbox or a reason, and every sandbox has a row. */
@@ -156,7 +156,7 @@ describe("AccountSandboxes.create, killed at any step", () => {
             const faults = yield* Faults.Faults
             const scope = yield* given.scope
             faults.crashAt(call, moment)
-            const create = Effect.flatMap(AccountSandboxes, (sandboxes) => sandboxes.create(scope, asked))
+            const create = Effect.flatMap(AccountSandboxes, (sandboxes) => sandboxes.create(scope, newSandbox))
             yield* Effect.exit(create.pipe(Effect.provide(life)))
             reached = faults.calls.length > call
             if (reached && moment === "before") steps.push(faults.calls[call]!)
@@ -187,13 +187,13 @@ describe("AccountSandboxes.create, killed at any step", () => {
             const faults = yield* Faults.Faults
             const scope = yield* given.scope
             faults.crashAt(call, moment)
-            const create = Effect.flatMap(AccountSandboxes, (sandboxes) => sandboxes.create(scope, asked))
+            const create = Effect.flatMap(AccountSandboxes, (sandboxes) => sandboxes.create(scope, newSandbox))
             yield* Effect.exit(create.pipe(Effect.provide(life)))
             reached = faults.calls.length > call
             const when = `killed ${moment} ${faults.calls[call]}`
             faults.heal()
             yield* Effect.gen(function* () {
-              const { run, sandbox } = yield* (yield* AccountSandboxes).create(scope, asked)
+              const { run, sandbox } = yield* (yield* AccountSandboxes).create(scope, newSandbox)
               assert.strictEqual(sandbox.name, name, when)
               assert.strictEqual(sandbox.status, "running", when)
               const runs = yield* TaskRuns

@@ -93,8 +93,8 @@ describe("A setup", () => {
       const { id } = yield* (yield* Setups).start(scope, Option.none())
       const waiting = yield* standing(scope, id)
       assert.deepStrictEqual([waiting.status, waiting.attempt], ["REATTEMPTING", 1])
-      const said = "The repository host could not be reached; trying again"
-      assert.strictEqual(waiting.logs.at(-1)?.message, said)
+      const message = "The repository host could not be reached; trying again"
+      assert.strictEqual(waiting.logs.at(-1)?.message, message)
       yield* TestClock.adjust(89_999)
       assert.strictEqual((yield* standing(scope, id)).status, "REATTEMPTING")
       yield* TestClock.adjust(1)

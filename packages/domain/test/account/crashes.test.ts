@@ -172,12 +172,12 @@ describe("Clearing an account, killed at any step", () => {
           const faults = yield* Faults.Faults
           const scope = yield* given.scope
           yield* Effect.gen(function* () {
-            const begun = faults.calls.length
-            const held = faults.holdAt(begun + call)
+            const callsBefore = faults.calls.length
+            const held = faults.holdAt(callsBefore + call)
             yield* Effect.forkChild(Effect.flatMap(Setups, (setups) => setups.start(scope, Option.none())))
             yield* aWhile
-            reached = faults.calls.length === begun + call + 1
-            const step = faults.calls[begun + call]
+            reached = faults.calls.length === callsBefore + call + 1
+            const step = faults.calls[callsBefore + call]
             if (!reached) return
             steps.push(step!)
             yield* (yield* Environments).clear(scope)

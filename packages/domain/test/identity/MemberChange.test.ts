@@ -43,7 +43,7 @@ const situations: ReadonlyArray<Situation> = roleAndStatuses.flatMap((by) =>
 
 const nowhere: MembershipContext = { actor: Option.none(), member: Option.none(), owners: 0 }
 
-const said = (situation: Situation) =>
+const sentenceOf = (situation: Situation) =>
   `${JSON.stringify(situation.by)} of ${JSON.stringify(situation.of)}, owners: ${situation.owners}`
 
 const failure = (decision: Result.Result<unknown, MemberChangeRefusal>) => Option.getOrNull(Result.getFailure(decision))
@@ -51,23 +51,23 @@ const failure = (decision: Result.Result<unknown, MemberChangeRefusal>) => Optio
 const isLast = ({ of, owners }: Situation) => isOwner(of) && owners === 1
 
 describe("decideInvitation", () => {
-  const asked = { platformAdmin: false, role: null }
+  const request = { platformAdmin: false, role: null }
 
   it("permits owners and admins, and hides the organization from non-members", () => {
     for (const situation of situations) {
-      const refusal = failure(decideInvitation(situation, asked))
+      const refusal = failure(decideInvitation(situation, request))
       const expected =
         situation.by?.status !== "active" ? "Hidden" : situation.by.role === "member" ? "Forbidden" : null
-      assert.strictEqual(refusal, expected, said(situation))
+      assert.strictEqual(refusal, expected, sentenceOf(situation))
     }
   })
 
   it("without a role keeps the current one, or invites as a member", () => {
     for (const situation of situations) {
-      const decided = decideInvitation(situation, asked)
+      const decided = decideInvitation(situation, request)
       if (Result.isSuccess(decided)) {
         const expected = { role: situation.of?.role ?? "member", status: situation.of?.status ?? "invited" }
-        assert.deepStrictEqual(decided.success, Option.some(expected), said(situation))
+        assert.deepStrictEqual(decided.success, Option.some(expected), sentenceOf(situation))
       }
     }
   })
@@ -78,12 +78,12 @@ describe("decideInvitation", () => {
         const decided = decideInvitation(situation, { platformAdmin: false, role })
         const concernsOwners = role !== situation.of?.role && [role, situation.of?.role].includes("owner")
         if (situation.by?.role === "admin" && concernsOwners) {
-          assert.strictEqual(failure(decided), "Forbidden", said(situation))
+          assert.strictEqual(failure(decided), "Forbidden", sentenceOf(situation))
         } else if (isLast(situation) && role !== "owner") {
-          assert.strictEqual(failure(decided), "LastOwner", said(situation))
+          assert.strictEqual(failure(decided), "LastOwner", sentenceOf(situation))
         } else {
           const expected = { role, status: situation.of?.status ?? "invited" }
-          assert.deepStrictEqual(Result.getOrThrow(decided), Option.some(expected), said(situation))
+          assert.deepStrictEqual(Result.getOrThrow(decided), Option.some(expected), sentenceOf(situation))
         }
       }
     }
@@ -120,7 +120,7 @@ describe("decideRemoval", () => {
             : isLast(situation)
               ? "LastOwner"
               : null
-      assert.strictEqual(failure(decided), expected, said(situation))
+      assert.strictEqual(failure(decided), expected, sentenceOf(situation))
       if (Result.isSuccess(decided)) assert.deepStrictEqual(decided.success, Option.none())
     }
   })
@@ -139,7 +139,7 @@ describe("decideRemoval", () => {
   it("permits platform admins, except for the last owner or an account that is not an organization", () => {
     for (const situation of situations) {
       const decided = decideRemoval(situation, { platformAdmin: true, itself: false })
-      assert.strictEqual(failure(decided), isLast(situation) ? "LastOwner" : null, said(situation))
+      assert.strictEqual(failure(decided), isLast(situation) ? "LastOwner" : null, sentenceOf(situation))
     }
     assert.strictEqual(failure(decideRemoval(nowhere, { platformAdmin: true, itself: false })), "Hidden")
   })

@@ -26,7 +26,7 @@ const world = Layer.fresh(over(Layer.effect(RepoHost, RepoHost)).pipe(Layer.prov
 const utf8 = new TextEncoder()
 
 /** A running sandbox, an empty repository, and another author who pushes to it. */
-const begun = Effect.gen(function* () {
+const fixture = Effect.gen(function* () {
   const provider = yield* SandboxProvider
   yield* provider.create({ name: sandbox, from: Option.none(), lifetime: Duration.minutes(30) })
   yield* (yield* RepoHost).ensure(repo)
@@ -77,7 +77,7 @@ const contains = Effect.fnUntraced(function* (commit: CommitId) {
 describe("Checkouts.sync", () => {
   it.effect("pushes the sandbox's files to an empty repository, or a README if there are none", () =>
     Effect.gen(function* () {
-      yield* begun
+      yield* fixture
       const first = yield* sync
       assert.deepStrictEqual(yield* inRepository, { "README.md": "# one\n" })
       assert.strictEqual((yield* MemoryRepos).commit(repo)?.id, first)
@@ -89,7 +89,7 @@ describe("Checkouts.sync", () => {
 
   it.effect("changes and pushes nothing if both have the same commit", () =>
     Effect.gen(function* () {
-      yield* begun
+      yield* fixture
       const first = yield* sync
       const pushes: Array<string> = []
       const counted = Layer.effect(
@@ -109,7 +109,7 @@ describe("Checkouts.sync", () => {
 
   it.effect("checks out the repository if the sandbox is empty", () =>
     Effect.gen(function* () {
-      const other = yield* begun
+      const other = yield* fixture
       const theirs = yield* pushed(other, { "a/file": "theirs" })
       assert.strictEqual(yield* sync, theirs)
       assert.strictEqual(yield* read("a/file"), "theirs")
@@ -119,7 +119,7 @@ describe("Checkouts.sync", () => {
 
   it.effect("merges two unrelated histories", () =>
     Effect.gen(function* () {
-      const other = yield* begun
+      const other = yield* fixture
       yield* pushed(other, { theirs: "1", both: "theirs" })
       yield* write("ours", "2")
       yield* write("both", "ours")
@@ -131,7 +131,7 @@ describe("Checkouts.sync", () => {
 
   it.effect("keeps both commits in the history, and the sandbox's lines where they conflict", () =>
     Effect.gen(function* () {
-      const other = yield* begun
+      const other = yield* fixture
       yield* write("both", "before")
       yield* write("gone", "before")
       const base = yield* sync
@@ -149,7 +149,7 @@ describe("Checkouts.sync", () => {
 
   it.effect("merges again if others push between its merge and its push, and drops none of their commits", () =>
     Effect.gen(function* () {
-      const other = yield* begun
+      const other = yield* fixture
       let parent = yield* sync
       yield* write("mine", "ours")
       let rounds = 3
@@ -179,7 +179,7 @@ describe("Checkouts.sync", () => {
 
   it.effect("fails with a sentence if others keep pushing", () =>
     Effect.gen(function* () {
-      yield* begun
+      yield* fixture
       let pushes = 0
       const never = Layer.effect(
         RepoHost,
@@ -203,7 +203,7 @@ describe("Checkouts.sync", () => {
 
   it.effect("fails if the sandbox stops before the push, and succeeds once it runs again", () =>
     Effect.gen(function* () {
-      yield* begun
+      yield* fixture
       yield* write("mine", "ours")
       const provider = yield* SandboxProvider
       const stopping = Layer.effect(
@@ -224,7 +224,7 @@ describe("Checkouts.sync", () => {
 
   it.effect("continues after an attempt that was interrupted after its push", () =>
     Effect.gen(function* () {
-      const other = yield* begun
+      const other = yield* fixture
       yield* write("mine", "ours")
       const broken = Layer.effect(
         RepoHost,

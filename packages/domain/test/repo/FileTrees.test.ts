@@ -16,7 +16,7 @@ type Answer = Effect.Effect<Option.Option<FileTree>, RepoNotFound | RepoUnavaila
 /** A host whose answer a test sets. Records its requests: the repository and the known revision. */
 class Host extends Context.Service<
   Host,
-  { readonly asked: Array<readonly [string, string | null]>; answer: (repo: Repo, known: string | null) => Answer }
+  { readonly requests: Array<readonly [string, string | null]>; answer: (repo: Repo, known: string | null) => Answer }
 >()("Host") {}
 
 const tree = (revision: string, size = 0): FileTree => ({
@@ -32,23 +32,23 @@ const world = Layer.fresh(
         RepoHost,
         Effect.gen(function* () {
           const real = yield* RepoHost
-          const steered = yield* Host
+          const control = yield* Host
           return {
             ...real,
             tree: (repo: Repo, known: string | null) =>
               Effect.suspend(() => {
-                steered.asked.push([repo.name, known])
-                return steered.answer(repo, known)
+                control.requests.push([repo.name, known])
+                return control.answer(repo, known)
               })
           }
         })
       ).pipe(Layer.provide(World.layer))
     ),
-    Layer.provideMerge(Layer.sync(Host, () => ({ asked: [], answer: () => Effect.succeedSome(tree("first")) })))
+    Layer.provideMerge(Layer.sync(Host, () => ({ requests: [], answer: () => Effect.succeedSome(tree("first")) })))
   )
 )
 
-const look = (repo: Repo) => Effect.flatMap(FileTrees, (trees) => trees.tree(repo))
+const readTree = (repo: Repo) => Effect.flatMap(FileTrees, (trees) => trees.tree(repo))
 
 const unavailable = (retryAfterMs: number | null = null) =>
   new RepoUnavailable({ operation: "tree", retryable: true, retryAfterMs })
@@ -59,30 +59,30 @@ describe("FileTrees", () => {
       const host = yield* Host
       const gate = yield* Deferred.make<void>()
       host.answer = () => Effect.as(Deferred.await(gate), Option.some(tree("first")))
-      const all = Array.from({ length: 100 }, (_, n) => look(repo(n % 2 === 0 ? "one" : "ONE")))
+      const all = Array.from({ length: 100 }, (_, n) => readTree(repo(n % 2 === 0 ? "one" : "ONE")))
       const fiber = yield* Effect.forkChild(Effect.all(all, { concurrency: "unbounded" }))
       yield* TestClock.adjust("1 second")
       yield* Deferred.succeed(gate, undefined)
       const seen = yield* Fiber.join(fiber)
       assert.deepStrictEqual(new Set(seen.map(({ revision }) => revision)), new Set(["first"]))
-      assert.strictEqual(host.asked.length, 1)
+      assert.strictEqual(host.requests.length, 1)
     }).pipe(Effect.provide(world))
   )
 
   it.effect("returns a fresh tree from the cache, then asks the host with the known revision", () =>
     Effect.gen(function* () {
       const host = yield* Host
-      yield* look(one)
+      yield* readTree(one)
       yield* TestClock.adjust(freshMs - 1)
-      yield* look(one)
-      assert.deepStrictEqual(host.asked, [["one", null]])
+      yield* readTree(one)
+      assert.deepStrictEqual(host.requests, [["one", null]])
       host.answer = () => Effect.succeedNone
       yield* TestClock.adjust(1)
-      assert.strictEqual((yield* look(one)).revision, "first")
-      assert.deepStrictEqual(host.asked.slice(1), [["one", "first"]])
+      assert.strictEqual((yield* readTree(one)).revision, "first")
+      assert.deepStrictEqual(host.requests.slice(1), [["one", "first"]])
       yield* TestClock.adjust(freshMs - 1)
-      yield* look(one)
-      assert.strictEqual(host.asked.length, 2)
+      yield* readTree(one)
+      assert.strictEqual(host.requests.length, 2)
     }).pipe(Effect.provide(world))
   )
 
@@ -91,11 +91,11 @@ describe("FileTrees", () => {
       const host = yield* Host
       const now = 1_800_000_000_000
       yield* TestClock.setTime(now)
-      yield* look(one)
+      yield* readTree(one)
       yield* TestClock.setTime(now - 26 * 24 * 60 * 60 * 1000)
       yield* TestClock.adjust(freshMs)
-      yield* look(one)
-      assert.strictEqual(host.asked.length, 2)
+      yield* readTree(one)
+      assert.strictEqual(host.requests.length, 2)
     }).pipe(Effect.provide(world))
   )
 
@@ -104,14 +104,14 @@ describe("FileTrees", () => {
       const host = yield* Host
       const gate = yield* Deferred.make<void>()
       host.answer = () => Effect.as(Deferred.await(gate), Option.some(tree("before")))
-      const early = yield* Effect.forkChild(look(one), { startImmediately: true })
+      const early = yield* Effect.forkChild(readTree(one), { startImmediately: true })
       yield* TestClock.adjust("1 second")
       yield* (yield* FileTrees).forget(one)
       host.answer = () => Effect.succeedSome(tree("after"))
-      assert.strictEqual((yield* look(one)).revision, "after")
+      assert.strictEqual((yield* readTree(one)).revision, "after")
       yield* Deferred.succeed(gate, undefined)
       assert.strictEqual((yield* Fiber.join(early)).revision, "before")
-      assert.strictEqual((yield* look(one)).revision, "after")
+      assert.strictEqual((yield* readTree(one)).revision, "after")
     }).pipe(Effect.provide(world))
   )
 
@@ -119,14 +119,14 @@ describe("FileTrees", () => {
     Effect.gen(function* () {
       const host = yield* Host
       host.answer = () => Effect.fail(unavailable())
-      for (let n = 0; n < 20; n++) assert.strictEqual((yield* Effect.flip(look(one)))._tag, "RepoUnavailable")
-      assert.strictEqual(host.asked.length, 1)
+      for (let n = 0; n < 20; n++) assert.strictEqual((yield* Effect.flip(readTree(one)))._tag, "RepoUnavailable")
+      assert.strictEqual(host.requests.length, 1)
       host.answer = () => Effect.succeedSome(tree("well"))
-      assert.strictEqual((yield* look(repo("other"))).revision, "well")
+      assert.strictEqual((yield* readTree(repo("other"))).revision, "well")
       yield* TestClock.adjust(backoffMs.min - 1)
-      yield* Effect.flip(look(one))
+      yield* Effect.flip(readTree(one))
       yield* TestClock.adjust(1)
-      assert.strictEqual((yield* look(one)).revision, "well")
+      assert.strictEqual((yield* readTree(one)).revision, "well")
     }).pipe(Effect.provide(world))
   )
 
@@ -134,29 +134,29 @@ describe("FileTrees", () => {
     Effect.gen(function* () {
       const host = yield* Host
       host.answer = () => Effect.fail(unavailable())
-      yield* Effect.flip(look(one))
+      yield* Effect.flip(readTree(one))
       host.answer = () => Effect.succeedSome(tree("well"))
       yield* (yield* FileTrees).forget(one)
-      assert.strictEqual((yield* look(one)).revision, "well")
+      assert.strictEqual((yield* readTree(one)).revision, "well")
     }).pipe(Effect.provide(world))
   )
 
   it.effect("asks for no tree until the host's retry time, an hour at most", () =>
     Effect.gen(function* () {
       const host = yield* Host
-      yield* look(repo("fresh"))
+      yield* readTree(repo("fresh"))
       host.answer = () => Effect.fail(unavailable(60_000))
-      yield* Effect.flip(look(one))
+      yield* Effect.flip(readTree(one))
       host.answer = () => Effect.fail(unavailable(10 * backoffMs.max))
-      yield* Effect.flip(look(repo("other")))
-      assert.strictEqual((yield* look(repo("fresh"))).revision, "first")
-      assert.strictEqual(host.asked.length, 2)
+      yield* Effect.flip(readTree(repo("other")))
+      assert.strictEqual((yield* readTree(repo("fresh"))).revision, "first")
+      assert.strictEqual(host.requests.length, 2)
       yield* TestClock.adjust(60_000)
-      yield* Effect.flip(look(repo("other")))
+      yield* Effect.flip(readTree(repo("other")))
       yield* TestClock.adjust(backoffMs.max)
-      assert.strictEqual(host.asked.length, 3)
+      assert.strictEqual(host.requests.length, 3)
       host.answer = () => Effect.succeedSome(tree("well"))
-      assert.strictEqual((yield* look(repo("other"))).revision, "well")
+      assert.strictEqual((yield* readTree(repo("other"))).revision, "well")
     }).pipe(Effect.provide(world))
   )
 
@@ -165,18 +165,18 @@ describe("FileTrees", () => {
       const host = yield* Host
       const gate = yield* Deferred.make<void>()
       host.answer = () => Effect.as(Deferred.await(gate), Option.some(tree("late")))
-      const first = yield* Effect.forkChild(Effect.exit(look(one)), { startImmediately: true })
+      const first = yield* Effect.forkChild(Effect.exit(readTree(one)), { startImmediately: true })
       yield* TestClock.adjust(hostTimeoutMs / 2)
-      const second = yield* Effect.forkChild(Effect.exit(look(one)), { startImmediately: true })
+      const second = yield* Effect.forkChild(Effect.exit(readTree(one)), { startImmediately: true })
       yield* TestClock.adjust(hostTimeoutMs / 2)
       assert.isTrue(Exit.isFailure(yield* Fiber.join(first)))
       assert.isTrue(Exit.isFailure(yield* Fiber.join(second)))
-      for (let n = 0; n < 10; n++) yield* Effect.flip(look(one))
-      assert.strictEqual(host.asked.length, 1)
+      for (let n = 0; n < 10; n++) yield* Effect.flip(readTree(one))
+      assert.strictEqual(host.requests.length, 1)
       yield* Deferred.succeed(gate, undefined)
       yield* TestClock.adjust(1)
-      assert.strictEqual((yield* look(one)).revision, "late")
-      assert.strictEqual(host.asked.length, 1)
+      assert.strictEqual((yield* readTree(one)).revision, "late")
+      assert.strictEqual(host.requests.length, 1)
     }).pipe(Effect.provide(world))
   )
 
@@ -185,26 +185,26 @@ describe("FileTrees", () => {
       const host = yield* Host
       const gate = yield* Deferred.make<void>()
       host.answer = () => Effect.as(Deferred.await(gate), Option.some(tree("first")))
-      const first = yield* Effect.forkChild(look(one), { startImmediately: true })
-      const second = yield* Effect.forkChild(look(one), { startImmediately: true })
+      const first = yield* Effect.forkChild(readTree(one), { startImmediately: true })
+      const second = yield* Effect.forkChild(readTree(one), { startImmediately: true })
       yield* Fiber.interrupt(first)
       yield* Deferred.succeed(gate, undefined)
       assert.strictEqual((yield* Fiber.join(second)).revision, "first")
-      assert.strictEqual(host.asked.length, 1)
+      assert.strictEqual(host.requests.length, 1)
     }).pipe(Effect.provide(world))
   )
 
   it.effect("drops the tree of a repository that no longer exists", () =>
     Effect.gen(function* () {
       const host = yield* Host
-      yield* look(one)
+      yield* readTree(one)
       yield* TestClock.adjust(freshMs)
       host.answer = () => Effect.fail(new RepoNotFound({ repo: one }))
-      assert.strictEqual((yield* Effect.flip(look(one)))._tag, "RepoNotFound")
+      assert.strictEqual((yield* Effect.flip(readTree(one)))._tag, "RepoNotFound")
       host.answer = () => Effect.succeedSome(tree("another"))
-      assert.strictEqual((yield* look(one)).revision, "another")
+      assert.strictEqual((yield* readTree(one)).revision, "another")
       assert.deepStrictEqual(
-        host.asked.map(([, known]) => known),
+        host.requests.map(([, known]) => known),
         [null, "first", null]
       )
     }).pipe(Effect.provide(world))
@@ -223,7 +223,7 @@ describe("FileTrees", () => {
       for (const name of ["c", "d"]) {
         assert.strictEqual((yield* Effect.flip(trees.tree(repo(name), "service", "attacker")))._tag, "RepoUnavailable")
       }
-      assert.strictEqual(host.asked.length, 2)
+      assert.strictEqual(host.requests.length, 2)
       host.answer = () => Effect.succeedSome(tree("quick"))
       assert.strictEqual((yield* trees.tree(repo("e"), "service", "other")).revision, "quick")
       // A read is pending until the host has answered, even without waiting callers.
@@ -242,14 +242,14 @@ describe("FileTrees", () => {
       const gate = yield* Deferred.make<void>()
       host.answer = () => Effect.as(Deferred.await(gate), Option.some(tree("slow")))
       const looks = Array.from({ length: 100 }, (_, n) =>
-        Effect.forkChild(look(repo(`slow-${n}`)), { startImmediately: true })
+        Effect.forkChild(readTree(repo(`slow-${n}`)), { startImmediately: true })
       )
       yield* Effect.all(looks)
       yield* TestClock.adjust("1 second")
-      assert.strictEqual(host.asked.length, 32)
+      assert.strictEqual(host.requests.length, 32)
       yield* Deferred.succeed(gate, undefined)
       yield* TestClock.adjust("1 second")
-      assert.strictEqual(host.asked.length, 100)
+      assert.strictEqual(host.requests.length, 100)
     }).pipe(Effect.provide(world))
   )
 
@@ -257,13 +257,13 @@ describe("FileTrees", () => {
     Effect.gen(function* () {
       const host = yield* Host
       host.answer = () => Effect.succeedSome(tree("large", 200_000))
-      for (const name of ["a", "b", "c"]) yield* look(repo(name))
+      for (const name of ["a", "b", "c"]) yield* readTree(repo(name))
       host.answer = () => Effect.succeedSome(tree("again", 1))
-      yield* look(repo("b"))
-      yield* look(repo("c"))
-      assert.strictEqual(host.asked.length, 3)
-      yield* look(repo("a"))
-      assert.deepStrictEqual(host.asked[3], ["a", null])
+      yield* readTree(repo("b"))
+      yield* readTree(repo("c"))
+      assert.strictEqual(host.requests.length, 3)
+      yield* readTree(repo("a"))
+      assert.deepStrictEqual(host.requests[3], ["a", null])
     }).pipe(Effect.provide(world))
   )
 })

@@ -22,14 +22,14 @@ const own = new Repo({ owner: RepoOwner.make("castellan"), name: RepoName.make("
 const url = "https://public.memory.test/somebody/thing"
 
 /** The `have` of each fetch. */
-const told: Array<ReadonlyArray<CommitId>> = []
+const haves: Array<ReadonlyArray<CommitId>> = []
 
 const host = Layer.effect(
   RepoHost,
   Effect.map(RepoHost, (real) => ({
     ...real,
     fetch: (of: Repo, branch: BranchName | null, have: ReadonlyArray<CommitId>, readAs: ReadAs) => {
-      told.push(have)
+      haves.push(have)
       return real.fetch(of, branch, have, readAs)
     }
   }))
@@ -68,7 +68,7 @@ const clone = (name: SandboxName, branch: BranchName | null = null, readAs: Read
   Effect.flatMap(Checkouts, (checkouts) => checkouts.clone(name, of, { branch, readAs, url }))
 
 /** A running sandbox, and a public repository with a commit on `main` and its child on `feature`. */
-const begun = Effect.gen(function* () {
+const fixture = Effect.gen(function* () {
   yield* booted(one)
   const author = yield* newAuthor
   const main = yield* author.commit({ a: "1", b: "1" })
@@ -77,14 +77,14 @@ const begun = Effect.gen(function* () {
     yield* (yield* MemoryRepos).publish(repo, yield* author.bundle(branches))
   })
   yield* publish({ main, feature: other })
-  told.length = 0
+  haves.length = 0
   return { author, main, other, publish }
 }).pipe(Effect.scoped)
 
 describe("Checkouts.clone", () => {
   it.effect("checks out the default branch if none is named, and leaves no temporary files", () =>
     Effect.gen(function* () {
-      const { main } = yield* begun
+      const { main } = yield* fixture
       assert.deepStrictEqual(yield* clone(one), { branch: firstBranch, commit: main })
       assert.deepStrictEqual(yield* files(one), { a: "1", b: "1" })
       const { files: found } = yield* (yield* Sandboxes).listFiles(one, SandboxPath.make(`${workspace}/.git`), {
@@ -97,25 +97,25 @@ describe("Checkouts.clone", () => {
 
   it.effect("checks out the named branch, and can be repeated", () =>
     Effect.gen(function* () {
-      const { other } = yield* begun
+      const { other } = yield* fixture
       for (let again = 0; again < 2; again++) {
         assert.deepStrictEqual(yield* clone(one, feature), { branch: feature, commit: other })
         assert.deepStrictEqual(yield* files(one), { a: "1", c: "1" })
       }
-      assert.deepStrictEqual(told, [[], [other]])
+      assert.deepStrictEqual(haves, [[], [other]])
     }).pipe(Effect.provide(world))
   )
 
   it.effect("updates a sandbox made from an older clone to the head, also of another branch", () =>
     Effect.gen(function* () {
-      const { author, main, other, publish } = yield* begun
+      const { author, main, other, publish } = yield* fixture
       yield* clone(one)
       yield* write(one, "a", "changed by a setup")
       yield* write(one, "made", "by a setup")
       const snapshot = yield* (yield* SandboxProvider).snapshot(one)
       const next = yield* author.commit({ a: "2", new: "2" }, [main])
       yield* publish({ main: next })
-      told.length = 0
+      haves.length = 0
       yield* booted(two, snapshot.id)
       assert.deepStrictEqual(yield* clone(two), { branch: firstBranch, commit: next })
       assert.deepStrictEqual(yield* files(two), { a: "2", new: "2", made: "by a setup" })
@@ -124,13 +124,13 @@ describe("Checkouts.clone", () => {
       assert.deepStrictEqual(yield* clone(two, feature), { branch: feature, commit: other })
       assert.deepStrictEqual(yield* files(two), { a: "1", c: "1", made: "by a setup" })
       // Both fetches passed the commits that were there.
-      assert.deepStrictEqual(told, [[main], [main]])
+      assert.deepStrictEqual(haves, [[main], [main]])
     }).pipe(Effect.provide(world))
   )
 
   it.effect("keeps an untracked file that conflicts with the repository, and fails with its path", () =>
     Effect.gen(function* () {
-      const { main } = yield* begun
+      const { main } = yield* fixture
       yield* write(one, "b", "precious")
       const failure = yield* Effect.flip(clone(one))
       assert.deepInclude(failure, {
@@ -146,7 +146,7 @@ describe("Checkouts.clone", () => {
 
   it.effect("fails with a sentence if there is no such branch", () =>
     Effect.gen(function* () {
-      yield* begun
+      yield* fixture
       const failure = yield* Effect.flip(clone(one, BranchName.make("none")))
       assert.deepInclude(failure, { _tag: "CheckoutFailed", reason: "The repository has no such branch" })
       assert.deepStrictEqual(yield* files(one), {})
@@ -155,7 +155,7 @@ describe("Checkouts.clone", () => {
 
   it.effect("gives a branch without a commit for an empty repository, to which the first files can be pushed", () =>
     Effect.gen(function* () {
-      yield* begun
+      yield* fixture
       yield* (yield* RepoHost).ensure(own)
       assert.deepStrictEqual(yield* clone(one, null, "service", own), { branch: firstBranch, commit: null })
       yield* write(one, "file", "1")
@@ -169,7 +169,7 @@ describe("Checkouts.clone", () => {
 
   it.effect("finds only repositories that its credential can read", () =>
     Effect.gen(function* () {
-      yield* begun
+      yield* fixture
       yield* (yield* RepoHost).ensure(own)
       for (const [of, readAs] of [
         [own, "anonymous"],
@@ -184,7 +184,7 @@ describe("Checkouts.clone", () => {
 
   it.effect("keeps all commits when its files are pushed to another repository", () =>
     Effect.gen(function* () {
-      const { main } = yield* begun
+      const { main } = yield* fixture
       yield* clone(one)
       yield* (yield* RepoHost).ensure(own)
       const author = { name: "Castellan", email: "castellan@noreply.invalid" }
@@ -196,15 +196,15 @@ describe("Checkouts.clone", () => {
 
   it.effect("is completed by the next call after an interruption", () =>
     Effect.gen(function* () {
-      const { main } = yield* begun
+      const { main } = yield* fixture
       const broken = new RepoUnavailable({ operation: "fetch", retryable: true, retryAfterMs: null, cause: "cut off" })
       const once = Layer.effect(
         RepoHost,
         Effect.map(RepoHost, (real) => ({
           ...real,
-          fetch: (...asked: Parameters<typeof real.fetch>) =>
+          fetch: (...args: Parameters<typeof real.fetch>) =>
             Effect.map(
-              real.fetch(...asked),
+              real.fetch(...args),
               Option.map((found) => ({
                 ...found,
                 bundle: Option.map(found.bundle, (bundle) => Stream.concat(Stream.take(bundle, 0), Stream.fail(broken)))

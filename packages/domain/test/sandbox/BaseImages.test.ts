@@ -183,32 +183,30 @@ describe("A base image", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect(
-    "is prepared for 20 minutes at most, optionally with the package registry, and optionally for all accounts",
-    () =>
-      Effect.gen(function* () {
-        const provider = yield* SandboxProvider
-        const asked: Array<readonly [registry: boolean | undefined, minutes: number]> = []
-        const listening = Layer.succeed(SandboxProvider, {
-          ...provider,
-          create: (spec) =>
-            Effect.andThen(
-              Effect.sync(() => asked.push([spec.registry, Duration.toMinutes(spec.lifetime)])),
-              provider.create(spec)
-            )
-        })
-        const images = yield* BaseImages.pipe(
-          Effect.provide(Layer.fresh(BaseImages.layer).pipe(Layer.provide(listening)))
-        )
-        const key = ImageKey.make("everybody/scaffold")
-        const wanted = { account: null, prepare: () => Effect.void, explain: () => "It was no use" }
-        yield* images.build({ ...wanted, key, registry: true })
-        yield* images.build({ ...wanted, key: ImageKey.make("everybody/other") })
-        assert.deepStrictEqual(asked, [
-          [true, 20],
-          [undefined, 20]
-        ])
-        assert.isNull(Option.getOrThrow(yield* images.find(key)).account)
-      }).pipe(Effect.provide(world))
+  it.effect("gives its builder 20 minutes, and the package registry only on request", () =>
+    Effect.gen(function* () {
+      const provider = yield* SandboxProvider
+      const specs: Array<readonly [registry: boolean | undefined, minutes: number]> = []
+      const listening = Layer.succeed(SandboxProvider, {
+        ...provider,
+        create: (spec) =>
+          Effect.andThen(
+            Effect.sync(() => specs.push([spec.registry, Duration.toMinutes(spec.lifetime)])),
+            provider.create(spec)
+          )
+      })
+      const images = yield* BaseImages.pipe(
+        Effect.provide(Layer.fresh(BaseImages.layer).pipe(Layer.provide(listening)))
+      )
+      const key = ImageKey.make("everybody/scaffold")
+      const build = { account: null, prepare: () => Effect.void, explain: () => "It was no use" }
+      yield* images.build({ ...build, key, registry: true })
+      yield* images.build({ ...build, key: ImageKey.make("everybody/other") })
+      assert.deepStrictEqual(specs, [
+        [true, 20],
+        [undefined, 20]
+      ])
+      assert.isNull(Option.getOrThrow(yield* images.find(key)).account)
+    }).pipe(Effect.provide(world))
   )
 })
