@@ -1,4 +1,4 @@
-/** The whole of Castellan as a benchmark has it: a database of its own, and the ports that it is to be measured over. */
+/** Castellan as the benchmarks run it: with a database of its own, over the ports under measurement. */
 import * as LocalRepos from "@castellan/adapters/git-local/LocalRepos.ts"
 import * as LocalSandbox from "@castellan/adapters/local/LocalSandbox.ts"
 import * as Db from "@castellan/adapters/postgres/Db.ts"
@@ -41,21 +41,21 @@ export const onThisMachine = (directory: string) =>
     Layer.provideMerge(stores(directory))
   )
 
-/** A benchmark that measures failures measures nothing: fails unless the command exits with 0. */
+/** Fails unless the command exits with 0, so that a benchmark never measures failures. */
 export const succeeds = <E, R>(run: Effect.Effect<CommandResult, E, R>) =>
   Effect.filterOrFail(
     run,
     ({ end }) => end.exitCode === 0,
-    ({ end, stderr }) => new Error(`A command ended with ${end.exitCode}: ${stderr}`)
+    ({ end, stderr }) => new Error(`A command exited with ${end.exitCode}: ${stderr}`)
   )
 
 /** The scope of a new account. */
 export const somebody = Effect.map(given.account(), ({ id }) => AccountScope.ofOwner({ account: id }))
 
-/** A new directory, which is removed with the scope. Sandboxes whose server is gone are ended first. */
+/** A new directory, removed with the scope, after the sandboxes in it have been stopped. */
 export { dataDirectory }
 
-/** A server of its own process, and the key of its platform admin. */
+/** A server in a process of its own, and its platform admin's key. */
 export const served = Effect.gen(function* () {
   const key = "key-of-the-admin-of-a-benchmark"
   const { url } = yield* listening({
@@ -66,9 +66,9 @@ export const served = Effect.gen(function* () {
   return { key, url }
 })
 
-/** What one part of `npm run bench` is: what it measures, and how. */
+/** A benchmark of `npm run bench`. */
 export interface Benchmark {
-  /** One line for `--help`. */
+  /** What it measures, as one line of `--help`. */
   readonly about: string
   readonly run: (size: Size) => Effect.Effect<void, unknown, Scope.Scope>
 }

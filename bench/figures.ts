@@ -1,8 +1,8 @@
-/** Prints the figures of the benchmarks. Nothing here judges one. */
+/** Prints the results of the benchmarks, without judging them. */
 import { spawnSync } from "node:child_process"
 import { arch, availableParallelism, cpus, release, totalmem, type } from "node:os"
 
-/** How much is measured: enough for a figure, or just enough to show that the benchmark works. */
+/** How much to measure: enough for meaningful results, or only enough to show that the benchmark works. */
 export type Size = "whole" | "quick"
 
 const quantile = (sorted: ReadonlyArray<number>, part: number) =>
@@ -25,7 +25,7 @@ const commit = (): string => {
   return git("status", "--porcelain") === "" ? hash : `${hash} with uncommitted changes`
 }
 
-/** What figures depend on: the machine, the software, and how much was measured. */
+/** Prints what the results depend on: the machine, the software and the size. */
 export const printFacts = (size: Size): void => {
   const all = cpus()
   const facts = {
@@ -36,7 +36,7 @@ export const printFacts = (size: Size): void => {
     node: process.version,
     date: new Date().toISOString(),
     commit: commit(),
-    size: size === "quick" ? "quick: shows that the benchmarks work; its figures mean little" : "whole"
+    size: size === "quick" ? "quick: shows that the benchmarks work; its results are not meaningful" : "whole"
   }
   for (const [name, fact] of Object.entries(facts)) console.log(`${name.padEnd(11)}${fact}`)
 }
@@ -45,7 +45,7 @@ export const heading = (text: string) => console.log(`\n${text}\n`)
 
 const shown = (value: number) => `${value.toFixed(1)} ms`.padStart(12)
 
-/** A row of times: how many, and their median, 95th and 99th percentile. */
+/** Prints a row of times: their number, median, 95th and 99th percentile. */
 export const row = (name: string, times: ReadonlyArray<number>, more = "") => {
   const sorted = times.toSorted((a, b) => a - b)
   const figures = [0.5, 0.95, 0.99].map((part) => shown(quantile(sorted, part))).join("")

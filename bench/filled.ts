@@ -1,12 +1,12 @@
-/** A database as it is after a while: filled in SQL, with ids that are spread as real ones are. */
+/** Fills a database with rows as after long use, in SQL, with ids distributed like real ones. */
 import { AccountId } from "@castellan/domain/identity/Account.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SessionId } from "@castellan/domain/session/Session.ts"
 
-/** Members of an organization; every hundredth account is one. */
+/** Members of each organization. Every hundredth account is an organization. */
 const members = 100
 
-/** What a pool and a client of it have in common. */
+/** The common interface of a pool and its clients. */
 export interface Database {
   readonly query: (sql: string, parameters?: Array<unknown>) => Promise<{ readonly rows: ReadonlyArray<never> }>
 }
@@ -18,9 +18,9 @@ const sessionIdOf = (number: string) => `${uuidOf("session", number)}::text`
 const nameOf = (number: string) => `'sbx_' || md5('sandbox ' || ${number})`
 
 /**
- * `sandboxes` rows of a tenth as many accounts over the last 90 days, every tenth of the first account, and as many
- * sessions with an event each. What is older than 30 days has no files.
- * Of the others most have stopped; a fifth was last seen running, though its time is up; few run.
+ * Inserts `sandboxes` sandboxes of `accounts` accounts, created over the last 90 days, and as many sessions with one event
+ * each. Every tenth row belongs to the first account. Sandboxes older than 30 days have no files. Of the others most are
+ * stopped, a fifth were last observed running although they have expired, and few are running.
  */
 const statements = (sandboxes: number, accounts: number, organizations = accounts / 100): Record<string, string> => ({
   accounts: `
@@ -47,7 +47,7 @@ const statements = (sandboxes: number, accounts: number, organizations = account
           when luck % 5 = 3 or n > ${sandboxes} - 500 then 'running' else 'stopped' end as status
       from (select n, hashint4(n) & 1048575 as luck from generate_series(1, ${sandboxes}) n) as numbered
     ) as made`,
-  // Of each account a saved one and a manual one; few are unneeded.
+  // Each account has a saved and a manual snapshot; few are unneeded.
   snapshots: `
     insert into kept_snapshots (key, account_id, source, snapshot, purpose, started_at, expires_at)
     select 'snp_' || purpose || n, ${idOf("n")}, ${nameOf(`(purpose || n)`)}, purpose || n, purpose, started_at,
@@ -61,7 +61,7 @@ const statements = (sandboxes: number, accounts: number, organizations = account
     select ${idOf("n")}, 'setup' || n, now() + interval '1 day' + n * interval '1 second',
       'https://git.example.com/castellan/account-' || n, false, 'run_' || n, now()
     from generate_series(0, ${accounts - 1}) n`,
-  // Most sleep; a hundredth is looked at within the next five minutes.
+  // Most are hibernated; one in a hundred is due within the next five minutes.
   sessions: `
     insert into sessions (id, account_id, title, status, ephemeral, created_at, updated_at, state, version, sandbox, look_at,
       fresh, attempt)
@@ -75,7 +75,7 @@ const statements = (sandboxes: number, accounts: number, organizations = account
     select account_id, 'session.' || state, sandbox, id, created_at from sessions order by created_at`
 })
 
-/** Fills the tables and says how long it took. */
+/** Fills the tables and reports the duration of each statement. */
 export const fill = async (database: Database, sandboxes: number, say: (line: string) => void): Promise<void> => {
   for (const [what, statement] of Object.entries(statements(sandboxes, sandboxes / 10))) {
     const start = performance.now()
@@ -90,7 +90,7 @@ const only = async (database: Database, sql: string): Promise<string> => {
   return row!.only
 }
 
-/** The account of that number; 0 is the big one, and every one of the first hundredth is an organization. */
+/** The account with this number. Account 0 is the big one; the first hundredth of the accounts are organizations. */
 export const accountOf = async (database: Database, number: number) =>
   AccountId.make(await only(database, idOf(String(number))))
 

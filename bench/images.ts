@@ -1,4 +1,4 @@
-/** Snapshot, restore and fork of a small tree and of a large one: an image is a chain of layers, so they should cost the same. */
+/** Measures snapshot, restore and fork of a small and a large file tree. Images are chains of layers: both should cost the same. */
 import * as LocalSandbox from "@castellan/adapters/local/LocalSandbox.ts"
 import { Command } from "@castellan/domain/sandbox/Command.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
@@ -11,7 +11,7 @@ import { join } from "node:path"
 import { dataDirectory, succeeds, timed } from "./castellan.ts"
 import { columns, heading, row, type Size } from "./figures.ts"
 
-export const about = "Snapshot, resume, restore and fork of a small and of a large tree, local provider."
+export const about = "Snapshot, resume, restore and fork of a small and a large file tree, local provider."
 
 const sizes = { whole: { rounds: 20, files: 20_000 }, quick: { rounds: 2, files: 200 } }
 

@@ -1,4 +1,4 @@
-/** Measures the time to interactive: from the request for a sandbox to the first output of its command, over HTTP. */
+/** Measures the time from the request for a sandbox to the first output of its command, over HTTP. */
 import { Effect } from "effect"
 import { setTimeout } from "node:timers/promises"
 import { served } from "./castellan.ts"

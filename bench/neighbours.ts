@@ -1,10 +1,11 @@
-/** Measures what a tenant's largest answers cost the others: the server's health and new sandboxes, alone and beside them. */
+/** Measures how one tenant's largest responses slow down health checks and creates of other tenants. */
 import { Effect } from "effect"
 import { setTimeout } from "node:timers/promises"
 import { served } from "./castellan.ts"
 import { columns, heading, row, type Size, timed } from "./figures.ts"
 
-export const about = "GET /health and POST /api/sandboxes, while another sandbox gives its largest listings and files."
+export const about =
+  "GET /health and POST /api/sandboxes while another client reads large listings and files of a sandbox."
 
 const sizes = {
   whole: { files: 150_000, megabytes: 512, times: 50 },
@@ -34,7 +35,7 @@ const measure = async (url: string, key: string, { files, megabytes, times }: (t
       }
       const [{ status }] = answer.runs
       if (status === "COMPLETED") return
-      if (status === "FAILED") throw new Error("The files could not be made")
+      if (status === "FAILED") throw new Error("The files could not be created")
       await setTimeout(100)
     }
   }
@@ -79,12 +80,12 @@ const measure = async (url: string, key: string, { files, megabytes, times }: (t
   await rounds("beside large answers")
   isOver = true
   await Promise.all(busy)
-  console.log(`(${answers} large answers were read meanwhile)`)
+  console.log(`(${answers} large responses were read during the measurement)`)
 }
 
 export const run = Effect.fnUntraced(function* (size: Size) {
   const { files, megabytes } = sizes[size]
-  heading(`Neighbours: beside a sandbox whose ${files} files are listed and whose file of ${megabytes} MiB is read`)
+  heading(`Neighbours: while a sandbox's ${files} files are listed and a file of ${megabytes} MiB is read`)
   const { key, url } = yield* served
   yield* Effect.tryPromise({ try: () => measure(url, key, sizes[size]), catch: (cause) => cause })
 })

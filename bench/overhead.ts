@@ -1,4 +1,4 @@
-/** What the control plane itself costs: the provider is memory, the store is the embedded database. */
+/** Measures the overhead of the control plane alone: in-memory provider, embedded database. */
 import * as Db from "@castellan/adapters/postgres/Db.ts"
 import * as Stores from "@castellan/adapters/postgres/stores.ts"
 import * as PgBossTaskRunner from "@castellan/adapters/tasks/PgBossTaskRunner.ts"
@@ -21,7 +21,7 @@ import { join } from "node:path"
 import { dataDirectory } from "./castellan.ts"
 import { columns, heading, row, type Size, timed } from "./figures.ts"
 
-export const about = "Create and list on the control plane alone: memory provider, embedded database, no network."
+export const about = "Create and list on the control plane alone: in-memory provider, embedded database, no network."
 
 const sizes = {
   whole: { warmups: 20, times: 200, accounts: [1, 100, 10_000] },
@@ -33,7 +33,7 @@ const asked: Record<string, number> = {}
 
 type Member = (...args: ReadonlyArray<unknown>) => unknown
 
-/** A port whose calls are counted and timed under a name. */
+/** Wraps a port so that its calls are counted and timed under a name. */
 const measured = <I, S extends object>(port: Context.Key<I, S>, name: string) =>
   Layer.effect(
     port,
@@ -74,7 +74,7 @@ const world = (directory: string) => {
   return Castellan.layer(options).pipe(Layer.provideMerge(ports), Layer.provideMerge(Logger.layer([])))
 }
 
-/** Sends a request many times; prints how long it took and which part took how much. */
+/** Sends a request many times and prints its duration and the share of each part. */
 const phases = async (name: string, { times, warmups }: (typeof sizes)[Size], send: () => Promise<Response>) => {
   const ask = async () => {
     const response = await send()
@@ -94,7 +94,7 @@ const phases = async (name: string, { times, warmups }: (typeof sizes)[Size], se
 }
 
 export const run = Effect.fnUntraced(function* (size: Size) {
-  heading("The control plane alone: memory provider, embedded database, no network")
+  heading("The control plane alone: in-memory provider, embedded database, no network")
   const services = yield* Layer.build(world(join(yield* dataDirectory, "data")))
   const app = yield* Effect.provide(Server.make(options), services)
   const handler = HttpEffect.toWebHandler(Effect.provide(app, services))

@@ -1,4 +1,4 @@
-/** What the database says about how it answers a statement. */
+/** Reads and summarizes the query plan of a statement. */
 import type { Statement } from "@castellan/adapters/postgres/Db.ts"
 import type { Database } from "./filled.ts"
 
@@ -23,7 +23,7 @@ const label = (node: Node): string => {
   return on === undefined ? node["Node Type"] : `${node["Node Type"]} ${on}`
 }
 
-/** A plan in one line: `Limit < Index Scan account_sandboxes_newest`. */
+/** A plan as one line: `Limit < Index Scan account_sandboxes_newest`. */
 const compact = (node: Node): string => {
   const below = (node.Plans ?? []).map(compact)
   const rest = below.length > 1 ? `(${below.join(" | ")})` : below[0]
@@ -35,8 +35,8 @@ const explain = (kind: string, { parameters, sql }: Statement): [string, Array<u
   [...parameters]
 ]
 
-/** Does it in a transaction that is taken back. */
-const undone = async <A>(database: Database, run: () => Promise<A>): Promise<A> => {
+/** Runs `run` in a transaction and rolls it back. */
+const rollingBack = async <A>(database: Database, run: () => Promise<A>): Promise<A> => {
   await database.query("begin")
   try {
     return await run()
@@ -45,9 +45,11 @@ const undone = async <A>(database: Database, run: () => Promise<A>): Promise<A> 
   }
 }
 
-/** Milliseconds the database plans and executes, and what it does, in one line. */
+/** Planning and execution time in milliseconds, buffers, and the plan as one line. */
 export const ask = async (database: Database, statement: Statement) => {
-  const { rows } = await undone(database, () => database.query(...explain("analyze, buffers, format json", statement)))
+  const { rows } = await rollingBack(database, () =>
+    database.query(...explain("analyze, buffers, format json", statement))
+  )
   const [row] = rows as ReadonlyArray<{ "QUERY PLAN": readonly [Explained] }>
   const [explained] = row!["QUERY PLAN"]
   const { Plan: plan } = explained
@@ -58,23 +60,23 @@ export const ask = async (database: Database, statement: Statement) => {
   }
 }
 
-/** The whole plan as the database prints it. */
+/** The full plan as the database prints it. */
 export const whole = async (database: Database, statement: Statement): Promise<string> => {
-  const { rows } = await undone(database, () => database.query(...explain("analyze, buffers", statement)))
+  const { rows } = await rollingBack(database, () => database.query(...explain("analyze, buffers", statement)))
   return (rows as ReadonlyArray<Record<string, string>>).map((row) => row["QUERY PLAN"]).join("\n")
 }
 
-/** A connection that also tells the plans of what runs inside a statement: functions, and checks of foreign keys. */
-export interface Telling extends Database {
+/** A connection that emits the plans of what runs inside a statement: functions and foreign key checks. */
+export interface NoticeSource extends Database {
   readonly on: (event: "notice", hear: (notice: { readonly message?: string | undefined }) => void) => unknown
   readonly removeAllListeners: (event: "notice") => unknown
 }
 
-export const inside = async (database: Telling, statement: Statement): Promise<ReadonlyArray<string>> => {
+export const inside = async (database: NoticeSource, statement: Statement): Promise<ReadonlyArray<string>> => {
   const heard: Array<string> = []
   database.on("notice", ({ message }) => heard.push(message ?? ""))
   await database.query("load 'auto_explain'")
-  await undone(database, async () => {
+  await rollingBack(database, async () => {
     await database.query(`
       set local auto_explain.log_min_duration = 0;
       set local auto_explain.log_nested_statements = on;

@@ -15,9 +15,9 @@ const benchmarks: Record<string, Benchmark> = { interactive, neighbours, overhea
 
 const { values, words } = Arguments.read({
   name: "npm run bench",
-  about: "Measures the named benchmarks, or all. It prints times and judges none.",
+  about: "Runs the named benchmarks, or all, and prints their times.",
   options: {
-    quick: { type: "switch", about: "Measure each a few times only, to show that the benchmarks work." }
+    quick: { type: "switch", about: "Measure only a few times, to show that the benchmarks work." }
   },
   words: Object.fromEntries(Object.entries(benchmarks).map(([name, { about }]) => [name, about]))
 })

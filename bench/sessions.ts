@@ -1,4 +1,4 @@
-/** Opening sessions: many at once on the control plane alone, and one by one with real sandboxes, repositories and files. */
+/** Measures opening sessions: many at once on the control plane alone, and one by one with real sandboxes and repositories. */
 import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { Repo, RepoName } from "@castellan/domain/repo/Repo.ts"
 import { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
@@ -12,14 +12,15 @@ import { join } from "node:path"
 import { dataDirectory, onTheControlPlane, onThisMachine, somebody, succeeds, timed } from "./castellan.ts"
 import { columns, heading, row, type Size } from "./figures.ts"
 
-export const about = "Sessions: many at once on the control plane alone; first open and wake, local provider."
+export const about =
+  "Opening many sessions at once on the control plane alone; first open and wake on the local provider."
 
 const sizes = {
   whole: { rounds: 15, atOnce: 200, files: 20_000 },
   quick: { rounds: 2, atOnce: 10, files: 200 }
 }
 
-/** An empty repository of the service's, and its URL. */
+/** Creates an empty repository and returns its URL. */
 const repository = Effect.gen(function* () {
   const host = yield* RepoHost
   const repo = new Repo({ owner: host.supports.owner, name: RepoName.make("bench") })
@@ -90,7 +91,7 @@ const cold = Effect.fnUntraced(function* (rounds: number) {
 })
 
 export const run = Effect.fnUntraced(function* (size: Size) {
-  heading("Sessions (open answers when the sandbox runs with its repository)")
+  heading("Sessions (open returns when the sandbox runs with its repository)")
   const { atOnce, files, rounds } = sizes[size]
   const directory = yield* dataDirectory
   columns()

@@ -26,21 +26,21 @@ import * as plans from "./plans.ts"
 const { values: flags } = Arguments.read({
   name: "npm run bench:store",
   about:
-    "Fills a Postgres server of its own with sandboxes, sessions and events of a tenth as many accounts, one of which\n" +
-    "has a tenth of them. Prints how long each operation of the stores takes there, and its query plan in short.",
+    "Fills a new Postgres server with sandboxes, sessions and events of a tenth as many accounts, one of which\n" +
+    "owns a tenth of the rows. Prints the duration of each store operation and a summary of its query plan.",
   options: {
     quick: {
       type: "switch",
-      about: "Fill 10,000 rows and measure a few times only, to show that the benchmark works."
+      about: "Insert 10,000 rows and measure only a few times, to show that the benchmark works."
     },
     rows: {
       type: "integer",
-      about: "How many sandboxes, and as many sessions and events.",
+      about: "Number of sandboxes, and of sessions and events.",
       min: 10_000,
       max: 100_000_000,
       multipleOf: 1000
     },
-    plans: { type: "switch", about: "Print the whole query plans, too." }
+    plans: { type: "switch", about: "Also print the full query plans." }
   }
 })
 const rows = flags.rows ?? (flags.quick ? 10_000 : 1_000_000)
@@ -49,12 +49,12 @@ const pageSize = 100
 
 const admin = Layer.effect(CurrentActor, given.account({ platformAdmin: true }))
 
-/** What the names of sandboxes begin with that are added here. */
+/** Prefix of the names of sandboxes that the benchmark adds. */
 const added = "sbx_added"
 
 const seen: Array<Db.Statement> = []
 
-/** A new name for a sandbox that was added: it is to be added again. */
+/** Replaces the name of an added sandbox, so that the statement can run again. */
 const renewed = (parameter: unknown) =>
   typeof parameter === "string" && parameter.startsWith(added) ? `${added}${SecureRandom.uuidV4Unsafe()}` : parameter
 
@@ -70,7 +70,7 @@ const measure = Effect.fnUntraced(function* () {
   )
   const ask = <A>(run: () => Promise<A>) => Effect.promise(run)
 
-  heading(`${rows} sandboxes, sessions and events of ${rows / 10} accounts, one of which has a tenth of them`)
+  heading(`${rows} sandboxes, sessions and events of ${rows / 10} accounts, one of which owns a tenth of the rows`)
   yield* ask(() => filled.fill(database, rows, (line) => console.log(line)))
 
   const accounts = yield* AccountStore
@@ -90,7 +90,7 @@ const measure = Effect.fnUntraced(function* () {
   const now = yield* DateTime.now
   const ago = (days: number) => DateTime.subtract(now, { days })
 
-  /** The cursor that goes on after so many rows. */
+  /** The cursor at a fraction of the account's rows. */
   const cursorAt = (scope: AccountScope, part: number, limit: number) =>
     ask(async () => {
       const { rows } = await database.query<{ at: Date; id: string; whole: number }>(
@@ -137,12 +137,12 @@ const measure = Effect.fnUntraced(function* () {
     "claim due sessions": sessions.claimDue(DateTime.add(now, { minutes: 2 }), now, pageSize),
     "read events, big account, middle": events.read(big, middle, pageSize),
     "latest event, big account": events.latest(big),
-    "record what was seen": accounts.recordObserved(big, [{ name, status: "stopped", expiresAt: null, reason: null }]),
+    "record observed state": accounts.recordObserved(big, [{ name, status: "stopped", expiresAt: null, reason: null }]),
     "live count and add, small account": Effect.suspend(() => add(small)),
     "live count and add, big account": Effect.suspend(() => add(big))
   }
 
-  heading("Milliseconds: of the database alone (planned and executed), and of the store's call")
+  heading("Milliseconds in the database (planning and execution), and of the store's call")
   const columns = ["db p50", "db p95", "call p50", "call p95", "statements", "buffers"]
   console.log(`${"".padEnd(36)}${columns.map((column) => column.padStart(11)).join("")}`)
   for (const [label, operation] of Object.entries(operations)) {

@@ -6,25 +6,25 @@ interface Described {
   readonly about: string
 }
 
-/** Either there or not. */
+/** An option without a value. */
 export interface Switch extends Described {
   readonly type: "switch"
 }
 
-/** A whole number within bounds, both included. */
+/** An integer within inclusive bounds. */
 export interface Integer extends Described {
   readonly type: "integer"
   readonly min: number
   readonly max: number
-  /** Without a default the option may be left out, and is then undefined. */
+  /** An omitted option without a default is undefined. */
   readonly default?: number
-  /** What the value has to be divisible by. */
+  /** The value must be a multiple of this. */
   readonly multipleOf?: number
 }
 
 export interface Text extends Described {
   readonly type: "text"
-  /** The whole value has to match it. */
+  /** The whole value must match. */
   readonly pattern: RegExp
 }
 
@@ -41,14 +41,14 @@ type Value<O extends Option> = O extends Switch
 export type Values<O extends Record<string, Option>> = { readonly [K in keyof O]: Value<O[K]> }
 
 export interface Command<O extends Record<string, Option>, P extends Record<string, Integer>> {
-  /** How it is called, as `npm run soak`. */
+  /** The command, such as `npm run soak`. */
   readonly name: string
   /** What it does, in one or more lines. */
   readonly about: string
   readonly options: O
-  /** Numbers that are given in this order, without names. */
+  /** Positional numbers, in this order. */
   readonly positionals?: P
-  /** Words that may be given, each with what it means. */
+  /** Accepted words with their descriptions. */
   readonly words?: Record<string, string>
 }
 
@@ -104,7 +104,7 @@ const helpOf = ({ about, name, options, positionals = {}, words = {} }: Command<
   return parts.join("\n\n")
 }
 
-/** Pure: what the arguments ask for, or why they are refused. */
+/** Parses arguments without side effects: the values, the help text, or why the arguments are invalid. */
 export const parse = <const O extends Record<string, Option>, const P extends Record<string, Integer> = {}>(
   command: Command<O, P>,
   args: ReadonlyArray<string>
@@ -134,14 +134,14 @@ export const parse = <const O extends Record<string, Option>, const P extends Re
     return { _tag: "Values", values, words: rest }
   } catch (cause) {
     if (cause instanceof Refusal) return { _tag: "Refused", sentence: `${cause.message} See ${name} -- --help.` }
-    // `parseArgs` throws a TypeError. Of its message the first sentence is enough.
+    // `parseArgs` throws a TypeError; the first sentence of its message is enough.
     if (!(cause instanceof TypeError)) throw cause
     const [sentence] = cause.message.split(/\.(?: |$)/)
     return { _tag: "Refused", sentence: `${sentence}. See ${name} -- --help.` }
   }
 }
 
-/** Parses the arguments of this process. Prints the help and exits with 0, or the refusal and exits with 2. */
+/** Parses the arguments of this process. Prints the help and exits with 0, or the error and exits with 2. */
 export const read = <const O extends Record<string, Option>, const P extends Record<string, Integer> = {}>(
   command: Command<O, P>
 ) => {

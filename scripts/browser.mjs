@@ -1,4 +1,4 @@
-// Runs the tests that need a browser: with the chromium that is here, or one that can be installed, or says what it skips.
+// Runs the tests that need a browser. Uses an installed Chromium or installs one; otherwise prints which tests it skips.
 import { spawnSync } from "node:child_process"
 import { accessSync, constants, readdirSync } from "node:fs"
 import { delimiter, join } from "node:path"
@@ -36,8 +36,8 @@ const chromium = found()
 if (chromium === undefined) {
   const files = readdirSync(join("packages", "http", "test"), { recursive: true, encoding: "utf8" })
   const skipped = files.filter((file) => file.endsWith(".browser.ts"))
-  console.log(`Skipped, since there is no chromium and it can't be installed here: ${skipped.join(", ")}`)
-  console.log("Install it, or say where one is by CHROMIUM.")
+  console.log(`Skipped, because Chromium is not installed and cannot be installed here: ${skipped.join(", ")}`)
+  console.log("Install Chromium, or set CHROMIUM to the path of its program.")
 } else {
   const tests = [join("scripts", "test.mjs"), "--config", "vitest.browser.ts"]
   const { status } = spawnSync(process.execPath, tests, {

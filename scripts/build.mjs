@@ -1,4 +1,4 @@
-// Makes of each package what outsiders get, below its `dist`: JavaScript, declarations, and a manifest of its own.
+// Builds what each package publishes, below its `dist`: JavaScript, declarations and a manifest.
 import { spawnSync } from "node:child_process"
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { dirname, join } from "node:path"
@@ -6,12 +6,12 @@ import { fileURLToPath } from "node:url"
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..")
 
-/** Each after those whose declarations it needs. */
+/** In the order of their dependencies: a build needs the declarations of the packages before it. */
 const packages = ["domain", "testkit", "adapters", "http", "cli"]
 
 const readJson = (file) => JSON.parse(readFileSync(file, "utf8"))
 
-/** What the compiler leaves as it is: URLs of files beside a module, and the relative imports of declarations. */
+/** Rewrites what the compiler does not: URLs of files beside a module, and relative imports in declarations. */
 const leftAsTheyAre = {
   ".js": /(\bnew URL\("\.{1,2}\/[^"\n]+)\.ts(")/g,
   ".d.ts": /((?:\bfrom|\bimport|\bimport\()\s*"\.{1,2}\/[^"\n]+)\.ts(")/g
@@ -27,18 +27,18 @@ const pointAtWhatIsBuilt = (directory) => {
   }
 }
 
-/** What is no TypeScript, since others load it: the compiler does not see it. */
+/** Files that are not TypeScript. The compiler does not copy them. */
 const copyJavaScript = (from, to) => {
   for (const name of readdirSync(from, { recursive: true, encoding: "utf8" })) {
     if (name.endsWith(".mjs")) cpSync(join(from, name), join(to, name))
   }
 }
 
-/** The folder of a package of this workspace. */
+/** The folder of a workspace package. */
 const folderOf = (name) => (name === "castellan" ? "cli" : name.replace("@castellan/", ""))
 const versionOf = (name) => readJson(join(root, "packages", folderOf(name), "package.json")).version
 
-/** The manifest that is published: ours, with what `publishConfig` says instead, and without what only we need. */
+/** The published manifest: the workspace's, overridden by `publishConfig` and without development-only fields. */
 const publishedManifest = (manifest) => {
   const { devDependencies: _, private: __, publishConfig, scripts: ___, ...kept } = manifest
   const { peerDependencies = {}, ...published } = publishConfig

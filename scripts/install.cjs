@@ -1,5 +1,5 @@
-// Installs the pinned dependencies before a script of package.json runs. This file stays in the syntax that every Node
-// understands, so that an old Node prints a sentence and not a syntax error.
+// Installs the pinned dependencies before a script of package.json runs. This file uses only syntax that every Node
+// supports, so that an old Node prints the message below instead of a syntax error.
 "use strict"
 
 var oldest = /\d+/.exec(require("../package.json").engines.node)[0]

@@ -1,5 +1,5 @@
-// Installs what pnpm-lock.yaml pins, unless that is installed already. One installation runs at a time in this folder,
-// and one that was killed is repaired by the next. All output goes to stderr: stdout belongs to the script that follows.
+// Installs the dependencies of pnpm-lock.yaml unless they are installed. One installation runs at a time in this folder; the
+// next one repairs an interrupted one. All output goes to stderr: stdout belongs to the script that runs afterwards.
 "use strict"
 
 const { spawn, spawnSync } = require("node:child_process")
@@ -25,10 +25,10 @@ const cache = join(modules, ".cache")
 const pnpm = join(cache, `pnpm-${pnpmVersion}`)
 const nodeBin = join(modules, ".bin", "node")
 
-/** Holds the digest of what is installed; absent while an installation is incomplete. */
+/** Contains the digest of the installed dependencies; absent while an installation is incomplete. */
 const stamp = join(modules, ".installed")
 
-/** Exists from the start of an installation to its end: finding it means that the last one failed or was killed. */
+/** Exists during an installation. If it exists beforehand, the last installation failed or was killed. */
 const unfinished = join(modules, ".installing")
 
 const packages = ["packages", "examples"].flatMap((folder) =>
@@ -52,7 +52,7 @@ const say = (line) => process.stderr.write(`${line}\n`)
 
 class Failure extends Error {}
 
-/** Runs a program with its output on stderr: live on a terminal, as plain lines elsewhere. Gives its exit code. */
+/** Runs a program with its output on stderr: live on a terminal, plain lines elsewhere. Returns its exit code. */
 const run = (command, args, { env = {}, stdout = true } = {}) =>
   new Promise((resolve, reject) => {
     const output = process.stderr.isTTY ? 2 : "pipe"
@@ -67,7 +67,7 @@ const run = (command, args, { env = {}, stdout = true } = {}) =>
     child.on("error", reject).on("close", (code) => resolve(code === null ? 1 : code))
   })
 
-/** Gets pnpm from npm, into a folder that appears only once it is complete. */
+/** Fetches pnpm from npm into a folder that appears only once it is complete. */
 const fetchPnpm = async () => {
   const parts = `${pnpm}.part`
   rmSync(parts, { recursive: true, force: true })
@@ -84,7 +84,7 @@ const fetchPnpm = async () => {
   renameSync(parts, pnpm)
 }
 
-/** Provides the Node that runs everything else: the pinned one, or this one where the pinned one can't run. */
+/** Provides the Node that runs everything else: the pinned one, or the current one if the pinned one cannot run here. */
 const provideNode = () => {
   if (spawnSync(nodeBin, ["--version"]).status === 0) return
   const { arch, execPath, platform, versions } = process
@@ -93,7 +93,7 @@ const provideNode = () => {
       `npm gave no Node ${pinnedNode} that runs on ${platform} ${arch}. Start with Node ${parseInt(pinnedNode, 10)} or newer.`
     )
   }
-  say(`npm gave no Node ${pinnedNode} that runs on ${platform} ${arch}; this Node ${versions.node} takes its place.`)
+  say(`npm has no Node ${pinnedNode} for ${platform} ${arch}; using this Node ${versions.node} instead.`)
   rmSync(nodeBin, { force: true })
   symlinkSync(execPath, nodeBin)
 }
@@ -102,7 +102,7 @@ const install = async () => {
   const wanted = digest()
   mkdirSync(cache, { recursive: true })
   if (existsSync(unfinished)) {
-    say("The last installation did not finish; starting over.")
+    say("The last installation did not finish; starting again.")
     for (const folder of packages) rmSync(join(root, folder, "node_modules"), { recursive: true, force: true })
     for (const name of readdirSync(modules)) {
       const path = join(modules, name)
@@ -113,13 +113,13 @@ const install = async () => {
   rmSync(stamp, { force: true })
   if (!existsSync(pnpm)) await fetchPnpm()
 
-  say("Installing what pnpm-lock.yaml pins …")
+  say("Installing the dependencies of pnpm-lock.yaml …")
   const bin = join(pnpm, "node_modules", "pnpm", "bin", "pnpm.mjs")
   // The lockfile's age and origin were checked when it was written, and its digests are checked now.
   const trusted = ["--frozen-lockfile", "--trust-lockfile", "--prefer-offline"]
-  // Which Node runs pnpm is looked up now: the pinned one, which may be running this, is gone after starting over.
+  // Look up the Node for pnpm only now: starting again has removed the pinned Node, which may be running this script.
   const code = await run("node", [bin, "install", ...trusted, `--config.node-version=${pinnedNode}`], {
-    // The caller's own production setting must not leave out what the tests need.
+    // A production setting in the caller's environment must not exclude development dependencies.
     env: { NODE_ENV: "development" }
   })
   if (code !== 0) throw new Failure("The installation failed; the lines above say why. It needs the npm registry.")
@@ -128,7 +128,7 @@ const install = async () => {
   rmSync(unfinished)
 }
 
-/** What flock ends with where another process has the lock. */
+/** The exit code of flock when another process holds the lock. */
 const busy = 75
 
 /** Runs this script again under a lock, which the kernel releases when the last process of the installation ends. */
@@ -138,7 +138,7 @@ const installAlone = async () => {
     run("flock", [...options, join(cache, "install.lock"), "node", join(__dirname, "install.cjs"), "--locked"])
   const code = await flock("--nonblock", "--conflict-exit-code", String(busy))
   if (code !== busy) return code
-  say("Another installation is under way in this folder; waiting for it to end.")
+  say("Another installation is running in this folder; waiting for it to finish.")
   return flock()
 }
 
@@ -148,7 +148,7 @@ const main = async () => {
     try {
       return await installAlone()
     } catch (cause) {
-      // Where there is no flock (it is part of util-linux), nothing keeps two installations apart.
+      // Without flock (part of util-linux), concurrent installations are not prevented.
       if (cause.code !== "ENOENT") throw cause
     }
   }
@@ -159,7 +159,7 @@ const main = async () => {
 main().then(
   (code) => (process.exitCode = code),
   (cause) => {
-    say(cause instanceof Failure ? cause.message : `Castellan can't be installed: ${cause.message}`)
+    say(cause instanceof Failure ? cause.message : `Failed to install Castellan: ${cause.message}`)
     process.exitCode = 1
   }
 )

@@ -1,16 +1,16 @@
-/** A shell that runs commands one after the other, as a person pastes them into a terminal. */
+/** A shell that runs commands one after another, like a person who pastes them into a terminal. */
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
 import { randomUUID } from "node:crypto"
 
-/** Ends a process and those that it started in its group. Resolves once it has ended. */
+/** Kills a process and its process group. Resolves once the process has exited. */
 export const ended = async (child: ChildProcess, signal: NodeJS.Signals): Promise<void> => {
   if (child.exitCode !== null || child.signalCode !== null) return
   process.kill(-child.pid!, signal)
   await once(child, "exit")
 }
 
-/** A process in a group of its own, and all that it has printed. */
+/** A process in a process group of its own, and its output so far. */
 export class Program {
   readonly child: ChildProcess
   #printed = ""
@@ -34,21 +34,21 @@ export class Program {
     return this.#printed
   }
 
-  /** Resolves with what was printed once that fulfils the condition; rejects when the process ends, or after the time. */
+  /** Resolves with the output once it fulfills the condition. Rejects when the process exits or the time is up. */
   async prints(condition: (printed: string) => boolean, milliseconds: number): Promise<string> {
     const signal = AbortSignal.timeout(milliseconds)
     while (!condition(this.#printed)) {
       if (this.child.exitCode !== null || this.child.signalCode !== null) {
-        throw new Error(`It ended too early. It printed:\n${this.#printed}`)
+        throw new Error(`The process exited too early. Its output:\n${this.#printed}`)
       }
       await once(this.child, "printed", { signal }).catch(() => {
-        throw new Error(`It took more than ${milliseconds} ms. It printed:\n${this.#printed}`)
+        throw new Error(`The process took more than ${milliseconds} ms. Its output:\n${this.#printed}`)
       })
     }
     return this.#printed
   }
 
-  /** Resolves once the process has ended and all that it printed is here. */
+  /** Resolves once the process has exited and all its output has arrived. */
   async ends(milliseconds: number): Promise<void> {
     if (this.child.exitCode === null && this.child.signalCode === null) {
       await once(this.child, "close", { signal: AbortSignal.timeout(milliseconds) })
@@ -56,16 +56,16 @@ export class Program {
   }
 }
 
-/** One bash, whose variables stay from one command to the next. */
+/** One bash process, which keeps its variables between commands. */
 export class Shell {
   readonly program: Program
 
   constructor(options: { readonly cwd: string; readonly env: NodeJS.ProcessEnv }) {
-    // Both streams go to one pipe, as they go to one terminal.
+    // Both streams go to one pipe, as in a terminal.
     this.program = new Program("bash", ["-c", "exec bash --noprofile --norc 2>&1"], options)
   }
 
-  /** Runs one command; gives what it printed. The next command still sees its exit code as `$?`. */
+  /** Runs one command and returns its output. The next command sees its exit code as `$?`. */
   async run(command: string, milliseconds: number): Promise<string> {
     const mark = randomUUID()
     const before = this.program.printed.length

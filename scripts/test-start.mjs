@@ -1,5 +1,5 @@
-// Starts the server as a new user does: from the tracked files alone, with an empty home and package store, on the
-// oldest Node that `engines` allows and on the newest at npm. Needs the package registry.
+// Starts the server as a new user does: from the tracked files only, with an empty home directory and package store, on the
+// oldest Node that `engines` allows and on the newest one on npm. Needs the package registry.
 import { execFile, execFileSync, spawn } from "node:child_process"
 import { once } from "node:events"
 import { cpSync, linkSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync, symlinkSync } from "node:fs"
@@ -13,7 +13,7 @@ const root = join(dirname(fileURLToPath(import.meta.url)), "..")
 const { engines } = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))
 const major = Number(/\d+/.exec(engines.node)[0])
 
-/** Each Node with the npm that it came with. */
+/** Each Node with the npm that it ships with. */
 const oldest = { name: `Node ${major}.0.0`, node: `${major}.0.0`, npm: "8.6.0" }
 const newest = { name: "the newest Node", node: "latest", npm: "latest" }
 const tooOld = { name: "Node 10", node: "10.24.1", npm: "6.14.12" }
@@ -35,7 +35,7 @@ const run = promisify(execFile)
 const setting = async (name) => (await run("npm", ["config", "get", name], { cwd: directory })).stdout.trim()
 const [registry, cafile] = await Promise.all(["registry", "cafile"].map(setting))
 
-/** How this machine reaches the registry, and nothing else of its environment. */
+/** The variables of the environment that reaching the registry needs, and no others. */
 const network = Object.fromEntries(
   Object.entries({
     ...Object.fromEntries(Object.entries(process.env).filter(([name]) => /_proxy$|CA_CERTS$|^SSL_CERT_/i.test(name))),
@@ -53,7 +53,7 @@ const check = (name, problems) => {
   console.log(problems.join("\n"))
 }
 
-/** Lays a Node and its npm out as an installation of Node does, and gives the folder of its programs. */
+/** Installs a Node with its npm in the usual layout and returns the folder of its programs. */
 const provided = async ({ node, npm }) => {
   const prefix = mkdtempSync(join(directory, "node-"))
   const name = `node-${process.platform}-${process.arch}`
@@ -70,7 +70,7 @@ const provided = async ({ node, npm }) => {
   return programs
 }
 
-/** A clone with nothing installed, and how to run programs in it. */
+/** A clone without installed dependencies, and functions to run programs in it. */
 const newUser = async (version) => {
   const programs = await provided(version)
   const home = mkdtempSync(join(directory, "home-"))
@@ -106,16 +106,16 @@ const warnings = (text) =>
     .split("\n")
     .filter((line) => /\bwarn|\bnotice\b|deprecated|ignored build/i.test(line) && !line.startsWith("npm notice run "))
 
-/** What is wrong with a server that `npm start` started. */
+/** The problems of a server that `npm start` started. */
 const problemsOf = async (server) => {
   const url = (await server.until(/listens on (\S+)[^]*sandboxes {2}/))?.[1]
-  if (url === undefined) return [`it ended with ${await server.ended}`, server.all()]
+  if (url === undefined) return [`it exited with ${await server.ended}`, server.all()]
   const { status } = await fetch(`${url}/health`)
   server.signal("SIGINT")
   const code = await server.ended
   return [
-    ...(status === 200 ? [] : [`/health answers ${status}`]),
-    ...(code === 0 || code === 130 ? [] : [`it ends with ${code}`, server.all()]),
+    ...(status === 200 ? [] : [`/health returns ${status}`]),
+    ...(code === 0 || code === 130 ? [] : [`it exits with ${code}`, server.all()]),
     ...warnings(server.all())
   ]
 }
@@ -155,7 +155,10 @@ const refuses = async (version) => {
   const start = (await newUser(version))("npm", ["start"])
   const code = await start.ended
   const sentence = `Castellan needs Node ${major} or newer to start; this is Node ${version.node}.`
-  check(`${version.name}: is refused in a sentence`, code !== 0 && start.all().includes(sentence) ? [] : [start.all()])
+  check(
+    `${version.name}: is rejected with a message`,
+    code !== 0 && start.all().includes(sentence) ? [] : [start.all()]
+  )
 }
 
 await Promise.all([startsOn(oldest), startsOn(newest), refuses(tooOld)])

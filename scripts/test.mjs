@@ -1,7 +1,7 @@
 /**
- * Runs vitest and decides whether the run passed. The exit code of vitest alone is not trusted: a library that it loads can
- * end its process with code 0. A run passes if vitest reported its end, no test failed and no error was left unhandled, at
- * least one test ran, and, where no filter was given, at least one of every project.
+ * Runs vitest and decides whether the run passed. The exit code of vitest is not enough: a library can exit the process with
+ * code 0. A run passes if vitest reported its end, no test failed, no error was unhandled, and at least one test ran; without
+ * a filter, at least one test of every project.
  *
  * Usage: node scripts/test.mjs [--config FILE] [arguments of `vitest run`]
  */
@@ -20,7 +20,7 @@ const [config, args] = given[0] === "--config" ? [given[1], given.slice(2)] : [e
 const directory = mkdtempSync(join(tmpdir(), "castellan-test-"))
 const reportFile = join(directory, "report.json")
 
-/** What the reporter wrote, or undefined if vitest ended before the end of the run. */
+/** The reporter's result; undefined if vitest exited before the end of the run. */
 const readReport = () => {
   try {
     return JSON.parse(readFileSync(reportFile, "utf8"))
@@ -29,7 +29,7 @@ const readReport = () => {
   }
 }
 
-/** Why the run did not pass; empty if it did. */
+/** The reasons why the run failed; empty if it passed. */
 const problemsOf = (code, report) => {
   if (report === undefined) return ["vitest ended before it reported the end of the run"]
   const { failed, failedModules, passed, projects, reason, unhandledErrors } = report
@@ -58,7 +58,7 @@ const vitest = spawn(
   { cwd: root, stdio: "inherit", env: { ...process.env, CASTELLAN_TEST_REPORT: reportFile } }
 )
 
-// A terminal sends these to vitest as well, which then ends its workers; this process waits for it.
+// A terminal sends these signals to vitest as well, which then stops its workers. This process waits for it.
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"]) process.on(signal, () => vitest.kill(signal))
 
 vitest.on("close", (code, signal) => {

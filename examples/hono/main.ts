@@ -1,4 +1,4 @@
-/** The server: `node main.ts`. */
+/** Starts the server: `node main.ts`. */
 import * as LocalRepos from "@castellan/adapters/git-local/LocalRepos.ts"
 import * as LocalSandbox from "@castellan/adapters/local/LocalSandbox.ts"
 import * as Db from "@castellan/adapters/postgres/Db.ts"
@@ -8,7 +8,7 @@ import { make } from "castellan/embedding/promises.ts"
 import * as Secret from "@castellan/http/server/Secret.ts"
 import { serve } from "@hono/node-server"
 import { Layer, Redacted } from "effect"
-import { appOver } from "./app.ts"
+import { createApp } from "./app.ts"
 
 const ports = Layer.merge(Stores.layer, PgBossTaskRunner.layer).pipe(
   Layer.provide(Db.layerPglite({ directory: "data/postgres" })),
@@ -17,10 +17,10 @@ const ports = Layer.merge(Stores.layer, PgBossTaskRunner.layer).pipe(
 )
 const castellan = await make(ports, { secret: Redacted.make(await Secret.inDirectory("data")) })
 
-// A service has its own idea of who asks; this one knows a single account, and makes it at the first start.
+// A real service authenticates its visitors. This one has a single account, created at the first start.
 const { id } = await castellan.createAccount({ name: "the only one", nonce: "the-only-account" })
 
-const { fetch } = appOver(castellan, () => Promise.resolve(id))
+const { fetch } = createApp(castellan, () => Promise.resolve(id))
 const port = Number(process.env["PORT"] ?? 3001)
 const server = serve({ fetch, hostname: "127.0.0.1", port }, (address) =>
   console.log(`http://127.0.0.1:${address.port}/dashboard`)

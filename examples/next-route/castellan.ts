@@ -1,15 +1,15 @@
-/** One Castellan for all routes of the process, made when the first request comes. */
+/** One Castellan instance for all routes of the process, created by the first request. */
 import * as web from "castellan/embedding/web.ts"
 import { Effect } from "effect"
 import { options, ports } from "./setting.ts"
 
-// A development server loads modules again when they change, and must not begin a second one.
+// Kept on `globalThis`: a development server reloads changed modules and must not create a second instance.
 const kept = globalThis as { castellan?: Promise<web.WebHandler> }
 
 const castellan = () => (kept.castellan ??= Effect.runPromise(options).then((options) => web.make(ports, options)))
 
-/** Answers a request of the API. */
+/** Handles a request to the API. */
 export const handler = async (request: Request) => (await castellan()).handler(request)
 
-/** Ends it, where the process goes on without it. */
+/** Stops the instance, for a process that continues without it. */
 export const dispose = async () => (await castellan()).dispose()

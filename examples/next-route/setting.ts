@@ -1,4 +1,4 @@
-/** What this deployment is made of; the tests have another one. */
+/** The adapters and options of this deployment. The tests replace this module. */
 import * as LocalRepos from "@castellan/adapters/git-local/LocalRepos.ts"
 import * as LocalSandbox from "@castellan/adapters/local/LocalSandbox.ts"
 import * as Db from "@castellan/adapters/postgres/Db.ts"
@@ -7,14 +7,14 @@ import * as PgBossTaskRunner from "@castellan/adapters/tasks/PgBossTaskRunner.ts
 import * as Secret from "@castellan/http/server/Secret.ts"
 import { Config, Effect, Layer, Redacted } from "effect"
 
-/** Layers for every port: the embedded database, sandboxes and repositories of this machine. */
+/** Layers for every port: the embedded database, and sandboxes and repositories on this machine. */
 export const ports = Layer.merge(Stores.layer, PgBossTaskRunner.layer).pipe(
   Layer.provide(Db.layerPglite({ directory: "data/postgres" })),
   Layer.merge(LocalSandbox.layer({ directory: "data/local" })),
   Layer.merge(LocalRepos.layer({ directory: "data/repositories" }))
 )
 
-/** The secret is made at the first start; the key of the platform admin comes from the environment. */
+/** The secret is created at the first start. The platform admin's key comes from the environment. */
 export const options = Effect.gen(function* () {
   const secret = Redacted.make(yield* Effect.promise(() => Secret.inDirectory("data")))
   return { secret, adminKey: yield* Config.Redacted("CASTELLAN_ADMIN_KEY") }

@@ -1,4 +1,4 @@
-/** A service of one's own: it runs a project's checks in a sandbox, and tells how they went. */
+/** An example service: runs a project's checks in a sandbox and returns the outcome. */
 import { SandboxNotCreated } from "@castellan/domain/account/AccountSandboxes.ts"
 import { OutputPosition } from "@castellan/domain/sandbox/Command.ts"
 import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
@@ -8,13 +8,13 @@ import { Schema } from "effect"
 
 const isOutput = Schema.is(CommandRunOutput)
 
-/** How a check went. */
+/** The outcome of a check. */
 export interface Outcome {
   readonly verdict: "passed" | "failed" | "no sandbox"
   readonly output: string
 }
 
-/** Writes the files into a sandbox of the account, runs the program there, and removes the sandbox again. */
+/** Writes the files into a new sandbox of the account, runs the program and removes the sandbox. */
 export const check = async (
   castellan: Promises,
   account: string,

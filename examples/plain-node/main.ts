@@ -1,4 +1,4 @@
-/** The service, once: `node main.ts`. */
+/** Runs one check: `node main.ts`. */
 import * as LocalRepos from "@castellan/adapters/git-local/LocalRepos.ts"
 import * as LocalSandbox from "@castellan/adapters/local/LocalSandbox.ts"
 import * as Db from "@castellan/adapters/postgres/Db.ts"

@@ -26,7 +26,7 @@ const isAlive = (pid: number) => {
   }
 }
 
-/** Links to what is installed, but for the workspace's own packages: those are the copy's. */
+/** Links the installed packages, except the workspace's own, which the copy has itself. */
 const linkModules = (from: string, to: string, root: string) => {
   mkdirSync(to, { recursive: true })
   for (const name of readdirSync(from)) {
@@ -41,7 +41,7 @@ const linkModules = (from: string, to: string, root: string) => {
 export interface Outcome {
   readonly output: string
   readonly code: number | null
-  /** Whether the deadline ended it. */
+  /** Whether it was killed at the deadline. */
   readonly late: boolean
 }
 
@@ -50,17 +50,17 @@ export interface Checkout {
   readonly read: (file: string) => string
   readonly write: (file: string, text: string) => void
   readonly remove: (file: string) => void
-  /** Runs a program of Node in the copy; ends it with its children at the deadline. */
+  /** Runs a Node program in the copy; kills it with its children at the deadline. */
   readonly run: (args: ReadonlyArray<string>, deadlineMillis: number) => Promise<Outcome>
 }
 
-/** Copies what git knows or would add; the copy is removed when this process ends, or by the next one. */
+/** Copies the tracked and untracked, not ignored files. This process removes the copy when it exits, or the next one does. */
 export const copyOf = (source: string): Checkout => {
   for (const name of readdirSync(tmpdir()).filter((name) => name.startsWith(prefix))) {
     if (!isAlive(Number(name.slice(prefix.length).split("-")[0]))) rmSync(join(tmpdir(), name), { recursive: true })
   }
   const home = realpathSync(mkdtempSync(join(tmpdir(), `${prefix}${process.pid}-`)))
-  // A database's server that a test starts runs as another user.
+  // Database servers that tests start run as another user.
   chmodSync(home, 0o755)
   const [root, temporary] = [join(home, "c"), join(home, "t")]
   for (const directory of [root, temporary]) mkdirSync(directory)
@@ -87,7 +87,7 @@ export const copyOf = (source: string): Checkout => {
     try {
       process.kill(-pid, name)
     } catch {
-      // The group has ended.
+      // The process group has already exited.
     }
   }
   process.on("exit", () => {
@@ -123,7 +123,7 @@ export const copyOf = (source: string): Checkout => {
         }, deadlineMillis)
         child.on("exit", (code) => {
           clearTimeout(deadline)
-          // What a test has left running would disturb the next one.
+          // Processes that a test leaves running would disturb the next test.
           signal(pid, "SIGKILL")
           running.delete(pid)
           resolve({ output, code, late })

@@ -1,5 +1,5 @@
 /**
- * Mutation testing: makes random semantic changes, one at a time, and lists those that no related test notices.
+ * Mutation testing: makes random semantic changes, one at a time, and lists those that no related test detects.
  * `npm run mutate -- --count 60 [--seed N] [--only domain|adapters|testkit|http] [--file part-of-a-path]
  * [--tests N] [--threshold percent]`
  */
@@ -21,13 +21,13 @@ const { values: options } = parseArgs({
   options: {
     count: { type: "string", default: "60" },
     seed: { type: "string", default: String(Date.now() % 100_000) },
-    /** One part of the code instead of domain, adapters and http. */
+    /** Restricts the mutants to one part of the code. */
     only: { type: "string" },
-    /** Files whose path contains one of these, wherever they are. */
+    /** Restricts the mutants to files whose path contains one of these. */
     file: { type: "string", multiple: true },
-    /** The most related test files that a mutant has to survive, the closest first. */
+    /** Maximum number of related test files per mutant, the closest first. */
     tests: { type: "string", default: "16" },
-    /** The least share of killed mutants in percent; below it the exit code is 1. */
+    /** Minimum share of killed mutants in percent; below it the exit code is 1. */
     threshold: { type: "string" }
   }
 })
@@ -35,15 +35,15 @@ const { values: options } = parseArgs({
 const [count, seed, mostTests] = [options.count, options.seed, options.tests].map(Number) as [number, number, number]
 const only = options.only as keyof typeof targets | undefined
 if (![count, seed, mostTests].every(Number.isSafeInteger) || (only !== undefined && !(only in targets))) {
-  console.error("--count, --seed and --tests are whole numbers; --only is domain, adapters, testkit or http")
+  console.error("--count, --seed and --tests must be integers; --only must be domain, adapters, testkit or http")
   process.exit(2)
 }
 
-/** How long a test file may take without a mutant. */
+/** Time limit of a test file without a mutant. */
 const longest = 300_000
-/** How long test files may take with a mutant that take so long without: a mutant that takes longer hangs. */
+/** Time limit of test files with a mutant, given their time without it. A mutant that exceeds it hangs. */
 const deadlineOf = (millis: number) => 20_000 + 4 * millis
-/** Test files of a mutant that have run after each step: most are killed by the closest one. */
+/** Number of test files run after each step. The closest test kills most mutants. */
 const steps = [1, 4, mostTests].map((most) => Math.min(most, mostTests))
 
 const root = process.cwd()
@@ -61,7 +61,7 @@ const files = globSync(
   .filter((file) => options.file === undefined || options.file.some((part) => file.includes(part)))
   .toSorted()
 
-/** Numbers from 0 to 1, the same for the same seed (mulberry32). */
+/** Pseudorandom numbers from 0 to 1, determined by the seed (mulberry32). */
 const randomOf = (seed: number) => {
   let state = seed
   return () => {
@@ -84,13 +84,13 @@ const checkout = copyOf(root)
 const related = relatedTests(checkout.root)
 const vitest = join(root, "node_modules/vitest/vitest.mjs")
 
-/** Only the mutants that compile: the compiler would have noticed the others. */
+/** The mutants that compile. The compiler detects the others. */
 const compiling = async (mutants: ReadonlyArray<Mutant>): Promise<ReadonlyArray<Mutant>> => {
-  // Beside their originals, all at once: to check one takes as long as to check them all.
+  // Writes all mutants beside their originals: checking them together takes as long as checking one.
   const named = mutants.map((mutant, i) => ({ mutant, file: mutant.file.replace(/\.ts$/, `.mutant${i}.ts`) }))
   for (const { file, mutant } of named) checkout.write(file, applied(checkout.read(mutant.file), mutant))
   const compilerOptions = { types: ["node"], lib: ["ES2024", "DOM", "DOM.Iterable"] }
-  // Without a rule on unused names, which a mutant may break for being incomplete.
+  // Without the rule against unused names, which a mutant may break although its change matters.
   const lenient = { ...compilerOptions, noUnusedLocals: false, noUnusedParameters: false }
   checkout.write(
     "tsconfig.mutants.json",
@@ -105,10 +105,10 @@ const compiling = async (mutants: ReadonlyArray<Mutant>): Promise<ReadonlyArray<
 }
 
 interface TestRun {
-  /** The test files that failed; undefined where there is no report. */
+  /** The test files that failed; undefined without a report. */
   readonly failed: ReadonlyArray<string> | undefined
   readonly passed: boolean
-  /** What went wrong first. */
+  /** The first error. */
   readonly reason: string
 }
 
@@ -146,18 +146,18 @@ const runTests = async (tests: ReadonlyArray<string>, deadlineMillis: number): P
   }
 }
 
-/** Milliseconds that a test file takes without a mutant; undefined if it fails. Each is measured once. */
+/** The time in milliseconds of a test file without a mutant, measured once; undefined if it fails. */
 const measured = new Map<string, number | undefined>()
 const measure = async (test: string) => {
   if (measured.has(test)) return measured.get(test)
   const begun = Date.now()
   const { passed, reason } = await runTests([test], longest)
-  if (!passed) console.log(`Left out, since it fails without a mutant: ${test}: ${reason}`)
+  if (!passed) console.log(`Skipped a test that fails without a mutant: ${test}: ${reason}`)
   measured.set(test, passed ? Date.now() - begun : undefined)
   return measured.get(test)
 }
 
-/** The test files that notice a mutant, or none. */
+/** The test files that kill a mutant; undefined if it survives. */
 const killersOf = async (mutant: Mutant): Promise<ReadonlyArray<string> | undefined> => {
   const original = checkout.read(mutant.file)
   const tests = related(mutant.file)
@@ -179,11 +179,11 @@ const killersOf = async (mutant: Mutant): Promise<ReadonlyArray<string> | undefi
   return undefined
 }
 
-/** Where a mutant is and what it changes. */
+/** The position of a mutant and its change. */
 const describe = (mutant: Mutant) => {
   const source = checkout.read(mutant.file)
   const line = source.slice(0, mutant.start).split("\n").length
-  // Enough around it to show where a short change is.
+  // Includes enough context to locate a short change.
   const [from, to] = [Math.max(0, mutant.start - 30), mutant.end + 30]
   const around = (text: string) =>
     oneLine(source.slice(from, mutant.start) + text + source.slice(mutant.end, to)).slice(0, 140)

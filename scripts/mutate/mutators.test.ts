@@ -2,10 +2,10 @@ import assert from "node:assert/strict"
 import { test } from "node:test"
 import { applied, mutantsOf } from "./mutators.ts"
 
-/** What each mutant of a source makes of it. */
+/** The mutated texts of a source. */
 const mutated = (source: string) => mutantsOf("source.ts", source).map((mutant) => applied(source, mutant))
 
-test("drops each condition and the order of a query", () => {
+test("drops each condition and the ordering of a query", () => {
   const chain = 'db.where("id", "=", id).where("account_id", "=", account).orderBy("at").execute()'
   const results = mutated(chain)
   assert.ok(results.includes('db.where("id", "=", id).orderBy("at").execute()'))
@@ -13,7 +13,7 @@ test("drops each condition and the order of a query", () => {
   assert.ok(results.includes('db.where("id", "=", id).where("account_id", "=", account).execute()'))
 })
 
-test("drops, joins otherwise, and shifts the conditions of an SQL template", () => {
+test("drops, recombines and shifts the conditions of an SQL template", () => {
   const results = mutated("sql`delete from t where a = ${x} and b < ${y} order by c limit ${n}`")
   for (const result of [
     "sql`delete from t where a = ${x} order by c limit ${n}`",
@@ -38,7 +38,7 @@ test("drops a yielded statement, an error handler and a value, and negates a con
   }
 })
 
-test("swaps operators, shifts boundaries and numbers, and answers with a constant", () => {
+test("swaps operators, shifts boundaries and numbers, and returns a constant", () => {
   assert.deepEqual(
     new Set(mutated("const f = (a, b) => a < 1 && b")),
     new Set([
@@ -53,7 +53,7 @@ test("swaps operators, shifts boundaries and numbers, and answers with a constan
   )
 })
 
-test("leaves imports, types, logs and documentation alone", () => {
+test("does not mutate imports, types, logs and documentation", () => {
   assert.deepEqual(
     mutated(
       'import { a } from "./a.ts"\ntype T = 1 | true\nconst f = function* () { yield* Effect.logWarning("a", 1) }\nf({ description: "a" })\nx.annotate({ a: 1 })'

@@ -1,4 +1,4 @@
-/** Lists the single semantic changes (mutants) that can be made to a source file. */
+/** Lists the possible single semantic changes (mutants) of a source file. */
 import { parseSync } from "oxc-parser"
 
 export interface Mutant {
@@ -24,18 +24,18 @@ const isNode = (value: unknown): value is Node =>
 const childrenOf = (node: Node) =>
   Object.values(node).flatMap((value) => (Array.isArray(value) ? value.filter(isNode) : isNode(value) ? [value] : []))
 
-/** Calls in a chain that can be left out: a narrower query or list becomes a wider or unordered one. */
+/** Chained calls that a mutant drops, which makes a query or list wider or unordered. */
 const optionalLinks = new Set(
   "where,orderBy,limit,distinct,onConflict,forUpdate,forNoKeyUpdate,skipLocked,filter,slice,toSorted,toReversed".split(
     ","
   )
 )
 
-/** Functions of Effect and its kin that return their first argument with something added. */
+/** Functions of Effect and related modules that return their first argument with added behavior. */
 const addsBehaviour =
   /^(catch\w*|tap\w*|retry\w*|timeout\w*|ensuring|on[A-Z]\w*|uninterruptible|interruptible|filter\w*|when|unless|repeat\w*|delay|take\w*|drop\w*|acquireRelease)$/
 
-/** Logs, spans, metrics and documentation: their loss changes no behaviour that a test should assert. */
+/** Logs, spans, metrics and documentation. Tests should not assert them. */
 const isObservability = (text: string) =>
   /^(yield\* )?(Effect\.(log|annotate|withSpan|withLogSpan|track)|Metric\.|Logger\.)|^\w+\.annotate|^annotate/.test(
     text
@@ -210,7 +210,7 @@ const mutate = (node: Node, parent: Node | undefined, source: string, replace: R
   }
 }
 
-/** Every mutant of a file, each once. Types, imports, logs and documentation are left alone. */
+/** All distinct mutants of a file. Excludes types, imports, logs and documentation. */
 export const mutantsOf = (file: string, source: string): ReadonlyArray<Mutant> => {
   const mutants = new Map<string, Mutant>()
   const replace: Replace = ({ end, start }, replacement) =>
@@ -226,6 +226,6 @@ export const mutantsOf = (file: string, source: string): ReadonlyArray<Mutant> =
   return [...mutants.values()]
 }
 
-/** The source with the mutant's change made. */
+/** The source with the mutant's change applied. */
 export const applied = (source: string, { end, replacement, start }: Mutant) =>
   source.slice(0, start) + replacement + source.slice(end)

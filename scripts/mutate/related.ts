@@ -5,7 +5,7 @@ import { basename, dirname, join, relative } from "node:path"
 
 const isTest = (file: string) => file.endsWith(".test.ts") && !file.endsWith(".soak.test.ts")
 
-/** Files that a file imports, and those it names in a string, to run them as a process of their own. */
+/** The files that a file imports, and those that it names in a string to run them as a process. */
 const importsOf = (root: string, file: string): ReadonlyArray<string> => {
   const source = readFileSync(join(root, file), "utf8")
   const { staticExports, staticImports } = parseSync(file, source).module
@@ -33,7 +33,7 @@ const importsOf = (root: string, file: string): ReadonlyArray<string> => {
     .filter((path) => path.endsWith(".ts") && existsSync(join(root, path)))
 }
 
-/** Tells for a source file which tests reach it: those of its own package first, then by imports between. */
+/** Returns the tests that reach a source file: those of its own package first, then by distance in imports. */
 export const relatedTests = (root: string): ((file: string) => ReadonlyArray<string>) => {
   const importers = new Map<string, Array<string>>()
   for (const file of globSync(["packages/*/{src,test}/**/*.ts", "examples/*/**/*.ts"], {
@@ -50,7 +50,7 @@ export const relatedTests = (root: string): ((file: string) => ReadonlyArray<str
     }
     const foreign = (test: string) => Number(folder(test) !== folder(source))
     const isBeside = (test: string) => basename(dirname(test)) === basename(dirname(source))
-    // A test of the same name and the folder's contract are closest.
+    // The test with the same name and the folder's contract are closest.
     const isNamed = (test: string) =>
       basename(test, ".test.ts") === basename(source, ".ts") ||
       (basename(test) === "contract.test.ts" && isBeside(test))

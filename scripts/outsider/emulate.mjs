@@ -1,4 +1,4 @@
-// The emulator of the installed packages, and a program of their own that takes it for Vercel.
+// Starts the emulator from the installed packages and uses it through Vercel's SDK.
 import assert from "node:assert/strict"
 import { spawn, spawnSync } from "node:child_process"
 

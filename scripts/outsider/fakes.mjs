@@ -1,4 +1,4 @@
-// What somebody who installed the packages runs on a Node of their own, without types: a sandbox over the fakes.
+// Uses the installed packages on a Node that cannot strip types: a sandbox over the fakes.
 import assert from "node:assert/strict"
 import { AccountSandboxes } from "@castellan/domain/account/AccountSandboxes.ts"
 import * as Castellan from "@castellan/http/server/Castellan.ts"
@@ -23,5 +23,5 @@ assert.equal((await handler(new Request("http://localhost/health"))).status, 200
 assert.equal((await handler(new Request("http://localhost/api/sandboxes"))).status, 401)
 await dispose()
 
-// Nothing may lie beside the JavaScript that has to be compiled first.
+// The packages must not contain TypeScript that needs compiling.
 assert.match(import.meta.resolve("@castellan/domain/sandbox/Sandbox.ts"), /\/lib\/sandbox\/Sandbox\.js$/)

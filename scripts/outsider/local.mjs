@@ -1,4 +1,4 @@
-// The adapters that start processes and keep a database, from the installed packages: a command in a plain process.
+// Uses the adapters with processes and a database from the installed packages: a command without isolation.
 import assert from "node:assert/strict"
 import { mkdtempSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"

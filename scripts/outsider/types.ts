@@ -1,4 +1,4 @@
-// What somebody who installed the packages has checked by their compiler, under their own settings.
+// Type-checked by a user's compiler against the installed packages.
 import * as LocalSandbox from "@castellan/adapters/local/LocalSandbox.ts"
 import * as Db from "@castellan/adapters/postgres/Db.ts"
 import { AccountSandboxes } from "@castellan/domain/account/AccountSandboxes.ts"
@@ -23,7 +23,7 @@ export const settled: Effect.Effect<number, unknown, AccountSandboxes> = Effect.
   ({ reconcile }) => reconcile
 )
 
-// @ts-expect-error What is created is told by an object: if this passes, the types are lost on the way.
+// @ts-expect-error `create` takes an object. If this passes, the published types are lost.
 await ada.sandboxes.create("a sandbox")
 
 export const layers = [LocalSandbox.layer({ directory: "." }), Db.layerPglite({ directory: "." })] as const

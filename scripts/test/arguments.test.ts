@@ -20,7 +20,7 @@ const refusal = (...args: ReadonlyArray<string>) => {
 }
 
 describe("The arguments of the development commands", () => {
-  it("fills in the defaults of what is left out", () => {
+  it("fills in defaults for omitted options", () => {
     assert.deepStrictEqual(parse(command, []), {
       _tag: "Values",
       values: { quick: false, rows: 2000, seed: undefined, path: undefined, seconds: 5 },
@@ -36,20 +36,20 @@ describe("The arguments of the development commands", () => {
     })
   })
 
-  it("refuses an option that it does not know", () => {
+  it("rejects an unknown option", () => {
     assert.strictEqual(refusal("--fast"), "Unknown option '--fast'. See npm run measure -- --help.")
   })
 
-  it("refuses an argument too many", () => {
+  it("rejects an extra argument", () => {
     assert.strictEqual(refusal("5", "10"), 'Unexpected argument "10". See npm run measure -- --help.')
   })
 
-  it("refuses an option without its value", () => {
+  it("rejects an option without its value", () => {
     assert.match(refusal("--rows"), /^Option '--rows <value>' argument missing\. See /)
   })
 
   for (const text of ["x", "", "1.5", "-3000", "1e3", "0x7d0", "999", "6000", "2500", "9".repeat(400)]) {
-    it(`refuses "${text.slice(0, 20)}" as a multiple of 1000 from 1000 to 5000`, () => {
+    it(`rejects "${text.slice(0, 20)}" as a multiple of 1000 from 1000 to 5000`, () => {
       assert.strictEqual(
         refusal(`--rows=${text}`),
         `--rows must be a multiple of 1000 from 1000 to 5000, not "${text}". See npm run measure -- --help.`
@@ -57,15 +57,15 @@ describe("The arguments of the development commands", () => {
     })
   }
 
-  it("refuses a positional that is out of bounds", () => {
+  it("rejects a positional argument that is out of bounds", () => {
     assert.match(refusal("0"), /^seconds must be a whole number from 1 to 60, not "0"\./)
   })
 
-  it("refuses text of another form", () => {
+  it("rejects text that does not match the pattern", () => {
     assert.match(refusal("--path", "a:b"), /^--path is numbers with colons between them, not "a:b"\./)
   })
 
-  it("takes the words that it knows, and lists them when it refuses another", () => {
+  it("accepts known words, and lists them when it rejects another", () => {
     const withWords = {
       name: "npm run measure",
       about: "",
@@ -81,7 +81,7 @@ describe("The arguments of the development commands", () => {
     )
   })
 
-  it("describes every option, positional and default in its help", () => {
+  it("describes every option, positional argument and default in its help", () => {
     const parsed = parse(command, ["--help"])
     assert(parsed._tag === "Help")
     for (const part of ["Measures things.", "--quick", "--rows <value>", "(default 2000)", "<seconds>", "How long."]) {

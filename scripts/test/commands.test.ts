@@ -8,14 +8,14 @@ const read = (file: string) => readFileSync(join(root, file), "utf8")
 
 const scripts = Object.keys((JSON.parse(read("package.json")) as { scripts: Record<string, string> }).scripts)
 
-/** Scripts that CI does not run, each with the reason. */
+/** Scripts that CI does not run, with the reason. */
 const notInCi: Record<string, string> = {
   start: "it runs until it is ended; the tests of the server start it the same way",
   format: "it changes files; check fails where it would",
   openapi: "it changes a file; check fails where it would"
 }
 
-/** The npm scripts that a text names. */
+/** The npm scripts that a text mentions. */
 const npmScripts = (text: string): ReadonlyArray<string> => [
   ...Array.from(text.matchAll(/\bnpm run (?:--silent )?([a-z][\w:-]*)/g), ([, name]) => name!),
   ...Array.from(text.matchAll(/\bnpm (test|start)\b/g), ([, name]) => name!)
@@ -39,7 +39,7 @@ interface Node {
   readonly subcommands: ReadonlyArray<{ readonly commands: ReadonlyArray<Node> }>
 }
 
-/** The first of the words that is no subcommand where one has to be; null if the words name a command. */
+/** The first word that should be a subcommand but is not; null if the words name a command. */
 const unknownSubcommand = (words: ReadonlyArray<string>): string | null => {
   let command: Node = commands
   for (const word of words) {
@@ -54,19 +54,19 @@ const unknownSubcommand = (words: ReadonlyArray<string>): string | null => {
 
 const words = (text: string) => /^[a-z-]+(?: [a-z-]+)*/.exec(text)?.[0].split(" ") ?? []
 
-/** Invocations of the command line: after a prompt, after npx, or at the beginning of a code span. */
+/** Invocations of the command line: after a prompt, after npx, or at the start of a code span. */
 const invocations = (text: string) =>
   Array.from(text.matchAll(/(?:`|\$ |npx |\.bin\/)castellan ([a-z][^\n`]*)/g), ([, rest]) => words(rest!))
 
 const inCi = npmScripts(read(".ci/run").replaceAll(/^\s*#.*$/gm, ""))
 
 describe("The scripts of package.json", () => {
-  it("are run by CI, or have a reason why not", () => {
+  it("are run by CI or listed with a reason for their exclusion", () => {
     const forgotten = scripts.filter((name) => !inCi.includes(name) && !Object.hasOwn(notInCi, name))
     assert.deepStrictEqual(forgotten, [])
   })
 
-  it("have a reason for being left out of CI only while they are left out", () => {
+  it("are listed as excluded only while CI does not run them", () => {
     const stale = Object.keys(notInCi).filter((name) => !scripts.includes(name) || inCi.includes(name))
     assert.deepStrictEqual(stale, [])
   })
@@ -79,21 +79,21 @@ describe("The scripts of package.json", () => {
 })
 
 describe("The documents", () => {
-  it("name only npm scripts that exist", () => {
+  it("mention only npm scripts that exist", () => {
     const named = documents.flatMap((file) => npmScripts(read(file)).map((name) => ({ file, name })))
     assert.isAbove(named.length, 20)
     const missing = named.filter(({ name }) => !scripts.includes(name))
     assert.deepStrictEqual(missing, [])
   })
 
-  it("name only subcommands of the command line that exist", () => {
+  it("mention only subcommands of the command line that exist", () => {
     const named = documents.flatMap((file) => invocations(read(file)).map((invocation) => ({ file, invocation })))
     assert.isAbove(named.length, 15)
     const missing = named.filter(({ invocation }) => unknownSubcommand(invocation) !== null)
     assert.deepStrictEqual(missing, [])
   })
 
-  it("name only subcommands that exist where docs/command-line.md leaves the program's name out", () => {
+  it("mention only existing subcommands where docs/command-line.md omits the program's name", () => {
     const spans = Array.from(read("docs/command-line.md").matchAll(/`([a-z]+ [a-z-][^`]*)`/g), ([, span]) =>
       words(span!)
     )
@@ -106,7 +106,7 @@ describe("The documents", () => {
     )
   })
 
-  it("fail these checks when they name what does not exist", () => {
+  it("fail these checks when they mention something that does not exist", () => {
     assert.deepStrictEqual(npmScripts("`npm run bench:all -- --quick` and `npm start`"), ["bench:all", "start"])
     assert.deepStrictEqual(invocations("$ npx castellan sessions nap ID").map(unknownSubcommand), ["nap"])
     assert.deepStrictEqual(invocations("`castellan sandboxes create -- ls`").map(unknownSubcommand), [null])

@@ -6,7 +6,7 @@ const none = new Map<string, string>()
 const matches = (shown: string, actual: string) => new Comparison().matches(shown, actual, none)
 
 describe("The steps of a document", () => {
-  it("are the commands of its console blocks with what they show", () => {
+  it("are the commands of its console blocks with the shown output", () => {
     const document = [
       "text",
       "```sh",
@@ -49,28 +49,28 @@ describe("The comparison of a shown output with an actual one", () => {
     ["a time of another form", "2026-11-21T06:21:30.311Z", "1795242090311"],
     ["output after the end", "}", "}\noops"]
   ] as const) {
-    it(`refuses ${what}`, () => {
+    it(`rejects ${what}`, () => {
       assert.isTrue(matches(shown, shown))
       assert.isFalse(matches(shown, shown.replace(from, to)))
     })
   }
 
-  it("refuses output where the document shows none, and none where it shows some", () => {
+  it("rejects output that the document does not show, and missing output that it shows", () => {
     assert.isFalse(matches("", "curl: not found"))
     assert.isFalse(matches("done", ""))
   })
 
-  it("refuses another version of Node, which is pinned", () => {
+  it("rejects a version of Node other than the pinned one", () => {
     assert.isFalse(matches("v24.21.0", "v24.22.0"))
   })
 
-  it("refuses an elision whose surroundings differ", () => {
+  it("rejects an elision whose surroundings differ", () => {
     assert.isTrue(matches(`{"a":1,"b":"sbx_1", …`, `{"a":1,"b":"sbx_2", "c":[\n3]}`))
     assert.isTrue(matches(`[ … ]`, `[ 1, 2 ]`))
     assert.isFalse(matches(`[ … ]`, `[ 1, 2 }`))
   })
 
-  it("compares columns and not their widths", () => {
+  it("ignores the widths of columns", () => {
     assert.isTrue(
       matches("ID     STATUS\nsbx_1  running", "ID                        STATUS\nsbx_bvrnzntgrr4t4wrrmaqy  running")
     )
@@ -78,7 +78,7 @@ describe("The comparison of a shown output with an actual one", () => {
     assert.isFalse(matches("ID     STATUS", "ID STATUS"))
   })
 
-  it("refuses two ids where the document shows one twice", () => {
+  it("rejects two ids where the document repeats one", () => {
     assert.isTrue(matches("sbx_1 and sbx_1", "sbx_2 and sbx_2"))
     assert.isFalse(matches("sbx_1 and sbx_1", "sbx_2 and sbx_3"))
     const comparison = new Comparison()
@@ -86,7 +86,7 @@ describe("The comparison of a shown output with an actual one", () => {
     assert.isFalse(comparison.matches("sbx_1", "sbx_3", none))
   })
 
-  it("joins the pieces in which a log tells what was printed", () => {
+  it("joins adjacent log events of one stream", () => {
     const event = (id: string, text: string) =>
       `id: ${id}\nevent: output\ndata: {"stream":"stdout","text":"${text}"}\n\n`
     const end = `event: exit\ndata: {"status":"COMPLETED"}\n\n`
@@ -102,7 +102,7 @@ describe("The comparison of a shown output with an actual one", () => {
 })
 
 describe("The commands of a document", () => {
-  it("name the ids that were received, and the facts of this machine", () => {
+  it("contain the received ids and the facts of this machine", () => {
     const facts = new Map([
       ["cst_…", "cst_secret"],
       ["localhost:3000", "localhost:4000"]
@@ -115,7 +115,7 @@ describe("The commands of a document", () => {
     })
   })
 
-  it("are reported with the ids that no output has shown", () => {
+  it("are reported with ids that no output has shown", () => {
     assert.deepStrictEqual(new Comparison().commandOf("castellan runs get run_abc", none).unknown, ["run_abc"])
   })
 })

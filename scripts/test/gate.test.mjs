@@ -1,4 +1,4 @@
-// Tests of `npm test` itself: the real command, in a copy of the checkout that holds a few tests made for it.
+// Tests `npm test` itself: runs the real command in a copy of the checkout with a few tests made for it.
 import assert from "node:assert/strict"
 import { spawn, spawnSync } from "node:child_process"
 import { cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
@@ -9,7 +9,7 @@ import { fileURLToPath } from "node:url"
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..", "..")
 const copies = mkdtempSync(join(tmpdir(), "castellan-gate-"))
-// The copies share the packages that are installed here, so those have to be the ones that they would install.
+// The copies share the packages installed here, so these must be the ones that they would install.
 before(() => assert.equal(spawnSync(process.execPath, [join(root, "scripts", "install.cjs")]).status, 0))
 after(() => rmSync(copies, { recursive: true, force: true }))
 

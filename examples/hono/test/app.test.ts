@@ -4,20 +4,20 @@ import { serve, type ServerType } from "@hono/node-server"
 import { Redacted } from "effect"
 import type { AddressInfo } from "node:net"
 import { afterAll, assert, beforeAll, describe, it } from "vitest"
-import { appOver } from "../app.ts"
+import { createApp } from "../app.ts"
 
-describe("The app", async () => {
+describe("The Hono app", async () => {
   const castellan = await make(World.layer, { secret: Redacted.make(new Uint8Array(32)) })
   const { id } = await castellan.createAccount({ name: "Ada" })
   const ada = await castellan.as(id)
-  const whoAsks = async (request: Request) => (request.headers.get("cookie") === "name=ada" ? id : undefined)
+  const authenticate = async (request: Request) => (request.headers.get("cookie") === "name=ada" ? id : undefined)
   let server: ServerType
   let url: string
 
   beforeAll(async () => {
     url = await new Promise<string>((resolve) => {
       const listening = ({ port }: AddressInfo) => resolve(`http://127.0.0.1:${port}`)
-      server = serve({ fetch: appOver(castellan, whoAsks).fetch, hostname: "127.0.0.1", port: 0 }, listening)
+      server = serve({ fetch: createApp(castellan, authenticate).fetch, hostname: "127.0.0.1", port: 0 }, listening)
     })
   })
 
@@ -26,7 +26,7 @@ describe("The app", async () => {
     await castellan.dispose()
   })
 
-  it("has the API below its path, and what is made by it on a route of its own", async () => {
+  it("serves the API below its path and lists the created sandboxes on its own route", async () => {
     const { secret } = await ada.keys.issue({ name: "phone", expiresAt: null })
     const headers = { "x-api-key": Redacted.value(secret), "content-type": "application/json" }
     const body = JSON.stringify({ command: "echo", args: ["from hono"] })
@@ -41,7 +41,7 @@ describe("The app", async () => {
     })
   })
 
-  it("shows nothing to strangers, on either side", async () => {
+  it("rejects unauthenticated requests on both routes", async () => {
     assert.strictEqual((await fetch(`${url}/dashboard`)).status, 401)
     assert.strictEqual((await fetch(`${url}/castellan/api/sandboxes`)).status, 401)
   })

@@ -2,7 +2,7 @@ import { afterAll, assert, describe, it, vi } from "vitest"
 
 const adminKey = "an-admin-key-for-the-tests"
 
-// The whole deployment in memory: no port, no process, no file.
+// The whole deployment in memory, without network, processes or files.
 vi.mock("../setting.ts", async () => {
   const { Effect, Redacted } = await import("effect")
   const { layer } = await import("@castellan/testkit/World.ts")
@@ -13,7 +13,7 @@ vi.mock("../setting.ts", async () => {
 const { dispose } = await import("../castellan.ts")
 const { GET, POST } = await import("../app/api/[...path]/route.ts")
 
-const asked = (path: string, init: RequestInit = {}) =>
+const requestTo = (path: string, init: RequestInit = {}) =>
   new Request(`https://my-service.example${path}`, {
     ...init,
     headers: { "content-type": "application/json", "x-api-key": adminKey, ...init.headers }
@@ -21,19 +21,19 @@ const asked = (path: string, init: RequestInit = {}) =>
 
 afterAll(dispose)
 
-describe("The route", () => {
-  it("makes a sandbox, runs a command in it, and streams what it prints", async () => {
+describe("The Next.js route", () => {
+  it("creates a sandbox, runs a command in it and streams the output", async () => {
     const body = JSON.stringify({ command: "echo", args: ["from a route"] })
-    const made = await POST(asked("/api/sandboxes", { method: "POST", body }))
+    const made = await POST(requestTo("/api/sandboxes", { method: "POST", body }))
     assert.strictEqual(made.status, 200)
     const { sandboxes } = (await made.json()) as { readonly sandboxes: ReadonlyArray<{ readonly runId: string }> }
-    const log = await GET(asked(`/api/tasks/runs/${sandboxes[0]!.runId}/logs`))
+    const log = await GET(requestTo(`/api/tasks/runs/${sandboxes[0]!.runId}/logs`))
     assert.strictEqual(log.headers.get("content-type"), "text/event-stream")
     assert.include(await log.text(), '{"stream":"stdout","text":"from a route\\n"}')
   })
 
-  it("refuses who has no key", async () => {
-    const refused = await GET(asked("/api/sandboxes", { headers: { "x-api-key": "" } }))
+  it("rejects a request without a key", async () => {
+    const refused = await GET(requestTo("/api/sandboxes", { headers: { "x-api-key": "" } }))
     assert.strictEqual(refused.status, 401)
   })
 })

@@ -1,4 +1,4 @@
-/** A service's own code against the fakes: nothing is started, nothing is left behind. */
+/** Tests the service's code over the fakes: no processes, no files. */
 import { SandboxProvider, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { make, type Promises } from "castellan/embedding/promises.ts"
 import { asSteps, Step } from "@castellan/testkit/Program.ts"
@@ -16,8 +16,8 @@ const over = async <A>(ports: typeof World.layer, use: (castellan: Promises, acc
   }
 }
 
-/** The fakes, with a provider that has no room. */
-const fullHouse = Layer.effect(
+/** The fakes with a provider that cannot create a sandbox at the moment. */
+const unavailableProvider = Layer.effect(
   SandboxProvider,
   Effect.map(SandboxProvider, (provider) => ({
     ...provider,
@@ -25,11 +25,11 @@ const fullHouse = Layer.effect(
   }))
 ).pipe(Layer.provideMerge(World.layer))
 
-/** The fakes have few programs; this one does what its steps say. */
+/** A program of the fakes that executes the given steps. */
 const print = asSteps(Step.PrintFile({ path: "plants.txt" }))
 
 describe("A check", () => {
-  it("passes where its program does, tells what it printed, and leaves no sandbox behind", () =>
+  it("passes if its program succeeds, returns the output and removes its sandbox", () =>
     over(World.layer, async (castellan, account) => {
       const outcome = await check(castellan, account, { "plants.txt": "watered" }, [print.command, ...print.args])
       assert.deepStrictEqual(outcome, { verdict: "passed", output: "watered" })
@@ -41,13 +41,13 @@ describe("A check", () => {
       )
     }))
 
-  it("fails where its program does", () =>
+  it("fails if its program fails", () =>
     over(World.layer, async (castellan, account) => {
       assert.strictEqual((await check(castellan, account, {}, ["false"])).verdict, "failed")
     }))
 
-  it("says so where there is no sandbox to be had", () =>
-    over(fullHouse, async (castellan, account) => {
+  it("reports that no sandbox is available", () =>
+    over(unavailableProvider, async (castellan, account) => {
       assert.deepStrictEqual(await check(castellan, account, {}, ["true"]), { verdict: "no sandbox", output: "" })
     }))
 })

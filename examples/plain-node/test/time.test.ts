@@ -1,4 +1,4 @@
-/** The same without promises, where a test owns the time. */
+/** Uses Effect instead of promises, so that the test controls the clock. */
 import { AccountSandboxes } from "@castellan/domain/account/AccountSandboxes.ts"
 import * as Castellan from "@castellan/http/server/Castellan.ts"
 import * as given from "@castellan/testkit/given.ts"
@@ -9,7 +9,7 @@ import { TestClock } from "effect/testing"
 
 const castellan = Castellan.layer({ secret: Redacted.make(new Uint8Array(32)) }).pipe(Layer.provideMerge(World.layer))
 
-it.effect("a sandbox stops by itself after half an hour", () =>
+it.effect("a sandbox stops after half an hour", () =>
   Effect.gen(function* () {
     const scope = yield* given.scope
     const sandboxes = yield* AccountSandboxes

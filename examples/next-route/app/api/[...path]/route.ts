@@ -6,6 +6,6 @@ export const PUT = handler
 export const PATCH = handler
 export const DELETE = handler
 
-/** It needs Node, and nothing of it can be computed beforehand. */
+/** The route needs Node, and its responses cannot be prerendered. */
 export const runtime = "nodejs"
 export const dynamic = "force-dynamic"
