@@ -8,7 +8,7 @@ import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Sandboxes } from "@castellan/domain/sandbox/Sandboxes.ts"
 import { assert, layer } from "@effect/vitest"
 import { Duration, Effect, Option, Stream } from "effect"
-import { said, sh } from "../local/inside.ts"
+import { stdoutOf, sh } from "../local/sandboxes.ts"
 import { apply, compilingServer, port, project, world } from "./project.ts"
 
 const answers = (name: SandboxName) =>
@@ -16,7 +16,7 @@ const answers = (name: SandboxName) =>
 
 /** The id of the process that answers. */
 const answering = (name: SandboxName) =>
-  said(name, `node -e 'fetch("http://127.0.0.1:5173").then((one) => one.text()).then((pid) => console.log(pid))'`)
+  stdoutOf(name, `node -e 'fetch("http://127.0.0.1:5173").then((one) => one.text()).then((pid) => console.log(pid))'`)
 
 layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Guest scripts", (it) => {
   it.effect("supervise one dev server and restart it when it exits", () =>
@@ -25,7 +25,7 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Guest script
       const guest = yield* GuestScripts
       for (let n = 0; n < 3; n++) yield* guest.serve(sandbox, port)
       assert.isTrue(Option.isSome(yield* answers(name)))
-      assert.strictEqual(yield* said(name, "pgrep -cf '[v]ite.js --host'"), "1")
+      assert.strictEqual(yield* stdoutOf(name, "pgrep -cf '[v]ite.js --host'"), "1")
       const first = yield* answering(name)
       yield* sh(name, `kill -9 ${first}`)
       assert.isTrue(Option.isSome(yield* answers(name)))
@@ -54,7 +54,7 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Guest script
       yield* apply(name, { "vite.config.ts": "" })
       yield* guest.restart(sandbox, port)
       assert.isTrue(Option.isSome(yield* answers(name)))
-      assert.strictEqual(yield* said(name, "pgrep -cf '[v]ite.js --host'"), "1")
+      assert.strictEqual(yield* stdoutOf(name, "pgrep -cf '[v]ite.js --host'"), "1")
     })
   )
 
@@ -99,8 +99,11 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Guest script
       yield* sh(name, "chmod 755 app/run.sh")
       const done = yield* apply(name, { "run.sh": "new", "a/b/c d.ts": "déep\n", "a/b/e.ts": "" })
       assert.deepStrictEqual(done, { applied: ["run.sh", "a/b/c d.ts", "a/b/e.ts"], failed: [] })
-      assert.strictEqual(yield* said(name, "cat app/run.sh 'app/a/b/c d.ts'; stat -c %a app/run.sh"), "newdéep\n755")
-      assert.strictEqual(yield* said(name, "ls -A /tmp | grep -c castellan; ls -A app/node_modules"), "0\nvite")
+      assert.strictEqual(
+        yield* stdoutOf(name, "cat app/run.sh 'app/a/b/c d.ts'; stat -c %a app/run.sh"),
+        "newdéep\n755"
+      )
+      assert.strictEqual(yield* stdoutOf(name, "ls -A /tmp | grep -c castellan; ls -A app/node_modules"), "0\nvite")
     })
   )
 
@@ -126,11 +129,14 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Guest script
         const { applied, failed } = yield* apply(name, { "good.ts": "x", [path]: "x" })
         if (reason === undefined) assert.deepStrictEqual([applied.length, failed], [2, []])
         else assert.deepStrictEqual({ applied, failed }, { applied: [], failed: [{ path, reason }] })
-        assert.strictEqual(yield* said(name, "rm app/good.ts 2> /dev/null && echo written"), reason ? "" : "written")
+        assert.strictEqual(
+          yield* stdoutOf(name, "rm app/good.ts 2> /dev/null && echo written"),
+          reason ? "" : "written"
+        )
       }
-      assert.strictEqual(yield* said(name, "ls -A outside"), "")
+      assert.strictEqual(yield* stdoutOf(name, "ls -A outside"), "")
       assert.deepStrictEqual((yield* apply(name, { "within/x.ts": "in" })).applied, ["within/x.ts"])
-      assert.strictEqual(yield* said(name, "cat app/inner/x.ts"), "in")
+      assert.strictEqual(yield* stdoutOf(name, "cat app/inner/x.ts"), "in")
     })
   )
 
@@ -143,7 +149,7 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Guest script
       )
       assert.deepStrictEqual((yield* apply(name, { "link.ts": "new" })).applied, ["link.ts"])
       assert.strictEqual(
-        yield* said(name, "cat app/inner/file.ts; stat -c %a app/inner/file.ts; readlink app/link.ts"),
+        yield* stdoutOf(name, "cat app/inner/file.ts; stat -c %a app/inner/file.ts; readlink app/link.ts"),
         "new600\ninner/file.ts"
       )
     })
@@ -175,7 +181,7 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Guest script
       const failed = [{ path: "z.ts", reason: "It can't be written (EFBIG)" }]
       assert.deepStrictEqual(JSON.parse(stdout), { applied: [], failed })
       assert.strictEqual(
-        yield* said(name, "cat app/a.ts; ls app; ls -A app/node_modules"),
+        yield* stdoutOf(name, "cat app/a.ts; ls app; ls -A app/node_modules"),
         "olda.ts\nnode_modules\npackage.json\nvite"
       )
     })
@@ -260,7 +266,7 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("Guest script
       const names = Array.from({ length: 6 }, (_, n) => String(n))
       const all = names.map((text) => apply(name, Object.fromEntries(names.map((file) => [`${file}.txt`, text]))))
       yield* Effect.all(all, { concurrency: "unbounded" })
-      const texts = yield* said(name, "cat app/*.txt")
+      const texts = yield* stdoutOf(name, "cat app/*.txt")
       assert.strictEqual(new Set(texts).size, 1, texts)
     })
   )

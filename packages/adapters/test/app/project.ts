@@ -6,10 +6,10 @@ import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Effect, Layer, Option, Stream } from "effect"
-import { created, over } from "../local/inside.ts"
-import { local } from "../local/temporary.ts"
+import { createSandbox, withSandboxes } from "../local/sandboxes.ts"
+import { localProvider } from "../local/temporary.ts"
 
-export const world = GuestScripts.layer.pipe(Layer.provideMerge(over(local())))
+export const world = GuestScripts.layer.pipe(Layer.provideMerge(withSandboxes(localProvider())))
 
 export const port = Port.make(5173)
 
@@ -61,7 +61,7 @@ export const compilingServer = {
 
 /** A sandbox with a project in it. */
 export const project = Effect.fnUntraced(function* (files: Readonly<Record<string, string>> = {}) {
-  const name = yield* created({ ports: [port] })
+  const name = yield* createSandbox({ ports: [port] })
   const provider = yield* SandboxProvider
   const all = { "package.json": "{}", "node_modules/vite/bin/vite.js": server, ...files }
   for (const [path, text] of Object.entries(all)) {

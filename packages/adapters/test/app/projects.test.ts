@@ -8,7 +8,7 @@ import { AccountId } from "@castellan/domain/identity/Account.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { assert, layer } from "@effect/vitest"
 import { DateTime, Duration, Effect, Layer, Option, Stream } from "effect"
-import { sh } from "../local/inside.ts"
+import { sh } from "../local/sandboxes.ts"
 import { port, project, world } from "./project.ts"
 
 const awake = Layer.mock(AppSandboxes)({ used: () => Effect.void })

@@ -19,7 +19,7 @@ import { chmodSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { local as repositories } from "../git-local/temporaryRepos.ts"
-import { local as provider } from "../local/temporary.ts"
+import { localProvider as provider } from "../local/temporary.ts"
 
 const world = Checkouts.layer.pipe(
   Layer.provideMerge(Sandboxes.layer),

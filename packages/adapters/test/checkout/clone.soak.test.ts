@@ -17,7 +17,7 @@ import { SecureRandom } from "effect/crypto"
 import { author as newAuthor } from "../git/author.ts"
 import { publish } from "../git/publish.ts"
 import { besideOthers } from "../git-local/temporaryRepos.ts"
-import { local as provider } from "../local/temporary.ts"
+import { localProvider as provider } from "../local/temporary.ts"
 
 /** Sizes in bytes of the bundles that were sent into sandboxes. */
 const sent: Array<number> = []

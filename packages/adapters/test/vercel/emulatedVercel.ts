@@ -8,7 +8,7 @@ import * as VercelEmulator from "@castellan/testkit/emulators/vercel/VercelEmula
 import * as MemorySandbox from "@castellan/testkit/fakes/sandbox/MemorySandbox.ts"
 import type { MemoryPrograms } from "@castellan/testkit/fakes/sandbox/MemoryPrograms.ts"
 import { Effect, Layer, Redacted } from "effect"
-import { local } from "../local/temporary.ts"
+import { localProvider } from "../local/temporary.ts"
 import { programs } from "./inMemory.ts"
 
 export const credentials: Credentials = {
@@ -35,7 +35,7 @@ export const emulated = (
 ): Layer.Layer<
   SandboxProvider | VercelEmulator.VercelEmulator,
   LocalUnavailable | EmulatorUnavailable | VercelUnavailable
-> => over(local(), { outputKept: 256 * 1024, ...options })
+> => over(localProvider(), { outputKept: 256 * 1024, ...options })
 
 /** Over sandboxes in memory; less output is kept, since what tells of it is output there, too. */
 export const inMemory = ({

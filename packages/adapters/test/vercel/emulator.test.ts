@@ -4,11 +4,11 @@ import { assert, it } from "@effect/vitest"
 import { Sandbox } from "@vercel/sandbox"
 import { Effect, Layer } from "effect"
 import { randomBytes } from "node:crypto"
-import { local } from "../local/temporary.ts"
+import { localProvider } from "../local/temporary.ts"
 
 type At = Pick<VercelEmulator.Emulator, "fetch"> & { token: string; teamId: string; projectId: string }
 
-const layer = VercelEmulator.layer().pipe(Layer.provide(local()))
+const layer = VercelEmulator.layer().pipe(Layer.provide(localProvider()))
 
 it.layer(layer, { timeout: "60 seconds", excludeTestServices: true })(
   "Vercel's emulator, over local sandboxes",

@@ -65,9 +65,11 @@ endCommand
  * is killed, `$4` and `$5` the environment entries that mark the command and the sandbox. The rest is the command: what
  * enters the sandbox, and `startScript` last. Only the collectors have the size limit, so output that is too long is cut and
  * the command goes on. Background children may hold the pipes for as long as they like: the end is written when the command
- * itself ends. Until then the wrapper holds both ends of the pipes, and it passes the gate to the command as an open
- * descriptor, so that no collector waits for a command that was killed before it opened them, or for pipes that were removed
- * with the sandbox.
+ * itself ends. Until then the wrapper holds both ends of the pipes, so that no collector waits for a command that was killed
+ * before it opened them.
+ *
+ * The pipes are those of here-documents, which have no path: a command could read a named pipe's path, in the server's data
+ * directory, from `/proc/self/fd`. A shell that keeps here-documents in files gets named pipes.
  */
 export const wrap = `
 mkdir begun || exit 1
@@ -81,18 +83,31 @@ ${collectGatedScript}
 ${emptyRecordScript}
 collect() { ulimit -f "$blocks"; trap '' XFSZ; cat > "$1" 2>/dev/null || cat > /dev/null; }
 emptyRecord start
-mkfifo o e gate
-exec 5<> o 6<> e 7<> gate
-(collect out) < o 5>&- 6>&- 7>&- &
+exec 5<<. 6<<. 7<<.
+-
+.
+-
+.
+-
+.
+read -r line <&5 && read -r line <&6 && read -r line <&7
+if [ -p /proc/self/fd/5 ]; then
+  exec 5<> /proc/self/fd/5 6<> /proc/self/fd/6 7<> /proc/self/fd/7
+else
+  mkfifo o e gate
+  exec 5<> o 6<> e 7<> gate
+  rm -f o e gate
+fi
+(collect out) < /proc/self/fd/5 5>&- 6>&- 7>&- &
 out=$!
-(collectGated err) < e 8< gate 5>&- 6>&- 7>&- &
+(collectGated err) < /proc/self/fd/6 8< /proc/self/fd/7 5>&- 6>&- 7>&- &
 err=$!
 (
   read -r pid rest < /proc/self/stat
   echo "$pid" > program
   if [ -e killed ] || [ ! -e "/proc/$init/root" ]; then kill -KILL "$pid"; fi
-  exec "$@" < /dev/null > o 2<> start 3> e 4>&7 7>&-
-) 5>&- 6>&- &
+  exec "$@" < /dev/null > /proc/self/fd/5 2<> start 3> /proc/self/fd/6 4>&7 5>&- 6>&- 7>&-
+) &
 program=$!
 exec 7>&-
 (
@@ -118,7 +133,6 @@ kill "$deadline"
 exec 5>&- 6>&-
 wait "$out" "$err"
 : > drained
-rm -f o e gate
 `
 
 /** The exit code of `inside` if the directory can't be entered. */

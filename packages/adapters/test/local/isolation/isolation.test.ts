@@ -11,14 +11,14 @@ import { type AddressInfo, createServer } from "node:net"
 import { homedir } from "node:os"
 import { join } from "node:path"
 import { tmpdir } from "node:os"
-import { created, over, said, sh } from "../inside.ts"
-import { local } from "../temporary.ts"
+import { createSandbox, withSandboxes, stdoutOf, sh } from "../sandboxes.ts"
+import { localProvider } from "../temporary.ts"
 
 const mebibyte = 1024 * 1024
 
-const world = over(local({ limits: { disk: 40 * mebibyte } }))
+const world = withSandboxes(localProvider({ limits: { disk: 40 * mebibyte } }))
 
-/** The sandbox as it is once it no longer runs. */
+/** Waits until the sandbox no longer runs and returns it. */
 const ended = (name: SandboxName) =>
   Effect.gen(function* () {
     const provider = yield* SandboxProvider
@@ -27,69 +27,69 @@ const ended = (name: SandboxName) =>
   }).pipe(Effect.retry({ schedule: Schedule.spaced("200 millis"), times: 100 }))
 
 layer(world, { excludeTestServices: true, timeout: "60 seconds" })("A local sandbox", (it) => {
-  it.effect("runs as an ordinary user without any power", () =>
+  it.effect("runs commands as an unprivileged user without capabilities", () =>
     Effect.gen(function* () {
-      const name = yield* created()
-      assert.strictEqual(yield* said(name, "id -u; id -un; echo $HOME"), "1000\nuser\n/home/user")
+      const name = yield* createSandbox()
+      assert.strictEqual(yield* stdoutOf(name, "id -u; id -un; echo $HOME"), "1000\nuser\n/home/user")
       assert.strictEqual(
-        yield* said(name, "grep -E 'CapEff|NoNewPrivs' /proc/self/status | tr -d '\\t '"),
+        yield* stdoutOf(name, "grep -E 'CapEff|NoNewPrivs' /proc/self/status | tr -d '\\t '"),
         "CapEff:0000000000000000\nNoNewPrivs:1".replace(/ /g, "")
       )
     }).pipe(Effect.scoped)
   )
 
-  it.effect("has node, git and a shell", () =>
+  it.effect("has Node, git and a shell", () =>
     Effect.gen(function* () {
-      const name = yield* created()
-      assert.strictEqual(yield* said(name, "node -p process.version"), process.version)
+      const name = yield* createSandbox()
+      assert.strictEqual(yield* stdoutOf(name, "node -p process.version"), process.version)
       const commit =
         "git init -q r && cd r && git -c user.name=a -c user.email=a@b commit -q --allow-empty -m x && git log --oneline | wc -l"
-      assert.strictEqual(yield* said(name, commit), "1")
+      assert.strictEqual(yield* stdoutOf(name, commit), "1")
     }).pipe(Effect.scoped)
   )
 
-  it.effect("sees nothing of the host's users, the server's data or its environment", () =>
+  it.effect("sees neither the host's users nor the server's data and environment", () =>
     Effect.gen(function* () {
-      const name = yield* created()
+      const name = yield* createSandbox()
       const secret = join(tmpdir(), `castellan-secret-${SecureRandom.uuidV4Unsafe()}`)
       yield* Effect.acquireRelease(
         Effect.promise(() => writeFile(secret, "secret")),
         () => Effect.ignore(Effect.tryPromise(async () => (await import("node:fs/promises")).rm(secret)))
       )
       assert.strictEqual(
-        yield* said(name, `cat ${secret} ${homedir()}/.* /etc/shadow 2>/dev/null; ls /root /var/lib 2>/dev/null`),
+        yield* stdoutOf(name, `cat ${secret} ${homedir()}/.* /etc/shadow 2>/dev/null; ls /root /var/lib 2>/dev/null`),
         ""
       )
-      assert.strictEqual(yield* said(name, "cut -d: -f1 /etc/passwd | tr '\\n' ' '"), "root user nobody")
-      const environment = yield* said(name, "env | cut -d= -f1 | sort | tr '\\n' ' '")
+      assert.strictEqual(yield* stdoutOf(name, "cut -d: -f1 /etc/passwd | tr '\\n' ' '"), "root user nobody")
+      const environment = yield* stdoutOf(name, "env | cut -d= -f1 | sort | tr '\\n' ' '")
       assert.strictEqual(
         environment,
         "CASTELLAN_COMMAND CASTELLAN_SANDBOX HOME LANG LOGNAME OLDPWD PATH PWD SHELL USER"
       )
-      assert.strictEqual(yield* said(name, "tr '\\0' '\\n' < /proc/1/environ"), "")
-      assert.strictEqual(yield* said(name, "ls /proc | grep -c '^[0-9]*$' | awk '{print ($1 < 12)}'"), "1")
+      assert.strictEqual(yield* stdoutOf(name, "tr '\\0' '\\n' < /proc/1/environ"), "")
+      assert.strictEqual(yield* stdoutOf(name, "ls /proc | grep -c '^[0-9]*$' | awk '{print ($1 < 12)}'"), "1")
     }).pipe(Effect.scoped)
   )
 
-  it.effect("has a name space and a network of its own", () =>
+  it.effect("has its own host name and network", () =>
     Effect.gen(function* () {
-      const name = yield* created()
+      const name = yield* createSandbox()
       assert.strictEqual(
-        yield* said(
+        yield* stdoutOf(
           name,
           "hostname; ls /sys/class/net 2>/dev/null | wc -l; cat /proc/net/dev | tail -n +3 | cut -d: -f1 | tr -d ' '"
         ),
-        `${yield* said(name, "hostname")}\n0\nlo`
+        `${yield* stdoutOf(name, "hostname")}\n0\nlo`
       )
       const local =
         'node -e \'const s=require("net").createServer(c=>c.end("hi")).listen(0,"127.0.0.1",()=>require("net").connect(s.address().port,"127.0.0.1").on("data",d=>{console.log(String(d));process.exit()}))\''
-      assert.strictEqual(yield* said(name, local), "hi")
+      assert.strictEqual(yield* stdoutOf(name, local), "hi")
     }).pipe(Effect.scoped)
   )
 
-  it.effect("can't change the host's settings, its programs, or get more namespaces", () =>
+  it.effect("can't change the host's settings or programs, and can't create namespaces", () =>
     Effect.gen(function* () {
-      const name = yield* created()
+      const name = yield* createSandbox()
       const tries = [
         "echo x > /proc/sys/kernel/core_pattern",
         "touch /usr/x",
@@ -102,18 +102,18 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("A local sand
     }).pipe(Effect.scoped)
   )
 
-  it.effect("has no descriptor but its standard streams, which may be opened again", () =>
+  it.effect("has only the standard streams as descriptors, and can open them again", () =>
     Effect.gen(function* () {
-      const name = yield* created()
-      assert.strictEqual(yield* said(name, "ls /proc/self/fd | head -3 | tr '\\n' ' '"), "0 1 2")
+      const name = yield* createSandbox()
+      assert.strictEqual(yield* stdoutOf(name, "ls /proc/self/fd | head -3 | tr '\\n' ' '"), "0 1 2")
       const { stderr, stdout } = yield* sh(name, "echo out > /dev/stdout; echo err > /dev/stderr")
       assert.deepStrictEqual([stdout, stderr], ["out\n", "err\n"])
     }).pipe(Effect.scoped)
   )
 
-  it.effect("is not left by a link, whoever follows it", () =>
+  it.effect("follows no link out of the sandbox", () =>
     Effect.gen(function* () {
-      const name = yield* created()
+      const name = yield* createSandbox()
       const provider = yield* SandboxProvider
       const host = join(tmpdir(), `castellan-host-${SecureRandom.uuidV4Unsafe()}`)
       yield* Effect.acquireRelease(
@@ -138,9 +138,9 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("A local sand
     }).pipe(Effect.scoped)
   )
 
-  it.effect("that starts too many processes is ended, with the reason", () =>
+  it.effect("is stopped with the reason when it starts too many processes", () =>
     Effect.gen(function* () {
-      const name = yield* created()
+      const name = yield* createSandbox()
       const bomb = new Command({
         command: "sh",
         args: ["-c", "while :; do sleep 100 & done"],
@@ -155,12 +155,12 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("A local sand
 
   const filling = {
     "with files": "dd if=/dev/zero of=big bs=1M count=2000; sleep 60",
-    "with what its commands print": "head -c 60000000 /dev/zero; sleep 60"
+    "with the output of its commands": "head -c 60000000 /dev/zero; sleep 60"
   }
   for (const [how, script] of Object.entries(filling)) {
-    it.effect(`that fills the disk ${how} is ended, with the reason`, () =>
+    it.effect(`is stopped with the reason when it fills the disk ${how}`, () =>
       Effect.gen(function* () {
-        const name = yield* created()
+        const name = yield* createSandbox()
         const fill = new Command({ command: "sh", args: ["-c", script], cwd: null, env: {} })
         yield* Effect.forkScoped(Effect.ignore((yield* Sandboxes).run(name, fill, Duration.minutes(1))))
         const { reason, status } = yield* ended(name)
@@ -169,7 +169,7 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("A local sand
     )
   }
 
-  it.effect("stops by itself when its time is up", () =>
+  it.effect("stops at the end of its lifetime", () =>
     Effect.gen(function* () {
       const provider = yield* SandboxProvider
       const name = SandboxName.make(`t-${SecureRandom.uuidV4Unsafe()}`)
@@ -180,28 +180,28 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("A local sand
     }).pipe(Effect.scoped)
   )
 
-  it.effect("keeps as many snapshots of snapshots as are made", () =>
+  it.effect("keeps its files over more snapshots than a chain has layers", () =>
     Effect.gen(function* () {
       const provider = yield* SandboxProvider
-      const name = yield* created()
+      const name = yield* createSandbox()
       for (let i = 0; i < 65; i++) {
         if (i % 8 === 0) yield* sh(name, `echo ${i} >> log`)
         yield* provider.snapshot(name)
         yield* provider.resume(name, Duration.minutes(1))
       }
-      assert.strictEqual(yield* said(name, "tr '\\n' ' ' < log"), "0 8 16 24 32 40 48 56 64")
+      assert.strictEqual(yield* stdoutOf(name, "tr '\\n' ' ' < log"), "0 8 16 24 32 40 48 56 64")
     }).pipe(Effect.scoped)
   )
 })
 
-const onHostNetwork = over(local({ network: "host" }))
+const onHostNetwork = withSandboxes(localProvider({ network: "host" }))
 
 layer(onHostNetwork, { excludeTestServices: true, timeout: "60 seconds" })(
   "A local sandbox on the host's network",
   (it) => {
-    it.effect("reaches what listens on the host, and is as isolated otherwise", () =>
+    it.effect("reaches servers on the host, and is isolated otherwise", () =>
       Effect.gen(function* () {
-        const name = yield* created()
+        const name = yield* createSandbox()
         const server = createServer((socket) => socket.end("from the host"))
         yield* Effect.acquireRelease(
           Effect.promise(() => new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))),
@@ -209,8 +209,8 @@ layer(onHostNetwork, { excludeTestServices: true, timeout: "60 seconds" })(
         )
         const { port } = server.address() as AddressInfo
         const call = `node -e 'require("net").connect(${port}, "127.0.0.1").pipe(process.stdout)'`
-        assert.strictEqual(yield* said(name, call), "from the host")
-        assert.strictEqual(yield* said(name, "id -u; cat /etc/shadow 2>/dev/null; ls /root 2>/dev/null"), "1000")
+        assert.strictEqual(yield* stdoutOf(name, call), "from the host")
+        assert.strictEqual(yield* stdoutOf(name, "id -u; cat /etc/shadow 2>/dev/null; ls /root 2>/dev/null"), "1000")
       }).pipe(Effect.scoped)
     )
   }

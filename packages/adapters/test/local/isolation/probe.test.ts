@@ -6,14 +6,14 @@ import { SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect } from "effect"
 import { mkdir } from "node:fs/promises"
-import { directory } from "../temporary.ts"
+import { temporaryDirectory } from "../temporary.ts"
 
 const failed = (operation: string, cause: Error) => new SandboxUnavailable({ operation, retryable: false, cause })
-const late = failed("boot", new BootTimedOut("the sandbox did not come up within 20 seconds"))
+const late = failed("boot", new BootTimedOut("the sandbox did not start within 20 seconds"))
 
-/** Probes a host whose attempts to bring up a sandbox end as given, and then with one that holds. */
+/** Probes a host whose first attempts to start a sandbox fail as given, and the next one succeeds. */
 const probed = Effect.fnUntraced(function* (...failures: ReadonlyArray<SandboxUnavailable>) {
-  const layout = layoutOf(yield* directory)
+  const layout = layoutOf(yield* temporaryDirectory)
   yield* Effect.promise(async () => {
     for (const one of [layout.locks, layout.sandboxes]) await mkdir(one, { recursive: true })
   })
@@ -38,14 +38,14 @@ const probed = Effect.fnUntraced(function* (...failures: ReadonlyArray<SandboxUn
 })
 
 describe("The probe of a host's isolation", () => {
-  it.live("gives a slow host more time with each attempt", () =>
+  it.live("allows more time with each attempt", () =>
     Effect.gen(function* () {
       assert.deepStrictEqual(yield* probed(late, late), { refused: null, waits: [...attempts] })
       assert.isAbove(Duration.toMillis(attempts[2]!), Duration.toMillis(attempts[0]!))
     }).pipe(Effect.scoped)
   )
 
-  it.live("says that a host is too busy, and never that it can't isolate or that less isolation would help", () =>
+  it.live("reports a slow host as too busy, and does not recommend to run without isolation", () =>
     Effect.gen(function* () {
       const { refused, waits } = yield* probed(late, late, late)
       assert.strictEqual(waits.length, attempts.length)
@@ -54,7 +54,7 @@ describe("The probe of a host's isolation", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("repeats an attempt that the host had too little memory or too few processes for", () =>
+  it.live("retries an attempt that failed for lack of memory or processes", () =>
     Effect.gen(function* () {
       for (const said of ["unshare: fork failed: Resource temporarily unavailable", "exit 137"]) {
         const { refused, waits } = yield* probed(failed("boot", new Error(said)))
@@ -63,7 +63,7 @@ describe("The probe of a host's isolation", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("says at once what to allow on a host that refuses namespaces", () =>
+  it.live("reports what to allow on a host that refuses namespaces, without a retry", () =>
     Effect.gen(function* () {
       const { refused, waits } = yield* probed(
         failed("boot", new Error("unshare: unshare failed: Operation not permitted"))
@@ -73,7 +73,7 @@ describe("The probe of a host's isolation", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("does not take a data directory that can't be written for a host without namespaces", () =>
+  it.live("distinguishes a data directory that can't be written from a host without namespaces", () =>
     Effect.gen(function* () {
       const { refused } = yield* probed(failed("prepare", new Error("ENOSPC: no space left on device, write")))
       assert.match(refused!, /can't be used for sandboxes: ENOSPC/)

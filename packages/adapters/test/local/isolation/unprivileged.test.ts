@@ -10,9 +10,9 @@ import { greeting, install, packageRegistry } from "../network/packageRegistry.t
 
 const program = fileURLToPath(new URL("./unprivileged.ts", import.meta.url))
 
-/** As root the test becomes somebody else, who may not be let in to where the project lies. */
+/** The user of the test if it runs as root. That user may not have access to the project's directory. */
 const nobody = process.getuid?.() === 0 ? { uid: 65_534, gid: 65_534 } : {}
-const isLetIn =
+const hasAccess =
   spawnSync(process.execPath, ["-e", `require("fs").accessSync(${JSON.stringify(program)})`], nobody).status === 0
 
 const directory = Effect.acquireRelease(
@@ -24,27 +24,27 @@ const directory = Effect.acquireRelease(
   (directory) => Effect.promise(() => rm(directory, { recursive: true, force: true }))
 )
 
-/** What a script printed in a sandbox of somebody who is not root. */
-const printed = Effect.fnUntraced(function* (script: string, registry = "") {
+/** The output of a script in a sandbox of an unprivileged user. */
+const outputOf = Effect.fnUntraced(function* (script: string, registry = "") {
   const args = [program, join(yield* directory, "local"), script, registry]
   const { stdout } = yield* Effect.promise(() => promisify(execFile)(process.execPath, args, nobody))
   return JSON.parse(stdout) as { stdout: string; stderr: string; copied: string }
 })
 
-describe("The local provider", () => {
-  it.live.skipIf(!isLetIn)("needs no root: an ordinary user's sandboxes are isolated and have snapshots", () =>
+describe("The local provider without root", () => {
+  it.live.skipIf(!hasAccess)("isolates the sandboxes of an unprivileged user and takes snapshots of them", () =>
     Effect.gen(function* () {
-      const said = yield* printed("id -u; echo hi > kept; touch /etc/mine && echo mine; touch /usr/x; cat /etc/shadow")
+      const said = yield* outputOf("id -u; echo hi > kept; touch /etc/mine && echo mine; touch /usr/x; cat /etc/shadow")
       assert.deepStrictEqual([said.stdout, said.copied], ["1000\nmine\n", "hi\n"])
       assert.include(said.stderr, "/usr/x")
       assert.include(said.stderr, "/etc/shadow")
     }).pipe(Effect.scoped)
   )
 
-  it.live.skipIf(!isLetIn)("needs no root: an ordinary user's sandboxes reach the registry", () =>
+  it.live.skipIf(!hasAccess)("gives the sandboxes of an unprivileged user access to the package registry", () =>
     Effect.gen(function* () {
       const { url } = yield* packageRegistry
-      const { stdout } = yield* printed(`touch kept; ${install}`, url)
+      const { stdout } = yield* outputOf(`touch kept; ${install}`, url)
       assert.strictEqual(stdout.trim(), greeting)
     }).pipe(Effect.scoped)
   )

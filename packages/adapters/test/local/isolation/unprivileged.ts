@@ -1,4 +1,4 @@
-/** Runs one command in a sandbox as whoever runs this, with a registry if one is named, and says what it printed. */
+/** Runs a script in a sandbox as the current user, with a registry if one is given, and prints its output as JSON. */
 import * as LocalSandbox from "../../../src/local/LocalSandbox.ts"
 import { Command } from "@castellan/domain/sandbox/Command.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"

@@ -18,15 +18,15 @@ const serverName = (...names: ReadonlyArray<readonly [number, string]>) => {
   return extension(0, [...u16(list.length), ...list])
 }
 
-/** A hello with those extensions, in one record. */
-const made = (...extensions: ReadonlyArray<ReadonlyArray<number>>) => {
+/** A ClientHello with those extensions, in one record. */
+const makeHello = (...extensions: ReadonlyArray<ReadonlyArray<number>>) => {
   const all = extensions.flat()
   const body = [3, 3, ...Array.from({ length: 32 }, () => 7), 0, ...u16(2), 0x13, 1, 1, 0, ...u16(all.length), ...all]
   const message = [1, 0, ...u16(body.length), ...body]
   return Buffer.from([22, 3, 1, ...u16(message.length), ...message])
 }
 
-/** The same message in records of so many bytes. */
+/** The same message in records of `size` bytes. */
 const split = (hello: Buffer, size: number) => {
   const message = hello.subarray(5)
   const records = []
@@ -39,8 +39,8 @@ const split = (hello: Buffer, size: number) => {
 
 const nameIn = (hello: Hello) => (hello._tag === "Hello" ? [hello.name, hello.end] : hello._tag)
 
-describe("The hello of a TLS client", () => {
-  it("gives the name it is for once all of it has come, in one record or a few", async () => {
+describe("The parser of a TLS ClientHello", () => {
+  it("returns the server name once the message is complete, in one record or several", async () => {
     for (const options of [{}, { maxVersion: "TLSv1.2" }, { ALPNProtocols: ["h2", "http/1.1"] }]) {
       const hello = await helloTo("Registry.Example.com", options)
       for (const bytes of [hello, split(hello, Math.ceil(hello.length / 3))]) {
@@ -54,27 +54,27 @@ describe("The hello of a TLS client", () => {
     }
   })
 
-  it("is malformed where servers could read another name in it", () => {
+  it("rejects a message in which servers could read different names", () => {
     const [good, other] = [serverName([0, "good.test"]), serverName([0, "other.test"])]
-    assert.deepStrictEqual(nameIn(read(made(good))), ["good.test", made(good).length])
+    assert.deepStrictEqual(nameIn(read(makeHello(good))), ["good.test", makeHello(good).length])
     const bad: Record<string, Buffer> = {
-      "two server names in two extensions": made(good, other),
-      "two server names in one extension": made(serverName([0, "good.test"], [0, "other.test"])),
-      "a name of another type": made(serverName([1, "good.test"])),
-      "a name of another type before": made(serverName([1, "x"], [0, "good.test"])),
-      "an empty name": made(serverName([0, ""])),
-      "an empty list": made(extension(0, [0, 0])),
-      "bytes after the list": made(extension(0, [...good.slice(4), 1])),
-      "a NUL in the name": made(serverName([0, "good.test\0.other.test"])),
-      "a repeated extension": made(good, extension(5, []), extension(5, [])),
-      "bytes after the extensions": Buffer.concat([made(good).subarray(0, -1), Buffer.from([0, 0])]),
+      "two server names in two extensions": makeHello(good, other),
+      "two server names in one extension": makeHello(serverName([0, "good.test"], [0, "other.test"])),
+      "a name of another type": makeHello(serverName([1, "good.test"])),
+      "a name of another type before": makeHello(serverName([1, "x"], [0, "good.test"])),
+      "an empty name": makeHello(serverName([0, ""])),
+      "an empty list": makeHello(extension(0, [0, 0])),
+      "bytes after the list": makeHello(extension(0, [...good.slice(4), 1])),
+      "a NUL in the name": makeHello(serverName([0, "good.test\0.other.test"])),
+      "a repeated extension": makeHello(good, extension(5, []), extension(5, [])),
+      "bytes after the extensions": Buffer.concat([makeHello(good).subarray(0, -1), Buffer.from([0, 0])]),
       "another message in its record": (() => {
-        const hello = made(good)
+        const hello = makeHello(good)
         const more = Buffer.concat([hello, Buffer.from([1, 0, 0, 0])])
         more.writeUInt16BE(hello.length - 1, 3)
         return more
       })(),
-      "one byte in each record": split(made(good), 1),
+      "one byte in each record": split(makeHello(good), 1),
       "no hello": Buffer.from([22, 3, 1, 0, 4, 2, 0, 0, 0]),
       "SSL 2": Buffer.from([0x80, 46, 1, 3, 1]),
       "a record of nothing": Buffer.from([22, 3, 1, 0, 0]),
@@ -84,14 +84,14 @@ describe("The hello of a TLS client", () => {
     for (const [what, bytes] of Object.entries(bad)) assert.strictEqual(read(bytes)._tag, "Malformed", what)
   })
 
-  it("tells where the name that is meant may be encrypted", () => {
+  it("reports that the intended name may be encrypted", () => {
     for (const type of [0xfe0d, 0xffce]) {
-      const hello = read(made(serverName([0, "good.test"]), extension(type, [0])))
+      const hello = read(makeHello(serverName([0, "good.test"]), extension(type, [0])))
       assert.isTrue(hello._tag === "Hello" && hello.isHidden)
     }
   })
 
-  it("is read to some end, whatever was done to it, and never beyond what came", async () => {
+  it("never fails or reads beyond the end on random changes", async () => {
     const original = await helloTo("good.test")
     let seed = 1
     const random = (below: number) => {

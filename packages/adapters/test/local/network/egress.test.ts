@@ -12,8 +12,8 @@ vi.mock("node:dns", async (original) => ({ ...(await original<object>()), lookup
 
 const addressOf = (server: Server) => (server.address() as { readonly port: number }).port
 
-/** Something that listens on this host until the scope is closed, and what it does with each connection. */
-const listening = (serve: (socket: Socket) => void) =>
+/** A server on this host that runs `serve` for each connection, until the scope closes. */
+const listen = (serve: (socket: Socket) => void) =>
   Effect.acquireRelease(
     Effect.promise(async () => {
       const server = createServer({ allowHalfOpen: true }, serve)
@@ -23,13 +23,13 @@ const listening = (serve: (socket: Socket) => void) =>
     (server) => Effect.sync(() => server.close())
   )
 
-/** Connections that come to the proxy as those of a sandbox do. */
+/** An egress proxy for a registry. `dial` connects to it as a sandbox does. */
 const proxyTo = Effect.fnUntraced(function* (registry: string) {
   const { close, serve } = yield* Effect.acquireRelease(
     Effect.sync(() => Egress.make(new URL(registry))),
     ({ close }) => Effect.sync(close)
   )
-  const server = yield* listening((socket) => serve(socket))
+  const server = yield* listen((socket) => serve(socket))
   const dial = Effect.acquireRelease(
     Effect.promise(async () => {
       const socket = connect({ port: addressOf(server), host: "127.0.0.1", allowHalfOpen: true })
@@ -50,7 +50,7 @@ const read = (socket: Socket) =>
 
 const headOf = (socket: Socket) => Effect.promise(async () => String((await once(socket, "data"))[0]).split("\r\n")[0])
 
-/** What a TLS client of this machine says first, to a server of that name or to none. */
+/** The ClientHello of Node's TLS client, with that server name or without one. */
 const helloTo = (servername?: string) =>
   Effect.promise(
     () =>
@@ -62,10 +62,10 @@ const helloTo = (servername?: string) =>
 
 const connectTo = (authority: string) => `CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n\r\n`
 
-describe("The way out of a sandbox", () => {
-  it.live("carries bytes both ways until both sides are done", () =>
+describe("The egress proxy of a sandbox", () => {
+  it.live("carries bytes both ways until both sides have ended", () =>
     Effect.gen(function* () {
-      const echo = yield* listening((socket) => {
+      const echo = yield* listen((socket) => {
         socket.on("data", (bytes) => socket.write(bytes)).on("end", () => socket.end("done"))
       })
       const authority = `127.0.0.1:${addressOf(echo)}`
@@ -79,10 +79,10 @@ describe("The way out of a sandbox", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("brings all that was sent to who reads it late", () =>
+  it.live("delivers everything to a client that reads late", () =>
     Effect.gen(function* () {
       const bytes = "x".repeat(5_000_000)
-      const generous = yield* listening((socket) => {
+      const generous = yield* listen((socket) => {
         socket.resume().end(bytes)
       })
       const authority = `127.0.0.1:${addressOf(generous)}`
@@ -94,9 +94,9 @@ describe("The way out of a sandbox", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("says so where the registry does not answer", () =>
+  it.live("answers 502 if the registry does not answer", () =>
     Effect.gen(function* () {
-      const authority = `127.0.0.1:${addressOf(yield* listening((socket) => socket.resetAndDestroy()))}`
+      const authority = `127.0.0.1:${addressOf(yield* listen((socket) => socket.resetAndDestroy()))}`
       const { dial } = yield* proxyTo(`http://${authority}/`)
       const socket = yield* dial
       socket.write(`GET http://${authority}/it HTTP/1.1\r\nHost: ${authority}\r\n\r\n`)
@@ -104,7 +104,7 @@ describe("The way out of a sandbox", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("is broken for nobody else by a head that can't be sent on", () =>
+  it.live("survives a request or response head that can't be forwarded", () =>
     Effect.gen(function* () {
       const answers = [
         "HTTP/1.1 099 what\r\n\r\n",
@@ -112,7 +112,7 @@ describe("The way out of a sandbox", () => {
         "what\r\n\r\n"
       ]
       let asked = 0
-      const odd = yield* listening((socket) => {
+      const odd = yield* listen((socket) => {
         socket.on("error", () => undefined)
         socket.once("data", () => socket.end(answers[asked++ % answers.length]!))
       })
@@ -133,10 +133,10 @@ describe("The way out of a sandbox", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("does not lead to this host by a name that is said to be here", () =>
+  it.live("does not connect to this host if the registry's name resolves to it", () =>
     Effect.gen(function* () {
       let reached = 0
-      const server = yield* listening((socket) => {
+      const server = yield* listen((socket) => {
         reached++
         socket.end()
       })
@@ -155,7 +155,7 @@ describe("The way out of a sandbox", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("is closed to who takes too long to say what is wanted", () =>
+  it.live("closes a connection whose request head takes too long", () =>
     Effect.gen(function* () {
       const { dial } = yield* proxyTo("https://registry.test/")
       vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] })
@@ -169,7 +169,7 @@ describe("The way out of a sandbox", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("has room for so many at once, and again for others when those are done", () =>
+  it.live("limits the number of connections, and accepts new ones after others end", () =>
     Effect.gen(function* () {
       const { dial } = yield* proxyTo("https://registry.test/")
       const all = yield* Effect.all(Array.from({ length: 64 }, () => dial))
@@ -183,9 +183,9 @@ describe("The way out of a sandbox", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("breaks what is under way when it is closed", () =>
+  it.live("breaks open connections when it is closed", () =>
     Effect.gen(function* () {
-      const silent = yield* listening(() => undefined)
+      const silent = yield* listen(() => undefined)
       const authority = `127.0.0.1:${addressOf(silent)}`
       const { close, dial } = yield* proxyTo(`https://${authority}/`)
       const socket = yield* dial
@@ -197,7 +197,7 @@ describe("The way out of a sandbox", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("is a way to the registry for a TLS client that names it, and for nobody who names another server", () =>
+  it.live("connects a TLS client that names the registry, and refuses one that names another server", () =>
     Effect.gen(function* () {
       let visits = 0
       const shared = { ciphers: "PSK", maxVersion: "TLSv1.2" } as const
@@ -244,10 +244,10 @@ describe("The way out of a sandbox", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("refuses what is no TLS in a tunnel, and passes none of it on", () =>
+  it.live("refuses a tunnel with anything but TLS, and forwards none of it", () =>
     Effect.gen(function* () {
       let got = 0
-      const registry = yield* listening((socket) => {
+      const registry = yield* listen((socket) => {
         socket.on("data", (bytes) => (got += bytes.length)).on("error", () => undefined)
       })
       const authority = `localhost:${addressOf(registry)}`
@@ -270,9 +270,9 @@ describe("The way out of a sandbox", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("is closed to a TLS client that takes too long to say hello", () =>
+  it.live("closes a tunnel whose ClientHello takes too long", () =>
     Effect.gen(function* () {
-      const authority = `localhost:${addressOf(yield* listening((socket) => socket.on("error", () => undefined)))}`
+      const authority = `localhost:${addressOf(yield* listen((socket) => socket.on("error", () => undefined)))}`
       const { dial } = yield* proxyTo(`https://${authority}/`)
       vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] })
       yield* Effect.addFinalizer(() => Effect.sync(() => vi.useRealTimers()))
@@ -286,7 +286,7 @@ describe("The way out of a sandbox", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("looks at the hello that a client says again, even if the client says it before it is asked to", () =>
+  it.live("checks the second ClientHello, even if it arrives before the HelloRetryRequest", () =>
     Effect.gen(function* () {
       const retry = Buffer.concat([
         Buffer.from([22, 3, 3, 0, 44, 2, 0, 0, 40, 3, 3]),
@@ -306,7 +306,7 @@ describe("The way out of a sandbox", () => {
         [Buffer.from([23, 3, 3, 0, 1, 1]), false, false]
       ] as const) {
         let got = Buffer.alloc(0)
-        const registry = yield* listening((socket) => {
+        const registry = yield* listen((socket) => {
           socket
             .on("error", () => undefined)
             .on("data", (bytes) => {
@@ -334,10 +334,10 @@ describe("The way out of a sandbox", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("names the registry in each plain request, whatever the sandbox says", () =>
+  it.live("sends the registry's host with each plain request, and refuses requests that name another host", () =>
     Effect.gen(function* () {
       const heads: Array<string> = []
-      const registry = yield* listening((socket) => {
+      const registry = yield* listen((socket) => {
         socket
           .on("error", () => undefined)
           .on("data", (bytes) => {

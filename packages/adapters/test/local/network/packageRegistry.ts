@@ -1,4 +1,4 @@
-/** A registry of packages with one package in it, on this host's loopback. */
+/** A package registry with one package, on this host's loopback. */
 import { Effect } from "effect"
 import { execFile } from "node:child_process"
 import { createHash } from "node:crypto"
@@ -9,11 +9,11 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { promisify } from "node:util"
 
-/** The package, and what it exports. */
+/** The name of the package, and its export. */
 export const packageName = "castellan-greeting"
 export const greeting = "hello from the registry"
 
-/** A script that installs the package, and prints what it exports. */
+/** A script that installs the package and prints its export. */
 export const install = `mkdir -p app && cd app && npm init -y > /dev/null && npm install ${packageName} > ../log 2>&1 || cat ../log
 node -p 'require("${packageName}")'`
 
@@ -31,12 +31,12 @@ const packed = async (): Promise<Buffer> => {
   }
 }
 
-const begin = async () => {
+const start = async () => {
   const tarball = await packed()
-  const asked: Array<string> = []
+  const requested: Array<string> = []
   const server = createServer((request, response) => {
     const origin = `http://${request.headers.host}`
-    asked.push(request.url!)
+    requested.push(request.url!)
     if (request.url === `/${packageName}`) {
       const integrity = `sha512-${createHash("sha512").update(tarball).digest("base64")}`
       const dist = { tarball: `${origin}/${packageName}/-/it.tgz`, integrity }
@@ -49,8 +49,8 @@ const begin = async () => {
   })
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/`
-  return { url, asked, close: () => server.close().closeAllConnections() }
+  return { url, requested, close: () => server.close().closeAllConnections() }
 }
 
-/** The registry for as long as the scope is open: where it is, and the paths that were asked of it. */
-export const packageRegistry = Effect.acquireRelease(Effect.promise(begin), ({ close }) => Effect.sync(close))
+/** Runs the registry until the scope closes. `requested` are the paths that were requested. */
+export const packageRegistry = Effect.acquireRelease(Effect.promise(start), ({ close }) => Effect.sync(close))

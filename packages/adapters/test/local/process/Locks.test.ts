@@ -5,11 +5,11 @@ import { Effect, Fiber, Latch } from "effect"
 import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { readdir } from "node:fs/promises"
-import { directory } from "../temporary.ts"
+import { temporaryDirectory } from "../temporary.ts"
 
 const name = SandboxName.make("one")
 
-/** Runs in a process of its own: holds a sandbox's lock, says so, and waits until it is killed. */
+/** A program that takes a sandbox's lock, prints a line, and waits until it is killed. */
 const holder = `
 import * as Locks from ${JSON.stringify(new URL("../../../src/local/process/Locks.ts", import.meta.url).href)}
 import { Effect } from "effect"
@@ -19,9 +19,9 @@ await Effect.runPromise(Locks.make(at).sandbox(name)(Effect.andThen(Effect.sync(
 `
 
 describe("The lock of a sandbox", () => {
-  it.live("is not shared with another sandbox, and leaves no file", () =>
+  it.live("is independent of other sandboxes' locks, and leaves no file", () =>
     Effect.gen(function* () {
-      const at = yield* directory
+      const at = yield* temporaryDirectory
       const { sandbox } = Locks.make(at)
       const names = Array.from({ length: 300 }, (_, n) => SandboxName.make(`sandbox-${n}`))
       const all = yield* Latch.make()
@@ -32,9 +32,9 @@ describe("The lock of a sandbox", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("is held by one at a time, although its file goes with each release", () =>
+  it.live("is exclusive, although its file is removed with each release", () =>
     Effect.gen(function* () {
-      const at = yield* directory
+      const at = yield* temporaryDirectory
       const { sandbox } = Locks.make(at)
       let inside = 0
       let most = 0
@@ -48,9 +48,9 @@ describe("The lock of a sandbox", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("is released when the process that holds it is killed", () =>
+  it.live("is released when its holder's process is killed", () =>
     Effect.gen(function* () {
-      const at = yield* directory
+      const at = yield* temporaryDirectory
       const args = ["--input-type=module-typescript", "--eval", holder, at, name]
       const child = spawn(process.execPath, args, {
         cwd: import.meta.dirname,

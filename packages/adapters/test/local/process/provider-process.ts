@@ -1,4 +1,4 @@
-/** The provider over a directory that other processes have open, too: does what it is told, line by line, until killed. */
+/** Runs the local provider in its own process: executes the requests on standard input, one a line, until it is killed. */
 import * as LocalSandbox from "../../../src/local/LocalSandbox.ts"
 import { Command } from "@castellan/domain/sandbox/Command.ts"
 import type { Sandbox } from "@castellan/domain/sandbox/Sandbox.ts"
@@ -7,42 +7,42 @@ import { Sandboxes } from "@castellan/domain/sandbox/Sandboxes.ts"
 import { Cause, Duration, Effect, Layer, Option, Stream } from "effect"
 import { SecureRandom } from "effect/crypto"
 import { createInterface } from "node:readline"
-import type { Answer, Order, Seen } from "./providerProcesses.ts"
+import type { ObservedSandbox, ProviderRequest, ProviderResponse } from "./providerProcesses.ts"
 
-const toSeen = ({ incarnation, reason, status }: Sandbox): Seen => ({ incarnation, reason, status })
+const toObserved = ({ incarnation, reason, status }: Sandbox): ObservedSandbox => ({ incarnation, reason, status })
 
 const main = Effect.gen(function* () {
   const provider = yield* SandboxProvider
   const sandboxes = yield* Sandboxes
 
-  const done = (order: Order): Effect.Effect<unknown, { readonly _tag: string }> => {
-    const { name } = order
-    switch (order.do) {
+  const execute = (request: ProviderRequest): Effect.Effect<unknown, { readonly _tag: string }> => {
+    const { name } = request
+    switch (request.do) {
       case "create":
         return Effect.map(
           provider.create({
             name,
-            from: Option.fromUndefinedOr(order.from),
-            lifetime: Duration.millis(order.lifetime),
-            ports: order.ports ?? [],
-            registry: order.registry ?? false
+            from: Option.fromUndefinedOr(request.from),
+            lifetime: Duration.millis(request.lifetime),
+            ports: request.ports ?? [],
+            registry: request.registry ?? false
           }),
-          toSeen
+          toObserved
         )
       case "read":
         return Effect.scoped(
-          Effect.flatMap(provider.connect(name, order.port), ({ incoming }) =>
+          Effect.flatMap(provider.connect(name, request.port), ({ incoming }) =>
             incoming.pipe(Stream.decodeText(), Stream.mkString)
           )
         )
       case "resume":
-        return Effect.map(provider.resume(name, Duration.millis(order.lifetime)), toSeen)
+        return Effect.map(provider.resume(name, Duration.millis(request.lifetime)), toObserved)
       case "extend":
-        return Effect.map(provider.extend(name, Duration.millis(order.lifetime)), toSeen)
+        return Effect.map(provider.extend(name, Duration.millis(request.lifetime)), toObserved)
       case "find":
-        return Effect.map(provider.find(name), (found) => Option.getOrNull(Option.map(found, toSeen)))
+        return Effect.map(provider.find(name), (found) => Option.getOrNull(Option.map(found, toObserved)))
       case "stop":
-        return provider.stop(name, order.only === undefined ? undefined : { incarnation: order.only })
+        return provider.stop(name, request.only === undefined ? undefined : { incarnation: request.only })
       case "remove":
         return provider.remove(name)
       case "snapshot":
@@ -50,23 +50,23 @@ const main = Effect.gen(function* () {
       case "snapshots":
         return Effect.map(provider.snapshots(name), (all) => all.map(({ id }) => id))
       case "forget":
-        return provider.removeSnapshot(order.from)
+        return provider.removeSnapshot(request.from)
       case "start":
         return provider.start(name, {
-          id: order.id,
+          id: request.id,
           command: "sh",
-          args: ["-c", order.script],
+          args: ["-c", request.script],
           cwd: null,
           env: {},
-          timeout: Duration.millis(order.timeout)
+          timeout: Duration.millis(request.timeout)
         })
       case "wait":
-        return Effect.map(provider.wait(name, order.id), ({ end }) => end?.by)
+        return Effect.map(provider.wait(name, request.id), ({ end }) => end?.by)
       case "sh":
         return Effect.map(
           sandboxes.run(
             name,
-            new Command({ command: "sh", args: ["-c", order.script], cwd: null, env: {} }),
+            new Command({ command: "sh", args: ["-c", request.script], cwd: null, env: {} }),
             Duration.seconds(20)
           ),
           ({ end, stdout }) => ({ exitCode: end.exitCode, stdout })
@@ -74,18 +74,18 @@ const main = Effect.gen(function* () {
     }
   }
 
-  const say = (answer: Answer) => process.stdout.write(`${JSON.stringify(answer)}\n`)
-  const answered = ({ id, order }: { readonly id: number; readonly order: Order }) =>
-    Effect.matchCause(done(order), {
-      onSuccess: (gave) => say({ id, gave }),
+  const respond = (response: ProviderResponse) => process.stdout.write(`${JSON.stringify(response)}\n`)
+  const handle = ({ id, request }: { readonly id: number; readonly request: ProviderRequest }) =>
+    Effect.matchCause(execute(request), {
+      onSuccess: (value) => respond({ id, value }),
       onFailure: (cause) => {
-        const [reason] = cause.reasons
-        say({ id, failed: reason?._tag === "Fail" ? reason.error._tag : "Die", why: Cause.pretty(cause) })
+        const [first] = cause.reasons
+        respond({ id, failed: first?._tag === "Fail" ? first.error._tag : "Die", reason: Cause.pretty(cause) })
       }
     })
 
-  createInterface({ input: process.stdin }).on("line", (line) => Effect.runFork(answered(JSON.parse(line))))
-  say({ id: -1, gave: "ready" })
+  createInterface({ input: process.stdin }).on("line", (line) => Effect.runFork(handle(JSON.parse(line))))
+  respond({ id: -1, value: "ready" })
   return yield* Effect.never
 })
 

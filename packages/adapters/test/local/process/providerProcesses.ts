@@ -1,4 +1,4 @@
-/** Processes that have the provider open over one directory, and orders to them. */
+/** Starts processes that share the data directory of a local provider, and sends them requests. */
 import type { CommandId } from "@castellan/domain/sandbox/Command.ts"
 import type { Port } from "@castellan/domain/sandbox/Port.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
@@ -10,8 +10,8 @@ import { readdirSync, readFileSync, statSync } from "node:fs"
 import { createInterface } from "node:readline"
 import { fileURLToPath } from "node:url"
 
-/** What a process is told to do with a sandbox; lifetimes are milliseconds. */
-export type Order = { readonly name: SandboxName } & (
+/** An operation on a sandbox. Lifetimes and timeouts are in milliseconds. */
+export type ProviderRequest = { readonly name: SandboxName } & (
   | {
       readonly do: "create"
       readonly from?: SnapshotId
@@ -19,106 +19,106 @@ export type Order = { readonly name: SandboxName } & (
       readonly ports?: ReadonlyArray<Port>
       readonly registry?: boolean
     }
-  /** Connects to the port, and reads what comes. */
+  /** Connects to the port and reads until the other side ends. */
   | { readonly do: "read"; readonly port: Port }
   | { readonly do: "resume" | "extend"; readonly lifetime: number }
   | { readonly do: "stop"; readonly only?: string }
   | { readonly do: "find" | "remove" | "snapshot" | "snapshots" }
   | { readonly do: "forget"; readonly from: SnapshotId }
   | { readonly do: "sh"; readonly script: string }
-  /** Starts a command and does not wait for it. */
+  /** Starts a command without waiting for its end. */
   | { readonly do: "start"; readonly id: CommandId; readonly script: string; readonly timeout: number }
-  /** How the command ended, once it has. */
+  /** Waits for the command and returns how it ended. */
   | { readonly do: "wait"; readonly id: CommandId }
 )
 
-/** A sandbox as it is told of. */
-export interface Seen {
+/** The parts of a sandbox that a response has. */
+export interface ObservedSandbox {
   readonly incarnation: string
   readonly reason: string | null
   readonly status: string
 }
 
-/** What a process answers: what the order gave, or the tag of its failure. */
-export interface Answer {
+/** The result of a request: a value, or the tag of the failure with its text. */
+export interface ProviderResponse {
   readonly id: number
-  readonly gave?: unknown
+  readonly value?: unknown
   readonly failed?: string
-  readonly why?: string
+  readonly reason?: string
 }
 
 const program = fileURLToPath(new URL("./provider-process.ts", import.meta.url))
 
-const begin = async (directory: string, registry: string) => {
+const start = async (directory: string, registry: string) => {
   const child = spawn(process.execPath, [program, directory, registry], { stdio: ["pipe", "pipe", "inherit"] })
-  const waiting = new Map<number, (answer: Answer) => void>()
-  let orders = 0
+  const pending = new Map<number, (response: ProviderResponse) => void>()
+  let requests = 0
   let dead = false
-  const ready = new Promise<Answer>((resolve) => waiting.set(-1, resolve))
+  const ready = new Promise<ProviderResponse>((resolve) => pending.set(-1, resolve))
   createInterface({ input: child.stdout }).on("line", (line) => {
-    // Whatever it logs stands between the answers.
+    // Log lines appear between the responses.
     if (!line.startsWith('{"')) return
-    const answer = JSON.parse(line) as Answer
-    waiting.get(answer.id)?.(answer)
-    waiting.delete(answer.id)
+    const response = JSON.parse(line) as ProviderResponse
+    pending.get(response.id)?.(response)
+    pending.delete(response.id)
   })
   child.stdin.on("error", () => undefined)
   const exit = once(child, "exit").then(() => {
     dead = true
-    for (const [id, tell] of waiting) tell({ id, failed: "Killed" })
+    for (const [id, resolve] of pending) resolve({ id, failed: "Killed" })
   })
-  const ask = (order: Order) =>
-    new Promise<Answer>((resolve) => {
-      const id = orders++
+  const send = (request: ProviderRequest) =>
+    new Promise<ProviderResponse>((resolve) => {
+      const id = requests++
       if (dead) return resolve({ id, failed: "Killed" })
-      waiting.set(id, resolve)
-      child.stdin.write(`${JSON.stringify({ id, order })}\n`)
+      pending.set(id, resolve)
+      child.stdin.write(`${JSON.stringify({ id, request })}\n`)
     })
   const kill = async () => {
     child.kill("SIGKILL")
     await exit
   }
   const { failed } = await ready
-  if (failed !== undefined) throw new Error("the process did not begin")
-  return { child, ask, kill }
+  if (failed !== undefined) throw new Error("the provider process did not start")
+  return { child, send, kill }
 }
 
 export type ProviderProcess = Effect.Success<ReturnType<typeof providerProcess>>
 
-/** A process that has the provider open; it is killed with the scope. */
+/** A process with a local provider in the directory. It is killed when the scope closes. */
 export const providerProcess = (directory: string, registry = "") =>
   Effect.acquireRelease(
-    Effect.promise(() => begin(directory, registry)),
+    Effect.promise(() => start(directory, registry)),
     ({ kill }) => Effect.promise(kill)
   ).pipe(
-    Effect.map(({ ask, child, kill }) => ({
+    Effect.map(({ child, kill, send }) => ({
       child,
-      /** The answer, whatever it is. */
-      answer: (order: Order) => Effect.promise(() => ask(order)),
-      /** What the order gives; it has to succeed. */
-      told: <A = Seen>(order: Order): Effect.Effect<A> =>
+      /** Sends a request and returns the response, which may be a failure. */
+      tryRequest: (request: ProviderRequest) => Effect.promise(() => send(request)),
+      /** Sends a request and returns its value. Dies if the request fails. */
+      request: <A = ObservedSandbox>(request: ProviderRequest): Effect.Effect<A> =>
         Effect.flatMap(
-          Effect.promise(() => ask(order)),
-          ({ failed, gave, why }) =>
+          Effect.promise(() => send(request)),
+          ({ failed, reason, value }) =>
             failed === undefined
-              ? Effect.succeed(gave as A)
-              : Effect.die(new Error(`${order.do} failed: ${failed} ${why}`))
+              ? Effect.succeed(value as A)
+              : Effect.die(new Error(`${request.do} failed: ${failed} ${reason}`))
         ),
       kill: Effect.promise(kill)
     }))
   )
 
-/** The processes that live now, each with what is to be known of it. */
-const processes = <A>(look: (pid: string) => A | undefined): ReadonlyMap<number, A> =>
+/** The processes of the host for which `inspect` returns a value, with that value. */
+const processes = <A>(inspect: (pid: string) => A | undefined): ReadonlyMap<number, A> =>
   new Map(
     readdirSync("/proc")
       .filter((entry) => /^\d+$/.test(entry))
       .flatMap((pid) => {
         try {
-          const seen = look(pid)
-          return seen === undefined ? [] : [[Number(pid), seen] as const]
+          const value = inspect(pid)
+          return value === undefined ? [] : [[Number(pid), value] as const]
         } catch {
-          // It has ended.
+          // The process has ended.
           return []
         }
       })
@@ -134,18 +134,18 @@ const parentOf = (pid: string): number => {
   return Number(stat.slice(stat.lastIndexOf(")") + 2).split(" ")[1])
 }
 
-/** The first processes of the sandboxes that are up, by the sandboxes' names: more than one of a name is one too many. */
+/** The first processes of the sandboxes that run, by name. More than one of a name is an error of the provider. */
 export const allInits = (): ReadonlyMap<string, ReadonlyArray<number>> => {
   const all = processes((pid) => {
     const words = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0")
     const [word, , name = ""] = words.slice(-4)
     if (words[0] !== "unshare" || word !== "begin") return undefined
-    // One that comes late sees that it is not wanted while it still has the host's root.
+    // A late start ends while it still has the host's root.
     return inodeOf(`/proc/${pid}/root/.`) === inodeOf("/") ? undefined : { name, parent: parentOf(pid) }
   })
   const inits = new Map<string, ReadonlyArray<number>>()
   for (const [pid, { name, parent }] of all) {
-    // What a program has just forked bears its name until it is another program.
+    // A child has its parent's arguments until it executes another program.
     if (!all.has(parent)) inits.set(name, [...(inits.get(name) ?? []), pid])
   }
   return inits
@@ -153,7 +153,7 @@ export const allInits = (): ReadonlyMap<string, ReadonlyArray<number>> => {
 
 export const initsOf = (name: string): ReadonlyArray<number> => allInits().get(name) ?? []
 
-/** The names of sandboxes that run more than once, for longer than it takes to look twice. */
+/** The names of sandboxes with several first processes in two consecutive checks. */
 export const runningTwice = (): ReadonlyArray<string> => {
   const twice = (inits: ReadonlyArray<number>) => inits.length > 1
   const suspects = [...allInits()].filter(([, inits]) => twice(inits))
@@ -164,12 +164,12 @@ export const runningTwice = (): ReadonlyArray<string> => {
   )
 }
 
-/** The processes that have something of the directory mounted. */
-export const mounting = (directory: string): ReadonlyArray<number> => [
+/** The processes whose mounts include a path of the directory. */
+export const processesMounting = (directory: string): ReadonlyArray<number> => [
   ...processes((pid) => (readFileSync(`/proc/${pid}/mountinfo`, "utf8").includes(directory) ? true : undefined)).keys()
 ]
 
-/** The gateways to the networks of these first processes, dead or alive. */
+/** The gateway processes for these first processes, which may have ended. */
 export const gatewaysTo = (inits: ReadonlyArray<number>): ReadonlyArray<number> => [
   ...processes((pid) => {
     const [program, option, , init] = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0")

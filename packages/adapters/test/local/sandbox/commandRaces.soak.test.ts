@@ -3,10 +3,10 @@ import { CommandId } from "@castellan/domain/sandbox/Command.ts"
 import { Sandboxes } from "@castellan/domain/sandbox/Sandboxes.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect } from "effect"
-import { created, over } from "../inside.ts"
-import { local } from "../temporary.ts"
+import { createSandbox, withSandboxes } from "../sandboxes.ts"
+import { localProvider } from "../temporary.ts"
 
-/** How often each race is run, and the most milliseconds after the start at which the other side comes. */
+/** How often each race runs, and the maximum delay of the second operation in milliseconds. */
 const times = 200
 const within = 100
 
@@ -15,16 +15,16 @@ const programs = [
   { command: "no-such-program", args: [] }
 ]
 
-describe("A command whose sandbox stops, is snapshotted or removed at any moment of its start", () => {
+describe("A command whose sandbox is stopped, snapshotted or removed while it starts", () => {
   for (const way of ["stop", "snapshot", "remove"] as const) {
     it.live(
-      `is never reported as one that ended by itself: ${way}`,
+      `never counts as a command that ended by itself when its sandbox races with ${way}`,
       () =>
         Effect.gen(function* () {
           const provider = yield* SandboxProvider
           const sandboxes = yield* Sandboxes
           const once = Effect.fnUntraced(function* (index: number) {
-            const name = yield* created()
+            const name = yield* createSandbox()
             const id = CommandId.make("c")
             const program = programs[index % programs.length]!
             const outcome = Effect.gen(function* () {
@@ -46,13 +46,13 @@ describe("A command whose sandbox stops, is snapshotted or removed at any moment
             }
           )
           const expected = ["lost", "command_not_found", "SandboxNotRunning", "SandboxGone", "CommandNotFound"]
-          // A start that finds files missing half-way is the provider's failure, and is reported as that.
+          // A start fails as unavailable if files disappear while it runs.
           if (way === "remove") expected.push("SandboxUnavailable")
           assert.deepStrictEqual(
             [...new Set(outcomes)].filter((one) => !expected.includes(one)),
             []
           )
-        }).pipe(Effect.provide(over(local()))),
+        }).pipe(Effect.provide(withSandboxes(localProvider()))),
       600_000
     )
   }

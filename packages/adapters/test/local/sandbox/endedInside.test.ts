@@ -2,16 +2,16 @@ import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Option, Stream } from "effect"
-import { created, over, sh } from "../inside.ts"
-import { local } from "../temporary.ts"
+import { createSandbox, withSandboxes, sh } from "../sandboxes.ts"
+import { localProvider } from "../temporary.ts"
 
-const world = over(local())
+const world = withSandboxes(localProvider())
 
-describe("A local sandbox whose processes are all ended from inside", () => {
-  it.live("runs on, and is as isolated as before", () =>
+describe("A local sandbox whose processes are killed from inside", () => {
+  it.live("keeps a sandbox running and isolated when a program inside kills every process that it can", () =>
     Effect.gen(function* () {
       const provider = yield* SandboxProvider
-      const name = yield* created()
+      const name = yield* createSandbox()
       for (const signal of ["KILL", "TERM", "STOP"]) {
         yield* sh(name, `kill -s ${signal} -- -1; kill -s ${signal} 1`)
         const { end, stderr, stdout } = yield* sh(name, "id -u; id -un; grep CapEff /proc/self/status | tr -d '\\t '")

@@ -1,28 +1,12 @@
-import { Command } from "@castellan/domain/sandbox/Command.ts"
 import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
-import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
+import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { FileRefused, SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
-import { Sandboxes } from "@castellan/domain/sandbox/Sandboxes.ts"
 import { assert, layer } from "@effect/vitest"
-import { DateTime, Duration, Effect, Layer, Option, Stream } from "effect"
-import { SecureRandom } from "effect/crypto"
-import { local } from "../temporary.ts"
+import { DateTime, Effect, Stream } from "effect"
+import { createSandbox, sh, withSandboxes } from "../sandboxes.ts"
+import { localProvider } from "../temporary.ts"
 
-const world = Sandboxes.layer.pipe(Layer.provideMerge(local()), Layer.provideMerge(SecureRandom.layerWebCrypto))
-
-const created = Effect.fnUntraced(function* () {
-  const name = SandboxName.make(`t-${SecureRandom.uuidV4Unsafe()}`)
-  const provider = yield* SandboxProvider
-  yield* Effect.acquireRelease(provider.create({ name, from: Option.none(), lifetime: Duration.minutes(5) }), () =>
-    Effect.ignore(provider.remove(name))
-  )
-  return name
-})
-
-const sh = Effect.fnUntraced(function* (name: SandboxName, script: string) {
-  const command = new Command({ command: "sh", args: ["-c", script], cwd: null, env: {} })
-  return yield* (yield* Sandboxes).run(name, command, Duration.seconds(30))
-})
+const world = withSandboxes(localProvider())
 
 const write = Effect.fnUntraced(function* (name: SandboxName, path: string, text = "x") {
   const provider = yield* SandboxProvider
@@ -39,7 +23,7 @@ const list = Effect.fnUntraced(function* (name: SandboxName, path: string) {
   return (yield* provider.listFiles(name, SandboxPath.make(path), { depth: 1, limit: 1000 })).files
 })
 
-/** Why a file was refused; any other failure is one of the test. */
+/** The reason of a refusal, or another error as it is. */
 const refusal = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.map(Effect.flip(effect), (error) => (error instanceof FileRefused ? error.reason : error))
 
@@ -48,9 +32,9 @@ const readOnly = "It can't be changed"
 const impossible = "No file can be made there"
 
 layer(world, { excludeTestServices: true, timeout: "60 seconds" })("The files of a local sandbox", (it) => {
-  it.effect("are listed whatever times and sizes they claim to have", () =>
+  it.effect("lists files with extreme times and sizes", () =>
     Effect.gen(function* () {
-      const name = yield* created()
+      const name = yield* createSandbox()
       const { end, stderr } = yield* sh(
         name,
         `mkdir odd && cd odd && truncate -s 4T large && touch -d @1.123456789 exact && touch -d @-1.5 before
@@ -68,9 +52,9 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("The files of
     })
   )
 
-  it.effect("are refused with the reason where its user may not write, or nothing can stand", () =>
+  it.effect("refuses a write where the user may not write or no file can exist, with the reason", () =>
     Effect.gen(function* () {
-      const name = yield* created()
+      const name = yield* createSandbox()
       yield* sh(name, "mkdir closed; chmod 555 closed; mkfifo pipe; ln -s loop loop")
       const expected = {
         "/usr/bin/zz": readOnly,
@@ -97,9 +81,9 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("The files of
     }).pipe(Effect.scoped)
   )
 
-  it.effect("are refused with the reason where its user may not read", () =>
+  it.effect("refuses a read or a listing where the user may not read, with the reason", () =>
     Effect.gen(function* () {
-      const name = yield* created()
+      const name = yield* createSandbox()
       yield* sh(name, "echo x > secret; chmod 000 secret; mkdir -m 000 closed; mkdir -m 111 blind")
       assert.deepStrictEqual(yield* refusal(read(name, "secret")), forbidden)
       for (const path of ["closed", "blind"]) {
@@ -109,9 +93,9 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("The files of
     }).pipe(Effect.scoped)
   )
 
-  it.effect("are refused where its home can't be entered", () =>
+  it.effect("refuses every file operation if the home directory can't be entered", () =>
     Effect.gen(function* () {
-      const name = yield* created()
+      const name = yield* createSandbox()
       yield* sh(name, "chmod 000 .")
       const reason = "The home directory can't be entered"
       assert.deepStrictEqual(yield* refusal(write(name, "file")), reason)
@@ -120,9 +104,9 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("The files of
     }).pipe(Effect.scoped)
   )
 
-  it.effect("are not refused where it is the sandbox that fails", () =>
+  it.effect("reports a sandbox that fails during a write as unavailable", () =>
     Effect.gen(function* () {
-      const name = yield* created()
+      const name = yield* createSandbox()
       yield* sh(name, "(sleep 0.5; kill -9 -1) > /dev/null 2>&1 &")
       const provider = yield* SandboxProvider
       const slow = Stream.fromEffect(Effect.as(Effect.sleep("2 seconds"), new Uint8Array(1)))
@@ -131,9 +115,9 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("The files of
     }).pipe(Effect.scoped)
   )
 
-  it.effect("are read and written under any name that is one", () =>
+  it.effect("reads and writes files with unusual names", () =>
     Effect.gen(function* () {
-      const name = yield* created()
+      const name = yield* createSandbox()
       for (const path of ["-", "-n", "a\n/b", "a\\n", "..x", "/tmp/ x", "n".repeat(255)]) {
         assert.strictEqual(yield* write(name, path, path), path.length)
         assert.strictEqual(yield* read(name, path), path)

@@ -11,7 +11,7 @@ import { chown, mkdir, readdir, readFile, stat, writeFile } from "node:fs/promis
 import { join } from "node:path"
 import { setImmediate } from "node:timers/promises"
 import { providerProcess } from "../process/providerProcesses.ts"
-import { directory } from "../temporary.ts"
+import { temporaryDirectory } from "../temporary.ts"
 
 const source = SandboxName.make(`long-${process.pid}`)
 const other = SandboxName.make(`other-${process.pid}`)
@@ -19,19 +19,19 @@ const copy = SandboxName.make(`copy-${process.pid}`)
 const file = SandboxPath.make("file")
 const lifetime = Duration.minutes(5)
 
-/** Layers of a chain that the next snapshot flattens. */
+/** The length of a chain that the next snapshot flattens. */
 const longest = 60
 
-/** Files that are copied beside the one that counts. */
+/** Extra files, so that the copy takes some time. */
 const filesCopied = 4000
 
-/** A sandbox whose next snapshot flattens its chain; gives a snapshot of it. */
-const long = Effect.fnUntraced(function* (at: string) {
+/** Creates a sandbox whose next snapshot flattens its chain, and returns a snapshot of it. */
+const createLongChain = Effect.fnUntraced(function* (at: string) {
   const provider = yield* SandboxProvider
   yield* provider.create({ name: source, from: Option.none(), lifetime })
   yield* provider.writeFile(source, file, Stream.make(new TextEncoder().encode("precious")))
   const snapshot = yield* provider.snapshot(source)
-  // In place of that many snapshots.
+  // Instead of taking that many snapshots.
   yield* Effect.promise(async () => {
     const path = join(at, "sandboxes", source, "spec.json")
     const spec = JSON.parse(await readFile(path, "utf8")) as { readonly chain: ReadonlyArray<string> }
@@ -41,7 +41,7 @@ const long = Effect.fnUntraced(function* (at: string) {
       await mkdir(join(at, "layers", layer), { mode: 0o755 })
       await chown(join(at, "layers", layer), uid, gid)
     }
-    // Copying takes long enough to be seen.
+    // So many files that the copy can be observed.
     for (let n = 0; n < filesCopied; n++) {
       const path = join(at, "layers", more[0]!, `file-${n}`)
       writeFileSync(path, "")
@@ -55,7 +55,7 @@ const long = Effect.fnUntraced(function* (at: string) {
 const text = (of: SandboxName) =>
   Effect.flatMap(SandboxProvider, (provider) => provider.readFile(of, file).pipe(Stream.decodeText(), Stream.mkString))
 
-/** The names in a directory that may be removed meanwhile. */
+/** The names in a directory; none if it was removed. */
 const namesIn = (directory: string): ReadonlyArray<string> => {
   try {
     return readdirSync(directory)
@@ -64,7 +64,7 @@ const namesIn = (directory: string): ReadonlyArray<string> => {
   }
 }
 
-/** The processes that copy layers in the directory: their arguments name the copy. */
+/** The processes that copy layers in the directory, found by their arguments. */
 const copiers = (at: string): ReadonlyArray<number> => {
   const copies = readdirSync(join(at, "flat")).flatMap((name) => namesIn(join(at, "flat", name)))
   if (copies.length === 0) return []
@@ -81,15 +81,15 @@ const copiers = (at: string): ReadonlyArray<number> => {
     })
 }
 
-/** Suspends the copying of layers for `by` as soon as it begins, for as long as the scope is open. */
-const heldUp = (at: string, by: Fiber.Fiber<unknown, unknown>) =>
+/** Suspends the copy of layers for the fiber `by` as soon as it starts, until the scope closes. */
+const suspendCopy = (at: string, by: Fiber.Fiber<unknown, unknown>) =>
   Effect.acquireRelease(
     Effect.promise(async (signal) => {
       while (!signal.aborted) {
         const pids = copiers(at)
         for (const pid of pids) process.kill(pid, "SIGSTOP")
         if (pids.length > 0) return pids
-        if (by.pollUnsafe() !== undefined) throw new Error("the copy was over before it was held up")
+        if (by.pollUnsafe() !== undefined) throw new Error("the copy ended before it could be suspended")
         await setImmediate()
       }
       return []
@@ -100,7 +100,7 @@ const heldUp = (at: string, by: Fiber.Fiber<unknown, unknown>) =>
           try {
             process.kill(pid, "SIGCONT")
           } catch {
-            // It was killed.
+            // The process was killed.
           }
         }
       })
@@ -109,24 +109,24 @@ const heldUp = (at: string, by: Fiber.Fiber<unknown, unknown>) =>
 const left = (at: string, inside: string) => Effect.promise(() => readdir(join(at, inside)))
 
 describe("A snapshot that flattens a long chain of layers", () => {
-  it.live("does not keep other sandboxes waiting, nor a server that starts, and loses no file", () =>
+  it.live("does not block other sandboxes or a server that starts while it flattens, and loses no file", () =>
     Effect.gen(function* () {
-      const at = yield* directory
+      const at = yield* temporaryDirectory
       yield* Effect.gen(function* () {
         const provider = yield* SandboxProvider
-        const first = yield* long(at)
+        const first = yield* createLongChain(at)
         const flattened = yield* Effect.forkChild(provider.snapshot(source))
         yield* Effect.scoped(
           Effect.gen(function* () {
-            yield* heldUp(at, flattened)
-            // Every operation that concerns layers: boot from a snapshot, take one, remove both.
+            yield* suspendCopy(at, flattened)
+            // Every other operation on layers: boot from a snapshot, take one, remove both.
             yield* provider.create({ name: other, from: Option.some(first.id), lifetime })
             const another = yield* provider.snapshot(other)
             yield* provider.remove(other)
             yield* provider.removeSnapshot(another.id)
-            const { told } = yield* providerProcess(at)
-            yield* told({ do: "create", name: copy, from: first.id, lifetime: Duration.toMillis(lifetime) })
-            yield* told({ do: "remove", name: copy })
+            const { request } = yield* providerProcess(at)
+            yield* request({ do: "create", name: copy, from: first.id, lifetime: Duration.toMillis(lifetime) })
+            yield* request({ do: "remove", name: copy })
             assert.isUndefined(flattened.pollUnsafe())
           })
         )
@@ -140,22 +140,22 @@ describe("A snapshot that flattens a long chain of layers", () => {
         yield* provider.removeSnapshot(id)
         assert.deepStrictEqual(yield* left(at, "layers"), ["base"])
         for (const empty of ["flat", "collecting"]) assert.deepStrictEqual(yield* left(at, empty), [])
-        // Each sandbox has a lock of its own, whose file goes with each release.
+        // The lock file of a sandbox is removed at each release.
         while ((yield* left(at, "locks")).length > 2) yield* Effect.sleep("10 millis")
         assert.deepStrictEqual((yield* left(at, "locks")).toSorted(), ["directory", "layers"])
       }).pipe(Effect.provide(LocalSandbox.layer({ directory: at })))
     }).pipe(Effect.scoped)
   )
 
-  it.live("leaves nothing behind where its server is killed, and can be taken again", () =>
+  it.live("leaves nothing behind when its server is killed, and can be taken again", () =>
     Effect.gen(function* () {
-      const at = yield* directory
-      yield* Effect.provide(long(at), LocalSandbox.layer({ directory: at }))
+      const at = yield* temporaryDirectory
+      yield* Effect.provide(createLongChain(at), LocalSandbox.layer({ directory: at }))
       yield* Effect.scoped(
         Effect.gen(function* () {
-          const { answer, kill } = yield* providerProcess(at)
-          const cut = yield* Effect.forkChild(answer({ do: "snapshot", name: source }))
-          yield* heldUp(at, cut)
+          const { kill, tryRequest } = yield* providerProcess(at)
+          const cut = yield* Effect.forkChild(tryRequest({ do: "snapshot", name: source }))
+          yield* suspendCopy(at, cut)
           yield* kill
           assert.strictEqual((yield* Fiber.join(cut)).failed, "Killed")
         })
@@ -172,9 +172,9 @@ describe("A snapshot that flattens a long chain of layers", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("is finished by the next server where its intent was written, and loses no file", () =>
+  it.live("is completed by the next server if its intent was stored, and loses no file", () =>
     Effect.gen(function* () {
-      const at = yield* directory
+      const at = yield* temporaryDirectory
       yield* Effect.gen(function* () {
         const provider = yield* SandboxProvider
         yield* provider.create({ name: source, from: Option.none(), lifetime })
@@ -199,16 +199,16 @@ describe("A snapshot that flattens a long chain of layers", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("fails with the sandbox where that is removed meanwhile, and leaves nothing behind", () =>
+  it.live("fails with SandboxGone if the sandbox is removed during the copy, and leaves nothing behind", () =>
     Effect.gen(function* () {
-      const at = yield* directory
+      const at = yield* temporaryDirectory
       yield* Effect.gen(function* () {
         const provider = yield* SandboxProvider
-        const first = yield* long(at)
+        const first = yield* createLongChain(at)
         const flattened = yield* Effect.forkChild(Effect.exit(provider.snapshot(source)))
         yield* Effect.scoped(
           Effect.gen(function* () {
-            yield* heldUp(at, flattened)
+            yield* suspendCopy(at, flattened)
             yield* provider.remove(source)
             yield* provider.removeSnapshot(first.id)
           })

@@ -6,22 +6,22 @@ import { readdir } from "node:fs/promises"
 import { join } from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import {
-  mounting,
-  type Order,
+  processesMounting,
+  type ProviderRequest,
   type ProviderProcess,
   providerProcess,
   runningTwice,
-  type Seen
+  type ObservedSandbox
 } from "../process/providerProcesses.ts"
-import { directory } from "../temporary.ts"
+import { temporaryDirectory } from "../temporary.ts"
 
 const minutes = 5 * 60_000
 
-/** How long the processes are kept busy, in milliseconds, and how many orders are under way at once. */
+/** How long requests are sent, in milliseconds, and how many are pending at once. */
 const duration = 10_000
-const atOnce = 6
+const maxPending = 6
 
-/** What may become of an order while others do what they like with the same sandbox. */
+/** The failures that a request may have while others change the same sandbox. */
 const expected: Record<string, ReadonlyArray<string>> = {
   create: ["SnapshotGone"],
   resume: ["SandboxGone"],
@@ -31,16 +31,16 @@ const expected: Record<string, ReadonlyArray<string>> = {
   sh: ["SandboxGone", "SandboxNotRunning", "CommandNotFound", "SandboxUnavailable"]
 }
 
-const oneOf = <A>(all: ReadonlyArray<A>): A => all[Math.floor(Math.random() * all.length)]!
+const pick = <A>(all: ReadonlyArray<A>): A => all[Math.floor(Math.random() * all.length)]!
 
-const hammered = (what: string, kills: boolean) =>
+const stress = (what: string, kills: boolean) =>
   Effect.gen(function* () {
-    const at = yield* directory
+    const at = yield* temporaryDirectory
     const opened = Effect.map(providerProcess(at), (process): { process: ProviderProcess } => ({ process }))
     const processes = yield* Effect.all([opened, opened], { concurrency: 2 })
     const nameOf = (index: number | string) => SandboxName.make(`${what}-${index}-${process.pid}`)
     const names = [0, 1, 2].map(nameOf)
-    /** Never removed: what is written in it is there for good. */
+    /** The sandbox that is never removed: it must keep everything that is written to it. */
     const kept = nameOf("kept")
     const everyName = [...names, kept]
     const snapshots: Array<SnapshotId> = []
@@ -48,13 +48,13 @@ const hammered = (what: string, kills: boolean) =>
     const wrong: Array<string> = []
     const written: Array<string> = []
     const until = Date.now() + duration
-    let orders = 0
+    let requests = 0
 
-    const next = (name: SandboxName): Order => {
+    const randomRequest = (name: SandboxName): ProviderRequest => {
       const lifetime = Math.random() < 0.2 ? 300 : minutes
-      const from = snapshots.length > 0 && Math.random() < 0.6 ? oneOf(snapshots) : undefined
-      const only = Math.random() < 0.5 && incarnations.length > 0 ? oneOf(incarnations.slice(-6)) : undefined
-      return oneOf<Order>([
+      const from = snapshots.length > 0 && Math.random() < 0.6 ? pick(snapshots) : undefined
+      const only = Math.random() < 0.5 && incarnations.length > 0 ? pick(incarnations.slice(-6)) : undefined
+      return pick<ProviderRequest>([
         { do: "create", name, lifetime, ...(from === undefined ? {} : { from }) },
         { do: "create", name, lifetime: minutes },
         { do: "resume", name, lifetime: minutes },
@@ -62,75 +62,75 @@ const hammered = (what: string, kills: boolean) =>
         { do: "extend", name, lifetime: 1000 },
         { do: "stop", name, ...(only === undefined ? {} : { only }) },
         { do: "snapshot", name },
-        { do: "sh", name, script: `echo ${orders} >> log` },
-        { do: "sh", name, script: `echo ${orders} >> log` },
+        { do: "sh", name, script: `echo ${requests} >> log` },
+        { do: "sh", name, script: `echo ${requests} >> log` },
         ...(name === kept ? [] : [{ do: "remove", name } as const]),
         ...(from === undefined ? [] : [{ do: "forget", name, from } as const])
       ])
     }
 
-    const order = Effect.gen(function* () {
-      const name = oneOf(everyName)
-      const wanted = next(name)
-      const line = String(orders++)
-      const told = wanted.do === "sh" ? { ...wanted, script: `echo ${line} >> log` } : wanted
-      const { failed, gave, why } = yield* oneOf(processes).process.answer(told)
+    const sendRequest = Effect.gen(function* () {
+      const name = pick(everyName)
+      const wanted = randomRequest(name)
+      const line = String(requests++)
+      const request = wanted.do === "sh" ? { ...wanted, script: `echo ${line} >> log` } : wanted
+      const { failed, reason, value } = yield* pick(processes).process.tryRequest(request)
       if (failed !== undefined) {
         const isExpected = (expected[wanted.do] ?? []).includes(failed) || (kills && failed === "Killed")
-        if (!isExpected) wrong.push(`${JSON.stringify(wanted)}: ${failed} ${why}`)
+        if (!isExpected) wrong.push(`${JSON.stringify(wanted)}: ${failed} ${reason}`)
         return
       }
-      if (wanted.do === "create" || wanted.do === "resume") incarnations.push((gave as Seen).incarnation)
-      if (wanted.do === "snapshot") snapshots.push(gave as SnapshotId)
+      if (wanted.do === "create" || wanted.do === "resume") incarnations.push((value as ObservedSandbox).incarnation)
+      if (wanted.do === "snapshot") snapshots.push(value as SnapshotId)
       if (wanted.do === "forget") snapshots.splice(snapshots.indexOf(wanted.from), 1)
-      if (wanted.do === "sh" && name === kept && (gave as { exitCode: number }).exitCode === 0) written.push(line)
+      if (wanted.do === "sh" && name === kept && (value as { exitCode: number }).exitCode === 0) written.push(line)
     })
 
     const whileBusy = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
       Effect.repeat(effect, { while: () => Date.now() < until })
 
-    const counted = Effect.sync(() => {
+    const checkRunning = Effect.sync(() => {
       const twice = runningTwice().filter((name) => everyName.some((one) => one === name))
       if (twice.length > 0) wrong.push(`run more than once: ${twice.join(", ")}`)
     }).pipe(Effect.andThen(Effect.sleep(100)))
 
-    const killed = Effect.gen(function* () {
+    const killOne = Effect.gen(function* () {
       yield* Effect.sleep(Math.random() * 1000)
-      const place = oneOf(processes)
+      const place = pick(processes)
       yield* place.process.kill
       place.process = (yield* opened).process
     })
 
     yield* Effect.all(
       [
-        ...Array.from({ length: atOnce }, () => whileBusy(order)),
-        whileBusy(counted),
-        ...(kills ? [whileBusy(killed)] : [])
+        ...Array.from({ length: maxPending }, () => whileBusy(sendRequest)),
+        whileBusy(checkRunning),
+        ...(kills ? [whileBusy(killOne)] : [])
       ],
       { concurrency: "unbounded" }
     )
     assert.deepStrictEqual(wrong, [])
-    assert.isAbove(orders, 100)
+    assert.isAbove(requests, 100)
 
-    // Whoever comes last finds everything, and clears it away.
+    // A last process finds everything and removes it.
     for (const { process } of processes) yield* process.kill
-    const { told } = yield* providerProcess(at)
-    yield* told({ do: "create", name: kept, lifetime: minutes })
-    yield* told({ do: "resume", name: kept, lifetime: minutes })
-    const { stdout } = yield* told<{ stdout: string }>({ do: "sh", name: kept, script: "cat log" })
+    const { request } = yield* providerProcess(at)
+    yield* request({ do: "create", name: kept, lifetime: minutes })
+    yield* request({ do: "resume", name: kept, lifetime: minutes })
+    const { stdout } = yield* request<{ stdout: string }>({ do: "sh", name: kept, script: "cat log" })
     const found = stdout.split("\n")
     assert.deepStrictEqual(
       written.filter((line) => !found.includes(line)),
       []
     )
     for (const name of everyName) {
-      for (const from of yield* told<ReadonlyArray<SnapshotId>>({ do: "snapshots", name })) {
-        yield* told({ do: "forget", name, from })
+      for (const from of yield* request<ReadonlyArray<SnapshotId>>({ do: "snapshots", name })) {
+        yield* request({ do: "forget", name, from })
       }
-      yield* told({ do: "remove", name })
+      yield* request({ do: "remove", name })
     }
     yield* Effect.gen(function* () {
-      assert.deepStrictEqual(mounting(at), [])
+      assert.deepStrictEqual(processesMounting(at), [])
       const left = (inside: string) => Effect.promise(() => readdir(join(at, inside)))
       assert.deepStrictEqual(yield* left("layers"), ["base"])
       for (const empty of ["sandboxes", "snapshots", "trash", "flat"]) assert.deepStrictEqual(yield* left(empty), [])
@@ -142,8 +142,10 @@ const hammered = (what: string, kills: boolean) =>
     }).pipe(Effect.sandbox, Effect.retry({ schedule: Schedule.spaced("100 millis"), times: 50 }))
   }).pipe(Effect.scoped)
 
-describe("Sandboxes that two processes do everything with at once", () => {
-  it.live("run once at a time, keep what was written, and leave nothing behind", () => hammered("busy", false))
+describe("Sandboxes that two processes operate at the same time", () => {
+  it.live("never run twice, keep their files, and leave nothing behind after removal", () => stress("busy", false))
 
-  it.live("are none the worse for the processes being killed at any moment", () => hammered("killed", true))
+  it.live("never run twice and keep their files when the processes are killed at random moments", () =>
+    stress("killed", true)
+  )
 })

@@ -5,35 +5,33 @@ import { assert, it } from "@effect/vitest"
 import { Duration, Effect, Option } from "effect"
 import { readdir } from "node:fs/promises"
 import { join } from "node:path"
-import { directory } from "../temporary.ts"
+import { temporaryDirectory } from "../temporary.ts"
 
-it.live(
-  "A snapshot's files stay as long as a sandbox stands on them, and go with the last one or with the snapshot",
-  () =>
-    Effect.gen(function* () {
-      const at = yield* directory
-      const layers = Effect.promise(() => readdir(join(at, "layers")))
-      yield* Effect.gen(function* () {
-        const provider = yield* SandboxProvider
-        const [source, fork] = [SandboxName.make("source"), SandboxName.make("fork")]
-        const lifetime = Duration.minutes(5)
-        yield* provider.create({ name: source, from: Option.none(), lifetime })
-        const first = yield* provider.snapshot(source)
-        yield* provider.create({ name: fork, from: Option.some(first.id), lifetime })
-        yield* provider.remove(source)
-        yield* provider.removeSnapshot(first.id)
-        assert.lengthOf(yield* layers, 2)
-        const second = yield* provider.snapshot(fork)
-        yield* provider.remove(fork)
-        assert.lengthOf(yield* layers, 3)
-        yield* provider.removeSnapshot(second.id)
-        assert.deepStrictEqual(yield* layers, ["base"])
-        yield* provider.create({ name: source, from: Option.none(), lifetime })
-        const third = yield* provider.snapshot(source)
-        yield* provider.removeSnapshot(third.id)
-        assert.lengthOf(yield* layers, 2)
-        yield* provider.remove(source)
-        assert.deepStrictEqual(yield* layers, ["base"])
-      }).pipe(Effect.provide(LocalSandbox.layer({ directory: at })))
-    }).pipe(Effect.scoped)
+it.live("keeps a layer as long as a sandbox or a snapshot uses it, and removes it after the last one", () =>
+  Effect.gen(function* () {
+    const at = yield* temporaryDirectory
+    const layers = Effect.promise(() => readdir(join(at, "layers")))
+    yield* Effect.gen(function* () {
+      const provider = yield* SandboxProvider
+      const [source, fork] = [SandboxName.make("source"), SandboxName.make("fork")]
+      const lifetime = Duration.minutes(5)
+      yield* provider.create({ name: source, from: Option.none(), lifetime })
+      const first = yield* provider.snapshot(source)
+      yield* provider.create({ name: fork, from: Option.some(first.id), lifetime })
+      yield* provider.remove(source)
+      yield* provider.removeSnapshot(first.id)
+      assert.lengthOf(yield* layers, 2)
+      const second = yield* provider.snapshot(fork)
+      yield* provider.remove(fork)
+      assert.lengthOf(yield* layers, 3)
+      yield* provider.removeSnapshot(second.id)
+      assert.deepStrictEqual(yield* layers, ["base"])
+      yield* provider.create({ name: source, from: Option.none(), lifetime })
+      const third = yield* provider.snapshot(source)
+      yield* provider.removeSnapshot(third.id)
+      assert.lengthOf(yield* layers, 2)
+      yield* provider.remove(source)
+      assert.deepStrictEqual(yield* layers, ["base"])
+    }).pipe(Effect.provide(LocalSandbox.layer({ directory: at })))
+  }).pipe(Effect.scoped)
 )

@@ -8,14 +8,14 @@ import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Fiber, Option, Stream } from "effect"
 import { readFile, rename, rm, writeFile } from "node:fs/promises"
 import { join } from "node:path"
-import { directory } from "../temporary.ts"
+import { temporaryDirectory } from "../temporary.ts"
 
 const name = SandboxName.make("one")
 const file = SandboxPath.make("file")
 const minutes = Duration.minutes(5)
 
-/** One life of the provider in a directory that outlives it. */
-const life = <A, E>(at: string, use: (provider: SandboxProvider["Service"]) => Effect.Effect<A, E>) =>
+/** Uses a provider in a directory that outlives it. */
+const withProvider = <A, E>(at: string, use: (provider: SandboxProvider["Service"]) => Effect.Effect<A, E>) =>
   Effect.provide(Effect.flatMap(SandboxProvider, use), LocalSandbox.layer({ directory: at }))
 
 const specOf = (of: SandboxName, from?: SnapshotId) => ({
@@ -24,9 +24,9 @@ const specOf = (of: SandboxName, from?: SnapshotId) => ({
   lifetime: minutes
 })
 
-describe("A stopped sandbox whose files are lost", () => {
+describe("A stopped sandbox that has lost files", () => {
   const losses: Record<string, (at: string, provider: SandboxProvider["Service"]) => Effect.Effect<void, unknown>> = {
-    "its own": (at, provider) =>
+    "its own files": (at, provider) =>
       Effect.andThen(
         provider.create(specOf(name)),
         Effect.andThen(
@@ -34,7 +34,7 @@ describe("A stopped sandbox whose files are lost", () => {
           Effect.promise(() => rm(join(at, "sandboxes", name, "upper"), { recursive: true }))
         )
       ),
-    "the ones below": (at, provider) =>
+    "a layer": (at, provider) =>
       Effect.gen(function* () {
         const source = SandboxName.make("source")
         yield* provider.create(specOf(source))
@@ -46,7 +46,7 @@ describe("A stopped sandbox whose files are lost", () => {
         ) as { readonly chain: ReadonlyArray<string> }
         yield* Effect.promise(() => rm(join(at, "layers", spec.chain[0]!), { recursive: true }))
       }),
-    "its own, on their way into a snapshot": (at, provider) =>
+    "the files of a pending snapshot": (at, provider) =>
       Effect.gen(function* () {
         yield* provider.create(specOf(name))
         yield* provider.stop(name)
@@ -58,11 +58,11 @@ describe("A stopped sandbox whose files are lost", () => {
       })
   }
   for (const [what, lose] of Object.entries(losses)) {
-    it.live(`is gone for who resumes it, and made anew: ${what}`, () =>
+    it.live(`is gone when it is resumed, and can be created again, after it lost ${what}`, () =>
       Effect.gen(function* () {
-        const at = yield* directory
-        yield* life(at, (provider) => lose(at, provider))
-        yield* life(at, (provider) =>
+        const at = yield* temporaryDirectory
+        yield* withProvider(at, (provider) => lose(at, provider))
+        yield* withProvider(at, (provider) =>
           Effect.gen(function* () {
             assert.strictEqual((yield* Effect.flip(provider.resume(name, minutes)))._tag, "SandboxGone")
             assert.isTrue(Option.isNone(yield* provider.find(name)))
@@ -76,22 +76,22 @@ describe("A stopped sandbox whose files are lost", () => {
   }
 })
 
-describe("A sandbox of a directory from before runs were told apart", () => {
-  it.live("tells one incarnation until it is resumed, and is stopped by it", () =>
+describe("A sandbox whose record has no incarnation", () => {
+  it.live("has a constant incarnation, by which it can be stopped, until it is resumed", () =>
     Effect.gen(function* () {
-      const at = yield* directory
+      const at = yield* temporaryDirectory
       const path = join(at, "sandboxes", name, "spec.json")
-      yield* life(at, (provider) => provider.create(specOf(name)))
+      yield* withProvider(at, (provider) => provider.create(specOf(name)))
       yield* Effect.promise(async () => {
         const { incarnation, ...spec } = JSON.parse(await readFile(path, "utf8")) as Record<string, unknown>
         assert.isString(incarnation)
         await writeFile(path, JSON.stringify(spec))
       })
-      const find = life(at, (provider) => Effect.map(provider.find(name), Option.getOrThrow))
+      const find = withProvider(at, (provider) => Effect.map(provider.find(name), Option.getOrThrow))
       const before = yield* find
       assert.strictEqual(before.status, "running")
       assert.deepStrictEqual(yield* find, before)
-      yield* life(at, (provider) =>
+      yield* withProvider(at, (provider) =>
         Effect.gen(function* () {
           yield* provider.stop(name, { incarnation: before.incarnation })
           const after = yield* provider.resume(name, minutes)
@@ -106,10 +106,10 @@ describe("A sandbox of a directory from before runs were told apart", () => {
 })
 
 describe("A command whose sandbox is removed", () => {
-  it.live("is waited for no longer, and its output is over", () =>
+  it.live("ends the waits for a command and its output streams when its sandbox is removed", () =>
     Effect.gen(function* () {
-      const at = yield* directory
-      yield* life(at, (provider) =>
+      const at = yield* temporaryDirectory
+      yield* withProvider(at, (provider) =>
         Effect.gen(function* () {
           yield* provider.create(specOf(name))
           const id = CommandId.make("cmd")
@@ -125,7 +125,7 @@ describe("A command whose sandbox is removed", () => {
             )
           )
           yield* Effect.sleep("300 millis")
-          // All at once, as another process does it when nobody has time to see how the command ends.
+          // In one step, as another process removes it: no reader sees how the command ends.
           const files = join(at, "sandboxes", name)
           yield* Effect.promise(() => rename(files, join(at, "trash", name)))
           const [failure] = yield* Fiber.join(ends)

@@ -4,14 +4,14 @@ import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect } from "effect"
 import { existsSync, readdirSync, readlinkSync } from "node:fs"
-import { created } from "../inside.ts"
-import { local } from "../temporary.ts"
+import { createSandbox } from "../sandboxes.ts"
+import { localProvider } from "../temporary.ts"
 
-describe("A command that the system refuses to start", () => {
-  it.live("ends with the reason, and the command of another sandbox runs", () =>
+describe("A command that the host refuses to start", () => {
+  it.live("ends a command with arguments that are too long, and runs a command of another sandbox", () =>
     Effect.gen(function* () {
       const provider = yield* SandboxProvider
-      const [one, other] = [yield* created(), yield* created()]
+      const [one, other] = [yield* createSandbox(), yield* createSandbox()]
       const spec = { command: "echo", cwd: null, env: {}, timeout: Duration.seconds(10) }
       const long = { ...spec, id: CommandId.make("long"), args: ["x".repeat(4 * 1024 * 1024)] }
       const [started] = yield* Effect.all(
@@ -20,11 +20,11 @@ describe("A command that the system refuses to start", () => {
       )
       assert.strictEqual(started.end?.failure, "arguments_too_long")
       assert.strictEqual((yield* provider.wait(other, CommandId.make("short"))).end?.exitCode, 0)
-    }).pipe(Effect.scoped, Effect.provide(local({})))
+    }).pipe(Effect.scoped, Effect.provide(localProvider({})))
   )
 })
 
-/** The processes whose directory is the sandbox's. */
+/** The processes whose working directory is in the sandbox's directory. */
 const processesIn = (name: SandboxName) =>
   readdirSync("/proc").filter((pid) => {
     try {
@@ -34,11 +34,11 @@ const processesIn = (name: SandboxName) =>
     }
   })
 
-describe("Plain processes", () => {
-  it.live("leave none behind when their sandbox ends", () =>
+describe("A sandbox without isolation", () => {
+  it.live("leaves no process behind when a sandbox without isolation is removed", () =>
     Effect.gen(function* () {
       const provider = yield* SandboxProvider
-      const name = yield* created()
+      const name = yield* createSandbox()
       const running = processesIn(name)
       assert.isNotEmpty(running)
       yield* provider.remove(name)
@@ -46,6 +46,6 @@ describe("Plain processes", () => {
         running.filter((pid) => existsSync(`/proc/${pid}`)),
         []
       )
-    }).pipe(Effect.scoped, Effect.provide(local({ isolation: "none" })))
+    }).pipe(Effect.scoped, Effect.provide(localProvider({ isolation: "none" })))
   )
 })

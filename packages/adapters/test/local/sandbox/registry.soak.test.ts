@@ -7,23 +7,23 @@ import { ConfigProvider, Context, Duration, Effect, Layer, Option } from "effect
 import { mkdir, readdir, writeFile } from "node:fs/promises"
 import { createServer } from "node:net"
 import { join } from "node:path"
-import { created, over, said, sh } from "../inside.ts"
+import { createSandbox, withSandboxes, stdoutOf, sh } from "../sandboxes.ts"
 import { greeting, install, packageName, packageRegistry } from "../network/packageRegistry.ts"
 import { providerProcess } from "../process/providerProcesses.ts"
-import { directory, local } from "../temporary.ts"
+import { localProvider, temporaryDirectory } from "../temporary.ts"
 
 class TestRegistry extends Context.Service<TestRegistry, Effect.Success<typeof packageRegistry>>()("TestRegistry") {}
 
 const registry = Layer.effect(TestRegistry, packageRegistry)
 
-/** The provider with that registry. */
+/** The local provider with the test registry. */
 const withRegistry = (options: Partial<LocalOptions> = {}) =>
-  over(Layer.unwrap(Effect.map(TestRegistry, ({ url }) => local({ ...options, registry: url })))).pipe(
+  withSandboxes(Layer.unwrap(Effect.map(TestRegistry, ({ url }) => localProvider({ ...options, registry: url })))).pipe(
     Layer.provideMerge(registry)
   )
 
-/** A program that asks the proxy for something, and prints the first line of the answer. */
-const asking = (head: string) =>
+/** A script that sends a request to the proxy and prints the first line of the response. */
+const proxyRequest = (head: string) =>
   `node -e 'const proxy = new URL(process.env.HTTP_PROXY)
 require("net").connect(proxy.port, proxy.hostname, function () { this.write(process.argv[1]) })
   .once("data", (answer) => { console.log(String(answer).split("\\r\\n")[0]); process.exit() })
@@ -32,8 +32,8 @@ require("net").connect(proxy.port, proxy.hostname, function () { this.write(proc
 
 const connectTo = (authority: string) => `CONNECT ${authority} HTTP/1.1\r\nHost: ${authority}\r\n\r\n`
 
-/** A program of the host that knows whether it was reached. */
-const onHost = Effect.acquireRelease(
+/** A server on the host that counts its connections. */
+const hostServer = Effect.acquireRelease(
   Effect.callback<{ readonly port: number; readonly reached: () => number; readonly close: () => void }>((resume) => {
     let reached = 0
     const server = createServer((socket) => {
@@ -49,33 +49,36 @@ const onHost = Effect.acquireRelease(
 )
 
 layer(withRegistry(), { excludeTestServices: true, timeout: "60 seconds" })(
-  "A local sandbox that was made with the registry",
+  "A local sandbox with access to the package registry",
   (it) => {
-    it.effect("installs packages from it, though it has a network of its own", () =>
+    it.effect("installs packages from the registry in its own network", () =>
       Effect.gen(function* () {
-        const name = yield* created({ registry: true })
-        assert.strictEqual(yield* said(name, install), greeting)
-        const { asked } = yield* TestRegistry
-        assert.include(asked, `/${packageName}`)
-        assert.strictEqual(yield* said(name, "head -1 /etc/resolv.conf; tail -n +3 /proc/net/dev | cut -d: -f1"), "lo")
+        const name = yield* createSandbox({ registry: true })
+        assert.strictEqual(yield* stdoutOf(name, install), greeting)
+        const { requested } = yield* TestRegistry
+        assert.include(requested, `/${packageName}`)
+        assert.strictEqual(
+          yield* stdoutOf(name, "head -1 /etc/resolv.conf; tail -n +3 /proc/net/dev | cut -d: -f1"),
+          "lo"
+        )
       }).pipe(Effect.scoped)
     )
 
-    it.effect("installs packages again once it was woken", () =>
+    it.effect("installs packages after it was resumed", () =>
       Effect.gen(function* () {
         const provider = yield* SandboxProvider
-        const name = yield* created({ registry: true })
-        yield* said(name, "true")
+        const name = yield* createSandbox({ registry: true })
+        yield* stdoutOf(name, "true")
         yield* provider.stop(name)
         yield* provider.resume(name, Duration.minutes(5))
-        assert.strictEqual(yield* said(name, install), greeting)
+        assert.strictEqual(yield* stdoutOf(name, install), greeting)
       }).pipe(Effect.scoped)
     )
 
-    it.effect("reaches nothing else: no other host, and nothing that listens on this one", () =>
+    it.effect("reaches neither other hosts nor servers on this host", () =>
       Effect.gen(function* () {
-        const name = yield* created({ registry: true })
-        const { port, reached } = yield* onHost
+        const name = yield* createSandbox({ registry: true })
+        const { port, reached } = yield* hostServer
         const { url } = yield* TestRegistry
         const own = new URL(url)
         const refused = [
@@ -92,45 +95,45 @@ layer(withRegistry(), { excludeTestServices: true, timeout: "60 seconds" })(
           `GET / HTTP/1.1\r\nHost: ${own.host}\r\n\r\n`
         ]
         for (const head of refused) {
-          assert.strictEqual(yield* said(name, asking(head)), "HTTP/1.1 403 Forbidden", head)
+          assert.strictEqual(yield* stdoutOf(name, proxyRequest(head)), "HTTP/1.1 403 Forbidden", head)
         }
         const dial = `require("net").connect(${port}, "127.0.0.1").on("error", (error) => console.log(error.code))`
-        assert.strictEqual(yield* said(name, `node -e '${dial}'`), "ECONNREFUSED")
+        assert.strictEqual(yield* stdoutOf(name, `node -e '${dial}'`), "ECONNREFUSED")
         assert.strictEqual(reached(), 0)
         const plain = `GET http://${own.host}/none HTTP/1.1\r\nHost: ${own.host}\r\n\r\n`
-        assert.strictEqual(yield* said(name, asking(plain)), "HTTP/1.1 404 Not Found")
+        assert.strictEqual(yield* stdoutOf(name, proxyRequest(plain)), "HTTP/1.1 404 Not Found")
       }).pipe(Effect.scoped)
     )
 
-    it.effect("has no way out for a head that is too long", () =>
+    it.effect("gets a 431 for a request head that is too long", () =>
       Effect.gen(function* () {
-        const name = yield* created({ registry: true })
+        const name = yield* createSandbox({ registry: true })
         const head = `GET / HTTP/1.1\r\nX: ${"x".repeat(20_000)}\r\n\r\n`
-        assert.match(yield* said(name, asking(head)), /^HTTP\/1.1 431 /)
+        assert.match(yield* stdoutOf(name, proxyRequest(head)), /^HTTP\/1.1 431 /)
       }).pipe(Effect.scoped)
     )
 
-    it.effect("is told of the way out by variables that its commands may set otherwise", () =>
+    it.effect("configures npm by environment variables that a command may override", () =>
       Effect.gen(function* () {
-        const name = yield* created({ registry: true })
+        const name = yield* createSandbox({ registry: true })
         const { url } = yield* TestRegistry
-        assert.strictEqual(yield* said(name, "npm config get registry"), url)
-        assert.strictEqual(yield* said(name, "echo $NODE_USE_SYSTEM_CA $npm_config_update_notifier"), "1 false")
-        // Its own loopback goes by the name of the registry, here: so that one name is asked of the proxy.
-        assert.strictEqual(yield* said(name, "echo $NO_PROXY"), "localhost,::1")
+        assert.strictEqual(yield* stdoutOf(name, "npm config get registry"), url)
+        assert.strictEqual(yield* stdoutOf(name, "echo $NODE_USE_SYSTEM_CA $npm_config_update_notifier"), "1 false")
+        // The registry is at 127.0.0.1 in this test, so that name is reached through the proxy.
+        assert.strictEqual(yield* stdoutOf(name, "echo $NO_PROXY"), "localhost,::1")
         const { stdout } = yield* sh(name, "npm_config_registry=http://other.test/ npm config get registry")
         assert.strictEqual(stdout.trim(), "http://other.test/")
       }).pipe(Effect.scoped)
     )
 
-    it.effect("can't change npm, nor does it lose it with what it removes before", () =>
+    it.effect("can't change npm, and has it even if a snapshot removed its directories", () =>
       Effect.gen(function* () {
         const provider = yield* SandboxProvider
-        const plain = yield* created()
-        yield* said(plain, "rm -rf /opt; mv /opt /away; mv /opt/castellan /opt/away; rmdir /opt/castellan/npm")
+        const plain = yield* createSandbox()
+        yield* stdoutOf(plain, "rm -rf /opt; mv /opt /away; mv /opt/castellan /opt/away; rmdir /opt/castellan/npm")
         const { id } = yield* provider.snapshot(plain)
-        const name = yield* created({ registry: true, from: Option.some(id) })
-        assert.match(yield* said(name, "npm --version"), /^\d+\.\d+\.\d+$/)
+        const name = yield* createSandbox({ registry: true, from: Option.some(id) })
+        assert.match(yield* stdoutOf(name, "npm --version"), /^\d+\.\d+\.\d+$/)
         const change = "touch /opt/castellan/npm/bin/npm || rm -rf /opt/castellan/npm/bin/npm"
         assert.notStrictEqual((yield* sh(name, `(${change}) 2> /dev/null`)).end.exitCode, 0)
       }).pipe(Effect.scoped)
@@ -139,14 +142,14 @@ layer(withRegistry(), { excludeTestServices: true, timeout: "60 seconds" })(
 )
 
 layer(withRegistry(), { excludeTestServices: true, timeout: "60 seconds" })(
-  "A local sandbox that was made without the registry",
+  "A local sandbox without access to the package registry",
   (it) => {
-    it.effect("has nothing of it: no npm of ours, no setting, no proxy", () =>
+    it.effect("has no npm, no registry variables and no proxy", () =>
       Effect.gen(function* () {
-        const name = yield* created()
-        assert.strictEqual(yield* said(name, "ls -A /opt/castellan/npm; env | grep -i -e npm -e proxy -e _CA="), "")
+        const name = yield* createSandbox()
+        assert.strictEqual(yield* stdoutOf(name, "ls -A /opt/castellan/npm; env | grep -i -e npm -e proxy -e _CA="), "")
         const listening = "tail -n +2 /proc/net/tcp /proc/net/tcp6 | grep -c ' 0A '"
-        assert.strictEqual(yield* said(name, listening), "0")
+        assert.strictEqual(yield* stdoutOf(name, listening), "0")
       }).pipe(Effect.scoped)
     )
   }
@@ -156,21 +159,21 @@ for (const options of [{ network: "host" }, { isolation: "none" }] as const) {
   layer(withRegistry(options), { excludeTestServices: true, timeout: "60 seconds" })(
     `A local sandbox on the host's network (${JSON.stringify(options)})`,
     (it) => {
-      it.effect("installs packages from the registry without a way of its own", () =>
+      it.effect("installs packages from the registry without a proxy", () =>
         Effect.gen(function* () {
-          const name = yield* created({ registry: true })
-          assert.strictEqual(yield* said(name, "env | grep -i proxy"), "")
-          assert.strictEqual(yield* said(name, install), greeting)
+          const name = yield* createSandbox({ registry: true })
+          assert.strictEqual(yield* stdoutOf(name, "env | grep -i proxy"), "")
+          assert.strictEqual(yield* stdoutOf(name, install), greeting)
         }).pipe(Effect.scoped)
       )
     }
   )
 }
 
-describe("npm in the provider's directory", () => {
-  it.live("is put there when the first sandbox needs it, whole, whatever others left", () =>
+describe("The npm layer of the data directory", () => {
+  it.live("is installed completely when the first sandbox needs it, and replaces incomplete copies", () =>
     Effect.gen(function* () {
-      const at = yield* directory
+      const at = yield* temporaryDirectory
       const { url } = yield* packageRegistry
       const runtime = join(at, "runtime")
       const left = join(runtime, "next-npm-left", "package")
@@ -182,12 +185,12 @@ describe("npm in the provider's directory", () => {
       const ofNpm = Effect.promise(async () => (await readdir(runtime)).filter((name) => name.includes("npm")))
       assert.deepStrictEqual(yield* ofNpm, ["next-npm-left"])
       const names = ["one", "two"].map((which) => SandboxName.make(`npm-${which}-${process.pid}`))
-      const made = processes.map(({ told }, index) =>
+      const made = processes.map(({ request }, index) =>
         Effect.gen(function* () {
           const name = names[index]!
-          yield* told({ do: "create", name, lifetime: 60_000, registry: true })
-          yield* Effect.addFinalizer(() => Effect.orDie(told({ do: "remove", name })))
-          return yield* told<{ stdout: string }>({ do: "sh", name, script: install })
+          yield* request({ do: "create", name, lifetime: 60_000, registry: true })
+          yield* Effect.addFinalizer(() => Effect.orDie(request({ do: "remove", name })))
+          return yield* request<{ stdout: string }>({ do: "sh", name, script: install })
         })
       )
       for (const { stdout } of yield* Effect.all(made, { concurrency: 2 })) assert.strictEqual(stdout.trim(), greeting)
@@ -198,20 +201,20 @@ describe("npm in the provider's directory", () => {
   )
 })
 
-describe("Several servers over one sandbox with the registry", () => {
-  it.live("serve it for one another: when one is killed, its commands go out by the other", () =>
+describe("Several servers that share a sandbox with access to the registry", () => {
+  it.live("give the sandbox access to the registry after one of them is killed", () =>
     Effect.gen(function* () {
-      const at = yield* directory
+      const at = yield* temporaryDirectory
       const { url } = yield* packageRegistry
       const [first, second] = yield* Effect.all([providerProcess(at, url), providerProcess(at, url)], {
         concurrency: 2
       })
       const name = SandboxName.make(`registry-${process.pid}`)
-      yield* Effect.addFinalizer(() => second.answer({ do: "remove", name }))
-      yield* first.told({ do: "create", name, lifetime: 5 * 60_000, registry: true })
+      yield* Effect.addFinalizer(() => second.tryRequest({ do: "remove", name }))
+      yield* first.request({ do: "create", name, lifetime: 5 * 60_000, registry: true })
       const installs = (process: typeof first) =>
         Effect.map(
-          process.told<{ stdout: string }>({ do: "sh", name, script: `rm -rf app ~/.npm; ${install}` }),
+          process.request<{ stdout: string }>({ do: "sh", name, script: `rm -rf app ~/.npm; ${install}` }),
           (it) => it.stdout.trim()
         )
       assert.strictEqual(yield* installs(first), greeting)
@@ -222,10 +225,10 @@ describe("Several servers over one sandbox with the registry", () => {
   )
 })
 
-describe("The setting of the registry", () => {
-  it.effect("is an http or https URL, or is refused by its name", () =>
+describe("CASTELLAN_NPM_REGISTRY", () => {
+  it.effect("must be an http or https URL without a user or password", () =>
     Effect.gen(function* () {
-      const at = yield* directory
+      const at = yield* temporaryDirectory
       for (const given of ["registry.test", "ftp://registry.test/", "https://user:secret@registry.test/"]) {
         const environment = ConfigProvider.fromUnknown({ CASTELLAN_NPM_REGISTRY: given })
         const { message } = yield* Effect.flip(

@@ -10,15 +10,15 @@ import { execFileSync } from "node:child_process"
 import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { initsOf } from "../process/providerProcesses.ts"
-import { directory } from "../temporary.ts"
+import { temporaryDirectory } from "../temporary.ts"
 
 const name = SandboxName.make(`source-${process.pid}`)
 const id = SnapshotId.make("snap_cut-off")
 const layer = "cut0ff"
 const file = SandboxPath.make("file")
 
-/** One life of the provider in a directory that outlives it. */
-const life = <A, E>(at: string, use: Effect.Effect<A, E, SandboxProvider>) =>
+/** Uses a provider in a directory that outlives it. */
+const withProvider = <A, E>(at: string, use: Effect.Effect<A, E, SandboxProvider>) =>
   Effect.provide(use, LocalSandbox.layer({ directory: at }))
 
 const text = (of: SandboxName) =>
@@ -29,29 +29,29 @@ const boot = (of: SandboxName, from?: SnapshotId) =>
     provider.create({ name: of, from: Option.fromUndefinedOr(from), lifetime: Duration.minutes(5) })
   )
 
-/** How far a snapshot may have come when its process was killed, step by step. */
+/** The steps of a snapshot after which its process may be killed, in order. */
 const steps: Record<string, (at: string) => Promise<void>> = {
-  "its intent was written": async () => undefined,
-  "the files were moved": async (at) => rename(join(at, "sandboxes", name, "upper"), join(at, "layers", layer)),
-  "the chain was lengthened": async (at) => {
+  "its intent was stored": async () => undefined,
+  "its files were moved": async (at) => rename(join(at, "sandboxes", name, "upper"), join(at, "layers", layer)),
+  "the chain was extended": async (at) => {
     const spec = join(at, "sandboxes", name, "spec.json")
     await writeFile(spec, JSON.stringify({ ...JSON.parse(await readFile(spec, "utf8")), chain: [layer] }))
   },
-  "the snapshot was written": async (at) => {
+  "its file was written": async (at) => {
     const moving = await readFile(join(at, "sandboxes", name, "moving.json"), "utf8")
     await writeFile(join(at, "snapshots", `${id}.json`), moving)
   },
-  "the new directories were made": async (at) => {
+  "the new directories were created": async (at) => {
     await rm(join(at, "sandboxes", name, "work"), { recursive: true, force: true })
     await mkdir(join(at, "sandboxes", name, "upper"))
   }
 }
 
-describe("A sandbox whose creation was cut off", () => {
-  it.live("is created by the next server as the user that its files belong to", () =>
+describe("A sandbox whose creation was interrupted", () => {
+  it.live("is created by the next server with the user that owns its files", () =>
     Effect.gen(function* () {
-      const at = yield* directory
-      yield* life(
+      const at = yield* temporaryDirectory
+      yield* withProvider(
         at,
         Effect.flatMap(SandboxProvider, (provider) => Effect.andThen(boot(name), provider.stop(name)))
       )
@@ -60,7 +60,7 @@ describe("A sandbox whose creation was cut off", () => {
         const written = JSON.parse(await readFile(spec, "utf8")) as object
         await writeFile(spec, JSON.stringify({ ...written, status: "pending" }))
       })
-      yield* life(
+      yield* withProvider(
         at,
         Effect.gen(function* () {
           const provider = yield* SandboxProvider
@@ -74,12 +74,12 @@ describe("A sandbox whose creation was cut off", () => {
   )
 })
 
-describe("A snapshot that was cut off", () => {
+describe("A snapshot that was interrupted", () => {
   for (const [index, reached] of Object.keys(steps).entries()) {
-    it.live(`after ${reached} is finished by the next server, and loses no file`, () =>
+    it.live(`is completed by the next server, without loss of files, if its server was killed after ${reached}`, () =>
       Effect.gen(function* () {
-        const at = yield* directory
-        yield* life(
+        const at = yield* temporaryDirectory
+        yield* withProvider(
           at,
           Effect.gen(function* () {
             const provider = yield* SandboxProvider
@@ -93,7 +93,7 @@ describe("A snapshot that was cut off", () => {
           await writeFile(join(at, "sandboxes", name, "moving.json"), JSON.stringify(intent))
           for (const step of Object.values(steps).slice(0, index + 1)) await step(at)
         })
-        yield* life(
+        yield* withProvider(
           at,
           Effect.gen(function* () {
             const provider = yield* SandboxProvider
@@ -111,13 +111,13 @@ describe("A snapshot that was cut off", () => {
   }
 })
 
-describe("A snapshot whose file was cut off half-way", () => {
-  it.live("stands in nobody's way, and is cleared away", () =>
+describe("A snapshot file that was not completely written", () => {
+  it.live("is ignored and removed", () =>
     Effect.gen(function* () {
-      const at = yield* directory
-      yield* life(at, Effect.void)
+      const at = yield* temporaryDirectory
+      yield* withProvider(at, Effect.void)
       yield* Effect.promise(() => writeFile(join(at, "snapshots", `${id}.json.cut0ff`), ""))
-      yield* life(
+      yield* withProvider(
         at,
         Effect.gen(function* () {
           const provider = yield* SandboxProvider
@@ -131,11 +131,11 @@ describe("A snapshot whose file was cut off half-way", () => {
   )
 })
 
-describe("A start that comes late, after its server's end", () => {
-  it.live("brings nothing up: another counts by then", () =>
+describe("A start that runs late, after its server died", () => {
+  it.live("starts no process if its token no longer counts", () =>
     Effect.gen(function* () {
-      const at = yield* directory
-      yield* life(
+      const at = yield* temporaryDirectory
+      yield* withProvider(
         at,
         Effect.gen(function* () {
           const provider = yield* SandboxProvider
@@ -143,7 +143,7 @@ describe("A start that comes late, after its server's end", () => {
           yield* provider.stop(name)
           const { isolation, layout } = yield* openProvider({ directory: at })
           const late = isolation.boot(layout.sandbox(name), { name, chain: [], status: "pending" }, "late")
-          // Neither beside what a server has stopped, whether that left a mark or not, nor beside what it has brought up.
+          // The sandbox is stopped, with and without the file of its first process; then it runs.
           yield* Effect.flip(late)
           yield* Effect.promise(() => rm(layout.sandbox(name).init))
           yield* Effect.flip(late)
@@ -162,24 +162,24 @@ describe("A start that comes late, after its server's end", () => {
   )
 })
 
-describe("A create that was cut off", () => {
-  it.live("leaves no processes behind: the next server makes the sandbox anew", () =>
+describe("A sandbox whose server was killed after it started the processes", () => {
+  it.live("is created again by the next server, which kills the old processes", () =>
     Effect.gen(function* () {
-      const at = yield* directory
+      const at = yield* temporaryDirectory
       const spec = join(at, "sandboxes", name, "spec.json")
       const init = join(at, "sandboxes", name, "init")
-      const first = yield* life(
+      const first = yield* withProvider(
         at,
         Effect.gen(function* () {
           yield* boot(name)
           return Number.parseInt(yield* Effect.promise(() => readFile(init, "utf8")), 10)
         })
       )
-      // As it is between the start of the processes and the word that they run.
+      // The record as it is after the start of the processes and before they count as running.
       yield* Effect.promise(async () => {
         await writeFile(spec, JSON.stringify({ ...JSON.parse(await readFile(spec, "utf8")), status: "pending" }))
       })
-      yield* life(
+      yield* withProvider(
         at,
         Effect.gen(function* () {
           const provider = yield* SandboxProvider
@@ -192,11 +192,11 @@ describe("A create that was cut off", () => {
   )
 })
 
-describe("A sandbox whose server is gone", () => {
-  it.live("ends by itself once its time is up", () =>
+describe("A sandbox without a server", () => {
+  it.live("ends by itself at the end of its lifetime", () =>
     Effect.gen(function* () {
-      const at = yield* directory
-      const init = yield* life(
+      const at = yield* temporaryDirectory
+      const init = yield* withProvider(
         at,
         Effect.gen(function* () {
           yield* boot(name)
@@ -204,13 +204,15 @@ describe("A sandbox whose server is gone", () => {
         })
       )
       process.kill(init, 0)
-      // As if its time had been up long ago; it looks again when its nap is over.
+      // A deadline in the past, which the timekeeper reads after its sleep.
       yield* Effect.promise(() => writeFile(join(at, "sandboxes", name, "deadline"), "1\n"))
-      // Between two naps there is none for a moment.
-      const nap = Effect.try(() => execFileSync("pgrep", ["-P", String(init), "-x", "sleep"], { encoding: "utf8" }))
-      const napping = Effect.retry(nap, { schedule: Schedule.spaced("20 millis"), times: 250 })
-      process.kill(Number(yield* napping), "SIGKILL")
-      yield* Effect.suspend(() => (isAlive(init) ? Effect.fail("still there") : Effect.void)).pipe(
+      // Between two sleeps there is no `sleep` process for a moment.
+      const findSleep = Effect.try(() =>
+        execFileSync("pgrep", ["-P", String(init), "-x", "sleep"], { encoding: "utf8" })
+      )
+      const sleeping = Effect.retry(findSleep, { schedule: Schedule.spaced("20 millis"), times: 250 })
+      process.kill(Number(yield* sleeping), "SIGKILL")
+      yield* Effect.suspend(() => (isAlive(init) ? Effect.fail("still alive") : Effect.void)).pipe(
         Effect.retry({ schedule: Schedule.spaced("50 millis"), times: 100 })
       )
     }).pipe(Effect.scoped)

@@ -5,15 +5,15 @@ import { spawn } from "node:child_process"
 import { once } from "node:events"
 import { zombie } from "../../process/zombie.ts"
 
-describe("A process of a sandbox", () => {
-  it.live("counts as ended once it is a zombie that its parent does not reap", () =>
+describe("The identity of a process", () => {
+  it.live("counts a zombie that its parent does not reap as ended", () =>
     Effect.gen(function* () {
       const pid = yield* zombie("unshare")
       assert.isUndefined(findRunning(pid, "unshare"))
     }).pipe(Effect.scoped)
   )
 
-  it.live("is told apart from another program that got its number", () =>
+  it.live("distinguishes a process from a later one with the same number", () =>
     Effect.gen(function* () {
       const child = yield* Effect.acquireRelease(
         Effect.sync(() => spawn("sleep", ["600"])),
@@ -21,9 +21,9 @@ describe("A process of a sandbox", () => {
       )
       yield* Effect.promise(() => once(child, "spawn"))
       assert.isUndefined(findRunning(child.pid!, "unshare"))
-      const mark = findRunning(child.pid!, "sleep")!
-      assert.isTrue(isAlive(mark))
-      assert.isFalse(isAlive({ ...mark, startTime: "1" }))
+      const identity = findRunning(child.pid!, "sleep")!
+      assert.isTrue(isAlive(identity))
+      assert.isFalse(isAlive({ ...identity, startTime: "1" }))
     }).pipe(Effect.scoped)
   )
 })

@@ -13,26 +13,26 @@ interface User {
 
 const isRoot = process.getuid?.() === 0
 
-/** Who runs the server. As root, the test also becomes an ordinary user, who may not be let in to where the project lies. */
+/** The users of the server. That of an unprivileged user may not have access to the project's directory. */
 const servers: Record<string, User> = {
   "the user who runs the tests": {},
-  ...(isRoot ? { "an ordinary user": { uid: 65_534, gid: 65_534 } } : {})
+  ...(isRoot ? { "an unprivileged user": { uid: 65_534, gid: 65_534 } } : {})
 }
 
 const programOf = (name: string) => fileURLToPath(new URL(`./${name}.ts`, import.meta.url))
 
-const isLetIn = (user: User) =>
+const hasAccess = (user: User) =>
   spawnSync(process.execPath, ["-e", `require("fs").accessSync(${JSON.stringify(programOf("attack"))})`], user)
     .status === 0
 
-/** What a program of this folder reports, run as that user in a directory of its own. */
-const reported = async <A>(name: string, user: User): Promise<ReadonlyArray<A>> => {
+/** The report of a program of this folder, run as that user in a temporary directory. */
+const runReport = async <A>(name: string, user: User): Promise<ReadonlyArray<A>> => {
   const directory = await mkdtemp(join(tmpdir(), "castellan-attacks-"))
   try {
     if (user.uid !== undefined) await chown(directory, user.uid, user.gid!)
     const args = [programOf(name), join(directory, "local")]
     const { stdout } = await promisify(execFile)(process.execPath, args, user)
-    // Log lines come first.
+    // Log lines precede the report.
     return JSON.parse(stdout.split("\n").at(-1)!) as ReadonlyArray<A>
   } finally {
     await rm(directory, { recursive: true, force: true })
@@ -40,15 +40,15 @@ const reported = async <A>(name: string, user: User): Promise<ReadonlyArray<A>> 
 }
 
 describe.each(Object.entries(servers))("A sandbox of a server that runs as %s", (_, user) => {
-  it.skipIf(!isLetIn(user))(
-    "fails at every attack, and each one succeeds where its protection is switched off",
+  it.skipIf(!hasAccess(user))(
+    "withstands every attack, and each attack succeeds if its protection is switched off",
     async () => {
       interface Outcome {
         readonly title: string
         readonly succeeded: boolean
         readonly succeededWithout: boolean
       }
-      const outcomes = await reported<Outcome>("attack", user)
+      const outcomes = await runReport<Outcome>("attack", user)
       assert.isAbove(outcomes.length, 8)
       assert.deepStrictEqual(
         outcomes.filter(({ succeeded, succeededWithout }) => succeeded || !succeededWithout),
@@ -57,19 +57,19 @@ describe.each(Object.entries(servers))("A sandbox of a server that runs as %s", 
     }
   )
 
-  it.skipIf(!isLetIn(user))(
-    "is ended when it fills the disk, however it hides that, and leaves nothing, unlike with a plain look and removal",
+  it.skipIf(!hasAccess(user))(
+    "is stopped when it hides files that fill the disk, and is removed completely, which du and rm alone do not achieve",
     async () => {
       interface Outcome {
         readonly title: string
         readonly reason: string
         readonly isPlain: boolean
       }
-      const outcomes = await reported<Outcome>("hoard", user)
+      const outcomes = await runReport<Outcome>("hoard", user)
       assert.lengthOf(outcomes, 3)
       for (const { isPlain, reason, title } of outcomes) {
         assert.strictEqual(reason, "It exceeded its disk limit", title)
-        // Nothing is closed to root.
+        // Root can enter every directory.
         if (!isRoot || !title.endsWith("closed")) assert.isFalse(isPlain, title)
       }
     }

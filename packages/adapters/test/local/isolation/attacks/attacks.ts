@@ -1,20 +1,20 @@
-/** Attacks from inside a sandbox, each with the protection that it is to fail at, and with that protection switched off. */
+/** Attacks from inside a sandbox, each with the protection that prevents it and a way to switch that off. */
 
-/** A script in place of `launch` that leaves one protection out. */
+/** A launch script without one protection. */
 type Weakened = (launch: string) => string
 
 export interface Attack {
-  /** What the attacker does, as the end of the sentence "A sandbox …". */
+  /** What the attacker does, to complete the sentence "A sandbox …". */
   readonly title: string
   /** Runs inside first; the sandbox is then stopped and started again. */
   readonly before?: string
   /** Runs inside as the sandbox's user, and prints `yes` as its last line if the attack succeeded. */
   readonly script: string
-  /** Whether it runs with all capabilities of the sandbox's own namespaces, which no program of a user ever has. */
+  /** Whether the script has all capabilities of the sandbox's own namespaces, which no program of a user ever has. */
   readonly withCapabilities?: boolean
-  /** What switches the protection off: a weaker launch, or a start without a session or by a process that is not hardened. */
+  /** How the protection is switched off: by a weaker launch script, without a session, or without the hardened spawner. */
   readonly without: Weakened | "hardening" | "session"
-  /** Whether only a server with this capability (its bit in `CapEff`) can protect from it. */
+  /** The bit in `CapEff` of the capability that the server needs to prevent the attack; absent if it needs none. */
   readonly capability?: number
 }
 
@@ -23,10 +23,10 @@ const replaced = (launch: string, what: string, by: string): string => {
   return launch.replace(what, by)
 }
 
-/** What keeps a sandbox from coming up as another user than its own. */
+/** The check that a sandbox starts as its own user. */
 const usersCheck = '[ "$user" = 1000 ] || exit 1'
 
-/** One user namespace for everything, as sandboxes had it before: its mounts are not locked. */
+/** A single user namespace, whose mounts are not locked. */
 const oneUserNamespace: Weakened = (launch) =>
   replaced(
     replaced(launch, "unshare --user --map-user=1000 --map-group=1000 --keep-caps", "unshare"),
@@ -37,7 +37,7 @@ const oneUserNamespace: Weakened = (launch) =>
 /** `CAP_SYS_RESOURCE`. */
 const sysResource = 24
 
-/** Call numbers that a script needs. */
+/** System call numbers for the scripts. */
 const { io_setup, keyctl, prctl } = {
   x64: { io_setup: 206, keyctl: 250, prctl: 157 },
   arm64: { io_setup: 0, keyctl: 219, prctl: 167 }
@@ -53,29 +53,29 @@ export const attacks: ReadonlyArray<Attack> = [
     without: oneUserNamespace
   },
   {
-    title: "uncovers what is mounted over the loader's files",
+    title: "unmounts the file over the loader's configuration",
     withCapabilities: true,
     script: "umount /etc/ld.so.preload && echo yes",
     without: oneUserNamespace
   },
   {
-    title: "is entered by a program that has capabilities",
+    title: "has capabilities in a program that enters it",
     script: "grep -q '^CapPrm:.*[1-9a-f]' /proc/self/status && echo yes",
     without: oneUserNamespace
   },
   {
-    title: "makes a user namespace of its own",
+    title: "creates its own user namespace",
     script: "unshare --user true && echo yes",
     without: (launch) => replaced(launch, "echo 1 > /proc/sys/user/max_user_namespaces", "true")
   },
   {
-    title: "has a library loaded into every program",
+    title: "loads a library into every program",
     script: "rm -f /etc/ld.so.preload; echo /x > /etc/ld.so.preload; [ -s /etc/ld.so.preload ] && echo yes",
     without: (launch) =>
       replaced(launch, "mount -a -T fstab.files", "sed -i /ld.so.preload/d fstab.files; mount -a -T fstab.files")
   },
   {
-    title: "comes up as root of its namespaces, by an entry in its list of users",
+    title: "starts as root of its namespaces by an entry in its own /etc/passwd",
     before:
       "cd /etc && for list in passwd group; do { echo 1000:x:0:0:r:/:/bin/sh; cat $list; } > new; rm -f $list; mv new $list; done",
     script: "grep -q '^ *0 ' /proc/self/uid_map && echo yes",
@@ -87,7 +87,7 @@ export const attacks: ReadonlyArray<Attack> = [
       )
   },
   {
-    title: "has a program of its own run while it comes up",
+    title: "runs its own program while it starts",
     before:
       "mkdir -p /opt/own && cd /opt/own && printf '#!/bin/sh\necho caught > /home/user/caught\n' > hostname && chmod +x hostname",
     script: "[ -s /home/user/caught ] && echo yes",
@@ -99,7 +99,7 @@ export const attacks: ReadonlyArray<Attack> = [
     without: "session"
   },
   {
-    title: "claims that its arguments lie elsewhere, for whoever reads them",
+    title: "forges the arguments that the host reads",
     script: ifPerl(`$size = pack("L", 0), syscall(${prctl}, 35, 15, $size, 0, 0) == 0`),
     without: "hardening"
   },
@@ -116,7 +116,7 @@ export const attacks: ReadonlyArray<Attack> = [
     without: "hardening"
   },
   {
-    title: "makes contexts for asynchronous input and output",
+    title: "creates contexts for asynchronous I/O",
     script: ifPerl(`$c = pack("Q", 0), syscall(${io_setup}, 1, $c) == 0`),
     without: "hardening"
   },
@@ -126,12 +126,12 @@ export const attacks: ReadonlyArray<Attack> = [
     without: "hardening"
   },
   {
-    title: "may get privileges from a program that it runs",
+    title: "gains privileges from a program that it runs",
     script: "grep -q '^NoNewPrivs:.0' /proc/self/status && echo yes",
     without: "hardening"
   },
   {
-    title: "protects itself when memory runs out",
+    title: "lowers its out-of-memory score",
     capability: sysResource,
     script: "echo 0 > /proc/self/oom_score_adj && echo yes",
     without: "hardening"

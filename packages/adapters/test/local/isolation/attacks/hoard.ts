@@ -1,6 +1,6 @@
 /**
- * Fills the disk in ways that are hard to see or to remove, as whoever runs this: once with all that a sandbox leaves
- * counted and removed, and once with a plain look or a plain removal instead. Prints what came of each as JSON.
+ * Fills the disk in ways that are hard to measure or to remove, as the current user: once in a sandbox of the provider, and
+ * once in a plain directory that `du` measures and `rm` removes. Prints the outcomes as JSON.
  */
 import { makeLayout as layoutOf } from "../../../../src/local/storage/Layout.ts"
 import * as LocalSandbox from "../../../../src/local/LocalSandbox.ts"
@@ -18,13 +18,13 @@ const limit = 40 * 1024 * 1024
 const fill = "head -c 60000000 /dev/zero"
 
 const hoards = {
-  "in a file that it has removed": `exec 3> big; rm big; ${fill} >&3`,
+  "in a file that it has deleted": `exec 3> big; rm big; ${fill} >&3`,
   "in a directory that is closed": `mkdir closed; ${fill} > closed/big; chmod 000 closed`,
   "below ten thousand directories": `${fill} > big; perl -e 'for (1 .. 10000) { mkdir "d"; chdir "d" }'`
 }
 
-/** The script's sandbox ends because it takes too much of the disk, and nothing of it is left once it is removed. */
-const hoarded = Effect.fnUntraced(function* (script: string, index: number) {
+/** Runs the script in a sandbox until that is stopped, removes the sandbox completely, and returns the reason. */
+const stopReason = Effect.fnUntraced(function* (script: string, index: number) {
   const provider = yield* SandboxProvider
   const name = SandboxName.make(`hoard-${index}`)
   yield* provider.create({ name, from: Option.none(), lifetime: Duration.minutes(5) })
@@ -36,12 +36,12 @@ const hoarded = Effect.fnUntraced(function* (script: string, index: number) {
     env: {}
   }
   yield* provider.start(name, { ...command, timeout: Duration.minutes(3) })
-  const look = Effect.map(provider.find(name), Option.getOrThrow)
+  const find = Effect.map(provider.find(name), Option.getOrThrow)
   const wait = {
     schedule: Schedule.spaced("100 millis"),
     until: ({ status }: { status: string }) => status !== "running"
   }
-  const { reason } = yield* Effect.repeat(look, wait)
+  const { reason } = yield* Effect.repeat(find, wait)
   yield* provider.remove(name)
   yield* Effect.repeat(
     Effect.promise(() => readdir(layout.trash)),
@@ -50,8 +50,8 @@ const hoarded = Effect.fnUntraced(function* (script: string, index: number) {
   return reason
 })
 
-/** Whether a plain look at the directory sees all that is in it, and a plain removal removes it. */
-const plainly = (script: string) =>
+/** Whether `du` sees everything in the directory, and `rm` removes it. */
+const isPlainSufficient = (script: string) =>
   Effect.promise(async () => {
     const at = `${directory}-plain`
     const run = (command: string) =>
@@ -68,8 +68,8 @@ const plainly = (script: string) =>
 const main = Effect.forEach(Object.entries(hoards), ([title, script], index) =>
   Effect.all({
     title: Effect.succeed(title),
-    reason: hoarded(script, index),
-    isPlain: plainly(script)
+    reason: stopReason(script, index),
+    isPlain: isPlainSufficient(script)
   })
 )
 

@@ -1,4 +1,4 @@
-/** Sandboxes of a test, and what is run in them. */
+/** Creates sandboxes in tests and runs scripts in them. */
 import { Command } from "@castellan/domain/sandbox/Command.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SandboxProvider, type SandboxSpec } from "@castellan/domain/sandbox/SandboxProvider.ts"
@@ -6,12 +6,12 @@ import { Sandboxes } from "@castellan/domain/sandbox/Sandboxes.ts"
 import { Duration, Effect, Layer, Option } from "effect"
 import { SecureRandom } from "effect/crypto"
 
-/** What the helpers below need, over a provider. */
-export const over = <E, R>(provider: Layer.Layer<SandboxProvider, E, R>) =>
+/** The services that the functions below need, with the given provider. */
+export const withSandboxes = <E, R>(provider: Layer.Layer<SandboxProvider, E, R>) =>
   Sandboxes.layer.pipe(Layer.provideMerge(provider), Layer.provideMerge(SecureRandom.layerWebCrypto))
 
-/** A sandbox under a name nobody else has; it is removed with the scope. */
-export const created = Effect.fnUntraced(function* (more: Partial<SandboxSpec> = {}) {
+/** Creates a sandbox with a unique name. It is removed when the scope closes. */
+export const createSandbox = Effect.fnUntraced(function* (more: Partial<SandboxSpec> = {}) {
   const name = SandboxName.make(`t-${SecureRandom.uuidV4Unsafe()}`)
   const provider = yield* SandboxProvider
   yield* Effect.acquireRelease(
@@ -27,5 +27,6 @@ export const sh = Effect.fnUntraced(function* (name: SandboxName, script: string
   return yield* (yield* Sandboxes).run(name, command, Duration.seconds(30))
 })
 
-/** What a script prints. */
-export const said = (name: SandboxName, script: string) => Effect.map(sh(name, script), ({ stdout }) => stdout.trim())
+/** The trimmed standard output of a script. */
+export const stdoutOf = (name: SandboxName, script: string) =>
+  Effect.map(sh(name, script), ({ stdout }) => stdout.trim())
