@@ -104,25 +104,25 @@ export const withoutScope = (
   events.read(null, 1)
 ]
 
-/** Never called: of what becomes of a session nothing is written that was not found to be a legal step. */
+/** Never called: a session store writes only transitions that were checked to be allowed. */
 export const withoutStep = (sessions: SessionStore["Service"], scope: AccountScope, step: AppliedSessionTransition) => [
   sessions.compareAndSet(scope, step),
-  // @ts-expect-error a session is not a step
+  // @ts-expect-error a session is not a transition
   sessions.compareAndSet(scope, step.session),
-  // @ts-expect-error what looks like a step is not one
+  // @ts-expect-error an object of the same shape is not a transition
   sessions.compareAndSet(scope, { session: step.session, event: step.event, isStep: true }),
-  // @ts-expect-error nor is a copy of one
+  // @ts-expect-error a copy of a transition is not one
   sessions.compareAndSet(scope, { ...step })
 ]
 
-/** Never called: nor of an app. */
+/** Never called: the same for the store of apps. */
 export const withoutAppStep = (apps: AppStore["Service"], scope: AccountScope, step: AppliedAppTransition) => [
   apps.compareAndSet(scope, [step]),
-  // @ts-expect-error an app is not a step
+  // @ts-expect-error an app is not a transition
   apps.compareAndSet(scope, [step.app]),
-  // @ts-expect-error what looks like a step is not one
+  // @ts-expect-error an object of the same shape is not a transition
   apps.compareAndSet(scope, [{ app: step.app, event: step.event, isStep: true }]),
-  // @ts-expect-error nor is a copy of one
+  // @ts-expect-error a copy of a transition is not one
   apps.compareAndSet(scope, [{ ...step }])
 ]
 

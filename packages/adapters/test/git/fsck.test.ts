@@ -50,9 +50,9 @@ type Place = readonly [
 ]
 
 const places: ReadonlyArray<Place> = [
-  ["GitHub, in the service's right", emulated(), "service"],
-  ["GitHub, in the right of anyone", emulated(), "anonymous"],
-  ["a directory, in the right of anyone", besideOthers, "anonymous"]
+  ["GitHub, with the service's credential", emulated(), "service"],
+  ["GitHub, anonymously", emulated(), "anonymous"],
+  ["a directory, anonymously", besideOthers, "anonymous"]
 ]
 
 for (const [place, layer, readAs] of places) {

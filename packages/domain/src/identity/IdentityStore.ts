@@ -65,7 +65,7 @@ export class IdentityStore extends Context.Service<
     readonly listOrganizations: (scope: AccountScope) => Effect.Effect<ReadonlyArray<JoinedOrganization>>
     /** The membership of the scope's account in the organization. */
     readonly findMembership: (scope: AccountScope, organization: AccountId) => Effect.Effect<Option.Option<Membership>>
-    /** The active and invited members of the scope's account, oldest first; empty if it is not an organization. */
+    /** The active and invited members of the scope's account, oldest membership first; empty if it is not an organization. */
     readonly listMembers: (scope: AccountScope) => Effect.Effect<ReadonlyArray<Membership>>
     /** Makes the membership of the scope's account in the organization active, and returns it; none if there is none. */
     readonly acceptMembership: (

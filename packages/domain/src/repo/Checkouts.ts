@@ -127,50 +127,53 @@ export class Checkouts extends Context.Service<
         return yield* failureOf(end, stderr)
       })
 
-      const pull = Effect.fnUntraced(function* (
+      /** Writes the commits of a branch that the sandbox lacks into it, as a bundle. None if there is no such branch. */
+      const fetchInto = Effect.fnUntraced(function* (
         sandbox: SandboxName,
         repo: Repo,
-        options: CheckoutOptions,
-        known: CommitId | null
+        branch: BranchName | null,
+        known: ReadonlyArray<CommitId>,
+        readAs: ReadAs
       ) {
-        const fetched = yield* host.fetch(repo, options.branch, known === null ? [] : [known], "service")
-        if (Option.isNone(fetched)) return null
-        const { bundle, commit } = fetched.value
-        if (Option.isSome(bundle)) yield* sandboxes.writeFile(sandbox, incomingBundle, bundle.value)
-        return commit
+        const fetched = yield* host.fetch(repo, branch, known, readAs)
+        if (Option.isSome(fetched) && Option.isSome(fetched.value.bundle)) {
+          yield* sandboxes.writeFile(sandbox, incomingBundle, fetched.value.bundle.value)
+        }
+        return fetched
       }, Effect.scoped)
+
+      /** Pushes the bundle that the merge made. False if others pushed in between. */
+      const push = (sandbox: SandboxName, repo: Repo, branch: BranchName) =>
+        host.push(repo, branch, limited(sandboxes.readFile(sandbox, outgoingBundle))).pipe(
+          Effect.as(true),
+          Effect.catchTag("PushRejected", () => Effect.succeed(false))
+        )
 
       const sync = Effect.fn("Checkouts.sync")(
         function* (sandbox: SandboxName, repo: Repo, options: CheckoutOptions) {
+          const { branch } = options
           let known = printedCommit(yield* run(sandbox, checkoutCommands.commitAll(options)), "known")
-          for (let again = 1; ; again++) {
-            const theirs: CommitId | null = yield* pull(sandbox, repo, options, known)
+          for (let pushes = 0; pushes < maxPushes; pushes++) {
+            const fetched = yield* fetchInto(sandbox, repo, branch, known === null ? [] : [known], "service")
+            const theirs: CommitId | null = Option.isSome(fetched) ? fetched.value.commit : null
             const merged = yield* run(sandbox, checkoutCommands.merge(options, theirs))
             const same = printedCommit(merged, "same")
             if (same !== null) return same
             const ahead = printedCommit(merged, "ahead")
-            if (ahead === null)
-              return yield* new CheckoutFailed({ reason: "Git did not print the commit that it made" })
-            const pushed = yield* host
-              .push(repo, options.branch, limited(sandboxes.readFile(sandbox, outgoingBundle)))
-              .pipe(
-                Effect.as(true),
-                Effect.catchTag("PushRejected", () => Effect.succeed(false))
-              )
-            if (pushed) {
+            if (ahead === null) return yield* failed("Git did not print the commit that it made")
+            if (yield* push(sandbox, repo, branch)) {
               yield* run(sandbox, checkoutCommands.confirmPush(options, ahead))
               return ahead
             }
-            if (again === maxPushes)
-              return yield* new CheckoutFailed({ reason: "Others kept pushing to the repository" })
             known = theirs
           }
+          return yield* failed("Others kept pushing to the repository")
         },
         Effect.catchTags({
-          BundleRefused: () => new CheckoutFailed({ reason: "The repository host refused the sandbox's commits" }),
+          BundleRefused: () => failed("The repository host refused the sandbox's commits"),
           CommandNotFound: lostCommand,
-          FileNotFound: () => new CheckoutFailed({ reason: "The sandbox's commits could not be read" }),
-          FileRefused: () => new CheckoutFailed({ reason: "The sandbox's commits could not be read" })
+          FileNotFound: () => failed("The sandbox's commits could not be read"),
+          FileRefused: () => failed("The sandbox's commits could not be read")
         })
       )
 
@@ -182,29 +185,24 @@ export class Checkouts extends Context.Service<
       const clone = Effect.fn("Checkouts.clone")(
         function* (sandbox: SandboxName, repo: Repo, { author, branch, readAs, url }: CloneOptions) {
           const known = printedCommits(yield* run(sandbox, checkoutCommands.listKnown(branch)), "known")
-          const fetched = yield* host.fetch(repo, branch, known, readAs)
-          if (Option.isNone(fetched)) {
-            // Any branch can be the first one of an empty repository. Another repository lacks the branch.
-            if (branch !== null && Option.isSome(yield* host.fetch(repo, null, known, readAs))) {
-              return yield* new CheckoutFailed({
-                reason: "The repository has no such branch",
-                code: "branch_not_found"
-              })
-            }
-            const first = branch ?? (readAs === "service" ? yield* defaultBranch(repo) : firstBranch)
-            yield* run(sandbox, checkoutCommands.clone(first, null, url, author))
-            return { branch: first, commit: null }
+          const fetched = yield* fetchInto(sandbox, repo, branch, known, readAs)
+          if (Option.isSome(fetched)) {
+            const { branch, commit } = fetched.value
+            yield* run(sandbox, checkoutCommands.clone(branch, commit, url, author))
+            return { branch, commit }
           }
-          const { bundle, commit } = fetched.value
-          if (Option.isSome(bundle)) yield* sandboxes.writeFile(sandbox, incomingBundle, bundle.value)
-          yield* run(sandbox, checkoutCommands.clone(fetched.value.branch, commit, url, author))
-          return { branch: fetched.value.branch, commit }
+          // Any branch can be the first one of an empty repository. Another repository lacks the branch.
+          if (branch !== null && Option.isSome(yield* Effect.scoped(host.fetch(repo, null, known, readAs)))) {
+            return yield* new CheckoutFailed({ reason: "The repository has no such branch", code: "branch_not_found" })
+          }
+          const first = branch ?? (readAs === "service" ? yield* defaultBranch(repo) : firstBranch)
+          yield* run(sandbox, checkoutCommands.clone(first, null, url, author))
+          return { branch: first, commit: null }
         },
-        Effect.scoped,
         Effect.catchTags({
           CommandNotFound: lostCommand,
-          FileNotFound: () => new CheckoutFailed({ reason: "The repository's commits could not be written" }),
-          FileRefused: () => new CheckoutFailed({ reason: "The repository's commits could not be written" })
+          FileNotFound: () => failed("The repository's commits could not be written"),
+          FileRefused: () => failed("The repository's commits could not be written")
         })
       )
 
@@ -220,12 +218,14 @@ export class Checkouts extends Context.Service<
   )
 }
 
-const lostCommand = () => new CheckoutFailed({ reason: "The sandbox lost the git command" })
+const failed = (reason: string) => new CheckoutFailed({ reason })
+
+const lostCommand = () => failed("The sandbox lost the git command")
 
 const failureOf = (end: CommandEnd, stderr: string) =>
   end.by === "lost"
     ? new CheckoutFailed({ reason: "The sandbox stopped while git ran in it", code: "sandbox_stopped" })
-    : new CheckoutFailed({ reason: reasonOf(end, stderr) })
+    : failed(reasonOf(end, stderr))
 
 const reasonOf = (end: CommandEnd, stderr: string): string => {
   if (end.by === "unstarted") return `Git could not be started in the sandbox (${end.failure ?? "command_not_started"})`
