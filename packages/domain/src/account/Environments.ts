@@ -98,21 +98,7 @@ export class Environments extends Context.Service<
           )
         )
 
-      const limiters = new Map<AccountId, { readonly semaphore: Semaphore.Semaphore; readers: number }>()
-
-      /** Limits an account to `maxFileReads` concurrent reads: each read starts several processes. */
-      const withReadLimit = <A, E>(account: AccountId, read: Effect.Effect<A, E>): Effect.Effect<A, E> =>
-        Effect.suspend(() => {
-          const limiter = limiters.get(account) ?? { semaphore: Semaphore.makeUnsafe(maxFileReads), readers: 0 }
-          limiter.readers++
-          limiters.set(account, limiter)
-          return Effect.ensuring(
-            limiter.semaphore.withPermits(1)(read),
-            Effect.sync(() => {
-              if (--limiter.readers === 0) limiters.delete(account)
-            })
-          )
-        })
+      const withReadLimit = readLimiter()
 
       /** The environment with its repository's URL in the current form. */
       const withCurrentUrl = (environment: Environment) =>
@@ -134,19 +120,8 @@ export class Environments extends Context.Service<
         return { id, expiresAt: found.value.expiresAt }
       })
 
-      /**
-       * The repository at a URL, after checking that the account can read it. A repository that the account may not read
-       * gives the same error as one that does not exist.
-       */
-      const readableRepo = Effect.fnUntraced(function* (scope: AccountScope, url: string, isAdmin: boolean) {
-        const named = RepoUrl.at(host.supports, url)
-        const isMine = Option.exists(named, (one) => isOwn(host.supports, scope.account, one))
-        const saved = { url: RepoUrl.current(host.supports, url), granted: isAdmin && !isMine }
-        if (Option.isSome(named) && (isMine || isAdmin) && Option.isSome(yield* host.find(named.value))) return saved
-        const atPublic = RepoUrl.parse(host.supports.publicUrl, url)
-        if (Option.isSome(atPublic) && (yield* host.isPublic(atPublic.value))) return saved
-        return yield* new RepoNotReadable({ url })
-      })
+      const readableRepo = readableRepoAt(host)
+      const removeSandboxes = removeAllSandboxes(sandboxes, provider)
 
       const change = Effect.fn("Environments.change")(function* (
         scope: AccountScope,
@@ -175,19 +150,6 @@ export class Environments extends Context.Service<
         return yield* withReadLimit(scope.account, trees.file(repo, path, readAs)).pipe(
           Effect.catchTag("RepoNotFound", () => new NoRepository())
         )
-      })
-
-      const removeSandboxes = Effect.fnUntraced(function* (scope: AccountScope) {
-        while (true) {
-          const rows = yield* sandboxes.listKept(scope, rowsPerPass)
-          if (rows.length === 0) return
-          yield* Effect.forEach(rows, ({ name }) => provider.remove(name), {
-            concurrency: maxRemovals,
-            discard: true
-          })
-          const names = rows.map(({ name }) => name)
-          yield* sandboxes.recordRemoved(scope, names, yield* DateTime.now, "It was deleted")
-        }
       })
 
       const removeRepo = (environment: Environment) =>
@@ -219,3 +181,46 @@ export class Environments extends Context.Service<
     })
   )
 }
+
+/** Limits each account to `maxFileReads` concurrent reads: each read starts several processes. */
+const readLimiter = () => {
+  const limiters = new Map<AccountId, { readonly semaphore: Semaphore.Semaphore; readers: number }>()
+  return <A, E>(account: AccountId, read: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+    Effect.suspend(() => {
+      const limiter = limiters.get(account) ?? { semaphore: Semaphore.makeUnsafe(maxFileReads), readers: 0 }
+      limiter.readers++
+      limiters.set(account, limiter)
+      return Effect.ensuring(
+        limiter.semaphore.withPermits(1)(read),
+        Effect.sync(() => {
+          if (--limiter.readers === 0) limiters.delete(account)
+        })
+      )
+    })
+}
+
+/**
+ * Checks that the account can read the repository at a URL, and returns what to save. A repository that the account may not
+ * read gives the same error as one that does not exist.
+ */
+const readableRepoAt = (host: RepoHost["Service"]) =>
+  Effect.fnUntraced(function* (scope: AccountScope, url: string, isAdmin: boolean) {
+    const named = RepoUrl.at(host.supports, url)
+    const isMine = Option.exists(named, (one) => isOwn(host.supports, scope.account, one))
+    const saved = { url: RepoUrl.current(host.supports, url), granted: isAdmin && !isMine }
+    if (Option.isSome(named) && (isMine || isAdmin) && Option.isSome(yield* host.find(named.value))) return saved
+    const atPublic = RepoUrl.parse(host.supports.publicUrl, url)
+    if (Option.isSome(atPublic) && (yield* host.isPublic(atPublic.value))) return saved
+    return yield* new RepoNotReadable({ url })
+  })
+
+const removeAllSandboxes = (store: AccountStore["Service"], provider: SandboxProvider["Service"]) =>
+  Effect.fnUntraced(function* (scope: AccountScope) {
+    while (true) {
+      const rows = yield* store.listKept(scope, rowsPerPass)
+      if (rows.length === 0) return
+      yield* Effect.forEach(rows, ({ name }) => provider.remove(name), { concurrency: maxRemovals, discard: true })
+      const names = rows.map(({ name }) => name)
+      yield* store.recordRemoved(scope, names, yield* DateTime.now, "It was deleted")
+    }
+  })
