@@ -4,6 +4,7 @@ import { cpSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync }
 import { tmpdir } from "node:os"
 import { dirname, join } from "node:path"
 import { fileURLToPath } from "node:url"
+import { targetOf } from "./publicModules.ts"
 
 const root = join(dirname(fileURLToPath(import.meta.url)), "..")
 const packages = ["domain", "testkit", "adapters", "http", "cli"]
@@ -27,10 +28,13 @@ const check = (name, cwd, [command, ...args], isFine = ({ status }) => status ==
   return fine
 }
 
-const modulesOf = (lib) =>
+/** The entry points of a built package. */
+const entryPoints = (lib, { exports }) =>
   readdirSync(lib, { recursive: true, encoding: "utf8" })
     .filter((file) => file.endsWith(".js"))
-    .map((file) => `./${file.replace(/\.js$/, ".ts")}`)
+    .map((file) => file.replace(/\.js$/, ".ts"))
+    .filter((module) => targetOf(exports, module) !== undefined)
+    .map((module) => `./${module}`)
 
 /** Problems of a manifest that no tool reports. */
 const leaks = ({ dependencies, devDependencies, private: isPrivate, scripts }) =>
@@ -72,7 +76,7 @@ const tarballs = packages.map((name) => {
   check(`${name}: publint`, root, [bin("publint"), "run", tarball, "--strict"])
   // CommonJS and module resolution without `exports` are not supported: attw.json excludes them.
   const attw = [bin("attw"), tarball, "--config-path", "scripts/attw.json"]
-  check(`${name}: attw`, root, [...attw, "--entrypoints", ...modulesOf(join(dist, "lib"))])
+  check(`${name}: attw`, root, [...attw, "--entrypoints", ...entryPoints(join(dist, "lib"), manifest)])
   const leaked = leaks(manifest)
   console.log(
     `${leaked.length === 0 ? "ok    " : "FAILED"} ${name}: its manifest has no development-only fields ${leaked}`
@@ -111,6 +115,7 @@ for (const [version, program] of [
   const command = [program, untyped, join("node_modules", "castellan", "bin", "castellan.mjs"), "--help"]
   check(`the command line, on Node ${version}`, outsider, command)
   check(`the emulator of Vercel Sandbox, on Node ${version}`, outsider, [program, untyped, "emulate.mjs"])
+  check(`internal modules are hidden, on Node ${version}`, outsider, [program, untyped, "internals.mjs"])
 }
 
 const compiler = [installedProgram("tsc"), "--noEmit", "--strict", "--target", "es2023"]
@@ -126,5 +131,12 @@ for (const mode of [
     !/error TS[56]\d{3}:/.test(output)
   check(`types, ${mode.at(-1)}`, outsider, [...compiler, ...mode, "types.ts"], ownTypesPass)
 }
+
+const minimal = join(directory, "minimal")
+cpSync(join(root, "scripts", "outsider-minimal"), minimal, { recursive: true })
+writeFileSync(join(minimal, "package.json"), JSON.stringify({ name: "minimal", private: true, type: "module" }))
+const needed = tarballs.filter((_, index) => ["domain", "adapters"].includes(packages[index]))
+check("an empty project installs the adapters alone", minimal, [...installing, ...needed, `effect@${effect}`])
+check("optional packages are named when they are missing", minimal, [bin("node"), untyped, "missing.mjs"])
 
 process.exit(failed === 0 ? 0 : 1)

@@ -1,14 +1,14 @@
-/** A way to a port of this machine that can be cut. */
+/** A TCP proxy whose connections a test can break. */
 import { Effect } from "effect"
 import { once } from "node:events"
 import { type AddressInfo, connect, createServer, type Socket } from "node:net"
 
-/** The port by which another is reached. */
+/** The proxy of a port. */
 export interface Way {
   readonly port: number
-  /** Resets all connections; the way stays open. */
+  /** Resets all connections. The proxy accepts new ones. */
   readonly cut: () => void
-  /** From now on, cuts and closes the way for good once somebody sends what matches. */
+  /** Closes the proxy once a client sends text that matches. */
   readonly endAt: (sent: RegExp) => void
 }
 

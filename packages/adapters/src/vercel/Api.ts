@@ -69,7 +69,7 @@ const withDeadline = (operation: string, deadline: Duration.Duration) =>
   })
 
 /** What each static call of the SDK takes. */
-interface RequestOptions {
+export interface RequestOptions {
   readonly token: string
   readonly teamId: string
   readonly projectId: string

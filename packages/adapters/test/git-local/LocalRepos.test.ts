@@ -17,7 +17,7 @@ type Author = Effect.Success<NewAuthor>
 const owner = RepoOwner.make("castellan")
 const repo = new Repo({ owner, name: RepoName.make("thing") })
 
-/** Opens a directory's repositories, as a process that starts would. */
+/** Opens the repositories of a directory as a starting process does. */
 const opened = (directory: string) =>
   Effect.map(Layer.build(LocalRepos.layer({ directory })), (context) => Context.get(context, RepoHost))
 
@@ -35,7 +35,7 @@ const standing = (host: RepoHost["Service"]) =>
 
 const longAgo = (path: string) => utimesSync(path, 1_000_000_000, 1_000_000_000)
 
-/** A repository with one commit, and who made it. */
+/** A repository with one commit, and the commit's author. */
 const given = Effect.gen(function* () {
   const at = yield* directory
   const host = yield* opened(at)
@@ -45,22 +45,22 @@ const given = Effect.gen(function* () {
   return { at, host, path: pathOf(at), author: somebody, first }
 })
 
-/** The files that a repository's objects lie in. */
+/** The files of a repository's objects. */
 const objectsOf = (path: string) =>
   readdirSync(join(path, "objects"), { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile())
     .map(({ name }) => name)
     .toSorted()
 
-describe("Repositories on this host", () => {
-  it.live("are not disturbed by what killed processes left, and it goes in time", () =>
+describe("Repositories in a directory", () => {
+  it.live("ignore the leftovers of killed processes and remove them later", () =>
     Effect.gen(function* () {
       const { at, author, first, path } = yield* given
       for (const left of [".making/old", ".making/young", ".trash/any"]) {
         mkdirSync(join(at, left, "objects"), { recursive: true })
       }
       longAgo(join(at, ".making/old"))
-      // What a push that was killed leaves in the repository itself.
+      // The leftovers of a killed push in the repository.
       for (const lock of ["refs/heads/main.lock", "packed-refs.lock"]) {
         writeFileSync(join(path, lock), "")
         longAgo(join(path, lock))
@@ -77,7 +77,7 @@ describe("Repositories on this host", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("keep nothing of a push that was rejected", () =>
+  it.live("keep no objects of a rejected push", () =>
     Effect.gen(function* () {
       const { author, host, path } = yield* given
       const before = objectsOf(path)
@@ -89,10 +89,10 @@ describe("Repositories on this host", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("are tidied when much lies about in them", () =>
+  it.live("are packed when they have many loose objects", () =>
     Effect.gen(function* () {
       const { author, first, host, path } = yield* given
-      // Git looks into one directory of 256 to tell how many objects there are.
+      // Git estimates the number of objects from one directory of 256.
       for (let n = 0, found = 0; found < 12; n++) {
         const id = createHash("sha1")
           .update(`blob 5\0${10_000 + n}`)
@@ -107,7 +107,7 @@ describe("Repositories on this host", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("work on after a push that was interrupted anywhere", () =>
+  it.live("keep working after a push is interrupted at any point", () =>
     Effect.gen(function* () {
       const { author, first, host } = yield* given
       const commit = yield* author.commit({ file: "2" }, [first])
@@ -123,7 +123,7 @@ describe("Repositories on this host", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("are shared by processes that use them at the same time", () =>
+  it.live("can be used by several processes at the same time", () =>
     Effect.gen(function* () {
       const at = yield* directory
       const [one, two] = yield* Effect.all([opened(at), opened(at)])
@@ -138,7 +138,7 @@ describe("Repositories on this host", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("lie below their directory, whatever they are called", () =>
+  it.live("stay below their directory under any name", () =>
     Effect.gen(function* () {
       const at = yield* directory
       const host = yield* opened(join(at, "repos"))
@@ -171,7 +171,7 @@ describe("Repositories on this host", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("run no program that the settings of a repository name", () =>
+  it.live("run no program that a repository's configuration names", () =>
     Effect.gen(function* () {
       const { at, author, first, host, path } = yield* given
       const trap = (name: string) => `sh -c 'touch ${at}/caught-${name}; cat'`
@@ -226,7 +226,7 @@ describe("Repositories on this host", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("know nothing of what a user or the environment has set for git", () =>
+  it.live("ignore the git configuration of the user and the environment", () =>
     Effect.gen(function* () {
       const home = yield* directory
       const trap = `touch ${home}/caught`
@@ -265,7 +265,7 @@ describe("Repositories on this host", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("refuse to open where they can't be kept, and say so", () =>
+  it.live("fail to open with a message if the directory can't be used", () =>
     Effect.gen(function* () {
       const at = join(yield* directory, "file")
       writeFileSync(at, "")
@@ -276,7 +276,7 @@ describe("Repositories on this host", () => {
   )
 })
 
-/** A raw tree: names and modes as no git would write them. */
+/** A raw tree with names and modes that git would not write. */
 const treeOf = (repository: string, entries: ReadonlyArray<readonly [mode: string, name: string, id: string]>) => {
   const raw = Buffer.concat(
     entries.flatMap(([mode, name, id]) => [Buffer.from(`${mode} ${name}\0`), Buffer.from(id, "hex")])
@@ -285,7 +285,7 @@ const treeOf = (repository: string, entries: ReadonlyArray<readonly [mode: strin
 }
 
 describe("A hostile push", () => {
-  /** Whatever is done in a repository of its own, as a bundle of `main`. */
+  /** Runs a function in a new repository and bundles its `main`. */
   const bundleOf = Effect.fnUntraced(function* (make: (repository: string) => string) {
     const at = yield* Git.workspace
     const repository = join(at, "repository.git")
@@ -332,7 +332,7 @@ describe("A hostile push", () => {
   }
 
   for (const [what, make] of Object.entries(hostile)) {
-    it.live(`is refused with ${what}, and leaves nothing`, () =>
+    it.live(`is rejected with ${what} and leaves no objects`, () =>
       Effect.gen(function* () {
         const { host, path } = yield* empty
         const bundle = yield* bundleOf(make)
@@ -344,7 +344,7 @@ describe("A hostile push", () => {
     )
   }
 
-  it.live("leads to no other repository by a pointer in place of a bundle", () =>
+  it.live("does not follow a pointer to another repository in place of a bundle", () =>
     Effect.gen(function* () {
       const { host, path } = yield* given
       const mine = new Repo({ owner, name: RepoName.make("mine") })
@@ -357,7 +357,7 @@ describe("A hostile push", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("moves no other reference, whatever a bundle calls its branches", () =>
+  it.live("updates no other reference, whatever the bundle calls its branches", () =>
     Effect.gen(function* () {
       const { at, author, first, host } = yield* given
       const second = yield* author.commit({ file: "2" }, [first])
@@ -373,7 +373,7 @@ describe("A hostile push", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("is refused with commits that do not say what they build on", () =>
+  it.live("is rejected if its header lacks prerequisites", () =>
     Effect.gen(function* () {
       const { author, first, host, path } = yield* given
       const before = objectsOf(path)
@@ -393,7 +393,7 @@ describe("A hostile push", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("makes no branch of what is no commit", () =>
+  it.live("creates no branch from an object that is not a commit", () =>
     Effect.gen(function* () {
       const { host } = yield* empty
       const somebody = yield* author
@@ -409,7 +409,7 @@ describe("A hostile push", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("is not what old commits with a blemish are", () =>
+  it.live("is told from old commits with harmless faults, which are accepted", () =>
     Effect.gen(function* () {
       const { host } = yield* empty
       const bundle = yield* bundleOf((repository) =>

@@ -31,21 +31,21 @@ const read = (repo: Repo, path: string) =>
     Effect.map(host.readFile(repo, RepoPath.make(path)), (bytes) => Buffer.from(bytes).toString())
   )
 
-describe("A repository on this host that is small and stands for much", () => {
+describe("A decompression bomb in a local repository", () => {
   it.layer(layer, { excludeTestServices: true })((it) => {
-    it.effect("has its tree cut where a few trees name each other a hundred million times", () =>
+    it.effect("has its tree truncated if a few trees expand to a hundred million files", () =>
       Effect.gen(function* () {
         const repo = yield* pushed(bomb)
         const { entries, truncated } = yield* treeOf(repo)
         assert.deepStrictEqual([entries.length, truncated], [limits.entries, true])
-        // What is not listed can be read, and the repository can be pushed to.
+        // Unlisted files can be read, and the repository accepts pushes.
         assert.strictEqual(yield* read(repo, Array.from({ length: 8 }, () => "d9").join("/")), "boom")
         const fetched = yield* (yield* RepoHost).fetch(repo, null, [], "service")
         assert.isTrue(Option.isSome(fetched))
       })
     )
 
-    it.effect("has its tree cut where 5,000 directories lie in each other", () =>
+    it.effect("has its tree truncated if 5,000 directories are nested", () =>
       Effect.gen(function* () {
         const repo = yield* pushed(nested(5000))
         const { entries, truncated } = yield* treeOf(repo)
@@ -55,7 +55,7 @@ describe("A repository on this host that is small and stands for much", () => {
       })
     )
 
-    it.effect("has its tree cut where one directory has too many files", () =>
+    it.effect("has its tree truncated if one directory has too many files", () =>
       Effect.gen(function* () {
         const repo = yield* pushed(wide(limits.entries + 1))
         const { entries, truncated } = yield* treeOf(repo)
@@ -64,7 +64,7 @@ describe("A repository on this host that is small and stands for much", () => {
       })
     )
 
-    it.effect("is listed where a file is a thousand times as large as what is kept of it, which is not read", () =>
+    it.effect("lists a file that expands a thousandfold, but does not read it", () =>
       Effect.gen(function* () {
         const repo = yield* pushed(zeros(32))
         const { entries, truncated } = yield* treeOf(repo)
@@ -77,7 +77,7 @@ describe("A repository on this host that is small and stands for much", () => {
       })
     )
 
-    it.effect("is listed and read although the message of its commit is huge", () =>
+    it.effect("is listed and read despite a huge commit message", () =>
       Effect.gen(function* () {
         const repo = yield* pushed(message(8))
         assert.lengthOf((yield* treeOf(repo)).entries, 1)
@@ -85,7 +85,7 @@ describe("A repository on this host that is small and stands for much", () => {
       })
     )
 
-    it.effect("is refused where what describes its files is huge itself, however small it is compressed", () =>
+    it.effect("is rejected if its trees or commits are huge when decompressed", () =>
       Effect.gen(function* () {
         const kept = yield* pushed(wide(1))
         const bundle = bundleOf(yield* Git.workspace, message(65), firstBranch)
@@ -97,7 +97,7 @@ describe("A repository on this host that is small and stands for much", () => {
       })
     )
 
-    it.effect("is listed where names are not UTF-8, with a replacement for what is none", () =>
+    it.effect("lists names that are not UTF-8 with replacement characters", () =>
       Effect.gen(function* () {
         const repo = yield* pushed(notText)
         const { entries } = yield* treeOf(repo)
@@ -109,7 +109,7 @@ describe("A repository on this host that is small and stands for much", () => {
       })
     )
 
-    it.effect("takes one branch of a bundle that has thousands", () =>
+    it.effect("accepts one branch of a bundle with thousands", () =>
       Effect.gen(function* () {
         const repo = yield* pushed(wide(1), 1000)
         assert.lengthOf((yield* treeOf(repo)).entries, 1)

@@ -10,9 +10,9 @@ import { directory } from "./temporaryRepos.ts"
 
 const repo = new Repo({ owner: RepoOwner.make("castellan"), name: RepoName.make("thing") })
 
-describe("A repository on this host", () => {
+describe("A local repository", () => {
   it.live(
-    "takes a push although somebody was killed a moment ago who was moving its branch",
+    "accepts a push after a process was killed while it updated the branch",
     () =>
       Effect.gen(function* () {
         const at = yield* directory

@@ -11,10 +11,10 @@ export const directory = Effect.acquireRelease(
   (directory) => Effect.promise(() => rm(directory, { recursive: true, force: true, maxRetries: 3 }))
 )
 
-/** Repositories in a directory of their own. */
+/** Repositories in a temporary directory. */
 export const local = Layer.unwrap(Effect.map(directory, (directory) => LocalRepos.layer({ directory })))
 
-/** The same, and a host beside it with repositories that anyone may read. */
+/** Repositories in a temporary directory, with an emulated GitHub for public ones. */
 export const besideOthers = Layer.unwrap(
   Effect.gen(function* () {
     const { url } = yield* GitHubEmulator.GitHubEmulator

@@ -11,7 +11,7 @@ import { author, git } from "./author.ts"
 const main = BranchName.make("main")
 const nobodys = CommitId.make("0123456789".repeat(4))
 
-/** A repository that is reached by its URL, as one of another host is. */
+/** A local repository that is accessed by its URL, like a remote one. */
 const remote = Effect.gen(function* () {
   const path = join(yield* Git.workspace, "remote.git")
   yield* Git.text(["init", "--bare", "--quiet", "--initial-branch=main", path])
@@ -25,8 +25,8 @@ const remote = Effect.gen(function* () {
 const bytesOf = (found: Effect.Success<ReturnType<typeof Bundles.fetchBundle>>) =>
   Effect.map(Stream.runCollect(Option.getOrThrow(Option.getOrThrow(found).bundle)), (pieces) => Buffer.concat(pieces))
 
-describe("A branch of a remote", () => {
-  it.live("is fetched as a bundle, whole or from what is there on", () =>
+describe("Bundles of a remote", () => {
+  it.live("fetches a branch as a bundle, complete or without known commits", () =>
     Effect.gen(function* () {
       const { url } = yield* remote
       const [writer, reader] = [yield* author, yield* author]
@@ -45,7 +45,7 @@ describe("A branch of a remote", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("is made by a bundle that builds on another branch", () =>
+  it.live("creates a branch from a bundle that builds on another branch", () =>
     Effect.gen(function* () {
       const { standing, url } = yield* remote
       const writer = yield* author
@@ -59,7 +59,7 @@ describe("A branch of a remote", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("stays where it is if the bundle does not go on from there, or is none", () =>
+  it.live("does not move a branch for a bundle that is damaged or does not build on the branch", () =>
     Effect.gen(function* () {
       const { standing, url } = yield* remote
       const writer = yield* author
@@ -79,7 +79,7 @@ describe("A branch of a remote", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("that somebody else moves at the same moment is not overwritten", () =>
+  it.live("does not overwrite a branch that another push moves at the same time", () =>
     Effect.gen(function* () {
       const { path, standing, url } = yield* remote
       const writer = yield* author
@@ -90,7 +90,7 @@ describe("A branch of a remote", () => {
         yield* writer.commit({ file: "3" }, [first])
       ]
       yield* Bundles.pushToRemote({ url }, BranchName.make("theirs"), Stream.make(yield* writer.bundle({ theirs })))
-      // Their push comes in when ours has looked already.
+      // The other push arrives after this one has read the branch.
       const hook = `#!/bin/sh\n[ -e moved ] || { touch moved; env -u GIT_QUARANTINE_PATH git update-ref refs/heads/main ${theirs}; }\n`
       mkdirSync(join(path, "hooks"), { recursive: true })
       writeFileSync(join(path, "hooks/pre-receive"), hook, { mode: 0o755 })
@@ -101,7 +101,7 @@ describe("A branch of a remote", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("is said to be unreachable by git's own failure", () =>
+  it.live("fails with git's error for an unreachable remote", () =>
     Effect.gen(function* () {
       const url = "file:///nowhere/at/all.git"
       const writer = yield* author

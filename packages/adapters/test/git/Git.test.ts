@@ -8,7 +8,7 @@ import { join } from "node:path"
 import { zombie } from "../process/zombie.ts"
 
 describe("Git", () => {
-  it.live("is handed its secret beside its arguments, and sends it to that server alone", () =>
+  it.live("passes a secret outside git's arguments and sends it only to the server it is for", () =>
     Effect.gen(function* () {
       const header = `Basic it's "secret"! $HOME \\ =`
       const authorization = { url: "https://git.example.com/", header: Redacted.make(header) }
@@ -23,7 +23,7 @@ describe("Git", () => {
     })
   )
 
-  it.live("tells how it failed", () =>
+  it.live("reports the subcommand, the exit code and the message of a failed git", () =>
     Effect.gen(function* () {
       const failed = yield* Effect.flip(Git.text(["rev-parse", "HEAD"], { repository: "/nowhere" }))
       assert.deepStrictEqual([failed.operation, failed.code], ["rev-parse", 128])
@@ -31,7 +31,7 @@ describe("Git", () => {
     })
   )
 
-  it.live("ends when nobody waits for it any more", () =>
+  it.live("ends git when the caller is interrupted", () =>
     Effect.gen(function* () {
       const directory = yield* Git.workspace
       const running = Git.text(["-c", `alias.wait=!echo $$ > ${directory}/pid; sleep 600 & wait`, "wait"])
@@ -44,7 +44,7 @@ describe("Git", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("is killed with all that it started when its time is over", () =>
+  it.live("kills git and its child processes at the timeout", () =>
     Effect.gen(function* () {
       const directory = yield* Git.workspace
       const args = ["-c", `alias.wait=!echo $$ > ${directory}/pid; sleep 600 & wait`, "wait"]
@@ -55,7 +55,7 @@ describe("Git", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("is killed when it prints without end, whether that is a failure or enough", () =>
+  it.live("kills a git that prints too much, and one whose reader has enough", () =>
     Effect.gen(function* () {
       const directory = yield* Git.workspace
       const args = ["-c", `alias.yes=!echo $$ >> ${directory}/pids; exec yes`, "yes"]
@@ -69,14 +69,14 @@ describe("Git", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("has a limit on its memory and on the size of a file, whatever it is asked for", () =>
+  it.live("limits git's memory and the size of its files by default", () =>
     Effect.gen(function* () {
       const printed = yield* Git.text(["-c", "alias.limits=!ulimit -v; ulimit -f", "limits"])
       for (const limit of printed.split("\n")) assert.match(limit, /^\d+$/)
     })
   )
 
-  it.effect("must be there, and not too old", () =>
+  it.effect("requires an installed git of a supported version", () =>
     Effect.gen(function* () {
       const missing = Effect.fail(new Git.GitFailed({ operation: "--version", code: 127, stderr: "spawn git ENOENT" }))
       assert.include((yield* Effect.flip(Git.checkVersion(missing))).message, "spawn git ENOENT")
@@ -89,7 +89,7 @@ describe("Git", () => {
     })
   )
 
-  it.live("has directories that go with their scope, and those of dead processes go with a sweep", () =>
+  it.live("deletes a workspace with its scope, and the workspaces of dead processes at a sweep", () =>
     Effect.gen(function* () {
       const dead = join(tmpdir(), "castellan-git-999999999-dead")
       const other = join(tmpdir(), `castellan-git-${process.ppid}-alive`)
@@ -107,7 +107,7 @@ describe("Git", () => {
     })
   )
 
-  it.live("removes the directory of a process that has ended although its parent has not reaped it", () =>
+  it.live("removes the workspace of a process that is a zombie", () =>
     Effect.gen(function* () {
       const pid = yield* zombie()
       const left = join(tmpdir(), `castellan-git-${pid}-zombie`)
@@ -117,7 +117,7 @@ describe("Git", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("keeps a stream in a file, to the byte, and leaves a broken one to its error", () =>
+  it.live("writes a stream to a file unchanged, and fails with the stream's error", () =>
     Effect.gen(function* () {
       const directory = yield* Git.workspace
       const bytes = Uint8Array.from({ length: 300_000 }, (_, n) => (n * 7919) % 256)

@@ -31,8 +31,8 @@ const hosts: Readonly<Record<string, Layer.Layer<GitHubEmulator | RepoHost, unkn
 }
 
 for (const [subject, layer] of Object.entries(hosts)) {
-  describe(`What anyone may read, where repositories are kept in ${subject}`, () => {
-    it.live("is asked for without a credential, and given", () =>
+  describe(`Anonymous fetch beside repositories in ${subject}`, () => {
+    it.live("fetches a public repository without sending a credential", () =>
       Effect.gen(function* () {
         const { commit, repo } = yield* published("public", { a: "1" })
         const { requests } = yield* GitHubEmulator
@@ -45,7 +45,7 @@ for (const [subject, layer] of Object.entries(hosts)) {
       }).pipe(Effect.provide(layer))
     )
 
-    it.live("is nothing of what is gone, was never there, or has another name by now", () =>
+    it.live("fails with RepoNotFound for a repository that is missing or was renamed", () =>
       Effect.gen(function* () {
         const { repo } = yield* published("renamed", { a: "1" })
         const github = yield* GitHubEmulator
@@ -57,7 +57,7 @@ for (const [subject, layer] of Object.entries(hosts)) {
       }).pipe(Effect.provide(layer))
     )
 
-    it.live("is there another time where the server is sick, or has too much to do", () =>
+    it.live("fails with a retryable error where the server is failing or limits requests", () =>
       Effect.gen(function* () {
         const { repo } = yield* published("sick", { a: "1" })
         const { faults } = yield* GitHubEmulator
@@ -68,7 +68,7 @@ for (const [subject, layer] of Object.entries(hosts)) {
         assert.deepInclude(yield* unavailable(fetched(repo)), { retryable: true, retryAfterMs: 7000 })
         faults.plan({ kind: "droppedBefore" }, which)
         assert.deepInclude(yield* unavailable(fetched(repo)), { retryable: true, retryAfterMs: null })
-        // What ails it once is over when it is asked why.
+        // The fault is over before the request that explains the failure.
         faults.plan({ kind: "status", status: 404 }, { ...which, times: 1 })
         assert.deepInclude(yield* unavailable(fetched(repo)), { retryable: true, retryAfterMs: null })
         assert.isTrue(Option.isSome(yield* fetched(repo)))
@@ -77,8 +77,8 @@ for (const [subject, layer] of Object.entries(hosts)) {
   })
 }
 
-describe("What anyone may read", () => {
-  it.live("is nothing of a private repository, for a service whose credential opens it", () =>
+describe("Anonymous fetch", () => {
+  it.live("does not fetch a private repository, even if the service's credential may read it", () =>
     Effect.gen(function* () {
       const repo = yield* repoOf("private")
       const commit = yield* pushed(repo, { secret: "1" })
@@ -94,9 +94,9 @@ describe("What anyone may read", () => {
     }).pipe(Effect.provide(emulated()))
   )
 
-  it.live("can't be asked for where there is no way to the server, and may be another time", () =>
+  it.live("fails with a retryable error where the server can't be reached", () =>
     Effect.gen(function* () {
-      // Nobody listens there, and nobody is called that.
+      // A closed port, and a host name that does not exist.
       for (const url of ["http://127.0.0.1:1", "https://repositories.invalid"]) {
         const hosts: ReadonlyArray<Layer.Layer<RepoHost, unknown>> = [
           LocalRepos.layer({ directory: yield* directory, publicUrl: url }),
@@ -112,7 +112,7 @@ describe("What anyone may read", () => {
   )
 })
 
-describe("Where anyone's repositories are, beside those in a directory", () => {
+describe("The base URL of public repositories", () => {
   const supports = (env: Record<string, string>) =>
     Effect.gen(function* () {
       const layer = LocalRepos.layerConfig({ directory: yield* directory })
@@ -122,7 +122,7 @@ describe("Where anyone's repositories are, beside those in a directory", () => {
       )
     }).pipe(Effect.scoped)
 
-  it.live("is said by GITHUB_URL, and is github.com if it is not", () =>
+  it.live("is GITHUB_URL, or github.com by default", () =>
     Effect.gen(function* () {
       assert.strictEqual((yield* supports({})).publicUrl, "https://github.com")
       assert.strictEqual((yield* supports({ GITHUB_URL: " " })).publicUrl, "https://github.com")
@@ -131,7 +131,7 @@ describe("Where anyone's repositories are, beside those in a directory", () => {
   )
 
   for (const url of ["git.example", "http://git.example", "https://somebody:secret@git.example", "https://a/?b"]) {
-    it.live(`is refused with a sentence that does not repeat it: ${url}`, () =>
+    it.live(`rejects GITHUB_URL without repeating it: ${url}`, () =>
       Effect.gen(function* () {
         const refusal = yield* Effect.flip(supports({ GITHUB_URL: url }))
         assert.deepStrictEqual(

@@ -14,7 +14,7 @@ const data = (bytes: string | Uint8Array) => [
   Buffer.from("\n")
 ]
 
-/** A file as `git fast-import` takes it. */
+/** A file in the format of `git fast-import`. */
 const file = (path: string, content: Content): ReadonlyArray<Buffer> => {
   const line = (mode: string, what: string) => Buffer.from(`M ${mode} ${what} ${quoted(path)}\n`)
   if (typeof content === "string" || content instanceof Uint8Array) return [line("100644", "inline"), ...data(content)]
@@ -30,13 +30,13 @@ export const git = (repository: string, args: ReadonlyArray<string>, input?: Uin
     stdio: ["pipe", "pipe", "pipe"]
   })
 
-/** Who works with the real git, in a repository of a temporary directory. */
+/** Makes commits and bundles with the real git, in a temporary repository. */
 export const author: NewAuthor = Effect.map(Git.workspace, (directory): Author => {
   const repository = join(directory, "repository.git")
   git(repository, ["init", "--bare", "--quiet"])
   let made = 0
 
-  /** Keeps a commit from being taken for one that merely lies about. */
+  /** References a commit, so that git does not treat it as unreachable. */
   const keep = (commit: string) => git(repository, ["update-ref", `refs/kept/${commit}`, commit])
 
   return {

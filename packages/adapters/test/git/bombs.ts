@@ -1,4 +1,4 @@
-/** Small repositories that are large to whoever reads all of them. Each makes a commit in a repository and gives its id. */
+/** Decompression bombs: small repositories that expand to huge ones. Each creates a commit and returns its id. */
 import type { BranchName, CommitId } from "@castellan/domain/repo/Repo.ts"
 import { execFileSync } from "node:child_process"
 import { mkdtempSync, readFileSync } from "node:fs"
@@ -8,7 +8,7 @@ import { blobOf, commitOf, treeOf } from "./rawObjects.ts"
 
 export type Bomb = (repository: string) => CommitId
 
-/** 10 entries on each of 8 levels, all the same tree: 10^8 files. */
+/** 8 levels with 10 references to the same tree each: 10^8 files. */
 export const bomb: Bomb = (repository) => {
   const names = Array.from({ length: 10 }, (_, n) => `d${n}`)
   let mode = "100644"
@@ -23,12 +23,12 @@ export const bomb: Bomb = (repository) => {
   return commitOf(repository, id)
 }
 
-/** A directory in a directory, and so on. */
+/** Deeply nested directories. */
 export const nested =
   (levels: number): Bomb =>
   (repository) => {
     const blob = blobOf(repository, "deep")
-    // One process writes all of them.
+    // One process writes all directories.
     const script = [
       "commit refs/made/deep\ncommitter A <a@example.com> 1700000000 +0000\ndata 1\nm\n",
       `M 100644 ${blob} ${"d/".repeat(levels)}f\n`,
@@ -52,7 +52,7 @@ export const wide =
     )
   }
 
-/** A file of this many zeros, which git keeps compressed a thousandfold. */
+/** A file of this many zero bytes, which git compresses a thousandfold. */
 export const zeros =
   (mebibytes: number): Bomb =>
   (repository) => {
@@ -78,7 +78,7 @@ export const notText: Bomb = (repository) => {
   return commitOf(repository, id)
 }
 
-/** The bundle of a branch that is at such a commit, made in a temporary directory; `others` are more branches there. */
+/** Bundles a branch at such a commit, with `others` as further branches. */
 export const bundleOf = (directory: string, make: Bomb, branch: BranchName, others = 0): Buffer => {
   const repository = join(mkdtempSync(join(directory, "bomb-")), "repository.git")
   git(repository, ["init", "--bare", "--quiet"])

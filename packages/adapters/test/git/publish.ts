@@ -5,7 +5,7 @@ import { writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import { git } from "./author.ts"
 
-/** Puts a bundle where anyone may read it, with the real git. */
+/** Publishes a bundle as a public repository, with the real git. */
 export const publish: Publish<GitHubEmulator> = Effect.fnUntraced(function* (repo, bundle) {
   const github = yield* GitHubEmulator
   yield* Effect.promise(async () => {

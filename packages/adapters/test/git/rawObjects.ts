@@ -1,4 +1,4 @@
-/** Objects as no git of today writes them: those of old programs, and those of people who mean harm. */
+/** Writes git objects with faults: those of old programs, and those of attackers. */
 import { CommitId } from "@castellan/domain/repo/Repo.ts"
 import { git } from "./author.ts"
 
@@ -41,7 +41,7 @@ export const commitOf = (
 
 const byAuthor = (author: string) => `author ${author}\ncommitter ${somebody}\n`
 
-/** Headers of commits, each with the blemish that bears its name. */
+/** Headers of commits by the harmless fault that they have. */
 const headers: Record<string, string> = {
   badDate: byAuthor("A <a@example.com> yesterday +0000"),
   badDateOverflow: byAuthor("A <a@example.com> 99999999999999999999 +0000"),
@@ -58,7 +58,7 @@ const headers: Record<string, string> = {
   zeroPaddedDate: byAuthor("A <a@example.com> 01700000000 +0000")
 }
 
-/** Trees of old commits, each with the blemish that bears its name. */
+/** Trees by the harmless fault that they have. */
 const trees: Record<string, (repository: string, blob: string) => string> = {
   badFilemode: (repository, blob) => treeOf(repository, [["100600", "a", blob]]),
   duplicateEntries: (repository, blob) =>
@@ -76,7 +76,7 @@ const trees: Record<string, (repository: string, blob: string) => string> = {
     ])
 }
 
-/** The blemishes that `blemished` makes. */
+/** The faults of the commits that `blemished` creates. */
 export const blemishes: ReadonlyArray<string> = [...Object.keys(headers), ...Object.keys(trees), "nulInCommit"]
 
 /**
@@ -104,7 +104,7 @@ const modules = (repository: string, text: string) =>
 
 const url = "\turl = https://example.com/s"
 
-/** Trees that could do harm, by the name that git has for the fault. */
+/** Unsafe trees by git's name of their fault. */
 export const hostile: Record<string, (repository: string) => string> = {
   hasDotgit: (repository) => treeOf(repository, [["100644", ".git", blobOf(repository, "gitdir: /")]]),
   "hasDotgit in capitals": (repository) =>

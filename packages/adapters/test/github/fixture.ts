@@ -1,4 +1,4 @@
-/** What tests of this adapter begin with. */
+/** Fixtures of the tests of the GitHub adapter. */
 import { BranchName, firstBranch, Repo, RepoName } from "@castellan/domain/repo/Repo.ts"
 import { RepoHost, RepoUnavailable } from "@castellan/domain/repo/RepoHost.ts"
 import type { Content } from "@castellan/testkit/contracts/RepoHost/Author.ts"
@@ -7,11 +7,11 @@ import { assert } from "@effect/vitest"
 import { Effect, Stream } from "effect"
 import { author } from "../git/author.ts"
 
-/** A name of the adapter's owner. */
+/** A repository name of the adapter's owner. */
 export const repoOf = (name: string) =>
   Effect.map(RepoHost, ({ supports }) => new Repo({ owner: supports.owner, name: RepoName.make(name) }))
 
-/** Puts files on a branch of a repository, which is made if need be. */
+/** Pushes files to a branch of a repository, which is created if missing. */
 export const pushed = Effect.fnUntraced(function* (
   repo: Repo,
   files: Readonly<Record<string, Content>>,
@@ -25,7 +25,7 @@ export const pushed = Effect.fnUntraced(function* (
   return commit
 }, Effect.scoped)
 
-/** The requests that came meanwhile, as `GET /repos/…`. */
+/** The requests that an effect causes, as `GET /repos/…`. */
 export const requestsOf = Effect.fnUntraced(function* <A, E, R>(effect: Effect.Effect<A, E, R>) {
   const github = yield* GitHubEmulator
   const before = github.requests.length
@@ -33,7 +33,7 @@ export const requestsOf = Effect.fnUntraced(function* <A, E, R>(effect: Effect.E
   return github.requests.slice(before).map(({ method, path, status }) => `${method} ${path} ${status}`)
 })
 
-/** The RepoUnavailable that something fails with. */
+/** The RepoUnavailable that an effect fails with. */
 export const unavailable = Effect.fnUntraced(function* <A, E, R>(effect: Effect.Effect<A, E, R>) {
   const error = yield* Effect.flip(effect)
   assert.instanceOf(error, RepoUnavailable)

@@ -19,7 +19,7 @@ const isFree = (text: string, where: string) => {
   for (const form of forms) assert.notInclude(text, form, where)
 }
 
-/** All that can be seen of a failure, by anyone who has it in hand. */
+/** All text that can be taken from a failure. */
 const seen = (exit: Exit.Exit<unknown, unknown>): string => {
   if (Exit.isSuccess(exit)) return ""
   const error = Cause.squash(exit.cause)
@@ -33,7 +33,7 @@ const seen = (exit: Exit.Exit<unknown, unknown>): string => {
   ].join("\n")
 }
 
-/** What may be gone when it is looked at. */
+/** Reads something that may disappear meanwhile. */
 const ifThere = <A>(read: () => ReadonlyArray<A>): ReadonlyArray<A> => {
   try {
     return read()
@@ -50,7 +50,7 @@ const processes = () =>
         .flatMap((pid) => ifThere(() => [readFileSync(`/proc/${pid}/cmdline`, "latin1").replaceAll("\0", " ")]))
     : execFileSync("ps", ["-axo", "args"], { encoding: "utf8" }).split("\n")
 
-/** What stands in the files that this process has git write, by their name. */
+/** The contents of the files that git writes for this process, by name. */
 const workspaces = () =>
   readdirSync(tmpdir())
     .filter((name) => name.startsWith(`castellan-git-${process.pid}-`))
@@ -61,8 +61,8 @@ const workspaces = () =>
       )
     )
 
-describe("The token for GitHub", () => {
-  it.live("is in no error, no log and no URL, even where GitHub repeats it", () => {
+describe("The GitHub token", () => {
+  it.live("appears in no error, log or URL, even if GitHub repeats it", () => {
     const logged: Array<string> = []
     const note = (...args: ReadonlyArray<unknown>) => void logged.push(inspect(args, { depth: 30, showHidden: true }))
     const channels = ["log", "info", "warn", "error", "debug"] as const
@@ -100,7 +100,7 @@ describe("The token for GitHub", () => {
       assert.isAtLeast(logged.length, failures)
       isFree(logged.join("\n"), "the log")
       isFree(github.requests.map((request) => request.path).join("\n"), "a URL")
-      // It was sent all the while, or else all this shows nothing.
+      // The test is meaningless unless the token was sent.
       const sent = github.requests.filter(({ headers }) => forms.some((form) => headers.authorization?.includes(form)))
       assert.isAtLeast(sent.length, failures)
     }).pipe(
@@ -110,13 +110,13 @@ describe("The token for GitHub", () => {
     )
   })
 
-  it.live("is in no process' arguments and in no file, while git fetches and while it pushes", () =>
+  it.live("appears in no process arguments and no file while git fetches and pushes", () =>
     Effect.gen(function* () {
       const github = yield* GitHubEmulator
       const host = yield* RepoHost
       const repo = yield* repoOf("one")
       yield* pushed(repo, { file: "1" })
-      // Slow enough to be watched.
+      // Slow enough to be observed.
       github.faults.plan({ kind: "slow", ms: 100 }, { times: 1000 })
       const pushes = pushed(repo, { file: "2" }, BranchName.make("other"))
       const both: ReadonlyArray<Effect.Effect<unknown, unknown, RepoHost>> = [

@@ -11,8 +11,8 @@ const given = (env: Record<string, string>) =>
 
 const enough = { GITHUB_TOKEN: "token-for-tests", GITHUB_ORG: "castellan-repos" }
 
-describe("The settings for GitHub", () => {
-  it.live("are github.com's where nothing else is said", () =>
+describe("The configuration of the GitHub adapter", () => {
+  it.live("defaults to github.com", () =>
     Effect.gen(function* () {
       assert.deepStrictEqual((yield* RepoHost).supports, {
         name: "github",
@@ -30,7 +30,7 @@ describe("The settings for GitHub", () => {
     'GITHUB_ORG is "a/b"; it must be the name of an organization or a user': { GITHUB_ORG: "a/b" }
   }
   for (const [sentence, env] of Object.entries(refused)) {
-    it.live(`are refused with a sentence: ${sentence}`, () =>
+    it.live(`rejects invalid variables with a message: ${sentence}`, () =>
       Effect.gen(function* () {
         const refusal = yield* Effect.flip(Layer.build(given({ ...enough, ...env })))
         assert.deepStrictEqual([refusal._tag, refusal.message], ["GitHubUnavailable", sentence])
@@ -39,7 +39,7 @@ describe("The settings for GitHub", () => {
   }
 
   for (const name of ["GITHUB_URL", "GITHUB_API_URL"]) {
-    it.live(`are refused, and not repeated, where ${name} is no URL that a credential may go to`, () =>
+    it.live(`rejects a ${name} that is not safe for a credential, without repeating it`, () =>
       Effect.gen(function* () {
         for (const value of [
           "github.example.com",
@@ -57,7 +57,7 @@ describe("The settings for GitHub", () => {
     )
   }
 
-  it.live("are an own server's with GITHUB_URL alone, whose API is below /api/v3", () =>
+  it.live("derives the API of an Enterprise Server from GITHUB_URL", () =>
     Effect.gen(function* () {
       const github = yield* GitHubEmulator.start()
       yield* Effect.gen(function* () {

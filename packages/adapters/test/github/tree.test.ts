@@ -14,7 +14,7 @@ const files = Object.fromEntries(paths.map((path) => [path, path]))
 
 describe("The tree of a repository on GitHub", () => {
   for (const treeLimit of [1, 2, 3, 5, 9, 1000]) {
-    it.live(`is whole and in git's order where GitHub gives ${treeLimit} entries at once`, () =>
+    it.live(`is complete and in git's order if GitHub returns ${treeLimit} entries at once`, () =>
       Effect.gen(function* () {
         const host = yield* RepoHost
         const repo = yield* repoOf("one")
@@ -34,7 +34,7 @@ describe("The tree of a repository on GitHub", () => {
     )
   }
 
-  it.live("is cut, and says so, where GitHub does not list a whole directory", () =>
+  it.live("is marked as truncated if GitHub does not list a whole directory", () =>
     Effect.gen(function* () {
       const host = yield* RepoHost
       const repo = yield* repoOf("one")
@@ -49,7 +49,7 @@ describe("The tree of a repository on GitHub", () => {
   )
 
   for (const status of [404, 409, 500]) {
-    it.live(`is whole or not at all when a part is refused with ${status}, as when the repository goes meanwhile`, () =>
+    it.live(`is complete or fails if GitHub answers a part with ${status}`, () =>
       Effect.gen(function* () {
         const github = yield* GitHubEmulator
         const host = yield* RepoHost
@@ -61,7 +61,7 @@ describe("The tree of a repository on GitHub", () => {
     )
   }
 
-  it.live("is cut, and says so, after so many requests, whatever it stands for", () =>
+  it.live("is marked as truncated after the limit of requests", () =>
     Effect.gen(function* () {
       const github = yield* GitHubEmulator
       const host = yield* RepoHost
@@ -74,13 +74,13 @@ describe("The tree of a repository on GitHub", () => {
       const { entries, truncated } = Option.getOrThrow(yield* host.tree(repo, null))
       assert.isTrue(truncated)
       assert.isAbove(entries.length, 10)
-      // The first one tells that the tree comes in parts.
+      // The first response says that the tree is truncated.
       assert.isAtMost(github.requests.length - before, 21)
     }).pipe(Effect.scoped, Effect.provide(emulated({ treeLimit: 5, treeRequests: 20 })))
   )
 
   for (const treeLimit of [2, 1000]) {
-    it.live(`is asked for again in one request that is answered without it (${treeLimit} entries at once)`, () =>
+    it.live(`is revalidated by one request without a body (${treeLimit} entries at once)`, () =>
       Effect.gen(function* () {
         const host = yield* RepoHost
         const repo = yield* repoOf("one")
@@ -93,7 +93,7 @@ describe("The tree of a repository on GitHub", () => {
     )
   }
 
-  it.live("is known again after a change of credentials, which changes GitHub's tags", () =>
+  it.live("is recognized after a change of credentials, which changes GitHub's ETags", () =>
     Effect.gen(function* () {
       const github = yield* GitHubEmulator
       const repo = yield* repoOf("one")
@@ -115,7 +115,7 @@ describe("The tree of a repository on GitHub", () => {
     }).pipe(Effect.provide(emulated()))
   )
 
-  it.live("takes a revision that it never gave for none", () =>
+  it.live("ignores a revision of an unknown form", () =>
     Effect.gen(function* () {
       const host = yield* RepoHost
       const repo = yield* repoOf("one")

@@ -13,7 +13,7 @@ const temporary = Effect.acquireRelease(
 
 const mebibytes = (count: number) => Buffer.alloc(count * 1024 * 1024)
 
-/** A file system of its own, with that many MiB. Only root may make one. */
+/** A separate file system of that many MiB. Only root may create one. */
 const diskOf = (size: number) =>
   Effect.gen(function* () {
     const directory = yield* temporary
@@ -25,7 +25,7 @@ const diskOf = (size: number) =>
 
 const canMount = spawnSync("unshare", ["--mount", "mount", "-t", "tmpfs", "tmpfs", tmpdir()]).status === 0
 
-/** Waits until that is what is wrong. */
+/** Waits for that problem. */
 const until = (problem: Effect.Effect<string | undefined>, is: (now: string | undefined) => boolean) =>
   problem.pipe(
     Effect.filterOrFail(is, (now) => new Error(`it is: ${now}`)),
@@ -33,7 +33,7 @@ const until = (problem: Effect.Effect<string | undefined>, is: (now: string | un
   )
 
 describe("The data directory", () => {
-  it.live("is reported as missing or replaced as soon as it is, with what it holds", () =>
+  it.live("is reported as missing or replaced at once, like its parts", () =>
     Effect.gen(function* () {
       const directory = join(yield* temporary, "data")
       const part = join(directory, "part")
@@ -57,7 +57,7 @@ describe("The data directory", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live.skipIf(!canMount)("is reported as nearly full, full and read-only, and as well once it is again", () =>
+  it.live.skipIf(!canMount)("is reported as nearly full, full or read-only until that is over", () =>
     Effect.gen(function* () {
       const directory = yield* diskOf(96)
       const filler = join(directory, "filler")

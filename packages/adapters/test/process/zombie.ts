@@ -5,7 +5,7 @@ import { mkdtempSync, readFileSync, rmSync, symlinkSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 
-/** A process of that name that has ended, and stays a zombie for as long as the scope is open. Gives its number. */
+/** The id of a process with that name that is a zombie until the scope closes. */
 export const zombie = (program = "sleep") =>
   Effect.gen(function* () {
     const directory = yield* Effect.acquireRelease(

@@ -11,7 +11,7 @@ const record = (
   [size = "0", time = "0.0", mode = "644", target = ""] = new Array<string>()
 ) => [path, type, size, time, mode, target].map((field) => `${field}\0`).join("")
 
-/** Prints the entries of a tree, as `find` does: each directory with the names in it; a name that ends in `/` is one. */
+/** Prints the entries of a tree as `find` does. The tree maps directories to names; a directory's name ends in `/`. */
 const printing = (tree: Readonly<Record<string, ReadonlyArray<string>>>, chunk = 16 * 1024) => {
   const asked: Array<ReadonlyArray<string>> = []
   const read = (directories: ReadonlyArray<string>) => {
@@ -30,7 +30,7 @@ const printing = (tree: Readonly<Record<string, ReadonlyArray<string>>>, chunk =
   return { asked, read }
 }
 
-/** A chunk that is printed for ever; gives how many were taken when the reader left. */
+/** Repeats a chunk for ever. Returns how many chunks were read in the end. */
 const forEver = (chunk: (n: number) => string) => {
   let taken = 0
   const read = () => Stream.fromEffectRepeat(Effect.sync(() => Buffer.from(chunk(taken++))))
@@ -41,7 +41,7 @@ const refused = <E>(read: (directories: ReadonlyArray<string>) => Stream.Stream<
   Effect.map(Effect.flip(page("listFiles", read, first)), (error) => (error as { readonly fault?: string }).fault)
 
 describe("A page of a listing", () => {
-  it.effect("has the nearest that can be shown where a file's time of change or size is out of every bound", () =>
+  it.effect("clamps a modification time or size that is out of range", () =>
     Effect.gen(function* () {
       const rows = [
         ["far", "9223372036854775807", "9223372036854775807.0"],
@@ -66,7 +66,7 @@ describe("A page of a listing", () => {
     })
   )
 
-  it.effect("reads no directory that can't have entries of it, however large the tree is", () =>
+  it.effect("does not read directories that can't have entries of the page", () =>
     Effect.gen(function* () {
       const directories = Array.from({ length: 1000 }, (_, n) => `d${String(n).padStart(3, "0")}`)
       const names = Array.from({ length: 150 }, (_, n) => `f${n}`)
@@ -78,7 +78,7 @@ describe("A page of a listing", () => {
     })
   )
 
-  it.effect("is the same whatever pieces the answer comes in", () =>
+  it.effect("is the same for any split of the output into chunks", () =>
     Effect.gen(function* () {
       const tree = { "": ["é/", "b"], é: ["ü", "deep/"], "é/deep": ["x"] }
       for (const chunk of [1, 2, 7, 4096]) {
@@ -88,7 +88,7 @@ describe("A page of a listing", () => {
     })
   )
 
-  it.effect("ends early where its names are long", () =>
+  it.effect("ends early if its names are long", () =>
     Effect.gen(function* () {
       const names = Array.from({ length: 1000 }, (_, n) => `${String(n).padStart(4, "0")}${"x".repeat(4000)}`)
       const { files, next } = yield* page("listFiles", printing({ "": names }).read, first)
@@ -97,7 +97,7 @@ describe("A page of a listing", () => {
     })
   )
 
-  it.effect("is refused at once where a program prints what is no listing", () =>
+  it.effect("fails at once if the program prints something other than a listing", () =>
     Effect.gen(function* () {
       const answers = [
         "y\n".repeat(4096),
@@ -114,14 +114,14 @@ describe("A page of a listing", () => {
     })
   )
 
-  it.effect("is refused where it breaks off in the middle of an entry", () =>
+  it.effect("fails if the output ends in the middle of an entry", () =>
     Effect.gen(function* () {
       const printed = Buffer.from(`${record("./a")}./b`)
       assert.strictEqual(yield* refused(() => Stream.make(printed)), "bad_answer")
     })
   )
 
-  it.live("is refused in bounded memory where entries are printed for ever, and others have their turn meanwhile", () =>
+  it.live("fails with bounded memory on endless output, and yields to other fibers", () =>
     Effect.gen(function* () {
       let turns = 0
       const ticking = setInterval(() => turns++, 1)

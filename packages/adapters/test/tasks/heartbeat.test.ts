@@ -15,7 +15,7 @@ import * as databases from "../postgres/databases.ts"
 
 const runOf = (scope: AccountScope) => given.run(scope, { task: "setup-sandbox" })
 
-/** A server of its own on the database of that URL. */
+/** A server on the database of that URL. */
 const server = (url: string, breaking: (db: Db.Db["Service"]) => Db.Db["Service"] = (db) => db) =>
   Layer.build(
     Layer.fresh(
@@ -38,7 +38,7 @@ const ticketStates = Effect.map(statement("select state::text from castellan_tas
 const enqueue = (run: TaskRun) => Effect.flatMap(TaskRunner, (runner) => runner.enqueue(run))
 
 describe.concurrent("A worker", () => {
-  it.live("that is killed leaves its run to another", () =>
+  it.live("leaves its run to another worker when it is killed", () =>
     Effect.gen(function* () {
       const url = yield* databases.postgresUrl
       const ports = yield* server(url)
@@ -55,7 +55,7 @@ describe.concurrent("A worker", () => {
         assert.strictEqual(String(said).trim(), run.id)
         child.kill("SIGKILL")
         yield* Effect.promise(() => exited)
-        // As if the time had passed after which it counts as silent.
+        // As if the heartbeat timeout had passed.
         yield* statement("update castellan_tasks.job set heartbeat_on = now() - interval '30 seconds'")
         const taken = yield* Deferred.make<RunId>()
         const runner = yield* TaskRunner
@@ -67,7 +67,7 @@ describe.concurrent("A worker", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("whose run was given to another breaks it off", () =>
+  it.live("interrupts a run that another worker has claimed", () =>
     Effect.gen(function* () {
       const url = yield* databases.postgresUrl
       const [one, two] = [yield* server(url), yield* server(url)]
@@ -86,7 +86,7 @@ describe.concurrent("A worker", () => {
       yield* Effect.provide(enqueue(run), one)
       yield* Effect.provide(working(stuck), one)
       yield* Deferred.await(begun)
-      // What the queue does with a run of whom nobody says that it is alive.
+      // What the queue does with a run without heartbeats.
       yield* statement("update castellan_tasks.job set state = 'retry', heartbeat_on = null").pipe(Effect.provide(one))
       const hold = () => Effect.andThen(Deferred.succeed(taken, undefined), Effect.never)
       yield* Effect.provide(working(hold), two)
@@ -96,7 +96,7 @@ describe.concurrent("A worker", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("that comes and goes keeps no run that it was just being given", () =>
+  it.live("returns a run that it claims while it stops", () =>
     Effect.gen(function* () {
       const ports = yield* server(yield* databases.postgresUrl)
       yield* Effect.gen(function* () {
@@ -112,7 +112,7 @@ describe.concurrent("A worker", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("reports a run that is done as soon as the database lets it", () =>
+  it.live("reports a finished run as soon as the database works again", () =>
     Effect.gen(function* () {
       let failures = 0
       const failingOnce = (db: Db.Db["Service"]): Db.Db["Service"] => {

@@ -5,7 +5,7 @@ import { Effect, Layer, Redacted } from "effect"
 import * as databases from "../postgres/databases.ts"
 
 describe("The queue of a new database", () => {
-  it.live("is prepared by several servers at once", () =>
+  it.live("can be created by several servers at once", () =>
     Effect.gen(function* () {
       for (let round = 0; round < 5; round++) {
         const url = Redacted.make(yield* databases.postgresUrl)

@@ -2,7 +2,7 @@ import { monotonicClock } from "@castellan/adapters/tasks/TaskQueue.ts"
 import { assert, describe, it, vi } from "@effect/vitest"
 
 describe("The clock of the task queue", () => {
-  it("goes forward although the system's clock is stepped back by 26 days", () => {
+  it("is not affected when the system's clock is set back by 26 days", () => {
     const before = monotonicClock.now()
     const stepped = vi.spyOn(Date, "now").mockReturnValue(Date.now() - 26 * 24 * 60 * 60 * 1000)
     try {
@@ -14,7 +14,7 @@ describe("The clock of the task queue", () => {
     }
   })
 
-  it("does not turn a wait that is too long for a timer into none", () => {
+  it("waits the longest possible time where a wait exceeds Node's timers", () => {
     const timer = vi.spyOn(globalThis, "setTimeout")
     const interval = vi.spyOn(globalThis, "setInterval")
     try {

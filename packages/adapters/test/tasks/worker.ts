@@ -1,4 +1,4 @@
-/** A process that takes runs of one task and never ends with them; it says their ids. */
+/** A process that claims runs of one task, prints their ids and never finishes them. */
 import * as Db from "@castellan/adapters/postgres/Db.ts"
 import * as PgBossTaskRunner from "@castellan/adapters/tasks/PgBossTaskRunner.ts"
 import { TaskRunner } from "@castellan/domain/task/TaskRunner.ts"

@@ -1,4 +1,4 @@
-/** The adapter over Vercel's emulator, which has the sandboxes of this machine or those of a test's memory. */
+/** The Vercel adapter over Vercel's emulator, whose sandboxes are local or in memory. */
 import type { LocalUnavailable } from "../../src/local/isolation/Isolation.ts"
 import type { Credentials, VercelOptions, VercelUnavailable } from "@castellan/adapters/vercel/Options.ts"
 import * as VercelSandbox from "@castellan/adapters/vercel/VercelSandbox.ts"
@@ -21,7 +21,7 @@ export interface Emulated extends Partial<VercelOptions> {
   readonly emulator?: VercelEmulator.EmulatorOptions
 }
 
-/** The adapter, and the emulator it speaks to, over the sandboxes of some provider. */
+/** The adapter and its emulator, over the sandboxes of another provider. */
 const over = <E>(provider: Layer.Layer<SandboxProvider, E>, { emulator = {}, ...options }: Partial<Emulated>) =>
   Layer.unwrap(
     Effect.map(VercelEmulator.VercelEmulator, ({ fetch }) =>
@@ -29,7 +29,7 @@ const over = <E>(provider: Layer.Layer<SandboxProvider, E>, { emulator = {}, ...
     )
   ).pipe(Layer.provideMerge(VercelEmulator.layer({ registry: true, ...emulator })), Layer.provide(provider))
 
-/** Over sandboxes of this machine, whose commands are real. */
+/** Over local sandboxes, with real commands. */
 export const emulated = (
   options: Emulated = {}
 ): Layer.Layer<
@@ -37,7 +37,7 @@ export const emulated = (
   LocalUnavailable | EmulatorUnavailable | VercelUnavailable
 > => over(localProvider(), { outputKept: 256 * 1024, ...options })
 
-/** Over sandboxes in memory; less output is kept, since what tells of it is output there, too. */
+/** Over sandboxes in memory. Less output is kept, because guest scripts print it as output of the fake. */
 export const inMemory = ({
   shell = programs,
   ...options

@@ -1,4 +1,4 @@
-/** Vercel's emulator with real commands: Vercel's own client over sandboxes of this machine. */
+/** Runs Vercel's own client against the emulator, with real commands in local sandboxes. */
 import * as VercelEmulator from "@castellan/testkit/emulators/vercel/VercelEmulator.ts"
 import { assert, it } from "@effect/vitest"
 import { Sandbox } from "@vercel/sandbox"

@@ -11,39 +11,41 @@ import { asks, survives } from "./faults.ts"
 survives("sandboxes of this machine", emulated(), inShell)
 asks("sandboxes of this machine", emulated())
 
-it.layer(emulated(), { timeout: "60 seconds", excludeTestServices: true })("Commands at Vercel", (it) => {
-  it.effect("are ended with what they started under another environment, and those of an earlier run at once", () =>
-    Effect.gen(function* () {
-      const provider = yield* SandboxProvider
-      const name = SandboxName.make("t-tree")
-      yield* provider.create({ name, from: Option.none(), lifetime: Duration.minutes(5) })
-      const begin = (id: string, script: string) =>
-        provider.start(name, {
-          id: CommandId.make(id),
-          command: "sh",
-          args: ["-c", script],
-          cwd: null,
-          env: {},
-          timeout: Duration.minutes(1)
-        })
-      yield* begin("tree", "env -i sh -c 'while :; do echo x >> beats; sleep 0.02; done' & wait")
-      yield* Effect.sleep("500 millis")
-      yield* provider.kill(name, CommandId.make("tree"))
-      const beats = Stream.runCount(provider.readFile(name, SandboxPath.make("beats")).pipe(Stream.flattenIterable))
-      const before = yield* beats
-      yield* Effect.sleep("200 millis")
-      assert.isAbove(before, 0)
-      assert.strictEqual(yield* beats, before)
+it.layer(emulated(), { timeout: "60 seconds", excludeTestServices: true })("Commands in the Vercel adapter", (it) => {
+  it.effect(
+    "are killed with children that changed their environment, and those of an earlier session end at once",
+    () =>
+      Effect.gen(function* () {
+        const provider = yield* SandboxProvider
+        const name = SandboxName.make("t-tree")
+        yield* provider.create({ name, from: Option.none(), lifetime: Duration.minutes(5) })
+        const begin = (id: string, script: string) =>
+          provider.start(name, {
+            id: CommandId.make(id),
+            command: "sh",
+            args: ["-c", script],
+            cwd: null,
+            env: {},
+            timeout: Duration.minutes(1)
+          })
+        yield* begin("tree", "env -i sh -c 'while :; do echo x >> beats; sleep 0.02; done' & wait")
+        yield* Effect.sleep("500 millis")
+        yield* provider.kill(name, CommandId.make("tree"))
+        const beats = Stream.runCount(provider.readFile(name, SandboxPath.make("beats")).pipe(Stream.flattenIterable))
+        const before = yield* beats
+        yield* Effect.sleep("200 millis")
+        assert.isAbove(before, 0)
+        assert.strictEqual(yield* beats, before)
 
-      yield* begin("lost", "sleep 60")
-      yield* provider.stop(name)
-      yield* provider.resume(name, Duration.minutes(5))
-      const [took] = yield* Effect.timed(provider.kill(name, CommandId.make("lost")))
-      assert.isBelow(Duration.toMillis(took), 5000)
-    })
+        yield* begin("lost", "sleep 60")
+        yield* provider.stop(name)
+        yield* provider.resume(name, Duration.minutes(5))
+        const [took] = yield* Effect.timed(provider.kill(name, CommandId.make("lost")))
+        assert.isBelow(Duration.toMillis(took), 5000)
+      })
   )
 
-  it.effect("make what others may read, though what is recorded of them others may not", () =>
+  it.effect("create files with the default permissions, while their records are private", () =>
     Effect.gen(function* () {
       const provider = yield* SandboxProvider
       const name = SandboxName.make("t-umask")

@@ -1,4 +1,4 @@
-/** Sandboxes at Vercel whose shell does not do what it should. */
+/** Sandboxes at Vercel whose shell misbehaves. */
 import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SandboxProvider, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
@@ -9,7 +9,7 @@ import { inMemory } from "./emulatedVercel.ts"
 
 const path = SandboxPath.make("file")
 
-/** What the sandbox did wrong, by the operation that asked it; any other end is one of the test. */
+/** The fault of the sandbox that an operation reports. Any other result fails the test. */
 const faultsOf = (sh: (process: MemoryProcess) => Effect.Effect<number>) =>
   Effect.gen(function* () {
     const provider = yield* SandboxProvider
@@ -33,8 +33,8 @@ const faultsOf = (sh: (process: MemoryProcess) => Effect.Effect<number>) =>
 const print = ({ command }: MemoryProcess, text: string) =>
   Effect.sync(() => command.print("stdout", new TextEncoder().encode(text)))
 
-describe("A shell in a sandbox at Vercel", () => {
-  it.live("that is silent ends a read, a write and a listing", () =>
+describe("A hostile shell in a sandbox at Vercel", () => {
+  it.live("fails a read, a write and a listing if it prints nothing", () =>
     Effect.gen(function* () {
       assert.deepStrictEqual(yield* faultsOf(() => Effect.never), {
         read: "no_answer",
@@ -44,7 +44,7 @@ describe("A shell in a sandbox at Vercel", () => {
     })
   )
 
-  it.live("that prints what is no listing ends a listing", () =>
+  it.live("fails a listing if it prints something else", () =>
     Effect.gen(function* () {
       const line = `${Buffer.from("y\n".repeat(3000)).toString("base64")}\n`
       for (const text of [line.repeat(5), `${Buffer.from("./a\0f").toString("base64")}\n= 0\n`]) {

@@ -1,4 +1,4 @@
-/** What the adapter's scripts do, for sandboxes in memory: they say the same, without a shell and without processes. */
+/** Emulates the adapter's guest scripts for sandboxes in memory, without a shell or processes. */
 import { failedExitCode, homeNotAccessible, notFoundExitCode } from "@castellan/adapters/sandbox/FileScripts.ts"
 import * as scripts from "@castellan/adapters/vercel/guestScripts.ts"
 import { type CommandEnd, CommandId, type OutputStream } from "@castellan/domain/sandbox/Command.ts"
@@ -16,7 +16,7 @@ type Script = (process: MemoryProcess, ...args: ReadonlyArray<string>) => Effect
 
 const say = ({ command }: MemoryProcess, line: string) => command.print("stdout", utf8.encode(`${line}\n`))
 
-/** A script that says how it ended. */
+/** A script that prints its exit code. */
 const telling =
   (script: Script): Script =>
   (process, ...args) =>
@@ -25,7 +25,7 @@ const telling =
       return 0
     })
 
-/** What is kept of a command, among the files of its sandbox. */
+/** The record of a command, in the files of its sandbox. */
 const keptOf = (files: MemoryFiles, sandbox: string, id: string) => {
   const at = (name: string) => `${scripts.recordsDirectory}/commands/${sandbox}/${id}/${name}`
   const bytesOf = (name: string) => files.read(at(name)) ?? new Uint8Array()
@@ -49,7 +49,7 @@ const tell = (process: MemoryProcess, kept: Kept) => {
   if (kept.hasEnded()) say(process, `ended ${kept.textOf("exit")}`)
 }
 
-/** The commands that run in a sandbox, by its files and their ids. */
+/** The running commands of a sandbox, by its files and their ids. */
 const running = new WeakMap<MemoryFiles, Map<string, Deferred.Deferred<void>>>()
 
 const runningIn = (files: MemoryFiles) => {
@@ -58,9 +58,9 @@ const runningIn = (files: MemoryFiles) => {
   return known
 }
 
-/** The program that is called by way of `inside`, with the variables that it is brought. */
+/** The program that `enterAndExec` runs, with its variables. */
 const specOf = (id: string, seconds: string, env: CommandSpec["env"], called: Words) => {
-  // What goes before them: `sh -c inside sh home`, and `/bin/sh -c startProgram sh` behind their number.
+  // They follow `sh -c enterAndExec sh home`, their number, and `/bin/sh -c startScript sh`.
   const [count, , , , , cwd, command, ...args] = called.slice(5)
   const brought = Array.from({ length: Number(count) }, (_, index) => env[`${scripts.variablePrefix}${index}`]!)
   return {
@@ -179,7 +179,7 @@ const readable = inHome(({ files }, at = "", path = "") =>
   files.read(resolve(at, path)) === undefined ? notFoundExitCode : 0
 )
 
-/** What a system would say of it. */
+/** The message of a real system. */
 const words: Record<string, string> = {
   "Its name is too long": "File name too long",
   "It is named like a directory": "Is a directory"
@@ -250,7 +250,7 @@ const known = new Map<string | undefined, Script>([
   [scripts.isListening, listens]
 ])
 
-/** The shell that sandboxes in memory need to stand behind the adapter. */
+/** The shell of sandboxes in memory, which runs the adapter's guest scripts. */
 export const programs: MemoryPrograms = {
   sh: (process) => {
     const [, script, , ...args] = process.spec.args

@@ -18,13 +18,13 @@ const piecesOf = async (body: ReadableStream<Uint8Array>) => {
 }
 
 describe("A stream of lines from Vercel", () => {
-  it("comes in whole lines, however it was cut, and with a last one that has no end", async () => {
+  it("arrives in whole lines for any split, including an unfinished last line", async () => {
     const bytes = Buffer.from(`${text}rest`)
     const pieces = await piecesOf(wholeLines(byteByByte(bytes, (controller) => controller.close())))
     assert.deepStrictEqual(pieces, ["{}\n", '"€uro 日本語 🦀"\n', "3\n", "rest"])
   })
 
-  it("that breaks off says so in a line of its own, and gives no line in part", async () => {
+  it("ends in an error line and without a partial line if the connection breaks", async () => {
     let pulls = 0
     const body = new ReadableStream<Uint8Array>({
       pull: (controller) => {
@@ -38,7 +38,7 @@ describe("A stream of lines from Vercel", () => {
     assert.strictEqual(pieces.length, 2)
   })
 
-  it("is all that is changed of an answer", async () => {
+  it("is the only part of a response that changes", async () => {
     const answers = [
       new Response(text, { headers: { "content-type": "application/x-ndjson", "x-other": "kept" } }),
       new Response(text, { headers: { "content-type": "application/json" } }),

@@ -1,4 +1,4 @@
-/** What the adapter makes of 404 and 410, by request and code. */
+/** How the adapter interprets 404 and 410, by request and error code. */
 import { CommandId } from "@castellan/domain/sandbox/Command.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
@@ -20,14 +20,14 @@ type Refusal = (typeof refusals)[number]
 
 const lifetime = Duration.minutes(5)
 
-/** Every look at a sandbox by its name, and none that resumes it. */
+/** Look-ups of a sandbox by name that do not resume it. */
 const look = { method: "GET", path: /^\/v2\/sandboxes\/(?!snapshots|sessions)[^/?]+\?(?!.*resume=true)/, times: 1000 }
 const resume = { method: "GET", path: /resume=true/ }
 const create = { method: "POST", path: /^\/v3\/sandboxes\?/ }
 
 const called = () => SandboxName.make(`t-${randomUUID()}`)
 
-/** What a request comes to where Vercel refuses it so. The sandbox runs at first. */
+/** The outcome of a request that Vercel refuses. The sandbox runs at first. */
 interface Row {
   readonly ends: (refusal: Refusal) => string
   readonly given: (
@@ -182,7 +182,7 @@ layer(inMemory(), { timeout: "60 seconds", excludeTestServices: true })("Vercel 
   const clear = Effect.map(VercelEmulator, ({ faults }) => faults.clear())
 
   for (const refusal of refusals) {
-    it.effect(`${refusal.status} ${refusal.code} means what the request was for`, () =>
+    it.effect(`interprets ${refusal.status} ${refusal.code} by the request that failed`, () =>
       Effect.gen(function* () {
         const { faults } = yield* VercelEmulator
         const provider = yield* SandboxProvider
@@ -200,7 +200,7 @@ layer(inMemory(), { timeout: "60 seconds", excludeTestServices: true })("Vercel 
       }).pipe(Effect.ensuring(clear))
     )
 
-    it.effect(`${refusal.status} ${refusal.code} at every look do not keep a new sandbox from its name`, () =>
+    it.effect(`creates a sandbox although every look-up of its name fails with ${refusal.status} ${refusal.code}`, () =>
       Effect.gen(function* () {
         const { faults } = yield* VercelEmulator
         const provider = yield* SandboxProvider

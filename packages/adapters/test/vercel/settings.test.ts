@@ -12,8 +12,8 @@ const reading = (environment: Record<string, string>) =>
 const refusal = (environment: Record<string, string>) =>
   Effect.map(Effect.flip(reading(environment)), ({ message }) => message)
 
-describe("The settings of Vercel Sandbox", () => {
-  it.effect("are the credentials, and what is chosen of sandboxes", () =>
+describe("The configuration of the Vercel adapter", () => {
+  it.effect("reads the credentials and the options from the environment", () =>
     Effect.gen(function* () {
       const { credentials, ...least } = yield* reading(complete)
       const { projectId, teamId, token } = yield* credentials
@@ -43,7 +43,7 @@ describe("The settings of Vercel Sandbox", () => {
     })
   )
 
-  it.effect("are refused by name where they are missing or wrong, and the token is not said again", () =>
+  it.effect("rejects missing and invalid variables by name, without repeating the token", () =>
     Effect.gen(function* () {
       for (const name of Object.keys(complete)) {
         assert.match(yield* refusal({ ...complete, [name]: "" }), new RegExp(`^${name} is not set; it must be `))
@@ -74,7 +74,7 @@ describe("The settings of Vercel Sandbox", () => {
     })
   )
 
-  it.effect("are held to the plan by the layer, too", () =>
+  it.effect("is checked against the plan by the layer too", () =>
     Effect.gen(function* () {
       const layer = VercelSandbox.layer({ credentials: Effect.succeed(credentials), vcpus: 8 })
       const { message } = yield* Effect.flip(Effect.scoped(Layer.build(layer)))

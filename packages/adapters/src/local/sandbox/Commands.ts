@@ -24,7 +24,7 @@ import { follow, pollEvery, watchDirectory } from "./Output.ts"
 import { kill as killScript, wrap } from "./scripts.ts"
 
 /** The command as `spec.json` in its directory stores it. */
-interface StoredCommand {
+export interface StoredCommand {
   readonly id: CommandId
   /** Epoch milliseconds, as `deadline`. */
   readonly startedAt: number

@@ -12,28 +12,28 @@ import { pushed, repoOf, requestsOf, unavailable } from "./fixture.ts"
 
 const file = RepoPath.make("file")
 
-describe("What GitHub refuses", () => {
-  const bad: Record<
+describe("The GitHub adapter", () => {
+  const failures: Record<
     string,
     readonly [Fault, { readonly retryable: boolean; readonly after: readonly [number, number] | null }]
   > = {
-    "an hour's requests used up, said with 403": [
+    "an exhausted rate limit with status 403": [
       { kind: "rateLimited", status: 403, resetInSeconds: 120 },
       { retryable: true, after: [115_000, 121_000] }
     ],
-    "an hour's requests used up, said with 429": [
+    "an exhausted rate limit with status 429": [
       { kind: "rateLimited", status: 429, resetInSeconds: 3600 },
       { retryable: true, after: [3_595_000, 3_601_000] }
     ],
-    "a limit that is over by now": [
+    "a rate limit that has already been reset": [
       { kind: "rateLimited", status: 403, resetInSeconds: -10 },
       { retryable: true, after: [0, 0] }
     ],
-    "too much at once": [
+    "a secondary rate limit": [
       { kind: "secondaryRateLimited", retryAfterSeconds: 60 },
       { retryable: true, after: [60_000, 60_000] }
     ],
-    "too much at once, without a word on when it is over": [
+    "a secondary rate limit without a delay": [
       { kind: "secondaryRateLimited", retryAfterSeconds: null },
       { retryable: true, after: null }
     ],
@@ -41,24 +41,24 @@ describe("What GitHub refuses", () => {
       { kind: "status", status: 403 },
       { retryable: false, after: null }
     ],
-    "a wrong request": [
+    "an invalid request": [
       { kind: "status", status: 422 },
       { retryable: false, after: null }
     ],
-    "a fault of its own": [
+    "an internal error": [
       { kind: "status", status: 500 },
       { retryable: true, after: null }
     ],
-    "a gateway's fault": [
+    "a gateway error": [
       { kind: "status", status: 502 },
       { retryable: true, after: null }
     ],
-    "a connection that goes": [{ kind: "droppedBefore" }, { retryable: true, after: null }],
-    "a connection that goes in the middle of the answer": [{ kind: "cutOff" }, { retryable: true, after: null }]
+    "a dropped connection": [{ kind: "droppedBefore" }, { retryable: true, after: null }],
+    "a connection that drops during the response": [{ kind: "cutOff" }, { retryable: true, after: null }]
   }
 
-  for (const [what, [fault, { after, retryable }]] of Object.entries(bad)) {
-    it.live(`${what} is ${retryable ? "" : "not "}worth another try, by whoever asked, not by the adapter`, () =>
+  for (const [what, [fault, { after, retryable }]] of Object.entries(failures)) {
+    it.live(`reports ${what} as ${retryable ? "" : "not "}retryable, and does not retry`, () =>
       Effect.gen(function* () {
         const github = yield* GitHubEmulator
         const host = yield* RepoHost
@@ -84,7 +84,7 @@ describe("What GitHub refuses", () => {
     )
   }
 
-  it.live("a token it does not know is not worth another try, for REST as for git", () =>
+  it.live("reports an invalid token as not retryable, by REST and by git", () =>
     Effect.gen(function* () {
       const github = yield* GitHubEmulator
       const layer = GitHubRepos.layer({
@@ -109,7 +109,7 @@ describe("What GitHub refuses", () => {
     }).pipe(Effect.provide(emulated()))
   )
 
-  it.live("a token without the right is told so, and nothing is worth another try", () =>
+  it.live("reports a token without permission as not retryable", () =>
     Effect.gen(function* () {
       const github = yield* GitHubEmulator
       const repo = yield* repoOf("one")
@@ -134,7 +134,7 @@ describe("What GitHub refuses", () => {
     }).pipe(Effect.provide(emulated()))
   )
 
-  it.live("a protected branch is not worth another try", () =>
+  it.live("reports a protected branch as not retryable", () =>
     Effect.gen(function* () {
       const github = yield* GitHubEmulator
       const host = yield* RepoHost
@@ -145,7 +145,7 @@ describe("What GitHub refuses", () => {
     }).pipe(Effect.provide(emulated()))
   )
 
-  it.live("what goes wrong with git is worth another try, after the pause that REST asks for", () =>
+  it.live("reports failures of git as retryable after the delay that REST asks for", () =>
     Effect.gen(function* () {
       const github = yield* GitHubEmulator
       const host = yield* RepoHost
@@ -163,7 +163,7 @@ describe("What GitHub refuses", () => {
     }).pipe(Effect.provide(emulated()))
   )
 
-  it.live("a push whose answer was lost has happened, and pushing again changes nothing", () =>
+  it.live("finds that a push whose response was lost has succeeded", () =>
     Effect.gen(function* () {
       const github = yield* GitHubEmulator
       const host = yield* RepoHost
@@ -173,14 +173,14 @@ describe("What GitHub refuses", () => {
       const commit = yield* one.commit({ file: "1" })
       const bundle = yield* one.bundle({ [firstBranch]: commit })
       github.faults.plan({ kind: "droppedAfter" }, { method: "POST", path: /git-receive-pack$/ })
-      // The adapter finds out by itself that the branch is where it should be.
+      // The adapter checks that the branch is where it should be.
       yield* host.push(repo, firstBranch, Stream.make(bundle))
       yield* host.push(repo, firstBranch, Stream.make(bundle))
       assert.strictEqual(Option.getOrThrow(yield* host.fetch(repo, null, [], "service")).commit, commit)
     }).pipe(Effect.scoped, Effect.provide(emulated()))
   )
 
-  it.live("a create whose answer was lost is one repository, found by asking again", () =>
+  it.live("finds the created repository when the response was lost", () =>
     Effect.gen(function* () {
       const github = yield* GitHubEmulator
       const host = yield* RepoHost
@@ -192,7 +192,7 @@ describe("What GitHub refuses", () => {
     }).pipe(Effect.provide(emulated()))
   )
 
-  it.live("a delete whose answer was lost is repaired by asking again", () =>
+  it.live("succeeds in a second delete when the first response was lost", () =>
     Effect.gen(function* () {
       const github = yield* GitHubEmulator
       const host = yield* RepoHost
@@ -205,7 +205,7 @@ describe("What GitHub refuses", () => {
     }).pipe(Effect.provide(emulated()))
   )
 
-  it.live("a request has a deadline, and ends with it", () =>
+  it.live("aborts a request at the timeout", () =>
     Effect.gen(function* () {
       const github = yield* GitHubEmulator
       const host = yield* RepoHost
@@ -218,7 +218,7 @@ describe("What GitHub refuses", () => {
     }).pipe(Effect.provide(emulated({ timeout: "300 millis" })))
   )
 
-  it.live("an interruption ends the request", () =>
+  it.live("aborts a request on interruption", () =>
     Effect.gen(function* () {
       const github = yield* GitHubEmulator
       const host = yield* RepoHost
@@ -231,7 +231,7 @@ describe("What GitHub refuses", () => {
     }).pipe(Effect.provide(emulated()))
   )
 
-  it.live("a repository that was given another name is not there under the old one, and is left alone", () =>
+  it.live("reports a renamed repository as missing under its old name, and does not change it", () =>
     Effect.gen(function* () {
       const github = yield* GitHubEmulator
       const host = yield* RepoHost
@@ -255,7 +255,7 @@ describe("What GitHub refuses", () => {
     }).pipe(Effect.scoped, Effect.provide(emulated()))
   )
 
-  it.live("to be sent on to another place does not mean that there is no repository", () =>
+  it.live("does not report a repository as missing after another redirect", () =>
     Effect.gen(function* () {
       const github = yield* GitHubEmulator
       const host = yield* RepoHost
@@ -267,7 +267,7 @@ describe("What GitHub refuses", () => {
     }).pipe(Effect.provide(emulated()))
   )
 
-  it.live("nothing is made for an owner who is neither an organization nor the token's user", () =>
+  it.live("creates no repository for an owner that is neither an organization nor the token's user", () =>
     Effect.gen(function* () {
       const github = yield* GitHubEmulator
       const host = yield* RepoHost
@@ -277,7 +277,7 @@ describe("What GitHub refuses", () => {
     }).pipe(Effect.provide(emulated()))
   )
 
-  it.live("a user's repositories are made as the user's, private too", () =>
+  it.live("creates private repositories for the token's user", () =>
     Effect.gen(function* () {
       const github = yield* GitHubEmulator
       const host = yield* RepoHost
@@ -287,7 +287,7 @@ describe("What GitHub refuses", () => {
     }).pipe(Effect.provide(emulated({ owner: "user" })))
   )
 
-  it.live("each question is as few requests as it can be", () =>
+  it.live("sends as few requests as possible for each operation", () =>
     Effect.gen(function* () {
       const host = yield* RepoHost
       const repo = yield* repoOf("one")
@@ -306,7 +306,7 @@ describe("What GitHub refuses", () => {
     }).pipe(Effect.provide(emulated()))
   )
 
-  it.live("a file that GitHub itself does not serve is too large", () =>
+  it.live("reports a file that GitHub does not serve as too large", () =>
     Effect.gen(function* () {
       const host = yield* RepoHost
       const repo = yield* repoOf("one")
