@@ -1,4 +1,4 @@
-/** What `git clone` takes, and what nobody should: repositories as the world has them. */
+/** Faults in git objects: those that `git clone` accepts in old repositories, and those that are unsafe. */
 import * as Bundles from "@castellan/adapters/git/Bundles.ts"
 import * as Git from "@castellan/adapters/git/Git.ts"
 import { RepoPath } from "@castellan/domain/repo/FileTree.ts"
@@ -17,7 +17,7 @@ import { emulated } from "../github/emulatedGitHub.ts"
 import { author, git } from "./author.ts"
 import { blemished, blemishes, blobOf, commitOf, hostile, treeOf } from "./rawObjects.ts"
 
-/** A repository on this disk that is reached by its URL, as one of another host is. */
+/** A local repository that is accessed by its URL, like a remote one. */
 const remote = Effect.gen(function* () {
   const path = join(yield* Git.workspace, "remote.git")
   yield* Git.text(["init", "--bare", "--quiet", "--initial-branch=main", path])
@@ -29,7 +29,7 @@ const bytesOf = (found: Effect.Success<ReturnType<typeof Bundles.fetchBundle>>) 
 
 const name = RepoName.make("old")
 
-/** The directory of a repository that the right may read. */
+/** The directory of a repository that can be read that way. */
 const directoryFor = Effect.fnUntraced(function* (readAs: ReadAs) {
   const github = yield* GitHubEmulator
   const host = yield* RepoHost
@@ -56,8 +56,8 @@ const places: ReadonlyArray<Place> = [
 ]
 
 for (const [place, layer, readAs] of places) {
-  describe(`A repository of ${place}`, () => {
-    it.live("is fetched with the blemishes that old repositories have, whole and from there on", () =>
+  describe(`Faulty objects in ${place}`, () => {
+    it.live("fetches commits with harmless faults, complete and incrementally", () =>
       Effect.gen(function* () {
         const { directory, repo } = yield* directoryFor(readAs)
         const head = blemished(directory)
@@ -72,7 +72,7 @@ for (const [place, layer, readAs] of places) {
       }).pipe(Effect.scoped, Effect.provide(layer))
     )
 
-    it.live("is never shown empty where HEAD names a branch that does not exist", () =>
+    it.live("shows an existing branch where HEAD names a missing one", () =>
       Effect.gen(function* () {
         const { directory, repo } = yield* directoryFor(readAs)
         const head = blemished(directory, "other")
@@ -90,7 +90,7 @@ for (const [place, layer, readAs] of places) {
       }).pipe(Effect.scoped, Effect.provide(layer))
     )
 
-    it.live("is rejected for good, with git's name of the fault, where an object could do harm", () =>
+    it.live("rejects unsafe objects permanently and names the fault", () =>
       Effect.gen(function* () {
         const { directory, repo } = yield* directoryFor(readAs)
         const bad = commitOf(directory, hostile["hasDotgit"]!(directory))
@@ -104,8 +104,8 @@ for (const [place, layer, readAs] of places) {
   })
 }
 
-describe("What is fetched of a remote", () => {
-  it.live("has the blemishes that the tests make, or else they show nothing", () =>
+describe("A fetch from a remote", () => {
+  it.live("fails without the exceptions for harmless faults, which shows that the fixtures have them", () =>
     Effect.gen(function* () {
       const { path } = yield* remote
       blemished(path)
@@ -115,7 +115,7 @@ describe("What is fetched of a remote", () => {
   )
 
   for (const [what, make] of Object.entries(hostile)) {
-    it.live(`is nothing where a tree has the fault ${what}`, () =>
+    it.live(`rejects a tree with the fault ${what}`, () =>
       Effect.gen(function* () {
         const { path, url } = yield* remote
         git(path, ["update-ref", "refs/heads/main", commitOf(path, make(path))])
@@ -125,7 +125,7 @@ describe("What is fetched of a remote", () => {
     )
   }
 
-  it.live("is nothing where it is larger than the limit, and that is not taken for a broken connection", () =>
+  it.live("rejects a repository beyond the limits with too_large", () =>
     Effect.gen(function* () {
       const { path, url } = yield* remote
       const blob = git(path, ["hash-object", "-w", "--stdin"], randomBytes(300_000)).toString().trim()
@@ -137,7 +137,7 @@ describe("What is fetched of a remote", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("is a branch that exists where HEAD names one that does not", () =>
+  it.live("takes an existing branch where HEAD names a missing one", () =>
     Effect.gen(function* () {
       for (const [branches, taken] of [
         [["zebra", "apple"], "apple"],
@@ -152,7 +152,7 @@ describe("What is fetched of a remote", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("is the branch at a detached HEAD, or the commit itself where no branch exists", () =>
+  it.live("takes the branch at a detached HEAD, or its commit where no branch exists", () =>
     Effect.gen(function* () {
       const { path, url } = yield* remote
       const first = commitOf(path, treeOf(path, [["100644", "a", blobOf(path, "1")]]))
