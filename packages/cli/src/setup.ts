@@ -6,7 +6,7 @@ import { ending, goesOn } from "./output/follow.ts"
 import * as Output from "./output/Output.ts"
 import type { WhichLog } from "./output/RunLog.ts"
 import { fields, plain } from "./output/Table.ts"
-import type { Run, Runs } from "./client/Wire.ts"
+import type { Run } from "./client/Operations.ts"
 
 /** What was shown of a run so far. */
 export interface Shown {
@@ -30,7 +30,7 @@ const endings = new Set<Run["status"]>(["COMPLETED", "CANCELED", "FAILED", "TIME
 const watch = Effect.fnUntraced(function* ({ account, run: id }: WhichLog) {
   let shown = nothingShown
   while (true) {
-    const { json } = yield* ask<Runs>("GET", "/api/tasks/runs", { query: { runId: id, account_id: account } })
+    const { json } = yield* ask("runs.list", { query: { runId: id, account_id: account } })
     const run = json.runs[0]
     if (run === undefined) return yield* new RunFailed({ say: `${id} is not there any more` })
     const fresh = news(run, shown)

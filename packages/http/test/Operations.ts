@@ -1,7 +1,9 @@
-/** The operations that the API's description lists, with the schemas of what they take. */
+/** The operations of openapi.json with the JSON schemas of their requests, and a check of error responses. */
+import { Result, Schema } from "effect"
 import { document } from "../src/api/openapi.ts"
+import { operationAt } from "../src/middleware/Routes.ts"
 
-/** A JSON schema, as far as the API's description uses it. */
+/** A JSON schema, as far as openapi.json uses it. */
 export interface JsonSchema {
   readonly $ref?: string
   readonly type?: string
@@ -37,9 +39,9 @@ export interface Operation {
   readonly method: string
   readonly path: string
   readonly parameters: ReadonlyArray<Parameter>
-  /** The schema of its JSON body; undefined if it takes none. */
+  /** The schema of its JSON body; undefined if it has none. */
   readonly body: JsonSchema | undefined
-  /** Whether it takes bytes. */
+  /** Whether its body is bytes. */
   readonly takesBytes: boolean
   /** Whether it ignores unknown fields. */
   readonly isLenient: boolean
@@ -74,10 +76,10 @@ export const operations: ReadonlyArray<Operation> = Object.entries(document.path
 
 export const uuid = "3c90c3cc-0d44-4b50-8888-8dd25736052a"
 
-/** The schema without the `null` that optional fields may be. */
+/** The schema without the `null` of optional fields. */
 export const bare = (schema: JsonSchema): JsonSchema => schema.anyOf?.find(({ type }) => type !== "null") ?? schema
 
-/** A value that fits the schema, as small as it can be. */
+/** The smallest value that fits the schema. */
 export const sample = (given: JsonSchema): unknown => {
   const schema = bare(given)
   if (schema.enum !== undefined) return schema.enum[0]
@@ -95,7 +97,7 @@ export const sample = (given: JsonSchema): unknown => {
   }
 }
 
-/** The operation's URL, with a sample for every parameter that it needs. */
+/** The operation's URL, with a sample of every required parameter. */
 export const urlOf = (
   { parameters, path }: Operation,
   query: ReadonlyArray<readonly [string, string]> = [],
@@ -113,4 +115,12 @@ export const urlOf = (
     ([name, value]) => `${encodeURIComponent(name)}=${encodeURIComponent(value)}`
   )
   return search.length === 0 ? at : `${at}?${search.join("&")}`
+}
+
+/** Whether the operation at the URL declares the error response; true where there is no operation. */
+export const isDeclaredError = (method: string, url: string, status: number, body: unknown): boolean => {
+  const operation = operationAt(method, url)
+  if (operation === undefined) return true
+  const schemas = (operation.errors.get(status) ?? []) as ReadonlyArray<Schema.Codec<unknown>>
+  return schemas.some((schema) => Result.isSuccess(Schema.decodeUnknownResult(schema)(body)))
 }

@@ -6,8 +6,10 @@ import * as given from "@castellan/testkit/given.ts"
 import * as World from "@castellan/testkit/World.ts"
 import { Context, Effect, Layer, Redacted, Scope } from "effect"
 import { HttpEffect, type HttpServerRequest } from "effect/http"
+import { assert } from "@effect/vitest"
 import * as Castellan from "../src/server/Castellan.ts"
 import * as Server from "../src/server/Server.ts"
+import { isDeclaredError } from "./Operations.ts"
 
 const usual = { secret: Redacted.make(new Uint8Array(32).fill(7)), agent: ["echo", "prompted:"] as const }
 
@@ -18,7 +20,7 @@ export interface Answer {
   readonly json: any
 }
 
-/** Asks and reads the answer. A body that is not a string is sent as JSON. */
+/** Sends a request and reads the response. A body that is not a string is sent as JSON. Fails for an error that the operation does not declare. */
 type Ask = (
   method: string,
   path: string,
@@ -79,12 +81,12 @@ export class WebApi extends Context.Service<
               const response = yield* fetch(new Request(`http://castellan.test${path}`, init))
               const text = yield* Effect.promise(() => read(response))
               const isJson = response.headers.get("content-type")?.includes("json") === true
-              return {
-                status: response.status,
-                headers: response.headers,
-                text,
-                json: isJson && text !== "" ? JSON.parse(text) : undefined
+              const json = isJson && text !== "" ? JSON.parse(text) : undefined
+              const { headers: answered, status } = response
+              if (status >= 400 && method !== "HEAD") {
+                assert.isTrue(isDeclaredError(method, path, status, json), `${method} ${path} does not declare ${text}`)
               }
+              return { status, headers: answered, text, json }
             })
         return WebApi.of({
           fetch,

@@ -1,4 +1,4 @@
-/** Asks the API: with the account's key, again where that is harmless, and with every failure as one of ours. */
+/** Sends requests to the API: with the API key, retried where that is safe, and with every failure as a `Failure`. */
 import { newNonce } from "@castellan/domain/newNonce.ts"
 import * as Clock from "effect/Clock"
 import { SecureRandom } from "effect/crypto/SecureRandom"
@@ -11,29 +11,28 @@ import type { HttpClientResponse } from "effect/http/HttpClientResponse"
 import type { ErrorBody } from "@castellan/http/api/ErrorBody.ts"
 import type { Answer } from "./Answer.ts"
 import { ApiRefused, type Failure, NotCastellan, Unreachable } from "./Failure.ts"
+import { type Operation, type OperationId, operationOf, type ParamsOf, type ResponseOf } from "./Operations.ts"
 import * as Output from "../output/Output.ts"
 import { meets, waitBefore } from "./Retry.ts"
 import { castellan } from "../Root.ts"
 import { apiKey, serverUrl } from "../Settings.ts"
 import { span } from "../output/Table.ts"
 
-type Method = "GET" | "POST" | "PUT" | "PATCH" | "DELETE"
-
-export interface Asked {
-  /** What is undefined is left out. */
+export interface Asked<Id extends OperationId> {
+  /** The parameters in the path. */
+  readonly params?: ParamsOf<Id>
+  /** Fields that are undefined are left out. */
   readonly query?: Record<string, string | number | boolean | undefined>
   readonly headers?: Record<string, string>
-  /** Sent as JSON, but for a body that is one already. What is undefined is left out. */
+  /** Sent as JSON unless it is an HttpBody. Fields that are undefined are left out. */
   readonly body?: HttpBody.HttpBody | Record<string, unknown>
-  /** The request makes something: it bears an idempotency key, so that asking again makes nothing twice. */
-  readonly creates?: boolean
-  /** The path is open to everyone. */
-  readonly open?: boolean
 }
 
-/** The path, with each value in it as one segment. */
-export const path = (strings: TemplateStringsArray, ...values: ReadonlyArray<string>): string =>
-  String.raw({ raw: strings }, ...values.map(encodeURIComponent))
+type AnyAsked = Asked<OperationId>
+
+/** The path with its parameters, each as one segment. */
+const pathOf = (path: string, params: Readonly<Record<string, string>> = {}): string =>
+  path.replaceAll(/\{(\w+)\}/g, (_, name: string) => encodeURIComponent(params[name]!))
 
 const codeOf = (cause: unknown): string | undefined => {
   for (let at = cause; typeof at === "object" && at !== null; at = "cause" in at ? at.cause : undefined) {
@@ -75,16 +74,16 @@ const refusal = Effect.fnUntraced(function* (url: string, response: HttpClientRe
   })
 })
 
-const bodyOf = (body: Asked["body"]): HttpBody.HttpBody =>
+const bodyOf = (body: AnyAsked["body"]): HttpBody.HttpBody =>
   body === undefined ? HttpBody.empty : HttpBody.isHttpBody(body) ? body : HttpBody.jsonUnsafe(body)
 
-const definedOnly = (query: Asked["query"] = {}) =>
+const definedOnly = (query: AnyAsked["query"] = {}) =>
   Object.fromEntries(Object.entries(query).filter(([, value]) => value !== undefined))
 
-const makeRequest = Effect.fnUntraced(function* (url: string, method: Method, at: string, asked: Asked) {
-  const key = asked.open === true ? {} : { "x-api-key": yield* apiKey }
-  const nonce = asked.creates === true ? { "idempotency-key": yield* newNonce(yield* SecureRandom) } : {}
-  return HttpClientRequest.make(method)(`${url}${at}`).pipe(
+const makeRequest = Effect.fnUntraced(function* (url: string, operation: Operation, asked: AnyAsked) {
+  const key = operation.isPublic ? {} : { "x-api-key": yield* apiKey }
+  const nonce = operation.isIdempotent ? { "idempotency-key": yield* newNonce(yield* SecureRandom) } : {}
+  return HttpClientRequest.make(operation.method)(`${url}${pathOf(operation.path, asked.params)}`).pipe(
     HttpClientRequest.setUrlParams(definedOnly(asked.query)),
     HttpClientRequest.setHeaders({ accept: "application/json", ...key, ...nonce, ...asked.headers }),
     HttpClientRequest.setBody(bodyOf(asked.body))
@@ -93,14 +92,14 @@ const makeRequest = Effect.fnUntraced(function* (url: string, method: Method, at
 
 /** Sends the request, reads what is needed of the answer, and does it again where `waitBefore` says so. */
 const sending = Effect.fnUntraced(function* <A>(
-  method: Method,
-  at: string,
-  asked: Asked,
+  id: OperationId,
+  asked: AnyAsked,
   read: (url: string, response: HttpClientResponse) => Effect.Effect<A, Failure>
 ) {
   const http = yield* HttpClient.HttpClient
   const url = yield* serverUrl((yield* castellan).url)
-  const request = yield* makeRequest(url, method, at, asked)
+  const operation = operationOf(id)
+  const request = yield* makeRequest(url, operation, asked)
   const attempt = http.execute(request).pipe(
     Effect.mapError(unreachable(url)),
     Effect.flatMap((response) =>
@@ -108,7 +107,8 @@ const sending = Effect.fnUntraced(function* <A>(
     )
   )
   const begun = yield* Clock.currentTimeMillis
-  const repeatable = method === "GET" || asked.creates === true
+  // An idempotency key makes a repeated create safe.
+  const repeatable = operation.method === "GET" || operation.isIdempotent
   let wasMet = false
   for (let sent = 1; ; sent++) {
     const result = yield* Effect.result(attempt)
@@ -130,15 +130,15 @@ const asJson = <A>(url: string, response: HttpClientResponse): Effect.Effect<Ans
       : Effect.succeed({ text, json: json as A })
   })
 
-/** Asks, and reads the answer. A refusal is an answer too, for a program that wants it as it came. */
-export const ask = <A>(method: Method, at: string, asked: Asked = {}) =>
-  sending<Answer<A>>(method, at, asked, asJson).pipe(
+/** Sends a request and reads the response. With `--json`, an error response is printed as it came. */
+export const ask = <Id extends OperationId, A extends ResponseOf<Id> = ResponseOf<Id>>(id: Id, asked: Asked<Id> = {}) =>
+  sending<Answer<A>>(id, asked as AnyAsked, asJson).pipe(
     Effect.tapError((failure) => (failure._tag === "ApiRefused" ? Output.printForProgram(failure.body) : Effect.void))
   )
 
-/** Asks for something that is read as it comes, with the server's address to name where it breaks off. */
-export const open = (at: string, asked: Asked = {}) =>
-  sending("GET", at, asked, (url, response) => Effect.succeed({ url, response }))
+/** Sends a request whose response is streamed. `url` is the server's address, for failures of the stream. */
+export const open = <Id extends OperationId>(id: Id, asked: Asked<Id> = {}) =>
+  sending(id, asked as AnyAsked, (url, response) => Effect.succeed({ url, response }))
 
 /** What to say of a stream that breaks off. */
 export const brokenOff = unreachable

@@ -4,11 +4,13 @@ import * as Effect from "effect/Effect"
 import * as Sse from "effect/encoding/Sse"
 import * as Stream from "effect/Stream"
 import { brokenOff, open } from "./Client.ts"
+import { type OperationId, operationOf } from "./Operations.ts"
 import { type Failure, isTransient, Unreachable } from "./Failure.ts"
 
 /** Where events come from, and what they say to us. */
 export interface EventSource<A> {
-  readonly at: string
+  readonly operation: OperationId
+  readonly params?: Readonly<Record<string, string>>
   readonly query: Record<string, string | undefined>
   /** What is said of an event; undefined where it is nothing to tell. */
   readonly read: (event: Sse.Event) => A | undefined
@@ -29,11 +31,12 @@ const lasting = 10_000
 
 /** One connection's worth of events, from after the event of that id, until there is silence for so long. */
 export const connection = <A>(
-  { at, broken, query, read }: EventSource<A>,
+  { broken, operation, params, query, read }: EventSource<A>,
   after: string | undefined,
   silence: typeof longestSilence | "500 millis"
 ) =>
-  open(at, {
+  open(operation, {
+    ...(params === undefined ? {} : { params: params as never }),
     query,
     headers: { accept: "text/event-stream", ...(after === undefined ? {} : { "last-event-id": after }) }
   }).pipe(
@@ -87,7 +90,7 @@ export const follow = Effect.fnUntraced(function* <A, E, R>(
     if (result._tag === "Failure") {
       if (wait === undefined || !isTransient(result.failure as Failure)) return yield* Effect.fail(result.failure)
     } else if (wait === undefined) {
-      return yield* new Unreachable({ url: source.at, why: source.broken })
+      return yield* new Unreachable({ url: operationOf(source.operation).path, why: source.broken })
     }
     yield* Effect.sleep(wait ?? 0)
   }

@@ -2,40 +2,51 @@
 import * as Effect from "effect/Effect"
 import type { Answer } from "./Answer.ts"
 import { ask } from "./Client.ts"
+import type { OperationId, ParamsOf, ResponseOf } from "./Operations.ts"
 import * as Output from "../output/Output.ts"
 
-interface Paged {
-  readonly next_cursor?: string | undefined
-}
+/** The operations whose responses have pages. */
+type PagedId = {
+  readonly [Id in OperationId]: "next_cursor" extends keyof ResponseOf<Id> ? Id : never
+}[OperationId]
 
-export interface WantedPages {
+export interface WantedPages<Id extends OperationId> {
+  readonly params?: ParamsOf<Id>
   readonly query: Record<string, string | number | undefined>
   readonly limit: number | undefined
   readonly all: boolean
 }
 
-/** All files of a list, as many at once as the server gives. */
+/** All files of a list, in pages of the maximum size. */
 export const filesAtOnce = { limit: 1000, all: true }
 
-/** One page, or all of them as one answer, whose rows stand in `field`. */
-export const pages = Effect.fnUntraced(function* <A extends Paged>(at: string, field: keyof A, wanted: WantedPages) {
+/** One page, or all of them as one answer, whose rows are in `field`. */
+export const pages = Effect.fnUntraced(function* <Id extends PagedId>(
+  id: Id,
+  field: keyof ResponseOf<Id>,
+  { all, limit, params, query }: WantedPages<Id>
+) {
   const pageAt = (cursor: string | undefined) =>
-    ask<A>("GET", at, { query: { ...wanted.query, limit: wanted.limit ?? (wanted.all ? 100 : undefined), cursor } })
+    ask(id, {
+      ...(params === undefined ? {} : { params }),
+      query: { ...query, limit: limit ?? (all ? 100 : undefined), cursor }
+    })
   const first = yield* pageAt(undefined)
-  let next = first.json.next_cursor
+  const nextOf = (json: ResponseOf<Id>) => (json as { readonly next_cursor?: string }).next_cursor
+  let next = nextOf(first.json)
   if (next === undefined) return first
-  if (!wanted.all) {
+  if (!all) {
     yield* Output.say("there are more: --all lists them all")
     return first
   }
   const rows: Array<unknown> = [...(first.json[field] as ReadonlyArray<unknown>)]
   while (next !== undefined) {
-    const { json }: Answer<A> = yield* pageAt(next)
+    const { json }: Answer<ResponseOf<Id>> = yield* pageAt(next)
     rows.push(...(json[field] as ReadonlyArray<unknown>))
-    next = json.next_cursor
+    next = nextOf(json)
   }
-  const { next_cursor: _, ...rest } = first.json
-  const json = { ...rest, [field]: rows } as unknown as A
+  const { next_cursor: _, ...rest } = first.json as object & { readonly next_cursor?: string }
+  const json = { ...rest, [field]: rows } as unknown as ResponseOf<Id>
   return { text: JSON.stringify(json), json }
 })
 

@@ -5,13 +5,12 @@ import { page, text } from "../flags.ts"
 import * as Output from "../output/Output.ts"
 import { orNone, pages } from "../client/pages.ts"
 import { fields, table } from "../output/Table.ts"
-import type { AccountTotals, NewAccount } from "../client/Wire.ts"
 
 const create = Command.make(
   "create",
   { name: text("name", "NAME", "What to call it"), email: text("email", "ADDRESS", "Its e-mail address") },
   Effect.fnUntraced(function* (body) {
-    const answer = yield* ask<NewAccount>("POST", "/api/accounts", { body, creates: true })
+    const answer = yield* ask("accounts.create", { body })
     yield* Output.present(answer, ({ account: { createdAt, email, id, name } }) =>
       fields({ account: id, name, email, created: createdAt })
     )
@@ -25,7 +24,7 @@ const list = Command.make(
   "list",
   page,
   Effect.fnUntraced(function* ({ all, limit }) {
-    const answer = yield* pages<AccountTotals>("/api/admins/sandboxes", "accounts", { query: {}, limit, all })
+    const answer = yield* pages("admins.sandboxes", "accounts", { query: {}, limit, all })
     yield* Output.present(answer, ({ accounts }) =>
       table(
         ["ACCOUNT", "EMAIL", "SANDBOXES", "LAST CREATED"],

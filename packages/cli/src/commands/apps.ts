@@ -6,10 +6,10 @@ import * as Effect from "effect/Effect"
 import { ask } from "../client/Client.ts"
 import { RunFailed } from "../client/Failure.ts"
 import { text } from "../flags.ts"
+import type { AppStatus } from "../client/Operations.ts"
 import * as Output from "../output/Output.ts"
 import { filesAtOnce, orNone, pages } from "../client/pages.ts"
 import { fields, span, table } from "../output/Table.ts"
-import type { AppDiagnosis, AppFiles, AppStatus, EndedApps, InstalledPackages, NewApp } from "../client/Wire.ts"
 
 const app = text("app", "ID", "The app, where it is not the active one")
 
@@ -17,7 +17,7 @@ const create = Command.make(
   "create",
   {},
   Effect.fnUntraced(function* () {
-    const answer = yield* ask<NewApp>("POST", "/api/sandbox/create", { creates: true })
+    const answer = yield* ask("apps.create")
     yield* Output.present(answer, ({ sandboxId, url }) => fields({ app: sandboxId, url }))
   })
 ).pipe(
@@ -29,7 +29,9 @@ const status = Command.make(
   "status",
   { app },
   Effect.fnUntraced(function* ({ app }) {
-    const answer = yield* ask<AppStatus>("GET", "/api/sandbox/status", { query: { sandboxId: app } })
+    const answer = yield* ask<"sessionSandbox.status", AppStatus>("sessionSandbox.status", {
+      query: { sandboxId: app }
+    })
     yield* Output.present(answer, ({ isAlive, sandboxId, url }) =>
       fields({ app: sandboxId, runs: isAlive ? "yes" : "no", url })
     )
@@ -43,7 +45,7 @@ const files = Command.make(
   "files",
   { app },
   Effect.fnUntraced(function* ({ app }) {
-    const answer = yield* pages<AppFiles>("/api/sandbox/files", "files", { query: { sandboxId: app }, ...filesAtOnce })
+    const answer = yield* pages("apps.files", "files", { query: { sandboxId: app }, ...filesAtOnce })
     yield* Output.present(answer, ({ files }) => files.map((file) => `${file}\n`).join(""))
     yield* orNone("files", answer.json.files)
   })
@@ -56,7 +58,7 @@ const diagnose = Command.make(
   "diagnose",
   { app },
   Effect.fnUntraced(function* ({ app }) {
-    const answer = yield* ask<AppDiagnosis>("POST", "/api/sandbox/diagnostics", { body: { sandboxId: app } })
+    const answer = yield* ask("apps.diagnose", { body: { sandboxId: app } })
     yield* Output.present(
       answer,
       ({ checks, output }) =>
@@ -83,7 +85,7 @@ const install = Command.make(
   },
   Effect.fnUntraced(function* ({ app, packages }) {
     const body = { packages, sandboxId: app }
-    const answer = yield* ask<InstalledPackages>("POST", "/api/packages/install", { body })
+    const answer = yield* ask("apps.install", { body })
     yield* Output.present(answer, ({ versions }) => fields(versions))
   })
 ).pipe(
@@ -102,9 +104,9 @@ const end = Command.make(
     )
   },
   Effect.fnUntraced(function* ({ all, app }) {
-    const active = ask<AppStatus>("GET", "/api/sandbox/status")
+    const active = ask<"sessionSandbox.status", AppStatus>("sessionSandbox.status")
     const sandboxId = all ? undefined : (app ?? (yield* active).json.sandboxId)
-    const answer = yield* ask<EndedApps>("POST", "/api/sandbox/kill", { body: { sandboxId } })
+    const answer = yield* ask("apps.kill", { body: { sandboxId } })
     yield* Output.present(answer, () => (sandboxId === undefined ? "all apps have ended" : `${sandboxId} has ended`))
   })
 ).pipe(

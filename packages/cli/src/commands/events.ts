@@ -9,7 +9,7 @@ import * as Output from "../output/Output.ts"
 import { orNone } from "../client/pages.ts"
 import * as ServerEvents from "../client/ServerEvents.ts"
 import { plain } from "../output/Table.ts"
-import type { EventBody } from "../client/Wire.ts"
+import type { EventBody } from "@castellan/http/api/groups/Events.ts"
 
 type Told = { readonly _tag: "Happened"; readonly data: string } | { readonly _tag: "Now" }
 
@@ -46,7 +46,7 @@ export const events = Command.make(
     const seen: Array<string> = []
     yield* ServerEvents.follow(
       {
-        at: "/api/events",
+        operation: "events.follow",
         query: { account_id: account, from: begin },
         // Who goes on has no use for a word that there are no more for now.
         read: (event) => {

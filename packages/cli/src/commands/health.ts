@@ -2,13 +2,12 @@ import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
 import { ask } from "../client/Client.ts"
 import * as Output from "../output/Output.ts"
-import type { Ready } from "../client/Wire.ts"
 
 export const health = Command.make(
   "health",
   {},
   Effect.fnUntraced(function* () {
-    const answer = yield* ask<Ready>("GET", "/ready", { open: true })
+    const answer = yield* ask("system.ready")
     yield* Output.present(
       answer,
       ({ provider, status }) => `${status}, sandboxes by ${provider.name} (${provider.isolation})`

@@ -1,12 +1,11 @@
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
-import { ask, path } from "../client/Client.ts"
+import { ask } from "../client/Client.ts"
 import { account, id, text } from "../flags.ts"
 import * as Output from "../output/Output.ts"
 import { orNone } from "../client/pages.ts"
 import { fields, table } from "../output/Table.ts"
-import type { IssuedKey, Keys } from "../client/Wire.ts"
 
 const create = Command.make(
   "create",
@@ -17,7 +16,7 @@ const create = Command.make(
   },
   Effect.fnUntraced(function* ({ account, expiresAt, name }) {
     const body = { name, expiresAt, account_id: account }
-    const answer = yield* ask<IssuedKey>("POST", "/api/keys", { body, creates: true })
+    const answer = yield* ask("keys.issue", { body })
     yield* Output.present(answer, ({ expiresAt, id, key, name }) =>
       fields({ id, name, expires: expiresAt ?? "never", key })
     )
@@ -32,7 +31,7 @@ const list = Command.make(
   "list",
   { account },
   Effect.fnUntraced(function* ({ account }) {
-    const answer = yield* ask<Keys>("GET", "/api/keys", { query: { account_id: account } })
+    const answer = yield* ask("keys.list", { query: { account_id: account } })
     yield* Output.present(answer, ({ keys }) =>
       table(
         ["KEY", "NAME", "CREATED", "LAST USED", "EXPIRES"],
@@ -50,7 +49,7 @@ const remove = Command.make(
   "delete",
   { id: id("ID", "The key's id, as `keys list` shows it"), account },
   Effect.fnUntraced(function* ({ account, id }) {
-    const answer = yield* ask("DELETE", path`/api/keys/${id}`, { query: { account_id: account } })
+    const answer = yield* ask("keys.revoke", { params: { id }, query: { account_id: account } })
     yield* Output.present(answer, () => `${id} is deleted`)
   })
 ).pipe(

@@ -3,24 +3,24 @@ import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { ask, path } from "../client/Client.ts"
+import { ask } from "../client/Client.ts"
 import { id } from "../flags.ts"
 import * as Output from "../output/Output.ts"
 import { orNone } from "../client/pages.ts"
 import { fields, table } from "../output/Table.ts"
-import type { Members, NewOrganization, OneMember, Organizations } from "../client/Wire.ts"
+import type { ResponseOf } from "../client/Operations.ts"
 
 const org = id("ORG", "The organization's id")
 const account = id("ACCOUNT", "The account's id")
 
-const shownMember = ({ member: { accountId, role, status } }: OneMember): string =>
+const shownMember = ({ member: { accountId, role, status } }: ResponseOf<"organizations.invite">): string =>
   fields({ account: accountId, role, status })
 
 const create = Command.make(
   "create",
   { name: Argument.String("NAME").pipe(Argument.withDescription("What to call it")) },
   Effect.fnUntraced(function* (body) {
-    const answer = yield* ask<NewOrganization>("POST", "/api/organizations", { body, creates: true })
+    const answer = yield* ask("organizations.create", { body })
     yield* Output.present(answer, ({ organization: { id, name } }) => fields({ organization: id, name }))
   })
 ).pipe(
@@ -32,7 +32,7 @@ const list = Command.make(
   "list",
   {},
   Effect.fnUntraced(function* () {
-    const answer = yield* ask<Organizations>("GET", "/api/organizations")
+    const answer = yield* ask("organizations.list")
     const { invitations, organizations } = answer.json
     yield* Output.present(answer, () =>
       table(
@@ -54,7 +54,7 @@ const members = Command.make(
   "members",
   { org },
   Effect.fnUntraced(function* ({ org }) {
-    const answer = yield* ask<Members>("GET", path`/api/organizations/${org}/members`)
+    const answer = yield* ask("organizations.members", { params: { id: org } })
     yield* Output.present(answer, ({ members }) =>
       table(
         ["ACCOUNT", "ROLE", "STATUS"],
@@ -79,7 +79,7 @@ const invite = Command.make(
   },
   Effect.fnUntraced(function* ({ account, org, role }) {
     const body = { accountId: account, role: Option.getOrUndefined(role) }
-    const answer = yield* ask<OneMember>("POST", path`/api/organizations/${org}/members`, { body, creates: true })
+    const answer = yield* ask("organizations.invite", { params: { id: org }, body })
     yield* Output.present(answer, shownMember)
     if (answer.json.member.status === "invited") {
       yield* Output.say(`with a key of its own it accepts by: castellan orgs accept ${org}`)
@@ -99,7 +99,7 @@ const accept = Command.make(
   "accept",
   { org },
   Effect.fnUntraced(function* ({ org }) {
-    const answer = yield* ask<OneMember>("POST", path`/api/organizations/${org}/members/accept`)
+    const answer = yield* ask("organizations.accept", { params: { id: org } })
     yield* Output.present(answer, shownMember)
   })
 ).pipe(
@@ -111,7 +111,7 @@ const remove = Command.make(
   "remove",
   { org, account },
   Effect.fnUntraced(function* ({ account, org }) {
-    const answer = yield* ask("DELETE", path`/api/organizations/${org}/members/${account}`)
+    const answer = yield* ask("organizations.remove", { params: { id: org, accountId: account } })
     yield* Output.present(answer, () => `${account} is no member any more`)
   })
 ).pipe(

@@ -12,14 +12,13 @@ import { account, noFollow } from "../flags.ts"
 import * as Output from "../output/Output.ts"
 import { followedSetup } from "../setup.ts"
 import { fields, plain } from "../output/Table.ts"
-import type { Cleared, RepositoryFile, Sandboxes, StartedRun } from "../client/Wire.ts"
 
 const setup = Command.make(
   "setup",
   { account, noFollow },
   Effect.fnUntraced(function* ({ account, noFollow }) {
     const body = { account_id: account }
-    const answer = yield* ask<StartedRun>("POST", "/api/sandboxes/setup", { body, creates: true })
+    const answer = yield* ask("sandboxes.setup", { body })
     if (noFollow || (yield* Output.isForProgram)) return yield* Output.present(answer, ({ runId }) => runId)
     yield* followedSetup({ run: answer.json.runId, account })
   })
@@ -36,7 +35,7 @@ const tree = Command.make(
   { account },
   Effect.fnUntraced(function* ({ account }) {
     const query = { account_id: account, limit: 1 }
-    const answer = yield* ask<Sandboxes>("GET", "/api/sandboxes", { query })
+    const answer = yield* ask("sandboxes.list", { query })
     const { filetree, filetree_truncated: isTruncated } = answer.json
     yield* Output.present(answer, () => (filetree ?? []).map(({ path, type }) => lineOf(path, type)).join(""))
     if (filetree === null && !(yield* Output.isForProgram)) {
@@ -58,7 +57,7 @@ const cat = Command.make(
   { path: Argument.String("PATH").pipe(Argument.withDescription("The file, from the repository's root")), account },
   Effect.fnUntraced(function* ({ account, path }) {
     const query = { path, account_id: account }
-    const answer = yield* ask<RepositoryFile>("GET", "/api/sandboxes/file", { query })
+    const answer = yield* ask("sandboxes.file", { query })
     if (yield* Output.isForProgram) return yield* Output.present(answer, () => "")
     const { content, encoding } = answer.json
     if (encoding !== "base64") return yield* Output.print(content)
@@ -92,7 +91,7 @@ const clear = Command.make(
   },
   Effect.fnUntraced(function* ({ account, yes }) {
     if (!yes && !(yield* agreed(account ?? "your account"))) return yield* Output.say("nothing was deleted")
-    const answer = yield* ask<Cleared>("DELETE", "/api/sandboxes", { body: { account_id: account } })
+    const answer = yield* ask("sandboxes.clear", { body: { account_id: account } })
     yield* Output.present(answer, ({ deleted_snapshot: row }) =>
       row === null
         ? "the sandboxes are stopped; there was no snapshot and no repository\n"

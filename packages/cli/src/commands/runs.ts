@@ -1,13 +1,13 @@
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
-import { ask, path } from "../client/Client.ts"
+import { ask } from "../client/Client.ts"
 import { account, id, page } from "../flags.ts"
 import { followed, printedSoFar } from "../output/follow.ts"
 import * as Output from "../output/Output.ts"
 import { orNone, pages } from "../client/pages.ts"
 import { fields, span, table } from "../output/Table.ts"
-import type { CanceledRun, Run, Runs } from "../client/Wire.ts"
+import type { Run } from "../client/Operations.ts"
 
 const runId = id("ID", "The run's id")
 
@@ -38,7 +38,7 @@ const list = Command.make(
   "list",
   { account, ...page },
   Effect.fnUntraced(function* ({ account, all, limit }) {
-    const answer = yield* pages<Runs>("/api/tasks/runs", "runs", { query: { account_id: account }, limit, all })
+    const answer = yield* pages("runs.list", "runs", { query: { account_id: account }, limit, all })
     yield* Output.present(answer, ({ runs }) =>
       table(
         ["RUN", "TASK", "STATUS", "CREATED", "TOOK"],
@@ -56,7 +56,7 @@ const get = Command.make(
   "get",
   { id: runId, account },
   Effect.fnUntraced(function* ({ account, id }) {
-    const answer = yield* ask<Runs>("GET", "/api/tasks/runs", { query: { runId: id, account_id: account } })
+    const answer = yield* ask("runs.list", { query: { runId: id, account_id: account } })
     yield* Output.present(answer, ({ runs }) => runs.map(describe).join(""))
   })
 ).pipe(
@@ -87,7 +87,7 @@ const cancel = Command.make(
   { id: runId, account },
   Effect.fnUntraced(function* ({ account, id }) {
     const query = { account_id: account }
-    const answer = yield* ask<CanceledRun>("POST", path`/api/tasks/runs/${id}/cancel`, { query })
+    const answer = yield* ask("runs.cancel", { params: { runId: id }, query })
     yield* Output.present(answer, ({ run }) => `${run.id} ${run.status}`)
   })
 ).pipe(

@@ -8,13 +8,12 @@ import * as HttpBody from "effect/http/HttpBody"
 import * as Option from "effect/Option"
 import * as Stdio from "effect/Stdio"
 import * as Stream from "effect/Stream"
-import { ask, brokenOff, open, path } from "../client/Client.ts"
+import { ask, brokenOff, open } from "../client/Client.ts"
 import { UsageRefused } from "../client/Failure.ts"
 import { account, id } from "../flags.ts"
 import * as Output from "../output/Output.ts"
 import { filesAtOnce, orNone, pages } from "../client/pages.ts"
 import { table } from "../output/Table.ts"
-import type { Files, WrittenFile } from "../client/Wire.ts"
 
 const sandboxId = id("ID", "The sandbox's id")
 
@@ -34,7 +33,8 @@ const files = Command.make(
     account
   },
   Effect.fnUntraced(function* ({ account, id, path: directory, recursive }) {
-    const answer = yield* pages<Files>(path`/api/sandboxes/${id}/files`, "files", {
+    const answer = yield* pages("sandbox.files", "files", {
+      params: { sandboxId: id },
       query: { path: Option.getOrUndefined(directory), recursive: recursive ? "true" : undefined, account_id: account },
       ...filesAtOnce
     })
@@ -63,7 +63,8 @@ const read = Command.make(
   "read",
   { id: sandboxId, path: file, account },
   Effect.fnUntraced(function* ({ account, id, path: file }) {
-    const { response, url } = yield* open(path`/api/sandboxes/${id}/file`, {
+    const { response, url } = yield* open("sandbox.readFile", {
+      params: { sandboxId: id },
       query: { path: file, account_id: account },
       headers: { accept: "application/octet-stream" }
     })
@@ -110,7 +111,8 @@ const write = Command.make(
   },
   Effect.fnUntraced(function* ({ account, id, mode, path: file, source }) {
     const content = yield* contentFrom(source)
-    const answer = yield* ask<WrittenFile>("PUT", path`/api/sandboxes/${id}/file`, {
+    const answer = yield* ask("sandbox.writeFile", {
+      params: { sandboxId: id },
       query: { path: file, mode: Option.getOrElse(mode, () => content.mode), account_id: account },
       body: content.body
     })

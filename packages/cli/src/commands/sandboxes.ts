@@ -1,7 +1,7 @@
-/** Sandboxes as a whole: made, listed, shown, copied, ended. */
+/** Commands for whole sandboxes: create, list, show, fork, extend, stop. */
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
-import { ask, path } from "../client/Client.ts"
+import { ask } from "../client/Client.ts"
 import { UsageRefused } from "../client/Failure.ts"
 import {
   account,
@@ -19,7 +19,7 @@ import { followed } from "../output/follow.ts"
 import * as Output from "../output/Output.ts"
 import { orNone, pages } from "../client/pages.ts"
 import { fields, span, table } from "../output/Table.ts"
-import type { NewSnapshot, OneSandbox, Sandbox, Sandboxes, StartedRun } from "../client/Wire.ts"
+import type { ResponseOf, Sandbox, StartedRun } from "../client/Operations.ts"
 
 const listed = (sandboxes: ReadonlyArray<Sandbox>): string =>
   table(
@@ -27,7 +27,7 @@ const listed = (sandboxes: ReadonlyArray<Sandbox>): string =>
     sandboxes.map((one) => [one.sandboxId, one.sandboxStatus, span(one.timeout), one.createdAt])
   )
 
-const shown = ({ sandbox }: Pick<OneSandbox, "sandbox">): string =>
+const shown = ({ sandbox }: Pick<ResponseOf<"sandbox.get">, "sandbox">): string =>
   fields({
     sandbox: sandbox.sandboxId,
     status: sandbox.sandboxStatus,
@@ -52,7 +52,7 @@ const create = Command.make(
       return yield* new UsageRefused({ say: "a command and --prompt exclude each other" })
     }
     const body = { command, args: command === undefined ? undefined : args, cwd, prompt, account_id: account }
-    const answer = yield* ask<Sandboxes>("POST", "/api/sandboxes", { body, creates: true })
+    const answer = yield* ask("sandboxes.create", { body })
     const [sandbox] = answer.json.sandboxes
     if (sandbox?.runId === undefined || noFollow || (yield* Output.isForProgram)) {
       return yield* Output.present(answer, ({ sandboxes }) => sandboxes.map((sandbox) => shown({ sandbox })).join(""))
@@ -76,7 +76,7 @@ const list = Command.make(
   "list",
   { account, ...page },
   Effect.fnUntraced(function* ({ account, all, limit }) {
-    const answer = yield* pages<Sandboxes>("/api/sandboxes", "sandboxes", {
+    const answer = yield* pages("sandboxes.list", "sandboxes", {
       query: { account_id: account },
       limit,
       all
@@ -93,7 +93,7 @@ const get = Command.make(
   "get",
   { id: sandboxId, account },
   Effect.fnUntraced(function* ({ account, id }) {
-    const answer = yield* ask<OneSandbox>("GET", path`/api/sandboxes/${id}`, { query: { account_id: account } })
+    const answer = yield* ask("sandbox.get", { params: { sandboxId: id }, query: { account_id: account } })
     yield* Output.present(answer, shown)
   })
 ).pipe(
@@ -111,10 +111,10 @@ const run = Command.make(
     noFollow
   },
   Effect.fnUntraced(function* ({ account, command: [command, ...args], cwd, id, noFollow }) {
-    const answer = yield* ask<StartedRun>("POST", path`/api/sandboxes/${id}/commands`, {
+    const answer = yield* ask<"sandbox.run", StartedRun<"sandbox.run">>("sandbox.run", {
+      params: { sandboxId: id },
       query: { account_id: account },
-      body: { command, args, cwd },
-      creates: true
+      body: { command, args, cwd }
     })
     if (noFollow || (yield* Output.isForProgram)) return yield* Output.present(answer, ({ runId }) => runId)
     yield* followed({ run: answer.json.runId, account })
@@ -129,7 +129,7 @@ const snapshot = Command.make(
   { id: sandboxId, account },
   Effect.fnUntraced(function* ({ account, id }) {
     const query = { account_id: account }
-    const answer = yield* ask<NewSnapshot>("POST", path`/api/sandboxes/${id}/snapshot`, { query, creates: true })
+    const answer = yield* ask("sandbox.snapshot", { params: { sandboxId: id }, query })
     yield* Output.present(answer, ({ expiresAt, snapshotId }) => fields({ snapshot: snapshotId, expires: expiresAt }))
     if (answer.json.stopped) yield* Output.say(`the provider stopped ${id} to take it`)
   })
@@ -143,7 +143,7 @@ const fork = Command.make(
   { id: sandboxId, account },
   Effect.fnUntraced(function* ({ account, id }) {
     const query = { account_id: account }
-    const answer = yield* ask<OneSandbox>("POST", path`/api/sandboxes/${id}/fork`, { query, creates: true })
+    const answer = yield* ask("sandbox.fork", { params: { sandboxId: id }, query })
     yield* Output.present(answer, shown)
   })
 ).pipe(
@@ -159,7 +159,8 @@ const extend = Command.make(
     account
   },
   Effect.fnUntraced(function* ({ account, duration, id }) {
-    const answer = yield* ask<OneSandbox>("POST", path`/api/sandboxes/${id}/extend`, {
+    const answer = yield* ask("sandbox.extend", {
+      params: { sandboxId: id },
       query: { account_id: account },
       body: { ms: millisOf(duration) }
     })
@@ -174,7 +175,7 @@ const stop = Command.make(
   "stop",
   { id: sandboxId, account },
   Effect.fnUntraced(function* ({ account, id }) {
-    const answer = yield* ask("DELETE", path`/api/sandboxes/${id}`, { query: { account_id: account } })
+    const answer = yield* ask("sandbox.remove", { params: { sandboxId: id }, query: { account_id: account } })
     yield* Output.present(answer, () => `${id} is stopped`)
   })
 ).pipe(

@@ -3,24 +3,14 @@ import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
-import { ask, path } from "../client/Client.ts"
+import { ask } from "../client/Client.ts"
 import { UsageRefused } from "../client/Failure.ts"
 import { cwdInTree, duration, id, millisOf, noFollow, page, requiredCommandLine, text } from "../flags.ts"
 import { followed } from "../output/follow.ts"
 import * as Output from "../output/Output.ts"
 import { orNone, pages } from "../client/pages.ts"
 import { type Cell, fields, span, table } from "../output/Table.ts"
-import type {
-  AsleepSession,
-  ExtendedSession,
-  NewSession,
-  OneSession,
-  OpenedSession,
-  Reconnected,
-  Sessions,
-  SessionStatus,
-  StartedRun
-} from "../client/Wire.ts"
+import type { ResponseOf, SessionStatus, StartedRun } from "../client/Operations.ts"
 
 const anId = "3f0c9a52-6d1e-4b7a-9a64-0b7f5f6f2c11"
 
@@ -32,7 +22,7 @@ const repo = text("repo", "URL", "The repository it works on")
 const known = (record: Record<string, Cell>): Record<string, Cell> =>
   Object.fromEntries(Object.entries(record).filter(([, value]) => value !== null && value !== undefined))
 
-const shown = ({ session }: Pick<OneSession, "session">): string =>
+const shown = ({ session }: Pick<ResponseOf<"sessions.get">, "session">): string =>
   fields({
     session: session.id,
     title: session.title,
@@ -49,8 +39,10 @@ const shown = ({ session }: Pick<OneSession, "session">): string =>
   })
 
 /** How far a time of the lifecycle is away, by the server's clock. */
-const until = (at: number | null | undefined, { serverTime }: Reconnected["lifecycle"]): string | undefined =>
-  at === null || at === undefined ? undefined : span(Math.max(0, at - serverTime))
+const until = (
+  at: number | null | undefined,
+  { serverTime }: ResponseOf<"sessionSandbox.reconnect">["lifecycle"]
+): string | undefined => (at === null || at === undefined ? undefined : span(Math.max(0, at - serverTime)))
 
 /** Whether opening brings files back; no question while the sandbox runs. */
 const kept = (status: string, hasSnapshot: boolean): string | undefined =>
@@ -65,7 +57,7 @@ const create = Command.make(
   },
   Effect.fnUntraced(function* ({ org, repo, title }) {
     const body = { title, repoUrl: repo, organizationId: org }
-    const answer = yield* ask<NewSession>("POST", "/api/sessions", { body, creates: true })
+    const answer = yield* ask("sessions.create", { body })
     yield* Output.present(answer, shown)
   })
 ).pipe(
@@ -79,7 +71,7 @@ const list = Command.make(
   "list",
   page,
   Effect.fnUntraced(function* ({ all, limit }) {
-    const answer = yield* pages<Sessions>("/api/sessions", "sessions", { query: {}, limit, all })
+    const answer = yield* pages("sessions.list", "sessions", { query: {}, limit, all })
     yield* Output.present(answer, ({ sessions }) =>
       table(
         ["SESSION", "STATUS", "SANDBOX", "CREATED", "TITLE"],
@@ -97,12 +89,12 @@ const get = Command.make(
   "get",
   { id: sessionId },
   Effect.fnUntraced(function* ({ id }) {
-    yield* Output.present(yield* ask<OneSession>("GET", path`/api/sessions/${id}`), shown)
+    yield* Output.present(yield* ask("sessions.get", { params: { id } }), shown)
   })
 ).pipe(Command.withDescription("Show a session"), Command.withExamples([{ command: `castellan sessions get ${anId}` }]))
 
 const repoOf = Effect.fnUntraced(function* (id: string) {
-  const { session } = (yield* ask<OneSession>("GET", path`/api/sessions/${id}`)).json
+  const { session } = (yield* ask("sessions.get", { params: { id } })).json
   return session.repoUrl ?? (yield* new UsageRefused({ say: `${id} has no repository yet: open it with --repo URL` }))
 })
 
@@ -118,7 +110,7 @@ const open = Command.make(
       return yield* new UsageRefused({ say: "say which session to open, or --repo URL for a sandbox for once" })
     }
     const body = { sessionId, repoUrl: repo ?? (yield* repoOf(sessionId!)) }
-    const answer = yield* ask<OpenedSession>("POST", "/api/sandbox", { body, creates: true })
+    const answer = yield* ask("sessionSandbox.open", { body })
     yield* Output.present(answer, ({ currentBranch, mode, timeout, timing }) =>
       fields({ branch: currentBranch, "time left": span(timeout), ready: `${timing.readyMs} ms`, provider: mode })
     )
@@ -138,7 +130,9 @@ const status = Command.make(
   "status",
   { id: sessionId },
   Effect.fnUntraced(function* ({ id }) {
-    const answer = yield* ask<SessionStatus>("GET", "/api/sandbox/status", { query: { sessionId: id } })
+    const answer = yield* ask<"sessionSandbox.status", SessionStatus>("sessionSandbox.status", {
+      query: { sessionId: id }
+    })
     yield* Output.present(answer, ({ hasSnapshot, lifecycle, lifecycleVersion, status }) =>
       fields({
         status,
@@ -161,7 +155,7 @@ const reconnect = Command.make(
   "reconnect",
   { id: sessionId },
   Effect.fnUntraced(function* ({ id }) {
-    const answer = yield* ask<Reconnected>("GET", "/api/sandbox/reconnect", { query: { sessionId: id } })
+    const answer = yield* ask("sessionSandbox.reconnect", { query: { sessionId: id } })
     yield* Output.present(answer, ({ expiresAt, hasSnapshot, lifecycle, status }) =>
       fields({
         status,
@@ -179,7 +173,7 @@ const activity = Command.make(
   "activity",
   { id: sessionId },
   Effect.fnUntraced(function* ({ id }) {
-    const answer = yield* ask("POST", "/api/sandbox/activity", { body: { sessionId: id } })
+    const answer = yield* ask("sessionSandbox.activity", { body: { sessionId: id } })
     yield* Output.present(answer, () => `${id} is in use`)
   })
 ).pipe(
@@ -192,7 +186,7 @@ const extend = Command.make(
   { id: sessionId, duration },
   Effect.fnUntraced(function* ({ duration, id }) {
     const body = { sessionId: id, ms: millisOf(duration) }
-    const answer = yield* ask<ExtendedSession>("POST", "/api/sandbox/extend", { body })
+    const answer = yield* ask("sessionSandbox.extend", { body })
     yield* Output.present(answer, ({ expiresAt, extendedBy }) =>
       fields({ session: id, "extended by": span(extendedBy), expires: new Date(expiresAt).toISOString() })
     )
@@ -206,7 +200,7 @@ const sleep = Command.make(
   "sleep",
   { id: sessionId },
   Effect.fnUntraced(function* ({ id }) {
-    const answer = yield* ask<AsleepSession>("DELETE", "/api/sandbox", { query: { sessionId: id } })
+    const answer = yield* ask("sessionSandbox.hibernate", { query: { sessionId: id } })
     yield* Output.present(answer, ({ alreadyStopped }) =>
       alreadyStopped === true ? `${id} was not running` : `${id} sleeps`
     )
@@ -217,7 +211,7 @@ const sleep = Command.make(
 )
 
 const change = Effect.fnUntraced(function* (id: string, body: Record<string, unknown>) {
-  yield* Output.present(yield* ask<OneSession>("PATCH", path`/api/sessions/${id}`, { body }), shown)
+  yield* Output.present(yield* ask("sessions.change", { params: { id }, body }), shown)
 })
 
 const archive = Command.make("archive", { id: sessionId }, ({ id }) => change(id, { status: "archived" })).pipe(
@@ -244,7 +238,10 @@ const run = Command.make(
   { id: sessionId, command: requiredCommandLine, cwd: cwdInTree, noFollow },
   Effect.fnUntraced(function* ({ command: [command, ...args], cwd, id, noFollow }) {
     const body = { command, args, cwd }
-    const answer = yield* ask<StartedRun>("POST", path`/api/sessions/${id}/commands`, { body, creates: true }).pipe(
+    const answer = yield* ask<"sessions.run", StartedRun<"sessions.run">>("sessions.run", {
+      params: { id },
+      body
+    }).pipe(
       Effect.tapError((failure) =>
         failure._tag === "ApiRefused" && failure.code === "sandbox_not_running"
           ? Output.say(`wake it with: castellan sessions open ${id}`)

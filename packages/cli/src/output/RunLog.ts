@@ -3,7 +3,6 @@ import type { RunStatus } from "@castellan/domain/task/TaskRun.ts"
 import * as Effect from "effect/Effect"
 import type * as Sse from "effect/encoding/Sse"
 import * as Stream from "effect/Stream"
-import { path } from "../client/Client.ts"
 import * as ServerEvents from "../client/ServerEvents.ts"
 
 /** How a run ended; the code is null where no command came to its end. */
@@ -43,7 +42,8 @@ const read = ({ data, event }: Sse.Event): LogEvent | undefined => {
 const isLast = (event: LogEvent) => event._tag === "Ended"
 
 const logOf = ({ account, run }: WhichLog): ServerEvents.EventSource<LogEvent> => ({
-  at: path`/api/tasks/runs/${run}/logs`,
+  operation: "runs.logs",
+  params: { runId: run },
   query: { account_id: account },
   read,
   isLast,

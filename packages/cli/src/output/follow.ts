@@ -5,7 +5,6 @@ import { ExitCode } from "../ExitCode.ts"
 import { CommandExited, type Failure, isTransient, RunFailed } from "../client/Failure.ts"
 import * as Output from "./Output.ts"
 import * as RunLog from "./RunLog.ts"
-import type { Runs } from "../client/Wire.ts"
 
 const cut = "The command printed more than is kept: the rest of its output is missing"
 
@@ -29,7 +28,7 @@ export const ending = (run: string, status: string, reason?: string): string =>
   `${run} ${endings[status] ?? status}${reason === undefined ? "" : `: ${reason}`}`
 
 const reasonOf = Effect.fnUntraced(function* ({ account, run }: RunLog.WhichLog) {
-  const { json } = yield* ask<Runs>("GET", "/api/tasks/runs", { query: { runId: run, account_id: account } })
+  const { json } = yield* ask("runs.list", { query: { runId: run, account_id: account } })
   return json.runs[0]?.error?.message
 })
 

@@ -7,7 +7,7 @@ import { routeOf } from "../../src/middleware/Routes.ts"
 import { Ajv2020, type ValidateFunction } from "ajv/dist/2020.js"
 import { Duration, Effect, Exit, Layer, Logger, Scope } from "effect"
 import * as fc from "fast-check"
-import { operations } from "../Operations.ts"
+import { isDeclaredError, operations } from "../Operations.ts"
 import { sharedRepo } from "../tenancy/expectations.ts"
 import { WebApi } from "../WebApi.ts"
 import { type MadeUp, type placeholders, request } from "./requests.ts"
@@ -74,9 +74,7 @@ export const complaint = (method: string, url: string, { headers, status, text }
     if (!/^[a-z0-9_]+$/.test(body.code) || body.error.trim() === "") return "the error has no code or no sentence"
     if (body.retryAfterMs !== undefined && headers.get("retry-after") === null) return "it has no retry-after"
     if (status >= 500 && !causedOutside.has(body.code)) return "the server failed"
-    if (operation !== undefined && operation.responses[status] === undefined && ![413, 415].includes(status)) {
-      return `the status ${status} of ${body.code} is not in the description`
-    }
+    if (!isDeclaredError(method, url, status, body)) return `the operation does not declare ${status} ${body.code}`
     if (operation === undefined && ![400, 404, 405].includes(status))
       return "it is answered where there is no operation"
     if (status === 405 && headers.get("allow") === null) return "it has no allow"

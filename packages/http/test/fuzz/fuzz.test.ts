@@ -1,15 +1,15 @@
 import { assert, it } from "@effect/vitest"
 import { complaint, look } from "./Fuzz.ts"
 
-it("answers made-up requests as the API's description says, and never with a failure of its own", async () => {
+it("generated requests get the responses that openapi.json declares, and no server error", async () => {
   assert.isNull(await look(1, 400))
 })
 
-it("notices an answer that the API's description does not allow", () => {
+it("the fuzzer reports a response that openapi.json does not declare", () => {
   const headers = { "x-request-id": "a", "access-control-allow-origin": "*", "content-type": "application/json" }
   const judge = (method: string, url: string, status: number, body: unknown, more: Record<string, string> = {}) =>
     complaint(method, url, { status, headers: new Headers({ ...headers, ...more }), text: JSON.stringify(body) })
-  const error = { status: "error", success: false, error: "Not found", code: "not_found" }
+  const error = { status: "error", success: false, error: "Sandbox not found", code: "sandbox_not_found" }
   assert.isUndefined(judge("GET", "/health", 200, { status: "ok" }))
   assert.isUndefined(judge("GET", "/api/sandboxes/x", 404, error))
   assert.isDefined(judge("GET", "/health", 200, { status: "well" }))
@@ -18,6 +18,7 @@ it("notices an answer that the API's description does not allow", () => {
   assert.isDefined(judge("GET", "/nowhere", 200, {}))
   assert.isDefined(judge("GET", "/api/sandboxes/x", 500, error))
   assert.isDefined(judge("GET", "/api/sandboxes/x", 418, error))
+  assert.isDefined(judge("GET", "/api/sandboxes/x", 404, { ...error, code: "file_not_found" }))
   assert.isDefined(judge("GET", "/api/sandboxes/x", 404, { ...error, stack: "at x" }))
   assert.isDefined(judge("GET", "/api/sandboxes/x", 404, { ...error, success: true }))
   assert.isDefined(judge("GET", "/api/sandboxes/setup", 405, error))
