@@ -67,7 +67,7 @@ RepoContract.contract("memory, behind Faults", repositories, author, (repo, bund
 describe("A planned fault", () => {
   const everything = { limit: 10, cursor: null }
 
-  it.effect("before a call keeps the call from being made, and every later one until it is healed", () =>
+  it.effect("before a call prevents that call and all later ones until the fault is removed", () =>
     Effect.gen(function* () {
       const store = yield* AccountStore
       const faults = yield* Faults.Faults
@@ -82,7 +82,7 @@ describe("A planned fault", () => {
     }).pipe(Effect.provide(ports))
   )
 
-  it.effect("after a call lets it be made, and loses the answer", () =>
+  it.effect("after a call lets the port run it and loses the result", () =>
     Effect.gen(function* () {
       const faults = yield* Faults.Faults
       const provider = yield* SandboxProvider

@@ -28,7 +28,7 @@ const history = (
 }
 
 describe("Commits in memory", () => {
-  it("have the trees that git would write", () => {
+  it("have the tree ids that git computes", () => {
     const submodule = "0123456789".repeat(4)
     const commit = MemoryGit.commitOf({
       message: "x",
@@ -56,14 +56,14 @@ describe("Commits in memory", () => {
     )
   })
 
-  it("have an id for what they are", () => {
+  it("have an id that depends on their content and parents", () => {
     const { commits, ids } = history([{ a: "1" }], [{ a: "1" }, 0], [{ a: "1" }, 0], [{ a: "2" }, 0])
     assert.strictEqual(new Set(ids).size, 4)
     assert.strictEqual(commits.get(ids[0]!)!.tree, commits.get(ids[1]!)!.tree)
     assert.notStrictEqual(commits.get(ids[0]!)!.tree, commits.get(ids[3]!)!.tree)
   })
 
-  it("know what they build on, and where two of them parted", () => {
+  it("know their ancestors and their merge base", () => {
     // 0 - 1 - 3 - 5 and 0 - 2 - 4 - 5; 6 is unrelated.
     const { commits, ids } = history([{}], [{}, 0], [{}, 0], [{}, 1], [{}, 2], [{}, 3, 4], [{}])
     const at = (n: number) => ids[n]!
@@ -76,7 +76,7 @@ describe("Commits in memory", () => {
     assert.isTrue(Option.isNone(MemoryGit.mergeBase(commits, at(5), at(6))))
   })
 
-  it("merge by files: who changed one has the say in it, and two that did are a conflict", () => {
+  it("merge file by file, with a conflict where both sides changed a file differently", () => {
     const base = {
       same: "1",
       ours: "1",
@@ -105,7 +105,7 @@ describe("Commits in memory", () => {
     assert.deepStrictEqual(MemoryGit.merge(commits, ids[0]!, ids[1]!), { files: files(ours), conflicts: [] })
   })
 
-  it("travel as bundles, without what is there", () => {
+  it("are transferred in bundles without the commits that the receiver has", () => {
     const { commits, ids } = history([{ a: "1" }], [{ a: "2", b: "\0\xff" }, 0], [{ a: "3" }, 0], [{ a: "4" }, 1, 2])
     const tip = ids[3]!
     const whole = Option.getOrThrow(MemoryGit.bundleOf(commits, "main", tip))

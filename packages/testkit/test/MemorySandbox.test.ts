@@ -33,20 +33,20 @@ const layer = MemorySandbox.layerWith({
 })
 
 describe("A sandbox in memory", () => {
-  it.effect("has the programs that a test has taught it, on the clock of the test", () =>
+  it.effect("runs the programs that a test adds, on the test clock", () =>
     Effect.map(ran("npm", ["test"]), (said) => assert.deepStrictEqual(said, [0, "test: 3 passed"])).pipe(
       Effect.provide(layer)
     )
   )
 
-  it.effect("has them in the place of its own of the same name, and keeps the others", () =>
+  it.effect("prefers added programs to built-in ones of the same name, and keeps the others", () =>
     Effect.gen(function* () {
       assert.deepStrictEqual(yield* Effect.provide(ran("echo", []), layer), [9, ""])
       assert.deepStrictEqual(yield* Effect.provide(ran("true", []), layer), [0, ""])
     })
   )
 
-  it.effect("says of a program that it does not know that it is not there", () =>
+  it.effect("reports an unknown program as not found", () =>
     Effect.map(ran("constructor", []), (said) => assert.deepStrictEqual(said, ["command_not_found", ""])).pipe(
       Effect.provide(layer)
     )

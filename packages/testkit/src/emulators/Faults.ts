@@ -1,34 +1,34 @@
-/** What goes wrong between a client and an emulator, on demand. */
+/** Faults that a test plans for requests to an emulator. */
 
-/** The requests that a fault befalls. */
-export interface Which {
-  /** How many requests it befalls; 1 if not said. */
+/** The requests that a fault applies to. */
+export interface RequestFilter {
+  /** How many requests the fault applies to; 1 by default. */
   readonly times?: number
   readonly method?: string
-  /** What the path has to match, with its query and without the `/api` or `/api/v3` before all of them. */
+  /** A pattern for the path with its query and without the prefix `/api` or `/api/v3`. */
   readonly path?: RegExp
 }
 
-/** What tests order. */
+/** Plans faults, for tests. */
 export interface Faults<Fault> {
-  /** Befalls the next requests that it fits; what was planned first comes first. */
-  readonly plan: (fault: Fault, which?: Which) => void
+  /** Applies a fault to the next matching requests. Faults apply in the order of their plans. */
+  readonly plan: (fault: Fault, which?: RequestFilter) => void
   readonly clear: () => void
 }
 
-/** What the emulator asks of its faults. */
-export interface Planned<Fault> extends Faults<Fault> {
-  /** The fault of this request, used up by asking; of those alone that fit it by their nature, if they have one. */
+/** The faults as the emulator takes them. */
+export interface PlannedFaults<Fault> extends Faults<Fault> {
+  /** Takes the fault for a request, of those that `fits` accepts, and counts it as used. */
   readonly take: (method: string, path: string, fits?: (fault: Fault) => boolean) => Fault | undefined
 }
 
-/** Whether a request is one of these. */
-export const befalls = (which: Which, method: string, path: string): boolean =>
+/** Whether a request passes the filter. */
+export const matches = (which: RequestFilter, method: string, path: string): boolean =>
   (which.method ?? method) === method && (which.path?.test(path) ?? true)
 
-/** No faults yet. */
-export const make = <Fault>(): Planned<Fault> => {
-  let planned: Array<{ readonly fault: Fault; readonly which: Which; left: number }> = []
+/** Starts without planned faults. */
+export const make = <Fault>(): PlannedFaults<Fault> => {
+  let planned: Array<{ readonly fault: Fault; readonly which: RequestFilter; left: number }> = []
   return {
     plan: (fault, which = {}) => {
       planned.push({ fault, which, left: which.times ?? 1 })
@@ -37,7 +37,7 @@ export const make = <Fault>(): Planned<Fault> => {
       planned = []
     },
     take: (method, path, fits = () => true) => {
-      const found = planned.find(({ fault, left, which }) => left > 0 && befalls(which, method, path) && fits(fault))
+      const found = planned.find(({ fault, left, which }) => left > 0 && matches(which, method, path) && fits(fault))
       if (found !== undefined) found.left--
       return found?.fault
     }

@@ -1,4 +1,4 @@
-/** GitHub's emulator, by clients that are not ours: git and fetch. */
+/** GitHub's emulator, tested with git and fetch. */
 import { type Emulator, start } from "@castellan/testkit/emulators/github/GitHubEmulator.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, type Scope } from "effect"
@@ -60,7 +60,7 @@ const create = (name: string, more: object = {}) => ({
 const tested = (name: string, test: (github: Site) => Promise<void>, options: Parameters<typeof start>[0] = {}) =>
   it.live(name, () => Effect.scoped(Effect.flatMap(site(options), (github) => Effect.promise(() => test(github)))))
 
-/** A repository with files, pushed by git. */
+/** Creates a repository and pushes files to it with git. */
 const filled = async (github: Site, files: Record<string, string>) => {
   await github.ask(`/orgs/${owner}/repos`, create("one"))
   const clone = join(github.directory, "one")
@@ -76,7 +76,7 @@ const filled = async (github: Site, files: Record<string, string>) => {
 }
 
 describe("GitHub's emulator", () => {
-  tested("is cloned from and pushed to by git, in bodies of every kind", async (github) => {
+  tested("serves clone, fetch and push to git, with plain, chunked and compressed bodies", async (github) => {
     await filled(github, { small: "1", large: randomBytes(2_000_000).toString("base64") })
     await github.git("clone", "--quiet", github.remote("one"), "again")
     assert.strictEqual(
@@ -84,7 +84,7 @@ describe("GitHub's emulator", () => {
       await github.git("-C", "one", "rev-parse", "HEAD")
     )
     assert.strictEqual((await github.git("-C", "again", "symbolic-ref", "--short", "HEAD")).trim(), "main")
-    // Many commits that the other side has not, told before the one that both have, make git compress what it asks.
+    // Many unknown commits before the common one make git compress its request.
     for (let n = 0; n < 40; n++) await github.git("-C", "again", "commit", "--quiet", "--allow-empty", "-m", `${n}`)
     await github.git("-C", "one", "commit", "--quiet", "--allow-empty", "-m", "more")
     await github.git("-C", "one", "push", "--quiet", "origin", "HEAD:main")
@@ -97,7 +97,7 @@ describe("GitHub's emulator", () => {
     assert.isTrue(has("git-protocol", "version=2"))
   })
 
-  tested("asks git for a credential where one is needed, and takes no wrong one", async (github) => {
+  tested("requests a credential from git when one is needed, and refuses a wrong one", async (github) => {
     await filled(github, { file: "1" })
     await github.ask(`/orgs/${owner}/repos`, create("public", { private: false }))
     github.addToken("reading-token", "read")
@@ -117,7 +117,7 @@ describe("GitHub's emulator", () => {
     assert.strictEqual((await refs("one", "git-receive-pack", github.token)).status, 200)
   })
 
-  tested("makes, shows and deletes repositories with GitHub's words", async (github) => {
+  tested("creates, shows and deletes repositories with GitHub's responses", async (github) => {
     const made = await github.ask(`/orgs/${owner}/repos`, create("One"))
     assert.strictEqual(made.status, 201)
     const body = (await made.json()) as Record<string, unknown>
@@ -159,7 +159,7 @@ describe("GitHub's emulator", () => {
     assert.strictEqual((await github.ask(`/orgs/${github.user}/repos`, create("mine"))).status, 404)
   })
 
-  tested("describes what is at a path as GitHub does", async (github) => {
+  tested("describes contents as GitHub does", async (github) => {
     await filled(github, { "a/file": "in a", link: "-> a/file", nowhere: "-> nothing" })
     const sub = ["update-index", "--add", "--cacheinfo", `160000,${"1".repeat(40)},sub`]
     await github.git("-C", "one", ...sub)
@@ -226,7 +226,7 @@ describe("GitHub's emulator", () => {
     { treeLimit: 3 }
   )
 
-  tested("says of an empty repository that it is, each way in GitHub's words", async (github) => {
+  tested("responds for an empty repository with GitHub's errors", async (github) => {
     await github.ask(`/orgs/${owner}/repos`, create("one"))
     for (const [path, status, message] of [
       ["git/trees/HEAD", 409, "Git Repository is empty."],
@@ -239,7 +239,7 @@ describe("GitHub's emulator", () => {
     }
   })
 
-  tested("answers what did not change without a body, and does not count it", async (github) => {
+  tested("responds with 304 to a known tag, without counting the request", async (github) => {
     await filled(github, { file: "1" })
     const path = `/repos/${owner}/one/git/trees/HEAD`
     const first = await github.ask(path)
@@ -255,7 +255,7 @@ describe("GitHub's emulator", () => {
     assert.strictEqual((await github.ask(path, { headers: { "if-none-match": tag } })).status, 200)
   })
 
-  tested("makes the branch that is pushed first the default one", async (github) => {
+  tested("makes the branch that is pushed first the default branch", async (github) => {
     await github.ask(`/orgs/${owner}/repos`, create("one"))
     await github.git("init", "--quiet", "one")
     await github.git("-C", "one", "commit", "--quiet", "--allow-empty", "-m", "1")

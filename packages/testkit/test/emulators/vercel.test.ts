@@ -1,4 +1,4 @@
-/** Vercel's emulator, by Vercel's own client: sandboxes, sessions and snapshots. */
+/** Sandboxes, sessions and snapshots of Vercel's emulator, tested with Vercel's own client. */
 import { Step } from "@castellan/testkit/Program.ts"
 import { assert, describe } from "@effect/vitest"
 import { Sandbox, Snapshot } from "@vercel/sandbox"
@@ -11,12 +11,12 @@ const fileOf = async (sandbox: Sandbox, path: string) => {
   return bytes === null ? null : bytes.toString()
 }
 
-/** Whether the sandbox is stopped, as it is seen without waking it. */
+/** Whether the sandbox is stopped, without resuming it. */
 const statusOf = async (sandbox: Sandbox, at: Client["at"]) =>
   (await Sandbox.get({ ...at, name: sandbox.name, resume: false })).status
 
 describe("Vercel's emulator", () => {
-  tested("makes a sandbox with what Vercel gives one of which nothing is said", async (vercel) => {
+  tested("creates a sandbox with Vercel's default settings", async (vercel) => {
     const sandbox = await vercel.create()
     assert.match(sandbox.name, /^[a-z]+-[a-z]+-[a-z]+-[A-Za-z0-9]{6}$/)
     assert.deepInclude(
@@ -49,7 +49,7 @@ describe("Vercel's emulator", () => {
     assert.isAbove(sandbox.expiresAt!.getTime(), Date.now() + 290_000)
   })
 
-  tested("gives a sandbox back by its name, to its own project alone", async (vercel) => {
+  tested("finds a sandbox by its name, in its own project only", async (vercel) => {
     const made = await vercel.create({ name: "one", tags: { of: "mine" }, timeout: 60_000 })
     const got = await Sandbox.get({ ...vercel.at, name: "one" })
     assert.deepStrictEqual([got.tags, got.timeout], [{ of: "mine" }, 60_000])
@@ -62,7 +62,7 @@ describe("Vercel's emulator", () => {
     assert.deepStrictEqual(await refusal(vercel.create({ name: "one" })), [400, "bad_request"])
   })
 
-  tested("makes a sandbox only if there is none of the name, and anew if it can't be resumed", async (vercel) => {
+  tested("getOrCreate creates a sandbox if none has the name or the existing one cannot be resumed", async (vercel) => {
     const made: Array<string> = []
     const ask = () =>
       Sandbox.getOrCreate({
@@ -85,7 +85,7 @@ describe("Vercel's emulator", () => {
   })
 
   tested(
-    "refuses what the plan or the API does not take",
+    "refuses settings that the plan or the API does not allow",
     async (vercel) => {
       const refused = async (params: Parameters<typeof vercel.create>[0]) =>
         assert.deepStrictEqual(await refusal(vercel.create(params)), [400, "bad_request"])
@@ -101,7 +101,7 @@ describe("Vercel's emulator", () => {
     { plan: { maxTimeout: 45 * 60_000, maxVcpus: 4 } }
   )
 
-  tested("lists sandboxes in order, by prefix and tag, a page at a time", async (vercel) => {
+  tested("lists sandboxes in order, by prefix and tag, in pages", async (vercel) => {
     for (const name of ["b-1", "a-2", "a-1", "c-1"]) await vercel.create({ name, tags: { first: name[0]! } })
     const names = async (params: object) =>
       (await (await Sandbox.list({ ...vercel.at, ...params })).toArray()).map(({ name }) => name)
@@ -118,7 +118,7 @@ describe("Vercel's emulator", () => {
     assert.isString(page.pagination.next)
   })
 
-  tested("keeps the files of a stopped sandbox in a snapshot, and wakes it with them", async (vercel) => {
+  tested("keeps the files of a stopped sandbox in a snapshot and resumes it with them", async (vercel) => {
     const sandbox = await vercel.create({ name: "one" })
     await sandbox.writeFiles([{ path: "file", content: "kept" }])
     const first = sandbox.currentSession().sessionId
@@ -136,7 +136,7 @@ describe("Vercel's emulator", () => {
     assert.strictEqual(sandbox.sourceSnapshotId, stopped.snapshot?.id)
   })
 
-  tested("says that a stopped session is stopped", async (vercel) => {
+  tested("refuses commands on a stopped session with its state", async (vercel) => {
     const sandbox = await vercel.create()
     const session = sandbox.currentSession()
     await sandbox.stop()
@@ -146,7 +146,7 @@ describe("Vercel's emulator", () => {
     assert.deepStrictEqual(await refusal(session.stop()), [404, "not_found"])
   })
 
-  tested("notices that a sandbox was stopped without it, and keeps its files", async (vercel) => {
+  tested("notices a sandbox that stopped at the provider, and keeps its files", async (vercel) => {
     const sandbox = await vercel.create({ name: "one" })
     await sandbox.writeFiles([{ path: "file", content: "kept" }])
     await vercel.halt("one")
@@ -158,7 +158,7 @@ describe("Vercel's emulator", () => {
     assert.strictEqual((await (await again.listSessions()).toArray()).length, 3)
   })
 
-  tested("begins one session for many that ask at once", async (vercel) => {
+  tested("starts one session for concurrent resumes", async (vercel) => {
     const sandbox = await vercel.create({ name: "one" })
     const others = await Promise.all([1, 2, 3, 4].map(() => Sandbox.get({ ...vercel.at, name: "one" })))
     const stop = sandbox.stop()
@@ -169,14 +169,14 @@ describe("Vercel's emulator", () => {
     assert.strictEqual(new Set(others.map((other) => other.currentSession().sessionId)).size, 1)
   })
 
-  tested("makes no snapshot of a sandbox that is not persistent, and does not resume it", async (vercel) => {
+  tested("takes no snapshot of a sandbox that is not persistent, and does not resume it", async (vercel) => {
     const sandbox = await vercel.create({ persistent: false })
     assert.isUndefined((await sandbox.stop()).snapshot)
     assert.deepStrictEqual(await refusal(sandbox.runCommand("true")), [410, "snapshot_not_found"])
   })
 
   tested(
-    "begins it with no files if that is chosen",
+    "resumes a sandbox without a snapshot if the emulator is configured to",
     async (vercel) => {
       const sandbox = await vercel.create({ persistent: false })
       await sandbox.writeFiles([{ path: "file", content: "lost" }])
@@ -188,7 +188,7 @@ describe("Vercel's emulator", () => {
     { withoutSnapshot: "clean", stopOfStopped: "ok" }
   )
 
-  tested("takes a snapshot, which stops the session, and boots others from it", async (vercel) => {
+  tested("takes a snapshot, which stops the session, and boots other sandboxes from it", async (vercel) => {
     const sandbox = await vercel.create({ persistent: false })
     await sandbox.writeFiles([{ path: "file", content: "in it" }])
     const snapshot = await sandbox.snapshot({ expiration: 2 * day })
@@ -217,7 +217,7 @@ describe("Vercel's emulator", () => {
     )
   })
 
-  tested("boots nothing from a snapshot that was deleted, or never was", async (vercel) => {
+  tested("refuses to boot from a deleted or unknown snapshot", async (vercel) => {
     const { snapshotId } = await (await vercel.create()).snapshot()
     const snapshot = await Snapshot.get({ ...vercel.at, snapshotId })
     await snapshot.delete()
@@ -228,7 +228,7 @@ describe("Vercel's emulator", () => {
     assert.deepStrictEqual(await refusal(Snapshot.get({ ...vercel.at, snapshotId: "snap_none" })), [404, "not_found"])
   })
 
-  tested("keeps the last snapshots only, if so many are wanted", async (vercel) => {
+  tested("keeps only as many snapshots as the sandbox is set to", async (vercel) => {
     const sandbox = await vercel.create({ keepLastSnapshots: { count: 1 } })
     await sandbox.stop()
     await sandbox.runCommand("true")
@@ -276,7 +276,7 @@ describe("Vercel's emulator", () => {
     assert.notInclude(JSON.stringify(got.networkPolicy), '"1"')
   })
 
-  tested("lets through to the ports of a sandbox, and says where nobody listens", async (vercel) => {
+  tested("relays connections to the ports of a sandbox, and reports a port without a listener", async (vercel) => {
     const sandbox = await vercel.create({ ports: [3000] })
     const [route] = sandbox.routes
     const deaf = await fetch(route!.url)
@@ -292,7 +292,7 @@ describe("Vercel's emulator", () => {
     assert.throws(() => sandbox.domain(3001))
   })
 
-  tested("deletes a sandbox, and its snapshots if they are wanted gone", async (vercel) => {
+  tested("deletes a sandbox, and its snapshots on request", async (vercel) => {
     const [kept, gone] = [await vercel.create(), await vercel.create()]
     await kept.stop()
     await gone.stop()
@@ -304,7 +304,7 @@ describe("Vercel's emulator", () => {
     assert.strictEqual((await vercel.create({ name: kept.name })).status, "running")
   })
 
-  timed("stops a sandbox whose time is up, and wakes it with its files and time anew", async (vercel, pass) => {
+  timed("stops a sandbox at its timeout, and resumes it with its files and a new timeout", async (vercel, pass) => {
     const sandbox = await vercel.create({ timeout: 60_000 })
     await sandbox.writeFiles([{ path: "file", content: "kept" }])
     await pass(59_000)
@@ -317,7 +317,7 @@ describe("Vercel's emulator", () => {
   })
 
   timed(
-    "gives a session more time, as far as the plan goes",
+    "extends the timeout of a session within the limit of the plan",
     async (vercel, pass) => {
       const sandbox = await vercel.create({ timeout: 60_000 })
       await sandbox.extendTimeout(60_000)
@@ -331,7 +331,7 @@ describe("Vercel's emulator", () => {
     { plan: { maxTimeout: 150_000 } }
   )
 
-  timed("lets a snapshot expire so long after its last use", async (vercel, pass) => {
+  timed("expires a snapshot some time after its last use", async (vercel, pass) => {
     const sandbox = await vercel.create({ name: "one", snapshotExpiration: 2 * day })
     await sandbox.stop()
     await pass(day)
@@ -344,7 +344,7 @@ describe("Vercel's emulator", () => {
     assert.deepStrictEqual(await refusal(sandbox.runCommand("true")), [410, "snapshot_not_found"])
   })
 
-  tested("is exact in what it says on the wire, wherever it is asked", async (vercel) => {
+  tested("sends the documented statuses, headers and bodies on the wire", async (vercel) => {
     const headers = { authorization: "Bearer any", "content-type": "application/json" }
     const ask = (path: string, body?: object) =>
       fetch(`${new URL(vercel.url).origin}${path}`, {
@@ -389,7 +389,7 @@ describe("Vercel's emulator", () => {
   })
 
   tested(
-    "lets only the tokens in that it was told of, each to its teams",
+    "accepts only the configured tokens, each for its own teams",
     async (vercel) => {
       const as = (token: string, teamId: string) => Sandbox.create({ ...vercel.at, token, teamId })
       assert.strictEqual((await as("right", "team_1")).status, "running")

@@ -1,4 +1,4 @@
-/** The real SDK against the emulator, for tests. */
+/** Vercel's SDK against the emulator, for tests. */
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { type Emulator, type EmulatorOptions, make } from "@castellan/testkit/emulators/vercel/VercelEmulator.ts"
@@ -10,9 +10,9 @@ import { type Duration, Effect } from "effect"
 import { TestClock } from "effect/testing"
 
 export interface Client extends Emulator {
-  /** Stops a sandbox without the emulator. */
+  /** Stops a sandbox at the provider, without the emulator. */
   readonly halt: (name: string) => Promise<void>
-  /** What each static call of the SDK takes. */
+  /** The options of every static call of the SDK. */
   readonly at: {
     readonly fetch: typeof globalThis.fetch
     readonly token: string
@@ -28,7 +28,7 @@ const clientOf = (emulator: Emulator, provider: typeof SandboxProvider.Service):
   return { ...emulator, halt, at, create: (params = {}) => Sandbox.create({ ...params, ...at }) }
 }
 
-/** A test with an emulator of its own, over sandboxes in memory. */
+/** A test with its own emulator over sandboxes in memory. */
 export const tested = (name: string, test: (vercel: Client) => Promise<void>, options: EmulatorOptions = {}) =>
   it.live(name, () =>
     Effect.gen(function* () {
@@ -37,13 +37,13 @@ export const tested = (name: string, test: (vercel: Client) => Promise<void>, op
     }).pipe(Effect.scoped, Effect.provide(MemorySandbox.layer))
   )
 
-/** A program for sandboxes in memory, as the SDK takes one. */
+/** A program for sandboxes in memory, as the SDK starts it. */
 export const steps = (...all: ReadonlyArray<Step>) => {
   const { args, command } = asSteps(...all)
   return { cmd: command, args: [...args] }
 }
 
-/** The status and the code that a call of the SDK is refused with. */
+/** The status and code of the error of an SDK call. */
 export const refusal = async (call: Promise<unknown>): Promise<readonly [number, unknown]> => {
   try {
     await call
@@ -55,7 +55,7 @@ export const refusal = async (call: Promise<unknown>): Promise<readonly [number,
   throw new Error("It was not refused")
 }
 
-/** The same with a clock of the test's own; `pass` lets time go by. */
+/** The same on a test clock; `pass` advances it. */
 export const timed = (
   name: string,
   test: (vercel: Client, pass: (by: Duration.Input) => Promise<void>) => Promise<void>,

@@ -1,4 +1,4 @@
-/** Vercel's emulator, by Vercel's own client: commands and files. */
+/** Commands and files of Vercel's emulator, tested with Vercel's own client. */
 import { Step } from "@castellan/testkit/Program.ts"
 import { assert, describe } from "@effect/vitest"
 import { type Command, StreamError } from "@vercel/sandbox"
@@ -23,7 +23,7 @@ const logsOf = async (command: Command) => {
   return all
 }
 
-/** Calls back at the first piece. */
+/** Calls back at the first chunk. */
 const sinkOf = (first: () => void) =>
   new Writable({
     write: (_piece, _encoding, done) => {
@@ -42,7 +42,7 @@ const failure = async (call: Promise<unknown>): Promise<unknown> => {
 }
 
 describe("Commands of Vercel's emulator", () => {
-  tested("run where and with what they are told, over what the sandbox has", async (vercel) => {
+  tested("run with their directory, arguments and variables on top of the sandbox's", async (vercel) => {
     const sandbox = await vercel.create({ env: { A: "sandbox", B: "sandbox" } })
     await sandbox.writeFiles([{ path: "dir/file", content: "" }])
     const variables = [Step.PrintVariable({ name: "A" }), print(" "), Step.PrintVariable({ name: "B" }), print(" ")]
@@ -53,7 +53,7 @@ describe("Commands of Vercel's emulator", () => {
     assert.isAtLeast((await done.wait()).durationMs ?? -1, 0)
   })
 
-  tested("give what they print as it is, in both streams", async (vercel) => {
+  tested("keep their output unchanged in both streams", async (vercel) => {
     const sandbox = await vercel.create()
     const text = 'größer 日本 🦀 \u0000 "quoted"\n'.repeat(500)
     const done = await sandbox.runCommand(steps(print(text), Step.Print({ text: "err", to: "stderr" })))
@@ -61,7 +61,7 @@ describe("Commands of Vercel's emulator", () => {
     assert.strictEqual(await done.stderr(), "err")
   })
 
-  timed("are followed while they run, and waited for", async (vercel, pass) => {
+  timed("can be followed while they run, and waited for", async (vercel, pass) => {
     const sandbox = await vercel.create()
     const printed = [print("first"), sleep, print("last"), Step.Exit({ code: 4 })]
     const command = await sandbox.runCommand({ ...steps(...printed), detached: true })
@@ -76,7 +76,7 @@ describe("Commands of Vercel's emulator", () => {
     assert.deepStrictEqual(await logsOf(await sandbox.getCommand(command.cmdId)), ["stdout firstlast"])
   })
 
-  timed("end by the signal they are sent, and at their deadline", async (vercel, pass) => {
+  timed("end by a signal, and at their timeout", async (vercel, pass) => {
     const sandbox = await vercel.create()
     const codeOf = async (signal: "SIGINT" | "SIGTERM" | "SIGKILL") => {
       const command = await sandbox.runCommand({ ...steps(sleep), detached: true })
@@ -94,14 +94,14 @@ describe("Commands of Vercel's emulator", () => {
     assert.deepStrictEqual(await refusal(late.kill("SIGSTOP")), [400, "bad_request"])
   })
 
-  tested("are refused where they are lines for a shell, or not known", async (vercel) => {
+  tested("are refused if they are shell command lines or unknown", async (vercel) => {
     const sandbox = await vercel.create()
     assert.deepStrictEqual(await refusal(sandbox.runCommand("echo hello")), [400, "bad_request"])
     assert.deepStrictEqual(await refusal(sandbox.getCommand("cmd_none")), [404, "not_found"])
     assert.strictEqual((await sandbox.runCommand("nothing-of-that-name")).exitCode, 127)
   })
 
-  tested("go on when who waited for them goes away", async (vercel) => {
+  tested("continue when the client that waits for them disconnects", async (vercel) => {
     const sandbox = await vercel.create()
     const controller = new AbortController()
     const append = Step.Append({ path: "file", text: "written" })
@@ -116,9 +116,9 @@ describe("Commands of Vercel's emulator", () => {
     assert.strictEqual(bytes.toString(), "written")
   })
 
-  timed("break off with a sandbox that is stopped, or whose time is up", async (vercel, pass) => {
+  timed("fail when their sandbox stops or times out", async (vercel, pass) => {
     const sandbox = await vercel.create({ timeout: 60_000 })
-    /** A command that has printed something, and how it fails. */
+    /** Starts a command, waits for its first output, and returns how it fails. */
     const begun = async () => {
       let up = () => {}
       const isUp = new Promise<void>((resolve) => (up = resolve))
@@ -143,7 +143,7 @@ describe("Commands of Vercel's emulator", () => {
   })
 })
 
-/** A server of this machine that answers everything with the same. */
+/** A server of this host with one response for every request. */
 const serving = async (bytes: Buffer, use: (url: string) => Promise<void>) => {
   const server = createServer((_, answer) => answer.end(bytes)).listen(0, "127.0.0.1")
   await once(server, "listening")
@@ -151,7 +151,7 @@ const serving = async (bytes: Buffer, use: (url: string) => Promise<void>) => {
 }
 
 describe("Files of Vercel's emulator", () => {
-  tested("are read as they were written, whatever their bytes, names and size", async (vercel) => {
+  tested("are read as they were written, with any bytes, names and sizes", async (vercel) => {
     const sandbox = await vercel.create()
     const large = randomBytes(300_000)
     const long = `${"long/".repeat(40)}größe`
@@ -172,7 +172,7 @@ describe("Files of Vercel's emulator", () => {
     assert.isNull(await sandbox.readFileToBuffer({ path: "dir" }))
   })
 
-  tested("are those of an archive or a repository, if a sandbox begins with one", async (vercel) => {
+  tested("come from the archive or repository that a sandbox is created from", async (vercel) => {
     const directory = mkdtempSync(join(tmpdir(), "castellan-source-of-tests-"))
     try {
       const script = `git init -q repo && cd repo && echo first > file && git add . &&
@@ -197,7 +197,7 @@ describe("Files of Vercel's emulator", () => {
     }
   })
 
-  tested("are refused where no file can stand", async (vercel) => {
+  tested("are refused at a path where no file can exist", async (vercel) => {
     const sandbox = await vercel.create()
     await sandbox.writeFiles([{ path: "file", content: "" }])
     assert.deepStrictEqual(await refusal(sandbox.writeFiles([{ path: "x".repeat(300), content: "" }])), [

@@ -1,4 +1,4 @@
-/** What goes wrong with Vercel, on demand, as Vercel's own client sees it. */
+/** Faults of Vercel's emulator, as Vercel's own client sees them. */
 import { Step } from "@castellan/testkit/Program.ts"
 import { assert, describe } from "@effect/vitest"
 import { Sandbox, StreamError } from "@vercel/sandbox"
@@ -19,9 +19,9 @@ const failure = async (call: Promise<unknown>): Promise<Error> => {
 const countOf = ({ requests }: Client, method: string, path: RegExp) =>
   requests.filter((one) => one.method === method && path.test(one.path)).length
 
-// Most of the time, the client waits before it asks again.
-describe.concurrent("Vercel's emulator, when it is told to", () => {
-  tested("does what it was asked for and drops the answer, so that it is asked again", async (vercel) => {
+// Concurrent, since the client spends most of the time waiting for its retries.
+describe.concurrent("Vercel's emulator with a planned fault", () => {
+  tested("handles a request and drops the response, so that the client repeats it", async (vercel) => {
     vercel.faults.plan({ kind: "droppedAfter" }, { method: "POST", path: /^\/v3\/sandboxes\?/ })
     assert.deepStrictEqual(await refusal(vercel.create({ name: "one" })), [400, "bad_request"])
     const sandbox = await Sandbox.get({ ...vercel.at, name: "one" })
@@ -30,13 +30,13 @@ describe.concurrent("Vercel's emulator, when it is told to", () => {
     assert.strictEqual((await sandbox.readFileToBuffer({ path: "file" }))?.toString(), "xx")
   })
 
-  tested("drops the connection before anything is done", async (vercel) => {
+  tested("drops the connection before it handles the request", async (vercel) => {
     vercel.faults.plan({ kind: "droppedBefore" }, { method: "POST" })
     assert.strictEqual((await vercel.create({ name: "one" })).status, "running")
     assert.strictEqual(countOf(vercel, "POST", /^\/v3\/sandboxes\?/), 2)
   })
 
-  tested("breaks a stream off in the middle, or ends it too early", async (vercel) => {
+  tested("resets a stream in the middle, or ends it too early", async (vercel) => {
     const sandbox = await vercel.create()
     vercel.faults.plan({ kind: "reset", afterBytes: 300 }, command)
     assert.strictEqual((await failure(sandbox.runCommand(steps(print("x".repeat(1000)))))).message, "terminated")
@@ -47,7 +47,7 @@ describe.concurrent("Vercel's emulator, when it is told to", () => {
     assert.deepStrictEqual([ended.name, (ended as StreamError).code], ["StreamError", "stream_ended_early"])
   })
 
-  timed("cuts a stream off after a while", async (vercel, pass) => {
+  timed("closes the connection of a stream after a while", async (vercel, pass) => {
     const sandbox = await vercel.create()
     vercel.faults.plan({ kind: "cutOff", afterMs: 5000 }, command)
     const failed = failure(sandbox.runCommand(steps(Step.Sleep({ millis: 20_000 }))))
@@ -56,7 +56,7 @@ describe.concurrent("Vercel's emulator, when it is told to", () => {
     assert.strictEqual((await failed).message, "terminated")
   })
 
-  tested("sends bodies byte by byte, which clients put together again", async (vercel) => {
+  tested("sends bodies byte by byte, which the client reassembles", async (vercel) => {
     const sandbox = await vercel.create()
     vercel.faults.plan({ kind: "oneByteChunks" }, { times: 10 })
     const done = await sandbox.runCommand("echo", ["größe 日本 🦀"])
@@ -75,14 +75,14 @@ describe.concurrent("Vercel's emulator, when it is told to", () => {
     { ascii: false }
   )
 
-  tested("has had too many requests, and says when there may be more", async (vercel) => {
+  tested("refuses a request by its rate limit, with the time to retry after", async (vercel) => {
     vercel.faults.plan({ kind: "rateLimited", retryAfterSeconds: 0 }, { times: 2 })
     assert.strictEqual((await vercel.create()).status, "running")
     vercel.faults.plan({ kind: "rateLimited", retryAfterSeconds: 60 })
     assert.deepStrictEqual(await refusal(vercel.create()), [429, "rate_limited"])
   })
 
-  tested("is in trouble for some requests", async (vercel) => {
+  tested("fails some requests with a server error", async (vercel) => {
     vercel.faults.plan({ kind: "status", status: 502 }, { times: 3 })
     assert.deepStrictEqual(await refusal(vercel.create({ name: "one" })), [502, "internal_server_error"])
     vercel.faults.plan({ kind: "status", status: 503, code: "service_unavailable" }, { times: 99 })
@@ -90,7 +90,7 @@ describe.concurrent("Vercel's emulator, when it is told to", () => {
     assert.strictEqual((await vercel.create({ name: "one" })).status, "running")
   })
 
-  timed("lets the first command of a session wait", async (vercel, pass) => {
+  timed("delays the first command of a session", async (vercel, pass) => {
     const sandbox = await vercel.create()
     vercel.faults.plan({ kind: "slowFirstCommand", ms: 6000 }, { times: 5 })
     let done = false
@@ -106,7 +106,7 @@ describe.concurrent("Vercel's emulator, when it is told to", () => {
     assert.strictEqual(await (await sandbox.runCommand(steps(print("second")))).stdout(), "second")
   })
 
-  timed("lets the time of a session be up during a command", async (vercel, pass) => {
+  timed("times a session out during a command", async (vercel, pass) => {
     const sandbox = await vercel.create()
     vercel.faults.plan({ kind: "expires", afterMs: 1000 })
     const failed = failure(sandbox.runCommand(steps(Step.Sleep({ millis: 20_000 }))))
@@ -116,7 +116,7 @@ describe.concurrent("Vercel's emulator, when it is told to", () => {
     assert.strictEqual((await Sandbox.get({ ...vercel.at, name: sandbox.name })).status, "stopped")
   })
 
-  timed("takes its time to stop, refuses everything until then, and resumes nobody before", async (vercel, pass) => {
+  timed("takes long to stop, and refuses requests and delays resumes until then", async (vercel, pass) => {
     const sandbox = await vercel.create({ name: "one" })
     for (const [end, code] of [
       [() => sandbox.stop(), "sandbox_stopping"],
@@ -138,7 +138,7 @@ describe.concurrent("Vercel's emulator, when it is told to", () => {
     }
   })
 
-  tested("has lost the snapshot that is to be booted from", async (vercel) => {
+  tested("reports that the snapshot to boot from does not exist", async (vercel) => {
     const sandbox = await vercel.create()
     await sandbox.stop()
     vercel.faults.plan({ kind: "snapshotNotFound" }, { method: "GET", path: /resume=true/ })
@@ -146,7 +146,7 @@ describe.concurrent("Vercel's emulator, when it is told to", () => {
     assert.strictEqual((await sandbox.runCommand("true")).exitCode, 0)
   })
 
-  tested("is on the way down, for those that ask then", async (vercel) => {
+  tested("reports that the session is stopping", async (vercel) => {
     const sandbox = await vercel.create()
     for (const kind of ["sandboxStopping", "sandboxSnapshotting", "sandboxStopped"] as const) {
       vercel.faults.plan({ kind }, command)

@@ -1,24 +1,24 @@
-/** What goes wrong between a client and GitHub, on demand. */
-import { type Answer, json } from "./Answers.ts"
+/** The faults of GitHub that a test can plan. */
+import { type Response, json } from "./responses.ts"
 
 export type Fault =
-  /** The hour's requests are used up. */
+  /** The rate limit of the hour is used up. */
   | { readonly kind: "rateLimited"; readonly status: 403 | 429; readonly resetInSeconds: number }
-  /** Too much at once; without a number of seconds the answer names none, as happens. */
+  /** The secondary rate limit; the response has no `retry-after` if `retryAfterSeconds` is null. */
   | { readonly kind: "secondaryRateLimited"; readonly retryAfterSeconds: number | null }
   | { readonly kind: "status"; readonly status: number; readonly message?: string }
-  /** A server in front sends on to another place. */
+  /** A proxy redirects to another URL. */
   | { readonly kind: "redirected"; readonly to: string }
-  /** The connection goes before anything is done. */
+  /** The connection closes before the request is handled. */
   | { readonly kind: "droppedBefore" }
-  /** All is done, and the connection goes instead of an answer. */
+  /** The request is handled, and the connection closes before the response. */
   | { readonly kind: "droppedAfter" }
-  /** The connection goes in the middle of the answer's body. */
+  /** The connection closes in the middle of the response body. */
   | { readonly kind: "cutOff" }
   | { readonly kind: "slow"; readonly ms: number }
 
-/** What a fault answers instead of GitHub; undefined where it is no answer that is wrong. */
-export const answerOf = (fault: Fault): Answer | undefined => {
+/** The response of a fault that replaces GitHub's; undefined for other faults. */
+export const responseOf = (fault: Fault): Response | undefined => {
   const limits = "https://docs.github.com/rest/using-the-rest-api/rate-limits-for-the-rest-api"
   switch (fault.kind) {
     case "rateLimited":

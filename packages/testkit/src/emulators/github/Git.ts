@@ -1,4 +1,4 @@
-/** The `git` program for the emulator's own repositories: an argument vector, and none of the user's settings. */
+/** Runs `git` in the emulator's repositories, without the user's settings. */
 import { spawn } from "node:child_process"
 
 export const environment = {
@@ -12,7 +12,7 @@ export const environment = {
   GIT_CONFIG_VALUE_0: "*"
 }
 
-/** What git printed; undefined where it did not end with 0. */
+/** The output of git; undefined if its exit code is not 0. */
 export const bytes = (directory: string, ...args: ReadonlyArray<string>): Promise<Buffer | undefined> =>
   new Promise((resolve, reject) => {
     const child = spawn("git", ["--git-dir", directory, ...args], {
@@ -25,7 +25,7 @@ export const bytes = (directory: string, ...args: ReadonlyArray<string>): Promis
     child.on("close", (code) => resolve(code === 0 ? Buffer.concat(printed) : undefined))
   })
 
-/** The first lines of what git prints, each ended by a NUL; undefined where it fails. A few small trees can print billions. */
+/** The first NUL-terminated lines of git's output; undefined if git fails. Git stops then, since few small trees can print billions of lines. */
 export const lines = (
   directory: string,
   most: number,

@@ -13,47 +13,47 @@ import * as Repositories from "./Repositories.ts"
 import * as Server from "./Server.ts"
 
 export interface EmulatorOptions {
-  /** The organization's name. */
+  /** The login of the organization. */
   readonly organization?: string
-  /** Whom `token` stands for. */
+  /** The login of the user of `token`. */
   readonly user?: string
   readonly token?: string
-  /** Entries of a recursive tree beyond which it is truncated; GitHub's own is 100,000. */
+  /** The most entries of a recursive tree before it is truncated; 100,000 by default, as at GitHub. */
   readonly treeLimit?: number
-  /** The same of a tree that is not recursive. */
+  /** The most entries of a tree that is not recursive. */
   readonly directoryLimit?: number
-  /** Bytes of a file beyond which it is not served; GitHub's own is 100 MB. */
+  /** The most bytes of a file that is served; 100 MB by default, as at GitHub. */
   readonly blobLimit?: number
-  /** The branch that new repositories are said to begin with. */
+  /** The default branch of new repositories. */
   readonly branch?: string
 }
 
 export interface Emulator {
-  /** Of pages and git: `<url>/<owner>/<name>.git`; with `/api/v3` behind it also of the REST API, as on an own server. */
+  /** The base URL of git (`<url>/<owner>/<name>.git`) and, with `/api/v3`, of the REST API as on GitHub Enterprise Server. */
   readonly url: string
-  /** Of the REST API as on api.github.com: nothing before `/repos`. */
+  /** The base URL of the REST API as on api.github.com, without a prefix. */
   readonly apiUrl: string
   readonly organization: string
   readonly user: string
-  /** May do everything with the organization's and the user's repositories. */
+  /** A token with admin rights to the repositories of the organization and the user. */
   readonly token: string
-  /** Lets another token in, of a user of its own, with a right to the organization's repositories. */
+  /** Adds a token of a new user with a right to the organization's repositories. */
   readonly addToken: (token: string, right: Repositories.Right) => void
   readonly faults: Faults.Faults<Fault>
-  /** Every request so far, in the order they came. */
-  readonly requests: ReadonlyArray<Server.Recorded>
+  /** All requests so far, in order. */
+  readonly requests: ReadonlyArray<Server.RecordedRequest>
   readonly repositories: () => ReadonlyArray<{
     readonly owner: string
     readonly name: string
     readonly private: boolean
   }>
-  /** The bare repository behind a name. */
+  /** The directory of the bare repository. */
   readonly repositoryDirectory: (owner: string, name: string) => string | undefined
-  /** Gives a repository another name, as its owner may do at any time. */
+  /** Renames a repository, as its owner could. */
   readonly rename: (owner: string, name: string, to: string) => void
-  /** A repository that anyone may read, made if need be, of an owner that is made if need be; gives its directory. */
+  /** Creates a public repository, and its owner, if they are missing; returns its directory. */
   readonly publish: (owner: string, name: string) => Promise<string>
-  /** Lets nobody push to a branch. */
+  /** Rejects every push to a branch. */
   readonly protect: (owner: string, name: string, branch: string) => Promise<void>
 }
 
@@ -61,7 +61,7 @@ export class GitHubEmulator extends Context.Service<GitHubEmulator, Emulator>()(
   "testkit/emulators/github/GitHubEmulator"
 ) {}
 
-/** An emulator of its own, gone with all its repositories when the scope closes. */
+/** Starts an emulator, which stops and deletes its repositories when the scope closes. */
 export const start = (options: EmulatorOptions = {}): Effect.Effect<Emulator, never, Scope.Scope> =>
   Effect.gen(function* () {
     const root = yield* Effect.acquireRelease(
@@ -75,8 +75,8 @@ export const start = (options: EmulatorOptions = {}): Effect.Effect<Emulator, ne
     const owners: Array<Repositories.Owner> = [organization, user]
     const repositories = Repositories.make(root)
     const faults = Faults.make<Fault>()
-    const requests: Array<Server.Recorded> = []
-    const site = {
+    const requests: Array<Server.RecordedRequest> = []
+    const state = {
       repositories,
       owners,
       treeLimit: options.treeLimit ?? 100_000,
@@ -85,7 +85,7 @@ export const start = (options: EmulatorOptions = {}): Effect.Effect<Emulator, ne
       branch: options.branch ?? "main"
     }
     const server = yield* Effect.acquireRelease(
-      Effect.promise(() => Server.listen({ site, identities, faults, requests })),
+      Effect.promise(() => Server.listen({ state, identities, faults, requests })),
       (server) =>
         Effect.promise(() => {
           server.closeAllConnections()
@@ -122,7 +122,7 @@ export const start = (options: EmulatorOptions = {}): Effect.Effect<Emulator, ne
       rename: (owner, name, to) => repositories.rename(find(owner, name), to),
       publish: async (owner, name) => {
         const known = owners.find(({ login }) => login.toLowerCase() === owner.toLowerCase())
-        await repositories.create(known ?? addUser(owner), name, false, site.branch)
+        await repositories.create(known ?? addUser(owner), name, false, state.branch)
         return find(owner, name).directory
       },
       protect: (owner, name, branch) => repositories.protect(find(owner, name), branch)

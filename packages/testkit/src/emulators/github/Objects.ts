@@ -1,4 +1,4 @@
-/** What is in a repository: commits, trees and files, read with git. */
+/** Reads commits, trees and files of a repository with git. */
 import { posix } from "node:path"
 import * as Git from "./Git.ts"
 
@@ -10,7 +10,7 @@ export interface Entry {
   readonly path: string
 }
 
-/** The id of what a name stands for, as `type`; undefined if there is none. */
+/** Resolves a name to the id of an object of `type`; undefined if there is none. */
 export const resolve = (directory: string, name: string, type: "blob" | "commit" | "tree") =>
   /^-|[:^]/.test(name)
     ? Promise.resolve(undefined)
@@ -28,7 +28,7 @@ export const branches = async (directory: string) =>
     .filter((line) => line !== "")
     .map((line) => ({ sha: line.slice(0, line.indexOf(" ")), name: line.slice(line.indexOf(" ") + 1) }))
 
-/** The entries of a tree, `most` of them at most. */
+/** The first `most` entries of a tree. */
 export const list = async (
   directory: string,
   tree: string,
@@ -50,7 +50,7 @@ export const list = async (
   })
 }
 
-/** The entry at a path below a tree; a link in the middle leads nowhere. */
+/** The entry at a path below a tree. Symbolic links within the path are not followed. */
 export const entryAt = async (directory: string, tree: string, path: string): Promise<Entry | undefined> => {
   let at = tree
   const parts = path.split("/")
@@ -65,7 +65,7 @@ export const entryAt = async (directory: string, tree: string, path: string): Pr
 
 export const blob = async (directory: string, sha: string) => (await Git.bytes(directory, "cat-file", "blob", sha))!
 
-/** The regular file a link leads to, if it leads to one within the repository. */
+/** The regular file that a symbolic link leads to, if it is in the repository. */
 export const targetOf = async (directory: string, tree: string, link: Entry) => {
   const target = (await blob(directory, link.sha)).toString("utf8")
   const path = posix.normalize(posix.join(posix.dirname(link.path), target))

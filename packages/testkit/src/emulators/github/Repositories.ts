@@ -1,4 +1,4 @@
-/** Bare repositories in a directory, and whose they are. */
+/** The bare repositories of the emulator, with their owners. */
 import { appendFile, chmod, mkdir, rm, writeFile } from "node:fs/promises"
 import { join } from "node:path"
 import * as Git from "./Git.ts"
@@ -11,13 +11,13 @@ export interface Owner {
 
 export type Right = "admin" | "read" | "write"
 
-/** Whom a token stands for, and what it may do with the organization's repositories. */
+/** The user of a token, and its right to the organization's repositories. */
 export interface Identity {
   readonly user: Owner
   readonly right: Right
 }
 
-export interface Kept {
+export interface RepositoryModel {
   readonly id: number
   readonly owner: Owner
   name: string
@@ -39,8 +39,8 @@ const initialize = async (directory: string, branch: string) => {
 }
 
 export const make = (root: string) => {
-  const repositories = new Map<string, Kept>()
-  const moved = new Map<string, Kept>()
+  const repositories = new Map<string, RepositoryModel>()
+  const moved = new Map<string, RepositoryModel>()
   const making = new Map<string, Promise<void>>()
   let ids = 1296269
 
@@ -49,19 +49,27 @@ export const make = (root: string) => {
 
     find: (owner: string, name: string) => repositories.get(keyOf(owner, name)),
 
-    /** The repository that bore the name before. */
+    /** The repository that had this name before it was renamed. */
     movedTo: (owner: string, name: string) => moved.get(keyOf(owner, name)),
 
     byId: (id: number) => Array.from(repositories.values()).find((one) => one.id === id),
 
-    /** Undefined where the name is taken, also by one who is still at it. */
+    /** Creates a repository; undefined if the name is taken, also by a concurrent create. */
     create: async (owner: Owner, name: string, isPrivate: boolean, branch: string) => {
       const key = keyOf(owner.login, name)
       await making.get(key)
       if (repositories.has(key) || making.has(key)) return undefined
       const id = ids++
       const directory = join(root, `${id}.git`)
-      const made: Kept = { id, owner, name, private: isPrivate, createdAt: now(), pushedAt: now(), directory }
+      const made: RepositoryModel = {
+        id,
+        owner,
+        name,
+        private: isPrivate,
+        createdAt: now(),
+        pushedAt: now(),
+        directory
+      }
       const done = initialize(directory, branch)
       making.set(key, done)
       await done
@@ -71,21 +79,21 @@ export const make = (root: string) => {
       return made
     },
 
-    remove: async (one: Kept) => {
+    remove: async (one: RepositoryModel) => {
       repositories.delete(keyOf(one.owner.login, one.name))
       await rm(one.directory, { recursive: true, force: true })
     },
 
-    /** Gives it another name; who asks for the old one is told where it went. */
-    rename: (one: Kept, name: string) => {
+    /** Renames a repository; requests for the old name are redirected. */
+    rename: (one: RepositoryModel, name: string) => {
       repositories.delete(keyOf(one.owner.login, one.name))
       moved.set(keyOf(one.owner.login, one.name), one)
       one.name = name
       repositories.set(keyOf(one.owner.login, name), one)
     },
 
-    /** Nobody may push to the branch. */
-    protect: async (one: Kept, branch: string) => {
+    /** Rejects every push to the branch. */
+    protect: async (one: RepositoryModel, branch: string) => {
       const hook = join(one.directory, "hooks", "update")
       await mkdir(join(one.directory, "hooks"), { recursive: true })
       await writeFile(
@@ -95,8 +103,8 @@ export const make = (root: string) => {
       await chmod(hook, 0o755)
     },
 
-    /** The first branch that is pushed becomes the default one, where that has no commit. */
-    pushed: async (one: Kept) => {
+    /** Makes the pushed branch the default if the default branch has no commit. */
+    pushed: async (one: RepositoryModel) => {
       one.pushedAt = now()
       if ((await Git.text(one.directory, "rev-parse", "--verify", "--quiet", "HEAD")) !== undefined) return
       const first = await Git.text(one.directory, "for-each-ref", "--count=1", "--format=%(refname)", "refs/heads")
@@ -109,8 +117,8 @@ export type Repositories = ReturnType<typeof make>
 
 const rights: ReadonlyArray<Right> = ["read", "write", "admin"]
 
-/** Whether an identity, or nobody, has at least the right to a repository. */
-export const may = (identity: Identity | undefined, one: Kept, right: Right): boolean => {
+/** Whether an identity, or an anonymous client, has at least this right to a repository. */
+export const may = (identity: Identity | undefined, one: RepositoryModel, right: Right): boolean => {
   if (right === "read" && !one.private) return true
   if (identity === undefined) return false
   if (one.owner.id === identity.user.id) return true

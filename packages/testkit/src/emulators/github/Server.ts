@@ -1,4 +1,4 @@
-/** The server before REST and git: who asks, what goes wrong, how an answer is sent, and a record of it all. */
+/** The HTTP server: authenticates and records requests, applies faults, and passes requests to REST or git. */
 import {
   createServer,
   type IncomingHttpHeaders,
@@ -7,36 +7,36 @@ import {
   type ServerResponse
 } from "node:http"
 import { buffer } from "node:stream/consumers"
-import type { Planned } from "../Faults.ts"
-import { type Answer, json, plain, send } from "./Answers.ts"
+import type { PlannedFaults } from "../Faults.ts"
+import { type Response, json, plain, send } from "./responses.ts"
 import * as Faults from "./Faults.ts"
 import { type Identity, may } from "./Repositories.ts"
 import * as Rest from "./Rest.ts"
 import * as SmartHttp from "./SmartHttp.ts"
 
-/** A request that came, with all its headers; the credential too. */
-export interface Recorded {
+/** A received request with all its headers, the credential included. */
+export interface RecordedRequest {
   readonly method: string
-  /** With its query. */
+  /** With the query. */
   readonly path: string
   readonly headers: IncomingHttpHeaders
-  /** Null until it is answered, and where the connection went first. */
+  /** Null until the response ends, and if the connection closes before. */
   status: number | null
-  /** Whether the client went before it was answered. */
+  /** Whether the client closed the connection before the response. */
   aborted: boolean
 }
 
 export interface Parts {
-  readonly site: Rest.Site
+  readonly state: Rest.EmulatorState
   readonly identities: ReadonlyMap<string, Identity>
-  readonly faults: Planned<Faults.Fault>
-  readonly requests: Array<Recorded>
+  readonly faults: PlannedFaults<Faults.Fault>
+  readonly requests: Array<RecordedRequest>
 }
 
-/** Requests an hour that a token has. */
+/** The rate limit of a token, in requests an hour. */
 const hourly = 5000
 
-/** The token that a request carries, in any of the ways that GitHub takes one. */
+/** The token of a request, in any of the schemes that GitHub accepts. */
 const tokenOf = (authorization: string | undefined): string | undefined => {
   const [, scheme, value = ""] = /^(\S+) +(.*)$/.exec(authorization ?? "") ?? []
   switch (scheme?.toLowerCase()) {
@@ -61,7 +61,7 @@ const pause = (ms: number, response: ServerResponse) =>
     })
   })
 
-export const listen = async ({ faults, identities, requests, site }: Parts): Promise<Server> => {
+export const listen = async ({ faults, identities, requests, state }: Parts): Promise<Server> => {
   const used = new Map<string, number>()
 
   const limitsOf = (token: string, counts: boolean) => {
@@ -83,19 +83,19 @@ export const listen = async ({ faults, identities, requests, site }: Parts): Pro
     query: string,
     fault: Faults.Fault | undefined
   ) => {
-    const answer = (one: Answer) => {
+    const answer = (one: Response) => {
       request.resume()
       send(request, response, one, {}, false)
     }
     const token = tokenOf(request.headers.authorization)
     const identity = token === undefined ? undefined : identities.get(token)
-    const one = site.repositories.find(wanted.owner, wanted.name)
+    const one = state.repositories.find(wanted.owner, wanted.name)
     const mayRead = one !== undefined && may(identity, one, "read")
     if (identity === undefined && (token !== undefined || !mayRead || wanted.pushes)) {
       return answer(plain(401, "Repository not found.\n", { "www-authenticate": 'Basic realm="GitHub"' }))
     }
     if (!mayRead) {
-      const other = site.repositories.movedTo(wanted.owner, wanted.name)
+      const other = state.repositories.movedTo(wanted.owner, wanted.name)
       if (other === undefined || !may(identity, other, "read")) return answer(plain(404, "Repository not found.\n"))
       const location = `/${other.owner.login}/${other.name}.git/${wanted.what}?${query}`
       return answer(plain(301, "", { location }))
@@ -110,7 +110,7 @@ export const listen = async ({ faults, identities, requests, site }: Parts): Pro
       user: identity?.user.login ?? "",
       swallow: fault?.kind === "droppedAfter",
       done: async () => {
-        if (wanted.what === "git-receive-pack") await site.repositories.pushed(one)
+        if (wanted.what === "git-receive-pack") await state.repositories.pushed(one)
       }
     })
   }
@@ -127,7 +127,7 @@ export const listen = async ({ faults, identities, requests, site }: Parts): Pro
     const identity = token === undefined ? undefined : identities.get(token)
     const url = `http://${request.headers.host}`
     const isOwnServer = path.startsWith("/api/v3/")
-    const asked: Rest.Asked = {
+    const asked: Rest.EmulatorRequest = {
       method: request.method!,
       path: isOwnServer ? path.slice("/api/v3".length) : path,
       query,
@@ -146,19 +146,19 @@ export const listen = async ({ faults, identities, requests, site }: Parts): Pro
             documentation_url: "https://docs.github.com/rest",
             status: "401"
           })
-        : await Rest.answer(site, asked)
+        : await Rest.handle(state, asked)
     if (fault?.kind === "droppedAfter") return void request.socket.destroy()
     const isKnown = request.headers["if-none-match"] !== undefined
     send(request, response, answer, limitsOf(token ?? "", !isKnown), fault?.kind === "cutOff")
   }
 
-  const handle = async (request: IncomingMessage, response: ServerResponse, recorded: Recorded) => {
+  const handle = async (request: IncomingMessage, response: ServerResponse, recorded: RecordedRequest) => {
     const [path, query = ""] = request.url!.split("?") as [string, string?]
     const fault = faults.take(request.method!, request.url!.replace(/^\/api\/v3(?=\/)/, ""))
     if (fault?.kind === "droppedBefore") return void request.socket.destroy()
     if (fault?.kind === "slow") await pause(fault.ms, response)
     if (recorded.aborted) return
-    const instead = fault === undefined ? undefined : Faults.answerOf(fault)
+    const instead = fault === undefined ? undefined : Faults.responseOf(fault)
     if (instead !== undefined) {
       request.resume()
       return send(request, response, instead, limitsOf("", false), false)
@@ -170,7 +170,7 @@ export const listen = async ({ faults, identities, requests, site }: Parts): Pro
   }
 
   const server = createServer((request, response) => {
-    const recorded: Recorded = {
+    const recorded: RecordedRequest = {
       method: request.method!,
       path: request.url!,
       headers: request.headers,
@@ -185,7 +185,7 @@ export const listen = async ({ faults, identities, requests, site }: Parts): Pro
       recorded.aborted = !response.writableFinished
     })
     handle(request, response, recorded).catch((cause: unknown) => {
-      // What the emulator itself gets wrong is to be seen.
+      // Shows a defect of the emulator itself to the test.
       if (!response.headersSent) send(request, response, plain(500, String(cause)), {}, false)
       else request.socket.destroy()
     })

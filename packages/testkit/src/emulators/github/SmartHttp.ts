@@ -1,10 +1,10 @@
-/** Clone, fetch and push by git's own `http-backend`. */
+/** Serves clone, fetch and push with git's own `http-backend`. */
 import { type ChildProcess, execFileSync, spawn } from "node:child_process"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import { basename, dirname, join } from "node:path"
 import * as Git from "./Git.ts"
 
-/** What a path asks of git; undefined where it asks for something else. */
+/** Parses a request of git's HTTP protocol; undefined for other requests. */
 export const parse = (path: string, query: URLSearchParams) => {
   const found = /^\/([^/]+)\/([^/]+?)(?:\.git)?\/(info\/refs|git-upload-pack|git-receive-pack)$/.exec(path)
   if (found === null) return undefined
@@ -20,7 +20,7 @@ const program = () =>
     "git-http-backend"
   ))
 
-/** The length of the head of a CGI answer, with the empty line that ends it; -1 if it is not all there. */
+/** The length of the head of a CGI response with the empty line after it; -1 if it is incomplete. */
 const headLength = (bytes: Buffer) => {
   const long = bytes.indexOf("\r\n\r\n")
   if (long >= 0) return long + 4
@@ -38,7 +38,7 @@ const write = (response: ServerResponse, head: string) => {
   }
 }
 
-/** Relays what the program answers: its head, then its body as it comes. Gives whether it answered at all. */
+/** Relays the response of the program, and returns whether there was one. */
 const relay = async (child: ChildProcess, response: ServerResponse, swallow: boolean): Promise<boolean> => {
   let head: Buffer | undefined = Buffer.alloc(0)
   for await (const chunk of child.stdout as AsyncIterable<Buffer>) {
@@ -65,7 +65,7 @@ const relay = async (child: ChildProcess, response: ServerResponse, swallow: boo
   return head === undefined
 }
 
-/** Answers with what `http-backend` says of a repository. With `swallow` everything is done and nothing is said. */
+/** Serves a request with `http-backend`. With `swallow` the request is handled without a response. */
 export const serve = async (
   request: IncomingMessage,
   response: ServerResponse,
@@ -75,7 +75,7 @@ export const serve = async (
     readonly query: string
     readonly user: string
     readonly swallow: boolean
-    /** What is still to be done before the answer ends. */
+    /** Runs before the response ends. */
     readonly done: () => Promise<void>
   }
 ): Promise<void> => {
@@ -90,7 +90,7 @@ export const serve = async (
       REQUEST_METHOD: request.method,
       QUERY_STRING: options.query,
       CONTENT_TYPE: header("content-type"),
-      // Without a length it reads to the end.
+      // Without a length the program reads to the end of its input.
       ...(header("content-length") === "" ? {} : { CONTENT_LENGTH: header("content-length") }),
       HTTP_CONTENT_ENCODING: header("content-encoding"),
       REMOTE_ADDR: "127.0.0.1",
@@ -102,7 +102,7 @@ export const serve = async (
     child.once("spawn", () => resolve(true))
     child.once("error", () => resolve(false))
   })
-  // It stops reading where it has refused already.
+  // The program stops reading once it has refused the request.
   child.stdin.on("error", () => undefined)
   request.pipe(child.stdin)
   response.once("close", () => {

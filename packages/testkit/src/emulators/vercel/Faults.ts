@@ -1,56 +1,56 @@
-/** What goes wrong between a client and Vercel, on demand. */
-import { befalls, type Which } from "../Faults.ts"
-import { type Answer, json, refusal, refusalOf, snapshotNotFound } from "./wire/Answers.ts"
+/** The faults of Vercel that a test can plan. */
+import { matches, type RequestFilter } from "../Faults.ts"
+import { type JsonResponse, json, refusal, refusalOf, snapshotNotFound } from "./wire/responses.ts"
 
 /** Something that goes wrong. */
 export type Fault =
-  /** The connection goes before anything is done. */
+  /** The connection closes before the request is handled. */
   | { readonly kind: "droppedBefore" }
-  /** All is done, and the connection goes instead of an answer. */
+  /** The request is handled, and the connection closes before the response. */
   | { readonly kind: "droppedAfter" }
-  /** The connection goes in the middle of the body, after so many bytes of it. */
+  /** The connection closes after `afterBytes` of the response body. */
   | { readonly kind: "reset"; readonly afterBytes: number }
-  /** The connection goes so long after the head was sent, if the body is not over by then. */
+  /** The connection closes `afterMs` after the head was sent, unless the body has ended. */
   | { readonly kind: "cutOff"; readonly afterMs: number }
-  /** The body ends as if that was all, after so many lines of it. */
+  /** The body ends normally after `afterLines` lines. */
   | { readonly kind: "endedEarly"; readonly afterLines: number }
-  /** The body comes byte by byte. */
+  /** The body is sent byte by byte. */
   | { readonly kind: "oneByteChunks" }
-  /** Too many requests; a client may ask again after so many seconds. */
+  /** The rate limit; `retry-after` is omitted if `retryAfterSeconds` is null. */
   | { readonly kind: "rateLimited"; readonly retryAfterSeconds: number | null }
   | { readonly kind: "status"; readonly status: number; readonly code?: string; readonly message?: string }
-  /** Nothing is done for so long. */
+  /** The request is handled after a delay. */
   | { readonly kind: "slow"; readonly ms: number }
-  /** The same, of the first command of a session only: Vercel may answer before the machine has booted. */
+  /** Delays the first command of a session only, since Vercel may respond before the machine has booted. */
   | { readonly kind: "slowFirstCommand"; readonly ms: number }
-  /** A stop, or a snapshot, takes so long: until then the session refuses everything, and who resumes it waits. */
+  /** A stop or a snapshot takes `ms`. Until then the session refuses all requests, and a resume waits. */
   | { readonly kind: "slowStop"; readonly ms: number }
-  /** So long after a command was asked for, the time of its session is up. */
+  /** The session of a command times out `afterMs` after the request. */
   | { readonly kind: "expires"; readonly afterMs: number }
-  /** The snapshot to be booted from is not there any more. */
+  /** The snapshot to boot from does not exist. */
   | { readonly kind: "snapshotNotFound" }
-  /** The session is on its way down, or already there. */
+  /** The session is stopping, being snapshotted, or stopped. */
   | { readonly kind: "sandboxStopping" }
   | { readonly kind: "sandboxSnapshotting" }
   | { readonly kind: "sandboxStopped" }
 
 const command = /\/cmd(\?|$)/
 
-/** The requests that a kind of fault fits by its nature. */
-const natural: Partial<Record<Fault["kind"], Which>> = {
+/** The only requests that a kind of fault can apply to. */
+const natural: Partial<Record<Fault["kind"], RequestFilter>> = {
   slowFirstCommand: { method: "POST", path: command },
   slowStop: { method: "POST", path: /\/(stop|snapshot)(\?|$)/ },
   expires: { method: "POST", path: command }
 }
 
-/** Whether a fault can befall a request at all. */
+/** Whether a fault can apply to a request. */
 export const fits =
   (method: string, path: string, isFirstCommand: boolean) =>
   ({ kind }: Fault): boolean =>
-    (kind !== "slowFirstCommand" || isFirstCommand) && befalls(natural[kind] ?? {}, method, path)
+    (kind !== "slowFirstCommand" || isFirstCommand) && matches(natural[kind] ?? {}, method, path)
 
-/** What a fault answers instead of Vercel; undefined where it is no answer that is wrong. */
-export const answerOf = (fault: Fault): Answer | undefined => {
+/** The response of a fault that replaces Vercel's; undefined for other faults. */
+export const responseOf = (fault: Fault): JsonResponse | undefined => {
   switch (fault.kind) {
     case "rateLimited":
       return json(

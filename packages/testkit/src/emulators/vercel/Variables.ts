@@ -1,9 +1,9 @@
-/** How a program that knows nothing of an emulator comes to speak to it. */
+/** Points an unchanged program at an emulator. */
 import type { Emulator } from "./VercelEmulator.ts"
 
 const encoded = (part: object) => Buffer.from(JSON.stringify(part)).toString("base64url")
 
-/** A token that nobody has signed, in place of the one that Vercel gives its own: clients don't look at more. */
+/** An unsigned token in place of Vercel's OIDC token. Clients read only its claims. */
 const token = [
   encoded({ alg: "none", typ: "JWT" }),
   encoded({ owner_id: "team_emulated", project_id: "prj_emulated", exp: 4_102_444_800 }),

@@ -8,42 +8,42 @@ import type { AddressInfo } from "node:net"
 import * as Faults from "../Faults.ts"
 import * as Bridges from "./state/Bridges.ts"
 import type { Fault } from "./Faults.ts"
-import type { KeptSandbox } from "./state/Kept.ts"
+import type { SandboxModel } from "./state/models.ts"
 import * as Server from "./wire/Server.ts"
-import type { Plan, Site } from "./state/Site.ts"
+import type { Plan, EmulatorState } from "./state/EmulatorState.ts"
 
-/** What may be chosen of an emulator. */
+/** The options of an emulator. */
 export interface EmulatorOptions {
-  /** The port of the loopback it listens on; any free one if left out. */
+  /** The loopback port to listen on; a free one by default. */
   readonly port?: number
-  /** The provider's home directory, which sessions say is theirs; `/home/user` if left out. */
+  /** The provider's home directory, which sessions report as theirs; `/home/user` by default. */
   readonly home?: string
-  /** What the plan allows; Pro's limits if left out. */
+  /** The limits of the plan; Pro's by default. */
   readonly plan?: Partial<Plan>
-  /** The tokens that are let in, and the teams each may ask for; any token for any team if left out. */
+  /** The accepted tokens with their teams; any token for any team by default. */
   readonly tokens?: Readonly<Record<string, ReadonlyArray<string>>>
-  /** Whether sandboxes have npm and reach its registry; not if left out. */
+  /** Whether sandboxes have npm and access to its registry; false by default. */
   readonly registry?: boolean
-  /** What happens to a sandbox without a snapshot that is to be resumed: it is refused, or begins with no files. */
+  /** Whether resuming a sandbox without a snapshot fails, or starts without files. */
   readonly withoutSnapshot?: "refused" | "clean"
-  /** What is said to who stops a stopped session: 410, or its state again. Vercel's own answer is not known. */
+  /** Whether stopping a stopped session responds with 410 or with its state. Vercel's own behaviour is not known. */
   readonly stopOfStopped?: "gone" | "ok"
-  /** Whether lines of a stream are ASCII alone; else clients may garble characters between two pieces, as happens. */
+  /** Whether lines of a stream are pure ASCII. If not, clients may garble characters that span two chunks, as with Vercel. */
   readonly ascii?: boolean
 }
 
-/** An emulator that listens. */
+/** A running emulator. */
 export interface Emulator {
   /** Where the API is, in place of `https://vercel.com/api`. */
   readonly url: string
-  /** For the `fetch` option of the SDK: what goes to Vercel goes to the emulator, and everything else where it goes. */
+  /** For the `fetch` option of the SDK: sends requests for Vercel to the emulator, and passes on all others. */
   readonly fetch: typeof globalThis.fetch
   readonly faults: Faults.Faults<Fault>
-  /** Requests so far, in the order they came. */
-  readonly requests: ReadonlyArray<Server.Recorded>
+  /** The last requests, in order. */
+  readonly requests: ReadonlyArray<Server.RecordedRequest>
 }
 
-/** The emulator that a test has. */
+/** The running emulator as a service. */
 export class VercelEmulator extends Context.Service<VercelEmulator, Emulator>()(
   "testkit/emulators/vercel/VercelEmulator"
 ) {}
@@ -55,7 +55,7 @@ const pro: Plan = {
   maxRunning: 10_000
 }
 
-/** The fetch that takes what was meant for Vercel here. */
+/** A fetch that sends requests for Vercel to the emulator. */
 const fetchTo = (origin: string, urlOf: (subdomain: string) => string | undefined): typeof globalThis.fetch => {
   const here = (asked: string) => {
     const url = new URL(asked)
@@ -72,8 +72,8 @@ const fetchTo = (origin: string, urlOf: (subdomain: string) => string | undefine
       : globalThis.fetch(here(String(input)), init)
 }
 
-/** Gives all it has made back to the provider. */
-const cleared = ({ provider, sandboxes, snapshots }: Site) =>
+/** Removes all sandboxes and snapshots from the provider. */
+const cleared = ({ provider, sandboxes, snapshots }: EmulatorState) =>
   Effect.gen(function* () {
     const all = { concurrency: 4, discard: true } as const
     yield* Effect.forEach([...sandboxes.values()], (one) => Effect.ignore(provider.remove(one.providerName)), all)
@@ -81,14 +81,14 @@ const cleared = ({ provider, sandboxes, snapshots }: Site) =>
     yield* Effect.forEach(left, (one) => Effect.ignore(provider.removeSnapshot(one.providerId)), all)
   })
 
-/** An emulator of its own; it listens until the scope closes, and its sandboxes and their snapshots go with it. */
+/** Starts an emulator, which stops and removes its sandboxes and snapshots when the scope closes. */
 export const make = (
   options: EmulatorOptions = {}
 ): Effect.Effect<Emulator, Server.EmulatorUnavailable, Scope.Scope | SandboxProvider> =>
   Effect.gen(function* () {
     const provider = yield* SandboxProvider
     const bridges = yield* Bridges.make(provider)
-    const site: Site = {
+    const state: EmulatorState = {
       provider,
       home: options.home ?? "/home/user",
       plan: { ...pro, ...options.plan },
@@ -99,18 +99,18 @@ export const make = (
       sandboxes: new Map(),
       sessions: new Map(),
       snapshots: new Map(),
-      timers: yield* FiberMap.make<KeptSandbox>(),
+      timers: yield* FiberMap.make<SandboxModel>(),
       bridges
     }
-    yield* Effect.addFinalizer(() => cleared(site))
+    yield* Effect.addFinalizer(() => cleared(state))
     const faults = Faults.make<Fault>()
-    const requests: Array<Server.Recorded> = []
-    const server = yield* Server.listen({ site, tokens: options.tokens, faults, requests }, options.port ?? 0)
+    const requests: Array<Server.RecordedRequest> = []
+    const server = yield* Server.listen({ state, tokens: options.tokens, faults, requests }, options.port ?? 0)
     const origin = `http://127.0.0.1:${(server.address() as AddressInfo).port}`
     return { url: `${origin}/api`, fetch: fetchTo(origin, bridges.urlOf), faults, requests }
   })
 
-/** The emulator as a service. */
+/** Starts an emulator as a service. */
 export const layer = (
   options: EmulatorOptions = {}
 ): Layer.Layer<VercelEmulator, Server.EmulatorUnavailable, SandboxProvider> =>

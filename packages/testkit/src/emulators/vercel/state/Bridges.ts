@@ -1,17 +1,17 @@
-/** The ports of sandboxes on the loopback of this machine: each has an address, and who connects is let through. */
+/** Gives each port of a sandbox an address on the loopback, and relays connections to it. */
 import type { Port } from "@castellan/domain/sandbox/Port.ts"
 import { type PortClosed, SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { Effect, FiberSet, type Scope, Stream } from "effect"
 import { type AddressInfo, createServer, type Server, type Socket } from "node:net"
-import type { Route } from "./Kept.ts"
+import type { Route } from "./models.ts"
 
-/** The addresses that ports of sandboxes have on this machine. */
+/** The addresses of the ports of sandboxes. */
 export interface Bridges {
-  /** An address for a port, for as long as it is not closed. */
+  /** Opens an address for a port, until it is closed. */
   readonly open: (name: SandboxName, port: number) => Effect.Effect<Route>
   readonly close: (route: Route) => Effect.Effect<void>
-  /** The address of a host below `vercel.run`. */
+  /** The address of a subdomain of `vercel.run`. */
   readonly urlOf: (subdomain: string) => string | undefined
 }
 
@@ -25,7 +25,7 @@ const listening = (server: Server) =>
     server.listen(0, "127.0.0.1", () => resume(Effect.succeed((server.address() as AddressInfo).port)))
   })
 
-/** What a socket gives, as long as it gives. */
+/** The bytes that a socket receives. */
 const pieces = (socket: Socket) =>
   Stream.fromAsyncIterable(socket as AsyncIterable<Buffer>, (cause) => ({ _tag: "SocketBroken" as const, cause }))
 
@@ -40,7 +40,7 @@ const write = (socket: Socket, bytes: Uint8Array) =>
     socket.write(bytes, done)
   })
 
-/** Addresses that are gone when the scope closes. */
+/** Makes bridges that close with the scope. */
 export const make = (provider: typeof SandboxProvider.Service): Effect.Effect<Bridges, never, Scope.Scope> =>
   Effect.gen(function* () {
     const fork = yield* FiberSet.makeRuntime<never, void, never>()

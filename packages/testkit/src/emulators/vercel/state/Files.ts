@@ -1,4 +1,4 @@
-/** What is asked of files. */
+/** Handles the routes of files. */
 import { CommandId } from "@castellan/domain/sandbox/Command.ts"
 import { fileModeOf, SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import { OutputPosition } from "@castellan/domain/sandbox/Command.ts"
@@ -12,28 +12,28 @@ import type {
 } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Duration, Effect, Option, Schema, Stream } from "effect"
 import { posix } from "node:path"
-import { badRequest, json, notFound, type Refused, type Streamed } from "../wire/Answers.ts"
-import { troubled } from "./Commands.ts"
-import { fresh, type KeptSession } from "./Kept.ts"
-import { type Asked, mustRun, type Site } from "./Site.ts"
+import { badRequest, json, notFound, type ApiError, type StreamedResponse } from "../wire/responses.ts"
+import { providerFailure } from "./Commands.ts"
+import { randomId, type SessionModel } from "./models.ts"
+import { type EmulatorRequest, requireRunning, type EmulatorState } from "./EmulatorState.ts"
 import { type TarFile, unpacked } from "../wire/Tar.ts"
-import { bodyOf, flag, text } from "../wire/Wanted.ts"
+import { decodeBody, FilePath } from "../wire/requestSchemas.ts"
 
 type Trouble = FileNotFound | FileRefused | CommandNotFound | SandboxGone | SandboxNotRunning | SandboxUnavailable
 
-/** What is answered where the provider could not do it. */
-export const refused =
-  (site: Site, session: KeptSession) =>
-  (error: Trouble): Effect.Effect<never, Refused> => {
+/** Turns an error of the provider into an error of the API. */
+export const fileFailure =
+  (state: EmulatorState, session: SessionModel) =>
+  (error: Trouble): Effect.Effect<never, ApiError> => {
     if (error._tag === "FileNotFound") return Effect.fail(notFound("File"))
     if (error._tag === "FileRefused") return Effect.fail(badRequest(`${error.path}: ${error.reason}`))
-    return troubled(site, session)(error)
+    return providerFailure(state, session)(error)
   }
 
-/** The path as it is from the root. */
-const absolute = Effect.fnUntraced(function* (site: Site, cwd: string | undefined, path: string | undefined) {
-  // A slash at the end says that it is a directory, and stays.
-  const full = posix.resolve(site.home, cwd ?? ".", path ?? "") + (path?.endsWith("/") === true ? "/" : "")
+/** Makes a path absolute. */
+const absolute = Effect.fnUntraced(function* (state: EmulatorState, cwd: string | undefined, path: string | undefined) {
+  // Keeps a trailing slash, which marks a directory.
+  const full = posix.resolve(state.home, cwd ?? ".", path ?? "") + (path?.endsWith("/") === true ? "/" : "")
   const decoded = Schema.decodeUnknownOption(SandboxPath)(full)
   if (path === undefined || path === "" || Option.isNone(decoded)) {
     return yield* badRequest("Invalid request: `path` should be a path.")
@@ -41,37 +41,37 @@ const absolute = Effect.fnUntraced(function* (site: Site, cwd: string | undefine
   return decoded.value
 })
 
-/** The bytes of a file. */
-export const read = (site: Site, session: KeptSession, asked: Asked): Streamed => ({
-  stream: Effect.fnUntraced(function* (sink) {
-    yield* mustRun(session)
-    const body = yield* bodyOf(asked.body)
-    const path = yield* absolute(site, yield* text(body, "cwd"), yield* text(body, "path"))
+/** Streams the bytes of a file. */
+export const read = (state: EmulatorState, session: SessionModel, request: EmulatorRequest): StreamedResponse => ({
+  stream: Effect.fnUntraced(function* (writer) {
+    yield* requireRunning(session)
+    const body = yield* decodeBody(FilePath, request.body)
+    const path = yield* absolute(state, body.cwd, body.path)
     const begin = () =>
-      sink.begin("application/octet-stream", {
+      writer.begin("application/octet-stream", {
         "content-disposition": `attachment; filename*=UTF-8''${encodeURIComponent(posix.basename(path))}`
       })
-    const refuse = refused(site, session)
-    yield* Stream.runForEach(site.provider.readFile(session.sandbox.providerName, path), (bytes) => {
-      if (!sink.hasBegun()) begin()
-      return sink.write(bytes)
-    }).pipe(Effect.catch((error) => (sink.hasBegun() ? Effect.sync(() => sink.breakOff()) : refuse(error))))
-    if (!sink.hasBegun()) begin()
+    const refuse = fileFailure(state, session)
+    yield* Stream.runForEach(state.provider.readFile(session.sandbox.providerName, path), (bytes) => {
+      if (!writer.hasBegun()) begin()
+      return writer.write(bytes)
+    }).pipe(Effect.catch((error) => (writer.hasBegun() ? Effect.sync(() => writer.breakOff()) : refuse(error))))
+    if (!writer.hasBegun()) begin()
   })
 })
 
-/** Runs a program to its end; none where there is no such program. */
+/** Runs a program to its end; undefined if the program does not exist. */
 export const run = Effect.fnUntraced(function* (
-  site: Site,
-  session: KeptSession,
+  state: EmulatorState,
+  session: SessionModel,
   command: string,
   args: ReadonlyArray<string>
 ) {
   const { providerName } = session.sandbox
-  const id = CommandId.make(`own_${fresh(24)}`)
-  yield* site.provider.start(providerName, { id, command, args, cwd: null, env: {}, timeout: Duration.minutes(1) })
-  const { end } = yield* site.provider.wait(providerName, id)
-  const complaint = yield* site.provider.output(providerName, id, OutputPosition.only("stderr")).pipe(
+  const id = CommandId.make(`own_${randomId(24)}`)
+  yield* state.provider.start(providerName, { id, command, args, cwd: null, env: {}, timeout: Duration.minutes(1) })
+  const { end } = yield* state.provider.wait(providerName, id)
+  const complaint = yield* state.provider.output(providerName, id, OutputPosition.only("stderr")).pipe(
     Stream.map(({ bytes }) => bytes),
     Stream.decodeText(),
     Stream.mkString
@@ -79,31 +79,38 @@ export const run = Effect.fnUntraced(function* (
   return end?.failure === "command_not_found" ? undefined : { exitCode: end?.exitCode ?? 1, complaint }
 })
 
-/** Makes a directory, by a command. */
-export const mkdir = Effect.fnUntraced(function* (site: Site, session: KeptSession, asked: Asked) {
-  yield* mustRun(session)
-  const body = yield* bodyOf(asked.body)
-  const path = yield* absolute(site, yield* text(body, "cwd"), yield* text(body, "path"))
-  const recursive = (yield* flag(body, "recursive")) ?? false
+/** Creates a directory with `mkdir`. */
+export const mkdir = Effect.fnUntraced(function* (
+  state: EmulatorState,
+  session: SessionModel,
+  request: EmulatorRequest
+) {
+  yield* requireRunning(session)
+  const body = yield* decodeBody(FilePath, request.body)
+  const path = yield* absolute(state, body.cwd, body.path)
   const done = yield* Effect.catch(
-    run(site, session, "mkdir", [...(recursive ? ["-p"] : []), "--", path]),
-    refused(site, session)
+    run(state, session, "mkdir", [...(body.recursive === true ? ["-p"] : []), "--", path]),
+    fileFailure(state, session)
   )
   if (done !== undefined && done.exitCode !== 0) return yield* badRequest(done.complaint.trim())
   return json({})
 })
 
-/** Writes the files of an archive, and gives them their modes. */
-export const write = Effect.fnUntraced(function* (site: Site, session: KeptSession, asked: Asked) {
-  yield* mustRun(session)
-  const files = yield* unpacked(asked.body)
-  const cwd = String(asked.headers["x-cwd"] ?? site.home)
-  const refuse = refused(site, session)
+/** Writes the files of an archive with their modes. */
+export const write = Effect.fnUntraced(function* (
+  state: EmulatorState,
+  session: SessionModel,
+  request: EmulatorRequest
+) {
+  yield* requireRunning(session)
+  const files = yield* unpacked(request.body)
+  const cwd = String(request.headers["x-cwd"] ?? state.home)
+  const refuse = fileFailure(state, session)
   const writeOne = Effect.fnUntraced(function* ({ bytes, mode, name }: TarFile) {
-    const path = yield* absolute(site, cwd, name)
+    const path = yield* absolute(state, cwd, name)
     const content = Stream.make(bytes)
     const options = { mode: fileModeOf(mode) }
-    yield* Effect.catch(site.provider.writeFile(session.sandbox.providerName, path, content, options), refuse)
+    yield* Effect.catch(state.provider.writeFile(session.sandbox.providerName, path, content, options), refuse)
   })
   yield* Effect.forEach(files, writeOne, { discard: true })
   return json({})

@@ -1,6 +1,7 @@
-/** What a sandbox may reach: told in one form, and answered in another. Nothing here enforces it. */
+/** The network policy of a sandbox: requested in one form, and returned in another. The emulator does not enforce it. */
+import { Schema } from "effect"
 
-/** As Vercel answers it. */
+/** The policy in responses. */
 export interface NetworkPolicy {
   readonly mode: "allow-all" | "deny-all" | "custom"
   readonly allowedDomains?: ReadonlyArray<string>
@@ -10,42 +11,49 @@ export interface NetworkPolicy {
   readonly forwardRules?: ReadonlyArray<object>
 }
 
-interface Rule {
-  readonly match?: object
-  readonly transform?: ReadonlyArray<{ readonly headers?: Record<string, string> }>
-  readonly forwardURL?: string
-}
+const Mode = Schema.Literals(["allow-all", "deny-all"])
+const Names = Schema.Array(Schema.String)
+const Rule = Schema.Struct({
+  match: Schema.optionalKey(Schema.Record(Schema.String, Schema.Unknown)),
+  transform: Schema.optionalKey(
+    Schema.Array(Schema.Struct({ headers: Schema.optionalKey(Schema.Record(Schema.String, Schema.Unknown)) }))
+  ),
+  forwardURL: Schema.optionalKey(Schema.String)
+})
+type Rule = typeof Rule.Type
 
-interface Asked {
-  readonly mode?: string
-  readonly allow?: ReadonlyArray<string> | Record<string, ReadonlyArray<Rule>>
-  readonly subnets?: { readonly allow?: ReadonlyArray<string>; readonly deny?: ReadonlyArray<string> }
-}
+/** The policy in requests. */
+export const NetworkPolicyRequest = Schema.Union([
+  Mode,
+  Schema.Struct({
+    mode: Schema.optionalKey(Mode),
+    allow: Schema.optionalKey(Schema.Union([Names, Schema.Record(Schema.String, Schema.Array(Rule))])),
+    subnets: Schema.optionalKey(Schema.Struct({ allow: Schema.optionalKey(Names), deny: Schema.optionalKey(Names) }))
+  })
+])
 
-/** The policy of a sandbox of which nothing is said. */
+/** The policy of a new sandbox. */
 export const allowAll: NetworkPolicy = { mode: "allow-all" }
 
 const matchOf = ({ match }: Rule) => (match === undefined ? {} : { match })
 
-const listed = (key: string, values: ReadonlyArray<unknown> | undefined) =>
+const unlessEmpty = (key: string, values: ReadonlyArray<unknown> | undefined) =>
   values === undefined || values.length === 0 ? {} : { [key]: values }
 
-/** The policy that was asked for, in the form of answers: the values of headers stay behind. Undefined if it is none. */
-export const answered = (asked: unknown): NetworkPolicy | undefined => {
-  if (asked === "allow-all" || asked === "deny-all") return { mode: asked }
-  if (typeof asked !== "object" || asked === null) return undefined
-  const { allow, mode, subnets } = asked as Asked
-  if (mode === "allow-all" || mode === "deny-all") return { mode }
-  if (mode !== undefined) return undefined
+/** The policy of a request in the form of responses, which leave out the values of injected headers. */
+export const toNetworkPolicy = (request: typeof NetworkPolicyRequest.Type): NetworkPolicy => {
+  if (typeof request === "string") return { mode: request }
+  const { allow, mode, subnets } = request
+  if (mode !== undefined) return { mode }
   if (allow === undefined && subnets === undefined) return { mode: "deny-all" }
   const byDomain = Array.isArray(allow) || allow === undefined ? {} : (allow as Record<string, ReadonlyArray<Rule>>)
   const rules = Object.entries(byDomain).flatMap(([domain, all]) => all.map((rule) => ({ domain, rule })))
   return {
     mode: "custom",
-    ...listed("allowedDomains", Array.isArray(allow) ? allow : Object.keys(byDomain)),
-    ...listed("allowedCIDRs", subnets?.allow),
-    ...listed("deniedCIDRs", subnets?.deny),
-    ...listed(
+    ...unlessEmpty("allowedDomains", Array.isArray(allow) ? allow : Object.keys(byDomain)),
+    ...unlessEmpty("allowedCIDRs", subnets?.allow),
+    ...unlessEmpty("deniedCIDRs", subnets?.deny),
+    ...unlessEmpty(
       "injectionRules",
       rules.flatMap(({ domain, rule }) =>
         rule.transform === undefined
@@ -59,7 +67,7 @@ export const answered = (asked: unknown): NetworkPolicy | undefined => {
             ]
       )
     ),
-    ...listed(
+    ...unlessEmpty(
       "forwardRules",
       rules.flatMap(({ domain, rule }) =>
         rule.forwardURL === undefined ? [] : [{ domain, forwardURL: rule.forwardURL, ...matchOf(rule) }]

@@ -1,47 +1,48 @@
-/** What is asked of sandboxes by their names. */
+/** Handles the routes of sandboxes. */
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { Clock, Effect, FiberMap, Option, Schema, Semaphore } from "effect"
-import { badRequest, json, notFound, Refused, snapshotNotFound } from "../wire/Answers.ts"
-import * as Bodies from "../wire/Bodies.ts"
-import { fresh, isUsable, type KeptSandbox, type Owner, type Settings } from "./Kept.ts"
+import { badRequest, json, notFound, ApiError, snapshotNotFound } from "../wire/responses.ts"
+import * as serializers from "../wire/serializers.ts"
+import { randomId, isUsable, type SandboxModel, type Owner, type Settings } from "./models.ts"
 import * as Lifecycle from "./Lifecycle.ts"
-import { paged } from "../wire/Pages.ts"
-import { type Asked, keyOf, type Site, sandboxOf, unavailable } from "./Site.ts"
+import { paginate } from "../wire/pages.ts"
+import { type EmulatorRequest, keyOf, type EmulatorState, sandboxOf, unavailable } from "./EmulatorState.ts"
 import { seed, type Source, sourceOf } from "./Sources.ts"
-import { type Body, bodyOf, object, settled, text, usual } from "../wire/Wanted.ts"
+import { applySettings, decodeBody, defaultSettings, SandboxRequest } from "../wire/requestSchemas.ts"
 
-/** A sandbox with its session, as most answers have it. */
-const whole = (site: Site, one: KeptSandbox, resumed: boolean) =>
+/** The response with a sandbox and its session. */
+const withSession = (state: EmulatorState, one: SandboxModel, resumed: boolean) =>
   json({
-    sandbox: Bodies.sandbox(one, site.home),
-    session: Bodies.session(one.session, site.home),
+    sandbox: serializers.sandbox(one, state.home),
+    session: serializers.session(one.session, state.home),
     routes: one.routes,
     resumed
   })
 
-const alone = (site: Site, one: KeptSandbox) => json({ sandbox: Bodies.sandbox(one, site.home), routes: one.routes })
+const withoutSession = (state: EmulatorState, one: SandboxModel) =>
+  json({ sandbox: serializers.sandbox(one, state.home), routes: one.routes })
 
-/** Words of the API: a sandbox of that name could not be asked for. */
+/** Names that collide with paths of the API. */
 const taken = new Set(["sessions", "snapshots", "drives"])
 
 const words = ["amber", "brisk", "calm", "dusty", "early", "fair", "jade", "rapid", "solid", "tidy"]
 const animals = ["crane", "finch", "jay", "lynx", "mole", "newt", "otter", "robin", "stoat", "wren"]
 const any = (all: ReadonlyArray<string>) => all[Math.floor(Math.random() * all.length)]
 
-const someName = () => `${any(words)}-${any(words)}-${any(animals)}-${fresh(6)}`
+const randomName = () => `${any(words)}-${any(words)}-${any(animals)}-${randomId(6)}`
 
-/** What the provider is to call it: the same, unless it knows another sandbox by that name. */
-const providerNameOf = Effect.fnUntraced(function* (site: Site, name: string) {
+/** The name of the sandbox at the provider: the same, unless the provider has another sandbox with this name. */
+const providerNameOf = Effect.fnUntraced(function* (state: EmulatorState, name: string) {
   const decoded = Schema.decodeUnknownOption(SandboxName)(name)
   if (Option.isNone(decoded) || taken.has(name)) {
     return yield* badRequest("Invalid request: `name` should be letters, digits, `-` and `_`, 64 at most.")
   }
-  const found = yield* Effect.mapError(site.provider.find(decoded.value), unavailable)
-  const isOurs = [...site.sandboxes.values()].some(({ providerName }) => providerName === decoded.value)
-  return isOurs || Option.isSome(found) ? SandboxName.make(`${name.slice(0, 50)}-${fresh(10)}`) : decoded.value
+  const found = yield* Effect.mapError(state.provider.find(decoded.value), unavailable)
+  const isOurs = [...state.sandboxes.values()].some(({ providerName }) => providerName === decoded.value)
+  return isOurs || Option.isSome(found) ? SandboxName.make(`${name.slice(0, 50)}-${randomId(10)}`) : decoded.value
 })
 
-const isRunning = ({ session }: KeptSandbox) => !Lifecycle.isOver(session)
+const isRunning = ({ session }: SandboxModel) => !Lifecycle.isOver(session)
 
 interface ToBe {
   readonly owner: Owner
@@ -51,34 +52,37 @@ interface ToBe {
   readonly source?: Source | undefined
 }
 
-/** Takes back what was booted, and could not be filled. */
-const undone = (site: Site, one: KeptSandbox) =>
+/** Removes a booted sandbox whose source could not be written. */
+const rollBack = (state: EmulatorState, one: SandboxModel) =>
   Effect.gen(function* () {
-    yield* Lifecycle.end(site, one.session, { as: "stopping", method: null })
-    yield* site.provider.remove(one.providerName)
-    site.sessions.delete(one.session.id)
-    yield* FiberMap.remove(site.timers, one)
+    yield* Lifecycle.end(state, one.session, { as: "stopping", method: null })
+    yield* state.provider.remove(one.providerName)
+    state.sessions.delete(one.session.id)
+    yield* FiberMap.remove(state.timers, one)
   }).pipe(Effect.ignore)
 
-const made = Effect.fnUntraced(function* (site: Site, { from, name, owner, settings, source }: ToBe) {
+const createSandbox = Effect.fnUntraced(function* (
+  state: EmulatorState,
+  { from, name, owner, settings, source }: ToBe
+) {
   const now = yield* Clock.currentTimeMillis
   const key = keyOf(owner, name)
   const exists = badRequest(`A sandbox with the name '${name}' already exists for this project.`)
-  if (site.sandboxes.has(key)) return yield* exists
-  const snapshot = from === undefined ? undefined : site.snapshots.get(from)
+  if (state.sandboxes.has(key)) return yield* exists
+  const snapshot = from === undefined ? undefined : state.snapshots.get(from)
   if (from !== undefined && snapshot?.owner.teamId !== owner.teamId) return yield* notFound("Snapshot")
   if (from !== undefined && !isUsable(snapshot, now)) return yield* snapshotNotFound
   if (snapshot !== undefined && snapshot.region !== settings.region) {
     const message = `The snapshot is in ${snapshot.region}, the sandbox in ${settings.region}.`
-    return yield* new Refused({ status: 400, code: "snapshot_region_mismatch", message })
+    return yield* new ApiError({ status: 400, code: "snapshot_region_mismatch", message })
   }
-  if ([...site.sandboxes.values()].filter(isRunning).length >= site.plan.maxRunning) {
-    const message = `At most ${site.plan.maxRunning} sandboxes may run at once.`
-    return yield* new Refused({ status: 429, code: "rate_limited", message })
+  if ([...state.sandboxes.values()].filter(isRunning).length >= state.plan.maxRunning) {
+    const message = `At most ${state.plan.maxRunning} sandboxes may run at once.`
+    return yield* new ApiError({ status: 429, code: "rate_limited", message })
   }
-  const providerName = yield* providerNameOf(site, name)
-  if (site.sandboxes.has(key)) return yield* exists
-  const sandbox: Omit<KeptSandbox, "session"> = {
+  const providerName = yield* providerNameOf(state, name)
+  if (state.sandboxes.has(key)) return yield* exists
+  const sandbox: Omit<SandboxModel, "session"> = {
     name,
     owner,
     settings,
@@ -90,103 +94,102 @@ const made = Effect.fnUntraced(function* (site: Site, { from, name, owner, setti
     declared: settings.ports,
     sessions: [],
     routes: [],
-    turn: Semaphore.makeUnsafe(1)
+    lock: Semaphore.makeUnsafe(1)
   }
-  const one = sandbox as KeptSandbox
+  const one = sandbox as SandboxModel
   one.session = Lifecycle.pending(one, from, now)
-  site.sandboxes.set(key, one)
+  state.sandboxes.set(key, one)
   const booted = Effect.gen(function* () {
-    one.routes = yield* Effect.forEach(settings.ports, (port) => site.bridges.open(providerName, port))
-    yield* Lifecycle.boot(site, one.session)
-    if (source !== undefined) yield* Effect.tapError(seed(site, one.session, source), () => undone(site, one))
+    one.routes = yield* Effect.forEach(settings.ports, (port) => state.bridges.open(providerName, port))
+    yield* Lifecycle.boot(state, one.session)
+    if (source !== undefined) yield* Effect.tapError(seed(state, one.session, source), () => rollBack(state, one))
   })
-  yield* one.turn.withPermit(booted).pipe(
+  yield* one.lock.withPermit(booted).pipe(
     Effect.tapError(() =>
       Effect.andThen(
-        Effect.forEach(one.routes, site.bridges.close, { discard: true }),
-        Effect.sync(() => site.sandboxes.delete(key))
+        Effect.forEach(one.routes, state.bridges.close, { discard: true }),
+        Effect.sync(() => state.sandboxes.delete(key))
       )
     ),
     Effect.uninterruptible
   )
-  return whole(site, one, false)
+  return withSession(state, one, false)
 })
 
-const ownerIn = Effect.fnUntraced(function* ({ query, teamId }: Asked, body: Body) {
-  const projectId = (yield* text(body, "projectId")) ?? query.get("projectId") ?? query.get("project") ?? ""
-  return { teamId, projectId } satisfies Owner
-})
-
-const ownerOf = ({ query, teamId }: Asked): Owner => ({
+const ownerOf = ({ query, teamId }: EmulatorRequest, body: SandboxRequest = {}): Owner => ({
   teamId,
-  projectId: query.get("projectId") ?? query.get("project") ?? ""
+  projectId: body.projectId ?? query.get("projectId") ?? query.get("project") ?? ""
 })
 
 const unsupported = (what: string) => badRequest(`${what} are not part of this emulator.`)
 
-/** Makes a sandbox: an empty one, or with the files of a source. */
-export const create = Effect.fnUntraced(function* (site: Site, asked: Asked) {
-  const body = yield* bodyOf(asked.body)
-  const owner = yield* ownerIn(asked, body)
-  if (body["mounts"] !== undefined) return yield* unsupported("Drives")
-  const given = yield* object(body, "source")
-  const isSnapshot = given?.["type"] === "snapshot"
-  const from = given !== undefined && isSnapshot ? ((yield* text(given, "snapshotId")) ?? "") : undefined
-  const source = given === undefined || isSnapshot ? undefined : yield* sourceOf(given)
-  const name = (yield* text(body, "name")) ?? someName()
-  return yield* made(site, { owner, name, from, source, settings: yield* settled(body, usual(), site.plan) })
+/** Creates a sandbox, empty or from a source. */
+export const create = Effect.fnUntraced(function* (state: EmulatorState, request: EmulatorRequest) {
+  const body = yield* decodeBody(SandboxRequest, request.body)
+  if (body.mounts !== undefined) return yield* unsupported("Drives")
+  const isSnapshot = body.source?.type === "snapshot"
+  return yield* createSandbox(state, {
+    owner: ownerOf(request, body),
+    name: body.name ?? randomName(),
+    from: isSnapshot ? (body.source?.snapshotId ?? "") : undefined,
+    source: body.source === undefined || isSnapshot ? undefined : yield* sourceOf(body.source),
+    settings: yield* applySettings(body, defaultSettings(), state.plan)
+  })
 })
 
-/** Makes a sandbox with the settings of another, and the files of its snapshot. */
-export const fork = Effect.fnUntraced(function* (site: Site, asked: Asked, source: string) {
-  const body = yield* bodyOf(asked.body)
-  const owner = yield* ownerIn(asked, body)
-  const original = yield* sandboxOf(site, owner, source)
-  const settings = yield* settled(body, original.settings, site.plan)
-  const name = (yield* text(body, "name")) ?? someName()
-  return yield* made(site, { owner, name, settings, from: original.currentSnapshotId })
+/** Creates a sandbox with the settings and the snapshot of another. */
+export const fork = Effect.fnUntraced(function* (state: EmulatorState, request: EmulatorRequest, source: string) {
+  const body = yield* decodeBody(SandboxRequest, request.body)
+  const owner = ownerOf(request, body)
+  const original = yield* sandboxOf(state, owner, source)
+  return yield* createSandbox(state, {
+    owner,
+    name: body.name ?? randomName(),
+    from: original.currentSnapshotId,
+    settings: yield* applySettings(body, original.settings, state.plan)
+  })
 })
 
-/** A sandbox by its name, running if that is wanted. */
-export const get = Effect.fnUntraced(function* (site: Site, asked: Asked, name: string) {
-  const one = yield* sandboxOf(site, ownerOf(asked), name)
-  if (asked.query.get("resume") === "true") return whole(site, one, yield* Lifecycle.resume(site, one))
-  // One that is still made is there once it is made.
-  if (one.session.status === "pending") yield* one.turn.withPermit(Effect.void)
-  return whole(site, yield* sandboxOf(site, ownerOf(asked), name), false)
+/** Returns a sandbox, and resumes it first with `resume=true`. */
+export const get = Effect.fnUntraced(function* (state: EmulatorState, request: EmulatorRequest, name: string) {
+  const one = yield* sandboxOf(state, ownerOf(request), name)
+  if (request.query.get("resume") === "true") return withSession(state, one, yield* Lifecycle.resume(state, one))
+  // Waits for a sandbox that is being created.
+  if (one.session.status === "pending") yield* one.lock.withPermit(Effect.void)
+  return withSession(state, yield* sandboxOf(state, ownerOf(request), name), false)
 })
 
-/** The sandboxes of a project. */
-export const list = Effect.fnUntraced(function* (site: Site, asked: Asked) {
-  const { query } = asked
+/** Lists the sandboxes of a project. */
+export const list = Effect.fnUntraced(function* (state: EmulatorState, request: EmulatorRequest) {
+  const { query } = request
   const sortBy = query.get("sortBy") ?? "createdAt"
   const prefix = query.get("namePrefix") ?? ""
   if (!["createdAt", "name", "statusUpdatedAt"].includes(sortBy)) return yield* badRequest("Invalid sortBy.")
   if (prefix !== "" && sortBy !== "name") return yield* badRequest("namePrefix requires sortBy to be name.")
   const tags = query.getAll("tags").map((tag) => tag.split(/:(.*)/s) as [string, string])
-  const { projectId, teamId } = ownerOf(asked)
-  const own = [...site.sandboxes.values()].filter(
+  const { projectId, teamId } = ownerOf(request)
+  const own = [...state.sandboxes.values()].filter(
     ({ name, owner, settings }) =>
       owner.teamId === teamId &&
       owner.projectId === projectId &&
       name.startsWith(prefix) &&
       tags.every(([key, value]) => settings.tags[key] === value)
   )
-  const by = (one: KeptSandbox) => (sortBy === "name" ? one.name : one[sortBy as "createdAt" | "statusUpdatedAt"])
-  const { items, pagination } = yield* paged(own, { query, by, key: ({ name }) => name })
-  return json({ sandboxes: items.map((one) => Bodies.sandbox(one, site.home)), pagination })
+  const by = (one: SandboxModel) => (sortBy === "name" ? one.name : one[sortBy as "createdAt" | "statusUpdatedAt"])
+  const { items, pagination } = yield* paginate(own, { query, by, key: ({ name }) => name })
+  return json({ sandboxes: items.map((one) => serializers.sandbox(one, state.home)), pagination })
 })
 
-/** Changes the settings of a sandbox; ports that are new are there from its next session on. */
-export const update = Effect.fnUntraced(function* (site: Site, asked: Asked, name: string) {
-  const one = yield* sandboxOf(site, ownerOf(asked), name)
-  const body = yield* bodyOf(asked.body)
-  if (body["mounts"] !== undefined) return yield* unsupported("Drives")
-  const settings = yield* settled(body, one.settings, site.plan)
+/** Changes the settings of a sandbox. New ports are open from its next session on. */
+export const update = Effect.fnUntraced(function* (state: EmulatorState, request: EmulatorRequest, name: string) {
+  const one = yield* sandboxOf(state, ownerOf(request), name)
+  const body = yield* decodeBody(SandboxRequest, request.body)
+  if (body.mounts !== undefined) return yield* unsupported("Drives")
+  const settings = yield* applySettings(body, one.settings, state.plan)
   const now = yield* Clock.currentTimeMillis
-  const snapshotId = yield* text(body, "currentSnapshotId")
+  const snapshotId = body.currentSnapshotId
   if (snapshotId !== undefined) {
-    const snapshot = site.snapshots.get(snapshotId)
+    const snapshot = state.snapshots.get(snapshotId)
     if (snapshot?.owner.teamId !== one.owner.teamId) return yield* notFound("Snapshot")
     if (!isUsable(snapshot, now)) return yield* snapshotNotFound
     one.currentSnapshotId = snapshotId
@@ -196,38 +199,38 @@ export const update = Effect.fnUntraced(function* (site: Site, asked: Asked, nam
   const added = settings.ports.filter((port) => kept.every((route) => route.port !== port))
   Object.assign(one.settings, settings)
   one.updatedAt = now
-  yield* Effect.forEach(dropped, site.bridges.close, { discard: true })
-  const opened = yield* Effect.forEach(added, (port) => site.bridges.open(one.providerName, port))
+  yield* Effect.forEach(dropped, state.bridges.close, { discard: true })
+  const opened = yield* Effect.forEach(added, (port) => state.bridges.open(one.providerName, port))
   one.routes = [...kept, ...opened]
-  return alone(site, one)
+  return withoutSession(state, one)
 })
 
-/** Deletes a sandbox, and if wanted the snapshots that nothing else needs. */
-export const remove = Effect.fnUntraced(function* (site: Site, asked: Asked, name: string) {
-  const one = yield* sandboxOf(site, ownerOf(asked), name)
+/** Deletes a sandbox, and with `deleteOrphanSnapshots` the snapshots that no other sandbox uses. */
+export const remove = Effect.fnUntraced(function* (state: EmulatorState, request: EmulatorRequest, name: string) {
+  const one = yield* sandboxOf(state, ownerOf(request), name)
   const forgotten = Effect.gen(function* () {
     if (one.session.status === "running") {
-      yield* Lifecycle.end(site, one.session, { as: "stopping", method: null })
+      yield* Lifecycle.end(state, one.session, { as: "stopping", method: null })
     }
-    yield* Effect.mapError(site.provider.remove(one.providerName), unavailable)
-    site.sandboxes.delete(keyOf(one.owner, one.name))
-    for (const { id } of one.sessions) site.sessions.delete(id)
-    yield* FiberMap.remove(site.timers, one)
-    yield* Effect.forEach(one.routes, site.bridges.close, { discard: true })
-    if (asked.query.get("deleteOrphanSnapshots") === "true") {
-      const used = new Set([...site.sandboxes.values()].map(({ currentSnapshotId }) => currentSnapshotId))
-      const orphans = [...site.snapshots.values()].filter(
+    yield* Effect.mapError(state.provider.remove(one.providerName), unavailable)
+    state.sandboxes.delete(keyOf(one.owner, one.name))
+    for (const { id } of one.sessions) state.sessions.delete(id)
+    yield* FiberMap.remove(state.timers, one)
+    yield* Effect.forEach(one.routes, state.bridges.close, { discard: true })
+    if (request.query.get("deleteOrphanSnapshots") === "true") {
+      const used = new Set([...state.sandboxes.values()].map(({ currentSnapshotId }) => currentSnapshotId))
+      const orphans = [...state.snapshots.values()].filter(
         (snapshot) => one.sessions.some(({ id }) => id === snapshot.sourceSessionId) && !used.has(snapshot.id)
       )
-      yield* Effect.forEach(orphans, (snapshot) => Lifecycle.forget(site, snapshot), { discard: true })
+      yield* Effect.forEach(orphans, (snapshot) => Lifecycle.deleteSnapshot(state, snapshot), { discard: true })
     }
   })
-  yield* one.turn
+  yield* one.lock
     .withPermit(
       Effect.suspend(() =>
-        site.sandboxes.get(keyOf(one.owner, one.name)) === one ? forgotten : Effect.fail(notFound("Sandbox"))
+        state.sandboxes.get(keyOf(one.owner, one.name)) === one ? forgotten : Effect.fail(notFound("Sandbox"))
       )
     )
     .pipe(Effect.uninterruptible)
-  return alone(site, one)
+  return withoutSession(state, one)
 })

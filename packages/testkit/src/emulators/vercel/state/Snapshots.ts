@@ -1,69 +1,69 @@
-/** What is asked of snapshots. */
+/** Handles the routes of snapshots. */
 import { Clock, Effect } from "effect"
-import { json, notFound } from "../wire/Answers.ts"
-import * as Bodies from "../wire/Bodies.ts"
-import type { KeptSnapshot } from "./Kept.ts"
+import { json, notFound } from "../wire/responses.ts"
+import * as serializers from "../wire/serializers.ts"
+import type { SnapshotModel } from "./models.ts"
 import * as Lifecycle from "./Lifecycle.ts"
-import { paged } from "../wire/Pages.ts"
-import type { Asked, Site } from "./Site.ts"
+import { paginate } from "../wire/pages.ts"
+import type { EmulatorRequest, EmulatorState } from "./EmulatorState.ts"
 
-const find = (site: Site, { teamId }: Asked, id: string) => {
-  const found = site.snapshots.get(id)
+const find = (state: EmulatorState, { teamId }: EmulatorRequest, id: string) => {
+  const found = state.snapshots.get(id)
   return found?.owner.teamId === teamId ? Effect.succeed(found) : Effect.fail(notFound("Snapshot"))
 }
 
-/** Those of the project that is asked about. */
-const own = (site: Site, { query, teamId }: Asked) =>
-  [...site.snapshots.values()].filter(
+/** The snapshots of the request's project. */
+const own = (state: EmulatorState, { query, teamId }: EmulatorRequest) =>
+  [...state.snapshots.values()].filter(
     ({ owner }) => owner.teamId === teamId && owner.projectId === (query.get("project") ?? query.get("projectId") ?? "")
   )
 
 const order = (query: URLSearchParams) => ({
   query,
-  by: ({ createdAt }: KeptSnapshot) => createdAt,
-  key: ({ id }: KeptSnapshot) => id
+  by: ({ createdAt }: SnapshotModel) => createdAt,
+  key: ({ id }: SnapshotModel) => id
 })
 
-/** The snapshots of a project, or of one sandbox; those that are deleted too. */
-export const list = Effect.fnUntraced(function* (site: Site, asked: Asked) {
+/** Lists the snapshots of a project or of one sandbox, deleted ones included. */
+export const list = Effect.fnUntraced(function* (state: EmulatorState, request: EmulatorRequest) {
   const now = yield* Clock.currentTimeMillis
-  const name = asked.query.get("name")
-  const wanted = own(site, asked).filter(({ sandboxName }) => name === null || sandboxName === name)
-  const { items, pagination } = yield* paged(wanted, order(asked.query))
-  return json({ snapshots: items.map((one) => Bodies.snapshot(one, now)), pagination })
+  const name = request.query.get("name")
+  const wanted = own(state, request).filter(({ sandboxName }) => name === null || sandboxName === name)
+  const { items, pagination } = yield* paginate(wanted, order(request.query))
+  return json({ snapshots: items.map((one) => serializers.snapshot(one, now)), pagination })
 })
 
-/** A snapshot by its id. */
-export const show = Effect.fnUntraced(function* (site: Site, asked: Asked, id: string) {
-  return json({ snapshot: Bodies.snapshot(yield* find(site, asked, id), yield* Clock.currentTimeMillis) })
+/** Returns a snapshot. */
+export const show = Effect.fnUntraced(function* (state: EmulatorState, request: EmulatorRequest, id: string) {
+  return json({ snapshot: serializers.snapshot(yield* find(state, request, id), yield* Clock.currentTimeMillis) })
 })
 
 /** Deletes a snapshot. */
-export const remove = Effect.fnUntraced(function* (site: Site, asked: Asked, id: string) {
-  const snapshot = yield* find(site, asked, id)
-  yield* Lifecycle.forget(site, snapshot)
-  return json({ snapshot: Bodies.snapshot(snapshot, yield* Clock.currentTimeMillis) })
+export const remove = Effect.fnUntraced(function* (state: EmulatorState, request: EmulatorRequest, id: string) {
+  const snapshot = yield* find(state, request, id)
+  yield* Lifecycle.deleteSnapshot(state, snapshot)
+  return json({ snapshot: serializers.snapshot(snapshot, yield* Clock.currentTimeMillis) })
 })
 
-/** What a snapshot comes from, the latest first; or, ascending, what comes from it. It is the anchor itself, not a node. */
-export const tree = Effect.fnUntraced(function* (site: Site, asked: Asked) {
+/** Lists the ancestors of a snapshot, nearest first, or its descendants if ascending. The snapshot itself is the anchor, not a node. */
+export const tree = Effect.fnUntraced(function* (state: EmulatorState, request: EmulatorRequest) {
   const now = yield* Clock.currentTimeMillis
-  const all = own(site, asked)
+  const all = own(state, request)
   const childrenOf = (id: string) => all.filter(({ parentId }) => parentId === id)
-  const anchor = yield* find(site, asked, asked.query.get("snapshotId") ?? all.at(-1)?.id ?? "")
-  const limit = Math.max(1, Number(asked.query.get("limit") ?? 20))
-  const ascends = asked.query.get("sortOrder") === "asc"
-  const next = ({ id, parentId }: KeptSnapshot) =>
-    ascends ? childrenOf(id)[0] : parentId === undefined ? undefined : site.snapshots.get(parentId)
-  const node = (one: KeptSnapshot) => {
+  const anchor = yield* find(state, request, request.query.get("snapshotId") ?? all.at(-1)?.id ?? "")
+  const limit = Math.max(1, Number(request.query.get("limit") ?? 20))
+  const ascends = request.query.get("sortOrder") === "asc"
+  const next = ({ id, parentId }: SnapshotModel) =>
+    ascends ? childrenOf(id)[0] : parentId === undefined ? undefined : state.snapshots.get(parentId)
+  const node = (one: SnapshotModel) => {
     const all = one.parentId === undefined ? [one] : childrenOf(one.parentId)
-    const siblings = all.filter(({ id }) => id !== one.id).map((sibling) => Bodies.snapshot(sibling, now))
-    return { snapshot: Bodies.snapshot(one, now), siblings, count: String(all.length) }
+    const siblings = all.filter(({ id }) => id !== one.id).map((sibling) => serializers.snapshot(sibling, now))
+    return { snapshot: serializers.snapshot(one, now), siblings, count: String(all.length) }
   }
-  const line: Array<KeptSnapshot> = []
+  const line: Array<SnapshotModel> = []
   let at = next(anchor)
   for (; at !== undefined && line.length < limit; at = next(at)) line.push(at)
-  // Who goes on from the last one is given what follows it.
+  // The cursor is the last snapshot of the page.
   const pagination = { count: line.length, next: at === undefined ? null : (line.at(-1)?.id ?? null) }
   return json({ snapshots: line.map(node), anchor: node(anchor), pagination })
 })

@@ -1,19 +1,19 @@
-/** What a new sandbox finds in its home: a repository or an archive, fetched by this machine. */
+/** Fetches the source of a new sandbox, a repository or an archive, and unpacks it in the sandbox. */
 import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
 import { Effect, Stream } from "effect"
 import { spawn } from "node:child_process"
 import { mkdtemp, rm } from "node:fs/promises"
 import { tmpdir } from "node:os"
 import { join, posix } from "node:path"
-import { badRequest, type Refused } from "../wire/Answers.ts"
-import { refused, run } from "./Files.ts"
-import type { KeptSession } from "./Kept.ts"
-import type { Site } from "./Site.ts"
+import { badRequest, type ApiError } from "../wire/responses.ts"
+import { fileFailure, run } from "./Files.ts"
+import type { SessionModel } from "./models.ts"
+import type { EmulatorState } from "./EmulatorState.ts"
 import { unpacked } from "../wire/Tar.ts"
-import { type Body, integer, text } from "../wire/Wanted.ts"
+import type { Source as SourceRequest } from "../wire/requestSchemas.ts"
 
-/** A gzipped tar, for the home of a sandbox. */
-export type Source = Effect.Effect<Buffer, Refused>
+/** A gzipped tar of the files for the home directory. */
+export type Source = Effect.Effect<Buffer, ApiError>
 
 const environment = {
   PATH: "/usr/local/bin:/usr/bin:/bin:/opt/homebrew/bin",
@@ -23,7 +23,7 @@ const environment = {
   GIT_TERMINAL_PROMPT: "0"
 }
 
-/** What a program of this machine prints. */
+/** Runs a program of the host and returns its output. */
 const printed = (command: string, args: ReadonlyArray<string>) =>
   new Promise<Buffer>((resolve, reject) => {
     const child = spawn(command, args, { env: environment, stdio: ["ignore", "pipe", "ignore"] })
@@ -41,7 +41,7 @@ interface Repository {
   readonly revision: string | undefined
 }
 
-/** The repository, in a directory of its own name. */
+/** Clones a repository into a directory with its name. */
 const cloned = ({ depth, revision, url }: Repository): Source =>
   Effect.acquireUseRelease(
     Effect.promise(() => mkdtemp(join(tmpdir(), "castellan-source-"))),
@@ -70,32 +70,31 @@ const downloaded = (url: string): Source =>
     catch: () => badRequest("The archive can't be downloaded.")
   })
 
-/** What the body of a request names as the source; undefined where that is none of these. */
-export const sourceOf = Effect.fnUntraced(function* (body: Body) {
-  const given = yield* text(body, "url")
-  const url = given !== undefined && URL.canParse(given) ? new URL(given) : undefined
+/** The source that a request names; fails if its URL is invalid. */
+export const sourceOf = Effect.fnUntraced(function* (request: SourceRequest) {
+  const url = request.url !== undefined && URL.canParse(request.url) ? new URL(request.url) : undefined
   if (url === undefined) return yield* badRequest("Invalid request: `source.url` should be a URL.")
-  if (body["type"] === "tarball") return downloaded(url.href)
-  url.username = (yield* text(body, "username")) ?? url.username
-  url.password = (yield* text(body, "password")) ?? url.password
-  return cloned({ url: url.href, depth: yield* integer(body, "depth"), revision: yield* text(body, "revision") })
+  if (request.type === "tarball") return downloaded(url.href)
+  url.username = request.username ?? url.username
+  url.password = request.password ?? url.password
+  return cloned({ url: url.href, depth: request.depth, revision: request.revision })
 })
 
-/** Unpacks a source in the home of a running session: by `tar`, and file by file where there is none. */
-export const seed = Effect.fnUntraced(function* (site: Site, session: KeptSession, source: Source) {
+/** Unpacks a source in the home directory of a running session: with `tar`, or file by file if the sandbox has no `tar`. */
+export const seed = Effect.fnUntraced(function* (state: EmulatorState, session: SessionModel, source: Source) {
   const archive = yield* source
   const { providerName } = session.sandbox
-  const refuse = refused(site, session)
+  const refuse = fileFailure(state, session)
   const write = (path: string, bytes: Uint8Array) =>
-    Effect.catch(site.provider.writeFile(providerName, SandboxPath.make(path), Stream.make(bytes)), refuse)
+    Effect.catch(state.provider.writeFile(providerName, SandboxPath.make(path), Stream.make(bytes)), refuse)
   const at = "/tmp/.source.tar.gz"
   yield* write(at, archive)
-  const extract = ["-xzf", at, "-C", site.home]
-  const done = yield* Effect.catch(run(site, session, "tar", extract), refuse)
+  const extract = ["-xzf", at, "-C", state.home]
+  const done = yield* Effect.catch(run(state, session, "tar", extract), refuse)
   if (done === undefined) {
-    for (const { bytes, name } of yield* unpacked(archive)) yield* write(posix.resolve(site.home, name), bytes)
+    for (const { bytes, name } of yield* unpacked(archive)) yield* write(posix.resolve(state.home, name), bytes)
   } else if (done.exitCode !== 0) {
     return yield* badRequest(`The source can't be unpacked: ${done.complaint.trim()}`)
   }
-  yield* Effect.catch(run(site, session, "rm", ["-f", at]), refuse)
+  yield* Effect.catch(run(state, session, "rm", ["-f", at]), refuse)
 })

@@ -1,39 +1,39 @@
-/** The server before the routes: who asks, what goes wrong, how an answer is sent, and a record of it all. */
+/** The HTTP server: authenticates and records requests, applies faults, and passes requests to their routes. */
 import { Cause, Data, Deferred, Effect, FiberSet } from "effect"
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
 import { buffer } from "node:stream/consumers"
-import type { Planned } from "../../Faults.ts"
-import { type Answer, json, notFound, refusal, Refused, type Sink } from "./Answers.ts"
+import type { PlannedFaults } from "../../Faults.ts"
+import { type JsonResponse, json, notFound, refusal, ApiError, type ResponseWriter } from "./responses.ts"
 import * as Faults from "../Faults.ts"
 import * as Lifecycle from "../state/Lifecycle.ts"
-import * as Routes from "./Routes.ts"
-import type { Asked, Site } from "../state/Site.ts"
-import { sinkOf } from "./Sink.ts"
+import * as routes from "./routes.ts"
+import type { EmulatorRequest, EmulatorState } from "../state/EmulatorState.ts"
+import { makeWriter } from "./ResponseWriter.ts"
 
-/** A request that came. */
-export interface Recorded {
+/** A received request. */
+export interface RecordedRequest {
   readonly method: string
-  /** With its query, without `/api`. */
+  /** With the query, without the prefix `/api`. */
   readonly path: string
   readonly headers: IncomingMessage["headers"]
-  /** Its body, where that is JSON. */
+  /** The decoded body, if it is JSON. */
   readonly body: unknown
-  /** Null until it is answered, and where the connection went first. */
+  /** Null until the response ends, and if the connection closes before. */
   status: number | null
-  /** Whether the connection went before it was answered to the end. */
+  /** Whether the connection closed before the response ended. */
   aborted: boolean
 }
 
-/** What the server puts together. */
+/** The parts that the server connects. */
 export interface Parts {
-  readonly site: Site
-  /** The tokens that are let in, and the teams they may ask for; any token for any team if left out. */
+  readonly state: EmulatorState
+  /** The accepted tokens with their teams; any token for any team if undefined. */
   readonly tokens: Readonly<Record<string, ReadonlyArray<string>>> | undefined
-  readonly faults: Planned<Faults.Fault>
-  readonly requests: Array<Recorded>
+  readonly faults: PlannedFaults<Faults.Fault>
+  readonly requests: Array<RecordedRequest>
 }
 
-/** Requests that are remembered. */
+/** The most requests that are recorded. */
 const remembered = 10_000
 
 const parsed = (body: Buffer, type = "") => {
@@ -44,30 +44,34 @@ const parsed = (body: Buffer, type = "") => {
   }
 }
 
-const forbidden = (message: string) => new Refused({ status: 403, code: "forbidden", message })
+const forbidden = (message: string) => new ApiError({ status: 403, code: "forbidden", message })
 
-const sendAnswer = (sink: Sink, respond: (status: number) => void, { body, headers, status }: Answer) =>
+const sendAnswer = (
+  writer: ResponseWriter,
+  respond: (status: number) => void,
+  { body, headers, status }: JsonResponse
+) =>
   Effect.suspend(() => {
     respond(status)
     const bytes = Buffer.from(JSON.stringify(body))
-    sink.begin("application/json; charset=utf-8", headers)
-    return sink.write(bytes)
+    writer.begin("application/json; charset=utf-8", headers)
+    return writer.write(bytes)
   })
 
-/** The emulator can't listen where it was to. */
+/** The emulator cannot listen on its port. */
 export class EmulatorUnavailable extends Data.TaggedError("EmulatorUnavailable")<{
   readonly port: number
   readonly cause: Error
 }> {}
 
-/** Listens on the loopback, at that port or at any. */
-export const listen = Effect.fnUntraced(function* ({ faults, requests, site, tokens }: Parts, port: number) {
+/** Listens on a port of the loopback; 0 is any free port. */
+export const listen = Effect.fnUntraced(function* ({ faults, requests, state, tokens }: Parts, port: number) {
   const fork = yield* FiberSet.makeRuntime<never, void, never>()
 
-  const admitted = ({ headers, query }: Asked): Effect.Effect<void, Refused> => {
+  const admitted = ({ headers, query }: EmulatorRequest): Effect.Effect<void, ApiError> => {
     const token = /^Bearer +(\S+)$/i.exec(String(headers["authorization"] ?? ""))?.[1]
     if (token === undefined) {
-      return Effect.fail(new Refused({ status: 401, code: "unauthorized", message: "Missing authentication token" }))
+      return Effect.fail(new ApiError({ status: 401, code: "unauthorized", message: "Missing authentication token" }))
     }
     if (tokens === undefined) return Effect.void
     const teams = tokens[token]
@@ -76,9 +80,9 @@ export const listen = Effect.fnUntraced(function* ({ faults, requests, site, tok
     return may ? Effect.void : Effect.fail(forbidden("You don't have permission to access this resource."))
   }
 
-  /** Sends on to the port that has the domain. */
-  const elsewhere = (subdomain: string, path: string): Effect.Effect<Answer, Refused> => {
-    const bridge = site.bridges.urlOf(subdomain)
+  /** Redirects a request for a subdomain to the address of its port. */
+  const elsewhere = (subdomain: string, path: string): Effect.Effect<JsonResponse, ApiError> => {
+    const bridge = state.bridges.urlOf(subdomain)
     return bridge === undefined
       ? Effect.fail(notFound("Deployment"))
       : Effect.succeed(json({}, 307, { location: bridge + path }))
@@ -93,7 +97,7 @@ export const listen = Effect.fnUntraced(function* ({ faults, requests, site, tok
     const url = new URL(request.url!, "http://localhost")
     const path = url.pathname.replace(/^\/api(?=\/)/, "")
     const method = request.method!
-    const recorded: Recorded = {
+    const recorded: RecordedRequest = {
       method,
       path: path + url.search,
       headers: request.headers,
@@ -106,47 +110,47 @@ export const listen = Effect.fnUntraced(function* ({ faults, requests, site, tok
       recorded.aborted = !response.writableFinished
     })
     const whole = path + url.search
-    const fits = Faults.fits(method, whole, Routes.isFirstCommand(site, method, path))
+    const fits = Faults.fits(method, whole, routes.isFirstCommand(state, method, path))
     const fault = faults.take(method, whole, fits)
     if (fault?.kind === "droppedBefore") return void request.socket.destroy()
     if (fault?.kind === "slow" || fault?.kind === "slowFirstCommand") yield* Effect.sleep(fault.ms)
-    const sink = sinkOf(
+    const writer = makeWriter(
       request,
       response,
       fault,
       (effect) => fork(effect),
       (status) => (recorded.status = status)
     )
-    const respond = (answer: Answer) => sendAnswer(sink, sink.respond, answer)
-    const instead = fault === undefined ? undefined : Faults.answerOf(fault)
+    const respond = (answer: JsonResponse) => sendAnswer(writer, writer.respond, answer)
+    const instead = fault === undefined ? undefined : Faults.responseOf(fault)
     if (instead !== undefined) {
       yield* respond(instead)
-      return sink.end()
+      return writer.end()
     }
-    const asked: Asked = {
+    const asked: EmulatorRequest = {
       method,
       query: url.searchParams,
       headers: request.headers,
       body,
       teamId: url.searchParams.get("teamId") ?? ""
     }
-    const session = Routes.sessionIn(site, path)
+    const session = routes.sessionIn(state, path)
     if (fault?.kind === "slowStop" && session !== undefined) session.slowness = fault.ms
     if (fault?.kind === "expires" && session !== undefined) {
-      fork(Effect.ignore(Effect.delay(Lifecycle.expire(site, session), fault.afterMs)))
+      fork(Effect.ignore(Effect.delay(Lifecycle.expire(state, session), fault.afterMs)))
     }
     const [, subdomain, below] = /^\/domains\/([^/]+)(\/.*)?$/.exec(path) ?? []
     const answered = Effect.gen(function* () {
       if (subdomain !== undefined) return yield* respond(yield* elsewhere(subdomain, (below ?? "/") + url.search))
       yield* admitted(asked)
-      const answer = yield* Routes.answer(site, path, asked)
+      const answer = yield* routes.handle(state, path, asked)
       if (!("stream" in answer)) return yield* respond(answer)
-      // What was begun goes on without the client, but nobody reads a stream to its end then.
-      const last = yield* Effect.raceFirst(answer.stream(sink), Deferred.await(gone))
+      // A stream ends when the client closes the connection; other requests are completed.
+      const last = yield* Effect.raceFirst(answer.stream(writer), Deferred.await(gone))
       if (last !== undefined) yield* respond(last)
     })
     yield* Effect.catch(answered, (refused) => respond(refusal(refused)))
-    sink.end()
+    writer.end()
   })
 
   const server = createServer((request, response) => {
@@ -157,7 +161,7 @@ export const listen = Effect.fnUntraced(function* ({ faults, requests, site, tok
       handle(request, response, gone).pipe(
         Effect.catchCause((cause) =>
           Effect.sync(() => {
-            // What the emulator itself gets wrong is to be seen.
+            // Shows a defect of the emulator itself to the test.
             if (response.headersSent || Cause.hasInterrupts(cause)) return void request.socket.destroy()
             response.writeHead(500, { "content-type": "application/json" })
             response.end(JSON.stringify({ error: { code: "emulator_failed", message: Cause.pretty(cause) } }))

@@ -1,9 +1,9 @@
-/** The files of a compressed archive. */
+/** Reads compressed archives. */
 import { Effect } from "effect"
 import { createGunzip } from "node:zlib"
 import { pipeline } from "node:stream/promises"
 import { extract } from "tar-stream"
-import { badRequest } from "./Answers.ts"
+import { badRequest } from "./responses.ts"
 
 /** A file of an archive. */
 export interface TarFile {
@@ -27,6 +27,6 @@ const read = async (archive: Buffer): Promise<ReadonlyArray<TarFile>> => {
   return files
 }
 
-/** The regular files of a gzipped tar; what else is in it is left out. */
+/** The regular files of a gzipped tar; other entries are ignored. */
 export const unpacked = (archive: Buffer) =>
   Effect.tryPromise({ try: () => read(archive), catch: () => badRequest("Invalid archive.") })

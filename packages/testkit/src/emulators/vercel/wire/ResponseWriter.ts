@@ -1,20 +1,20 @@
-/** How a body is sent, with what goes wrong on its way. */
+/** Writes a response to the socket, and applies the faults of its transport. */
 import { Effect } from "effect"
 import type { IncomingMessage, ServerResponse } from "node:http"
-import type { Sink } from "./Answers.ts"
+import type { ResponseWriter } from "./responses.ts"
 import type { Fault } from "../Faults.ts"
 
-/** The sink of one request. */
-export interface ResponseSink extends Sink {
-  /** The status of what begins later. */
+/** The writer of a request, as the server uses it. */
+export interface ServerResponseWriter extends ResponseWriter {
+  /** Sets the status of the response before it begins. */
   readonly respond: (status: number) => void
-  /** Ends the body, unless the connection has gone. */
+  /** Ends the body unless the connection is closed. */
   readonly end: () => void
 }
 
 const newline = 0x0a
 
-/** The bytes up to the end of that many lines. */
+/** The bytes up to the end of `lines` lines. */
 const upToLine = (bytes: Uint8Array, lines: number) => {
   let end = 0
   for (let left = lines; left > 0 && end < bytes.length; end++) if (bytes[end] === newline) left--
@@ -23,17 +23,17 @@ const upToLine = (bytes: Uint8Array, lines: number) => {
 
 const linesIn = (bytes: Uint8Array) => bytes.reduce((count, byte) => count + (byte === newline ? 1 : 0), 0)
 
-/** Long enough for what was sent to arrive by itself. */
+/** Yields to the event loop, so that the sent bytes arrive as a chunk of their own. */
 const moment = Effect.callback<void>((resume) => void setImmediate(() => resume(Effect.void)))
 
-/** Where an answer goes. */
-export const sinkOf = (
+/** Makes the writer of a request. */
+export const makeWriter = (
   request: IncomingMessage,
   response: ServerResponse,
   fault: Fault | undefined,
   fork: (effect: Effect.Effect<void>) => void,
   answered: (status: number) => void
-): ResponseSink => {
+): ServerResponseWriter => {
   let status = 200
   let bytesLeft = fault?.kind === "reset" ? fault.afterBytes : Infinity
   let linesLeft = fault?.kind === "endedEarly" ? fault.afterLines : Infinity
@@ -62,7 +62,7 @@ export const sinkOf = (
       response.writeHead(status, { "content-type": type, ...headers })
       response.flushHeaders()
       if (fault?.kind === "cutOff") fork(Effect.delay(Effect.sync(breakOff), fault.afterMs))
-      // Once the head is out: before it, the request would only be made again.
+      // Only after the head is sent: a client repeats a request that fails before.
       if (bytesLeft === 0) response.write("", breakOff)
     },
     hasBegun: () => response.headersSent || isGone(),

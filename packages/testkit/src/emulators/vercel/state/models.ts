@@ -1,4 +1,4 @@
-/** What the emulator keeps of sandboxes, of their sessions and commands, and of snapshots. */
+/** The stored sandboxes, sessions, commands and snapshots. */
 import type { CommandId } from "@castellan/domain/sandbox/Command.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import type { SnapshotId } from "@castellan/domain/sandbox/Snapshot.ts"
@@ -6,20 +6,20 @@ import type { Deferred, Semaphore } from "effect"
 import { randomBytes } from "node:crypto"
 import type { NetworkPolicy } from "./NetworkPolicy.ts"
 
-/** Whose a sandbox is. */
+/** The owner of a sandbox. */
 export interface Owner {
   readonly teamId: string
   readonly projectId: string
 }
 
-/** How many snapshots of a sandbox are kept, and what becomes of the others. */
+/** How many snapshots of a sandbox are kept, and whether the others are deleted or expire. */
 export interface Retention {
   readonly count: number
   readonly expiration?: number
   readonly deleteEvicted?: boolean
 }
 
-/** What the owner of a sandbox may choose of it. Times are milliseconds. */
+/** The settings of a sandbox. Times are in milliseconds. */
 export interface Settings {
   persistent: boolean
   timeout: number
@@ -31,48 +31,48 @@ export interface Settings {
   image?: string | undefined
   networkId?: string | undefined
   networkPolicy: NetworkPolicy
-  tags: Record<string, string>
-  env: Record<string, string>
+  tags: Readonly<Record<string, string>>
+  env: Readonly<Record<string, string>>
   ports: ReadonlyArray<number>
   snapshotExpiration?: number | undefined
   keepLastSnapshots?: Retention | undefined
 }
 
-/** A command; the provider knows how it ended. */
-export interface KeptCommand {
+/** A command. The provider knows its end. */
+export interface CommandModel {
   readonly id: CommandId
   readonly name: string
   readonly args: ReadonlyArray<string>
   readonly cwd: string
   readonly startedAt: number
-  /** The last signal it was sent, by number. */
+  /** The number of the last signal that was sent to it. */
   signal?: number
 }
 
 /** The states of a session. */
 export type SessionStatus = "pending" | "running" | "stopping" | "snapshotting" | "stopped" | "failed"
 
-/** A run of a sandbox. */
-export interface KeptSession {
+/** One run of a sandbox. */
+export interface SessionModel {
   readonly id: string
-  readonly sandbox: KeptSandbox
+  readonly sandbox: SandboxModel
   status: SessionStatus
   readonly createdAt: number
   updatedAt: number
-  /** What it runs as at the provider. */
+  /** The incarnation at the provider. */
   incarnation: string
   timeout: number
   networkPolicy: NetworkPolicy
-  /** What the sandbox was to be when it began. */
+  /** The settings of the sandbox when the session started. */
   readonly settings: Settings
   readonly sourceSnapshotId?: string | undefined
-  /** How long its end is to take, in ms. */
+  /** A planned delay of its end, in ms. */
   slowness?: number
   requestedStopAt?: number
   stoppedAt?: number
   snapshottedAt?: number
-  readonly commands: Map<string, KeptCommand>
-  /** Done once it takes no more commands: streams end then. */
+  readonly commands: Map<string, CommandModel>
+  /** Completes when the session stops accepting commands, which ends its streams. */
   readonly closing: Deferred.Deferred<void>
 }
 
@@ -83,30 +83,30 @@ export interface Route {
   readonly port: number
 }
 
-/** A sandbox, by the name its owner gave it. */
-export interface KeptSandbox {
+/** A sandbox. */
+export interface SandboxModel {
   readonly name: string
   readonly owner: Owner
   readonly settings: Settings
   readonly createdAt: number
   updatedAt: number
   statusUpdatedAt: number
-  /** What the provider calls it. */
+  /** The name at the provider. */
   readonly providerName: SandboxName
   currentSnapshotId?: string | undefined
-  /** The snapshot whose files the stopped sandbox has at the provider. */
+  /** The snapshot whose files the stopped sandbox still has at the provider. */
   filesOf?: string | undefined
-  /** The ports that the provider was told of. */
+  /** The ports that are declared at the provider. */
   declared: ReadonlyArray<number>
-  session: KeptSession
-  readonly sessions: Array<KeptSession>
+  session: SessionModel
+  readonly sessions: Array<SessionModel>
   routes: ReadonlyArray<Route>
-  /** Held by whoever starts or ends a session of it. */
-  readonly turn: Semaphore.Semaphore
+  /** Held while a session starts or ends. */
+  readonly lock: Semaphore.Semaphore
 }
 
-/** The files of a sandbox, kept by the provider. */
-export interface KeptSnapshot {
+/** A snapshot. The provider has its files. */
+export interface SnapshotModel {
   readonly id: string
   readonly owner: Owner
   readonly providerId: SnapshotId
@@ -118,21 +118,21 @@ export interface KeptSnapshot {
   readonly createdAt: number
   updatedAt: number
   lastUsedAt?: number
-  /** How long it is kept after its last use, in ms; 0 for ever. */
+  /** How long it is kept after its last use, in ms; 0 means for ever. */
   expiration: number
   status: "created" | "deleted"
 }
 
 const letters = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
-/** Letters and digits nobody else has. */
-export const fresh = (length: number): string =>
+/** A random text of letters and digits. */
+export const randomId = (length: number): string =>
   Array.from(randomBytes(length), (byte) => letters[byte % letters.length]).join("")
 
-/** The moment at which a snapshot expires; none if it never does. */
-export const expiryOf = (snapshot: KeptSnapshot): number | undefined =>
+/** When a snapshot expires; undefined if never. */
+export const expiryOf = (snapshot: SnapshotModel): number | undefined =>
   snapshot.expiration === 0 ? undefined : (snapshot.lastUsedAt ?? snapshot.createdAt) + snapshot.expiration
 
-/** Whether one can still boot from the snapshot. */
-export const isUsable = (snapshot: KeptSnapshot | undefined, now: number): snapshot is KeptSnapshot =>
+/** Whether a sandbox can boot from the snapshot. */
+export const isUsable = (snapshot: SnapshotModel | undefined, now: number): snapshot is SnapshotModel =>
   snapshot?.status === "created" && now < (expiryOf(snapshot) ?? Infinity)

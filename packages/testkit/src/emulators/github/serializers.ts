@@ -1,11 +1,11 @@
-/** The JSON that GitHub answers with, held to the types of its published OpenAPI description. */
+/** The JSON of GitHub's responses, typed by its published OpenAPI description. */
 import type { components } from "@octokit/openapi-types"
 import type { Entry } from "./Objects.ts"
-import { type Identity, type Kept, may, type Owner } from "./Repositories.ts"
+import { type Identity, type RepositoryModel, may, type Owner } from "./Repositories.ts"
 
 type Schemas = components["schemas"]
 
-/** Where the emulator is: of pages and git, and of the REST API as the request had it. */
+/** The base URLs of pages and git, and of the REST API as the request used it. */
 export interface Bases {
   readonly url: string
   readonly api: string
@@ -13,7 +13,7 @@ export interface Bases {
 
 const nodeId = (kind: string, id: number | string) => Buffer.from(`${kind}:${id}`).toString("base64url")
 
-/** The properties that are the URL of the thing and a suffix. */
+/** Properties whose values are the base URL and a suffix. */
 const urls = <K extends string>(base: string, suffixes: Record<K, string>): Record<K, string> =>
   Object.fromEntries(Object.entries<string>(suffixes).map(([key, suffix]) => [key, base + suffix])) as Record<K, string>
 
@@ -59,7 +59,7 @@ export const publicUser = (bases: Bases, owner: Owner): Schemas["public-user"] =
 
 export const repository = (
   bases: Bases,
-  one: Kept,
+  one: RepositoryModel,
   defaultBranch: string,
   identity: Identity | undefined
 ): Schemas["full-repository"] => {
@@ -163,11 +163,11 @@ export const repository = (
   }
 }
 
-const apiOf = ({ api }: Bases, one: Kept) => `${api}/repos/${one.owner.login}/${one.name}`
+const apiOf = ({ api }: Bases, one: RepositoryModel) => `${api}/repos/${one.owner.login}/${one.name}`
 
 export const tree = (
   bases: Bases,
-  one: Kept,
+  one: RepositoryModel,
   sha: string,
   entries: ReadonlyArray<Entry>,
   truncated: boolean
@@ -180,13 +180,13 @@ export const tree = (
     type,
     sha,
     ...(size === undefined ? {} : { size }),
-    // A submodule is in another repository.
+    // A submodule's commit is in another repository.
     ...(type === "commit" ? {} : { url: `${apiOf(bases, one)}/git/${type}s/${sha}` })
   })),
   truncated
 })
 
-export const blob = (bases: Bases, one: Kept, sha: string, content: Buffer): Schemas["blob"] => ({
+export const blob = (bases: Bases, one: RepositoryModel, sha: string, content: Buffer): Schemas["blob"] => ({
   sha,
   node_id: nodeId("Blob", sha),
   size: content.length,
@@ -195,11 +195,11 @@ export const blob = (bases: Bases, one: Kept, sha: string, content: Buffer): Sch
   encoding: "base64"
 })
 
-/** Base64 in lines of 60, as GitHub has it. */
+/** Base64 in lines of 60 characters, as at GitHub. */
 const lined = (content: Buffer) => content.toString("base64").replace(/.{1,60}/g, "$&\n")
 
-/** What all kinds of content have. */
-const content = (bases: Bases, one: Kept, branch: string, { path, sha, size, type }: Entry) => {
+/** The fields of all kinds of content. */
+const content = (bases: Bases, one: RepositoryModel, branch: string, { path, sha, size, type }: Entry) => {
   const self = `${apiOf(bases, one)}/contents/${path.split("/").map(encodeURIComponent).join("/")}?ref=${branch}`
   const git = type === "commit" ? null : `${apiOf(bases, one)}/git/${type}s/${sha}`
   const html = `${bases.url}/${one.owner.login}/${one.name}/${type}/${branch}/${path}`
@@ -216,10 +216,16 @@ const content = (bases: Bases, one: Kept, branch: string, { path, sha, size, typ
   }
 }
 
-/** GitHub gives no content above this many bytes unless the raw media type is asked for. */
+/** GitHub omits larger contents unless the client accepts the raw media type. */
 const withContent = 1024 * 1024
 
-export const file = (bases: Bases, one: Kept, branch: string, entry: Entry, bytes: Buffer): Schemas["content-file"] => {
+export const file = (
+  bases: Bases,
+  one: RepositoryModel,
+  branch: string,
+  entry: Entry,
+  bytes: Buffer
+): Schemas["content-file"] => {
   const isSmall = bytes.length <= withContent
   return {
     ...content(bases, one, branch, entry),
@@ -231,13 +237,18 @@ export const file = (bases: Bases, one: Kept, branch: string, entry: Entry, byte
 
 export const symlink = (
   bases: Bases,
-  one: Kept,
+  one: RepositoryModel,
   branch: string,
   entry: Entry,
   target: string
 ): Schemas["content-symlink"] => ({ ...content(bases, one, branch, entry), type: "symlink", target })
 
-export const submodule = (bases: Bases, one: Kept, branch: string, entry: Entry): Schemas["content-submodule"] => ({
+export const submodule = (
+  bases: Bases,
+  one: RepositoryModel,
+  branch: string,
+  entry: Entry
+): Schemas["content-submodule"] => ({
   ...content(bases, one, branch, entry),
   type: "submodule",
   submodule_git_url: `${bases.url}/elsewhere/${entry.path}.git`
@@ -245,17 +256,17 @@ export const submodule = (bases: Bases, one: Kept, branch: string, entry: Entry)
 
 export const directory = (
   bases: Bases,
-  one: Kept,
+  one: RepositoryModel,
   branch: string,
   entries: ReadonlyArray<Entry>
 ): Schemas["content-directory"] =>
   entries.map((entry) => ({
     ...content(bases, one, branch, entry),
-    // A submodule is called a file in a listing, for compatibility.
+    // GitHub lists a submodule as a file, for compatibility.
     type: entry.type === "tree" ? "dir" : entry.mode === "120000" ? "symlink" : "file"
   }))
 
-export const branch = (bases: Bases, one: Kept, name: string, sha: string): Schemas["short-branch"] => ({
+export const branch = (bases: Bases, one: RepositoryModel, name: string, sha: string): Schemas["short-branch"] => ({
   name,
   commit: { sha, url: `${apiOf(bases, one)}/commits/${sha}` },
   protected: false
@@ -263,7 +274,7 @@ export const branch = (bases: Bases, one: Kept, name: string, sha: string): Sche
 
 export const commit = (
   bases: Bases,
-  one: Kept,
+  one: RepositoryModel,
   sha: string,
   read: {
     readonly tree: string

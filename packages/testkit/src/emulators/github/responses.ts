@@ -1,23 +1,23 @@
-/** Answers, and the headers that GitHub gives all of them. */
+/** Responses with the headers that all of GitHub's have. */
 import { createHash } from "node:crypto"
 import type { IncomingMessage, ServerResponse } from "node:http"
 import { gzipSync } from "node:zlib"
 
-export interface Answer {
+export interface Response {
   readonly status: number
   readonly type: string
   readonly body: Buffer
   readonly headers: Record<string, string>
 }
 
-export const json = (status: number, body: unknown, headers: Record<string, string> = {}): Answer => ({
+export const json = (status: number, body: unknown, headers: Record<string, string> = {}): Response => ({
   status,
   type: "application/json; charset=utf-8",
   body: Buffer.from(JSON.stringify(body)),
   headers
 })
 
-export const plain = (status: number, text: string, headers: Record<string, string> = {}): Answer => ({
+export const plain = (status: number, text: string, headers: Record<string, string> = {}): Response => ({
   status,
   type: "text/plain; charset=utf-8",
   body: Buffer.from(text),
@@ -26,11 +26,11 @@ export const plain = (status: number, text: string, headers: Record<string, stri
 
 const compressedFrom = 1024
 
-/** Sends an answer with the headers that GitHub gives all of them; half of it if it is to be cut off. */
+/** Sends a response with GitHub's common headers; with `cut` it closes the connection after half of the body. */
 export const send = (
   request: IncomingMessage,
   response: ServerResponse,
-  { body, headers, status, type }: Answer,
+  { body, headers, status, type }: Response,
   limits: Record<string, string>,
   cut: boolean
 ) => {
@@ -43,7 +43,7 @@ export const send = (
   let sent = body
   let code = status
   if (request.method === "GET" && status === 200) {
-    // Another credential, another tag: the answer may depend on it.
+    // The tag depends on the credential, since the response may.
     const hash = createHash("sha256")
       .update(body)
       .update(request.headers.authorization ?? "")

@@ -1,19 +1,19 @@
-/** Lists, a page at a time. */
+/** Pages of lists. */
 import { Effect } from "effect"
-import { badRequest, type Refused } from "./Answers.ts"
+import { badRequest, type ApiError } from "./responses.ts"
 
-/** Some of a list, and where it goes on. */
+/** A page of a list with the cursor of the next. */
 export interface PageOf<A> {
   readonly items: ReadonlyArray<A>
   readonly pagination: { readonly count: number; readonly next: string | null }
 }
 
-/** How a list is ordered. */
+/** The order of a list. */
 export interface Order<A> {
   readonly query: URLSearchParams
-  /** What it is ordered by, before the key. */
+  /** The primary sort key. */
   readonly by: (one: A) => number | string
-  /** Tells one from all others. */
+  /** A unique key, the secondary sort key. */
   readonly key: (one: A) => string
 }
 
@@ -33,8 +33,8 @@ const placeOf = (cursor: string): Place | undefined => {
   }
 }
 
-/** The page that `limit`, `cursor` and `sortOrder` of a query ask for; the newest come first. */
-export const paged = <A>(all: Iterable<A>, { by, key, query }: Order<A>): Effect.Effect<PageOf<A>, Refused> => {
+/** The page for the query's `limit`, `cursor` and `sortOrder`, in descending order by default. */
+export const paginate = <A>(all: Iterable<A>, { by, key, query }: Order<A>): Effect.Effect<PageOf<A>, ApiError> => {
   const limit = Number(query.get("limit") ?? usual)
   if (!Number.isInteger(limit) || limit < 1 || limit > most) {
     return Effect.fail(badRequest(`Invalid limit: it should be between 1 and ${most}.`))

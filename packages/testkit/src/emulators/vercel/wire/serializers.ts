@@ -1,24 +1,24 @@
-/** The bodies of answers. What is not there is left out: clients take no null for it. */
+/** The bodies of responses. Missing values are omitted, since clients do not accept null. */
 import type { StartedCommand } from "@castellan/domain/sandbox/Command.ts"
 import {
   expiryOf,
   isUsable,
-  type KeptCommand,
-  type KeptSandbox,
-  type KeptSession,
-  type KeptSnapshot
-} from "../state/Kept.ts"
+  type CommandModel,
+  type SandboxModel,
+  type SessionModel,
+  type SnapshotModel
+} from "../state/models.ts"
 
-/** The value of a key, where there is one. */
+/** An object with the key unless its value is undefined. */
 const given = <K extends string>(key: K, value: unknown) => (value === undefined ? {} : { [key]: value })
 
-/** The port of the terminal inside each sandbox. Nothing listens there, but some clients won't do without it. */
+/** The port of the terminal in each sandbox. Nothing listens there, but some clients require the field. */
 const interactivePort = 23_456
 
-const over = ({ status }: KeptSession) => status === "stopped" || status === "failed"
+const over = ({ status }: SessionModel) => status === "stopped" || status === "failed"
 
-/** A session, with its sandbox's home. */
-export const session = (one: KeptSession, home: string) => {
+/** A session. */
+export const session = (one: SessionModel, home: string) => {
   const { settings } = one
   return {
     id: one.id,
@@ -45,12 +45,12 @@ export const session = (one: KeptSession, home: string) => {
   }
 }
 
-/** The state of a sandbox: it knows fewer than its sessions do. */
-const statusOf = ({ session }: KeptSandbox) =>
+/** The status of a sandbox, which has fewer values than that of a session. */
+const statusOf = ({ session }: SandboxModel) =>
   over(session) ? "stopped" : session.status === "running" || session.status === "pending" ? "running" : "stopping"
 
-/** A sandbox, with its home. */
-export const sandbox = (one: KeptSandbox, home: string) => {
+/** A sandbox. */
+export const sandbox = (one: SandboxModel, home: string) => {
   const { env: _, ports: _ports, ...shown } = one.settings
   const isRunning = statusOf(one) === "running"
   return {
@@ -67,11 +67,11 @@ export const sandbox = (one: KeptSandbox, home: string) => {
   }
 }
 
-/** Nothing here knows how large a snapshot is: about what Vercel's smallest are. */
+/** The size of every snapshot, since the emulator does not know it: about that of Vercel's smallest. */
 const snapshotSize = 256 * 1024 * 1024
 
-/** A snapshot, as it is at that moment. */
-export const snapshot = (one: KeptSnapshot, now: number) => ({
+/** A snapshot with its status at this time. */
+export const snapshot = (one: SnapshotModel, now: number) => ({
   id: one.id,
   sourceSessionId: one.sourceSessionId,
   region: one.region,
@@ -86,15 +86,15 @@ export const snapshot = (one: KeptSnapshot, now: number) => ({
   ...given("expiresAt", expiryOf(one))
 })
 
-/** What a process that was sent the signal exits with. */
-const exitCodeOf = ({ signal }: KeptCommand, { end }: StartedCommand): number | null => {
+/** The exit code of a command, which depends on the signal that it was sent. */
+const exitCodeOf = ({ signal }: CommandModel, { end }: StartedCommand): number | null => {
   if (end === null) return null
   if (end.failure === "command_not_found") return 127
   return end.by === "killed" && signal !== undefined ? 128 + signal : end.exitCode
 }
 
-/** A command, with what the provider knows of it. */
-export const command = (one: KeptCommand, session: KeptSession, started: StartedCommand) => ({
+/** A command with its end at the provider. */
+export const command = (one: CommandModel, session: SessionModel, started: StartedCommand) => ({
   id: one.id,
   name: one.name,
   args: one.args,
