@@ -16,8 +16,8 @@ export type Step = Data.TaggedEnum<{
   /** Leaves a process behind, in its own session, that holds the output streams open and appends to a file for ever. */
   Leave: { readonly path: string }
   /**
-   * Listens on a port of the loopback, for ever. Each connection is read up to a blank line or to its end; then the text
-   * and what was read are sent back, and nothing more.
+   * Listens on a port of the loopback for ever. It reads each connection up to a blank line or its end, and then sends
+   * the text and the bytes that it read.
    */
   Listen: { readonly port: number; readonly text: string }
   Exit: { readonly code: number }

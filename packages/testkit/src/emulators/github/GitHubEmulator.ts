@@ -1,6 +1,6 @@
 /**
- * GitHub on this machine: its REST API and git over HTTP, over real repositories in a temporary directory. It knows one
- * organization and one user of its own, whose token may do everything.
+ * Emulates GitHub's REST API and git over HTTP, over real repositories in a temporary directory. It has one organization
+ * and one user, whose token has admin rights.
  */
 import { Context, Effect, Layer, type Scope } from "effect"
 import { mkdtemp, rm } from "node:fs/promises"

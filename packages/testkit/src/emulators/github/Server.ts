@@ -61,10 +61,12 @@ const pause = (ms: number, response: ServerResponse) =>
     })
   })
 
-export const listen = async ({ faults, identities, requests, state }: Parts): Promise<Server> => {
-  const used = new Map<string, number>()
+type RateLimit = ReturnType<typeof makeRateLimit>
 
-  const limitsOf = (token: string, counts: boolean) => {
+/** Counts requests by token, and returns the headers of the rate limit. Nothing is ever refused. */
+const makeRateLimit = () => {
+  const used = new Map<string, number>()
+  return (token: string, counts: boolean) => {
     const count = (used.get(token) ?? 0) + (counts ? 1 : 0)
     used.set(token, count)
     return {
@@ -75,100 +77,115 @@ export const listen = async ({ faults, identities, requests, state }: Parts): Pr
       "x-ratelimit-resource": "core"
     }
   }
+}
 
-  const git = async (
-    request: IncomingMessage,
-    response: ServerResponse,
-    wanted: NonNullable<ReturnType<typeof SmartHttp.parse>>,
-    query: string,
-    fault: Faults.Fault | undefined
-  ) => {
-    const answer = (one: Response) => {
-      request.resume()
-      send(request, response, one, {}, false)
-    }
-    const token = tokenOf(request.headers.authorization)
-    const identity = token === undefined ? undefined : identities.get(token)
-    const one = state.repositories.find(wanted.owner, wanted.name)
-    const mayRead = one !== undefined && may(identity, one, "read")
-    if (identity === undefined && (token !== undefined || !mayRead || wanted.pushes)) {
-      return answer(plain(401, "Repository not found.\n", { "www-authenticate": 'Basic realm="GitHub"' }))
-    }
-    if (!mayRead) {
-      const other = state.repositories.movedTo(wanted.owner, wanted.name)
-      if (other === undefined || !may(identity, other, "read")) return answer(plain(404, "Repository not found.\n"))
-      const location = `/${other.owner.login}/${other.name}.git/${wanted.what}?${query}`
-      return answer(plain(301, "", { location }))
-    }
-    if (wanted.pushes && !may(identity, one, "write")) {
-      return answer(plain(403, `Permission to ${one.owner.login}/${one.name}.git denied.\n`))
-    }
-    await SmartHttp.serve(request, response, {
-      directory: one.directory,
-      what: wanted.what,
-      query,
-      user: identity?.user.login ?? "",
-      swallow: fault?.kind === "droppedAfter",
-      done: async () => {
-        if (wanted.what === "git-receive-pack") await state.repositories.pushed(one)
-      }
-    })
+/** Handles a request of git. */
+const handleGit = async (
+  { identities, state }: Parts,
+  request: IncomingMessage,
+  response: ServerResponse,
+  asked: NonNullable<ReturnType<typeof SmartHttp.parse>>,
+  query: string,
+  fault: Faults.Fault | undefined
+) => {
+  const respond = (answer: Response) => {
+    request.resume()
+    send(request, response, answer, {}, false)
   }
-
-  const rest = async (
-    request: IncomingMessage,
-    response: ServerResponse,
-    path: string,
-    query: URLSearchParams,
-    fault: Faults.Fault | undefined
-  ) => {
-    const body = await buffer(request)
-    const token = tokenOf(request.headers.authorization)
-    const identity = token === undefined ? undefined : identities.get(token)
-    const url = `http://${request.headers.host}`
-    const isOwnServer = path.startsWith("/api/v3/")
-    const asked: Rest.EmulatorRequest = {
-      method: request.method!,
-      path: isOwnServer ? path.slice("/api/v3".length) : path,
-      query,
-      accept: String(request.headers.accept ?? ""),
-      body,
-      identity,
-      bases: { url, api: isOwnServer ? `${url}/api/v3` : url }
-    }
-    const isRefused = token !== undefined && identity === undefined
-    const isAnonymous = request.headers["user-agent"] === undefined
-    const answer = isAnonymous
-      ? plain(403, "Request forbidden by administrative rules. Please make sure your request has a User-Agent header.")
-      : isRefused
-        ? json(401, {
-            message: "Bad credentials",
-            documentation_url: "https://docs.github.com/rest",
-            status: "401"
-          })
-        : await Rest.handle(state, asked)
-    if (fault?.kind === "droppedAfter") return void request.socket.destroy()
-    const isKnown = request.headers["if-none-match"] !== undefined
-    send(request, response, answer, limitsOf(token ?? "", !isKnown), fault?.kind === "cutOff")
+  const token = tokenOf(request.headers.authorization)
+  const identity = token === undefined ? undefined : identities.get(token)
+  const repository = state.repositories.find(asked.owner, asked.name)
+  const mayRead = repository !== undefined && may(identity, repository, "read")
+  if (identity === undefined && (token !== undefined || !mayRead || asked.pushes)) {
+    return respond(plain(401, "Repository not found.\n", { "www-authenticate": 'Basic realm="GitHub"' }))
   }
-
-  const handle = async (request: IncomingMessage, response: ServerResponse, recorded: RecordedRequest) => {
-    const [path, query = ""] = request.url!.split("?") as [string, string?]
-    const fault = faults.take(request.method!, request.url!.replace(/^\/api\/v3(?=\/)/, ""))
-    if (fault?.kind === "droppedBefore") return void request.socket.destroy()
-    if (fault?.kind === "slow") await pause(fault.ms, response)
-    if (recorded.aborted) return
-    const instead = fault === undefined ? undefined : Faults.responseOf(fault)
-    if (instead !== undefined) {
-      request.resume()
-      return send(request, response, instead, limitsOf("", false), false)
-    }
-    const parameters = new URLSearchParams(query)
-    const wanted = SmartHttp.parse(path, parameters)
-    if (wanted === undefined) await rest(request, response, path, parameters, fault)
-    else await git(request, response, wanted, query, fault)
+  if (!mayRead) {
+    const renamed = state.repositories.movedTo(asked.owner, asked.name)
+    if (renamed === undefined || !may(identity, renamed, "read")) return respond(plain(404, "Repository not found.\n"))
+    const location = `/${renamed.owner.login}/${renamed.name}.git/${asked.what}?${query}`
+    return respond(plain(301, "", { location }))
   }
+  if (asked.pushes && !may(identity, repository, "write")) {
+    return respond(plain(403, `Permission to ${repository.owner.login}/${repository.name}.git denied.\n`))
+  }
+  await SmartHttp.serve(request, response, {
+    directory: repository.directory,
+    what: asked.what,
+    query,
+    user: identity?.user.login ?? "",
+    swallow: fault?.kind === "droppedAfter",
+    done: async () => {
+      if (asked.what === "git-receive-pack") await state.repositories.pushed(repository)
+    }
+  })
+}
 
+/** Handles a request of the REST API. */
+const handleRest = async (
+  { identities, state }: Parts,
+  rateLimit: RateLimit,
+  request: IncomingMessage,
+  response: ServerResponse,
+  path: string,
+  query: URLSearchParams,
+  fault: Faults.Fault | undefined
+) => {
+  const body = await buffer(request)
+  const token = tokenOf(request.headers.authorization)
+  const identity = token === undefined ? undefined : identities.get(token)
+  const url = `http://${request.headers.host}`
+  const isOwnServer = path.startsWith("/api/v3/")
+  const asked: Rest.EmulatorRequest = {
+    method: request.method!,
+    path: isOwnServer ? path.slice("/api/v3".length) : path,
+    query,
+    accept: String(request.headers.accept ?? ""),
+    body,
+    identity,
+    bases: { url, api: isOwnServer ? `${url}/api/v3` : url }
+  }
+  const isUnknownToken = token !== undefined && identity === undefined
+  const hasNoUserAgent = request.headers["user-agent"] === undefined
+  const answer = hasNoUserAgent
+    ? plain(403, "Request forbidden by administrative rules. Please make sure your request has a User-Agent header.")
+    : isUnknownToken
+      ? json(401, {
+          message: "Bad credentials",
+          documentation_url: "https://docs.github.com/rest",
+          status: "401"
+        })
+      : await Rest.handle(state, asked)
+  if (fault?.kind === "droppedAfter") return void request.socket.destroy()
+  const isKnown = request.headers["if-none-match"] !== undefined
+  send(request, response, answer, rateLimit(token ?? "", !isKnown), fault?.kind === "cutOff")
+}
+
+const handle = async (
+  parts: Parts,
+  rateLimit: RateLimit,
+  request: IncomingMessage,
+  response: ServerResponse,
+  recorded: RecordedRequest
+) => {
+  const [path, query = ""] = request.url!.split("?") as [string, string?]
+  const fault = parts.faults.take(request.method!, request.url!.replace(/^\/api\/v3(?=\/)/, ""))
+  if (fault?.kind === "droppedBefore") return void request.socket.destroy()
+  if (fault?.kind === "slow") await pause(fault.ms, response)
+  if (recorded.aborted) return
+  const instead = fault === undefined ? undefined : Faults.responseOf(fault)
+  if (instead !== undefined) {
+    request.resume()
+    return send(request, response, instead, rateLimit("", false), false)
+  }
+  const parameters = new URLSearchParams(query)
+  const asked = SmartHttp.parse(path, parameters)
+  if (asked === undefined) await handleRest(parts, rateLimit, request, response, path, parameters, fault)
+  else await handleGit(parts, request, response, asked, query, fault)
+}
+
+/** Listens on a free port of the loopback. */
+export const listen = async (parts: Parts): Promise<Server> => {
+  const rateLimit = makeRateLimit()
   const server = createServer((request, response) => {
     const recorded: RecordedRequest = {
       method: request.method!,
@@ -177,14 +194,14 @@ export const listen = async ({ faults, identities, requests, state }: Parts): Pr
       status: null,
       aborted: false
     }
-    requests.push(recorded)
+    parts.requests.push(recorded)
     response.once("finish", () => {
       recorded.status = response.statusCode
     })
     response.once("close", () => {
       recorded.aborted = !response.writableFinished
     })
-    handle(request, response, recorded).catch((cause: unknown) => {
+    handle(parts, rateLimit, request, response, recorded).catch((cause: unknown) => {
       // Shows a defect of the emulator itself to the test.
       if (!response.headersSent) send(request, response, plain(500, String(cause)), {}, false)
       else request.socket.destroy()

@@ -11,8 +11,8 @@ const token = [
 ].join(".")
 
 /**
- * Environment variables: a program of Node that has them, and uses `@vercel/sandbox`, speaks to the emulator, and so does
- * the `sandbox` command. What they load runs on any Node that knows `--import`.
+ * Environment variables that make a Node program with `@vercel/sandbox`, or the `sandbox` command, use the emulator. They
+ * work on every Node with `--import`.
  */
 export const variables = ({ url }: Pick<Emulator, "url">): { NODE_OPTIONS: string; VERCEL_OIDC_TOKEN: string } => {
   const preload = new URL("./preload.mjs", import.meta.url)

@@ -1,6 +1,6 @@
 /**
- * Vercel Sandbox on this machine: its API on the wire, over any provider of sandboxes. What the provider isolates is
- * isolated, and nothing else; network policies, regions, images and quotas are told, and not enforced.
+ * Emulates the HTTP API of Vercel Sandbox over any provider of sandboxes. Isolation is the provider's. The emulator
+ * reports network policies, regions, images and quotas, and does not enforce them.
  */
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Context, Duration, Effect, FiberMap, Layer, type Scope } from "effect"

@@ -119,8 +119,8 @@ const says = ({ command }: MemoryProcess, words: string) =>
   })
 
 /**
- * The programs that are there: `steps`, and of a usual system `echo`, `sleep`, `true`, `false`, enough `sh` for git, and
- * enough `node` for an app.
+ * The built-in programs: `steps`, `echo`, `sleep`, `true`, `false`, `sh` for the scripts of checkouts, and `node` for the
+ * scripts of apps.
  */
 const own: MemoryPrograms = {
   [stepper]: (process) => doSteps(process, JSON.parse(process.spec.args[0] ?? "[]")),

@@ -15,7 +15,7 @@ export interface RecordedRequest {
   readonly method: string
   /** With the query, without the prefix `/api`. */
   readonly path: string
-  readonly headers: IncomingMessage["headers"]
+  readonly headers: EmulatorRequest["headers"]
   /** The decoded body, if it is JSON. */
   readonly body: unknown
   /** Null until the response ends, and if the connection closes before. */
@@ -36,9 +36,9 @@ export interface Parts {
 /** The most requests that are recorded. */
 const remembered = 10_000
 
-const parsed = (body: Buffer, type = "") => {
+const parsed = (body: Buffer, type: unknown) => {
   try {
-    return body.length > 0 && type.includes("json") ? (JSON.parse(body.toString("utf8")) as unknown) : undefined
+    return body.length > 0 && String(type).includes("json") ? (JSON.parse(body.toString("utf8")) as unknown) : undefined
   } catch {
     return undefined
   }
@@ -46,11 +46,7 @@ const parsed = (body: Buffer, type = "") => {
 
 const forbidden = (message: string) => new ApiError({ status: 403, code: "forbidden", message })
 
-const sendAnswer = (
-  writer: ResponseWriter,
-  respond: (status: number) => void,
-  { body, headers, status }: JsonResponse
-) =>
+const sendJson = (writer: ResponseWriter, respond: (status: number) => void, { body, headers, status }: JsonResponse) =>
   Effect.suspend(() => {
     respond(status)
     const bytes = Buffer.from(JSON.stringify(body))
@@ -64,101 +60,114 @@ export class EmulatorUnavailable extends Data.TaggedError("EmulatorUnavailable")
   readonly cause: Error
 }> {}
 
-/** Listens on a port of the loopback; 0 is any free port. */
-export const listen = Effect.fnUntraced(function* ({ faults, requests, state, tokens }: Parts, port: number) {
-  const fork = yield* FiberSet.makeRuntime<never, void, never>()
-
-  const admitted = ({ headers, query }: EmulatorRequest): Effect.Effect<void, ApiError> => {
-    const token = /^Bearer +(\S+)$/i.exec(String(headers["authorization"] ?? ""))?.[1]
-    if (token === undefined) {
-      return Effect.fail(new ApiError({ status: 401, code: "unauthorized", message: "Missing authentication token" }))
-    }
-    if (tokens === undefined) return Effect.void
-    const teams = tokens[token]
-    if (teams === undefined) return Effect.fail(forbidden("The request requires a valid authentication token."))
-    const may = teams.includes(query.get("teamId") ?? "")
-    return may ? Effect.void : Effect.fail(forbidden("You don't have permission to access this resource."))
+/** Fails unless the request has an accepted token for its team. */
+const authorize = (tokens: Parts["tokens"], { headers, teamId }: EmulatorRequest): Effect.Effect<void, ApiError> => {
+  const token = /^Bearer +(\S+)$/i.exec(String(headers["authorization"] ?? ""))?.[1]
+  if (token === undefined) {
+    return Effect.fail(new ApiError({ status: 401, code: "unauthorized", message: "Missing authentication token" }))
   }
+  if (tokens === undefined) return Effect.void
+  const teams = tokens[token]
+  if (teams === undefined) return Effect.fail(forbidden("The request requires a valid authentication token."))
+  return teams.includes(teamId)
+    ? Effect.void
+    : Effect.fail(forbidden("You don't have permission to access this resource."))
+}
 
-  /** Redirects a request for a subdomain to the address of its port. */
-  const elsewhere = (subdomain: string, path: string): Effect.Effect<JsonResponse, ApiError> => {
-    const bridge = state.bridges.urlOf(subdomain)
-    return bridge === undefined
-      ? Effect.fail(notFound("Deployment"))
-      : Effect.succeed(json({}, 307, { location: bridge + path }))
+/** Redirects a request for a subdomain to the address of its port. */
+const redirectToPort = (
+  { bridges }: EmulatorState,
+  subdomain: string,
+  path: string
+): Effect.Effect<JsonResponse, ApiError> => {
+  const bridge = bridges.urlOf(subdomain)
+  return bridge === undefined
+    ? Effect.fail(notFound("Deployment"))
+    : Effect.succeed(json({}, 307, { location: bridge + path }))
+}
+
+/** Records a request, and later how it ended. */
+const record = (requests: Array<RecordedRequest>, request: EmulatorRequest, path: string, response: ServerResponse) => {
+  const recorded: RecordedRequest = {
+    method: request.method,
+    path,
+    headers: request.headers,
+    body: parsed(request.body, request.headers["content-type"]),
+    status: null,
+    aborted: false
   }
-
-  const handle = Effect.fnUntraced(function* (
-    request: IncomingMessage,
-    response: ServerResponse,
-    gone: Deferred.Deferred<void>
-  ) {
-    const body = yield* Effect.promise(() => buffer(request).catch(() => Buffer.alloc(0)))
-    const url = new URL(request.url!, "http://localhost")
-    const path = url.pathname.replace(/^\/api(?=\/)/, "")
-    const method = request.method!
-    const recorded: RecordedRequest = {
-      method,
-      path: path + url.search,
-      headers: request.headers,
-      body: parsed(body, request.headers["content-type"]),
-      status: null,
-      aborted: false
-    }
-    if (requests.push(recorded) > remembered) requests.shift()
-    response.once("close", () => {
-      recorded.aborted = !response.writableFinished
-    })
-    const whole = path + url.search
-    const fits = Faults.fits(method, whole, routes.isFirstCommand(state, method, path))
-    const fault = faults.take(method, whole, fits)
-    if (fault?.kind === "droppedBefore") return void request.socket.destroy()
-    if (fault?.kind === "slow" || fault?.kind === "slowFirstCommand") yield* Effect.sleep(fault.ms)
-    const writer = makeWriter(
-      request,
-      response,
-      fault,
-      (effect) => fork(effect),
-      (status) => (recorded.status = status)
-    )
-    const respond = (answer: JsonResponse) => sendAnswer(writer, writer.respond, answer)
-    const instead = fault === undefined ? undefined : Faults.responseOf(fault)
-    if (instead !== undefined) {
-      yield* respond(instead)
-      return writer.end()
-    }
-    const asked: EmulatorRequest = {
-      method,
-      query: url.searchParams,
-      headers: request.headers,
-      body,
-      teamId: url.searchParams.get("teamId") ?? ""
-    }
-    const session = routes.sessionIn(state, path)
-    if (fault?.kind === "slowStop" && session !== undefined) session.slowness = fault.ms
-    if (fault?.kind === "expires" && session !== undefined) {
-      fork(Effect.ignore(Effect.delay(Lifecycle.expire(state, session), fault.afterMs)))
-    }
-    const [, subdomain, below] = /^\/domains\/([^/]+)(\/.*)?$/.exec(path) ?? []
-    const answered = Effect.gen(function* () {
-      if (subdomain !== undefined) return yield* respond(yield* elsewhere(subdomain, (below ?? "/") + url.search))
-      yield* admitted(asked)
-      const answer = yield* routes.handle(state, path, asked)
-      if (!("stream" in answer)) return yield* respond(answer)
-      // A stream ends when the client closes the connection; other requests are completed.
-      const last = yield* Effect.raceFirst(answer.stream(writer), Deferred.await(gone))
-      if (last !== undefined) yield* respond(last)
-    })
-    yield* Effect.catch(answered, (refused) => respond(refusal(refused)))
-    writer.end()
+  if (requests.push(recorded) > remembered) requests.shift()
+  response.once("close", () => {
+    recorded.aborted = !response.writableFinished
   })
+  return recorded
+}
+
+type Fork = (effect: Effect.Effect<void>) => void
+
+/** Plans a slow stop, or a timeout, of the session in the path. */
+const applySessionFault = (state: EmulatorState, path: string, fault: Faults.Fault | undefined, fork: Fork) => {
+  const session = routes.sessionIn(state, path)
+  if (session === undefined) return
+  if (fault?.kind === "slowStop") session.slowness = fault.ms
+  if (fault?.kind === "expires") fork(Effect.ignore(Effect.delay(Lifecycle.expire(state, session), fault.afterMs)))
+}
+
+/** Handles a request; `gone` completes when the client closes the connection. */
+const handle = Effect.fnUntraced(function* (
+  { faults, requests, state, tokens }: Parts,
+  fork: Fork,
+  incoming: IncomingMessage,
+  response: ServerResponse,
+  gone: Deferred.Deferred<void>
+) {
+  const url = new URL(incoming.url!, "http://localhost")
+  const path = url.pathname.replace(/^\/api(?=\/)/, "")
+  const whole = path + url.search
+  const request: EmulatorRequest = {
+    method: incoming.method!,
+    query: url.searchParams,
+    headers: incoming.headers,
+    body: yield* Effect.promise(() => buffer(incoming).catch(() => Buffer.alloc(0))),
+    teamId: url.searchParams.get("teamId") ?? ""
+  }
+  const recorded = record(requests, request, whole, response)
+  const fits = Faults.fits(request.method, whole, routes.isFirstCommand(state, request.method, path))
+  const fault = faults.take(request.method, whole, fits)
+  if (fault?.kind === "droppedBefore") return void incoming.socket.destroy()
+  if (fault?.kind === "slow" || fault?.kind === "slowFirstCommand") yield* Effect.sleep(fault.ms)
+  const writer = makeWriter(incoming, response, fault, fork, (status) => (recorded.status = status))
+  const respond = (answer: JsonResponse) => sendJson(writer, writer.respond, answer)
+  const instead = fault === undefined ? undefined : Faults.responseOf(fault)
+  if (instead !== undefined) {
+    yield* respond(instead)
+    return writer.end()
+  }
+  applySessionFault(state, path, fault, fork)
+  const [, subdomain, below = "/"] = /^\/domains\/([^/]+)(\/.*)?$/.exec(path) ?? []
+  const routed = Effect.gen(function* () {
+    if (subdomain !== undefined) return yield* respond(yield* redirectToPort(state, subdomain, below + url.search))
+    yield* authorize(tokens, request)
+    const answer = yield* routes.handle(state, path, request)
+    if (!("stream" in answer)) return yield* respond(answer)
+    // A stream ends when the client closes the connection; other requests are completed.
+    const last = yield* Effect.raceFirst(answer.stream(writer), Deferred.await(gone))
+    if (last !== undefined) yield* respond(last)
+  })
+  yield* Effect.catch(routed, (error) => respond(refusal(error)))
+  writer.end()
+})
+
+/** Listens on a port of the loopback; 0 is any free port. */
+export const listen = Effect.fnUntraced(function* (parts: Parts, port: number) {
+  const fork = yield* FiberSet.makeRuntime<never, void, never>()
 
   const server = createServer((request, response) => {
     const gone = Deferred.makeUnsafe<void>()
     response.once("close", () => Deferred.doneUnsafe(gone, Effect.void))
     response.on("error", () => {})
     fork(
-      handle(request, response, gone).pipe(
+      handle(parts, fork, request, response, gone).pipe(
         Effect.catchCause((cause) =>
           Effect.sync(() => {
             // Shows a defect of the emulator itself to the test.
