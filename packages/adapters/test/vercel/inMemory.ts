@@ -198,10 +198,10 @@ const place: Script = telling(
     if (files.read(done) !== undefined) return 0
     const at = resolve(from, path)
     if (files.isDirectory(at)) return notFoundExitCode
-    if (files.leadsNowhere(at)) return refuse(process, "Dangling symbolic link")
+    if (files.isDangling(at)) return refuse(process, "Dangling symbolic link")
     const reason = refusalOf(path)
     if (reason !== undefined) return refuse(process, words[reason] ?? reason)
-    if (!files.mayHold(at)) return refuse(process, "Not a directory")
+    if (!files.canHoldFile(at)) return refuse(process, "Not a directory")
     const now = yield* Clock.currentTimeMillis
     const pieces = piecesOf(files, id).map((piece) => files.read(piece) ?? new Uint8Array())
     const wanted = mode === "" ? undefined : fileModeOf(Number.parseInt(mode, 8))

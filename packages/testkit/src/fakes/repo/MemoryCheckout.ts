@@ -29,7 +29,7 @@ const branchOf = (branch: string) => `.git/refs/heads/${branch}`
 const theirs = ".git/refs/castellan/theirs"
 
 /** The repository of a sandbox. It is a file of the sandbox, so that snapshots and forks have it too. */
-class Work {
+class WorkingTree {
   private readonly files: MemoryFiles
   readonly now: number
   private readonly branch: string
@@ -115,12 +115,19 @@ class Work {
   }
 }
 
-const record = (work: Work, message: string): string => {
+const record = (work: WorkingTree, message: string): string => {
   work.commitAll(message)
   return work.theirs === undefined ? "" : `known ${work.theirs}\n`
 }
 
-const merge = (work: Work, files: MemoryFiles, branch: string, message: string, commit: string, title: string) => {
+const merge = (
+  work: WorkingTree,
+  files: MemoryFiles,
+  branch: string,
+  message: string,
+  commit: string,
+  title: string
+) => {
   if (commit !== "") {
     const id = CommitId.make(commit)
     if (!work.commits.has(id)) {
@@ -149,24 +156,24 @@ const merge = (work: Work, files: MemoryFiles, branch: string, message: string, 
   return `ahead ${head}\n`
 }
 
-const look = (work: Work, files: MemoryFiles): string => {
+const look = (work: WorkingTree, files: MemoryFiles): string => {
   files.remove(resolve(home, incomingBundle))
   return work.theirs === undefined ? "" : `known ${work.theirs}\n`
 }
 
 /** The error output and exit code of a script. */
-export interface Refused {
+export interface Refusal {
   readonly code: number
   readonly stderr: string
 }
 
 const clone = (
-  work: Work,
+  work: WorkingTree,
   files: MemoryFiles,
   commit: string,
   url: string,
   user: readonly [name: string, email: string]
-): string | Refused | undefined => {
+): string | Refusal | undefined => {
   const known = /\[user\][^[]*/.exec(read(files, ".git/config") ?? "")?.[0]
   const said = known ?? (user[0] === "" ? "" : `[user]\n\tname = ${user[0]}\n\temail = ${user[1]}\n`)
   work.write(".git/config", `[remote "origin"]\n\turl = ${url}\n${said}`)
@@ -211,13 +218,13 @@ export const runCheckout = (
   files: MemoryFiles,
   args: ReadonlyArray<string>,
   now: number
-): string | Refused | undefined => {
+): string | Refusal | undefined => {
   const [, text, name, branch = "", message = "", , , commit = "", title = "", user = "", email = ""] = args
   if (name !== scriptName) return undefined
   relocate(files, text === checkoutScripts.relocate)
   files.write(at(".git/castellan.lock"), new Uint8Array(), now)
   if (text === checkoutScripts.relocate) return ""
-  const work = new Work(files, branch, now)
+  const work = new WorkingTree(files, branch, now)
   if (text === checkoutScripts.commitAll) return record(work, message)
   if (text === checkoutScripts.merge) return merge(work, files, branch, message, commit, title)
   if (text === checkoutScripts.listKnown) return look(work, files)

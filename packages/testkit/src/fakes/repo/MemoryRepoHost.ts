@@ -20,7 +20,7 @@ import {
 import { Context, Effect, Layer, Option, Stream } from "effect"
 import * as MemoryGit from "./MemoryGit.ts"
 
-interface Kept {
+interface StoredRepository {
   readonly repository: Repository
   readonly branches: Map<string, CommitId>
   commits: MemoryGit.Commits
@@ -59,15 +59,15 @@ const fileAt = (files: MemoryGit.Files, path: string, follow = links): MemoryGit
 }
 
 /** The default branch: an existing one if the repository has a branch. */
-const defaultBranchOf = ({ branches, repository: { defaultBranch } }: Kept): BranchName =>
+const defaultBranchOf = ({ branches, repository: { defaultBranch } }: StoredRepository): BranchName =>
   branches.has(defaultBranch) ? defaultBranch : BranchName.make([...branches.keys()].sort()[0] ?? defaultBranch)
 
 /** Repositories in memory, with the bundles of `MemoryGit` and the given limits on trees. */
 export const layerWith = (options: { readonly treeLimits: TreeLimits }) =>
   Layer.effectContext(
     Effect.sync(() => {
-      const all = new Map<string, Kept>()
-      const published = new Map<string, Kept>()
+      const all = new Map<string, StoredRepository>()
+      const published = new Map<string, StoredRepository>()
       let calls = 0
 
       const counted = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
@@ -84,14 +84,14 @@ export const layerWith = (options: { readonly treeLimits: TreeLimits }) =>
           return kept === undefined ? Effect.fail(new RepoNotFound({ repo })) : Effect.succeed(kept)
         })
 
-      const ensured = (repo: Repo): Kept => {
+      const ensured = (repo: Repo): StoredRepository => {
         const repository = new Repository({ repo, defaultBranch: firstBranch, isPrivate: true })
         const kept = all.get(keyOf(repo)) ?? { repository, branches: new Map(), commits: new Map() }
         all.set(keyOf(repo), kept)
         return kept
       }
 
-      const headOf = (kept: Kept, branch = defaultBranchOf(kept)) => {
+      const headOf = (kept: StoredRepository, branch = defaultBranchOf(kept)) => {
         const commit = kept.branches.get(branch)
         return commit === undefined ? undefined : kept.commits.get(commit)
       }

@@ -9,7 +9,7 @@ import { type RestartResult, restartDevServer } from "@castellan/domain/app/gues
 import { type MemoryFiles, resolve } from "./MemoryFiles.ts"
 
 /** The context of a script: the files of its sandbox, its working directory and the time. */
-export interface Place {
+export interface ScriptContext {
   readonly files: MemoryFiles
   readonly cwd: string
   readonly now: number
@@ -17,30 +17,30 @@ export interface Place {
 
 const utf8 = new TextEncoder()
 
-const textOf = ({ cwd, files }: Place, path: string): string | undefined => {
+const textOf = ({ cwd, files }: ScriptContext, path: string): string | undefined => {
   const bytes = files.read(resolve(cwd, path))
   return bytes === undefined ? undefined : new TextDecoder().decode(bytes)
 }
 
-const write = ({ cwd, files, now }: Place, path: string, text: string): void =>
+const write = ({ cwd, files, now }: ScriptContext, path: string, text: string): void =>
   files.write(resolve(cwd, path), utf8.encode(text), now)
 
 const leftOut =
   /(^|\/)(node_modules|\.git|dist|build|package-lock\.json|npm-shrinkwrap\.json|yarn\.lock|pnpm-lock\.yaml|bun\.lockb?)(\/|$)/
 
-const pathsOf = ({ cwd, files }: Place): ReadonlyArray<string> =>
+const pathsOf = ({ cwd, files }: ScriptContext): ReadonlyArray<string> =>
   files
     .list(cwd, Number.MAX_SAFE_INTEGER)
     .flatMap(({ path, type }) => (type === "file" && !leftOut.test(path) ? [path] : []))
 
 /** The lines of a file listing. */
-const list = (place: Place, [wanted, limit, after = "", levels]: ReadonlyArray<string>): string => {
+const list = (context: ScriptContext, [wanted, limit, after = "", levels]: ReadonlyArray<string>): string => {
   const isWithin = (path: string) => levels === "" || path.split("/").length <= Number(levels)
-  const all = pathsOf(place).filter((path) => path > after && isWithin(path))
+  const all = pathsOf(context).filter((path) => path > after && isWithin(path))
   const files = all.slice(0, Number(limit))
   const lines: Array<Line> = all.length > files.length ? [{ next: files.at(-1)! }] : []
   for (const file of files) {
-    const text = textOf(place, file)!
+    const text = textOf(context, file)!
     const reason =
       text.length > limits.file ? "It is larger than 256 KiB" : text.includes("\0") ? "It is not text" : undefined
     if (wanted !== "contents") lines.push({ file })
@@ -50,19 +50,19 @@ const list = (place: Place, [wanted, limit, after = "", levels]: ReadonlyArray<s
   return lines.map((line) => `${JSON.stringify(line)}\n`).join("")
 }
 
-const apply = (place: Place, [bundle]: ReadonlyArray<string>): AppliedFiles => {
-  const wanted = JSON.parse(textOf(place, bundle!)!) as ReadonlyArray<{
+const apply = (context: ScriptContext, [bundle]: ReadonlyArray<string>): AppliedFiles => {
+  const wanted = JSON.parse(textOf(context, bundle!)!) as ReadonlyArray<{
     readonly path: string
     readonly content: string
   }>
-  place.files.remove(bundle!)
+  context.files.remove(bundle!)
   const failed = wanted.flatMap(({ path }) => {
-    const at = resolve(place.cwd, path)
-    if (place.files.leadsNowhere(at)) return [{ path, reason: "A link on the way leads nowhere" }]
-    return place.files.mayHold(at) ? [] : [{ path, reason: "A directory has that name" }]
+    const at = resolve(context.cwd, path)
+    if (context.files.isDangling(at)) return [{ path, reason: "A link on the way leads nowhere" }]
+    return context.files.canHoldFile(at) ? [] : [{ path, reason: "A directory has that name" }]
   })
   if (failed.length > 0) return { applied: [], failed }
-  for (const { content, path } of wanted) write(place, path, content)
+  for (const { content, path } of wanted) write(context, path, content)
   return { applied: [...new Set(wanted.map(({ path }) => path))], failed: [] }
 }
 
@@ -71,7 +71,7 @@ interface Manifest {
   readonly devDependencies?: Record<string, string>
 }
 
-const manifestOf = (place: Place): Manifest => JSON.parse(textOf(place, "package.json") ?? "{}")
+const manifestOf = (context: ScriptContext): Manifest => JSON.parse(textOf(context, "package.json") ?? "{}")
 
 /** A package name that the registry does not know. */
 const isUnknown = (name: string): boolean => name.startsWith("no-such-")
@@ -79,7 +79,7 @@ const isUnknown = (name: string): boolean => name.startsWith("no-such-")
 /** A package name for which the registry does not answer. */
 const isUnreachable = (name: string): boolean => name.startsWith("out-of-reach-")
 
-const install = (place: Place, [, names, ...packages]: ReadonlyArray<string>): InstallResult => {
+const install = (context: ScriptContext, [, names, ...packages]: ReadonlyArray<string>): InstallResult => {
   const missing = packages.find(isUnknown)
   if (missing !== undefined) {
     return {
@@ -90,7 +90,7 @@ const install = (place: Place, [, names, ...packages]: ReadonlyArray<string>): I
   if (packages.some(isUnreachable)) {
     return { installed: {}, failure: "npm error code ECONNREFUSED\nnpm error request to the registry failed\n" }
   }
-  const manifest = manifestOf(place)
+  const manifest = manifestOf(context)
   const wanted = new Map(
     packages.length === 0
       ? Object.entries({ ...manifest.dependencies, ...manifest.devDependencies })
@@ -99,39 +99,39 @@ const install = (place: Place, [, names, ...packages]: ReadonlyArray<string>): I
           return at < 0 ? [one, "1.0.0"] : [one.slice(0, at), one.slice(at + 1)]
         })
   )
-  for (const [name, version] of wanted) write(place, `node_modules/${name}/package.json`, JSON.stringify({ version }))
+  for (const [name, version] of wanted) write(context, `node_modules/${name}/package.json`, JSON.stringify({ version }))
   if (packages.length > 0) {
     const dependencies = { ...manifest.dependencies, ...Object.fromEntries(wanted) }
-    write(place, "package.json", JSON.stringify({ ...manifest, dependencies }))
+    write(context, "package.json", JSON.stringify({ ...manifest, dependencies }))
   }
   const installed = (JSON.parse(names!) as ReadonlyArray<string>).map((name) => [name, wanted.get(name)!])
   return { installed: Object.fromEntries(installed), failure: null }
 }
 
-const hasPackage = (place: Place, name: string): boolean =>
-  textOf(place, `node_modules/${name}/package.json`) !== undefined
+const hasPackage = (context: ScriptContext, name: string): boolean =>
+  textOf(context, `node_modules/${name}/package.json`) !== undefined
 
 /** Whether a dev server would start: it is installed and its configuration is valid. */
-export const serves = (place: Place): boolean =>
-  hasPackage(place, "vite") && !(textOf(place, "vite.config.ts") ?? "").includes("throw ")
+export const canServe = (context: ScriptContext): boolean =>
+  hasPackage(context, "vite") && !(textOf(context, "vite.config.ts") ?? "").includes("throw ")
 
 const importsOf = (text: string): ReadonlyArray<string> =>
   Array.from(text.matchAll(/(?:from|import) "([^"]+)"/g), (match) => match[1]!)
 
-const find = (place: Place): Findings => {
-  const sources = pathsOf(place).filter((path) => /\.tsx?$/.test(path))
-  const wanted = sources.flatMap((file) => importsOf(textOf(place, file)!).map((request) => ({ file, request })))
+const find = (context: ScriptContext): Findings => {
+  const sources = pathsOf(context).filter((path) => /\.tsx?$/.test(path))
+  const wanted = sources.flatMap((file) => importsOf(textOf(context, file)!).map((request) => ({ file, request })))
   const isFile = (request: string) => /^[./]/.test(request)
   const leads = ({ file, request }: { readonly file: string; readonly request: string }) =>
     isFile(request)
-      ? textOf(place, `${file}/../${request}`) !== undefined
-      : hasPackage(place, /^(@[^/]+\/)?[^/]+/.exec(request)![0])
+      ? textOf(context, `${file}/../${request}`) !== undefined
+      : hasPackage(context, /^(@[^/]+\/)?[^/]+/.exec(request)![0])
   const problems = (files: boolean) =>
     wanted
       .filter((one) => isFile(one.request) === files && !leads(one))
       .map(({ file, request }) => ({ file, detail: `${file} imports "${request}"` }))
-  const broken = sources.filter((file) => textOf(place, file)!.includes("{{{"))
-  const up = serves(place)
+  const broken = sources.filter((file) => textOf(context, file)!.includes("{{{"))
+  const up = canServe(context)
   return {
     server: { status: up ? 200 : null, said: up ? "" : "failed to load config", durationMs: 1 },
     types: {
@@ -144,8 +144,8 @@ const find = (place: Place): Findings => {
   }
 }
 
-const compile = (place: Place): CompileResult => {
-  const { imports, types } = find(place)
+const compile = (context: ScriptContext): CompileResult => {
+  const { imports, types } = find(context)
   const broken = types.output.split("\n").flatMap((line) => {
     const [, file, message] = /^(\S+)\(.*?\): (.*)$/.exec(line) ?? []
     return file === undefined ? [] : [{ file, message: message! }]
@@ -155,7 +155,7 @@ const compile = (place: Place): CompileResult => {
 }
 
 /** The scripts that end at once. */
-const answers: Readonly<Record<string, (place: Place, args: ReadonlyArray<string>) => unknown>> = {
+const scripts: Readonly<Record<string, (context: ScriptContext, args: ReadonlyArray<string>) => unknown>> = {
   [listFiles]: list,
   [applyFiles]: apply,
   [installPackages]: install,
@@ -165,13 +165,16 @@ const answers: Readonly<Record<string, (place: Place, args: ReadonlyArray<string
 }
 
 /** The port of the dev server supervisor with these arguments; undefined if they are another script's. */
-export const keptPort = (args: ReadonlyArray<string>): number | undefined =>
+export const supervisedPort = (args: ReadonlyArray<string>): number | undefined =>
   args[0] === "-e" && args[1] === devServerSupervisor ? Number(args[2]) : undefined
 
 /** The output of a script, as JSON or lines of JSON; undefined if it is not a script of an app. */
-export const runScript = (place: Place, [flag, source, ...args]: ReadonlyArray<string>): string | undefined => {
-  const answer = flag === "-e" && source !== undefined && Object.hasOwn(answers, source) ? answers[source] : undefined
+export const runScript = (
+  context: ScriptContext,
+  [flag, source, ...args]: ReadonlyArray<string>
+): string | undefined => {
+  const answer = flag === "-e" && source !== undefined && Object.hasOwn(scripts, source) ? scripts[source] : undefined
   if (answer === undefined) return undefined
-  const answered = answer(place, args)
+  const answered = answer(context, args)
   return typeof answered === "string" ? answered : JSON.stringify(answered)
 }

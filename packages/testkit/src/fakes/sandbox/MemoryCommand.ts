@@ -10,14 +10,14 @@ import {
 import { DateTime, Deferred, Effect, Fiber, Option, Stream } from "effect"
 
 /** The part of a command that its program uses. */
-export interface Parent {
+export interface CommandContext {
   readonly print: (stream: OutputStream, bytes: Uint8Array) => void
   /** Registers a process of the command, which is interrupted when the command ends. */
   readonly own: (process: Fiber.Fiber<unknown, unknown>) => void
 }
 
 /** A running or ended command in memory. */
-export class MemoryCommand implements Parent {
+export class MemoryCommand implements CommandContext {
   readonly id: CommandId
   readonly startedAt: number
   end: CommandEnd | undefined

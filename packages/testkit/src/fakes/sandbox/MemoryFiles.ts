@@ -12,10 +12,10 @@ interface Entry {
   readonly target?: string
 }
 
-const usualMode = FileMode.make("0644")
+const defaultMode = FileMode.make("0644")
 
 /** The most links that resolving a path follows. */
-const linksFollowed = 40
+const maxLinks = 40
 
 /** Makes a path absolute, without `.` and `..`. */
 export const resolve = (cwd: string, path: string): string => {
@@ -28,11 +28,11 @@ export const resolve = (cwd: string, path: string): string => {
 }
 
 /** The most bytes of a file name. */
-const longestName = 255
+const maxNameBytes = 255
 
 /** Why no file can ever exist at the path. */
 export const refusalOf = (path: string): string | undefined => {
-  if (path.split("/").some((name) => Buffer.byteLength(name) > longestName)) return "Its name is too long"
+  if (path.split("/").some((name) => Buffer.byteLength(name) > maxNameBytes)) return "Its name is too long"
   return /\/\.{0,2}$/.test(path) ? "It is named like a directory" : undefined
 }
 
@@ -59,7 +59,7 @@ export class MemoryFiles {
         at = `${at}/${name}`
         left = rest
       } else {
-        if (++links > linksFollowed) return undefined
+        if (++links > maxLinks) return undefined
         left = resolve(at, [target, ...rest].join("/"))
           .split("/")
           .slice(1)
@@ -82,13 +82,13 @@ export class MemoryFiles {
   }
 
   /** Whether the path is a link whose target does not exist. */
-  leadsNowhere(path: string): boolean {
+  isDangling(path: string): boolean {
     const at = this.real(path)
     return this.entries.get(path)?.target !== undefined && (at === undefined || !this.entries.has(at))
   }
 
   /** Whether a file can be written at the path: it is no directory, and no parent of it is a file. */
-  mayHold(path: string): boolean {
+  canHoldFile(path: string): boolean {
     const at = this.real(path)
     if (at === undefined) return false
     const above = at
@@ -101,7 +101,7 @@ export class MemoryFiles {
   /** Writes a file, following links. Without a mode the file keeps its mode. */
   write(path: string, bytes: Uint8Array, at: number, mode?: FileMode): void {
     const file = this.real(path) ?? path
-    this.entries.set(file, { bytes, at, mode: mode ?? this.entries.get(file)?.mode ?? usualMode })
+    this.entries.set(file, { bytes, at, mode: mode ?? this.entries.get(file)?.mode ?? defaultMode })
   }
 
   link(path: string, target: string, at: number): void {

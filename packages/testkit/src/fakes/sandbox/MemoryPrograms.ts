@@ -3,16 +3,16 @@ import type { StartFailure } from "@castellan/domain/sandbox/Command.ts"
 import type { CommandSpec } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Clock, Effect } from "effect"
 import { type Step, stepper } from "../../Program.ts"
-import { keptPort, runScript, serves } from "./MemoryApp.ts"
+import { supervisedPort, runScript, canServe } from "./MemoryApp.ts"
 import { runCheckout } from "../repo/MemoryCheckout.ts"
-import type { Parent } from "./MemoryCommand.ts"
+import type { CommandContext } from "./MemoryCommand.ts"
 import { home, type MemoryFiles, resolve } from "./MemoryFiles.ts"
 import { MemoryListener } from "./MemoryListener.ts"
 
 const utf8 = new TextEncoder()
 
 /** The sandbox as a program sees it. */
-export interface Surroundings {
+export interface SandboxContext {
   readonly files: MemoryFiles
   /** Listeners by their port. */
   readonly listeners: Map<number, MemoryListener>
@@ -23,8 +23,8 @@ export interface Surroundings {
 }
 
 /** A running program. */
-export interface MemoryProcess extends Surroundings {
-  readonly command: Parent
+export interface MemoryProcess extends SandboxContext {
+  readonly command: CommandContext
   readonly spec: CommandSpec
   /** The working directory, as an absolute path. */
   readonly cwd: string
@@ -56,9 +56,9 @@ const page = "HTTP/1.1 200 OK\r\ncontent-type: text/html\r\nconnection: close\r\
 /** Runs a script of an app's sandbox. */
 const runNode = Effect.fnUntraced(function* (process: MemoryProcess) {
   const { command, cwd, files, spec } = process
-  const port = keptPort(spec.args)
+  const port = supervisedPort(spec.args)
   if (port !== undefined) {
-    while (!serves({ files, cwd, now: 0 })) yield* Effect.sleep(1000)
+    while (!canServe({ files, cwd, now: 0 })) yield* Effect.sleep(1000)
     return yield* listen(process, port, page)
   }
   const printed = runScript({ files, cwd, now: yield* Clock.currentTimeMillis }, spec.args)
@@ -67,7 +67,7 @@ const runNode = Effect.fnUntraced(function* (process: MemoryProcess) {
 })
 
 /** Runs a step; returns an exit code if the step ends the program. */
-const doStep = Effect.fnUntraced(function* (process: MemoryProcess, step: Step) {
+const runStep = Effect.fnUntraced(function* (process: MemoryProcess, step: Step) {
   const { command, cwd, files } = process
   const now = yield* Clock.currentTimeMillis
   switch (step._tag) {
@@ -103,16 +103,16 @@ const doStep = Effect.fnUntraced(function* (process: MemoryProcess, step: Step) 
   }
 })
 
-const doSteps = Effect.fnUntraced(function* (process: MemoryProcess, steps: ReadonlyArray<Step>) {
+const runSteps = Effect.fnUntraced(function* (process: MemoryProcess, steps: ReadonlyArray<Step>) {
   for (const step of steps) {
-    const code = yield* doStep(process, step)
+    const code = yield* runStep(process, step)
     if (code !== undefined) return code
   }
   return 0
 })
 
 /** Prints a line and exits with 0. */
-const says = ({ command }: MemoryProcess, words: string) =>
+const printLine = ({ command }: MemoryProcess, words: string) =>
   Effect.sync(() => {
     command.print("stdout", utf8.encode(`${words}\n`))
     return 0
@@ -122,9 +122,9 @@ const says = ({ command }: MemoryProcess, words: string) =>
  * The built-in programs: `steps`, `echo`, `sleep`, `true`, `false`, `sh` for the scripts of checkouts, and `node` for the
  * scripts of apps.
  */
-const own: MemoryPrograms = {
-  [stepper]: (process) => doSteps(process, JSON.parse(process.spec.args[0] ?? "[]")),
-  echo: (process) => says(process, process.spec.args.join(" ")),
+const builtIn: MemoryPrograms = {
+  [stepper]: (process) => runSteps(process, JSON.parse(process.spec.args[0] ?? "[]")),
+  echo: (process) => printLine(process, process.spec.args.join(" ")),
   sh: ({ command, files, spec }) =>
     Effect.map(Clock.currentTimeMillis, (now) => {
       const printed = runCheckout(files, spec.args, now)
@@ -142,10 +142,10 @@ const own: MemoryPrograms = {
 }
 
 /** Prints its version. */
-const npm = (process: MemoryProcess) => says(process, "12.2.0")
+const npm = (process: MemoryProcess) => printLine(process, "12.2.0")
 
 /** Why a program cannot run. Files of a sandbox in memory are never executable. */
-const failureOf = ({ files }: Surroundings, command: string, cwd: string): StartFailure => {
+const failureOf = ({ files }: SandboxContext, command: string, cwd: string): StartFailure => {
   if (!command.includes("/")) return "command_not_found"
   const path = resolve(cwd, command)
   if (files.isDirectory(path)) return "command_is_directory"
@@ -154,19 +154,18 @@ const failureOf = ({ files }: Surroundings, command: string, cwd: string): Start
 
 /** Runs a program and returns its exit code; fails if the program cannot run. */
 export const execute = (
-  command: Parent,
-  surroundings: Surroundings,
+  command: CommandContext,
+  context: SandboxContext,
   spec: CommandSpec
 ): Effect.Effect<number, StartFailure> =>
   Effect.suspend(() => {
-    const { files, programs, registry } = surroundings
+    const { files, programs, registry } = context
     const cwd = resolve(home, spec.cwd ?? home)
     if (!files.isDirectory(cwd)) {
       return Effect.fail(files.read(cwd) === undefined ? ("cwd_not_found" as const) : ("cwd_not_directory" as const))
     }
-    const all = new Map(Object.entries({ ...own, ...(registry ? { npm } : {}), ...programs }))
+    const all = new Map(Object.entries({ ...builtIn, ...(registry ? { npm } : {}), ...programs }))
     return (
-      all.get(spec.command)?.({ ...surroundings, command, spec, cwd }) ??
-      Effect.fail(failureOf(surroundings, spec.command, cwd))
+      all.get(spec.command)?.({ ...context, command, spec, cwd }) ?? Effect.fail(failureOf(context, spec.command, cwd))
     )
   })

@@ -253,10 +253,10 @@ const make = (programs: MemoryPrograms) =>
           Effect.gen(function* () {
             const { files } = yield* running(name)
             const at = resolve(home, path)
-            if (!files.isDirectory(at) && files.leadsNowhere(at)) {
+            if (!files.isDirectory(at) && files.isDangling(at)) {
               return yield* new FileRefused({ path, reason: "It is a link that leads to no file" })
             }
-            if (!files.mayHold(at)) return yield* new FileNotFound({ path })
+            if (!files.canHoldFile(at)) return yield* new FileNotFound({ path })
             const reason = refusalOf(path)
             if (reason !== undefined) return yield* new FileRefused({ path, reason })
             const bytes = Uint8Array.from(Buffer.concat([...(yield* Stream.runCollect(content))]))
