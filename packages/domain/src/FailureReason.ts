@@ -43,7 +43,7 @@ const codes = {
   app_ended: { isCallerError: false },
   /** The session was archived or removed while it was being opened. */
   session_ended: { isCallerError: false },
-  /** The server has a bug or a broken part. */
+  /** An unexpected error of the server. */
   internal_error: { isCallerError: false }
 } as const
 

@@ -23,7 +23,7 @@ import { RepoHost, RepoNotFound, type RepoRejected, type RepoUnavailable } from 
 /** Git failed in the sandbox. `reason` is for the sandbox's owner. */
 export class CheckoutFailed extends Schema.TaggedError<CheckoutFailed>()("CheckoutFailed", {
   reason: Schema.String,
-  /** Present if another cause than git is known. */
+  /** Present if the cause is known and not git itself. */
   code: Schema.optionalKey(Schema.Literals(["branch_not_found", "sandbox_stopped"]))
 }) {}
 
