@@ -41,7 +41,7 @@ const recordOf = (value: unknown): Record<string, unknown> =>
 const numberOf = (value: string | number | undefined): number | undefined =>
   value !== undefined && /^\d+$/.test(String(value)) ? Number(value) : undefined
 
-/** The documentation URL of the secondary rate limit: without headers, only this tells it from another 403. */
+/** The documentation URL of the secondary rate limit: without headers, only this distinguishes it from another 403. */
 const secondaryRateLimit = /#(?:about-)?secondary-rate-limits$/
 
 /** Classifies an error response. `now` is in epoch milliseconds. */

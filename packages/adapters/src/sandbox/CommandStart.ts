@@ -1,4 +1,4 @@
-/** Starts a program in a sandbox so that a program that never ran can be told from one that ran and failed. */
+/** Starts a program in a sandbox and distinguishes a program that never ran from one that ran and failed. */
 import { StartFailure } from "@castellan/domain/sandbox/Command.ts"
 import { Schema } from "effect"
 

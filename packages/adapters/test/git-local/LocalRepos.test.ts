@@ -40,9 +40,9 @@ const given = Effect.gen(function* () {
   const at = yield* directory
   const host = yield* opened(at)
   yield* host.ensure(repo)
-  const somebody = yield* author
-  const first = yield* pushed(host, somebody, "1")
-  return { at, host, path: pathOf(at), author: somebody, first }
+  const writer = yield* author
+  const first = yield* pushed(host, writer, "1")
+  return { at, host, path: pathOf(at), author: writer, first }
 })
 
 /** The files of a repository's objects. */
@@ -396,9 +396,9 @@ describe("A hostile push", () => {
   it.live("creates no branch from an object that is not a commit", () =>
     Effect.gen(function* () {
       const { host } = yield* empty
-      const somebody = yield* author
-      const commit = yield* somebody.commit({ file: "1" })
-      const bundle = Buffer.from(yield* somebody.bundle({ main: commit }))
+      const writer = yield* author
+      const commit = yield* writer.commit({ file: "1" })
+      const bundle = Buffer.from(yield* writer.bundle({ main: commit }))
       const ofBlob = "56a6051ca2b02b04ef92d5150c9ef600403cb1de"
       const forged = Buffer.concat([
         Buffer.from(bundle.subarray(0, 200).toString("latin1").split("PACK")[0]!.replace(commit, ofBlob), "latin1"),

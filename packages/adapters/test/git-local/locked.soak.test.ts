@@ -18,9 +18,9 @@ describe("A local repository", () => {
         const at = yield* directory
         const host = Context.get(yield* Layer.build(LocalRepos.layer({ directory: at })), RepoHost)
         yield* host.ensure(repo)
-        const somebody = yield* author
-        const commit = yield* somebody.commit({ file: "1" }, [])
-        const bundle = yield* somebody.bundle({ main: commit })
+        const writer = yield* author
+        const commit = yield* writer.commit({ file: "1" }, [])
+        const bundle = yield* writer.bundle({ main: commit })
         writeFileSync(join(at, "castellan/thing.git/refs/heads/main.lock"), "")
         yield* host.push(repo, firstBranch, Stream.make(bundle))
         const found = yield* Effect.scoped(host.fetch(repo, null, [], "service"))

@@ -86,9 +86,9 @@ describe("Anonymous fetch", () => {
       const { requests } = yield* GitHubEmulator
       const before = requests.length
       assert.strictEqual((yield* Effect.flip(fetched(repo)))._tag, "RepoNotFound")
-      const asked = requests.slice(before)
-      assert.isAbove(asked.length, 0)
-      for (const { headers, path } of asked) assert.isUndefined(headers.authorization, path)
+      const sent = requests.slice(before)
+      assert.isAbove(sent.length, 0)
+      for (const { headers, path } of sent) assert.isUndefined(headers.authorization, path)
       const own = yield* Effect.scoped(host.fetch(repo, null, [], "service"))
       assert.strictEqual(Option.getOrThrow(own).commit, commit)
     }).pipe(Effect.provide(emulated()))

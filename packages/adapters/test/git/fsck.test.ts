@@ -109,8 +109,8 @@ describe("A fetch from a remote", () => {
     Effect.gen(function* () {
       const { path } = yield* remote
       blemished(path)
-      const said = execFileSync("sh", ["-c", 'git --git-dir "$1" fsck 2>&1 || :', "sh", path], { encoding: "utf8" })
-      for (const blemish of blemishes) assert.include(said, ` ${blemish}: `)
+      const report = execFileSync("sh", ["-c", 'git --git-dir "$1" fsck 2>&1 || :', "sh", path], { encoding: "utf8" })
+      for (const blemish of blemishes) assert.include(report, ` ${blemish}: `)
     }).pipe(Effect.scoped)
   )
 

@@ -20,8 +20,8 @@ export const treeOf = (
     Buffer.concat(entries.flatMap(([mode, name, id]) => [Buffer.from(`${mode} ${name}\0`), Buffer.from(id, "hex")]))
   )
 
-const somebody = "A <a@example.com> 1700000000 +0000"
-const signed = `author ${somebody}\ncommitter ${somebody}\n`
+const person = "A <a@example.com> 1700000000 +0000"
+const signed = `author ${person}\ncommitter ${person}\n`
 
 /** A commit whose header, after its tree and its parent, is the given text. */
 export const commitOf = (
@@ -39,7 +39,7 @@ export const commitOf = (
     )
   )
 
-const byAuthor = (author: string) => `author ${author}\ncommitter ${somebody}\n`
+const byAuthor = (author: string) => `author ${author}\ncommitter ${person}\n`
 
 /** Headers of commits by the harmless fault that they have. */
 const headers: Record<string, string> = {
@@ -48,13 +48,13 @@ const headers: Record<string, string> = {
   badEmail: byAuthor("A <a@example.com 1700000000 +0000"),
   badName: byAuthor("A> <a@example.com> 1700000000 +0000"),
   badTimezone: byAuthor("A <a@example.com> 1700000000 +051800"),
-  missingAuthor: `committer ${somebody}\n`,
-  missingCommitter: `author ${somebody}\n`,
+  missingAuthor: `committer ${person}\n`,
+  missingCommitter: `author ${person}\n`,
   missingEmail: byAuthor("A 1700000000 +0000"),
   missingNameBeforeEmail: byAuthor("<a@example.com> 1700000000 +0000"),
   missingSpaceBeforeDate: byAuthor("A <a@example.com>1700000000 +0000"),
   missingSpaceBeforeEmail: byAuthor("A<a@example.com> 1700000000 +0000"),
-  multipleAuthors: `author ${somebody}\nauthor ${somebody}\ncommitter ${somebody}\n`,
+  multipleAuthors: `author ${person}\nauthor ${person}\ncommitter ${person}\n`,
   zeroPaddedDate: byAuthor("A <a@example.com> 01700000000 +0000")
 }
 

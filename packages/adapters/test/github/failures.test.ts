@@ -64,7 +64,7 @@ describe("The GitHub adapter", () => {
         const host = yield* RepoHost
         const repo = yield* repoOf("one")
         yield* pushed(repo, { file: "x".repeat(10_000) })
-        for (const [operation, asked] of Object.entries({
+        for (const [operation, call] of Object.entries({
           find: host.find(repo),
           ensure: host.ensure(repo),
           tree: host.tree(repo, null),
@@ -73,7 +73,7 @@ describe("The GitHub adapter", () => {
         })) {
           github.faults.plan(fault)
           const before = github.requests.length
-          const error = yield* unavailable<unknown, unknown, never>(asked)
+          const error = yield* unavailable<unknown, unknown, never>(call)
           assert.deepInclude(error, { operation, retryable })
           assert.strictEqual(github.requests.length, before + 1)
           if (after === null || error.retryAfterMs === null) assert.isNull(error.retryAfterMs)
@@ -97,12 +97,12 @@ describe("The GitHub adapter", () => {
       yield* pushed(repo, { file: "1" })
       yield* Effect.gen(function* () {
         const host = yield* RepoHost
-        for (const asked of [
+        for (const operation of [
           host.find(repo),
           host.tree(repo, null),
           Effect.scoped(host.fetch(repo, null, [], "service"))
         ]) {
-          const error = yield* unavailable<unknown, unknown, never>(asked)
+          const error = yield* unavailable<unknown, unknown, never>(operation)
           assert.deepInclude(error, { retryable: false, retryAfterMs: null })
         }
       }).pipe(Effect.provide(layer))
@@ -126,8 +126,12 @@ describe("The GitHub adapter", () => {
         const found = yield* Effect.scoped(host.fetch(repo, null, [], "service"))
         assert.strictEqual(Option.getOrThrow(found).commit, commit)
         const other = new Repo({ owner: repo.owner, name: RepoName.make("other") })
-        for (const asked of [host.remove(repo), host.ensure(other), pushed(repo, { file: "2" }, other.name as never)]) {
-          assert.isFalse((yield* unavailable<unknown, unknown, RepoHost>(asked)).retryable)
+        for (const operation of [
+          host.remove(repo),
+          host.ensure(other),
+          pushed(repo, { file: "2" }, other.name as never)
+        ]) {
+          assert.isFalse((yield* unavailable<unknown, unknown, RepoHost>(operation)).retryable)
         }
         assert.isTrue(Option.isSome(yield* host.find(repo)))
       }).pipe(Effect.provide(layer))
@@ -240,12 +244,15 @@ describe("The GitHub adapter", () => {
       const commit = yield* pushed(old, { file: "1" })
       github.rename(old.owner, "old", "new")
       assert.isTrue(Option.isNone(yield* host.find(old)))
-      for (const asked of [
+      for (const operation of [
         host.tree(old, null),
         host.readFile(old, file),
         Effect.scoped(host.fetch(old, null, [], "service"))
       ]) {
-        assert.strictEqual((yield* Effect.flip<unknown, { readonly _tag: string }, never>(asked))._tag, "RepoNotFound")
+        assert.strictEqual(
+          (yield* Effect.flip<unknown, { readonly _tag: string }, never>(operation))._tag,
+          "RepoNotFound"
+        )
       }
       yield* host.remove(old)
       assert.strictEqual(Option.getOrThrow(yield* host.fetch(other, null, [], "service")).commit, commit)
@@ -260,9 +267,9 @@ describe("The GitHub adapter", () => {
       const github = yield* GitHubEmulator
       const host = yield* RepoHost
       const repo = yield* repoOf("one")
-      for (const asked of [host.find(repo), host.ensure(repo), host.remove(repo), host.tree(repo, null)]) {
+      for (const operation of [host.find(repo), host.ensure(repo), host.remove(repo), host.tree(repo, null)]) {
         github.faults.plan({ kind: "redirected", to: "https://github.example.com/login" })
-        assert.isFalse((yield* unavailable<unknown, unknown, never>(asked)).retryable)
+        assert.isFalse((yield* unavailable<unknown, unknown, never>(operation)).retryable)
       }
     }).pipe(Effect.provide(emulated()))
   )

@@ -74,7 +74,7 @@ describe("The GitHub token", () => {
       yield* pushed(repo, { file: "1" })
       const message = `you said ${forms.join(" and ")}`
       let failures = 0
-      for (const [asked, path] of [
+      for (const [operation, path] of [
         [host.find(repo), /./],
         [host.ensure(repo), /./],
         [host.remove(repo), /./],
@@ -91,7 +91,7 @@ describe("The GitHub token", () => {
         ] as const) {
           github.faults.clear()
           github.faults.plan(fault, { path })
-          const exit = yield* Effect.exit(Effect.tapCause(asked, (cause) => Effect.logError("refused", cause)))
+          const exit = yield* Effect.exit(Effect.tapCause(operation, (cause) => Effect.logError("refused", cause)))
           assert.isTrue(Exit.isFailure(exit))
           failures++
           isFree(seen(exit), `the error of ${fault.kind}`)
@@ -123,14 +123,14 @@ describe("The GitHub token", () => {
         Effect.scoped(host.fetch(repo, firstBranch, [], "service")),
         pushes
       ]
-      for (const asked of both) {
+      for (const operation of both) {
         const running = new Set<string>()
         const files = new Map<string, string>()
         const watch = Effect.sync(() => {
           for (const line of processes()) running.add(line)
           for (const [file, text] of workspaces()) files.set(`${text.length} bytes of ${file}`, text)
         })
-        yield* Effect.raceFirst(asked, Effect.forever(Effect.andThen(watch, Effect.sleep("10 millis"))))
+        yield* Effect.raceFirst(operation, Effect.forever(Effect.andThen(watch, Effect.sleep("10 millis"))))
         assert.isTrue([...running].some((line) => line.includes("git") && line.includes(github.url)))
         assert.isTrue([...files.keys()].some((file) => file.endsWith("/config")))
         isFree([...running].join("\n"), "an argument")

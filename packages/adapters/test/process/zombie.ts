@@ -19,8 +19,8 @@ export const zombie = (program = "sleep") =>
       Effect.sync(() => spawn("sh", ["-c", '"$0" 600 & echo $!; exec sleep 600', file])),
       (parent) => Effect.sync(() => void parent.kill("SIGKILL"))
     )
-    const [said] = yield* Effect.promise(() => once(parent.stdout, "data"))
-    const pid = Number(said)
+    const [line] = yield* Effect.promise(() => once(parent.stdout, "data"))
+    const pid = Number(line)
     while (readFileSync(`/proc/${parent.pid}/comm`, "utf8") !== "sleep\n") yield* Effect.sleep("5 millis")
     process.kill(pid, "SIGKILL")
     while (!/\) Z /.test(readFileSync(`/proc/${pid}/stat`, "utf8"))) yield* Effect.sleep("5 millis")

@@ -13,9 +13,9 @@ const record = (
 
 /** Prints the entries of a tree as `find` does. The tree maps directories to names; a directory's name ends in `/`. */
 const printing = (tree: Readonly<Record<string, ReadonlyArray<string>>>, chunk = 16 * 1024) => {
-  const asked: Array<ReadonlyArray<string>> = []
+  const requested: Array<ReadonlyArray<string>> = []
   const read = (directories: ReadonlyArray<string>) => {
-    asked.push(directories)
+    requested.push(directories)
     const records = directories.flatMap((directory) =>
       (tree[directory.slice(2)] ?? []).map((name) => {
         const path = `${directory === "./" ? "./" : `${directory}/`}${name.replace(/\/$/, "")}`
@@ -27,7 +27,7 @@ const printing = (tree: Readonly<Record<string, ReadonlyArray<string>>>, chunk =
       Array.from({ length: Math.ceil(bytes.length / chunk) }, (_, n) => bytes.subarray(n * chunk, (n + 1) * chunk))
     )
   }
-  return { asked, read }
+  return { requested, read }
 }
 
 /** Repeats a chunk for ever. Returns how many chunks were read in the end. */
@@ -71,10 +71,10 @@ describe("A page of a listing", () => {
       const directories = Array.from({ length: 1000 }, (_, n) => `d${String(n).padStart(3, "0")}`)
       const names = Array.from({ length: 150 }, (_, n) => `f${n}`)
       const tree = Object.fromEntries(directories.map((directory) => [directory, names]))
-      const { asked, read } = printing({ ...tree, "": directories.map((directory) => `${directory}/`) })
+      const { requested, read } = printing({ ...tree, "": directories.map((directory) => `${directory}/`) })
       const { files, next } = yield* page("listFiles", read, { depth: 64, limit: 1000, after: "d500/f149" })
       assert.deepStrictEqual([files.length, files[0]?.path, next], [1000, "d500/f15", files.at(-1)?.path])
-      assert.isBelow(asked.flat().length, 80)
+      assert.isBelow(requested.flat().length, 80)
     })
   )
 

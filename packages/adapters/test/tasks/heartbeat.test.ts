@@ -51,8 +51,8 @@ describe.concurrent("A worker", () => {
         })
         const exited = once(child, "exit")
         yield* Effect.addFinalizer(() => Effect.sync(() => child.kill("SIGKILL")))
-        const [said] = yield* Effect.promise(() => once(child.stdout, "data"))
-        assert.strictEqual(String(said).trim(), run.id)
+        const [line] = yield* Effect.promise(() => once(child.stdout, "data"))
+        assert.strictEqual(String(line).trim(), run.id)
         child.kill("SIGKILL")
         yield* Effect.promise(() => exited)
         // As if the heartbeat timeout had passed.

@@ -65,10 +65,10 @@ const textOf = (stream: Stream.Stream<{ readonly bytes: Uint8Array }, unknown>) 
 const snapshotsListed = Effect.fnUntraced(function* (name: SandboxName) {
   const { url } = yield* VercelEmulator
   const { projectId, teamId } = credentials
-  const asked = `${url}/v2/sandboxes/snapshots?teamId=${teamId}&project=${projectId}&name=${name}`
+  const listing = `${url}/v2/sandboxes/snapshots?teamId=${teamId}&project=${projectId}&name=${name}`
   const answer = yield* Effect.promise(async () => {
     const headers = { authorization: `Bearer ${Redacted.value(credentials.token)}` }
-    return (await (await fetch(asked, { headers })).json()) as { snapshots: ReadonlyArray<{ status: string }> }
+    return (await (await fetch(listing, { headers })).json()) as { snapshots: ReadonlyArray<{ status: string }> }
   })
   return answer.snapshots.filter(({ status }) => status === "created").length
 })
@@ -84,13 +84,13 @@ export const survives = <E>(subject: string, layer: Emulated<E>, compile: Compil
         const provider = yield* SandboxProvider
         const name = SandboxName.make(`t-${randomUUID()}`)
         faults.plan({ kind: "droppedAfter" }, { method: "POST", path: /^\/v3\/sandboxes/ })
-        const asked = yield* requestsOf(
+        const requests = yield* requestsOf(
           Effect.gen(function* () {
             const made = yield* provider.create({ name, from: Option.none(), lifetime: Duration.minutes(5) })
             assert.deepStrictEqual(Option.getOrThrow(yield* provider.find(name)), made)
           })
         )
-        const [lost, repeated, ...looks] = asked.map(({ method, status }) => [method, status])
+        const [lost, repeated, ...looks] = requests.map(({ method, status }) => [method, status])
         assert.deepStrictEqual(
           [lost, repeated],
           [
@@ -182,7 +182,7 @@ export const survives = <E>(subject: string, layer: Emulated<E>, compile: Compil
         Effect.fnUntraced(function* (name) {
           const provider = yield* SandboxProvider
           yield* provider.start(name, specOf(compile(sleep(30_000))))
-          const asked = yield* requestsOf(
+          const requests = yield* requestsOf(
             Effect.gen(function* () {
               const reading = yield* Effect.forkChild(
                 Stream.runDrain(provider.output(name, CommandId.make("c"), OutputPosition.start))
@@ -191,7 +191,7 @@ export const survives = <E>(subject: string, layer: Emulated<E>, compile: Compil
               yield* Fiber.interrupt(reading)
             })
           )
-          assert.strictEqual(asked.filter(({ path }) => path.includes("/kill")).length, 1)
+          assert.strictEqual(requests.filter(({ path }) => path.includes("/kill")).length, 1)
           assert.isNull((yield* provider.command(name, CommandId.make("c"))).end)
         })
       )
@@ -207,7 +207,7 @@ export const survives = <E>(subject: string, layer: Emulated<E>, compile: Compil
             const id = CommandId.make("c")
             faults.plan({ kind: "expires", afterMs: 700 }, { method: "POST", path: commandRequest })
             yield* provider.start(name, specOf(compile(print("before"), sleep(30_000))))
-            const asked = yield* requestsOf(
+            const requests = yield* requestsOf(
               Effect.gen(function* () {
                 assert.strictEqual(yield* textOf(provider.output(name, id, OutputPosition.start)), "before")
                 assert.deepInclude((yield* provider.wait(name, id)).end, { by: "lost", exitCode: 137 })
@@ -217,7 +217,7 @@ export const survives = <E>(subject: string, layer: Emulated<E>, compile: Compil
               })
             )
             assert.deepStrictEqual(
-              asked.filter(({ path }) => path.includes("resume=true")),
+              requests.filter(({ path }) => path.includes("resume=true")),
               []
             )
           })
@@ -278,14 +278,14 @@ export const survives = <E>(subject: string, layer: Emulated<E>, compile: Compil
           const left = textOf(provider.output(name, id, OutputPosition.start))
           assert.strictEqual(yield* left, "left")
           faults.plan({ kind: "sandboxStopped" }, { method: "POST", path: commandRequest })
-          const asked = yield* requestsOf(
+          const requests = yield* requestsOf(
             Effect.gen(function* () {
               assert.strictEqual((yield* provider.command(name, id)).end?.by, "exited")
               faults.plan({ kind: "sandboxStopped" }, { method: "POST", path: commandRequest })
               assert.strictEqual(yield* left, "left")
             })
           )
-          const made = asked.filter(({ method, path }) => method === "POST" && path.startsWith("/v3/sandboxes?"))
+          const made = requests.filter(({ method, path }) => method === "POST" && path.startsWith("/v3/sandboxes?"))
           assert.strictEqual(made.length, 2)
         })
       )
@@ -373,8 +373,8 @@ export const asks = <E>(subject: string, layer: Emulated<E>): void =>
           const provider = yield* another({
             credentials: Effect.sync(() => ({ ...credentials, token: Redacted.make(token) }))
           })
-          const tokens = (asked: Effect.Effect<unknown, unknown>) =>
-            Effect.map(requestsOf(asked), (all) => new Set(all.map(({ headers }) => headers.authorization)))
+          const tokens = (effect: Effect.Effect<unknown, unknown>) =>
+            Effect.map(requestsOf(effect), (all) => new Set(all.map(({ headers }) => headers.authorization)))
           const list = provider.listFiles(name, SandboxPath.make("."), { depth: 1, limit: 10 })
           assert.deepStrictEqual(yield* tokens(list), new Set(["Bearer first"]))
           token = "second"
@@ -388,8 +388,8 @@ export const asks = <E>(subject: string, layer: Emulated<E>): void =>
         Effect.fnUntraced(function* (name) {
           const provider = yield* SandboxProvider
           const spec = { ...specOf({ command: "true", args: [] }), env: { TOKEN: "word of a test" } }
-          const asked = yield* requestsOf(provider.start(name, spec))
-          const bodies = asked.flatMap(({ body }) => (body === undefined || body === null ? [] : [body]))
+          const requests = yield* requestsOf(provider.start(name, spec))
+          const bodies = requests.flatMap(({ body }) => (body === undefined || body === null ? [] : [body]))
           assert.isTrue(bodies.some((body) => JSON.stringify(body).includes("word of a test")))
           for (const body of bodies) {
             assert.notInclude(JSON.stringify((body as { readonly args?: unknown }).args ?? []), "word of a test")
@@ -403,8 +403,8 @@ export const asks = <E>(subject: string, layer: Emulated<E>): void =>
         created(
           Effect.fnUntraced(function* (two) {
             const provider = yield* SandboxProvider
-            const asked = yield* requestsOf(provider.findMany([one, two, SandboxName.make("t-nobody")]))
-            assert.strictEqual(asked.length, 1)
+            const requests = yield* requestsOf(provider.findMany([one, two, SandboxName.make("t-nobody")]))
+            assert.strictEqual(requests.length, 1)
           })
         )
       )

@@ -44,8 +44,8 @@ describe("A stream of lines from Vercel", () => {
       new Response(text, { headers: { "content-type": "application/json" } }),
       new Response(null, { status: 204 })
     ]
-    let asked = 0
-    const ask = lineFetch(async () => answers[asked++]!)
+    let calls = 0
+    const ask = lineFetch(async () => answers[calls++]!)
     const [lines, json, nothing] = [await ask("https://one"), await ask("https://two"), await ask("https://three")]
     assert.deepStrictEqual([await lines.text(), lines.headers.get("x-other")], [text, "kept"])
     assert.deepStrictEqual([json, nothing], [answers[1], answers[2]])

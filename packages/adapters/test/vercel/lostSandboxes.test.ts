@@ -40,11 +40,11 @@ interface Row {
 
 const provided = <A>(use: (provider: SandboxProvider["Service"]) => A) => Effect.map(SandboxProvider, use)
 
-const asked = <A, E>(use: (provider: SandboxProvider["Service"]) => Effect.Effect<A, E>) =>
+const attempt = <A, E>(use: (provider: SandboxProvider["Service"]) => Effect.Effect<A, E>) =>
   Effect.flatten(provided(use))
 
 const run = (name: SandboxName) =>
-  asked((provider) =>
+  attempt((provider) =>
     provider.start(name, {
       ...asSteps(Step.Exit({ code: 0 })),
       id: CommandId.make("c"),
@@ -63,7 +63,7 @@ const table: Record<string, Row> = {
     given: (name, plan) =>
       Effect.andThen(
         plan,
-        asked((provider) => provider.find(name))
+        attempt((provider) => provider.find(name))
       )
   },
   "a look at one sandbox of several": {
@@ -72,7 +72,7 @@ const table: Record<string, Row> = {
     given: (name, plan) =>
       Effect.andThen(
         plan,
-        asked((provider) => provider.findMany([name]))
+        attempt((provider) => provider.findMany([name]))
       )
   },
   "resuming a sandbox that is still found": {
@@ -80,18 +80,18 @@ const table: Record<string, Row> = {
     ends: ({ code }) =>
       code === "gone" || code === "sandbox_stopped" ? "SandboxUnavailable, retryable" : "SandboxGone",
     given: (name, plan) =>
-      asked((provider) => provider.stop(name)).pipe(
+      attempt((provider) => provider.stop(name)).pipe(
         Effect.andThen(plan),
-        Effect.andThen(asked((provider) => provider.resume(name, lifetime)))
+        Effect.andThen(attempt((provider) => provider.resume(name, lifetime)))
       )
   },
   "resuming a sandbox that no look finds": {
     which: look,
     ends: always("SandboxGone"),
     given: (name, plan) =>
-      asked((provider) => provider.stop(name)).pipe(
+      attempt((provider) => provider.stop(name)).pipe(
         Effect.andThen(plan),
-        Effect.andThen(asked((provider) => provider.resume(name, lifetime)))
+        Effect.andThen(attempt((provider) => provider.resume(name, lifetime)))
       )
   },
   "booting from a snapshot": {
@@ -116,7 +116,7 @@ const table: Record<string, Row> = {
     given: (name, plan) =>
       Effect.andThen(
         plan,
-        asked((provider) => provider.extend(name, Duration.minutes(1)))
+        attempt((provider) => provider.extend(name, Duration.minutes(1)))
       )
   },
   "stopping a sandbox": {
@@ -125,7 +125,7 @@ const table: Record<string, Row> = {
     given: (name, plan) =>
       Effect.andThen(
         plan,
-        asked((provider) => provider.stop(name))
+        attempt((provider) => provider.stop(name))
       )
   },
   "a command for a sandbox that no look finds": {
@@ -163,7 +163,7 @@ const table: Record<string, Row> = {
     given: (name, plan) =>
       Effect.andThen(
         plan,
-        asked((provider) => provider.remove(name))
+        attempt((provider) => provider.remove(name))
       )
   }
 }

@@ -65,9 +65,9 @@ describe("The configuration of the Vercel adapter", () => {
         CASTELLAN_NPM_REGISTRY: ["npm", "an http or https URL"]
       }
       for (const [name, [value, sentence]] of Object.entries(sentences)) {
-        const said = yield* refusal({ ...complete, [name]: value! })
-        assert.include(said, name)
-        assert.include(said, sentence!)
+        const message = yield* refusal({ ...complete, [name]: value! })
+        assert.include(message, name)
+        assert.include(message, sentence!)
       }
       assert.match(yield* refusal({ ...complete, CASTELLAN_VERCEL_VCPUS: "3" }), /^CASTELLAN_VERCEL_VCPUS is 3; /)
       assert.match(yield* refusal({ ...complete, CASTELLAN_VERCEL_VCPUS: "two" }), /^CASTELLAN_VERCEL_VCPUS is "two"; /)
