@@ -57,19 +57,19 @@ const pro: Plan = {
 
 /** A fetch that sends requests for Vercel to the emulator. */
 const fetchTo = (origin: string, urlOf: (subdomain: string) => string | undefined): typeof globalThis.fetch => {
-  const here = (asked: string) => {
-    const url = new URL(asked)
+  const emulatorUrl = (requested: string) => {
+    const url = new URL(requested)
     if (url.origin === "https://vercel.com" || url.origin === "https://api.vercel.com") {
       return origin + url.pathname + url.search
     }
     const [, subdomain = ""] = /^https:\/\/([^.]+)\.vercel\.run$/.exec(url.origin) ?? []
     const bridge = urlOf(subdomain)
-    return bridge === undefined ? asked : bridge + url.pathname + url.search
+    return bridge === undefined ? requested : bridge + url.pathname + url.search
   }
   return (input, init) =>
     input instanceof Request
-      ? globalThis.fetch(new Request(here(input.url), input), init)
-      : globalThis.fetch(here(String(input)), init)
+      ? globalThis.fetch(new Request(emulatorUrl(input.url), input), init)
+      : globalThis.fetch(emulatorUrl(String(input)), init)
 }
 
 /** Removes all sandboxes and snapshots from the provider. */

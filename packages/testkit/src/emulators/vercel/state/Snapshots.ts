@@ -28,8 +28,8 @@ const order = (query: URLSearchParams) => ({
 export const list = Effect.fnUntraced(function* (state: EmulatorState, request: EmulatorRequest) {
   const now = yield* Clock.currentTimeMillis
   const name = request.query.get("name")
-  const wanted = own(state, request).filter(({ sandboxName }) => name === null || sandboxName === name)
-  const { items, pagination } = yield* paginate(wanted, order(request.query))
+  const selected = own(state, request).filter(({ sandboxName }) => name === null || sandboxName === name)
+  const { items, pagination } = yield* paginate(selected, order(request.query))
   return json({ snapshots: items.map((one) => serializers.snapshot(one, now)), pagination })
 })
 

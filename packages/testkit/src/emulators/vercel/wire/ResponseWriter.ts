@@ -7,7 +7,7 @@ import type { Fault } from "../Faults.ts"
 /** The writer of a request, as the server uses it. */
 export interface ServerResponseWriter extends ResponseWriter {
   /** Sets the status of the response before it begins. */
-  readonly respond: (status: number) => void
+  readonly setStatus: (status: number) => void
   /** Ends the body unless the connection is closed. */
   readonly end: () => void
 }
@@ -52,8 +52,8 @@ export const makeWriter = (
     })
 
   return {
-    respond: (wanted) => {
-      status = wanted
+    setStatus: (next) => {
+      status = next
     },
     begin: (type, headers = {}) => {
       if (response.headersSent || isGone()) return

@@ -46,9 +46,13 @@ const parsed = (body: Buffer, type: unknown) => {
 
 const forbidden = (message: string) => new ApiError({ status: 403, code: "forbidden", message })
 
-const sendJson = (writer: ResponseWriter, respond: (status: number) => void, { body, headers, status }: JsonResponse) =>
+const sendJson = (
+  writer: ResponseWriter,
+  setStatus: (status: number) => void,
+  { body, headers, status }: JsonResponse
+) =>
   Effect.suspend(() => {
-    respond(status)
+    setStatus(status)
     const bytes = Buffer.from(JSON.stringify(body))
     writer.begin("application/json; charset=utf-8", headers)
     return writer.write(bytes)
@@ -137,7 +141,7 @@ const handle = Effect.fnUntraced(function* (
   if (fault?.kind === "droppedBefore") return void incoming.socket.destroy()
   if (fault?.kind === "slow" || fault?.kind === "slowFirstCommand") yield* Effect.sleep(fault.ms)
   const writer = makeWriter(incoming, response, fault, fork, (status) => (recorded.status = status))
-  const respond = (answer: JsonResponse) => sendJson(writer, writer.respond, answer)
+  const respond = (answer: JsonResponse) => sendJson(writer, writer.setStatus, answer)
   const instead = fault === undefined ? undefined : Faults.responseOf(fault)
   if (instead !== undefined) {
     yield* respond(instead)

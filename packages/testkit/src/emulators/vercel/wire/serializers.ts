@@ -10,7 +10,7 @@ import {
 } from "../state/models.ts"
 
 /** An object with the key unless its value is undefined. */
-const given = <K extends string>(key: K, value: unknown) => (value === undefined ? {} : { [key]: value })
+const optional = <K extends string>(key: K, value: unknown) => (value === undefined ? {} : { [key]: value })
 
 /** The port of the terminal in each sandbox. Nothing listens there, but some clients require the field. */
 const interactivePort = 23_456
@@ -37,10 +37,10 @@ export const session = (one: SessionModel, home: string) => {
     createdAt: one.createdAt,
     startedAt: one.createdAt,
     updatedAt: one.updatedAt,
-    ...given("sourceSnapshotId", one.sourceSnapshotId),
-    ...given("requestedStopAt", one.requestedStopAt),
-    ...given("stoppedAt", one.stoppedAt),
-    ...given("snapshottedAt", one.snapshottedAt),
+    ...optional("sourceSnapshotId", one.sourceSnapshotId),
+    ...optional("requestedStopAt", one.requestedStopAt),
+    ...optional("stoppedAt", one.stoppedAt),
+    ...optional("snapshottedAt", one.snapshottedAt),
     ...(over(one) ? { duration: (one.stoppedAt ?? one.updatedAt) - one.createdAt } : {})
   }
 }
@@ -62,7 +62,7 @@ export const sandbox = (one: SandboxModel, home: string) => {
     updatedAt: one.updatedAt,
     statusUpdatedAt: one.statusUpdatedAt,
     currentSessionId: one.session.id,
-    ...given("currentSnapshotId", one.currentSnapshotId),
+    ...optional("currentSnapshotId", one.currentSnapshotId),
     ...(isRunning ? { expiresAt: one.session.createdAt + one.session.timeout } : {})
   }
 }
@@ -81,9 +81,9 @@ export const snapshot = (one: SnapshotModel, now: number) => ({
   creationMethod: one.method,
   createdAt: one.createdAt,
   updatedAt: one.updatedAt,
-  ...given("parentId", one.parentId),
-  ...given("lastUsedAt", one.lastUsedAt),
-  ...given("expiresAt", expiryOf(one))
+  ...optional("parentId", one.parentId),
+  ...optional("lastUsedAt", one.lastUsedAt),
+  ...optional("expiresAt", expiryOf(one))
 })
 
 /** The exit code of a command, which depends on the signal that it was sent. */
