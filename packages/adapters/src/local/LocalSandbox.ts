@@ -32,7 +32,8 @@ const defaultOutputKept = 128 * 1024 * 1024
 /** The time limit of killing a command; it takes milliseconds unless the host is overloaded. */
 const killTimeout = Duration.minutes(1)
 
-const make = Effect.fnUntraced(function* (provider: OpenedProvider, options: LocalOptions) {
+/** Builds the parts of a provider and starts its supervisor. */
+const makeParts = Effect.fnUntraced(function* (provider: OpenedProvider, options: LocalOptions) {
   const { assertDirectory, isolation, layout, locks } = provider
   const requested = options.outputKept ?? defaultOutputKept
   const outputKept = requested - (requested % outputBlockSize)
@@ -65,6 +66,25 @@ const make = Effect.fnUntraced(function* (provider: OpenedProvider, options: Loc
     if (!isolation.sharesNetwork) yield* gateways.ensureRunning(sandbox)
     return yield* registry.environment
   })
+
+  return { ...parts, files, lifecycle, outputKept, ports, registryVariables }
+})
+
+const make = Effect.fnUntraced(function* (provider: OpenedProvider, options: LocalOptions) {
+  const {
+    commands,
+    files,
+    images,
+    isolation,
+    layers,
+    layout,
+    lifecycle,
+    locks,
+    outputKept,
+    ports,
+    records,
+    registryVariables
+  } = yield* makeParts(provider, options)
 
   const find = Effect.fnUntraced(function* (name: SandboxName) {
     return Option.map(Option.fromUndefinedOr(yield* records.find(name)), toSandbox)

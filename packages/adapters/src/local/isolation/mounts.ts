@@ -14,7 +14,7 @@ import {
   userFiles
 } from "./rootFiles.ts"
 
-/** The network of a sandbox: its own without a way out, or the host's. */
+/** The network of a sandbox: its own, which has only a loopback, or the host's. */
 export type Network = "none" | "host"
 
 /** A mount in a sandbox's root. */

@@ -26,7 +26,7 @@ const proxyVariables = (registry: URL): Record<string, string> => {
   return { ...Object.fromEntries(names.map((name) => [name, proxy])), NO_PROXY: direct, no_proxy: direct }
 }
 
-/** Caches a success for ever, and no failure. */
+/** Caches a success, but no failure. */
 const cachedSuccess = <A, E>(effect: Effect.Effect<A, E>) =>
   Effect.cachedWithTTL(effect, (exit) => (Exit.isSuccess(exit) ? Duration.infinity : Duration.zero))
 

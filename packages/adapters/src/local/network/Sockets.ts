@@ -10,7 +10,7 @@ const loopbacks = ["127.0.0.1", "::1"]
 const acceptTimeout = 2000
 
 /**
- * Lets either side end the connection first, and lets it fail before anybody listens for errors. Call it in the same tick in
+ * Lets either side end the connection first, and lets it fail before an error listener is added. Call it in the same tick in
  * which the socket arrives: an error may be emitted in the next one.
  */
 export const adoptSocket = (socket: Socket): Socket => {

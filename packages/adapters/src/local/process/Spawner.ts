@@ -202,7 +202,7 @@ const receive = (socket: Socket) => {
 }
 
 /** Starts a program whose streams the caller reads and writes. The caller kills the program or lets it end. */
-export const runConnected = async (program: Program, wanted: ReadonlyArray<Pipe>): Promise<ConnectedProgram> => {
+export const runConnected = async (program: Program, requested: ReadonlyArray<Pipe>): Promise<ConnectedProgram> => {
   const { address } = await getListener()
   const spawner = (current ??= startSpawner())
   const token = randomToken()
@@ -218,7 +218,7 @@ export const runConnected = async (program: Program, wanted: ReadonlyArray<Pipe>
       })
       ended.catch(() => undefined)
       const resolveIfComplete = () => {
-        if (!isSpawned || sockets.size < wanted.length) return
+        if (!isSpawned || sockets.size < requested.length) return
         resolve({ pipe: (pipe) => sockets.get(pipe)!, ended, kill: () => kill(spawner, id) })
       }
       awaitingConnections.set(token, (index, socket) => {
@@ -240,7 +240,7 @@ export const runConnected = async (program: Program, wanted: ReadonlyArray<Pipe>
           if (!isSpawned) reject(Object.assign(new Error(result.stderr), { code: result.code }))
         }
       })
-      const request: ConnectedStartRequest = { id, program, pipes: wanted, socket: address, token }
+      const request: ConnectedStartRequest = { id, program, pipes: requested, socket: address, token }
       spawner.child.send(request)
     })
   } catch (cause) {

@@ -43,11 +43,11 @@ const connectPipe = (address: string, header: string) =>
     socket.on("error", reject).on("connect", () => socket.write(header, () => resolve(socket)))
   })
 
-const startConnected = async ({ id, pipes: wanted, program, socket, token }: ConnectedStartRequest) => {
+const startConnected = async ({ id, pipes: requested, program, socket, token }: ConnectedStartRequest) => {
   const connections: Array<Socket> = []
   try {
     const stdio: Array<Stdio> = ["ignore", "ignore", "ignore", "ignore"]
-    for (const pipe of wanted) {
+    for (const pipe of requested) {
       const index = pipes.indexOf(pipe)
       const connection = await connectPipe(socket, token + index)
       connections.push(connection)

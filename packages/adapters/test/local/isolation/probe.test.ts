@@ -9,10 +9,10 @@ import { mkdir } from "node:fs/promises"
 import { temporaryDirectory } from "../temporary.ts"
 
 const failed = (operation: string, cause: Error) => new SandboxUnavailable({ operation, retryable: false, cause })
-const late = failed("boot", new BootTimedOut("the sandbox did not start within 20 seconds"))
+const timedOut = failed("boot", new BootTimedOut("the sandbox did not start within 20 seconds"))
 
 /** Probes a host whose first attempts to start a sandbox fail as given, and the next one succeeds. */
-const probed = Effect.fnUntraced(function* (...failures: ReadonlyArray<SandboxUnavailable>) {
+const runProbe = Effect.fnUntraced(function* (...failures: ReadonlyArray<SandboxUnavailable>) {
   const layout = layoutOf(yield* temporaryDirectory)
   yield* Effect.promise(async () => {
     for (const one of [layout.locks, layout.sandboxes]) await mkdir(one, { recursive: true })
@@ -21,8 +21,8 @@ const probed = Effect.fnUntraced(function* (...failures: ReadonlyArray<SandboxUn
   const boot: Isolation["boot"] = (...[, , , within]) => {
     waits.push(within)
     const failure = failures[waits.length - 1]
-    const gone = { pid: 999_999_999, parent: 1, startTime: "0" }
-    return failure === undefined ? Effect.succeed(gone) : Effect.fail(failure)
+    const endedProcess = { pid: 999_999_999, parent: 1, startTime: "0" }
+    return failure === undefined ? Effect.succeed(endedProcess) : Effect.fail(failure)
   }
   const isolation = {
     userOf: () => false,
@@ -40,14 +40,14 @@ const probed = Effect.fnUntraced(function* (...failures: ReadonlyArray<SandboxUn
 describe("The probe of a host's isolation", () => {
   it.live("allows more time with each attempt", () =>
     Effect.gen(function* () {
-      assert.deepStrictEqual(yield* probed(late, late), { refused: null, waits: [...attempts] })
+      assert.deepStrictEqual(yield* runProbe(timedOut, timedOut), { refused: null, waits: [...attempts] })
       assert.isAbove(Duration.toMillis(attempts[2]!), Duration.toMillis(attempts[0]!))
     }).pipe(Effect.scoped)
   )
 
   it.live("reports a slow host as too busy, and does not recommend to run without isolation", () =>
     Effect.gen(function* () {
-      const { refused, waits } = yield* probed(late, late, late)
+      const { refused, waits } = yield* runProbe(timedOut, timedOut, timedOut)
       assert.strictEqual(waits.length, attempts.length)
       assert.match(refused!, /too busy.* load average [\d.]+/)
       assert.notMatch(refused!, /CASTELLAN_LOCAL_ISOLATION|can't be isolated/)
@@ -56,8 +56,8 @@ describe("The probe of a host's isolation", () => {
 
   it.live("retries an attempt that failed for lack of memory or processes", () =>
     Effect.gen(function* () {
-      for (const said of ["unshare: fork failed: Resource temporarily unavailable", "exit 137"]) {
-        const { refused, waits } = yield* probed(failed("boot", new Error(said)))
+      for (const message of ["unshare: fork failed: Resource temporarily unavailable", "exit 137"]) {
+        const { refused, waits } = yield* runProbe(failed("boot", new Error(message)))
         assert.deepStrictEqual([refused, waits.length], [null, 2])
       }
     }).pipe(Effect.scoped)
@@ -65,7 +65,7 @@ describe("The probe of a host's isolation", () => {
 
   it.live("reports what to allow on a host that refuses namespaces, without a retry", () =>
     Effect.gen(function* () {
-      const { refused, waits } = yield* probed(
+      const { refused, waits } = yield* runProbe(
         failed("boot", new Error("unshare: unshare failed: Operation not permitted"))
       )
       assert.strictEqual(waits.length, 1)
@@ -75,7 +75,7 @@ describe("The probe of a host's isolation", () => {
 
   it.live("distinguishes a data directory that can't be written from a host without namespaces", () =>
     Effect.gen(function* () {
-      const { refused } = yield* probed(failed("prepare", new Error("ENOSPC: no space left on device, write")))
+      const { refused } = yield* runProbe(failed("prepare", new Error("ENOSPC: no space left on device, write")))
       assert.match(refused!, /can't be used for sandboxes: ENOSPC/)
       assert.notMatch(refused!, /CASTELLAN_LOCAL_ISOLATION/)
     }).pipe(Effect.scoped)

@@ -34,10 +34,12 @@ const outputOf = Effect.fnUntraced(function* (script: string, registry = "") {
 describe("The local provider without root", () => {
   it.live.skipIf(!hasAccess)("isolates the sandboxes of an unprivileged user and takes snapshots of them", () =>
     Effect.gen(function* () {
-      const said = yield* outputOf("id -u; echo hi > kept; touch /etc/mine && echo mine; touch /usr/x; cat /etc/shadow")
-      assert.deepStrictEqual([said.stdout, said.copied], ["1000\nmine\n", "hi\n"])
-      assert.include(said.stderr, "/usr/x")
-      assert.include(said.stderr, "/etc/shadow")
+      const output = yield* outputOf(
+        "id -u; echo hi > kept; touch /etc/mine && echo mine; touch /usr/x; cat /etc/shadow"
+      )
+      assert.deepStrictEqual([output.stdout, output.copied], ["1000\nmine\n", "hi\n"])
+      assert.include(output.stderr, "/usr/x")
+      assert.include(output.stderr, "/etc/shadow")
     }).pipe(Effect.scoped)
   )
 

@@ -82,10 +82,10 @@ describe("The egress proxy of a sandbox", () => {
   it.live("delivers everything to a client that reads late", () =>
     Effect.gen(function* () {
       const bytes = "x".repeat(5_000_000)
-      const generous = yield* listen((socket) => {
+      const registry = yield* listen((socket) => {
         socket.resume().end(bytes)
       })
-      const authority = `127.0.0.1:${addressOf(generous)}`
+      const authority = `127.0.0.1:${addressOf(registry)}`
       const { dial } = yield* proxyTo(`https://${authority}/`)
       const socket = yield* dial
       socket.end(Buffer.concat([Buffer.from(connectTo(authority)), yield* helloTo()]))
@@ -246,9 +246,9 @@ describe("The egress proxy of a sandbox", () => {
 
   it.live("refuses a tunnel with anything but TLS, and forwards none of it", () =>
     Effect.gen(function* () {
-      let got = 0
+      let received = 0
       const registry = yield* listen((socket) => {
-        socket.on("data", (bytes) => (got += bytes.length)).on("error", () => undefined)
+        socket.on("data", (bytes) => (received += bytes.length)).on("error", () => undefined)
       })
       const authority = `localhost:${addressOf(registry)}`
       const { dial } = yield* proxyTo(`https://${authority}/`)
@@ -266,7 +266,7 @@ describe("The egress proxy of a sandbox", () => {
         socket.write(bytes)
         assert.strictEqual(Buffer.from(yield* read(socket), "latin1")[0], 21)
       }
-      assert.strictEqual(got, 0)
+      assert.strictEqual(received, 0)
     }).pipe(Effect.scoped)
   )
 
@@ -305,14 +305,14 @@ describe("The egress proxy of a sandbox", () => {
         [Buffer.concat([changeCipherSpec, changeCipherSpec, other]), false, false],
         [Buffer.from([23, 3, 3, 0, 1, 1]), false, false]
       ] as const) {
-        let got = Buffer.alloc(0)
+        let received = Buffer.alloc(0)
         const registry = yield* listen((socket) => {
           socket
             .on("error", () => undefined)
             .on("data", (bytes) => {
-              got = Buffer.concat([got, bytes])
-              if (got.length === hello.length) socket.write(retry)
-              if (got.length === hello.length + second.length) socket.end("passed")
+              received = Buffer.concat([received, bytes])
+              if (received.length === hello.length) socket.write(retry)
+              if (received.length === hello.length + second.length) socket.end("passed")
             })
         })
         const authority = `localhost:${addressOf(registry)}`
@@ -327,7 +327,7 @@ describe("The egress proxy of a sandbox", () => {
         }
         const text = yield* read(socket)
         assert.deepStrictEqual(
-          [text.endsWith("passed"), got.length],
+          [text.endsWith("passed"), received.length],
           [passes, hello.length + (passes ? second.length : 0)]
         )
       }

@@ -55,10 +55,10 @@ const readAll = (name: SandboxName) =>
   )
 
 /** Waits until the condition holds. */
-const until = (isSo: () => boolean) =>
-  Effect.sync(isSo).pipe(
+const until = (condition: () => boolean) =>
+  Effect.sync(condition).pipe(
     Effect.filterOrFail(
-      (so) => so,
+      (holds) => holds,
       () => "not yet" as const
     ),
     Effect.retry({ schedule: Schedule.spaced("20 millis"), times: 250 })
@@ -117,7 +117,9 @@ layer(withSandboxes(localProvider()), { excludeTestServices: true, timeout: "60 
         yield* send(utf8("and "))
         yield* send(utf8("more"))
         yield* Effect.retry(
-          Effect.flatMap(stdoutOf(name, "cat got"), (got) => (got === "and more" ? Effect.void : Effect.fail(got))),
+          Effect.flatMap(stdoutOf(name, "cat got"), (received) =>
+            received === "and more" ? Effect.void : Effect.fail(received)
+          ),
           { schedule: Schedule.spaced("50 millis"), times: 100 }
         )
       }).pipe(Effect.scoped)
@@ -276,8 +278,8 @@ describe("The gateway of a local sandbox", () => {
 
   it.live("does not enter the network of a process that reuses the number of the first process", () =>
     Effect.gen(function* () {
-      const at = yield* temporaryDirectory
-      const { isolation, layout } = yield* openProvider({ directory: at })
+      const directory = yield* temporaryDirectory
+      const { isolation, layout } = yield* openProvider({ directory })
       const gateways = yield* Gateway.make(isolation, Effect.never)
       yield* Effect.gen(function* () {
         const files = layout.sandbox(yield* createSandbox({ ports: [port] }))
@@ -288,16 +290,16 @@ describe("The gateway of a local sandbox", () => {
         const earlier = { ...init, startTime: String(Number(init.startTime) - 1) }
         assert.strictEqual((yield* Effect.flip(ensure(earlier)))._tag, "SandboxUnavailable")
         assert.lengthOf(gatewaysTo([init.pid]), 1)
-      }).pipe(Effect.scoped, Effect.provide(withSandboxes(LocalSandbox.layer({ directory: at }))))
+      }).pipe(Effect.scoped, Effect.provide(withSandboxes(LocalSandbox.layer({ directory }))))
     }).pipe(Effect.scoped)
   )
 
   it.live("ends with the provider while the sandbox runs on", () =>
     Effect.gen(function* () {
-      const at = yield* temporaryDirectory
+      const directory = yield* temporaryDirectory
       const name = SandboxName.make(`life-${process.pid}`)
       const withProvider = <A, E>(use: (provider: SandboxProvider["Service"]) => Effect.Effect<A, E>) =>
-        Effect.provide(Effect.flatMap(SandboxProvider, use), LocalSandbox.layer({ directory: at }))
+        Effect.provide(Effect.flatMap(SandboxProvider, use), LocalSandbox.layer({ directory }))
       const spec = { name, from: Option.none(), lifetime: Duration.minutes(5), ports: [port] }
       const inits = yield* withProvider((provider) =>
         Effect.gen(function* () {
@@ -314,8 +316,10 @@ describe("The gateway of a local sandbox", () => {
 
   it.live("ends when its server is killed, while another server keeps its own gateway", () =>
     Effect.gen(function* () {
-      const at = yield* temporaryDirectory
-      const [first, second] = yield* Effect.all([providerProcess(at), providerProcess(at)], { concurrency: 2 })
+      const directory = yield* temporaryDirectory
+      const [first, second] = yield* Effect.all([providerProcess(directory), providerProcess(directory)], {
+        concurrency: 2
+      })
       const name = SandboxName.make(`gateway-${process.pid}`)
       yield* Effect.addFinalizer(() => second.tryRequest({ do: "remove", name }))
       yield* first.request({ do: "create", name, lifetime: 5 * 60_000, ports: [port] })
@@ -331,7 +335,7 @@ describe("The gateway of a local sandbox", () => {
       assert.strictEqual(yield* second.request<string>({ do: "read", name, port }), "hi")
       yield* second.kill
       yield* until(() => gatewaysTo(inits).length === 0)
-      const third = yield* providerProcess(at)
+      const third = yield* providerProcess(directory)
       yield* Effect.addFinalizer(() => third.tryRequest({ do: "remove", name }))
       assert.strictEqual(yield* third.request<string>({ do: "read", name, port }), "hi")
     }).pipe(Effect.scoped)

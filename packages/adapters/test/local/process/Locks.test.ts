@@ -21,21 +21,21 @@ await Effect.runPromise(Locks.make(at).sandbox(name)(Effect.andThen(Effect.sync(
 describe("The lock of a sandbox", () => {
   it.live("is independent of other sandboxes' locks, and leaves no file", () =>
     Effect.gen(function* () {
-      const at = yield* temporaryDirectory
-      const { sandbox } = Locks.make(at)
+      const directory = yield* temporaryDirectory
+      const { sandbox } = Locks.make(directory)
       const names = Array.from({ length: 300 }, (_, n) => SandboxName.make(`sandbox-${n}`))
       const all = yield* Latch.make()
       let held = 0
       const hold = Effect.suspend(() => (++held === names.length ? all.open : all.await))
       yield* Effect.forEach(names, (name) => sandbox(name)(hold), { concurrency: "unbounded", discard: true })
-      assert.deepStrictEqual(yield* Effect.promise(() => readdir(at)), [])
+      assert.deepStrictEqual(yield* Effect.promise(() => readdir(directory)), [])
     }).pipe(Effect.scoped)
   )
 
   it.live("is exclusive, although its file is removed with each release", () =>
     Effect.gen(function* () {
-      const at = yield* temporaryDirectory
-      const { sandbox } = Locks.make(at)
+      const directory = yield* temporaryDirectory
+      const { sandbox } = Locks.make(directory)
       let inside = 0
       let most = 0
       const work = Effect.gen(function* () {
@@ -50,21 +50,21 @@ describe("The lock of a sandbox", () => {
 
   it.live("is released when its holder's process is killed", () =>
     Effect.gen(function* () {
-      const at = yield* temporaryDirectory
-      const args = ["--input-type=module-typescript", "--eval", holder, at, name]
+      const directory = yield* temporaryDirectory
+      const args = ["--input-type=module-typescript", "--eval", holder, directory, name]
       const child = spawn(process.execPath, args, {
         cwd: import.meta.dirname,
         stdio: ["ignore", "pipe", "inherit"]
       })
       yield* Effect.promise(() => once(child.stdout, "data"))
       const order: Array<string> = []
-      const got = yield* Effect.forkChild(Locks.make(at).sandbox(name)(Effect.sync(() => order.push("taken"))))
+      const got = yield* Effect.forkChild(Locks.make(directory).sandbox(name)(Effect.sync(() => order.push("taken"))))
       yield* Effect.yieldNow
       order.push("killed")
       child.kill("SIGKILL")
       yield* Fiber.join(got)
       assert.deepStrictEqual(order, ["killed", "taken"])
-      assert.deepStrictEqual(yield* Effect.promise(() => readdir(at)), [])
+      assert.deepStrictEqual(yield* Effect.promise(() => readdir(directory)), [])
     }).pipe(Effect.scoped)
   )
 })

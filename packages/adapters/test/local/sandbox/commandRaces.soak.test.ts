@@ -35,8 +35,10 @@ describe("A command whose sandbox is stopped, snapshotted or removed while it st
               return end.failure ?? end.by
             }).pipe(Effect.catch(({ _tag }) => Effect.succeed(_tag)))
             const after = Effect.sleep(Math.floor((index * within) / times))
-            const [seen] = yield* Effect.all([outcome, Effect.andThen(after, provider[way](name))], { concurrency: 2 })
-            return seen
+            const [result] = yield* Effect.all([outcome, Effect.andThen(after, provider[way](name))], {
+              concurrency: 2
+            })
+            return result
           }, Effect.scoped)
           const outcomes = yield* Effect.forEach(
             Array.from({ length: times }, (_, index) => index),

@@ -103,10 +103,10 @@ describe("A command of a local sandbox", () => {
 })
 
 /** Whether the working directory of a process is in the directory, which may be removed. */
-const isInUse = (at: string) =>
+const isInUse = (directory: string) =>
   readdirSync("/proc").some((pid) => {
     try {
-      return /^\d+$/.test(pid) && readlinkSync(`/proc/${pid}/cwd`).startsWith(at)
+      return /^\d+$/.test(pid) && readlinkSync(`/proc/${pid}/cwd`).startsWith(directory)
     } catch {
       return false
     }
@@ -116,7 +116,7 @@ describe("A command whose sandbox is removed at its deadline", () => {
   for (const isolation of ["none", "namespaces"] as const) {
     it.live(`leaves no process behind when its sandbox is removed at its deadline, with isolation "${isolation}"`, () =>
       Effect.gen(function* () {
-        const at = yield* temporaryDirectory
+        const directory = yield* temporaryDirectory
         yield* Effect.gen(function* () {
           const provider = yield* SandboxProvider
           for (const millis of [1, 20, 50, 100, 150, 200]) {
@@ -127,9 +127,9 @@ describe("A command whose sandbox is removed at its deadline", () => {
             yield* Effect.sleep(millis)
             yield* provider.remove(name)
           }
-          const none = Effect.sync(() => !isInUse(join(at, "sandboxes")) && !isInUse(join(at, "trash")))
+          const none = Effect.sync(() => !isInUse(join(directory, "sandboxes")) && !isInUse(join(directory, "trash")))
           yield* Effect.repeat(none, { until: (is) => is, schedule: Schedule.spaced("50 millis") })
-        }).pipe(Effect.provide(LocalSandbox.layer({ directory: at, isolation })))
+        }).pipe(Effect.provide(LocalSandbox.layer({ directory, isolation })))
       }).pipe(Effect.scoped)
     )
   }
@@ -139,17 +139,17 @@ describe("A command whose server is stopped or killed", () => {
   for (const signal of ["SIGSTOP", "SIGKILL"] as const) {
     it.live(`ends at its deadline after its server got ${signal}, even if it stops every process that it can`, () =>
       Effect.gen(function* () {
-        const at = yield* temporaryDirectory
-        const server = yield* providerProcess(at)
+        const directory = yield* temporaryDirectory
+        const server = yield* providerProcess(directory)
         const name = SandboxName.make("sbx_deadline")
         const id = CommandId.make("cmd")
         yield* server.request({ do: "create", name, lifetime: 120_000 })
         const script = "echo up; (sleep 0.3; kill -s STOP -- -1) & sleep 100"
         yield* server.request({ do: "start", name, id, script, timeout: 1500 })
         server.child.kill(signal)
-        yield* awaitFile(join(at, "sandboxes", name, "commands", id, "exit"))
+        yield* awaitFile(join(directory, "sandboxes", name, "commands", id, "exit"))
         server.child.kill("SIGCONT")
-        const next = signal === "SIGSTOP" ? server : yield* providerProcess(at)
+        const next = signal === "SIGSTOP" ? server : yield* providerProcess(directory)
         assert.strictEqual(yield* next.request<string>({ do: "wait", name, id }), "timedOut")
         assert.deepStrictEqual(yield* next.request<object>({ do: "sh", name, script: "echo well" }), {
           exitCode: 0,

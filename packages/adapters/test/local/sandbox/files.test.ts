@@ -73,11 +73,11 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("The files of
       for (const [path, reason] of Object.entries(expected)) {
         assert.deepStrictEqual(yield* refusal(write(name, path)), reason, path)
       }
-      const left = yield* sh(
+      const leftovers = yield* sh(
         name,
         "find / -path /usr -prune -o -path /proc -prune -o -name '*.castellan-*' -print 2>/dev/null; test -c /dev/null && test -p pipe && echo ok"
       )
-      assert.strictEqual(left.stdout, "ok\n")
+      assert.strictEqual(leftovers.stdout, "ok\n")
     }).pipe(Effect.scoped)
   )
 

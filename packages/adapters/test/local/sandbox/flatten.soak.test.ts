@@ -20,30 +20,30 @@ const file = SandboxPath.make("file")
 const lifetime = Duration.minutes(5)
 
 /** The length of a chain that the next snapshot flattens. */
-const longest = 60
+const longChain = 60
 
 /** Extra files, so that the copy takes some time. */
 const filesCopied = 4000
 
 /** Creates a sandbox whose next snapshot flattens its chain, and returns a snapshot of it. */
-const createLongChain = Effect.fnUntraced(function* (at: string) {
+const createLongChain = Effect.fnUntraced(function* (directory: string) {
   const provider = yield* SandboxProvider
   yield* provider.create({ name: source, from: Option.none(), lifetime })
   yield* provider.writeFile(source, file, Stream.make(new TextEncoder().encode("precious")))
   const snapshot = yield* provider.snapshot(source)
   // Instead of taking that many snapshots.
   yield* Effect.promise(async () => {
-    const path = join(at, "sandboxes", source, "spec.json")
+    const path = join(directory, "sandboxes", source, "spec.json")
     const spec = JSON.parse(await readFile(path, "utf8")) as { readonly chain: ReadonlyArray<string> }
-    const more = Array.from({ length: longest - spec.chain.length }, (_, n) => `between-${n}`)
-    const { uid, gid } = await stat(join(at, "layers", spec.chain[0]!))
+    const more = Array.from({ length: longChain - spec.chain.length }, (_, n) => `between-${n}`)
+    const { uid, gid } = await stat(join(directory, "layers", spec.chain[0]!))
     for (const layer of more) {
-      await mkdir(join(at, "layers", layer), { mode: 0o755 })
-      await chown(join(at, "layers", layer), uid, gid)
+      await mkdir(join(directory, "layers", layer), { mode: 0o755 })
+      await chown(join(directory, "layers", layer), uid, gid)
     }
     // So many files that the copy can be observed.
     for (let n = 0; n < filesCopied; n++) {
-      const path = join(at, "layers", more[0]!, `file-${n}`)
+      const path = join(directory, "layers", more[0]!, `file-${n}`)
       writeFileSync(path, "")
       chownSync(path, uid, gid)
     }
@@ -52,8 +52,10 @@ const createLongChain = Effect.fnUntraced(function* (at: string) {
   return snapshot
 })
 
-const text = (of: SandboxName) =>
-  Effect.flatMap(SandboxProvider, (provider) => provider.readFile(of, file).pipe(Stream.decodeText(), Stream.mkString))
+const readText = (name: SandboxName) =>
+  Effect.flatMap(SandboxProvider, (provider) =>
+    provider.readFile(name, file).pipe(Stream.decodeText(), Stream.mkString)
+  )
 
 /** The names in a directory; none if it was removed. */
 const namesIn = (directory: string): ReadonlyArray<string> => {
@@ -65,8 +67,8 @@ const namesIn = (directory: string): ReadonlyArray<string> => {
 }
 
 /** The processes that copy layers in the directory, found by their arguments. */
-const copiers = (at: string): ReadonlyArray<number> => {
-  const copies = readdirSync(join(at, "flat")).flatMap((name) => namesIn(join(at, "flat", name)))
+const copiers = (directory: string): ReadonlyArray<number> => {
+  const copies = readdirSync(join(directory, "flat")).flatMap((name) => namesIn(join(directory, "flat", name)))
   if (copies.length === 0) return []
   return readdirSync("/proc")
     .filter((entry) => /^\d+$/.test(entry))
@@ -82,11 +84,11 @@ const copiers = (at: string): ReadonlyArray<number> => {
 }
 
 /** Suspends the copy of layers for the fiber `by` as soon as it starts, until the scope closes. */
-const suspendCopy = (at: string, by: Fiber.Fiber<unknown, unknown>) =>
+const suspendCopy = (directory: string, by: Fiber.Fiber<unknown, unknown>) =>
   Effect.acquireRelease(
     Effect.promise(async (signal) => {
       while (!signal.aborted) {
-        const pids = copiers(at)
+        const pids = copiers(directory)
         for (const pid of pids) process.kill(pid, "SIGSTOP")
         if (pids.length > 0) return pids
         if (by.pollUnsafe() !== undefined) throw new Error("the copy ended before it could be suspended")
@@ -106,25 +108,25 @@ const suspendCopy = (at: string, by: Fiber.Fiber<unknown, unknown>) =>
       })
   )
 
-const left = (at: string, inside: string) => Effect.promise(() => readdir(join(at, inside)))
+const entriesOf = (directory: string, inside: string) => Effect.promise(() => readdir(join(directory, inside)))
 
 describe("A snapshot that flattens a long chain of layers", () => {
   it.live("does not block other sandboxes or a server that starts while it flattens, and loses no file", () =>
     Effect.gen(function* () {
-      const at = yield* temporaryDirectory
+      const directory = yield* temporaryDirectory
       yield* Effect.gen(function* () {
         const provider = yield* SandboxProvider
-        const first = yield* createLongChain(at)
+        const first = yield* createLongChain(directory)
         const flattened = yield* Effect.forkChild(provider.snapshot(source))
         yield* Effect.scoped(
           Effect.gen(function* () {
-            yield* suspendCopy(at, flattened)
+            yield* suspendCopy(directory, flattened)
             // Every other operation on layers: boot from a snapshot, take one, remove both.
             yield* provider.create({ name: other, from: Option.some(first.id), lifetime })
             const another = yield* provider.snapshot(other)
             yield* provider.remove(other)
             yield* provider.removeSnapshot(another.id)
-            const { request } = yield* providerProcess(at)
+            const { request } = yield* providerProcess(directory)
             yield* request({ do: "create", name: copy, from: first.id, lifetime: Duration.toMillis(lifetime) })
             yield* request({ do: "remove", name: copy })
             assert.isUndefined(flattened.pollUnsafe())
@@ -133,91 +135,91 @@ describe("A snapshot that flattens a long chain of layers", () => {
         const { id } = yield* Fiber.join(flattened)
         yield* provider.create({ name: copy, from: Option.some(id), lifetime })
         yield* provider.resume(source, lifetime)
-        assert.deepStrictEqual([yield* text(copy), yield* text(source)], ["precious", "precious"])
+        assert.deepStrictEqual([yield* readText(copy), yield* readText(source)], ["precious", "precious"])
         for (const name of [source, copy]) yield* provider.remove(name)
         yield* provider.removeSnapshot(first.id)
-        assert.lengthOf(yield* left(at, "layers"), 3)
+        assert.lengthOf(yield* entriesOf(directory, "layers"), 3)
         yield* provider.removeSnapshot(id)
-        assert.deepStrictEqual(yield* left(at, "layers"), ["base"])
-        for (const empty of ["flat", "collecting"]) assert.deepStrictEqual(yield* left(at, empty), [])
+        assert.deepStrictEqual(yield* entriesOf(directory, "layers"), ["base"])
+        for (const empty of ["flat", "collecting"]) assert.deepStrictEqual(yield* entriesOf(directory, empty), [])
         // The lock file of a sandbox is removed at each release.
-        while ((yield* left(at, "locks")).length > 2) yield* Effect.sleep("10 millis")
-        assert.deepStrictEqual((yield* left(at, "locks")).toSorted(), ["directory", "layers"])
-      }).pipe(Effect.provide(LocalSandbox.layer({ directory: at })))
+        while ((yield* entriesOf(directory, "locks")).length > 2) yield* Effect.sleep("10 millis")
+        assert.deepStrictEqual((yield* entriesOf(directory, "locks")).toSorted(), ["directory", "layers"])
+      }).pipe(Effect.provide(LocalSandbox.layer({ directory })))
     }).pipe(Effect.scoped)
   )
 
   it.live("leaves nothing behind when its server is killed, and can be taken again", () =>
     Effect.gen(function* () {
-      const at = yield* temporaryDirectory
-      yield* Effect.provide(createLongChain(at), LocalSandbox.layer({ directory: at }))
+      const directory = yield* temporaryDirectory
+      yield* Effect.provide(createLongChain(directory), LocalSandbox.layer({ directory }))
       yield* Effect.scoped(
         Effect.gen(function* () {
-          const { kill, tryRequest } = yield* providerProcess(at)
+          const { kill, tryRequest } = yield* providerProcess(directory)
           const cut = yield* Effect.forkChild(tryRequest({ do: "snapshot", name: source }))
-          yield* suspendCopy(at, cut)
+          yield* suspendCopy(directory, cut)
           yield* kill
           assert.strictEqual((yield* Fiber.join(cut)).failed, "Killed")
         })
       )
       yield* Effect.gen(function* () {
-        assert.deepStrictEqual(yield* left(at, "flat"), [])
-        assert.lengthOf(yield* left(at, "layers"), longest + 1)
+        assert.deepStrictEqual(yield* entriesOf(directory, "flat"), [])
+        assert.lengthOf(yield* entriesOf(directory, "layers"), longChain + 1)
         const provider = yield* SandboxProvider
         const { id } = yield* provider.snapshot(source)
         yield* provider.create({ name: copy, from: Option.some(id), lifetime })
-        assert.strictEqual(yield* text(copy), "precious")
+        assert.strictEqual(yield* readText(copy), "precious")
         for (const name of [source, copy]) yield* provider.remove(name)
-      }).pipe(Effect.provide(LocalSandbox.layer({ directory: at })))
+      }).pipe(Effect.provide(LocalSandbox.layer({ directory })))
     }).pipe(Effect.scoped)
   )
 
   it.live("is completed by the next server if its intent was stored, and loses no file", () =>
     Effect.gen(function* () {
-      const at = yield* temporaryDirectory
+      const directory = yield* temporaryDirectory
       yield* Effect.gen(function* () {
         const provider = yield* SandboxProvider
         yield* provider.create({ name: source, from: Option.none(), lifetime })
         yield* provider.writeFile(source, file, Stream.make(new TextEncoder().encode("precious")))
         yield* provider.snapshot(source)
-      }).pipe(Effect.provide(LocalSandbox.layer({ directory: at })))
+      }).pipe(Effect.provide(LocalSandbox.layer({ directory })))
       yield* Effect.promise(async () => {
-        const layers = (await readdir(join(at, "layers"))).filter((layer) => layer !== "base")
-        await mkdir(join(at, "flat", source))
-        execFileSync("cp", ["-a", join(at, "layers", layers[0]!), join(at, "flat", source, "flattened")])
+        const layers = (await readdir(join(directory, "layers"))).filter((layer) => layer !== "base")
+        await mkdir(join(directory, "flat", source))
+        execFileSync("cp", ["-a", join(directory, "layers", layers[0]!), join(directory, "flat", source, "flattened")])
         const intent = { id: "snap_cut-off", source, createdAt: 1, chain: ["own", "flattened"] }
-        await writeFile(join(at, "sandboxes", source, "moving.json"), JSON.stringify(intent))
+        await writeFile(join(directory, "sandboxes", source, "moving.json"), JSON.stringify(intent))
       })
       yield* Effect.gen(function* () {
         const provider = yield* SandboxProvider
         yield* provider.create({ name: copy, from: Option.some(SnapshotId.make("snap_cut-off")), lifetime })
         yield* provider.resume(source, lifetime)
-        assert.deepStrictEqual([yield* text(copy), yield* text(source)], ["precious", "precious"])
-        assert.deepStrictEqual(yield* left(at, "flat"), [])
+        assert.deepStrictEqual([yield* readText(copy), yield* readText(source)], ["precious", "precious"])
+        assert.deepStrictEqual(yield* entriesOf(directory, "flat"), [])
         for (const name of [source, copy]) yield* provider.remove(name)
-      }).pipe(Effect.provide(LocalSandbox.layer({ directory: at })))
+      }).pipe(Effect.provide(LocalSandbox.layer({ directory })))
     }).pipe(Effect.scoped)
   )
 
   it.live("fails with SandboxGone if the sandbox is removed during the copy, and leaves nothing behind", () =>
     Effect.gen(function* () {
-      const at = yield* temporaryDirectory
+      const directory = yield* temporaryDirectory
       yield* Effect.gen(function* () {
         const provider = yield* SandboxProvider
-        const first = yield* createLongChain(at)
+        const first = yield* createLongChain(directory)
         const flattened = yield* Effect.forkChild(Effect.exit(provider.snapshot(source)))
         yield* Effect.scoped(
           Effect.gen(function* () {
-            yield* suspendCopy(at, flattened)
+            yield* suspendCopy(directory, flattened)
             yield* provider.remove(source)
             yield* provider.removeSnapshot(first.id)
           })
         )
         const exit = yield* Fiber.join(flattened)
         assert.strictEqual(Option.getOrUndefined(Exit.findErrorOption(exit))?._tag, "SandboxGone")
-        assert.deepStrictEqual(yield* left(at, "layers"), ["base"])
-        assert.deepStrictEqual(yield* left(at, "flat"), [])
-      }).pipe(Effect.provide(LocalSandbox.layer({ directory: at })))
+        assert.deepStrictEqual(yield* entriesOf(directory, "layers"), ["base"])
+        assert.deepStrictEqual(yield* entriesOf(directory, "flat"), [])
+      }).pipe(Effect.provide(LocalSandbox.layer({ directory })))
     }).pipe(Effect.scoped)
   )
 })

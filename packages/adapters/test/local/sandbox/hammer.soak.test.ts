@@ -35,8 +35,8 @@ const pick = <A>(all: ReadonlyArray<A>): A => all[Math.floor(Math.random() * all
 
 const stress = (what: string, kills: boolean) =>
   Effect.gen(function* () {
-    const at = yield* temporaryDirectory
-    const opened = Effect.map(providerProcess(at), (process): { process: ProviderProcess } => ({ process }))
+    const directory = yield* temporaryDirectory
+    const opened = Effect.map(providerProcess(directory), (process): { process: ProviderProcess } => ({ process }))
     const processes = yield* Effect.all([opened, opened], { concurrency: 2 })
     const nameOf = (index: number | string) => SandboxName.make(`${what}-${index}-${process.pid}`)
     const names = [0, 1, 2].map(nameOf)
@@ -45,7 +45,7 @@ const stress = (what: string, kills: boolean) =>
     const everyName = [...names, kept]
     const snapshots: Array<SnapshotId> = []
     const incarnations: Array<string> = []
-    const wrong: Array<string> = []
+    const failures: Array<string> = []
     const written: Array<string> = []
     const until = Date.now() + duration
     let requests = 0
@@ -71,19 +71,19 @@ const stress = (what: string, kills: boolean) =>
 
     const sendRequest = Effect.gen(function* () {
       const name = pick(everyName)
-      const wanted = randomRequest(name)
+      const drawn = randomRequest(name)
       const line = String(requests++)
-      const request = wanted.do === "sh" ? { ...wanted, script: `echo ${line} >> log` } : wanted
+      const request = drawn.do === "sh" ? { ...drawn, script: `echo ${line} >> log` } : drawn
       const { failed, reason, value } = yield* pick(processes).process.tryRequest(request)
       if (failed !== undefined) {
-        const isExpected = (expected[wanted.do] ?? []).includes(failed) || (kills && failed === "Killed")
-        if (!isExpected) wrong.push(`${JSON.stringify(wanted)}: ${failed} ${reason}`)
+        const isExpected = (expected[drawn.do] ?? []).includes(failed) || (kills && failed === "Killed")
+        if (!isExpected) failures.push(`${JSON.stringify(drawn)}: ${failed} ${reason}`)
         return
       }
-      if (wanted.do === "create" || wanted.do === "resume") incarnations.push((value as ObservedSandbox).incarnation)
-      if (wanted.do === "snapshot") snapshots.push(value as SnapshotId)
-      if (wanted.do === "forget") snapshots.splice(snapshots.indexOf(wanted.from), 1)
-      if (wanted.do === "sh" && name === kept && (value as { exitCode: number }).exitCode === 0) written.push(line)
+      if (drawn.do === "create" || drawn.do === "resume") incarnations.push((value as ObservedSandbox).incarnation)
+      if (drawn.do === "snapshot") snapshots.push(value as SnapshotId)
+      if (drawn.do === "forget") snapshots.splice(snapshots.indexOf(drawn.from), 1)
+      if (drawn.do === "sh" && name === kept && (value as { exitCode: number }).exitCode === 0) written.push(line)
     })
 
     const whileBusy = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
@@ -91,7 +91,7 @@ const stress = (what: string, kills: boolean) =>
 
     const checkRunning = Effect.sync(() => {
       const twice = runningTwice().filter((name) => everyName.some((one) => one === name))
-      if (twice.length > 0) wrong.push(`run more than once: ${twice.join(", ")}`)
+      if (twice.length > 0) failures.push(`run more than once: ${twice.join(", ")}`)
     }).pipe(Effect.andThen(Effect.sleep(100)))
 
     const killOne = Effect.gen(function* () {
@@ -109,12 +109,12 @@ const stress = (what: string, kills: boolean) =>
       ],
       { concurrency: "unbounded" }
     )
-    assert.deepStrictEqual(wrong, [])
+    assert.deepStrictEqual(failures, [])
     assert.isAbove(requests, 100)
 
     // A last process finds everything and removes it.
     for (const { process } of processes) yield* process.kill
-    const { request } = yield* providerProcess(at)
+    const { request } = yield* providerProcess(directory)
     yield* request({ do: "create", name: kept, lifetime: minutes })
     yield* request({ do: "resume", name: kept, lifetime: minutes })
     const { stdout } = yield* request<{ stdout: string }>({ do: "sh", name: kept, script: "cat log" })
@@ -130,12 +130,13 @@ const stress = (what: string, kills: boolean) =>
       yield* request({ do: "remove", name })
     }
     yield* Effect.gen(function* () {
-      assert.deepStrictEqual(processesMounting(at), [])
-      const left = (inside: string) => Effect.promise(() => readdir(join(at, inside)))
-      assert.deepStrictEqual(yield* left("layers"), ["base"])
-      for (const empty of ["sandboxes", "snapshots", "trash", "flat"]) assert.deepStrictEqual(yield* left(empty), [])
-      for (const lock of yield* left("locks")) {
-        const file = new DatabaseSync(join(at, "locks", lock), { timeout: 0 })
+      assert.deepStrictEqual(processesMounting(directory), [])
+      const entriesOf = (inside: string) => Effect.promise(() => readdir(join(directory, inside)))
+      assert.deepStrictEqual(yield* entriesOf("layers"), ["base"])
+      for (const empty of ["sandboxes", "snapshots", "trash", "flat"])
+        assert.deepStrictEqual(yield* entriesOf(empty), [])
+      for (const lock of yield* entriesOf("locks")) {
+        const file = new DatabaseSync(join(directory, "locks", lock), { timeout: 0 })
         file.exec("begin exclusive")
         file.close()
       }

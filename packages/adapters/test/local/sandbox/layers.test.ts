@@ -9,8 +9,8 @@ import { temporaryDirectory } from "../temporary.ts"
 
 it.live("keeps a layer as long as a sandbox or a snapshot uses it, and removes it after the last one", () =>
   Effect.gen(function* () {
-    const at = yield* temporaryDirectory
-    const layers = Effect.promise(() => readdir(join(at, "layers")))
+    const directory = yield* temporaryDirectory
+    const layers = Effect.promise(() => readdir(join(directory, "layers")))
     yield* Effect.gen(function* () {
       const provider = yield* SandboxProvider
       const [source, fork] = [SandboxName.make("source"), SandboxName.make("fork")]
@@ -32,6 +32,6 @@ it.live("keeps a layer as long as a sandbox or a snapshot uses it, and removes i
       assert.lengthOf(yield* layers, 2)
       yield* provider.remove(source)
       assert.deepStrictEqual(yield* layers, ["base"])
-    }).pipe(Effect.provide(LocalSandbox.layer({ directory: at })))
+    }).pipe(Effect.provide(LocalSandbox.layer({ directory })))
   }).pipe(Effect.scoped)
 )

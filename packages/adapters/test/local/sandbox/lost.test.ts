@@ -15,26 +15,29 @@ const file = SandboxPath.make("file")
 const minutes = Duration.minutes(5)
 
 /** Uses a provider in a directory that outlives it. */
-const withProvider = <A, E>(at: string, use: (provider: SandboxProvider["Service"]) => Effect.Effect<A, E>) =>
-  Effect.provide(Effect.flatMap(SandboxProvider, use), LocalSandbox.layer({ directory: at }))
+const withProvider = <A, E>(directory: string, use: (provider: SandboxProvider["Service"]) => Effect.Effect<A, E>) =>
+  Effect.provide(Effect.flatMap(SandboxProvider, use), LocalSandbox.layer({ directory }))
 
-const specOf = (of: SandboxName, from?: SnapshotId) => ({
-  name: of,
+const specOf = (name: SandboxName, from?: SnapshotId) => ({
+  name,
   from: Option.fromUndefinedOr(from),
   lifetime: minutes
 })
 
 describe("A stopped sandbox that has lost files", () => {
-  const losses: Record<string, (at: string, provider: SandboxProvider["Service"]) => Effect.Effect<void, unknown>> = {
-    "its own files": (at, provider) =>
+  const losses: Record<
+    string,
+    (directory: string, provider: SandboxProvider["Service"]) => Effect.Effect<void, unknown>
+  > = {
+    "its own files": (directory, provider) =>
       Effect.andThen(
         provider.create(specOf(name)),
         Effect.andThen(
           provider.stop(name),
-          Effect.promise(() => rm(join(at, "sandboxes", name, "upper"), { recursive: true }))
+          Effect.promise(() => rm(join(directory, "sandboxes", name, "upper"), { recursive: true }))
         )
       ),
-    "a layer": (at, provider) =>
+    "a layer": (directory, provider) =>
       Effect.gen(function* () {
         const source = SandboxName.make("source")
         yield* provider.create(specOf(source))
@@ -42,27 +45,27 @@ describe("A stopped sandbox that has lost files", () => {
         yield* provider.create(specOf(name, snapshot.id))
         yield* provider.stop(name)
         const spec = JSON.parse(
-          yield* Effect.promise(() => readFile(join(at, "sandboxes", name, "spec.json"), "utf8"))
+          yield* Effect.promise(() => readFile(join(directory, "sandboxes", name, "spec.json"), "utf8"))
         ) as { readonly chain: ReadonlyArray<string> }
-        yield* Effect.promise(() => rm(join(at, "layers", spec.chain[0]!), { recursive: true }))
+        yield* Effect.promise(() => rm(join(directory, "layers", spec.chain[0]!), { recursive: true }))
       }),
-    "the files of a pending snapshot": (at, provider) =>
+    "the files of a pending snapshot": (directory, provider) =>
       Effect.gen(function* () {
         yield* provider.create(specOf(name))
         yield* provider.stop(name)
         yield* Effect.promise(async () => {
           const moving = { id: "snap_cut-off", source: name, createdAt: 1, chain: ["cut0ff"] }
-          await writeFile(join(at, "sandboxes", name, "moving.json"), JSON.stringify(moving))
-          await rm(join(at, "sandboxes", name, "upper"), { recursive: true })
+          await writeFile(join(directory, "sandboxes", name, "moving.json"), JSON.stringify(moving))
+          await rm(join(directory, "sandboxes", name, "upper"), { recursive: true })
         })
       })
   }
   for (const [what, lose] of Object.entries(losses)) {
     it.live(`is gone when it is resumed, and can be created again, after it lost ${what}`, () =>
       Effect.gen(function* () {
-        const at = yield* temporaryDirectory
-        yield* withProvider(at, (provider) => lose(at, provider))
-        yield* withProvider(at, (provider) =>
+        const directory = yield* temporaryDirectory
+        yield* withProvider(directory, (provider) => lose(directory, provider))
+        yield* withProvider(directory, (provider) =>
           Effect.gen(function* () {
             assert.strictEqual((yield* Effect.flip(provider.resume(name, minutes)))._tag, "SandboxGone")
             assert.isTrue(Option.isNone(yield* provider.find(name)))
@@ -79,19 +82,19 @@ describe("A stopped sandbox that has lost files", () => {
 describe("A sandbox whose record has no incarnation", () => {
   it.live("has a constant incarnation, by which it can be stopped, until it is resumed", () =>
     Effect.gen(function* () {
-      const at = yield* temporaryDirectory
-      const path = join(at, "sandboxes", name, "spec.json")
-      yield* withProvider(at, (provider) => provider.create(specOf(name)))
+      const directory = yield* temporaryDirectory
+      const path = join(directory, "sandboxes", name, "spec.json")
+      yield* withProvider(directory, (provider) => provider.create(specOf(name)))
       yield* Effect.promise(async () => {
         const { incarnation, ...spec } = JSON.parse(await readFile(path, "utf8")) as Record<string, unknown>
         assert.isString(incarnation)
         await writeFile(path, JSON.stringify(spec))
       })
-      const find = withProvider(at, (provider) => Effect.map(provider.find(name), Option.getOrThrow))
+      const find = withProvider(directory, (provider) => Effect.map(provider.find(name), Option.getOrThrow))
       const before = yield* find
       assert.strictEqual(before.status, "running")
       assert.deepStrictEqual(yield* find, before)
-      yield* withProvider(at, (provider) =>
+      yield* withProvider(directory, (provider) =>
         Effect.gen(function* () {
           yield* provider.stop(name, { incarnation: before.incarnation })
           const after = yield* provider.resume(name, minutes)
@@ -108,8 +111,8 @@ describe("A sandbox whose record has no incarnation", () => {
 describe("A command whose sandbox is removed", () => {
   it.live("ends the waits for a command and its output streams when its sandbox is removed", () =>
     Effect.gen(function* () {
-      const at = yield* temporaryDirectory
-      yield* withProvider(at, (provider) =>
+      const directory = yield* temporaryDirectory
+      yield* withProvider(directory, (provider) =>
         Effect.gen(function* () {
           yield* provider.create(specOf(name))
           const id = CommandId.make("cmd")
@@ -126,11 +129,11 @@ describe("A command whose sandbox is removed", () => {
           )
           yield* Effect.sleep("300 millis")
           // In one step, as another process removes it: no reader sees how the command ends.
-          const files = join(at, "sandboxes", name)
-          yield* Effect.promise(() => rename(files, join(at, "trash", name)))
+          const files = join(directory, "sandboxes", name)
+          yield* Effect.promise(() => rename(files, join(directory, "trash", name)))
           const [failure] = yield* Fiber.join(ends)
           assert.strictEqual(failure._tag, "CommandNotFound")
-          yield* Effect.promise(() => rename(join(at, "trash", name), files))
+          yield* Effect.promise(() => rename(join(directory, "trash", name), files))
           yield* provider.remove(name)
         })
       )

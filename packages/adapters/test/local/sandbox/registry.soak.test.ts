@@ -173,19 +173,21 @@ for (const options of [{ network: "host" }, { isolation: "none" }] as const) {
 describe("The npm layer of the data directory", () => {
   it.live("is installed completely when the first sandbox needs it, and replaces incomplete copies", () =>
     Effect.gen(function* () {
-      const at = yield* temporaryDirectory
+      const directory = yield* temporaryDirectory
       const { url } = yield* packageRegistry
-      const runtime = join(at, "runtime")
-      const left = join(runtime, "next-npm-left", "package")
+      const runtime = join(directory, "runtime")
+      const incomplete = join(runtime, "next-npm-left", "package")
       yield* Effect.promise(async () => {
-        await mkdir(left, { recursive: true })
-        await writeFile(join(left, "half"), "")
+        await mkdir(incomplete, { recursive: true })
+        await writeFile(join(incomplete, "half"), "")
       })
-      const processes = yield* Effect.all([providerProcess(at, url), providerProcess(at, url)], { concurrency: 2 })
-      const ofNpm = Effect.promise(async () => (await readdir(runtime)).filter((name) => name.includes("npm")))
-      assert.deepStrictEqual(yield* ofNpm, ["next-npm-left"])
+      const processes = yield* Effect.all([providerProcess(directory, url), providerProcess(directory, url)], {
+        concurrency: 2
+      })
+      const npmEntries = Effect.promise(async () => (await readdir(runtime)).filter((name) => name.includes("npm")))
+      assert.deepStrictEqual(yield* npmEntries, ["next-npm-left"])
       const names = ["one", "two"].map((which) => SandboxName.make(`npm-${which}-${process.pid}`))
-      const made = processes.map(({ request }, index) =>
+      const installs = processes.map(({ request }, index) =>
         Effect.gen(function* () {
           const name = names[index]!
           yield* request({ do: "create", name, lifetime: 60_000, registry: true })
@@ -193,8 +195,9 @@ describe("The npm layer of the data directory", () => {
           return yield* request<{ stdout: string }>({ do: "sh", name, script: install })
         })
       )
-      for (const { stdout } of yield* Effect.all(made, { concurrency: 2 })) assert.strictEqual(stdout.trim(), greeting)
-      const [npm, ...others] = yield* ofNpm
+      for (const { stdout } of yield* Effect.all(installs, { concurrency: 2 }))
+        assert.strictEqual(stdout.trim(), greeting)
+      const [npm, ...others] = yield* npmEntries
       assert.deepStrictEqual(others, [])
       assert.match(npm!, /^layer-npm-\d+\.\d+\.\d+$/)
     }).pipe(Effect.scoped)
@@ -204,9 +207,9 @@ describe("The npm layer of the data directory", () => {
 describe("Several servers that share a sandbox with access to the registry", () => {
   it.live("give the sandbox access to the registry after one of them is killed", () =>
     Effect.gen(function* () {
-      const at = yield* temporaryDirectory
+      const directory = yield* temporaryDirectory
       const { url } = yield* packageRegistry
-      const [first, second] = yield* Effect.all([providerProcess(at, url), providerProcess(at, url)], {
+      const [first, second] = yield* Effect.all([providerProcess(directory, url), providerProcess(directory, url)], {
         concurrency: 2
       })
       const name = SandboxName.make(`registry-${process.pid}`)
@@ -228,11 +231,11 @@ describe("Several servers that share a sandbox with access to the registry", () 
 describe("CASTELLAN_NPM_REGISTRY", () => {
   it.effect("must be an http or https URL without a user or password", () =>
     Effect.gen(function* () {
-      const at = yield* temporaryDirectory
+      const directory = yield* temporaryDirectory
       for (const given of ["registry.test", "ftp://registry.test/", "https://user:secret@registry.test/"]) {
         const environment = ConfigProvider.fromUnknown({ CASTELLAN_NPM_REGISTRY: given })
         const { message } = yield* Effect.flip(
-          Layer.build(LocalSandbox.layerConfig({ directory: at })).pipe(
+          Layer.build(LocalSandbox.layerConfig({ directory })).pipe(
             Effect.provideService(ConfigProvider.ConfigProvider, environment)
           )
         )

@@ -14,16 +14,16 @@ describe.concurrent.each(["namespaces", "none"] as const)("A local provider (%s)
     "reports sandboxes as unavailable while the data directory is missing, and kills them at its next start",
     () =>
       Effect.gen(function* () {
-        const at = yield* temporaryDirectory
+        const directory = yield* temporaryDirectory
         const name = SandboxName.make(`removed-${isolation}`)
         const spec = { name, from: Option.none(), lifetime: Duration.minutes(5) }
-        const life = LocalSandbox.layer({ directory: at, isolation })
+        const life = LocalSandbox.layer({ directory, isolation })
         const scope = yield* Scope.make()
         const first = Context.get(yield* Layer.buildWithScope(Layer.fresh(life), scope), SandboxProvider)
         yield* first.create(spec)
-        const init = parseStat(readFileSync(join(at, "sandboxes", name, "init"), "utf8"))!
+        const init = parseStat(readFileSync(join(directory, "sandboxes", name, "init"), "utf8"))!
         assert.isTrue(isAlive(init.pid))
-        rmSync(at, { recursive: true })
+        rmSync(directory, { recursive: true })
         assert.strictEqual((yield* Effect.flip(first.find(name)))._tag, "SandboxUnavailable")
         assert.strictEqual((yield* Effect.flip(first.create(spec)))._tag, "SandboxUnavailable")
         yield* Scope.close(scope, Exit.void)

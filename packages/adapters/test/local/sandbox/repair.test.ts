@@ -18,55 +18,58 @@ const layer = "cut0ff"
 const file = SandboxPath.make("file")
 
 /** Uses a provider in a directory that outlives it. */
-const withProvider = <A, E>(at: string, use: Effect.Effect<A, E, SandboxProvider>) =>
-  Effect.provide(use, LocalSandbox.layer({ directory: at }))
+const withProvider = <A, E>(directory: string, use: Effect.Effect<A, E, SandboxProvider>) =>
+  Effect.provide(use, LocalSandbox.layer({ directory }))
 
-const text = (of: SandboxName) =>
-  Effect.flatMap(SandboxProvider, (provider) => provider.readFile(of, file).pipe(Stream.decodeText(), Stream.mkString))
-
-const boot = (of: SandboxName, from?: SnapshotId) =>
+const readText = (name: SandboxName) =>
   Effect.flatMap(SandboxProvider, (provider) =>
-    provider.create({ name: of, from: Option.fromUndefinedOr(from), lifetime: Duration.minutes(5) })
+    provider.readFile(name, file).pipe(Stream.decodeText(), Stream.mkString)
+  )
+
+const boot = (name: SandboxName, from?: SnapshotId) =>
+  Effect.flatMap(SandboxProvider, (provider) =>
+    provider.create({ name, from: Option.fromUndefinedOr(from), lifetime: Duration.minutes(5) })
   )
 
 /** The steps of a snapshot after which its process may be killed, in order. */
-const steps: Record<string, (at: string) => Promise<void>> = {
+const steps: Record<string, (directory: string) => Promise<void>> = {
   "its intent was stored": async () => undefined,
-  "its files were moved": async (at) => rename(join(at, "sandboxes", name, "upper"), join(at, "layers", layer)),
-  "the chain was extended": async (at) => {
-    const spec = join(at, "sandboxes", name, "spec.json")
+  "its files were moved": async (directory) =>
+    rename(join(directory, "sandboxes", name, "upper"), join(directory, "layers", layer)),
+  "the chain was extended": async (directory) => {
+    const spec = join(directory, "sandboxes", name, "spec.json")
     await writeFile(spec, JSON.stringify({ ...JSON.parse(await readFile(spec, "utf8")), chain: [layer] }))
   },
-  "its file was written": async (at) => {
-    const moving = await readFile(join(at, "sandboxes", name, "moving.json"), "utf8")
-    await writeFile(join(at, "snapshots", `${id}.json`), moving)
+  "its file was written": async (directory) => {
+    const moving = await readFile(join(directory, "sandboxes", name, "moving.json"), "utf8")
+    await writeFile(join(directory, "snapshots", `${id}.json`), moving)
   },
-  "the new directories were created": async (at) => {
-    await rm(join(at, "sandboxes", name, "work"), { recursive: true, force: true })
-    await mkdir(join(at, "sandboxes", name, "upper"))
+  "the new directories were created": async (directory) => {
+    await rm(join(directory, "sandboxes", name, "work"), { recursive: true, force: true })
+    await mkdir(join(directory, "sandboxes", name, "upper"))
   }
 }
 
 describe("A sandbox whose creation was interrupted", () => {
   it.live("is created by the next server with the user that owns its files", () =>
     Effect.gen(function* () {
-      const at = yield* temporaryDirectory
+      const directory = yield* temporaryDirectory
       yield* withProvider(
-        at,
+        directory,
         Effect.flatMap(SandboxProvider, (provider) => Effect.andThen(boot(name), provider.stop(name)))
       )
-      const spec = join(at, "sandboxes", name, "spec.json")
+      const spec = join(directory, "sandboxes", name, "spec.json")
       yield* Effect.promise(async () => {
         const written = JSON.parse(await readFile(spec, "utf8")) as object
         await writeFile(spec, JSON.stringify({ ...written, status: "pending" }))
       })
       yield* withProvider(
-        at,
+        directory,
         Effect.gen(function* () {
           const provider = yield* SandboxProvider
           yield* boot(name)
           yield* provider.writeFile(name, file, Stream.make(new TextEncoder().encode("mine")))
-          assert.strictEqual(yield* text(name), "mine")
+          assert.strictEqual(yield* readText(name), "mine")
           yield* provider.remove(name)
         })
       )
@@ -78,9 +81,9 @@ describe("A snapshot that was interrupted", () => {
   for (const [index, reached] of Object.keys(steps).entries()) {
     it.live(`is completed by the next server, without loss of files, if its server was killed after ${reached}`, () =>
       Effect.gen(function* () {
-        const at = yield* temporaryDirectory
+        const directory = yield* temporaryDirectory
         yield* withProvider(
-          at,
+          directory,
           Effect.gen(function* () {
             const provider = yield* SandboxProvider
             yield* boot(name)
@@ -90,20 +93,20 @@ describe("A snapshot that was interrupted", () => {
         )
         yield* Effect.promise(async () => {
           const intent = { id, source: name, createdAt: 1, chain: [layer] }
-          await writeFile(join(at, "sandboxes", name, "moving.json"), JSON.stringify(intent))
-          for (const step of Object.values(steps).slice(0, index + 1)) await step(at)
+          await writeFile(join(directory, "sandboxes", name, "moving.json"), JSON.stringify(intent))
+          for (const step of Object.values(steps).slice(0, index + 1)) await step(directory)
         })
         yield* withProvider(
-          at,
+          directory,
           Effect.gen(function* () {
             const provider = yield* SandboxProvider
             const copy = SandboxName.make("copy")
             yield* provider.resume(name, Duration.minutes(5))
             yield* boot(copy, id)
-            assert.deepStrictEqual([yield* text(name), yield* text(copy)], ["precious", "precious"])
+            assert.deepStrictEqual([yield* readText(name), yield* readText(copy)], ["precious", "precious"])
             for (const one of [name, copy]) yield* provider.remove(one)
             yield* provider.removeSnapshot(id)
-            assert.deepStrictEqual(yield* Effect.promise(() => readdir(join(at, "layers"))), ["base"])
+            assert.deepStrictEqual(yield* Effect.promise(() => readdir(join(directory, "layers"))), ["base"])
           })
         )
       }).pipe(Effect.scoped)
@@ -114,11 +117,11 @@ describe("A snapshot that was interrupted", () => {
 describe("A snapshot file that was not completely written", () => {
   it.live("is ignored and removed", () =>
     Effect.gen(function* () {
-      const at = yield* temporaryDirectory
-      yield* withProvider(at, Effect.void)
-      yield* Effect.promise(() => writeFile(join(at, "snapshots", `${id}.json.cut0ff`), ""))
+      const directory = yield* temporaryDirectory
+      yield* withProvider(directory, Effect.void)
+      yield* Effect.promise(() => writeFile(join(directory, "snapshots", `${id}.json.cut0ff`), ""))
       yield* withProvider(
-        at,
+        directory,
         Effect.gen(function* () {
           const provider = yield* SandboxProvider
           yield* boot(name)
@@ -126,7 +129,7 @@ describe("A snapshot file that was not completely written", () => {
           assert.deepStrictEqual(yield* provider.snapshots(name), [])
         })
       )
-      assert.deepStrictEqual(yield* Effect.promise(() => readdir(join(at, "snapshots"))), [])
+      assert.deepStrictEqual(yield* Effect.promise(() => readdir(join(directory, "snapshots"))), [])
     }).pipe(Effect.scoped)
   )
 })
@@ -134,14 +137,14 @@ describe("A snapshot file that was not completely written", () => {
 describe("A start that runs late, after its server died", () => {
   it.live("starts no process if its token no longer counts", () =>
     Effect.gen(function* () {
-      const at = yield* temporaryDirectory
+      const directory = yield* temporaryDirectory
       yield* withProvider(
-        at,
+        directory,
         Effect.gen(function* () {
           const provider = yield* SandboxProvider
           yield* boot(name)
           yield* provider.stop(name)
-          const { isolation, layout } = yield* openProvider({ directory: at })
+          const { isolation, layout } = yield* openProvider({ directory })
           const late = isolation.boot(layout.sandbox(name), { name, chain: [], status: "pending" }, "late")
           // The sandbox is stopped, with and without the file of its first process; then it runs.
           yield* Effect.flip(late)
@@ -165,11 +168,11 @@ describe("A start that runs late, after its server died", () => {
 describe("A sandbox whose server was killed after it started the processes", () => {
   it.live("is created again by the next server, which kills the old processes", () =>
     Effect.gen(function* () {
-      const at = yield* temporaryDirectory
-      const spec = join(at, "sandboxes", name, "spec.json")
-      const init = join(at, "sandboxes", name, "init")
+      const directory = yield* temporaryDirectory
+      const spec = join(directory, "sandboxes", name, "spec.json")
+      const init = join(directory, "sandboxes", name, "init")
       const first = yield* withProvider(
-        at,
+        directory,
         Effect.gen(function* () {
           yield* boot(name)
           return Number.parseInt(yield* Effect.promise(() => readFile(init, "utf8")), 10)
@@ -180,7 +183,7 @@ describe("A sandbox whose server was killed after it started the processes", () 
         await writeFile(spec, JSON.stringify({ ...JSON.parse(await readFile(spec, "utf8")), status: "pending" }))
       })
       yield* withProvider(
-        at,
+        directory,
         Effect.gen(function* () {
           const provider = yield* SandboxProvider
           assert.strictEqual((yield* boot(name)).status, "running")
@@ -195,17 +198,20 @@ describe("A sandbox whose server was killed after it started the processes", () 
 describe("A sandbox without a server", () => {
   it.live("ends by itself at the end of its lifetime", () =>
     Effect.gen(function* () {
-      const at = yield* temporaryDirectory
+      const directory = yield* temporaryDirectory
       const init = yield* withProvider(
-        at,
+        directory,
         Effect.gen(function* () {
           yield* boot(name)
-          return Number.parseInt(yield* Effect.promise(() => readFile(join(at, "sandboxes", name, "init"), "utf8")), 10)
+          return Number.parseInt(
+            yield* Effect.promise(() => readFile(join(directory, "sandboxes", name, "init"), "utf8")),
+            10
+          )
         })
       )
       process.kill(init, 0)
       // A deadline in the past, which the timekeeper reads after its sleep.
-      yield* Effect.promise(() => writeFile(join(at, "sandboxes", name, "deadline"), "1\n"))
+      yield* Effect.promise(() => writeFile(join(directory, "sandboxes", name, "deadline"), "1\n"))
       // Between two sleeps there is no `sleep` process for a moment.
       const findSleep = Effect.try(() =>
         execFileSync("pgrep", ["-P", String(init), "-x", "sleep"], { encoding: "utf8" })

@@ -14,10 +14,12 @@ const nameOf = (what: string) => SandboxName.make(`${what}-${process.pid}`)
 
 /** Two processes over one directory. The sandbox is removed at the end. */
 const twoProcesses = Effect.fnUntraced(function* (name: SandboxName) {
-  const at = yield* temporaryDirectory
-  const [first, second] = yield* Effect.all([providerProcess(at), providerProcess(at)], { concurrency: 2 })
+  const directory = yield* temporaryDirectory
+  const [first, second] = yield* Effect.all([providerProcess(directory), providerProcess(directory)], {
+    concurrency: 2
+  })
   yield* Effect.addFinalizer(() => first.tryRequest({ do: "remove", name }))
-  return { at, first, second }
+  return { directory, first, second }
 })
 
 describe("Two processes that share the data directory of the local provider", () => {
@@ -26,12 +28,12 @@ describe("Two processes that share the data directory of the local provider", ()
       const name = nameOf("create")
       const { first, second } = yield* twoProcesses(name)
       for (let round = 0; round < 10; round++) {
-        const made = yield* Effect.forEach(
+        const created = yield* Effect.forEach(
           [first, second, first, second],
           ({ request }) => request({ do: "create", name, lifetime: minutes }),
           { concurrency: "unbounded" }
         )
-        assert.strictEqual(new Set(made.map(({ incarnation }) => incarnation)).size, 1)
+        assert.strictEqual(new Set(created.map(({ incarnation }) => incarnation)).size, 1)
         assert.lengthOf(initsOf(name), 1)
         yield* second.request({ do: "remove", name })
         assert.lengthOf(initsOf(name), 0)
@@ -54,13 +56,13 @@ describe("Two processes that share the data directory of the local provider", ()
           ],
           { concurrency: "unbounded" }
         )
-        const [seen, alsoSeen] = yield* Effect.all([
+        const [byFirst, bySecond] = yield* Effect.all([
           first.request<ObservedSandbox>({ do: "find", name }),
           second.request<ObservedSandbox>({ do: "find", name })
         ])
-        assert.deepStrictEqual(seen, alsoSeen)
-        assert.lengthOf(initsOf(name), seen.status === "running" ? 1 : 0)
-        if (seen.status === "running") yield* first.request({ do: "sh", name, script: "true" })
+        assert.deepStrictEqual(byFirst, bySecond)
+        assert.lengthOf(initsOf(name), byFirst.status === "running" ? 1 : 0)
+        if (byFirst.status === "running") yield* first.request({ do: "sh", name, script: "true" })
       }
     }).pipe(Effect.scoped)
   )
@@ -69,10 +71,10 @@ describe("Two processes that share the data directory of the local provider", ()
     Effect.gen(function* () {
       const name = nameOf("only")
       const { first, second } = yield* twoProcesses(name)
-      let known = yield* first.request({ do: "create", name, lifetime: minutes })
+      let newest = yield* first.request({ do: "create", name, lifetime: minutes })
       for (let round = 0; round < 10; round++) {
         yield* second.request({ do: "stop", name })
-        const only = known.incarnation
+        const only = newest.incarnation
         const [next] = yield* Effect.all(
           [
             second.request({ do: "resume", name, lifetime: minutes }),
@@ -83,7 +85,7 @@ describe("Two processes that share the data directory of the local provider", ()
         )
         assert.deepStrictEqual(yield* first.request({ do: "find", name }), next)
         assert.strictEqual(next.status, "running")
-        known = next
+        newest = next
       }
     }).pipe(Effect.scoped)
   )
@@ -98,12 +100,12 @@ describe("Two processes that share the data directory of the local provider", ()
       assert.strictEqual((yield* first.request({ do: "find", name })).status, "running")
       yield* second.kill
       yield* Effect.suspend(() =>
-        Effect.flatMap(first.request({ do: "find", name }), (seen) =>
-          seen.status === "running" ? Effect.fail(seen) : Effect.succeed(seen)
+        Effect.flatMap(first.request({ do: "find", name }), (sandbox) =>
+          sandbox.status === "running" ? Effect.fail(sandbox) : Effect.succeed(sandbox)
         )
       ).pipe(
         Effect.retry({ schedule: Schedule.spaced("50 millis"), times: 100 }),
-        Effect.map((seen) => assert.strictEqual(seen.reason, "Its lifetime ended"))
+        Effect.map((sandbox) => assert.strictEqual(sandbox.reason, "Its lifetime ended"))
       )
     }).pipe(Effect.scoped)
   )
@@ -126,7 +128,7 @@ describe("Two processes that share the data directory of the local provider", ()
   it.live("keep layers in use while the other collects unused layers", () =>
     Effect.gen(function* () {
       const name = nameOf("layers")
-      const { at, first, second } = yield* twoProcesses(name)
+      const { directory, first, second } = yield* twoProcesses(name)
       const copies = Array.from({ length: 6 }, (_, index) => nameOf(`copy${index}`))
       yield* first.request({ do: "create", name, lifetime: minutes })
       yield* first.request({ do: "sh", name, script: "echo kept > file" })
@@ -156,14 +158,14 @@ describe("Two processes that share the data directory of the local provider", ()
         yield* second.request({ do: "resume", name, lifetime: minutes })
       }
       yield* second.request({ do: "remove", name })
-      assert.deepStrictEqual(yield* Effect.promise(() => readdir(join(at, "layers"))), ["base"])
+      assert.deepStrictEqual(yield* Effect.promise(() => readdir(join(directory, "layers"))), ["base"])
     }).pipe(Effect.scoped)
   )
 
   it.live("do not repair a snapshot that another process is taking when they open the directory", () =>
     Effect.gen(function* () {
       const name = nameOf("opened")
-      const { at, first } = yield* twoProcesses(name)
+      const { directory, first } = yield* twoProcesses(name)
       yield* first.request({ do: "create", name, lifetime: minutes })
       const snapshots = Effect.gen(function* () {
         for (let round = 0; round < 15; round++) {
@@ -174,7 +176,7 @@ describe("Two processes that share the data directory of the local provider", ()
       })
       const opens = Effect.forEach(
         Array.from({ length: 4 }),
-        () => Effect.scoped(Effect.flatMap(providerProcess(at), ({ request }) => request({ do: "find", name }))),
+        () => Effect.scoped(Effect.flatMap(providerProcess(directory), ({ request }) => request({ do: "find", name }))),
         { concurrency: 2 }
       )
       yield* Effect.all([snapshots, opens], { concurrency: 2 })
