@@ -21,11 +21,11 @@ const success = true as const
 
 const isPackageName = Schema.is(PackageName)
 
-/** The app that is named; none where the active one is meant. */
-const named = (sandboxId: string | null | undefined) =>
+/** The id of the requested app; none for the active app. */
+const requestedApp = (sandboxId: string | null | undefined) =>
   Option.filter(Option.fromNullishOr(sandboxId), (id) => id !== "")
 
-/** The packages that are asked for, each once. */
+/** The requested packages without duplicates. */
 const packagesIn = Effect.fnUntraced(function* (given: ReadonlyArray<string>) {
   const packages = [...new Set(given)]
   if (packages.length > atOnce)
@@ -35,17 +35,17 @@ const packagesIn = Effect.fnUntraced(function* (given: ReadonlyArray<string>) {
     : yield* new RequestRefused({ say: "Invalid package name", fields: ["packages"] })
 })
 
-/** Which app it is, and where a browser sees it: at the address the request came to, unless one is configured. */
-export const whereOf = Effect.fnUntraced(function* ({ name, port }: AppSandbox) {
+/** The id and URL of the app. The URL is below the configured preview address, or the host of the request. */
+export const locationOf = Effect.fnUntraced(function* ({ name, port }: AppSandbox) {
   const { headers } = yield* HttpServerRequest.HttpServerRequest
   return { success, sandboxId: name, url: previewUrl(yield* PreviewBase, headers["host"], name, port) }
 })
 
-/** What is known of an app of the caller's; for `GET /api/sandbox/status`, which sessions share. */
+/** The status of an app of the caller, for `GET /api/sandbox/status`, which also reports sessions. */
 export const statusOf = Effect.fnUntraced(function* (apps: AppSandboxes["Service"], sandboxId: string | undefined) {
-  const app = yield* apps.find(yield* AccountScope.own, named(sandboxId))
+  const app = yield* apps.find(yield* AccountScope.own, requestedApp(sandboxId))
   const isAlive = yield* Effect.mapError(apps.isAlive(app), (cause) => new AppStatusUnknown({ cause }))
-  return { ...(yield* whereOf(app)), isAlive }
+  return { ...(yield* locationOf(app)), isAlive }
 })
 
 export const AppsHandlers = HttpApiBuilder.group(
@@ -57,29 +57,29 @@ export const AppsHandlers = HttpApiBuilder.group(
     const limits = yield* Limits
     const { untilLost } = yield* Access
 
-    const meant = Effect.fnUntraced(function* (sandboxId: string | null | undefined) {
-      return yield* apps.find(yield* AccountScope.own, named(sandboxId))
+    const findApp = Effect.fnUntraced(function* (sandboxId: string | null | undefined) {
+      return yield* apps.find(yield* AccountScope.own, requestedApp(sandboxId))
     })
 
     return handlers.handleAll({
       create: Effect.fnUntraced(function* () {
         const scope = yield* AccountScope.own
         yield* limits.create(scope)
-        return yield* whereOf(yield* apps.create(scope, yield* RequestNonce))
+        return yield* locationOf(yield* apps.create(scope, yield* RequestNonce))
       }),
       files: Effect.fnUntraced(function* ({ query: { contents = "0", cursor: after, depth, limit, sandboxId } }) {
-        const app = yield* meant(sandboxId)
+        const app = yield* findApp(sandboxId)
         const wanted = { contents: contents === "1" || contents === "true", after, depth, limit }
         const { next, ...listed } = yield* projects.files(app, wanted)
         return { success, ...listed, ...(next === null ? {} : { next_cursor: next }) }
       }),
       diagnose: Effect.fnUntraced(function* ({ payload }) {
-        return yield* projects.diagnose(yield* meant(payload.sandboxId))
+        return yield* projects.diagnose(yield* findApp(payload.sandboxId))
       }),
       kill: Effect.fnUntraced(function* ({ payload }) {
         const scope = yield* AccountScope.own
         yield* apps
-          .end(scope, named(payload.sandboxId))
+          .end(scope, requestedApp(payload.sandboxId))
           .pipe(Effect.mapError((cause) => new AppNotTerminated({ cause })))
         return { success }
       }),
@@ -87,13 +87,13 @@ export const AppsHandlers = HttpApiBuilder.group(
         if (!payload.packages?.length)
           return yield* new RequestRefused({ say: "Packages array is required", fields: ["packages"] })
         const packages = yield* packagesIn(payload.packages)
-        const versions = yield* projects.install(yield* meant(payload.sandboxId), packages)
+        const versions = yield* projects.install(yield* findApp(payload.sandboxId), packages)
         return { success, installedPackages: Object.keys(versions), versions }
       }),
       apply: Effect.fnUntraced(function* ({ payload: { files, packages, sandboxId } }) {
         yield* limits.stream
         const change = { files, packages: yield* packagesIn(packages ?? []) }
-        const events = projects.apply(yield* meant(sandboxId), change)
+        const events = projects.apply(yield* findApp(sandboxId), change)
         const scope = yield* AccountScope.own
         return ApplyStream.respond(
           events,

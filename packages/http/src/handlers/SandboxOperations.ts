@@ -24,12 +24,12 @@ const isSandboxName = Schema.is(SandboxName)
 
 const status = "success" as const
 
-/** How long the files of a snapshot are kept that nobody says more about. */
-const keptByDefault = Duration.days(7)
+/** How long a snapshot is kept by default. */
+const defaultRetention = Duration.days(7)
 
 const home = SandboxPath.make(".")
 
-interface Asked {
+interface SandboxRequest {
   readonly params: { readonly sandboxId: string }
   readonly query: { readonly account_id?: AccountId }
 }
@@ -44,73 +44,73 @@ export const SandboxOperationsHandlers = HttpApiBuilder.group(
     const { scopeOf, untilLost } = yield* Access
     const { snapshotStops } = (yield* SandboxProvider).supports
 
-    /** Whose sandbox is meant, and which. What is no name of a sandbox names none. */
-    const meant = Effect.fnUntraced(function* ({ params: { sandboxId }, query: { account_id } }: Asked) {
+    /** The scope and name of the requested sandbox. A malformed id names none. */
+    const requested = Effect.fnUntraced(function* ({ params: { sandboxId }, query: { account_id } }: SandboxRequest) {
       const scope = yield* scopeOf(account_id)
       if (!isSandboxName(sandboxId)) return yield* new SandboxNotFound({ name: sandboxId })
       return { scope, name: sandboxId }
     })
 
     return handlers.handleAll({
-      get: Effect.fnUntraced(function* (asked) {
-        const { name, scope } = yield* meant(asked)
+      get: Effect.fnUntraced(function* (request) {
+        const { name, scope } = yield* requested(request)
         return { status, sandbox: presentSandbox(yield* operations.get(scope, name), yield* DateTime.now) }
       }),
-      run: Effect.fnUntraced(function* (asked) {
-        const { name, scope } = yield* meant(asked)
-        const wanted = commandIn(asked.payload)
-        if (asked.payload.wait === true) yield* limits.stream
+      run: Effect.fnUntraced(function* (request) {
+        const { name, scope } = yield* requested(request)
+        const wanted = commandIn(request.payload)
+        if (request.payload.wait === true) yield* limits.stream
         const run = yield* operations.run(scope, name, { ...wanted, nonce: yield* RequestNonce })
-        if (asked.payload.wait !== true) return { status, runId: run.id }
+        if (request.payload.wait !== true) return { status, runId: run.id }
         const wait = { timeout: wanted.timeout, atMost: limits.wait, lost: untilLost(scope) }
         const ended = yield* awaitRun(runs, scope, run.id, wait)
         if (Option.isNone(ended)) return { status, runId: run.id }
         return { status, run: present(ended.value, yield* DateTime.now) }
       }),
-      files: Effect.fnUntraced(function* (asked) {
-        const { name, scope } = yield* meant(asked)
-        const { cursor: after, limit = listingLimits.entries, path = home, recursive = "false" } = asked.query
-        const { depth = recursive === "true" || recursive === "1" ? listingLimits.depth : 1 } = asked.query
+      files: Effect.fnUntraced(function* (request) {
+        const { name, scope } = yield* requested(request)
+        const { cursor: after, limit = listingLimits.entries, path = home, recursive = "false" } = request.query
+        const { depth = recursive === "true" || recursive === "1" ? listingLimits.depth : 1 } = request.query
         const { files, next } = yield* operations.listFiles(scope, name, path, { after, depth, limit })
         return { status, files, ...(next === null ? {} : { next_cursor: next }) }
       }),
-      readFile: Effect.fnUntraced(function* (asked) {
-        const { name, scope } = yield* meant(asked)
+      readFile: Effect.fnUntraced(function* (request) {
+        const { name, scope } = yield* requested(request)
         yield* limits.stream
         const lost = Effect.provide(untilLost(scope), yield* Effect.context<CurrentActor | CurrentCredential>())
-        return yield* FileStream.begun(Stream.interruptWhen(operations.readFile(scope, name, asked.query.path), lost))
+        return yield* FileStream.begun(Stream.interruptWhen(operations.readFile(scope, name, request.query.path), lost))
       }),
-      writeFile: Effect.fnUntraced(function* (asked) {
-        const { name, scope } = yield* meant(asked)
-        const { mode, path } = asked.query
+      writeFile: Effect.fnUntraced(function* (request) {
+        const { name, scope } = yield* requested(request)
+        const { mode, path } = request.query
         yield* limits.stream
-        const size = yield* operations.writeFile(scope, name, path, asked.payload, { mode }).pipe(
+        const size = yield* operations.writeFile(scope, name, path, request.payload, { mode }).pipe(
           Effect.catchIf(HttpApiError.HttpApiPayloadTooLarge.is, () => new BodyTooLarge({ limit: fileLimit })),
           Effect.raceFirst(untilLost(scope))
         )
         return { status, path, size }
       }),
-      snapshot: Effect.fnUntraced(function* (asked) {
-        const { name, scope } = yield* meant(asked)
+      snapshot: Effect.fnUntraced(function* (request) {
+        const { name, scope } = yield* requested(request)
         yield* limits.create(scope)
-        const { expiresInMs } = asked.payload
-        const keptFor = expiresInMs ? Duration.millis(expiresInMs) : keptByDefault
+        const { expiresInMs } = request.payload
+        const keptFor = expiresInMs ? Duration.millis(expiresInMs) : defaultRetention
         const { expiresAt, id } = yield* operations.snapshot(scope, name, { keptFor, nonce: yield* RequestNonce })
         return { status, snapshotId: id, expiresAt, stopped: snapshotStops }
       }),
-      fork: Effect.fnUntraced(function* (asked) {
-        const { name, scope } = yield* meant(asked)
+      fork: Effect.fnUntraced(function* (request) {
+        const { name, scope } = yield* requested(request)
         yield* limits.create(scope)
         const sandbox = yield* operations.fork(scope, name, yield* RequestNonce)
         return { status, sandbox: presentSandbox(sandbox, yield* DateTime.now) }
       }),
-      extend: Effect.fnUntraced(function* (asked) {
-        const { name, scope } = yield* meant(asked)
-        const sandbox = yield* operations.extend(scope, name, Duration.millis(asked.payload.ms))
+      extend: Effect.fnUntraced(function* (request) {
+        const { name, scope } = yield* requested(request)
+        const sandbox = yield* operations.extend(scope, name, Duration.millis(request.payload.ms))
         return { status, sandbox: presentSandbox(sandbox, yield* DateTime.now) }
       }),
-      remove: Effect.fnUntraced(function* (asked) {
-        const { name, scope } = yield* meant(asked)
+      remove: Effect.fnUntraced(function* (request) {
+        const { name, scope } = yield* requested(request)
         yield* operations.remove(scope, name)
         return { status }
       })

@@ -19,11 +19,11 @@ import { awaitRun } from "../streams/awaitRun.ts"
 
 const isSessionId = Schema.is(SessionId)
 
-/** The session's id, in its one spelling. What is no id of a session names no session. */
+/** The id of a session in lower case. A malformed id names no session. */
 export const sessionId = (text: string) =>
   isSessionId(text) ? Effect.succeed(SessionId.make(text.toLowerCase())) : new SessionNotFound({ id: text })
 
-/** Whether the text could be a repository's URL, whoever may read that repository. */
+/** Checks that the text is the URL of a repository at the configured host; not whether the caller may read it. */
 export const repoUrlChecked = Effect.map(
   RepoHost,
   ({ supports }) =>
@@ -46,10 +46,10 @@ export const SessionsHandlers = HttpApiBuilder.group(
 
     const present = (session: Session) => presentSession(session, host)
 
-    /** The organization, if the caller is a member of it. */
-    const joined = Effect.fnUntraced(function* (named: AccountId | null) {
-      if (named === null) return null
-      const organization = inLowerCase(named)
+    /** The id of the organization, if the caller is an active member. */
+    const joined = Effect.fnUntraced(function* (id: AccountId | null) {
+      if (id === null) return null
+      const organization = inLowerCase(id)
       const isActive = (yield* organizations.list).some(
         ({ membership }) => membership.organization === organization && membership.status === "active"
       )

@@ -9,7 +9,7 @@ import { NotReady } from "../api/Statuses.ts"
 import { DataHealth } from "../server/DataHealth.ts"
 import { Shutdown } from "../server/Shutdown.ts"
 
-/** An id that no account has: looking for it asks the store and finds nothing. */
+/** An id without an account, to check that the store answers. */
 const nobody = AccountId.make("00000000-0000-0000-0000-000000000000")
 
 export const SystemHandlers = HttpApiBuilder.group(

@@ -12,7 +12,7 @@ import * as RunLogStream from "../streams/RunLogStream.ts"
 
 const isRunId = Schema.is(RunId)
 
-/** What is no id of a run names no run. */
+/** A malformed id names no run. */
 const runId = (text: string) => (isRunId(text) ? Effect.succeed(text) : new TaskRunNotFound({ id: text }))
 
 export const TaskRunsHandlers = HttpApiBuilder.group(

@@ -1,3 +1,4 @@
+/** Runs a request with an `Idempotency-Key` once, and replays its saved response to repeated requests. */
 import { Access, OnScopeGranted } from "@castellan/domain/identity/Access.ts"
 import type { AccountId } from "@castellan/domain/identity/Account.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
@@ -20,14 +21,14 @@ const isKey = Schema.is(IdempotencyKey)
 
 const utf8 = new TextEncoder()
 
-/** An answer, with whom it was given for and what was made was named after. */
-interface Kept {
+/** What is encrypted of a saved response: its body, the account it was for, and the nonce that names were derived from. */
+interface SealedContent {
   readonly account: AccountId | null
   readonly nonce: string
   readonly body: string
 }
 
-/** Answers can hold what is shown once, such as an API key: they are kept sealed under the server's secret. */
+/** Encrypts saved responses under the server's secret, because they can contain secrets that are shown once, such as API keys. */
 const makeSeal = Effect.fnUntraced(function* (secret: Redacted.Redacted<Uint8Array>) {
   const aead = yield* Aead.Aead
   const random = yield* SecureRandom.SecureRandom
@@ -35,9 +36,9 @@ const makeSeal = Effect.fnUntraced(function* (secret: Redacted.Redacted<Uint8Arr
   const root = yield* Mac.key(Mac.hmacSha256, Redacted.value(secret))
   const key = yield* Aead.key(Aead.aes256Gcm, yield* mac.sign(root, utf8.encode("idempotent answers")))
 
-  const seal = Effect.fnUntraced(function* (kept: Kept) {
+  const seal = Effect.fnUntraced(function* (content: SealedContent) {
     const nonce = yield* random.randomBytes(Aead.aes256Gcm.nonceLength)
-    const sealed = yield* aead.encrypt(key, utf8.encode(JSON.stringify(kept)), { nonce })
+    const sealed = yield* aead.encrypt(key, utf8.encode(JSON.stringify(content)), { nonce })
     const all = new Uint8Array(nonce.length + sealed.length)
     all.set(nonce)
     all.set(sealed, nonce.length)
@@ -48,7 +49,7 @@ const makeSeal = Effect.fnUntraced(function* (secret: Redacted.Redacted<Uint8Arr
     const bytes = yield* Effect.fromResult(Base64.decode(text))
     const nonce = bytes.subarray(0, Aead.aes256Gcm.nonceLength)
     const opened = yield* aead.decrypt(key, bytes.subarray(Aead.aes256Gcm.nonceLength), { nonce })
-    return JSON.parse(new TextDecoder().decode(opened)) as Kept
+    return JSON.parse(new TextDecoder().decode(opened)) as SealedContent
   }, Effect.orDie)
 
   return { seal, open }
@@ -58,9 +59,9 @@ const bodyOf = (response: HttpServerResponse.HttpServerResponse): string =>
   response.body._tag === "Uint8Array" ? new TextDecoder().decode(response.body.body) : ""
 
 /**
- * Runs a keyed request to its end even if its caller hangs up, and keeps the answer. A request that fails with an error
- * of the API is forgotten, so that it can be asked again; one that breaks off keeps its nonce for the next attempt. A kept
- * answer is for who may still act for the account it was given for; anybody else is refused by the endpoint, as always.
+ * A request with a key runs to its end even if its caller disconnects, and its response is saved. A request that fails with
+ * an error of the API is forgotten, so that it can be repeated. After a crash, the next attempt gets the same nonce. A saved
+ * response is replayed only while the caller may act for the account it was for; otherwise the endpoint runs and refuses.
  */
 export const layer = (options: { readonly secret: Redacted.Redacted<Uint8Array> }) =>
   Layer.effect(
@@ -73,25 +74,25 @@ export const layer = (options: { readonly secret: Redacted.Redacted<Uint8Array> 
       const { open, seal } = yield* Effect.orDie(makeSeal(options.secret))
 
       /**
-       * Does what an attempt does while its key is held, however long that takes. `held` gives since when its lease counts,
-       * and lets no renewal change that any more.
+       * Runs an attempt and renews the lease of its key meanwhile. The attempt gets an effect that stops the renewal and
+       * returns the start of the lease, by which the store recognizes the holder.
        */
-      const whileHeld = Effect.fnUntraced(function* <A, E, R>(
+      const withLease = Effect.fnUntraced(function* <A, E, R>(
         scope: AccountScope,
         key: IdempotencyKey,
         begun: DateTime.Utc,
-        attempt: (held: Effect.Effect<DateTime.Utc>) => Effect.Effect<A, E, R>
+        attempt: (leaseStart: Effect.Effect<DateTime.Utc>) => Effect.Effect<A, E, R>
       ) {
-        let held = begun
+        let heldSince = begun
         const renewal = Effect.gen(function* () {
           const at = yield* DateTime.now
-          if (!(yield* store.renew(scope, key, held, at))) return false
-          held = at
+          if (!(yield* store.renew(scope, key, heldSince, at))) return false
+          heldSince = at
           return true
         }).pipe(
           Effect.uninterruptible,
           Effect.catchCause((cause) =>
-            Effect.as(Effect.logWarning("The lease of an idempotency key was not renewed", cause), true)
+            Effect.as(Effect.logWarning("Failed to renew the lease of an idempotency key", cause), true)
           )
         )
         const renewing = Effect.delay(renewal, keyLeaseMs / 3).pipe(
@@ -99,11 +100,11 @@ export const layer = (options: { readonly secret: Redacted.Redacted<Uint8Array> 
           Effect.interruptible
         )
         const fiber = yield* Effect.forkChild(renewing)
-        const settled = Effect.andThen(
+        const stopRenewal = Effect.andThen(
           Fiber.interrupt(fiber),
-          Effect.sync(() => held)
+          Effect.sync(() => heldSince)
         )
-        return yield* Effect.ensuring(attempt(settled), settled)
+        return yield* Effect.ensuring(attempt(stopRenewal), stopRenewal)
       }, Effect.uninterruptible)
 
       return Idempotent.of((endpoint) =>
@@ -144,23 +145,23 @@ export const layer = (options: { readonly secret: Redacted.Redacted<Uint8Array> 
             case "First": {
               const { nonce } = asked
               let account: AccountId | null = null
-              return yield* whileHeld(scope, key, at, (held) =>
+              return yield* withLease(scope, key, at, (leaseStart) =>
                 endpoint.pipe(
                   Effect.provideService(RequestNonce, Option.some(nonce)),
                   Effect.provideService(OnScopeGranted, (id: AccountId) => void (account = id)),
                   Effect.tap((response) =>
                     Effect.flatMap(seal({ account, nonce, body: bodyOf(response) }), (body) =>
-                      Effect.flatMap(held, (since) =>
+                      Effect.flatMap(leaseStart, (since) =>
                         store.answer(scope, key, since, new SavedResponse({ status: response.status, body }))
                       )
                     )
                   ),
-                  // A credential that ends during the work does not undo what the work began: the nonce stays for the next
-                  // attempt, which may come with another credential of the account.
+                  // A credential that is revoked during the request does not undo what it created: the next attempt, with
+                  // another credential of the account, gets the same nonce.
                   Effect.tapError((failure) =>
                     failure instanceof InvalidCredential
                       ? Effect.void
-                      : Effect.flatMap(held, (since) => store.forget(scope, key, since))
+                      : Effect.flatMap(leaseStart, (since) => store.forget(scope, key, since))
                   )
                 )
               )

@@ -1,4 +1,4 @@
-/** Checks a request against the fields that its operation declares, before the fields are decoded. */
+/** Refuses unknown fields and invalid text of a request before it is decoded. */
 import { Context, Effect, Layer, Schema, SchemaAST } from "effect"
 import { HttpEffect, HttpServerRequest, HttpServerResponse } from "effect/http"
 import type { HttpApiEndpoint } from "effect/http-api"
@@ -9,14 +9,14 @@ import { RequestJson } from "./RequestJson.ts"
 interface Problem {
   /** The names of fields, and the indexes of items, that lead to the value. */
   readonly path: ReadonlyArray<string>
-  /** What is wrong with the value; undefined if the field is unknown. */
+  /** Why the value is invalid; undefined if the field is unknown. */
   readonly says: string | undefined
 }
 
-/** How many ignored fields the header names. */
+/** Maximum ignored fields in the header. */
 const namedAtMost = 20
 
-/** How many characters of a field's name an answer repeats. */
+/** Maximum characters of a field's name in a response. */
 const nameLength = 200
 
 const isRecord = (value: unknown): value is Record<string, unknown> =>
@@ -32,7 +32,7 @@ const problemsOfText = (ast: SchemaAST.AST, text: string, path: Problem["path"])
   return []
 }
 
-/** Finds undeclared fields and invalid text in `value`, at any depth. Whether declared fields fit is left to decoding. */
+/** Finds unknown fields and invalid text at any depth. Decoding checks everything else. */
 const problemsOf = (ast: SchemaAST.AST, value: unknown, path: Problem["path"]): ReadonlyArray<Problem> => {
   switch (ast._tag) {
     case "Suspend":
@@ -40,7 +40,7 @@ const problemsOf = (ast: SchemaAST.AST, value: unknown, path: Problem["path"]): 
     case "Union": {
       const tag = tagOf(value)
       const members = ast.types.filter((type) => (tag === "other" ? type._tag !== "Null" : type._tag === tag))
-      // A field is known if one of the members declares it: the member that knows the most decides.
+      // A field is known if a member declares it, so the member with the fewest problems decides.
       return (
         members.map((type) => problemsOf(type, value, path)).toSorted((one, other) => one.length - other.length)[0] ??
         []
@@ -74,7 +74,7 @@ const noFields = Schema.Struct({})
 
 const json = "application/json"
 
-/** Finds the problems of a JSON body; undefined if the operation takes bytes. */
+/** Finds the problems of a JSON body; undefined if the body is bytes. */
 const bodyChecker = ({ payload }: HttpApiEndpoint.Top) => {
   if (payload.size === 0) return problemsBy(noFields)
   const schemas = payload.get(json)?.schemas
@@ -86,7 +86,7 @@ const queryChecker = ({ query }: HttpApiEndpoint.Top) => {
   return (given: Record<string, string | ReadonlyArray<string>>): ReadonlyArray<Problem> => {
     const found = check(given)
     const unknown = new Set(found.map(({ path }) => path[0]))
-    // No operation has a query field that is a list.
+    // No query field is a list.
     const repeated = Object.keys(given).filter((name) => Array.isArray(given[name]) && !unknown.has(name))
     return [...found, ...repeated.map((name) => ({ path: [name], says: "must be given once" }))]
   }
@@ -107,7 +107,7 @@ const nameOf = ({ path }: Problem) =>
     .slice(0, nameLength)
     .replaceAll(/\p{Surrogate}/gu, "\ufffd")
 
-/** A header takes ASCII alone, and commas separate the names. */
+/** The names for the header, percent-encoded because headers are ASCII. */
 const headerOf = (ignored: ReadonlyArray<Problem>) =>
   ignored
     .slice(0, namedAtMost)
@@ -127,7 +127,7 @@ export const layer = Layer.succeed(
 
     return Effect.gen(function* () {
       const request = yield* HttpServerRequest.HttpServerRequest
-      // The router takes all of these for the beginning of the query.
+      // The router lets each of these characters begin the query.
       if (!isDecodable(request.url.slice(request.url.search(/[?;#]|$/))))
         return yield* new RequestRefused({ say: "The query must be percent-encoded UTF-8" })
       const problems = [...inQuery(yield* HttpServerRequest.ParsedSearchParams)]
