@@ -63,6 +63,24 @@ const unnamed = (lib, { dependencies, peerDependencies }) => {
   return [...new Set(files.flatMap((file) => importedBy(join(lib, file))))].filter((name) => !(name in named))
 }
 
+/** The manifest of each built package by its name. */
+const manifests = () =>
+  Object.fromEntries(
+    packages.map((name) => readJson(join(root, "packages", name, "dist", "package.json"))).map((one) => [one.name, one])
+  )
+
+/** Internal modules of other packages that a built package names in its code or its declarations. */
+const hiddenImports = (lib, own) => {
+  const known = manifests()
+  const files = readdirSync(lib, { recursive: true, encoding: "utf8" }).filter((file) => /\.(js|d\.ts)$/.test(file))
+  const found = files.flatMap((file) =>
+    Array.from(readFileSync(join(lib, file), "utf8").matchAll(/"(@castellan\/\w+|castellan)\/([^"]+\.ts)"/g))
+      .filter(([, name, module]) => name !== own && targetOf(known[name].exports, module) === undefined)
+      .map(([, name, module]) => `${name}/${module}`)
+  )
+  return [...new Set(found)]
+}
+
 const directory = mkdtempSync(join(tmpdir(), "castellan-packages-"))
 process.on("exit", () => rmSync(directory, { recursive: true, force: true }))
 
@@ -87,6 +105,11 @@ const tarballs = packages.map((name) => {
     `${missing.length === 0 ? "ok    " : "FAILED"} ${name}: it depends on every package that it imports ${missing}`
   )
   failed += missing.length
+  const hidden = hiddenImports(join(dist, "lib"), manifest.name)
+  console.log(
+    `${hidden.length === 0 ? "ok    " : "FAILED"} ${name}: names only public modules of other packages ${hidden}`
+  )
+  failed += hidden.length
   return tarball
 })
 
