@@ -62,7 +62,7 @@ export const SandboxOperationsHandlers = HttpApiBuilder.group(
         if (request.payload.wait === true) yield* limits.stream
         const run = yield* operations.run(scope, name, { ...wanted, nonce: yield* RequestNonce })
         if (request.payload.wait !== true) return { status, runId: run.id }
-        const wait = { timeout: wanted.timeout, atMost: limits.wait, lost: untilLost(scope) }
+        const wait = { timeout: wanted.timeout, maxWait: limits.wait, lost: untilLost(scope) }
         const ended = yield* awaitRun(runs, scope, run.id, wait)
         if (Option.isNone(ended)) return { status, runId: run.id }
         return { status, run: present(ended.value, yield* DateTime.now) }
@@ -78,7 +78,9 @@ export const SandboxOperationsHandlers = HttpApiBuilder.group(
         const { name, scope } = yield* requested(request)
         yield* limits.stream
         const lost = Effect.provide(untilLost(scope), yield* Effect.context<CurrentActor | CurrentCredential>())
-        return yield* FileStream.begun(Stream.interruptWhen(operations.readFile(scope, name, request.query.path), lost))
+        return yield* FileStream.startStream(
+          Stream.interruptWhen(operations.readFile(scope, name, request.query.path), lost)
+        )
       }),
       writeFile: Effect.fnUntraced(function* (request) {
         const { name, scope } = yield* requested(request)

@@ -85,7 +85,7 @@ export const SessionsHandlers = HttpApiBuilder.group(
         if (payload.wait === true) yield* limits.stream
         const run = yield* sessions.run(scope, id, { ...wanted, nonce: yield* RequestNonce })
         if (payload.wait !== true) return { status: "success" as const, runId: run.id }
-        const wait = { timeout: wanted.timeout, atMost: limits.wait, lost: Effect.never }
+        const wait = { timeout: wanted.timeout, maxWait: limits.wait, lost: Effect.never }
         const ended = yield* awaitRun(runs, scope, run.id, wait)
         if (Option.isNone(ended)) return { status: "success" as const, runId: run.id }
         return { status: "success" as const, run: presentRun(ended.value, yield* DateTime.now) }

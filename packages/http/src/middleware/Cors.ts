@@ -1,7 +1,7 @@
-/** Headers by which browsers let pages of other origins read answers. */
+/** CORS headers, which let web pages of any origin read responses. */
 import { ignoredFields } from "../api/KnownFields.ts"
 
-/** On every answer. */
+/** Sent with every response. */
 export const cors = {
   "access-control-allow-origin": "*",
   "access-control-expose-headers": `x-request-id, idempotency-replayed, retry-after, ${ignoredFields}`

@@ -1,4 +1,4 @@
-/** Answers requests that Node's parser refuses, which never reach the API, in the form that all errors have. */
+/** Responds to requests that Node's HTTP parser rejects before they reach the API, with the API's error body. */
 import { SecureRandom } from "effect/crypto"
 import { type IncomingMessage, maxHeaderSize, type ServerResponse, STATUS_CODES } from "node:http"
 import type { Duplex } from "node:stream"
@@ -21,27 +21,27 @@ const refusals = {
   timeout: refusal(408, "request_timeout", "The request did not arrive in time"),
   malformed: refusal(400, "invalid_request", "The request is not valid HTTP"),
   host: refusal(400, "invalid_request", "The request must have a Host header"),
-  expectation: refusal(417, "expectation_failed", "The expectation of the request is not known"),
+  expectation: refusal(417, "expectation_failed", "The Expect header is not supported"),
   tunnel: refusal(405, "method_not_allowed", "Method not allowed")
 } as const
 
 export type Malformed = keyof typeof refusals
 
-/** What Node knows of a request that it refused. */
+/** The error of Node's parser. */
 interface ParserError extends Error {
   readonly code?: string
-  /** The bytes that the parser had when it refused. */
+  /** The bytes that the parser rejected. */
   readonly rawPacket?: Buffer
 }
 
-/** Whether it is the request's first line alone that is too long. */
+/** Whether the request line alone exceeds the limit. */
 const hasLongFirstLine = (packet: Buffer | undefined): boolean => {
   if (packet === undefined || !/^[A-Z]+ /.test(packet.toString("latin1", 0, 32))) return false
   const end = packet.indexOf("\n")
   return end < 0 || end >= maxHeaderSize
 }
 
-/** What is wrong with a request that Node's parser refused. */
+/** Classifies an error of Node's parser. */
 export const kindOf = ({ code, rawPacket }: ParserError): Malformed => {
   switch (code) {
     case "HPE_HEADER_OVERFLOW":
@@ -55,7 +55,7 @@ export const kindOf = ({ code, rawPacket }: ParserError): Malformed => {
   }
 }
 
-const answerOf = (kind: Malformed) => {
+const responseOf = (kind: Malformed) => {
   const { body, status } = refusals[kind]
   const text = JSON.stringify(body)
   const headers = {
@@ -70,22 +70,22 @@ const answerOf = (kind: Malformed) => {
 
 /** Refuses a request that has no response object, and closes its connection. */
 export const refuseOn = (socket: Duplex, kind: Malformed): void => {
-  // Node's own name for the response that is being sent on the connection, which its default handler looks at, too.
+  // The response that is being sent on this connection. Node's default handler uses this internal property, too.
   const { _httpMessage: current } = socket as { readonly _httpMessage?: ServerResponse | null }
   if (!socket.writable || current?.headersSent === true) {
     socket.destroy()
     return
   }
-  const { headers, status, text } = answerOf(kind)
+  const { headers, status, text } = responseOf(kind)
   const lines = Object.entries(headers).map(([name, value]) => `${name}: ${value}`)
   const head = [`HTTP/1.1 ${status} ${STATUS_CODES[status]}`, ...lines].join("\r\n")
-  // A sender that goes on sending would never be done.
+  // A client that keeps sending must not keep the connection open.
   socket.end(`${head}\r\n\r\n${text}`, () => socket.destroy())
 }
 
-/** Refuses a request that was read, and closes its connection. */
+/** Refuses a parsed request, and closes its connection. */
 export const refuse = (request: IncomingMessage, response: ServerResponse, kind: Malformed): void => {
-  const { headers, status, text } = answerOf(kind)
+  const { headers, status, text } = responseOf(kind)
   response.writeHead(status, headers)
   response.end(request.method === "HEAD" ? undefined : text)
 }

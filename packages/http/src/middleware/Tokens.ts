@@ -1,4 +1,4 @@
-/** Bearer tokens of an identity provider: JWTs that are signed by a key of its set and name an account. */
+/** Authenticates bearer tokens: JWTs signed by a key of the identity provider's key set that name an account. */
 import { type Account, AccountId, inLowerCase } from "@castellan/domain/identity/Account.ts"
 import { type Authentication, InvalidCredential } from "@castellan/domain/identity/Credential.ts"
 import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
@@ -7,30 +7,29 @@ import type { JWTPayload, JWTVerifyGetKey, JWTVerifyOptions } from "jose"
 import { IdentityProviderUnavailable } from "../api/Statuses.ts"
 
 export interface TokenOptions {
-  /** What tokens must say of who issued them. */
+  /** The required `iss` claim. */
   readonly issuer: string
-  /** What tokens must say of whom they are for. */
+  /** The required `aud` claim. */
   readonly audience: string
-  /** Where the issuer's keys are; `<issuer>/.well-known/jwks.json` if left out. */
+  /** URL of the key set; `<issuer>/.well-known/jwks.json` if left out. */
   readonly jwksUrl?: string
   /** The claim that holds an account's id; `sub` if left out. */
   readonly accountClaim?: string
-  /** How long after the keys were read a token with an unknown one does not make them be read again; 30 s. */
-  readonly readAgainAfter?: Duration.Duration
+  /** How long an unknown key id does not cause another download of the key set. Default 30 seconds. */
+  readonly keySetCooldown?: Duration.Duration
 }
 
-/** Signatures that only the holder of a private key can make. */
+/** Asymmetric algorithms only: a symmetric one would accept tokens signed with a public key. */
 const algorithms = "RS256 RS384 RS512 PS256 PS384 PS512 ES256 ES384 ES512 EdDSA Ed25519".split(" ")
 
-/** How long the provider may take to give its keys, in milliseconds. */
-const patience = 5000
+/** Timeout of a download of the key set, in milliseconds. */
+const downloadTimeout = 5000
 
-/** The keys could not be read. */
-class KeysUnreadable extends Error {
-  readonly _tag = "KeysUnreadable"
+class KeySetUnavailable extends Error {
+  readonly _tag = "KeySetUnavailable"
 }
 
-/** The moment of a token's expiry; its claim may be later than any date. */
+/** When a token expires. The claim may exceed the range of dates. */
 const expiryOf = ({ exp }: JWTPayload) => DateTime.makeUnsafe(Math.min(exp! * 1000, 8.64e15))
 
 const isAccountId = Schema.is(AccountId)
@@ -38,7 +37,7 @@ const isAccountId = Schema.is(AccountId)
 export const keysOf = ({ issuer, jwksUrl }: Pick<TokenOptions, "issuer" | "jwksUrl">): URL =>
   new URL(jwksUrl ?? `${issuer.replace(/\/+$/, "")}/.well-known/jwks.json`)
 
-/** Reads a key set so that a failure to read it can be told from a bad token. */
+/** Downloads the key set. A failure has its own error, so that it is not taken for an invalid token. */
 const readKeys: typeof fetch = async (url, init) => {
   try {
     const response = await fetch(url, init)
@@ -47,20 +46,20 @@ const readKeys: typeof fetch = async (url, init) => {
     if (!Array.isArray((keys as { readonly keys?: unknown } | null)?.keys)) throw new Error("gave no key set")
     return Response.json(keys)
   } catch (cause) {
-    throw new KeysUnreadable("The key set can't be read", { cause })
+    throw new KeySetUnavailable("Failed to read the key set", { cause })
   }
 }
 
 export class Tokens extends Context.Service<
   Tokens,
   {
-    /** Whose token it is. Every fault of the token's, and an account that does not exist, is refused in the same way. */
+    /** The token's account. An invalid token and an unknown account fail with the same error. */
     readonly authenticate: (
       token: Redacted.Redacted<string>
     ) => Effect.Effect<Authentication, InvalidCredential | IdentityProviderUnavailable>
   }
 >()("http/Tokens") {
-  /** Where no issuer is known every token is refused. */
+  /** Without options every token is refused. */
   static readonly layer = (options: TokenOptions | undefined) =>
     options === undefined
       ? Layer.succeed(Tokens, { authenticate: () => Effect.fail(new InvalidCredential()) })
@@ -71,12 +70,12 @@ const make = Effect.fnUntraced(function* (options: TokenOptions) {
   const store = yield* IdentityStore
   const jose = yield* Effect.promise(() => import("jose"))
   const keys = jose.createRemoteJWKSet(keysOf(options), {
-    timeoutDuration: patience,
-    cooldownDuration: Duration.toMillis(options.readAgainAfter ?? Duration.seconds(30)),
+    timeoutDuration: downloadTimeout,
+    cooldownDuration: Duration.toMillis(options.keySetCooldown ?? Duration.seconds(30)),
     [jose.customFetch]: readKeys
   })
 
-  /** The token's claims; of several keys that may have signed it, as where none has an id, each is tried. */
+  /** The claims of a valid token. If several keys match, as keys without an id do, each is tried. */
   const verify = async (token: string, verifyOptions: JWTVerifyOptions): Promise<JWTPayload> => {
     const one = async (key: Parameters<typeof jose.jwtVerify>[1] | JWTVerifyGetKey) =>
       (await jose.jwtVerify(token, key as JWTVerifyGetKey, verifyOptions)).payload
@@ -108,12 +107,12 @@ const make = Effect.fnUntraced(function* (options: TokenOptions) {
       catch: (cause) => cause
     }).pipe(
       Effect.tapError((cause) =>
-        cause instanceof KeysUnreadable
-          ? Effect.logWarning("the identity provider's keys can't be read", cause)
-          : Effect.logDebug("a token was refused", cause)
+        cause instanceof KeySetUnavailable
+          ? Effect.logWarning("Failed to read the key set of the identity provider", cause)
+          : Effect.logDebug("Refused a token", cause)
       ),
       Effect.mapError((cause) =>
-        cause instanceof KeysUnreadable ? new IdentityProviderUnavailable() : new InvalidCredential()
+        cause instanceof KeySetUnavailable ? new IdentityProviderUnavailable() : new InvalidCredential()
       )
     )
     const account = claims[options.accountClaim ?? "sub"]

@@ -1,11 +1,11 @@
-/** What is said of a request that does not have the form it should. */
+/** Describes the schema errors of a request in words that a person can act on. */
 import { SchemaAST, type SchemaIssue } from "effect"
 import type { HttpApiError } from "effect/http-api"
 import { type ErrorBody, errorBody } from "../api/ErrorBody.ts"
 
-interface Finding {
+interface Problem {
   readonly path: ReadonlyArray<PropertyKey>
-  readonly says: string
+  readonly message: string
 }
 
 const required = "is required"
@@ -25,13 +25,13 @@ const nouns: Partial<Record<SchemaAST.AST["_tag"], readonly [one: string, severa
 const enumerate = (words: ReadonlyArray<string>, last: "and" | "or") =>
   words.length < 2 ? words.join("") : `${words.slice(0, -1).join(", ")} ${last} ${words.at(-1)}`
 
-/** Checks that describe a whole form, such as "must be a valid UUID", say more than the type does. */
-const formOf = (ast: SchemaAST.AST): string | undefined =>
+/** The message of a check that describes a whole format, such as "must be a valid UUID"; it says more than the type. */
+const formatOf = (ast: SchemaAST.AST): string | undefined =>
   ast.checks?.map(messageIn).find((message) => message !== undefined && /^must be (an?|the) /.test(message))
 
-/** Says what to send for a schema: in its own words, by its form, or by its type. */
+/** What a schema expects: its own message, that of a format check, or its type. */
 const expectationOf = (ast: SchemaAST.AST): string | undefined => {
-  const own = messageIn(ast) ?? formOf(ast)
+  const own = messageIn(ast) ?? formatOf(ast)
   if (own !== undefined) return own
   switch (ast._tag) {
     case "Union": {
@@ -63,51 +63,51 @@ const expectationOf = (ast: SchemaAST.AST): string | undefined => {
   }
 }
 
-/** Everything an issue is about, in order. What the schema says of itself goes before what is found inside it. */
-const findings = (
+/** All problems of an issue, in order. A schema's own message replaces those of its parts. */
+const problemsOf = (
   issue: SchemaIssue.Issue,
   path: ReadonlyArray<PropertyKey>,
-  said: string | undefined
-): ReadonlyArray<Finding> => {
+  ownMessage: string | undefined
+): ReadonlyArray<Problem> => {
   switch (issue._tag) {
     case "Pointer":
-      return findings(issue.issue, [...path, ...issue.path], undefined)
+      return problemsOf(issue.issue, [...path, ...issue.path], undefined)
     case "Filter":
-      return findings(issue.issue, path, said ?? messageIn(issue.filter))
+      return problemsOf(issue.issue, path, ownMessage ?? messageIn(issue.filter))
     case "Encoding":
-      return findings(issue.issue, path, said ?? messageIn(issue.ast))
+      return problemsOf(issue.issue, path, ownMessage ?? messageIn(issue.ast))
     case "Composite":
-      return issue.issues.flatMap((inner) => findings(inner, path, said ?? messageIn(issue.ast)))
+      return issue.issues.flatMap((inner) => problemsOf(inner, path, ownMessage ?? messageIn(issue.ast)))
     case "AnyOf":
       return issue.issues.length === 0
-        ? [{ path, says: said ?? expectationOf(issue.ast) ?? "is not valid" }]
-        : findings(issue.issues[0]!, path, said)
+        ? [{ path, message: ownMessage ?? expectationOf(issue.ast) ?? "is not valid" }]
+        : problemsOf(issue.issues[0]!, path, ownMessage)
     case "MissingKey":
-      return [{ path, says: required }]
+      return [{ path, message: required }]
     case "InvalidType":
-      return [{ path, says: said ?? expectationOf(issue.ast) ?? "is not valid" }]
+      return [{ path, message: ownMessage ?? expectationOf(issue.ast) ?? "is not valid" }]
     case "InvalidValue":
-      return [{ path, says: said ?? messageIn(issue) ?? "is not valid" }]
+      return [{ path, message: ownMessage ?? messageIn(issue) ?? "is not valid" }]
     default:
-      return [{ path, says: said ?? "is not valid" }]
+      return [{ path, message: ownMessage ?? "is not valid" }]
   }
 }
 
-/** How many fields at fault an answer names. */
-const namedAtMost = 100
+/** Most fields that a response names. */
+const maxNamedFields = 100
 
-/** Describes the first issue in words a person can act on, and names every field that is missing or invalid. */
+/** Describes the first problem, and names every field that is missing or invalid. */
 export const describe = (error: HttpApiError.HttpApiSchemaError): ErrorBody => {
-  const all = findings(error.cause.issue, [], undefined).map(({ path, says }) => ({
+  const all = problemsOf(error.cause.issue, [], undefined).map(({ path, message }) => ({
     field: path.map(String).join("."),
-    says
+    message
   }))
   const [first] = all
-  const fields = [...new Set(all.map(({ field }) => field).filter((field) => field !== ""))].slice(0, namedAtMost)
+  const fields = [...new Set(all.map(({ field }) => field).filter((field) => field !== ""))].slice(0, maxNamedFields)
   const more = fields.length === 0 ? {} : { missing_fields: fields }
-  // A message that begins with a capital letter is a whole sentence.
-  if (first !== undefined && /^[A-Z]/.test(first.says)) return errorBody("invalid_request", first.says, more)
+  // A message that begins with a capital letter is a whole sentence and needs no field name before it.
+  if (first !== undefined && /^[A-Z]/.test(first.message)) return errorBody("invalid_request", first.message, more)
   if (first === undefined || first.field === "")
     return errorBody("invalid_request", "Request body must be a JSON object")
-  return errorBody("invalid_request", `${first.field} ${first.says}`, more)
+  return errorBody("invalid_request", `${first.field} ${first.message}`, more)
 }

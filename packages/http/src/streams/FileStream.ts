@@ -1,8 +1,8 @@
-/** Files as answers: an answer may still become an error for as long as nothing of it was sent. */
+/** Streams files in responses. */
 import { Cause, Effect, Stream } from "effect"
 
-/** The stream with its first piece in hand, so that one that can't begin fails here. Lives as long as the request. */
-export const begun = Effect.fnUntraced(function* <A, E>(stream: Stream.Stream<A, E>) {
+/** Pulls the first chunk, so that a stream that can't start fails while the response can still become an error. */
+export const startStream = Effect.fnUntraced(function* <A, E>(stream: Stream.Stream<A, E>) {
   const pull = yield* Stream.toPull(stream)
   const first = yield* pull.pipe(Effect.catchIf(Cause.isDone, () => Effect.succeed([] as ReadonlyArray<A>)))
   return first.length === 0

@@ -1,14 +1,14 @@
-/** Large file trees in answers: encoded once for as long as the tree is kept, in slices, and sent in pieces. */
+/** Encodes large file trees in slices, so that other requests are not blocked, and caches the result. */
 import type { FileTree } from "@castellan/domain/repo/FileTree.ts"
 import { Effect, Schema, Stream } from "effect"
 import { HttpServerResponse } from "effect/http"
 import { setImmediate } from "node:timers/promises"
 import { SandboxesResponse } from "../api/groups/AccountSandboxes.ts"
 
-/** Entries that are encoded before other requests get their turn: some milliseconds. */
+/** Entries encoded before the event loop runs other work: some milliseconds. */
 const slice = 2000
 
-/** Whether to encode the tree would keep other requests waiting. */
+/** Whether encoding the tree in one go would block other requests. */
 export const isLarge = ({ entries }: FileTree): boolean => entries.length > slice
 
 const encode = async ({ entries }: FileTree): Promise<ReadonlyArray<Uint8Array>> => {
@@ -23,7 +23,7 @@ const encode = async ({ entries }: FileTree): Promise<ReadonlyArray<Uint8Array>>
 
 const encoded = new WeakMap<FileTree, Promise<ReadonlyArray<Uint8Array>>>()
 
-/** The entries as JSON without the brackets around them. */
+/** The entries as JSON, without the enclosing brackets. */
 const piecesOf = (tree: FileTree): Promise<ReadonlyArray<Uint8Array>> => {
   const pieces = encoded.get(tree) ?? encode(tree)
   encoded.set(tree, pieces)
@@ -32,10 +32,10 @@ const piecesOf = (tree: FileTree): Promise<ReadonlyArray<Uint8Array>> => {
 
 const toJson = Schema.encodeEffect(Schema.toCodecJson(SandboxesResponse))
 
-/** The answer with the tree's entries as its file tree. */
-export const respond = Effect.fnUntraced(function* (answer: typeof SandboxesResponse.Type, tree: FileTree) {
-  const encodedAnswer = yield* Effect.orDie(toJson({ ...answer, filetree: [] }))
-  const { filetree: _, ...rest } = encodedAnswer as Record<string, Schema.Json>
+/** The response with the tree's entries as `filetree`. */
+export const respond = Effect.fnUntraced(function* (body: typeof SandboxesResponse.Type, tree: FileTree) {
+  const encodedBody = yield* Effect.orDie(toJson({ ...body, filetree: [] }))
+  const { filetree: _, ...rest } = encodedBody as Record<string, Schema.Json>
   const entries = yield* Effect.promise(() => piecesOf(tree))
   const head = Buffer.from(`${JSON.stringify(rest).slice(0, -1)},"filetree":[`)
   const pieces = [head, ...entries, Buffer.from("]}")]

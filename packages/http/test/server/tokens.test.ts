@@ -87,7 +87,7 @@ const unavailable = {
   retryAfterMs: 1000
 }
 
-layer(api({ readAgainAfter: Duration.zero }))("A token of the identity provider", (it) => {
+layer(api({ keySetCooldown: Duration.zero }))("A token of the identity provider", (it) => {
   it.effect("stands for the account it names, whatever asymmetric key signed it", () =>
     Effect.gen(function* () {
       const { account, key } = yield* (yield* WebApi).join()
@@ -189,7 +189,7 @@ layer(api())("A stream that was opened with a token", (it) => {
   )
 })
 
-layer(api({ readAgainAfter: Duration.zero }))("The identity provider", (it) => {
+layer(api({ keySetCooldown: Duration.zero }))("The identity provider", (it) => {
   it.effect("may change its keys", () =>
     Effect.gen(function* () {
       const { account } = yield* (yield* WebApi).join()
