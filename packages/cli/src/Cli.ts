@@ -1,4 +1,4 @@
-/** The whole command line as one effect: from arguments to an exit code. */
+/** Runs the command line: from arguments to an exit code. */
 import * as CliConfig from "effect/cli/CliConfig"
 import * as CliError from "effect/cli/CliError"
 import * as CliOutput from "effect/cli/CliOutput"
@@ -17,9 +17,9 @@ import * as Output from "./output/Output.ts"
 const version = "0.1.0"
 
 const sayInvalid = (path: ReadonlyArray<string>, messages: ReadonlyArray<string>) =>
-  Output.say(`${messages.join("; ")} (${path.join(" ")} --help tells more)`)
+  Output.say(`${messages.join("; ")} (see: ${path.join(" ")} --help)`)
 
-/** Help to standard output, what is wrong to standard error, in one line. */
+/** Prints help to standard output, and usage errors to standard error, in one line. */
 const presenter = Layer.effect(
   CliOutput.Presenter,
   Effect.gen(function* () {
@@ -54,21 +54,24 @@ const services = Layer.mergeAll(
   CliConfig.layer({ builtIns: [GlobalFlag.Help, GlobalFlag.Version, GlobalFlag.Completions] })
 )
 
-const saidAlready = (error: CliError.CliError): number =>
+const exitCodeOf = (error: CliError.CliError): number =>
   error._tag === "ShowHelp" && error.errors.length === 0 ? ExitCode.ok : ExitCode.usage
 
-/** Does what the arguments ask for; gives the code to exit with. */
+/** Runs the command; gives the exit code. */
 export const run = (args: ReadonlyArray<string>) =>
   Command.runWith(commands, { version })(args).pipe(
     Effect.as<number>(ExitCode.ok),
     Effect.catch((error) => {
-      // Help, and what is wrong with the command line, was said where it was found.
-      if (CliError.isCliError(error)) return Effect.succeed(saidAlready(error))
+      // The presenter has printed help and usage errors already.
+      if (CliError.isCliError(error)) return Effect.succeed(exitCodeOf(error))
       const { exit, say } = explain(error)
       return Effect.as(say === "" ? Effect.void : Output.say(say), exit)
     }),
     Effect.catchDefect((defect) =>
-      Effect.as(Output.say(`a fault of ours, or a server of another version: ${defect}`), ExitCode.failed)
+      Effect.as(
+        Output.say(`unexpected error, which may be a bug or a server of another version: ${defect}`),
+        ExitCode.failed
+      )
     ),
     Effect.provide(services)
   )

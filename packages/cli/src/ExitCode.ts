@@ -1,4 +1,4 @@
-/** What the command line's exit codes mean: the one place that knows. */
+/** Exit codes of the command line. */
 export const ExitCode = {
   ok: 0,
   failed: 1,
@@ -10,26 +10,26 @@ export const ExitCode = {
   interrupted: 130
 } as const
 
-/** Each code with what it says, as `--help` and the documentation have it. */
+/** The meaning of each code, as shown by `--help` and documented in docs/command-line.md. */
 export const meanings: ReadonlyArray<readonly [code: number, meaning: string]> = [
-  [ExitCode.ok, "it worked"],
-  [ExitCode.failed, "the request was refused, or the run failed"],
-  [ExitCode.usage, "the command line can't be understood"],
-  [ExitCode.denied, "no key, or one that may not do this"],
-  [ExitCode.notFound, "there is no such thing, or it is not yours"],
+  [ExitCode.ok, "success"],
+  [ExitCode.failed, "the server refused the request, or the run failed"],
+  [ExitCode.usage, "the command line or the environment is invalid"],
+  [ExitCode.denied, "no valid API key, or one without permission"],
+  [ExitCode.notFound, "not found, or it belongs to another account"],
   [ExitCode.unreachable, "the server can't be reached, or failed"],
-  [ExitCode.conflict, "something is in the way: a conflict, a limit, a quota"],
-  [ExitCode.interrupted, "ended by Ctrl-C"]
+  [ExitCode.conflict, "a conflict, a rate limit or a quota"],
+  [ExitCode.interrupted, "interrupted by Ctrl-C"]
 ]
 
 /** The table as `--help` shows it. */
 export const exitCodesHelp: string = [
   "Exit codes:",
   ...meanings.map(([code, meaning]) => `    ${String(code).padEnd(5)}${meaning}`),
-  "  Where a command is followed, its own exit code is given in place of 0."
+  "  A followed command that ends with another code than 0 determines the exit code."
 ].join("\n")
 
-/** The code for an answer of that HTTP status, which is no success. */
+/** The exit code for an error response with this HTTP status. */
 export const ofStatus = (status: number): number => {
   switch (status) {
     case 401:

@@ -1,4 +1,4 @@
-/** The command line's first word, with the flags that every command takes. */
+/** The root command, with the flags that all commands have. */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 
@@ -6,11 +6,11 @@ export const castellan = Command.make("castellan").pipe(
   Command.withSharedFlags({
     url: Flag.String("url").pipe(
       Flag.withMetavar("URL"),
-      Flag.withDescription("The server's address, in place of CASTELLAN_URL"),
+      Flag.withDescription("The server's URL; overrides CASTELLAN_URL"),
       Flag.optional
     ),
     json: Flag.Boolean("json").pipe(
-      Flag.withDescription("Print the API's answer as it is, and follow nothing"),
+      Flag.withDescription("Print the API's JSON response unchanged, and don't follow runs"),
       Flag.withDefault(false)
     )
   })

@@ -1,10 +1,10 @@
-/** Where the server is and who asks: by flags and by the environment. */
+/** The server's URL and the API key, from flags and environment variables. */
 import * as Config from "effect/Config"
 import * as Effect from "effect/Effect"
 import * as Option from "effect/Option"
 import { KeyMissing, UsageRefused } from "./client/Failure.ts"
 
-/** The variable's text without the blanks around it; an empty one counts as not set. */
+/** The variable's trimmed value; an empty one counts as not set. */
 const text = (name: string) =>
   Config.option(Config.String(name)).pipe(
     Effect.map(Option.map((value) => value.trim())),
@@ -14,7 +14,7 @@ const text = (name: string) =>
 
 const defaultUrl = "http://localhost:3000"
 
-/** The server's address, without a slash at its end. */
+/** The server's URL without a trailing slash. */
 export const serverUrl = Effect.fnUntraced(function* (flag: Option.Option<string>) {
   const name = Option.isSome(flag) ? "--url" : "CASTELLAN_URL"
   const given = Option.getOrElse(Option.isSome(flag) ? flag : yield* text("CASTELLAN_URL"), () => defaultUrl)
@@ -24,7 +24,6 @@ export const serverUrl = Effect.fnUntraced(function* (flag: Option.Option<string
     : yield* new UsageRefused({ say: `${name} is "${given}"; it must be a URL such as ${defaultUrl}` })
 })
 
-/** The key of the account that asks. */
 export const apiKey = Effect.gen(function* () {
   const key = yield* text("CASTELLAN_API_KEY")
   if (Option.isNone(key)) return yield* new KeyMissing()

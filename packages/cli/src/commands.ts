@@ -1,4 +1,4 @@
-/** Everything the command line can do. */
+/** All commands of the command line. */
 import * as Command from "effect/cli/Command"
 import { accounts } from "./commands/accounts.ts"
 import { adminKey } from "./commands/adminKey.ts"
@@ -19,18 +19,18 @@ import { exitCodesHelp } from "./ExitCode.ts"
 import { castellan } from "./Root.ts"
 
 const sandboxes = Command.make("sandboxes").pipe(
-  Command.withDescription("Make sandboxes, run commands in them, read and write their files"),
+  Command.withDescription("Create sandboxes, run commands in them, read and write their files"),
   Command.withExamples([{ command: "castellan sandboxes create -- node -v" }]),
   Command.withSubcommands([...wholeSandboxes, ...sandboxFiles, ...repository])
 )
 
 export const commands = castellan.pipe(
   Command.withDescription(
-    `Sandboxes that run agents' work, from the command line
+    `Manage sandboxes, sessions and web apps of a Castellan server
 
-  Settings, by environment:
-    CASTELLAN_URL      the server's address (http://localhost:3000)
-    CASTELLAN_API_KEY  your key
+  Environment variables:
+    CASTELLAN_URL      the server's URL, http://localhost:3000 by default
+    CASTELLAN_API_KEY  your API key
 
   ${exitCodesHelp}`
   ),

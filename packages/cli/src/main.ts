@@ -1,4 +1,4 @@
-/** The command line as a process. */
+/** Entry point of the command line. */
 import * as NodeRuntime from "@effect/platform-node/NodeRuntime"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import * as Cause from "effect/Cause"
@@ -9,7 +9,7 @@ import { ignoreOutputErrors } from "@castellan/http/server/ignoreOutputErrors.ts
 import { run } from "./Cli.ts"
 import { ExitCode } from "./ExitCode.ts"
 
-// A key is shown to the server it is for, and to none that this one may point to.
+// Redirects are not followed: the API key must reach no other server.
 const http = FetchHttpClient.layer.pipe(
   Layer.provide(Layer.succeed(FetchHttpClient.RequestInit, { redirect: "manual" }))
 )
@@ -17,14 +17,14 @@ const http = FetchHttpClient.layer.pipe(
 const args = process.argv.slice(2)
 
 if (args[0] === "emulate") {
-  // An emulator is a server: programs use it after the reader of its output is gone.
+  // An emulator is a server and keeps running after the reader of its output is gone.
   ignoreOutputErrors()
 } else {
   for (const stream of [process.stdout, process.stderr]) {
     stream.on("error", ({ code }: NodeJS.ErrnoException) => {
-      // The reader of a pipe has read enough, as `head` does, or the terminal is closed: the command ends quietly.
+      // The reader of a pipe has exited, as `head` does, or the terminal is closed: end without an error.
       if (code === "EPIPE" || code === "EIO") process.exit(ExitCode.ok)
-      console.error(`castellan: the output can't be written (${code})`)
+      console.error(`castellan: can't write output (${code})`)
       process.exit(ExitCode.failed)
     })
   }

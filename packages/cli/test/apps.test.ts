@@ -4,7 +4,7 @@ import { castellan } from "./castellanCommand.ts"
 import { WebApi } from "../../http/test/WebApi.ts"
 
 layer(WebApi.layer)("Web apps by the command line", (it) => {
-  it.effect("are made, looked at, given packages, diagnosed and ended", () =>
+  it.effect("are created, inspected, given packages, diagnosed and deleted", () =>
     Effect.gen(function* () {
       const { ask, join } = yield* WebApi
       const { key } = yield* join()
@@ -15,7 +15,7 @@ layer(WebApi.layer)("Web apps by the command line", (it) => {
       const created = yield* said("create")
       const [, id] = /^app  (app-\w+)\nurl  http:\/\/5173-app-\w+\.localhost\S*\n$/.exec(created.stdout) ?? []
       assert.isString(id, created.stdout)
-      assert.match((yield* said("status")).stdout, new RegExp(`^app   ${id}\nruns  yes\nurl   http`))
+      assert.match((yield* said("status")).stdout, new RegExp(`^app      ${id}\nrunning  yes\nurl      http`))
       assert.include((yield* said("files", "--app", id!)).stdout, "src/App.tsx\n")
 
       const installed = yield* said("install", "clsx@2", "@a/b")
@@ -35,7 +35,7 @@ layer(WebApi.layer)("Web apps by the command line", (it) => {
       assert.match(broken.stdout, /^CHECK +OK +TOOK\n(.*\n)*missing imports +no/)
       assert.include(broken.stdout, "./gone.ts")
 
-      assert.deepStrictEqual((yield* said("end")).stdout, `${id} has ended\n`)
+      assert.deepStrictEqual((yield* said("end")).stdout, `${id} is deleted\n`)
       assert.strictEqual((yield* said("end")).exit, 4)
       assert.strictEqual((yield* said("end", "--all")).exit, 0)
     })

@@ -15,7 +15,7 @@ layer(WebApi.layer)("The command line", (it) => {
     return ["--", command, ...args]
   }
 
-  it.effect("runs a command in a new sandbox as if it ran here: its output, its errors, its exit code", () =>
+  it.effect("runs a command in a new sandbox with its output, errors and exit code", () =>
     Effect.gen(function* () {
       const { key } = yield* join()
       const out = Step.Print({ text: "out\n", to: "stdout" })
@@ -26,7 +26,7 @@ layer(WebApi.layer)("The command line", (it) => {
     })
   )
 
-  it.effect("gives a prompt to the agent", () =>
+  it.effect("passes a prompt to the agent", () =>
     Effect.gen(function* () {
       const { key } = yield* join()
       const said = yield* castellan(["sandboxes", "create", "--prompt", "say hi; rm -rf /"], { key })
@@ -34,7 +34,7 @@ layer(WebApi.layer)("The command line", (it) => {
     })
   )
 
-  it.effect("leaves a run to itself with --no-follow, and finds it again", () =>
+  it.effect("does not follow a run with --no-follow, and can follow it later", () =>
     Effect.gen(function* () {
       const { key } = yield* join()
       const made = yield* castellan(["sandboxes", "create", "--no-follow", "--", "echo", "later"], { key })
@@ -57,7 +57,7 @@ layer(WebApi.layer)("The command line", (it) => {
     })
   )
 
-  it.effect("prints the API's own JSON with --json, as one document", () =>
+  it.effect("prints the API's JSON response with --json, as one document", () =>
     Effect.gen(function* () {
       const { key } = yield* join()
       yield* castellan(["sandboxes", "create"], { key })
@@ -76,7 +76,7 @@ layer(WebApi.layer)("The command line", (it) => {
     })
   )
 
-  it.effect("lists one page and says that there is more, or lists all", () =>
+  it.effect("lists one page and says that there are more, or lists all pages", () =>
     Effect.gen(function* () {
       const { key } = yield* join()
       for (let i = 0; i < 5; i++) yield* castellan(["sandboxes", "create"], { key })
@@ -91,7 +91,7 @@ layer(WebApi.layer)("The command line", (it) => {
     })
   )
 
-  it.effect("says so where there is nothing to list", () =>
+  it.effect("says that there is nothing to list", () =>
     Effect.gen(function* () {
       const { key } = yield* join()
       const said = yield* castellan(["runs", "list"], { key })
@@ -99,13 +99,13 @@ layer(WebApi.layer)("The command line", (it) => {
     })
   )
 
-  it.effect("makes keys, lists them and ends them", () =>
+  it.effect("creates, lists and revokes API keys", () =>
     Effect.gen(function* () {
       const { key } = yield* join()
       const made = yield* castellan(["keys", "create", "ci", "--expires-at", "2100-01-31T12:00:00Z"], { key })
       const [, id, expires, secret] = /^id +(\S+)\nname +ci\nexpires +(\S+)\nkey +(\S+)\n$/.exec(made.stdout)!
       assert.strictEqual(expires, "2100-01-31T12:00:00.000Z")
-      assert.strictEqual(made.stderr, "castellan: the key is shown this once\n")
+      assert.strictEqual(made.stderr, "castellan: the key is shown only once\n")
       const listed = yield* castellan(["keys", "list"], { key: secret! })
       assert.include(listed.stdout, id!)
       const deleted = yield* castellan(["keys", "delete", id!], { key })
@@ -116,7 +116,7 @@ layer(WebApi.layer)("The command line", (it) => {
     })
   )
 
-  it.effect("makes accounts for a platform admin, who acts for them with --account", () =>
+  it.effect("lets a platform admin create accounts and act for them with --account", () =>
     Effect.gen(function* () {
       const admin = yield* join({ platformAdmin: true })
       const made = yield* castellan(["accounts", "create", "--name", "Ada", "--json"], admin)
@@ -134,7 +134,7 @@ layer(WebApi.layer)("The command line", (it) => {
     })
   )
 
-  it.effect("ends what it can't do with one line on standard error and a code that tells why", () =>
+  it.effect("reports each error with one line on standard error and an exit code", () =>
     Effect.gen(function* () {
       const { key } = yield* join()
       const cases: ReadonlyArray<readonly [args: string, exit: number, say: RegExp]> = [
@@ -143,7 +143,7 @@ layer(WebApi.layer)("The command line", (it) => {
         ["keys list --account me", 1, /^account_id must be a valid UUID$/],
         ["sandboxes list --limit 1000", 1, /^limit must be an integer between 1 and 100$/],
         ["sandboxes list --limit many", 2, /--limit.*castellan sandboxes list --help/],
-        ["sandboxes create --prompt x -- ls", 2, /exclude each other/],
+        ["sandboxes create --prompt x -- ls", 2, /can't be combined/],
         ["sandboxes crate", 2, /Unknown subcommand "crate".*create/],
         ["keys create", 2, /Missing required argument: NAME/],
         ["keys delete ..", 2, /letters, digits/],
@@ -159,7 +159,7 @@ layer(WebApi.layer)("The command line", (it) => {
     })
   )
 
-  it.effect("says what to do where there is no key, and shows none", () =>
+  it.effect("says what to do without an API key, and never prints a key", () =>
     Effect.gen(function* () {
       const said = yield* castellan(["sandboxes", "list"])
       assert.strictEqual(said.exit, 3)
@@ -172,7 +172,7 @@ layer(WebApi.layer)("The command line", (it) => {
     })
   )
 
-  it.effect("shows help with an example at every level, and the exit codes at the first", () =>
+  it.effect("shows help with an example for every command, and the exit codes for the root", () =>
     Effect.gen(function* () {
       const nouns = ["accounts", "keys", "sandboxes", "runs", "health"]
       const top = yield* castellan(["--help"])
@@ -190,7 +190,7 @@ layer(WebApi.layer)("The command line", (it) => {
     })
   )
 
-  it("documents its exit codes as it uses them", () => {
+  it("has the exit codes that docs/command-line.md documents", () => {
     const text = readFileSync(new URL("../../../docs/command-line.md", import.meta.url), "utf8")
     const rows = Array.from(
       text.matchAll(/^\| (\d+) +\| (.*?) +\|$/gm),

@@ -71,7 +71,7 @@ describe("Vercel's emulator, as a command", () => {
     server.close()
     assert.deepStrictEqual(taken, {
       code: 2,
-      stderr: `castellan: it can't listen on port ${port}: listen EADDRINUSE: address already in use 127.0.0.1:${port}\n`
+      stderr: `castellan: can't listen on port ${port}: listen EADDRINUSE: address already in use 127.0.0.1:${port}\n`
     })
     assert.deepInclude(await refused("--port", "70000"), { code: 2 })
   })

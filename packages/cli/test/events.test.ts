@@ -105,7 +105,7 @@ layer(WebApi.layer)("The command line, telling what happened,", (it) => {
       const nothing = yield* castellan(["events", "--from", "now"], { key })
       assert.deepStrictEqual(
         [nothing.exit, nothing.stderr],
-        [2, "castellan: --from now needs -f: nothing comes before\n"]
+        [2, "castellan: --from now needs -f: there are no events between now and now\n"]
       )
     })
   )

@@ -120,7 +120,10 @@ layer(WebApi.layer)("The command line, following and trying again,", (it) => {
       const following = yield* Effect.forkChild(castellan(["runs", "logs", "-f", run], { key, onPrint }))
       yield* Effect.promise(() => printing)
       yield* Fiber.interrupt(following)
-      assert.strictEqual(seen, `begun\ncastellan: ${run} goes on; follow it with: castellan runs logs -f ${run}\n`)
+      assert.strictEqual(
+        seen,
+        `begun\ncastellan: ${run} is still running; follow it with: castellan runs logs -f ${run}\n`
+      )
       const again = yield* Effect.forkChild(castellan(["runs", "logs", "-f", run], { key }))
       assert.strictEqual((yield* untilDone(again)).stdout, "begun\ndone\n")
     })
@@ -267,7 +270,10 @@ layer(WebApi.layer)("The command line, following and trying again,", (it) => {
       const { key } = yield* join
       const said = yield* castellan(["keys", "list"], { key, fetch: async () => json(200, { status: "success" }) })
       assert.deepStrictEqual([said.exit, said.stdout], [1, ""])
-      assert.match(said.stderr, /^castellan: a fault of ours, or a server of another version: TypeError: .*\n$/)
+      assert.match(
+        said.stderr,
+        /^castellan: unexpected error, which may be a bug or a server of another version: TypeError: .*\n$/
+      )
     })
   )
 })

@@ -28,7 +28,7 @@ layer(WebApi.layer)("Organizations on the command line", (it) => {
       const last = yield* castellan(["orgs", "remove", org!, owner.account.id], owner)
       assert.strictEqual(last.exit, 6)
       const left = yield* castellan(["orgs", "remove", org!, member.account.id], member)
-      assert.deepStrictEqual([left.exit, left.stdout], [0, `${member.account.id} is no member any more\n`])
+      assert.deepStrictEqual([left.exit, left.stdout], [0, `${member.account.id} is no longer a member\n`])
       const none = yield* castellan(["orgs", "list"], member)
       assert.deepStrictEqual([none.stdout, none.stderr], ["", "castellan: no organizations\n"])
     })

@@ -72,7 +72,7 @@ describe("The command line as a process", () => {
       following.child.kill("SIGINT")
       const said = yield* ended(following)
       assert.deepStrictEqual([said.exit, said.stdout], [130, "one\ntwo\nthree\n"])
-      const [, run] = /(run_\w+) goes on; follow it with: castellan runs logs -f \1\n$/.exec(said.stderr)!
+      const [, run] = /(run_\w+) is still running; follow it with: castellan runs logs -f \1\n$/.exec(said.stderr)!
       const server = { url: second.url, key: first.key }
       const shown = yield* ended(castellan(server, "runs", "get", run!))
       assert.match(shown.stdout, /^status +EXECUTING$/m)

@@ -46,7 +46,7 @@ const run = (more: object = {}) => ({
 const log = (message: string) => ({ at: "2026-11-21T06:21:30.311Z", message })
 
 describe("One sandbox on the command line", () => {
-  it.effect("is shown, forked, given more time, and stopped", () =>
+  it.effect("are shown, forked, extended and stopped", () =>
     Effect.gen(function* () {
       const cases: ReadonlyArray<readonly [args: string, method: string, path: string, body: string]> = [
         [`get ${id}`, "GET", `/api/sandboxes/${id}`, ""],
@@ -122,7 +122,7 @@ describe("One sandbox on the command line", () => {
       const { around } = scripted({ status: "success", snapshotId: "snap_1", expiresAt: null, stopped: true })
       const said = yield* castellan(["sandboxes", "snapshot", id], around)
       assert.deepStrictEqual([said.exit, said.stdout], [0, "snapshot  snap_1\nexpires   -\n"])
-      assert.strictEqual(said.stderr, `castellan: the provider stopped ${id} to take it\n`)
+      assert.strictEqual(said.stderr, `castellan: the provider stopped ${id} to take the snapshot\n`)
     })
   )
 

@@ -59,7 +59,7 @@ layer(WebApi.layer)("A session held by the command line", (it) => {
       const append = asSteps(Step.Append({ path: "notes.txt", text: "kept" }), Step.Exit({ code: 4 }))
       const first = yield* on("run", "--", append.command, ...append.args)
       assert.deepStrictEqual([first.exit, first.stdout, first.stderr], [4, "", ""])
-      assert.deepStrictEqual((yield* on("sleep")).stdout, `${id} sleeps\n`)
+      assert.deepStrictEqual((yield* on("sleep")).stdout, `${id} is hibernated\n`)
       assert.deepStrictEqual((yield* on("sleep")).stdout, `${id} was not running\n`)
       assert.match(
         (yield* on("status")).stdout,
@@ -78,10 +78,10 @@ layer(WebApi.layer)("A session held by the command line", (it) => {
       yield* on("open")
       assert.match(
         (yield* on("status")).stdout,
-        /^status +active\nstate +active\nsleeps in +5 min\ntime left +30 min\n/m
+        /^status +active\nstate +active\nhibernates in +5 min\ntime left +30 min\n/m
       )
       assert.match((yield* on("reconnect")).stdout, /^status +connected\nstate +active\ntime left +30 min\n$/)
-      assert.deepStrictEqual((yield* on("activity")).stdout, `${id} is in use\n`)
+      assert.deepStrictEqual((yield* on("activity")).stdout, `${id} is marked as in use\n`)
       const extended = yield* on("extend", "90m")
       assert.match(extended.stdout, new RegExp(`^session +${id}\nextended by +1 h 30 min\nexpires +\\d{4}-\\S+Z\n$`))
       assert.match((yield* on("reconnect")).stdout, /^time left +2 h$/m)
@@ -138,7 +138,7 @@ layer(WebApi.layer)("A session held by the command line", (it) => {
       ])
       const nothing = yield* held(key, "open")
       assert.strictEqual(nothing.exit, 2)
-      assert.match(nothing.stderr, /^castellan: say which session to open, or --repo URL/)
+      assert.match(nothing.stderr, /^castellan: name a session to open, or use --repo URL/)
       const elsewhere = yield* held(key, "open", "--repo", "https://example.org/a/b")
       assert.deepStrictEqual(
         [elsewhere.exit, elsewhere.stderr],
@@ -159,7 +159,7 @@ layer(WebApi.layer)("A session held by the command line", (it) => {
       const asleep = yield* held(key, "run", id, "--", "true")
       assert.deepStrictEqual(
         [asleep.exit, asleep.stderr],
-        [6, `castellan: wake it with: castellan sessions open ${id}\ncastellan: Sandbox is not running\n`]
+        [6, `castellan: resume it with: castellan sessions open ${id}\ncastellan: Sandbox is not running\n`]
       )
       const bare = yield* held(key, "run", id)
       assert.strictEqual(bare.exit, 2)

@@ -1,3 +1,5 @@
+/** `castellan accounts`: makes accounts and lists those with sandboxes. */
+/** `castellan accounts`: makes accounts and lists those with sandboxes. */
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
 import { ask } from "../client/Client.ts"
@@ -8,7 +10,7 @@ import { fields, table } from "../output/Table.ts"
 
 const create = Command.make(
   "create",
-  { name: text("name", "NAME", "What to call it"), email: text("email", "ADDRESS", "Its e-mail address") },
+  { name: text("name", "NAME", "The account's name"), email: text("email", "ADDRESS", "The account's e-mail address") },
   Effect.fnUntraced(function* (body) {
     const answer = yield* ask("accounts.create", { body })
     yield* Output.present(answer, ({ account: { createdAt, email, id, name } }) =>
@@ -16,7 +18,7 @@ const create = Command.make(
     )
   })
 ).pipe(
-  Command.withDescription("Make an account (platform admin)"),
+  Command.withDescription("Create an account (platform admins only)"),
   Command.withExamples([{ command: "castellan accounts create --name Ada --email ada@example.com" }])
 )
 
@@ -34,12 +36,12 @@ const list = Command.make(
     yield* orNone("accounts with sandboxes", answer.json.accounts)
   })
 ).pipe(
-  Command.withDescription("List accounts with their sandboxes (platform admin)"),
+  Command.withDescription("List accounts that have sandboxes, with their number (platform admins only)"),
   Command.withExamples([{ command: "castellan accounts list --all" }])
 )
 
 export const accounts = Command.make("accounts").pipe(
-  Command.withDescription("Make and list accounts"),
+  Command.withDescription("Create and list accounts"),
   Command.withExamples([{ command: "castellan accounts create --name Ada" }]),
   Command.withSubcommands([create, list])
 )

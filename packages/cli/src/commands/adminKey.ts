@@ -1,4 +1,4 @@
-/** Replaces the platform admin's key in the server's own data; no server is asked. */
+/** `castellan admin-key`: replaces the platform admin's key in the server's database, without the server. */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
@@ -11,13 +11,14 @@ export const adminKey = Command.make(
   "admin-key",
   {
     reset: Flag.Boolean("reset").pipe(
-      Flag.withDescription("Make a new key, and revoke those of the first start and of earlier resets"),
+      Flag.withDescription("Make a new key, and revoke the key of the first start and those of earlier resets"),
       Flag.withDefault(false)
     )
   },
   Effect.fnUntraced(function* ({ reset }) {
-    if (!reset) return yield* new UsageRefused({ say: "the key can't be shown again; --reset makes a new one" })
-    // Loaded here, since no other command needs the database.
+    if (!reset)
+      return yield* new UsageRefused({ say: "an existing key can't be shown again: use --reset to make a new one" })
+    // Imported here, because no other command needs the database adapter.
     const AdminKey = yield* Effect.promise(() => import("@castellan/http/server/AdminKey.ts"))
     const { issued, kept } = yield* AdminKey.reset.pipe(
       Effect.catchTags({
@@ -25,12 +26,12 @@ export const adminKey = Command.make(
         DatabaseNotReady: ({ message }) => new DataUnavailable({ say: message, exit: ExitCode.unreachable }),
         PlatformAdminMissing: () =>
           new DataUnavailable({
-            say: "no server has used this database yet: start one, which shows a key at its first start",
+            say: "no server has used this database yet: start one, which prints a key at its first start",
             exit: ExitCode.notFound
           }),
         ServerRunning: ({ directory }) =>
           new DataUnavailable({
-            say: `a server, or another reset, uses ${directory}: stop the server first, then reset the key`,
+            say: `a server or another reset uses ${directory}: stop the server, then reset the key`,
             exit: ExitCode.conflict
           })
       })
@@ -38,15 +39,19 @@ export const adminKey = Command.make(
     const key = Redacted.value(issued.secret)
     const { id, name } = issued.key
     yield* Output.print((yield* Output.isForProgram) ? `${JSON.stringify({ id, name, key })}\n` : `${key}\n`)
-    yield* Output.say("this is the platform admin's new key, shown this once; earlier first and reset keys are revoked")
+    yield* Output.say(
+      "this is the platform admin's new key, shown only once; the first key and earlier reset keys are revoked"
+    )
     if (kept.length > 0) {
       const named = kept.map(({ id, name }) => `${id} (${name})`).join(", ")
-      yield* Output.say(`other keys of the platform admin still work; \`castellan keys revoke\` ends them: ${named}`)
+      yield* Output.say(
+        `other keys of the platform admin are still valid; \`castellan keys delete\` revokes them: ${named}`
+      )
     }
   })
 ).pipe(
   Command.withDescription(
-    "Replace the platform admin's key, in the data of a server that is stopped or uses DATABASE_URL"
+    "Replace the platform admin's key in the server's database. Without DATABASE_URL the server must be stopped. Needs the server's environment and working directory, but no API key"
   ),
   Command.withExamples([{ command: "CASTELLAN_DATA_DIR=/var/lib/castellan castellan admin-key --reset" }])
 )

@@ -1,4 +1,4 @@
-/** Web apps under construction. */
+/** `castellan apps`: creates, inspects and deletes web apps. */
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
@@ -11,7 +11,7 @@ import * as Output from "../output/Output.ts"
 import { filesAtOnce, orNone, pages } from "../client/pages.ts"
 import { fields, span, table } from "../output/Table.ts"
 
-const app = text("app", "ID", "The app, where it is not the active one")
+const app = text("app", "ID", "The app; the account's active app if left out")
 
 const create = Command.make(
   "create",
@@ -21,7 +21,9 @@ const create = Command.make(
     yield* Output.present(answer, ({ sandboxId, url }) => fields({ app: sandboxId, url }))
   })
 ).pipe(
-  Command.withDescription("Make a web app with its dev server; the active one before it ends"),
+  Command.withDescription(
+    "Create a web app with its dev server. It becomes the active app; the previous one is deleted"
+  ),
   Command.withExamples([{ command: "castellan apps create" }])
 )
 
@@ -33,11 +35,11 @@ const status = Command.make(
       query: { sandboxId: app }
     })
     yield* Output.present(answer, ({ isAlive, sandboxId, url }) =>
-      fields({ app: sandboxId, runs: isAlive ? "yes" : "no", url })
+      fields({ app: sandboxId, running: isAlive ? "yes" : "no", url })
     )
   })
 ).pipe(
-  Command.withDescription("Show whether an app runs, and where; wakes nothing"),
+  Command.withDescription("Show whether an app is running, and its URL. Does not wake it"),
   Command.withExamples([{ command: "castellan apps status" }])
 )
 
@@ -50,7 +52,7 @@ const files = Command.make(
     yield* orNone("files", answer.json.files)
   })
 ).pipe(
-  Command.withDescription("List the files of an app's project"),
+  Command.withDescription("List the project files of an app"),
   Command.withExamples([{ command: "castellan apps files" }])
 )
 
@@ -67,10 +69,10 @@ const diagnose = Command.make(
           checks.map(({ durationMs, name, ok }) => [name.replaceAll("_", " "), ok ? "yes" : "no", span(durationMs)])
         )}${output}`
     )
-    if (!answer.json.success) return yield* new RunFailed({ say: "something is wrong with the app" })
+    if (!answer.json.success) return yield* new RunFailed({ say: "the app has problems" })
   })
 ).pipe(
-  Command.withDescription("Find out what is wrong with an app"),
+  Command.withDescription("Check an app and show its problems; exits with 1 if there are any"),
   Command.withExamples([{ command: "castellan apps diagnose" }])
 )
 
@@ -78,7 +80,7 @@ const install = Command.make(
   "install",
   {
     packages: Argument.String("PACKAGE").pipe(
-      Argument.withDescription("By name, with a version, range or tag after @ if one is meant"),
+      Argument.withDescription("An npm package, as NAME or NAME@VERSION; VERSION may be a range or a tag"),
       Argument.atLeast(1)
     ),
     app
@@ -99,7 +101,7 @@ const end = Command.make(
     app,
     all: Flag.Boolean("all").pipe(
       Flag.withoutNegation,
-      Flag.withDescription("All apps of the account"),
+      Flag.withDescription("Delete all apps of the account"),
       Flag.withDefault(false)
     )
   },
@@ -107,15 +109,15 @@ const end = Command.make(
     const active = ask<"sessionSandbox.status", AppStatus>("sessionSandbox.status")
     const sandboxId = all ? undefined : (app ?? (yield* active).json.sandboxId)
     const answer = yield* ask("apps.kill", { body: { sandboxId } })
-    yield* Output.present(answer, () => (sandboxId === undefined ? "all apps have ended" : `${sandboxId} has ended`))
+    yield* Output.present(answer, () => (sandboxId === undefined ? "all apps are deleted" : `${sandboxId} is deleted`))
   })
 ).pipe(
-  Command.withDescription("End an app for good, with its files"),
+  Command.withDescription("Delete an app and its files"),
   Command.withExamples([{ command: "castellan apps end" }])
 )
 
 export const apps = Command.make("apps").pipe(
-  Command.withDescription("Web apps under construction, each with its dev server and a page to look at"),
+  Command.withDescription("Create, inspect and delete web apps, each with a dev server and a preview URL"),
   Command.withExamples([{ command: "castellan apps create" }]),
   Command.withSubcommands([create, status, files, diagnose, install, end])
 )

@@ -1,4 +1,4 @@
-/** What this host gives local sandboxes. No server is asked: a sandbox is brought up in a directory for this alone. */
+/** `castellan doctor`: checks what isolates local sandboxes on this host, by starting one in a temporary directory. */
 import { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
@@ -16,7 +16,7 @@ const directory = Effect.acquireRelease(
 )
 
 const supports = Effect.gen(function* () {
-  // Loaded here, since no other command that people use often needs it.
+  // Imported here, because few commands need the local adapter.
   const { layerConfig } = yield* Effect.promise(() => import("@castellan/adapters/local/LocalSandbox.ts"))
   const provider = layerConfig({ directory: yield* directory })
   return yield* Effect.map(SandboxProvider, (provider) => provider.supports).pipe(Effect.provide(provider))
@@ -39,6 +39,8 @@ export const doctor = Command.make(
     yield* Output.print(`isolation: ${isolation}\n${table(["protection", "holds", "note"], rows)}`)
   })
 ).pipe(
-  Command.withDescription("Tell what keeps local sandboxes apart on this host, as the user who runs this"),
+  Command.withDescription(
+    "Check which protections isolate local sandboxes on this host, for the current user. Needs no server"
+  ),
   Command.withExamples([{ command: "castellan doctor" }])
 )

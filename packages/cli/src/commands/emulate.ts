@@ -1,4 +1,4 @@
-/** Other people's services on this machine. What does it is loaded when it is asked for, and not before. */
+/** `castellan emulate`: serves the APIs of other services on this machine. Emulators are imported only when used. */
 import type { LocalUnavailable } from "@castellan/adapters/local/isolation/Isolation.ts"
 import type { SandboxProvider } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import * as Command from "effect/cli/Command"
@@ -12,11 +12,11 @@ import { join } from "node:path"
 import { UsageRefused } from "../client/Failure.ts"
 import * as Output from "../output/Output.ts"
 
-/** The emulators are in a package of their own, for tests: it may not be there. */
+/** The emulators are in an optional package, which may not be installed. */
 const fromTestkit = <A>(load: () => Promise<A>) =>
   Effect.tryPromise({
     try: load,
-    catch: () => new UsageRefused({ say: "this needs the package @castellan/testkit, which is not installed" })
+    catch: () => new UsageRefused({ say: "emulate needs the package @castellan/testkit: install it and try again" })
   })
 
 const directory = Effect.acquireRelease(
@@ -24,7 +24,7 @@ const directory = Effect.acquireRelease(
   (made) => Effect.promise(() => rm(made, { recursive: true, force: true, maxRetries: 3 }))
 )
 
-/** Sandboxes of this machine, gone when the emulator is. */
+/** Sandboxes on this machine, removed when the emulator ends. */
 const local = Layer.unwrap(
   Effect.gen(function* () {
     const { layer } = yield* Effect.promise(() => import("@castellan/adapters/local/LocalSandbox.ts"))
@@ -49,7 +49,7 @@ const vercel = Command.make(
   {
     port: Flag.Int("port").pipe(
       Flag.withMetavar("PORT"),
-      Flag.withDescription("The port of the loopback to listen on; 0 for any that is free"),
+      Flag.withDescription("The port on localhost to listen on; 0 for any free port"),
       Flag.withSchema(
         Schema.Int.check(
           Schema.makeFilter((port) => (port >= 0 && port < 65_536) || "Expected a port, from 0 to 65535")
@@ -58,7 +58,9 @@ const vercel = Command.make(
       Flag.withDefault(7799)
     ),
     provider: Flag.Literals("provider", ["local", "memory"]).pipe(
-      Flag.withDescription("local: sandboxes of this machine, whose commands are real; memory: a handful of programs"),
+      Flag.withDescription(
+        "local: real sandboxes on this machine; memory: simulated ones that know only a few programs"
+      ),
       Flag.withDefault("local")
     )
   },
@@ -68,11 +70,11 @@ const vercel = Command.make(
     yield* Effect.gen(function* () {
       const emulator = yield* make({ port })
       const lines = Object.entries(variables(emulator)).map(([name, value]) => `export ${name}="${value}"\n`)
-      const usage = `Vercel Sandbox's API listens on ${emulator.url} (${provider} sandboxes). In a shell with these lines, programs that
-use @vercel/sandbox and the \`sandbox\` command speak to it:
+      const usage = `Vercel Sandbox's API listens on ${emulator.url} (${provider} sandboxes). Set these variables in a shell to make
+@vercel/sandbox and the \`sandbox\` command use it:
 
 ${lines.join("")}`
-      // Programs that know the port use the emulator also if nobody reads this.
+      // The emulator is useful even if its output can't be written: a program may know the port.
       yield* Effect.ignore(Output.print(usage))
       return yield* hangUp
     }).pipe(
@@ -80,18 +82,18 @@ ${lines.join("")}`
       Effect.provide(sandboxes(provider)),
       Effect.catchTags({
         EmulatorUnavailable: ({ cause, port }) =>
-          new UsageRefused({ say: `it can't listen on port ${port}: ${cause.message}` }),
+          new UsageRefused({ say: `can't listen on port ${port}: ${cause.message}` }),
         LocalUnavailable: ({ message }) => new UsageRefused({ say: message })
       })
     )
   })
 ).pipe(
-  Command.withDescription("Answer as Vercel Sandbox does, to its own SDK and its own command line, until Ctrl-C"),
+  Command.withDescription("Emulate the API of Vercel Sandbox for its SDK and its command line, until Ctrl-C"),
   Command.withExamples([{ command: "castellan emulate vercel --provider memory" }])
 )
 
 export const emulate = Command.make("emulate").pipe(
-  Command.withDescription("Have a service of others on this machine"),
+  Command.withDescription("Emulate the API of another service on this machine"),
   Command.withExamples([{ command: "castellan emulate vercel" }]),
   Command.withSubcommands([vercel])
 )

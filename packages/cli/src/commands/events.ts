@@ -1,3 +1,5 @@
+/** `castellan events`: prints and follows events of sandboxes and sessions. */
+/** `castellan events`: prints and follows events of sandboxes and sessions. */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
@@ -11,12 +13,12 @@ import * as ServerEvents from "../client/ServerEvents.ts"
 import { plain } from "../output/Table.ts"
 import type { EventBody } from "@castellan/http/api/groups/Events.ts"
 
-type Told = { readonly _tag: "Happened"; readonly data: string } | { readonly _tag: "Now" }
+type Message = { readonly _tag: "Event"; readonly data: string } | { readonly _tag: "CaughtUp" }
 
-const read = ({ data, event }: Sse.Event): Told | undefined =>
-  data !== "" ? { _tag: "Happened", data } : event === "now" ? { _tag: "Now" } : undefined
+const read = ({ data, event }: Sse.Event): Message | undefined =>
+  data !== "" ? { _tag: "Event", data } : event === "now" ? { _tag: "CaughtUp" } : undefined
 
-/** Columns as wide as what they mostly hold; a line can't wait for those behind it. */
+/** Columns have fixed widths, because a line is printed before later ones are known. */
 const line = ({ at, reason, sandboxId, sessionId, type }: EventBody): string =>
   [at.padEnd(24), type.padEnd(20), (sandboxId ?? "-").padEnd(36), (sessionId ?? "-").padEnd(36), plain(reason ?? "")]
     .join("  ")
@@ -31,42 +33,44 @@ export const events = Command.make(
   {
     follow: Flag.Boolean("follow").pipe(
       Flag.withAlias("f"),
-      Flag.withDescription("Go on with those to come"),
+      Flag.withDescription("Keep printing new events until Ctrl-C"),
       Flag.withDefault(false)
     ),
     from: Flag.Literals("from", ["start", "now"]).pipe(
-      Flag.withDescription("Where to begin: at the oldest that is kept, or now, which is usual with -f"),
+      Flag.withDescription(
+        "Where to begin: with the oldest event that is kept, or now. Default: now with -f, otherwise start"
+      ),
       Flag.optional
     ),
     account
   },
   Effect.fnUntraced(function* ({ account, follow, from }) {
     const begin = Option.getOrElse(from, () => (follow ? "now" : "start"))
-    if (!follow && begin === "now") return yield* new UsageRefused({ say: "--from now needs -f: nothing comes before" })
-    const seen: Array<string> = []
+    if (!follow && begin === "now")
+      return yield* new UsageRefused({ say: "--from now needs -f: there are no events between now and now" })
+    const printed: Array<string> = []
     yield* ServerEvents.follow(
       {
         operation: "events.follow",
         query: { account_id: account, from: begin },
-        // Who goes on has no use for a word that there are no more for now.
         read: (event) => {
-          const told = read(event)
-          return follow && told?._tag === "Now" ? undefined : told
+          const message = read(event)
+          return follow && message?._tag === "CaughtUp" ? undefined : message
         },
-        isLast: ({ _tag }) => _tag === "Now",
-        broken: "the server can't read the events any further"
+        isLast: ({ _tag }) => _tag === "CaughtUp",
+        broken: "the server can't read the events any longer"
       },
-      (told) => {
-        if (told._tag === "Now") return orNone("events", seen)
-        seen[0] ??= told.data
-        return print(told.data)
+      (message) => {
+        if (message._tag === "CaughtUp") return orNone("events", printed)
+        printed[0] ??= message.data
+        return print(message.data)
       }
     )
   })
 ).pipe(
   Command.withDescription(
-    "Print what happened to sandboxes and sessions, a line for each event: when, what, sandbox, session, why; with --json the events as they came, one a line"
+    "Print the events of sandboxes and sessions, one per line: time, type, sandbox, session, reason. With --json, print each event as one line of JSON"
   ),
-  Command.withShortDescription("Print or follow what happens to sandboxes and sessions"),
+  Command.withShortDescription("Print or follow events of sandboxes and sessions"),
   Command.withExamples([{ command: "castellan events" }, { command: "castellan events -f --from start" }])
 )

@@ -1,3 +1,5 @@
+/** `castellan health`: shows whether a server is ready. */
+/** `castellan health`: shows whether a server is ready. */
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
 import { ask } from "../client/Client.ts"
@@ -14,6 +16,6 @@ export const health = Command.make(
     )
   })
 ).pipe(
-  Command.withDescription("Ask whether the server can work"),
+  Command.withDescription("Show whether the server is ready, and which provider it uses. Needs no API key"),
   Command.withExamples([{ command: "castellan health --url https://castellan.example.com" }])
 )

@@ -1,3 +1,5 @@
+/** `castellan keys`: creates, lists and revokes API keys. */
+/** `castellan keys`: creates, lists and revokes API keys. */
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
@@ -10,8 +12,8 @@ import { fields, table } from "../output/Table.ts"
 const create = Command.make(
   "create",
   {
-    name: Argument.String("NAME").pipe(Argument.withDescription("What it is for")),
-    expiresAt: text("expires-at", "TIME", "When it ends by itself, as 2027-01-31T12:00:00Z"),
+    name: Argument.String("NAME").pipe(Argument.withDescription("A name for the key")),
+    expiresAt: text("expires-at", "TIME", "When it expires, such as 2027-01-31T12:00:00Z; never if left out"),
     account
   },
   Effect.fnUntraced(function* ({ account, expiresAt, name }) {
@@ -20,10 +22,10 @@ const create = Command.make(
     yield* Output.present(answer, ({ expiresAt, id, key, name }) =>
       fields({ id, name, expires: expiresAt ?? "never", key })
     )
-    yield* Output.say("the key is shown this once")
+    yield* Output.say("the key is shown only once")
   })
 ).pipe(
-  Command.withDescription("Make an API key"),
+  Command.withDescription("Create an API key"),
   Command.withExamples([{ command: "castellan keys create ci --expires-at 2027-01-31T12:00:00Z" }])
 )
 
@@ -41,24 +43,24 @@ const list = Command.make(
     yield* orNone("keys", answer.json.keys)
   })
 ).pipe(
-  Command.withDescription("List API keys, without their secrets"),
+  Command.withDescription("List API keys; the keys themselves can't be shown again"),
   Command.withExamples([{ command: "castellan keys list" }])
 )
 
 const remove = Command.make(
   "delete",
-  { id: id("ID", "The key's id, as `keys list` shows it"), account },
+  { id: id("ID", "The key's id, as shown by `keys list`"), account },
   Effect.fnUntraced(function* ({ account, id }) {
     const answer = yield* ask("keys.revoke", { params: { id }, query: { account_id: account } })
     yield* Output.present(answer, () => `${id} is deleted`)
   })
 ).pipe(
-  Command.withDescription("End an API key at once"),
+  Command.withDescription("Revoke an API key at once"),
   Command.withExamples([{ command: "castellan keys delete key_0fv3m2p4c8" }])
 )
 
 export const keys = Command.make("keys").pipe(
-  Command.withDescription("Make, list and end API keys"),
+  Command.withDescription("Create, list and revoke API keys"),
   Command.withExamples([{ command: "castellan keys create ci" }]),
   Command.withSubcommands([create, list, remove])
 )

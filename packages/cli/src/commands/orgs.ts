@@ -1,3 +1,5 @@
+/** `castellan orgs`: manages organizations and their members. */
+/** `castellan orgs`: manages organizations and their members. */
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
@@ -18,13 +20,13 @@ const shownMember = ({ member: { accountId, role, status } }: ResponseOf<"organi
 
 const create = Command.make(
   "create",
-  { name: Argument.String("NAME").pipe(Argument.withDescription("What to call it")) },
+  { name: Argument.String("NAME").pipe(Argument.withDescription("The organization's name")) },
   Effect.fnUntraced(function* (body) {
     const answer = yield* ask("organizations.create", { body })
     yield* Output.present(answer, ({ organization: { id, name } }) => fields({ organization: id, name }))
   })
 ).pipe(
-  Command.withDescription("Make an organization, and be its owner"),
+  Command.withDescription("Create an organization; your account becomes its owner"),
   Command.withExamples([{ command: "castellan orgs create 'Analytical Engines'" }])
 )
 
@@ -46,7 +48,7 @@ const list = Command.make(
     yield* orNone("organizations", [...organizations, ...invitations])
   })
 ).pipe(
-  Command.withDescription("List the organizations you are in, or invited to"),
+  Command.withDescription("List the organizations that your account is a member of or invited to"),
   Command.withExamples([{ command: "castellan orgs list" }])
 )
 
@@ -63,7 +65,7 @@ const members = Command.make(
     )
   })
 ).pipe(
-  Command.withDescription("List who is a member, or is invited"),
+  Command.withDescription("List the members of an organization, and the accounts that are invited"),
   Command.withExamples([{ command: "castellan orgs members 7d0c1f6e-5a0b-4c9d-8f21-3b6a9e2d4c10" }])
 )
 
@@ -73,7 +75,7 @@ const invite = Command.make(
     org,
     account,
     role: Flag.Literals("role", ["member", "admin", "owner"]).pipe(
-      Flag.withDescription("What it may do there; member if left out"),
+      Flag.withDescription("The account's role; member if left out"),
       Flag.optional
     )
   },
@@ -82,7 +84,7 @@ const invite = Command.make(
     const answer = yield* ask("organizations.invite", { params: { id: org }, body })
     yield* Output.present(answer, shownMember)
     if (answer.json.member.status === "invited") {
-      yield* Output.say(`with a key of its own it accepts by: castellan orgs accept ${org}`)
+      yield* Output.say(`the account accepts, with its own key, by: castellan orgs accept ${org}`)
     }
   })
 ).pipe(
@@ -112,10 +114,10 @@ const remove = Command.make(
   { org, account },
   Effect.fnUntraced(function* ({ account, org }) {
     const answer = yield* ask("organizations.remove", { params: { id: org, accountId: account } })
-    yield* Output.present(answer, () => `${account} is no member any more`)
+    yield* Output.present(answer, () => `${account} is no longer a member`)
   })
 ).pipe(
-  Command.withDescription("Take an account out of an organization, or leave it"),
+  Command.withDescription("Remove an account from an organization, or leave it"),
   Command.withExamples([
     {
       command: "castellan orgs remove 7d0c1f6e-5a0b-4c9d-8f21-3b6a9e2d4c10 da2f6075-60c8-49bb-b2a7-13ce63db84d2"
@@ -124,7 +126,7 @@ const remove = Command.make(
 )
 
 export const orgs = Command.make("orgs").pipe(
-  Command.withDescription("Organizations and their members"),
+  Command.withDescription("Manage organizations and their members"),
   Command.withExamples([{ command: "castellan orgs create 'Analytical Engines'" }]),
   Command.withSubcommands([create, list, members, invite, accept, remove])
 )

@@ -1,4 +1,4 @@
-/** An account's repository, and all that an account has. */
+/** Commands for an account's repository, and the command that deletes all that an account has. */
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
@@ -24,9 +24,9 @@ const setup = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Set up the account's repository, with the files of ~/workspace, and its snapshot, showing the steps as they happen"
+    "Create the account's repository from the files of ~/workspace, and its snapshot, and show the steps"
   ),
-  Command.withShortDescription("Set up the account's repository and snapshot"),
+  Command.withShortDescription("Create the account's repository and snapshot"),
   Command.withExamples([{ command: "castellan sandboxes setup" }])
 )
 
@@ -40,10 +40,10 @@ const tree = Command.make(
     yield* Output.present(answer, () => (filetree ?? []).map(({ path, type }) => lineOf(path, type)).join(""))
     if (filetree === null && !(yield* Output.isForProgram)) {
       yield* Output.say(
-        "no files to show: there is no repository (castellan sandboxes setup makes one), or it is out of reach"
+        "no files to show: the account has no repository (create one with: castellan sandboxes setup), or it is unavailable"
       )
     }
-    if (isTruncated === true) yield* Output.say("the repository has more files than are listed")
+    if (isTruncated === true) yield* Output.say("the list is truncated: the repository has more files")
   })
 ).pipe(
   Command.withDescription("List the files of the account's repository"),
@@ -54,14 +54,14 @@ const lineOf = (path: string, type: string) => `${plain(path)}${type === "tree" 
 
 const cat = Command.make(
   "cat",
-  { path: Argument.String("PATH").pipe(Argument.withDescription("The file, from the repository's root")), account },
+  { path: Argument.String("PATH").pipe(Argument.withDescription("The file's path in the repository")), account },
   Effect.fnUntraced(function* ({ account, path }) {
     const query = { path, account_id: account }
     const answer = yield* ask("sandboxes.file", { query })
     if (yield* Output.isForProgram) return yield* Output.present(answer, () => "")
     const { content, encoding } = answer.json
     if (encoding !== "base64") return yield* Output.print(content)
-    const unreadable = new RunFailed({ say: `${path} came in a form that can't be read` })
+    const unreadable = new RunFailed({ say: `the server sent ${path} in an invalid encoding` })
     yield* Output.print(yield* Effect.mapError(Effect.fromResult(Base64.decode(content)), () => unreadable))
   })
 ).pipe(
@@ -69,9 +69,9 @@ const cat = Command.make(
   Command.withExamples([{ command: "castellan sandboxes cat README.md" }])
 )
 
-const agreed = Effect.fnUntraced(function* (whose: string) {
+const confirm = Effect.fnUntraced(function* (whose: string) {
   if (!(yield* (yield* Stdio.Stdio).stdinIsTerminal)) {
-    return yield* new UsageRefused({ say: "clear deletes for good: say --yes, or run it on a terminal and be asked" })
+    return yield* new UsageRefused({ say: "clear deletes permanently: confirm with --yes, or run it on a terminal" })
   }
   return yield* Prompt.run(
     Prompt.Confirm({ message: `Stop all sandboxes of ${whose}, and delete its snapshot and its repository?` })
@@ -84,22 +84,22 @@ const clear = Command.make(
     yes: Flag.Boolean("yes").pipe(
       Flag.withAlias("y"),
       Flag.withoutNegation,
-      Flag.withDescription("Don't ask"),
+      Flag.withDescription("Don't ask for confirmation"),
       Flag.withDefault(false)
     ),
     account
   },
   Effect.fnUntraced(function* ({ account, yes }) {
-    if (!yes && !(yield* agreed(account ?? "your account"))) return yield* Output.say("nothing was deleted")
+    if (!yes && !(yield* confirm(account ?? "your account"))) return yield* Output.say("nothing was deleted")
     const answer = yield* ask("sandboxes.clear", { body: { account_id: account } })
     yield* Output.present(answer, ({ deleted_snapshot: row }) =>
       row === null
-        ? "the sandboxes are stopped; there was no snapshot and no repository\n"
+        ? "all sandboxes are stopped; there was no snapshot and no repository\n"
         : fields({ "deleted snapshot": row.snapshot_id, "deleted repository": row.github_repo })
     )
   })
 ).pipe(
-  Command.withDescription("Stop the account's sandboxes and delete its snapshot and its repository"),
+  Command.withDescription("Stop all sandboxes of the account, and delete its snapshot and its repository"),
   Command.withExamples([{ command: "castellan sandboxes clear --yes" }])
 )
 

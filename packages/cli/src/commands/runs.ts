@@ -1,3 +1,5 @@
+/** `castellan runs`: lists, shows, follows and cancels runs. */
+/** `castellan runs`: lists, shows, follows and cancels runs. */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
@@ -60,7 +62,7 @@ const get = Command.make(
     yield* Output.present(answer, ({ runs }) => runs.map(describe).join(""))
   })
 ).pipe(
-  Command.withDescription("Show a run: its state, its steps, how it ended"),
+  Command.withDescription("Show a run: its status, steps and result"),
   Command.withExamples([{ command: "castellan runs get run_przh8wmwvnj7s0h78nq1" }])
 )
 
@@ -70,15 +72,17 @@ const logs = Command.make(
     id: runId,
     follow: Flag.Boolean("follow").pipe(
       Flag.withAlias("f"),
-      Flag.withDescription("Go on until the run ends, and exit as its command did"),
+      Flag.withDescription("Keep printing until the run ends, and exit with its command's exit code"),
       Flag.withDefault(false)
     ),
     account
   },
   ({ account, follow, id }) => (follow ? followed({ run: id, account }) : printedSoFar({ run: id, account }))
 ).pipe(
-  Command.withDescription("Print what a run's command printed; with --json the events of the log, one a line"),
-  Command.withShortDescription("Print what a run's command printed"),
+  Command.withDescription(
+    "Print the output of a run's command. With --json, print each event of the log as one line of JSON"
+  ),
+  Command.withShortDescription("Print or follow the output of a run's command"),
   Command.withExamples([{ command: "castellan runs logs -f run_przh8wmwvnj7s0h78nq1" }])
 )
 
@@ -91,12 +95,12 @@ const cancel = Command.make(
     yield* Output.present(answer, ({ run }) => `${run.id} ${run.status}`)
   })
 ).pipe(
-  Command.withDescription("End a run and every process it started"),
+  Command.withDescription("Cancel a run and kill all processes that it started"),
   Command.withExamples([{ command: "castellan runs cancel run_przh8wmwvnj7s0h78nq1" }])
 )
 
 export const runs = Command.make("runs").pipe(
-  Command.withDescription("Look at runs, follow them, end them"),
+  Command.withDescription("List, show, follow and cancel runs"),
   Command.withExamples([{ command: "castellan runs list" }]),
   Command.withSubcommands([list, get, logs, cancel])
 )

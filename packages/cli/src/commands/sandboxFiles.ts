@@ -1,4 +1,4 @@
-/** The files of one sandbox. */
+/** Commands that list, read and write the files of a sandbox. */
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
@@ -22,12 +22,12 @@ const files = Command.make(
   {
     id: sandboxId,
     path: Argument.String("PATH").pipe(
-      Argument.withDescription("The directory; the sandbox's home if left out"),
+      Argument.withDescription("The directory; the home directory of the sandbox if left out"),
       Argument.optional
     ),
     recursive: Flag.Boolean("recursive").pipe(
       Flag.withAlias("r"),
-      Flag.withDescription("And all below it"),
+      Flag.withDescription("List subdirectories, too"),
       Flag.withDefault(false)
     ),
     account
@@ -53,11 +53,13 @@ const files = Command.make(
     yield* orNone("files", answer.json.files)
   })
 ).pipe(
-  Command.withDescription("List files of a sandbox"),
+  Command.withDescription("List the files in a directory of a sandbox"),
   Command.withExamples([{ command: "castellan sandboxes files sbx_przh8wmwvnj7s0h78nq1 src -r" }])
 )
 
-const file = Argument.String("PATH").pipe(Argument.withDescription("The file, from the sandbox's home or absolute"))
+const file = Argument.String("PATH").pipe(
+  Argument.withDescription("The file's path, absolute or relative to the home directory of the sandbox")
+)
 
 const read = Command.make(
   "read",
@@ -75,19 +77,19 @@ const read = Command.make(
     )
   })
 ).pipe(
-  Command.withDescription("Print a file of a sandbox"),
+  Command.withDescription("Print a file of a sandbox to standard output"),
   Command.withExamples([{ command: "castellan sandboxes read sbx_przh8wmwvnj7s0h78nq1 notes.txt > notes.txt" }])
 )
 
 const bytes = { contentType: "application/octet-stream" }
 
-/** What is sent, and the permissions of the file it comes from; standard input has none. */
+/** The bytes to send, and the permissions of their file; standard input has none. */
 const contentFrom = Effect.fnUntraced(function* (source: Option.Option<string>) {
   if (Option.isNone(source) || source.value === "-") {
     const { stdin } = yield* Stdio.Stdio
     return { body: HttpBody.stream(stdin, bytes.contentType), mode: undefined }
   }
-  const unreadable = new UsageRefused({ say: `${source.value} can't be read, or is no file` })
+  const unreadable = new UsageRefused({ say: `${source.value} can't be read, or is not a file` })
   const { mode, type } = yield* Effect.mapError((yield* FileSystem.FileSystem).stat(source.value), () => unreadable)
   if (type === "Directory") return yield* unreadable
   const body = yield* Effect.mapError(HttpBody.file(source.value, bytes), () => unreadable)
@@ -100,11 +102,11 @@ const write = Command.make(
     id: sandboxId,
     path: file,
     source: Argument.String("FILE").pipe(
-      Argument.withDescription("Where its bytes and its permissions come from; standard input if left out"),
+      Argument.withDescription("A local file whose bytes and permissions are copied; - or nothing for standard input"),
       Argument.optional
     ),
     mode: Flag.String("mode").pipe(
-      Flag.withDescription("Its permissions in octal; if left out those of FILE, or those that it has"),
+      Flag.withDescription("Permissions in octal; those of FILE if left out, or the current ones for standard input"),
       Flag.optional
     ),
     account
@@ -119,7 +121,7 @@ const write = Command.make(
     yield* Output.present(answer, ({ path, size }) => `${path}, ${size} ${size === 1 ? "byte" : "bytes"}`)
   })
 ).pipe(
-  Command.withDescription("Write a file of a sandbox"),
+  Command.withDescription("Write a file to a sandbox"),
   Command.withExamples([
     { command: "castellan sandboxes write sbx_przh8wmwvnj7s0h78nq1 notes.txt notes.txt" },
     { command: "echo hello | castellan sandboxes write sbx_przh8wmwvnj7s0h78nq1 notes.txt" }

@@ -49,7 +49,7 @@ const create = Command.make(
   },
   Effect.fnUntraced(function* ({ account, command: [command, ...args], cwd, noFollow, prompt }) {
     if (command !== undefined && prompt !== undefined) {
-      return yield* new UsageRefused({ say: "a command and --prompt exclude each other" })
+      return yield* new UsageRefused({ say: "a command and --prompt can't be combined: use one of them" })
     }
     const body = { command, args: command === undefined ? undefined : args, cwd, prompt, account_id: account }
     const answer = yield* ask("sandboxes.create", { body })
@@ -62,9 +62,9 @@ const create = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Make a sandbox. With a command or a prompt: run it there, print what it prints, exit as it exits"
+    "Create a sandbox. With a command or a prompt, run it there, print its output and exit with its exit code"
   ),
-  Command.withShortDescription("Make a sandbox, and run a command in it"),
+  Command.withShortDescription("Create a sandbox and run a command in it"),
   Command.withExamples([
     { command: "castellan sandboxes create" },
     { command: "castellan sandboxes create -- node -p '6 * 7'" },
@@ -120,7 +120,7 @@ const run = Command.make(
     yield* followed({ run: answer.json.runId, account })
   })
 ).pipe(
-  Command.withDescription("Run a command in a sandbox, print what it prints, exit as it exits"),
+  Command.withDescription("Run a command in a sandbox, print its output and exit with its exit code"),
   Command.withExamples([{ command: "castellan sandboxes run sbx_przh8wmwvnj7s0h78nq1 -- npm test" }])
 )
 
@@ -131,10 +131,10 @@ const snapshot = Command.make(
     const query = { account_id: account }
     const answer = yield* ask("sandbox.snapshot", { params: { sandboxId: id }, query })
     yield* Output.present(answer, ({ expiresAt, snapshotId }) => fields({ snapshot: snapshotId, expires: expiresAt }))
-    if (answer.json.stopped) yield* Output.say(`the provider stopped ${id} to take it`)
+    if (answer.json.stopped) yield* Output.say(`the provider stopped ${id} to take the snapshot`)
   })
 ).pipe(
-  Command.withDescription("Keep a sandbox's files as a snapshot"),
+  Command.withDescription("Save a sandbox's files as a snapshot"),
   Command.withExamples([{ command: "castellan sandboxes snapshot sbx_przh8wmwvnj7s0h78nq1" }])
 )
 
@@ -147,7 +147,7 @@ const fork = Command.make(
     yield* Output.present(answer, shown)
   })
 ).pipe(
-  Command.withDescription("Make a second sandbox with the files of the first"),
+  Command.withDescription("Create a new sandbox with the files of this one"),
   Command.withExamples([{ command: "castellan sandboxes fork sbx_przh8wmwvnj7s0h78nq1" }])
 )
 
@@ -167,7 +167,7 @@ const extend = Command.make(
     yield* Output.present(answer, shown)
   })
 ).pipe(
-  Command.withDescription("Give a sandbox more time"),
+  Command.withDescription("Extend the time until a sandbox stops"),
   Command.withExamples([{ command: "castellan sandboxes extend sbx_przh8wmwvnj7s0h78nq1 30m" }])
 )
 
@@ -179,7 +179,7 @@ const stop = Command.make(
     yield* Output.present(answer, () => `${id} is stopped`)
   })
 ).pipe(
-  Command.withDescription("Stop a sandbox and forget its files"),
+  Command.withDescription("Stop a sandbox and delete its files"),
   Command.withExamples([{ command: "castellan sandboxes stop sbx_przh8wmwvnj7s0h78nq1" }])
 )
 

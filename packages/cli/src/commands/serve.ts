@@ -1,12 +1,15 @@
+/** `castellan serve`: only the help of it. The launcher starts the server before this code is loaded. */
+/** `castellan serve`: only the help of it. The launcher starts the server before this code is loaded. */
 import * as Command from "effect/cli/Command"
 import { UsageRefused } from "../client/Failure.ts"
 
-/** Only for its help: the launcher starts the server itself, before any of this is loaded. */
 export const serve = Command.make(
   "serve",
   {},
-  () => new UsageRefused({ say: "serve stands alone, without flags" })
+  () => new UsageRefused({ say: "serve takes no flags or arguments: configure it by environment variables" })
 ).pipe(
-  Command.withDescription("Start a server, set by its own environment (PORT, CASTELLAN_DATA_DIR, …)"),
+  Command.withDescription(
+    "Start a server. It is configured by environment variables, such as PORT and CASTELLAN_DATA_DIR"
+  ),
   Command.withExamples([{ command: "PORT=3000 castellan serve" }])
 )

@@ -1,4 +1,4 @@
-/** Sessions: one sandbox each, that sleeps and wakes. */
+/** `castellan sessions`: creates, opens, hibernates and archives sessions. */
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
@@ -16,10 +16,10 @@ const anId = "3f0c9a52-6d1e-4b7a-9a64-0b7f5f6f2c11"
 
 const sessionId = id("ID", "The session's id")
 
-const repo = text("repo", "URL", "The repository it works on")
+const repo = text("repo", "URL", "The session's repository")
 
-/** The fields that there is something in. */
-const known = (record: Record<string, Cell>): Record<string, Cell> =>
+/** The fields that have a value. */
+const withValues = (record: Record<string, Cell>): Record<string, Cell> =>
   Object.fromEntries(Object.entries(record).filter(([, value]) => value !== null && value !== undefined))
 
 const shown = ({ session }: Pick<ResponseOf<"sessions.get">, "session">): string =>
@@ -27,7 +27,7 @@ const shown = ({ session }: Pick<ResponseOf<"sessions.get">, "session">): string
     session: session.id,
     title: session.title,
     status: session.status,
-    ...known({
+    ...withValues({
       repository: session.repoUrl,
       organization: session.organizationId,
       branch: session.branch,
@@ -38,22 +38,22 @@ const shown = ({ session }: Pick<ResponseOf<"sessions.get">, "session">): string
     created: session.createdAt
   })
 
-/** How far a time of the lifecycle is away, by the server's clock. */
+/** The time until a lifecycle timestamp, by the server's clock. */
 const until = (
   at: number | null | undefined,
   { serverTime }: ResponseOf<"sessionSandbox.reconnect">["lifecycle"]
 ): string | undefined => (at === null || at === undefined ? undefined : span(Math.max(0, at - serverTime)))
 
-/** Whether opening brings files back; no question while the sandbox runs. */
+/** Whether opening the session restores its files; undefined while its sandbox is running. */
 const kept = (status: string, hasSnapshot: boolean): string | undefined =>
   status === "active" || status === "connected" ? undefined : hasSnapshot ? "yes" : "no"
 
 const create = Command.make(
   "create",
   {
-    title: text("title", "TEXT", "What to call it"),
+    title: text("title", "TEXT", "The session's title"),
     repo,
-    org: text("org", "ID", "The organization it works for, of which you are a member")
+    org: text("org", "ID", "An organization of yours that the session belongs to")
   },
   Effect.fnUntraced(function* ({ org, repo, title }) {
     const body = { title, repoUrl: repo, organizationId: org }
@@ -61,7 +61,7 @@ const create = Command.make(
     yield* Output.present(answer, shown)
   })
 ).pipe(
-  Command.withDescription("Begin a session; it has no sandbox until it is opened"),
+  Command.withDescription("Create a session. It has no sandbox until it is opened"),
   Command.withExamples([
     { command: "castellan sessions create --title 'Fix the build' --repo https://github.com/acme/site" }
   ])
@@ -101,13 +101,15 @@ const repoOf = Effect.fnUntraced(function* (id: string) {
 const open = Command.make(
   "open",
   {
-    id: id("ID", "The session's id; a sandbox for once if left out").pipe(Argument.optional),
-    repo: text("repo", "URL", "The repository it works on; the session's own if left out")
+    id: id("ID", "The session's id; a temporary sandbox without a session if left out").pipe(Argument.optional),
+    repo: text("repo", "URL", "The repository; that of the session if left out")
   },
   Effect.fnUntraced(function* ({ id, repo }) {
     const sessionId = Option.getOrUndefined(id)
     if (sessionId === undefined && repo === undefined) {
-      return yield* new UsageRefused({ say: "say which session to open, or --repo URL for a sandbox for once" })
+      return yield* new UsageRefused({
+        say: "name a session to open, or use --repo URL to open a temporary sandbox without a session"
+      })
     }
     const body = { sessionId, repoUrl: repo ?? (yield* repoOf(sessionId!)) }
     const answer = yield* ask("sessionSandbox.open", { body })
@@ -117,9 +119,9 @@ const open = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Open a session: its sandbox, running, with its repository; made, woken, or the one that runs"
+    "Open a session: create or resume its sandbox with its repository, unless it is running already"
   ),
-  Command.withShortDescription("Open a session: its sandbox, running"),
+  Command.withShortDescription("Open a session: create or resume its sandbox"),
   Command.withExamples([
     { command: `castellan sessions open ${anId} --repo https://github.com/acme/site` },
     { command: "castellan sessions open --repo https://github.com/acme/site" }
@@ -137,9 +139,9 @@ const status = Command.make(
       fields({
         status,
         state: lifecycle.state,
-        ...known({
+        ...withValues({
           "files kept": kept(status, hasSnapshot),
-          "sleeps in": until(lifecycle.hibernateAfter, lifecycle),
+          "hibernates in": until(lifecycle.hibernateAfter, lifecycle),
           "time left": until(lifecycle.sandboxExpiresAt, lifecycle)
         }),
         version: lifecycleVersion
@@ -147,7 +149,7 @@ const status = Command.make(
     )
   })
 ).pipe(
-  Command.withDescription("Show what is known of a session's sandbox, without asking its provider"),
+  Command.withDescription("Show the recorded state of a session's sandbox, without asking the provider"),
   Command.withExamples([{ command: `castellan sessions status ${anId}` }])
 )
 
@@ -160,12 +162,12 @@ const reconnect = Command.make(
       fields({
         status,
         state: lifecycle.state,
-        ...known({ "files kept": kept(status, hasSnapshot), "time left": until(expiresAt, lifecycle) })
+        ...withValues({ "files kept": kept(status, hasSnapshot), "time left": until(expiresAt, lifecycle) })
       })
     )
   })
 ).pipe(
-  Command.withDescription("Ask the provider whether a session's sandbox is still there; wakes nothing"),
+  Command.withDescription("Ask the provider whether a session's sandbox is still running. Does not resume it"),
   Command.withExamples([{ command: `castellan sessions reconnect ${anId}` }])
 )
 
@@ -174,10 +176,10 @@ const activity = Command.make(
   { id: sessionId },
   Effect.fnUntraced(function* ({ id }) {
     const answer = yield* ask("sessionSandbox.activity", { body: { sessionId: id } })
-    yield* Output.present(answer, () => `${id} is in use`)
+    yield* Output.present(answer, () => `${id} is marked as in use`)
   })
 ).pipe(
-  Command.withDescription("Say that a session is in use, so that it does not go to sleep"),
+  Command.withDescription("Mark a session as in use, which postpones hibernation"),
   Command.withExamples([{ command: `castellan sessions activity ${anId}` }])
 )
 
@@ -192,7 +194,7 @@ const extend = Command.make(
     )
   })
 ).pipe(
-  Command.withDescription("Give a session's sandbox more time"),
+  Command.withDescription("Extend the time until a session's sandbox stops"),
   Command.withExamples([{ command: `castellan sessions extend ${anId} 30m` }])
 )
 
@@ -202,11 +204,11 @@ const sleep = Command.make(
   Effect.fnUntraced(function* ({ id }) {
     const answer = yield* ask("sessionSandbox.hibernate", { query: { sessionId: id } })
     yield* Output.present(answer, ({ alreadyStopped }) =>
-      alreadyStopped === true ? `${id} was not running` : `${id} sleeps`
+      alreadyStopped === true ? `${id} was not running` : `${id} is hibernated`
     )
   })
 ).pipe(
-  Command.withDescription("Put a session's sandbox to sleep now; its files are kept"),
+  Command.withDescription("Hibernate a session now: its sandbox stops, its files are kept"),
   Command.withExamples([{ command: `castellan sessions sleep ${anId}` }])
 )
 
@@ -215,21 +217,21 @@ const change = Effect.fnUntraced(function* (id: string, body: Record<string, unk
 })
 
 const archive = Command.make("archive", { id: sessionId }, ({ id }) => change(id, { status: "archived" })).pipe(
-  Command.withDescription("Put a session away: its sandbox stops, its files are kept"),
+  Command.withDescription("Archive a session: its sandbox stops, its files are kept"),
   Command.withExamples([{ command: `castellan sessions archive ${anId}` }])
 )
 
 const unarchive = Command.make("unarchive", { id: sessionId }, ({ id }) => change(id, { status: "running" })).pipe(
-  Command.withDescription("Take out a session that was put away; it wakes when it is opened"),
+  Command.withDescription("Restore an archived session; opening it resumes its sandbox"),
   Command.withExamples([{ command: `castellan sessions unarchive ${anId}` }])
 )
 
 const rename = Command.make(
   "rename",
-  { id: sessionId, title: Argument.String("TITLE").pipe(Argument.withDescription("What to call it")) },
+  { id: sessionId, title: Argument.String("TITLE").pipe(Argument.withDescription("The session's title")) },
   ({ id, title }) => change(id, { title })
 ).pipe(
-  Command.withDescription("Give a session another title"),
+  Command.withDescription("Change the title of a session"),
   Command.withExamples([{ command: `castellan sessions rename ${anId} 'Fix the build'` }])
 )
 
@@ -244,7 +246,7 @@ const run = Command.make(
     }).pipe(
       Effect.tapError((failure) =>
         failure._tag === "ApiRefused" && failure.code === "sandbox_not_running"
-          ? Output.say(`wake it with: castellan sessions open ${id}`)
+          ? Output.say(`resume it with: castellan sessions open ${id}`)
           : Effect.void
       )
     )
@@ -253,14 +255,14 @@ const run = Command.make(
   })
 ).pipe(
   Command.withDescription(
-    "Run a command in a session's sandbox, which stays awake for it; print what it prints, exit as it exits"
+    "Run a command in a session's sandbox, print its output and exit with its exit code. The session does not hibernate while it runs"
   ),
   Command.withShortDescription("Run a command in a session's sandbox"),
   Command.withExamples([{ command: `castellan sessions run ${anId} -- npm test` }])
 )
 
 export const sessions = Command.make("sessions").pipe(
-  Command.withDescription("Sessions: one sandbox each, with a repository, that sleeps when nobody uses it"),
+  Command.withDescription("Manage sessions: each has a sandbox with a repository, which hibernates when it is idle"),
   Command.withExamples([{ command: `castellan sessions open ${anId}` }]),
   Command.withSubcommands([
     create,

@@ -1,15 +1,15 @@
-/** The log of a run, as it comes and as it is so far. */
+/** Reads the log of a run: as a stream until it ends, or what there is so far. */
 import type { RunStatus } from "@castellan/domain/task/TaskRun.ts"
 import * as Effect from "effect/Effect"
 import type * as Sse from "effect/encoding/Sse"
 import * as Stream from "effect/Stream"
 import * as ServerEvents from "../client/ServerEvents.ts"
 
-/** How a run ended; the code is null where no command came to its end. */
+/** The result of a run; `exitCode` is null if its command did not run to its end. */
 export interface Ended {
   readonly status: RunStatus
   readonly exitCode: number | null
-  /** Whether the command printed more than the log has. Older servers leave it out. */
+  /** Whether the log is missing some of the command's output. Older servers leave it out. */
   readonly truncated?: boolean
 }
 
@@ -27,7 +27,7 @@ export interface WhichLog {
   readonly account: string | undefined
 }
 
-/** A command that prints nothing for so long has printed all it has so far. */
+/** A log without new output for this long is taken as complete so far. */
 const quiet = "500 millis"
 
 const read = ({ data, event }: Sse.Event): LogEvent | undefined => {
@@ -47,19 +47,19 @@ const logOf = ({ account, run }: WhichLog): ServerEvents.EventSource<LogEvent> =
   query: { account_id: account },
   read,
   isLast,
-  broken: "the server can't read the log any further"
+  broken: "the server can't read the log any longer"
 })
 
-/** Gives each event to `tell` as it appears, until the run has ended. */
+/** Passes each event to `tell` as it arrives, until the run has ended. */
 export const follow = Effect.fnUntraced(function* <E, R>(
   which: WhichLog,
   tell: (event: LogEvent) => Effect.Effect<void, E, R>
 ) {
   const last = yield* ServerEvents.follow(logOf(which), tell)
-  return last._tag === "Ended" ? last.ended : yield* Effect.die(new Error("a log went on behind its end"))
+  return last._tag === "Ended" ? last.ended : yield* Effect.die(new Error("the log continued after its end"))
 })
 
-/** Gives `tell` what the run has printed so far, and does not wait for more. */
+/** Passes the output so far to `tell`, and does not wait for more. */
 export const soFar = <E, R>(which: WhichLog, tell: (event: LogEvent) => Effect.Effect<void, E, R>) =>
   ServerEvents.connection(logOf(which), undefined, quiet).pipe(
     Stream.takeUntil(({ told }) => told !== undefined && isLast(told)),

@@ -1,10 +1,10 @@
-/** Rows of text for people: columns aligned by what they take up on a screen. */
+/** Formats tables for people, aligned by display width. */
 import { displayWidth } from "effect/cli/CliOutput"
 
-/** What a cell holds; null where there is nothing to tell. */
+/** The value of a cell; null or undefined is shown as `-`. */
 export type Cell = string | number | null | undefined
 
-/** Text that someone else gave, so that it can't move the cursor, change colours or begin a line. */
+/** Replaces control characters, so that text from elsewhere can't move the cursor, change colours or begin a line. */
 // oxlint-disable-next-line no-control-regex
 export const plain = (text: string): string => text.replace(/[\u0000-\u001f\u007f-\u009f]+/g, " ")
 
@@ -23,11 +23,11 @@ const aligned = (rows: ReadonlyArray<ReadonlyArray<string>>): string => {
   return rows.map((row) => `${line(row)}\n`).join("")
 }
 
-/** A table under its headings; nothing at all where there are no rows. */
+/** A table with headings; empty if there are no rows. */
 export const table = (headings: ReadonlyArray<string>, rows: ReadonlyArray<ReadonlyArray<Cell>>): string =>
   rows.length === 0 ? "" : aligned([headings, ...rows.map((row) => row.map(shown))])
 
-/** One thing, a line for each of its fields. */
+/** A record, one line for each field. */
 export const fields = (record: Record<string, Cell>): string =>
   aligned(Object.entries(record).map(([name, value]) => [name, shown(value)]))
 
@@ -38,7 +38,7 @@ const units: ReadonlyArray<readonly [string, number]> = [
   ["s", 1000]
 ]
 
-/** Milliseconds as the two largest units that say something. */
+/** Formats milliseconds by the largest unit and the next smaller one, such as `1 h 30 min`. */
 export const span = (millis: number): string => {
   if (millis < 1000) return millis === 0 ? "0 s" : `${millis} ms`
   const at = units.findIndex(([, size]) => millis >= size)

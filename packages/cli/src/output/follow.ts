@@ -1,4 +1,4 @@
-/** What a followed run prints, as if its command ran here. */
+/** Follows a run: prints its output and exits with its exit code, as if its command ran here. */
 import * as Effect from "effect/Effect"
 import { ask } from "../client/Client.ts"
 import { ExitCode } from "../ExitCode.ts"
@@ -6,7 +6,7 @@ import { CommandExited, type Failure, isTransient, RunFailed } from "../client/F
 import * as Output from "./Output.ts"
 import * as RunLog from "./RunLog.ts"
 
-const cut = "The command printed more than is kept: the rest of its output is missing"
+const cut = "the output is truncated: the command printed more than the log keeps"
 
 const write = (event: RunLog.LogEvent) => {
   if (event._tag === "Ended") return event.ended.truncated === true ? Output.say(cut) : Effect.void
@@ -14,16 +14,16 @@ const write = (event: RunLog.LogEvent) => {
   return stream === "stdout" ? Output.print(text) : Output.printError(text)
 }
 
-/** The events themselves, one a line, as the API tells them. */
+/** Prints the JSON of an event as one line. */
 const writeData = (event: RunLog.LogEvent) => Output.print(`${event.data}\n`)
 
 const endings: Record<string, string> = {
   CANCELED: "was canceled",
-  TIMED_OUT: "took too long and was ended",
+  TIMED_OUT: "timed out",
   FAILED: "failed"
 }
 
-/** Says how a run ended that did not complete. */
+/** Describes the result of a run that did not complete. */
 export const ending = (run: string, status: string, reason?: string): string =>
   `${run} ${endings[status] ?? status}${reason === undefined ? "" : `: ${reason}`}`
 
@@ -32,7 +32,7 @@ const reasonOf = Effect.fnUntraced(function* ({ account, run }: RunLog.WhichLog)
   return json.runs[0]?.error?.message
 })
 
-/** Ends as the run ended: with the exit code of its command, or with a word on why there is none. */
+/** Ends like the run: with the exit code of its command, or with the reason why there is none. */
 const endAs = Effect.fnUntraced(function* (which: RunLog.WhichLog, { exitCode, status }: RunLog.Ended) {
   if (status === "COMPLETED") {
     if (exitCode !== null && exitCode !== ExitCode.ok) return yield* new CommandExited({ exitCode })
@@ -44,27 +44,27 @@ const endAs = Effect.fnUntraced(function* (which: RunLog.WhichLog, { exitCode, s
   return yield* new CommandExited({ exitCode })
 })
 
-/** Says how to go on when following ends before the run does. */
-export const goesOn =
+/** Tells the user how to resume when following ends before the run. */
+export const explainHowToResume =
   ({ account, run }: RunLog.WhichLog, by = "follow it with: castellan runs logs -f") =>
   <A, E extends Failure, R>(self: Effect.Effect<A, E, R>) => {
     const how = `${by} ${run}${account === undefined ? "" : ` --account ${account}`}`
     return self.pipe(
-      Effect.onInterrupt(() => Output.say(`${run} goes on; ${how}`)),
+      Effect.onInterrupt(() => Output.say(`${run} is still running; ${how}`)),
       Effect.tapError((failure) =>
-        isTransient(failure) ? Output.say(`can't follow ${run} any further; ${how}`) : Effect.void
+        isTransient(failure) ? Output.say(`lost the connection while following ${run}; ${how}`) : Effect.void
       )
     )
   }
 
-/** Prints what the run prints, where it prints it, until it ends, and ends with its exit code. */
+/** Prints the run's output to the same streams until it ends, and ends with its exit code. */
 export const followed = Effect.fnUntraced(function* (which: RunLog.WhichLog) {
   const tell = (yield* Output.isForProgram) ? writeData : write
-  const ended = yield* RunLog.follow(which, tell).pipe(goesOn(which))
+  const ended = yield* RunLog.follow(which, tell).pipe(explainHowToResume(which))
   yield* endAs(which, ended)
 })
 
-/** Prints what the run has printed so far. */
+/** Prints the run's output so far. */
 export const printedSoFar = Effect.fnUntraced(function* (which: RunLog.WhichLog) {
   yield* RunLog.soFar(which, (yield* Output.isForProgram) ? writeData : write)
 })

@@ -11,7 +11,7 @@ const statusOf = (url: string, key: string) =>
   Effect.promise(async () => (await fetch(`${url}/api/keys`, { headers: { "x-api-key": key } })).status)
 
 describe("castellan admin-key", () => {
-  it.live("replaces the key of the first start once the server has ended, even by kill -9", () =>
+  it.live("replaces the key of the first start after the server has ended, even by kill -9", () =>
     Effect.gen(function* () {
       const environment = { CASTELLAN_DATA_DIR: yield* usedDirectory }
       const first = yield* listening(environment)
@@ -19,7 +19,7 @@ describe("castellan admin-key", () => {
       assert.deepStrictEqual(refused, {
         exit: 6,
         stdout: "",
-        stderr: `castellan: a server, or another reset, uses ${environment.CASTELLAN_DATA_DIR}: stop the server first, then reset the key\n`
+        stderr: `castellan: a server or another reset uses ${environment.CASTELLAN_DATA_DIR}: stop the server, then reset the key\n`
       })
       assert.strictEqual(yield* statusOf(first.url, first.key!), 200)
       yield* killed(first)
@@ -36,11 +36,11 @@ describe("castellan admin-key", () => {
         yield* Effect.forEach([first.key!, said.stdout.trim(), key], (key) => statusOf(second.url, key)),
         [401, 200, 200]
       )
-      assert.match(again.stderr, /other keys of the platform admin still work; .*: key_\w+ \(reset key\)\n$/)
+      assert.match(again.stderr, /other keys of the platform admin are still valid; .*: key_\w+ \(reset key\)\n$/)
     }).pipe(Effect.scoped)
   )
 
-  it.live("makes nothing where no server has started, and says what to do", () =>
+  it.live("fails without making a database where no server has started, and says what to do", () =>
     Effect.gen(function* () {
       const CASTELLAN_DATA_DIR = yield* dataDirectory
       const { exit, stderr, stdout } = yield* castellan({ CASTELLAN_DATA_DIR }, "admin-key", "--reset")
@@ -50,10 +50,13 @@ describe("castellan admin-key", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("needs --reset, since a key can't be shown again", () =>
+  it.live("requires --reset, because a key can't be shown again", () =>
     Effect.gen(function* () {
       const { exit, stderr } = yield* castellan({}, "admin-key")
-      assert.deepStrictEqual([exit, stderr], [2, "castellan: the key can't be shown again; --reset makes a new one\n"])
+      assert.deepStrictEqual(
+        [exit, stderr],
+        [2, "castellan: an existing key can't be shown again: use --reset to make a new one\n"]
+      )
     })
   )
 })
