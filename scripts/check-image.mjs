@@ -50,6 +50,8 @@ const problems = []
 const versions = []
 const env = {}
 let image
+/** The file that `castellan` runs in the image. */
+let commandLine
 
 const copy = (text) => {
   const words = text.split(/\s+/)
@@ -71,6 +73,7 @@ const copy = (text) => {
 }
 
 const run = (text) => {
+  commandLine ??= /exec node (\S+) .* > \/usr\/local\/bin\/castellan\b/.exec(text)?.[1]
   if (!text.startsWith("npx ")) return console.log(`       (skipped: ${text})`)
   versions.push(/pnpm@(\S+)/.exec(text)?.[1])
   const options = { cwd: join(image.files, image.workdir), encoding: "utf8", env: { ...process.env, CI: "true" } }
@@ -125,18 +128,19 @@ const freePort = () =>
     })
   })
 
-/** Starts the server as the image does, except for its address and data directory. */
-const starts = async () => {
-  const bin = join(root, "node_modules", ".bin")
-  const PATH = `${bin}:${process.env.PATH}`
-  const settings = {
+/** Runs programs as the image does, except for the server's address and data directory. */
+const options = async () => ({
+  cwd: join(image.files, image.workdir),
+  env: {
     ...env,
-    PATH,
+    PATH: `${join(root, "node_modules", ".bin")}:${process.env.PATH}`,
     HOST: "127.0.0.1",
     PORT: await freePort(),
     CASTELLAN_DATA_DIR: join(directory, "data")
   }
-  const options = { cwd: join(image.files, image.workdir), env: settings }
+})
+
+const starts = async (options) => {
   const [program, ...args] = image.command
   const server = spawn(program, args, { ...options, stdio: ["ignore", "pipe", "pipe"] })
   let output = ""
@@ -157,7 +161,20 @@ const starts = async () => {
     ...(lastHealthy ? ["it is healthy although it has ended"] : [])
   ]
 }
-if (problems.length === 0) check("its server starts, is healthy and exits on a signal", await starts())
+
+/** Resets the admin key of the server that has ended. */
+const resetsKey = (options) => {
+  if (commandLine === undefined) return ["no RUN makes /usr/local/bin/castellan"]
+  const args = [join(image.files, commandLine), "admin-key", "--reset"]
+  const { status, stderr, stdout } = spawnSync("node", args, { ...options, encoding: "utf8" })
+  return status === 0 && /^cst_\w+\n$/.test(stdout) ? [] : [`it ended with ${status}: ${stdout}${stderr}`]
+}
+
+if (problems.length === 0) {
+  const how = await options()
+  check("its server starts, is healthy and exits on a signal", await starts(how))
+  check("its command line resets the admin key of the stopped server", resetsKey(how))
+}
 
 const known = new Set(Array.from(read(".env.example").matchAll(/^([A-Z][A-Z0-9_]*)=/gm), ([, name]) => name))
 const unknown = (names) => [...new Set(names)].filter((name) => !known.has(name))
