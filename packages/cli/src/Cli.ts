@@ -8,6 +8,7 @@ import * as TerminalCapabilities from "effect/cli/TerminalCapabilities"
 import * as SecureRandom from "effect/crypto/SecureRandom"
 import * as Effect from "effect/Effect"
 import * as Layer from "effect/Layer"
+import * as Logger from "effect/Logger"
 import type * as Stdio from "effect/Stdio"
 import { commands } from "./commands.ts"
 import { ExitCode } from "./ExitCode.ts"
@@ -50,6 +51,8 @@ const presenter = Layer.effect(
 
 const services = Layer.mergeAll(
   presenter,
+  // Standard output is for the requested output only.
+  Layer.succeed(Logger.LogToStderr, true),
   SecureRandom.layerWebCrypto,
   CliConfig.layer({ builtIns: [GlobalFlag.Help, GlobalFlag.Version, GlobalFlag.Completions] })
 )

@@ -34,7 +34,7 @@ layer(WebApi.layer)("An account's repository by the command line", (it) => {
       const again = yield* castellan(["sandboxes", "clear", "--yes"], { key })
       assert.deepStrictEqual(
         [again.exit, again.stdout],
-        [0, "the sandboxes are stopped; there was no snapshot and no repository\n"]
+        [0, "all sandboxes are stopped; there was no snapshot and no repository\n"]
       )
     })
   )
