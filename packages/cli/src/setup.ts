@@ -11,7 +11,6 @@ import type { Run } from "./client/Operations.ts"
 /** What has been printed of a run. */
 export interface Printed {
   /** Number of log lines. */
-  /** Number of log lines. */
   readonly logs: number
   readonly step: string | undefined
 }

@@ -1,5 +1,4 @@
 /** `castellan events`: prints and follows events of sandboxes and sessions. */
-/** `castellan events`: prints and follows events of sandboxes and sessions. */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"

@@ -1,5 +1,4 @@
 /** `castellan health`: shows whether a server is ready. */
-/** `castellan health`: shows whether a server is ready. */
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
 import { ask } from "../client/Client.ts"

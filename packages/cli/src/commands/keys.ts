@@ -1,5 +1,4 @@
 /** `castellan keys`: creates, lists and revokes API keys. */
-/** `castellan keys`: creates, lists and revokes API keys. */
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"

@@ -1,5 +1,4 @@
 /** `castellan orgs`: manages organizations and their members. */
-/** `castellan orgs`: manages organizations and their members. */
 import * as Argument from "effect/cli/Argument"
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"

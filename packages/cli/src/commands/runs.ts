@@ -1,5 +1,4 @@
 /** `castellan runs`: lists, shows, follows and cancels runs. */
-/** `castellan runs`: lists, shows, follows and cancels runs. */
 import * as Command from "effect/cli/Command"
 import * as Flag from "effect/cli/Flag"
 import * as Effect from "effect/Effect"
