@@ -6,11 +6,11 @@ import { assert, layer } from "@effect/vitest"
 import { DateTime, Effect } from "effect"
 import { WebApi } from "../WebApi.ts"
 
-layer(WebApi.layer)("What a platform admin sees of everybody", (it) => {
+layer(WebApi.layer)("The sandbox totals for platform admins", (it) => {
   const ask = (...args: Parameters<WebApi["Service"]["ask"]>) => Effect.flatMap(WebApi, (api) => api.ask(...args))
   const join = (more?: { readonly platformAdmin?: boolean }) => Effect.flatMap(WebApi, (api) => api.join(more))
 
-  /** An account that had sandboxes made at these seconds. */
+  /** An account with sandboxes that were created at these seconds. */
   const having = Effect.fnUntraced(function* (seconds: ReadonlyArray<number>) {
     const { account, key } = yield* join()
     const store = yield* AccountStore
@@ -29,7 +29,7 @@ layer(WebApi.layer)("What a platform admin sees of everybody", (it) => {
     return { account, key }
   })
 
-  it.effect("is how many sandboxes each account has had, the newest first, in pages", () =>
+  it.effect("list how many sandboxes each account has created, newest first, in pages", () =>
     Effect.gen(function* () {
       const admin = yield* join({ platformAdmin: true })
       const [one, two, three] = yield* Effect.all([having([1, 9]), having([10]), having([8, 2, 3])])
@@ -55,7 +55,7 @@ layer(WebApi.layer)("What a platform admin sees of everybody", (it) => {
     })
   )
 
-  it.effect("is not a member's, whatever its role in an organization", () =>
+  it.effect("are refused to members of any role", () =>
     Effect.gen(function* () {
       const { key } = yield* join()
       yield* ask("POST", "/api/organizations", { key, body: { name: "Mine" } })

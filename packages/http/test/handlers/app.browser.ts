@@ -4,7 +4,7 @@ import { Effect } from "effect"
 import { chromium, type Page } from "playwright-core"
 import { dataDirectory, killed, listening } from "../server/serverProcess.ts"
 
-/** A browser of its own for a test. */
+/** A new browser for a test. */
 const browser = Effect.acquireRelease(
   Effect.promise(() =>
     chromium.launch({ executablePath: process.env["CHROMIUM"]!, args: ["--no-sandbox", "--disable-dev-shm-usage"] })
@@ -38,7 +38,7 @@ const asking = ({ key = "", url }: Server) => {
   return { json, apply }
 }
 
-/** Completes once the page shows the text; a browser looks by itself. */
+/** Completes once the page shows the text. The browser polls. */
 const shows = (page: Page, text: string) =>
   Effect.promise(() => page.getByText(text).first().waitFor({ timeout: 30_000 }))
 
@@ -65,7 +65,7 @@ describe("An app in a browser", () => {
         yield* Effect.promise(() => page.goto(url))
         yield* shows(page, "It works")
 
-        // A page that is loaded anew does not have this any more.
+        // A reload would lose this.
         yield* Effect.promise(() => page.evaluate("window.stays = true"))
         assert.isTrue((yield* apply(app("Changed in place"))).success)
         yield* shows(page, "Changed in place")

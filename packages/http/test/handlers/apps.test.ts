@@ -9,7 +9,7 @@ import { WebApi } from "../WebApi.ts"
 const quiet = Logger.layer([])
 const api = Layer.fresh(WebApi.layer).pipe(Layer.provideMerge(quiet))
 
-/** An account, and how it asks. */
+/** A new account, and requests with its key. */
 const somebody = Effect.gen(function* () {
   const { ask, join } = yield* WebApi
   const { key } = yield* join()
@@ -29,14 +29,14 @@ const builder = Effect.gen(function* () {
 
 const file = (path: string, content = "") => ({ path, content })
 
-/** What was told of a change, by its types. */
+/** The events of a change, by type. */
 const toldIn = (text: string): ReadonlyArray<any> =>
   text.split("\n").flatMap((line) => (line.startsWith("data: ") ? [JSON.parse(line.slice("data: ".length))] : []))
 
 const noApp = { status: "error", success: false, error: "No active sandbox found", code: "sandbox_not_found" }
 
-describe("A web app", () => {
-  it.effect("is created, with an empty body of any kind, and is the active one until another is", () =>
+describe("Web apps", () => {
+  it.effect("an app is created with any kind of empty body, and is active until the next one is created", () =>
     Effect.gen(function* () {
       const { ask } = yield* WebApi
       const { get, key, sandboxId, url } = yield* builder
@@ -51,14 +51,14 @@ describe("A web app", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("is shown below the configured address, if there is one", () =>
+  it.effect("an app's URL is below the configured preview address", () =>
     Effect.gen(function* () {
       const { sandboxId, url } = yield* builder
       assert.strictEqual(url, `https://5173-${sandboxId}.preview.test:8443/`)
     }).pipe(Effect.provide(Layer.fresh(WebApi.layerWith({ previews: new URL("https://preview.test:8443") }))))
   )
 
-  it.effect("is not there before it is created, nor for others, byte for byte", () =>
+  it.effect("a missing app and a foreign app get the same response, byte for byte", () =>
     Effect.gen(function* () {
       const { sandboxId } = yield* builder
       const { get, post } = yield* somebody
@@ -76,7 +76,7 @@ describe("A web app", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("is ended by its owner alone, as often as they like; without a name all of theirs are", () =>
+  it.effect("only its owner ends an app; without an id all of the owner's apps end, and both may be repeated", () =>
     Effect.gen(function* () {
       const one = yield* builder
       const two = yield* builder
@@ -95,7 +95,7 @@ describe("A web app", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("says so when its time is over, and that is no error", () =>
+  it.effect("an expired app is reported as not alive, without an error", () =>
     Effect.gen(function* () {
       const { get, sandboxId, url } = yield* builder
       yield* TestClock.adjust("31 minutes")
@@ -106,7 +106,7 @@ describe("A web app", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("lists its files, without what is installed, built or locked, and what they hold", () =>
+  it.effect("an app's files and their contents are listed without dependencies, build output and lock files", () =>
     Effect.gen(function* () {
       const { get, post, sandboxId } = yield* builder
       const provider = yield* SandboxProvider
@@ -143,7 +143,7 @@ describe("A web app", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("is given packages by name, and tells which there are then", () =>
+  it.effect("packages are installed by name, and their versions returned", () =>
     Effect.gen(function* () {
       const { post } = yield* builder
       const { json, status } = yield* post("/api/packages/install", { packages: ["lodash@4.17.21", "@a/b", "@a/b"] })
@@ -173,7 +173,7 @@ describe("A web app", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("is given no packages by anything but a name, and then nothing happens", () =>
+  it.effect("an invalid package name is refused, and nothing is installed", () =>
     Effect.gen(function* () {
       const { post } = yield* builder
       const before = (yield* MemorySandboxes).calls()
@@ -205,7 +205,7 @@ describe("A web app", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("is changed, and each thing is told as it is done", () =>
+  it.effect("a change streams an event for each step", () =>
     Effect.gen(function* () {
       const { post } = yield* builder
       const files = [file("src/App.tsx", "export default () => null\n"), file("src/new/x.ts", "1")]
@@ -230,7 +230,7 @@ describe("A web app", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("tells the truth about what did not work out", () =>
+  it.effect("a change reports each step that failed", () =>
     Effect.gen(function* () {
       const { get, post } = yield* builder
       const packages = ["no-such-package"]
@@ -252,7 +252,7 @@ describe("A web app", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("takes a path as people write it, and tells its usual form", () =>
+  it.effect("the path of a change is normalized", () =>
     Effect.gen(function* () {
       const { get, post } = yield* builder
       const files = [file("./src/x.ts", "1"), file("src//y.ts", "2"), file("src/./z.ts/.", "3")]
@@ -264,7 +264,7 @@ describe("A web app", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("is not called a success where the dev server can't compile it, until it is mended", () =>
+  it.effect("a change is no success while the dev server can't compile the page", () =>
     Effect.gen(function* () {
       const { post } = yield* builder
       const apply = (content: string) =>
@@ -280,7 +280,7 @@ describe("A web app", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("takes no path that leaves the project, and then nothing is written", () =>
+  it.effect("a path outside of the project is refused, and nothing is written", () =>
     Effect.gen(function* () {
       const { get, post } = yield* builder
       const before = (yield* get("/api/sandbox/files")).json
@@ -306,7 +306,7 @@ describe("A web app", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("is diagnosed: all is well, or what is wrong", () =>
+  it.effect("a diagnosis passes, or reports what is wrong", () =>
     Effect.gen(function* () {
       const { post } = yield* builder
       const well = (yield* post("/api/sandbox/diagnostics")).json
@@ -331,7 +331,7 @@ describe("A web app", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("that can't be made is an error that says so, and the one before still serves", () =>
+  it.effect("a failed create is an error, and the previous app stays active", () =>
     Effect.gen(function* () {
       const { get, post, sandboxId } = yield* builder
       const sandboxes = yield* MemorySandboxes

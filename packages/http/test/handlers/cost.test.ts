@@ -12,7 +12,7 @@ import { Effect, Layer, Logger } from "effect"
 import { TestClock } from "effect/testing"
 import { WebApi } from "../WebApi.ts"
 
-/** Every port behind a decorator that counts. */
+/** Every port behind a decorator that counts calls. */
 const counting = Layer.mergeAll(
   Faults.around(AccountStore, "AccountStore"),
   Faults.around(EnvironmentStore, "EnvironmentStore"),
@@ -26,7 +26,7 @@ const counting = Layer.mergeAll(
 
 const api = Layer.fresh(WebApi.over(counting)).pipe(Layer.provideMerge(Logger.layer([])))
 
-/** The calls that a request makes, by port and member, in order of name. */
+/** The calls of ports by a request, sorted by name. */
 const callsOf = Effect.fnUntraced(function* <A, E, R>(request: Effect.Effect<A, E, R>) {
   const faults = yield* Faults.Faults
   const before = faults.calls.length
@@ -38,7 +38,7 @@ const settle = Effect.gen(function* () {
   for (let second = 0; second < 10; second++) yield* TestClock.adjust("1 second")
 })
 
-describe("A request asks no more than it must", () => {
+describe("The calls of ports by a request", () => {
   it.effect(
     "to list sandboxes: three looks at the store, one at the provider, one at the repository, for any number",
     () =>
@@ -71,7 +71,7 @@ describe("A request asks no more than it must", () => {
       }).pipe(Effect.provide(api))
   )
 
-  it.effect("to create a sandbox: its row, the saved snapshot, the provider, and what was seen", () =>
+  it.effect("to create a sandbox are its row, the saved snapshot, the provider and the observed state", () =>
     Effect.gen(function* () {
       const { ask, join } = yield* WebApi
       const { key } = yield* join()
@@ -87,7 +87,7 @@ describe("A request asks no more than it must", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("for another account: one look more, at what ties the two", () =>
+  it.effect("for another account include one query of the membership", () =>
     Effect.gen(function* () {
       const { ask, join } = yield* WebApi
       const [admin, other] = [yield* join({ platformAdmin: true }), yield* join()]

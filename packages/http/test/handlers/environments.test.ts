@@ -19,7 +19,7 @@ import { WebApi } from "../WebApi.ts"
 const quiet = Logger.layer([])
 const api = Layer.fresh(WebApi.layer).pipe(Layer.provideMerge(quiet))
 
-/** Sets an account up and waits until it is done; gives the run as the API tells it. */
+/** Sets an account up, waits for the end, and returns the run. */
 const setUp = Effect.fnUntraced(function* ({ account, key }: { readonly account: Account; readonly key: string }) {
   const { ask } = yield* WebApi
   const { json, status } = yield* ask("POST", "/api/sandboxes/setup", { key })
@@ -30,8 +30,8 @@ const setUp = Effect.fnUntraced(function* ({ account, key }: { readonly account:
   return found.runs[0]
 })
 
-describe("Setting an account up", () => {
-  it.effect("gives it a repository and a snapshot, which the list shows from then on", () =>
+describe("The setup of an account", () => {
+  it.effect("gives it a repository and a snapshot, which the list shows", () =>
     Effect.gen(function* () {
       const { ask, join } = yield* WebApi
       const somebody = yield* join()
@@ -54,7 +54,7 @@ describe("Setting an account up", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("while it is under way gives the same run to everyone who asks, and another once it is done", () => {
+  it.effect("returns the running setup to every request, and a new run once it is done", () => {
     const asked = Latch.makeUnsafe()
     const waiting = Layer.effect(
       RepoHost,
@@ -144,7 +144,7 @@ describe("Setting an account up", () => {
 })
 
 describe("The home directory of an account's sandbox", () => {
-  it.effect("comes back with the snapshot and never reaches the repository, whatever is in it", () =>
+  it.effect("is restored with the snapshot and never committed to the repository", () =>
     Effect.gen(function* () {
       const { ask, join } = yield* WebApi
       const { key, ...somebody } = yield* join()
@@ -181,7 +181,7 @@ describe("The home directory of an account's sandbox", () => {
 })
 
 describe("The account's snapshot", () => {
-  it.effect("is booted from, and forgotten for a fresh boot where the provider no longer has it", () =>
+  it.effect("boots new sandboxes, and is forgotten if the provider no longer has it", () =>
     Effect.gen(function* () {
       const { ask, join } = yield* WebApi
       const somebody = yield* join()
@@ -196,7 +196,7 @@ describe("The account's snapshot", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("is not booted from by a create that names another one of the account's own", () =>
+  it.effect("is not used by a create that names another snapshot of the account", () =>
     Effect.gen(function* () {
       const { ask, join } = yield* WebApi
       const [one, two] = [yield* join(), yield* join()]
@@ -227,7 +227,7 @@ describe("The account's snapshot", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("may be any of the account's own, and nobody else's", () =>
+  it.effect("can be any snapshot of the account, and none of another account", () =>
     Effect.gen(function* () {
       const { ask, join } = yield* WebApi
       const [one, two] = [yield* join(), yield* join()]
@@ -259,7 +259,7 @@ describe("The account's snapshot", () => {
 })
 
 describe("The account's repository", () => {
-  it.effect("has a URL without a path of the server, also where an older server saved one with it", () =>
+  it.effect("has a URL without a path of the server, also if an older server stored one", () =>
     Effect.gen(function* () {
       const { ask, join } = yield* WebApi
       const somebody = yield* join()
@@ -288,7 +288,7 @@ describe("The account's repository", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("is refused where it was made for another account, and nothing of it is shown or deleted", () =>
+  it.effect("is refused if it was created for another account, and is neither shown nor deleted", () =>
     Effect.gen(function* () {
       const { ask, join } = yield* WebApi
       const [one, two, admin] = [yield* join(), yield* join(), yield* join({ platformAdmin: true })]
@@ -309,14 +309,14 @@ describe("The account's repository", () => {
       assert.deepStrictEqual([file.status, file.json.error], [404, "No GitHub repository found for this account"])
       assert.strictEqual((yield* ask("DELETE", "/api/sandboxes", { key: two.key })).status, 200)
       assert.strictEqual((yield* MemoryRepos).repos().length, 1)
-      // Whoever runs the platform may lend it.
+      // A platform admin may assign it.
       const body = { github_repo: output.githubRepo, account_id: two.account.id }
       yield* ask("PATCH", "/api/sandboxes", { key: admin.key, body })
       assert.strictEqual((yield* ask("GET", "/api/sandboxes/file?path=README.md", { key: two.key })).status, 200)
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("may be any public one, whose files are shown as anyone sees them", () =>
+  it.effect("can be any public repository, which is read anonymously", () =>
     Effect.gen(function* () {
       const { ask, join } = yield* WebApi
       const { key } = yield* join()
@@ -337,13 +337,13 @@ describe("The account's repository", () => {
       )
       const file = yield* ask("GET", "/api/sandboxes/file?path=docs/a.md", { key })
       assert.deepStrictEqual([file.status, file.json.content], [200, "public"])
-      // What is public is nobody's to delete here.
+      // A public repository is not deleted.
       assert.strictEqual((yield* ask("DELETE", "/api/sandboxes", { key })).status, 200)
       assert.isTrue(yield* (yield* RepoHost).isPublic(repo))
     }).pipe(Effect.scoped, Effect.provide(api))
   )
 
-  it.effect("is named by a URL without credentials", () =>
+  it.effect("is refused if its URL has credentials", () =>
     Effect.gen(function* () {
       const { ask, join } = yield* WebApi
       const { key } = yield* join()
@@ -355,7 +355,7 @@ describe("The account's repository", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("gives files that are there, by paths inside it", () =>
+  it.effect("returns existing files by paths inside it", () =>
     Effect.gen(function* () {
       const { ask, join } = yield* WebApi
       const somebody = yield* join()
@@ -374,7 +374,7 @@ describe("The account's repository", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("that can't be read does not keep the list of sandboxes", () =>
+  it.effect("does not delay the list of sandboxes if it can't be read", () =>
     Effect.gen(function* () {
       const { ask, join } = yield* WebApi
       const somebody = yield* join()
@@ -385,7 +385,7 @@ describe("The account's repository", () => {
   )
 })
 
-/** A repository host that can do everything but show a tree. */
+/** A repository host that fails to read file trees. */
 const sickRepos = Layer.effect(
   RepoHost,
   Effect.map(RepoHost, (real) => ({
@@ -394,8 +394,8 @@ const sickRepos = Layer.effect(
   }))
 )
 
-describe("Deleting what an account has", () => {
-  it.effect("ends its sandboxes, its snapshots and its repository, tells what it had, and may be repeated", () =>
+describe("Deleting an account's sandboxes, snapshot and repository", () => {
+  it.effect("returns what was deleted, and may be repeated", () =>
     Effect.gen(function* () {
       const { ask, join } = yield* WebApi
       const [somebody, other] = [yield* join(), yield* join()]
@@ -426,7 +426,7 @@ describe("Deleting what an account has", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("keeps the record where the repository can't be deleted, and says so", () =>
+  it.effect("keeps the record and fails if the repository can't be deleted", () =>
     Effect.gen(function* () {
       const { ask, join } = yield* WebApi
       const somebody = yield* join()
@@ -454,7 +454,7 @@ describe("Deleting what an account has", () => {
     )
   )
 
-  it.effect("is asked for in the body or in the query, and not for two accounts at once", () =>
+  it.effect("takes the account from the body or the query, and refuses two different accounts", () =>
     Effect.gen(function* () {
       const { ask, join } = yield* WebApi
       const [admin, one, two] = [yield* join({ platformAdmin: true }), yield* join(), yield* join()]

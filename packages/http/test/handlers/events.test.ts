@@ -19,7 +19,7 @@ interface Told {
   readonly at: string
 }
 
-/** A reader of the events: what it was told so far, and its connection. */
+/** A reader of the events: the events that it received, and its connection. */
 const reader = Effect.fnUntraced(function* (key: string, query = "", lastEventId?: string) {
   const { fetch } = yield* WebApi
   const headers = { "x-api-key": key, ...(lastEventId === undefined ? {} : { "last-event-id": lastEventId }) }
@@ -41,7 +41,7 @@ const reader = Effect.fnUntraced(function* (key: string, query = "", lastEventId
       return [said]
     })
   const types = () => told().map(({ type }) => type)
-  /** Waits until it was told so many. */
+  /** Waits until it received so many events. */
   const until = Effect.fnUntraced(function* (count: number) {
     while (told().length < count) {
       yield* TestClock.adjust("1 second")
@@ -49,7 +49,7 @@ const reader = Effect.fnUntraced(function* (key: string, query = "", lastEventId
     }
     return told()
   })
-  /** All there is to be told now. */
+  /** All events that are stored now. */
   const settled = Effect.gen(function* () {
     for (let i = 0; i < 4; i++) {
       yield* TestClock.adjust("1 second")
@@ -60,7 +60,7 @@ const reader = Effect.fnUntraced(function* (key: string, query = "", lastEventId
   return { events, reading, told, types, until, settled, close: Fiber.interrupt(reading) }
 })
 
-/** An account with a session that it has opened. */
+/** An account with an open session. */
 const holder = Effect.gen(function* () {
   const { ask, join } = yield* WebApi
   const { account, key } = yield* join()
@@ -75,7 +75,7 @@ const holder = Effect.gen(function* () {
   return { account, key, id, open, sleep: ask("DELETE", `/api/sandbox?sessionId=${id}`, { key }) }
 })
 
-/** A sandbox of the account, made and removed: some events more. */
+/** Creates and removes a sandbox of the account, for more events. */
 const passingSandbox = Effect.fnUntraced(function* (key: string) {
   const { ask } = yield* WebApi
   const { json } = yield* ask("POST", "/api/sandboxes", { key })
@@ -85,7 +85,7 @@ const passingSandbox = Effect.fnUntraced(function* (key: string) {
 })
 
 describe("The events of an account", () => {
-  it.effect("tell every change of a sandbox", () =>
+  it.effect("include every change of a sandbox", () =>
     Effect.gen(function* () {
       const { join } = yield* WebApi
       const { key } = yield* join()
@@ -102,14 +102,14 @@ describe("The events of an account", () => {
     }).pipe(Effect.scoped, Effect.provide(api))
   )
 
-  it.effect("tell every change of a session, and why where nobody asked for it", () =>
+  it.effect("include every change of a session, with the reason if the owner did not request it", () =>
     Effect.gen(function* () {
       const { ask } = yield* WebApi
       const { id, key, open, sleep } = yield* holder
       const { settled } = yield* reader(key, "?from=start")
       yield* sleep
       yield* open
-      // Nobody uses it for six minutes.
+      // The session is idle for six minutes.
       yield* TestClock.adjust("6 minutes")
       yield* settled
       yield* open
@@ -146,7 +146,7 @@ describe("The events of an account", () => {
     }).pipe(Effect.scoped, Effect.provide(api))
   )
 
-  it.effect("go on behind the last one that was read, with none missed and none repeated", () =>
+  it.effect("resume after the last received event without gaps and repetitions", () =>
     Effect.gen(function* () {
       const { join } = yield* WebApi
       const { key } = yield* join()
@@ -156,7 +156,7 @@ describe("The events of an account", () => {
       const ids = whole.events.filter(({ data }) => data !== "").map(({ id }) => id!)
       assert.strictEqual(new Set(ids).size, 9)
       for (const [index, id] of ids.entries()) {
-        // What `from` says counts only where there is no id.
+        // `from` is ignored with an id.
         const rest = yield* reader(key, index % 2 === 0 ? "" : "?from=start", id)
         assert.deepStrictEqual(yield* rest.settled, all.slice(index + 1), id)
         yield* rest.close
@@ -164,7 +164,7 @@ describe("The events of an account", () => {
     }).pipe(Effect.scoped, Effect.provide(api))
   )
 
-  it.effect("are those from now on, if nobody says from where", () =>
+  it.effect("begin now by default", () =>
     Effect.gen(function* () {
       const { join } = yield* WebApi
       const { key } = yield* join()
@@ -180,7 +180,7 @@ describe("The events of an account", () => {
     }).pipe(Effect.scoped, Effect.provide(api))
   )
 
-  it.effect("say where they have come to before there is any, so that none is missed over a broken connection", () =>
+  it.effect("begin with an id, so that none is missed if the connection breaks before the first", () =>
     Effect.gen(function* () {
       const { join } = yield* WebApi
       const { key } = yield* join()
@@ -196,7 +196,7 @@ describe("The events of an account", () => {
         (yield* second.settled).map(({ sandboxId }) => sandboxId),
         [name, name, name]
       )
-      // It is said once, behind everything there was.
+      // It comes once, after all stored events.
       assert.deepStrictEqual(
         second.events.map(({ data, event }) => (data === "" ? event : "told")),
         ["told", "told", "told", "now"]
@@ -204,7 +204,7 @@ describe("The events of an account", () => {
     }).pipe(Effect.scoped, Effect.provide(api))
   )
 
-  it.effect("begin where a reader without an id begins, if its id is empty", () =>
+  it.effect("begin as without an id if the id is empty", () =>
     Effect.gen(function* () {
       const { join } = yield* WebApi
       const { key } = yield* join()
@@ -231,7 +231,7 @@ describe("The events of an account", () => {
       assert.isAbove((yield* own.settled).length, 7)
       assert.deepStrictEqual(yield* fromStart.settled, [])
       assert.deepStrictEqual(yield* fromNow.settled, [])
-      // Not even by an id that the other was given.
+      // Not even with an id that the other account received.
       const resumed = yield* reader(stranger.key, "", own.events[0]!.id!)
       assert.deepStrictEqual(yield* resumed.settled, [])
       const { json, status } = yield* ask("GET", `/api/events?account_id=${account.id}`, { key: stranger.key })
@@ -239,7 +239,7 @@ describe("The events of an account", () => {
     }).pipe(Effect.scoped, Effect.provide(api))
   )
 
-  it.effect("are told to a member of the organization until it is removed", () =>
+  it.effect("reach a member of the organization until it is removed", () =>
     Effect.gen(function* () {
       const { ask, join } = yield* WebApi
       const [owner, member] = [yield* join(), yield* join()]
@@ -262,7 +262,7 @@ describe("The events of an account", () => {
     }).pipe(Effect.scoped, Effect.provide(api))
   )
 
-  it.effect("keep the connection alive where there are none", () =>
+  it.effect("keep a silent connection alive with comments", () =>
     Effect.gen(function* () {
       const { fetch, join } = yield* WebApi
       const { key } = yield* join()

@@ -8,7 +8,7 @@ layer(WebApi.layer)("API keys over HTTP", (it) => {
   const ask = (...args: Parameters<WebApi["Service"]["ask"]>) => Effect.flatMap(WebApi, (api) => api.ask(...args))
   const join = (more?: { readonly platformAdmin?: boolean }) => Effect.flatMap(WebApi, (api) => api.join(more))
 
-  it.effect("that would be dead already are not made", () =>
+  it.effect("are not created with an expiry in the past", () =>
     Effect.gen(function* () {
       const { key } = yield* join()
       const body = { name: "late", expiresAt: "1969-12-31T00:00:00.000Z" }
@@ -17,7 +17,7 @@ layer(WebApi.layer)("API keys over HTTP", (it) => {
     })
   )
 
-  it.effect("are shown once, work at once, are listed without their secret, and end at once", () =>
+  it.effect("are shown once, work at once, are listed without their secret, and are invalid once revoked", () =>
     Effect.gen(function* () {
       const { key } = yield* join()
       const issued = yield* ask("POST", "/api/keys", { key, body: { name: "ci" } })
@@ -35,7 +35,7 @@ layer(WebApi.layer)("API keys over HTTP", (it) => {
     })
   )
 
-  it.effect("expire at their time", () =>
+  it.effect("are invalid once they expire", () =>
     Effect.gen(function* () {
       const { key } = yield* join()
       const body = { name: "short", expiresAt: "1970-01-01T02:00:00.000Z" }
@@ -47,7 +47,7 @@ layer(WebApi.layer)("API keys over HTTP", (it) => {
     })
   )
 
-  it.effect("are not made with an expiry that is no time, or that no database can hold", () =>
+  it.effect("are not created with a malformed expiry or one that a database can't hold", () =>
     Effect.gen(function* () {
       const { key } = yield* join()
       const times = [
@@ -78,7 +78,7 @@ layer(WebApi.layer)("API keys over HTTP", (it) => {
     })
   )
 
-  it.effect("of another account can't be seen or ended", () =>
+  it.effect("of another account can't be listed or revoked", () =>
     Effect.gen(function* () {
       const { key } = yield* join()
       const stranger = yield* join()
@@ -88,7 +88,7 @@ layer(WebApi.layer)("API keys over HTTP", (it) => {
     })
   )
 
-  it.effect("are made for new accounts by a platform admin, and accounts by nobody else", () =>
+  it.effect("are created for new accounts by a platform admin, and only platform admins create accounts", () =>
     Effect.gen(function* () {
       const { key } = yield* join()
       const admin = yield* join({ platformAdmin: true })
@@ -114,13 +114,13 @@ layer(WebApi.layer)("API keys over HTTP", (it) => {
   )
 })
 
-layer(WebApi.layer)("A request under an idempotency key", (it) => {
+layer(WebApi.layer)("A request with an idempotency key", (it) => {
   const ask = (...args: Parameters<WebApi["Service"]["ask"]>) => Effect.flatMap(WebApi, (api) => api.ask(...args))
 
   const create = (key: string, idempotencyKey: string, body: unknown) =>
     ask("POST", "/api/sandboxes", { key, body, headers: { "idempotency-key": idempotencyKey } })
 
-  it.effect("is answered again byte for byte, and done once", () =>
+  it.effect("is replayed byte for byte, and runs once", () =>
     Effect.gen(function* () {
       const { key } = yield* (yield* WebApi).join()
       const first = yield* create(key, "k-1", { command: "echo" })
@@ -134,7 +134,7 @@ layer(WebApi.layer)("A request under an idempotency key", (it) => {
     })
   )
 
-  it.effect("that is another request is refused", () =>
+  it.effect("is refused if the key was used for another request", () =>
     Effect.gen(function* () {
       const { key } = yield* (yield* WebApi).join()
       yield* create(key, "k-2", {})
@@ -143,7 +143,7 @@ layer(WebApi.layer)("A request under an idempotency key", (it) => {
     })
   )
 
-  it.effect("is its own account's affair", () =>
+  it.effect("is independent of the same key of another account", () =>
     Effect.gen(function* () {
       const api = yield* WebApi
       const one = yield* create((yield* api.join()).key, "k-3", {})
@@ -152,7 +152,7 @@ layer(WebApi.layer)("A request under an idempotency key", (it) => {
     })
   )
 
-  it.effect("that failed its checks can be asked again, put right", () =>
+  it.effect("can be corrected and repeated after it failed its checks", () =>
     Effect.gen(function* () {
       const { key } = yield* (yield* WebApi).join()
       assert.strictEqual((yield* create(key, "k-4", { command: "" })).status, 400)
@@ -160,7 +160,7 @@ layer(WebApi.layer)("A request under an idempotency key", (it) => {
     })
   )
 
-  it.effect("sent many times at once makes one sandbox", () =>
+  it.effect("creates one sandbox if it is sent many times at once", () =>
     Effect.gen(function* () {
       const { key } = yield* (yield* WebApi).join()
       const answers = yield* Effect.all(
@@ -183,7 +183,7 @@ layer(WebApi.layer)("A request under an idempotency key", (it) => {
     })
   )
 
-  it.effect("must bear a key of 1 to 255 printable characters", () =>
+  it.effect("is refused if the key does not have 1 to 255 printable characters", () =>
     Effect.gen(function* () {
       const { key } = yield* (yield* WebApi).join()
       const answer = yield* create(key, "x".repeat(256), {})
@@ -195,7 +195,7 @@ layer(WebApi.layer)("A request under an idempotency key", (it) => {
   )
 })
 
-/** A provider that takes two minutes for a sandbox. */
+/** A provider that takes two minutes to create a sandbox. */
 const slow = Layer.effect(
   SandboxProvider,
   Effect.map(SandboxProvider, (real) => ({
@@ -204,8 +204,8 @@ const slow = Layer.effect(
   }))
 )
 
-layer(WebApi.over(slow))("A slow request under an idempotency key", (it) => {
-  it.effect("is in flight for as long as it takes, and then answered again", () =>
+layer(WebApi.over(slow))("A slow request with an idempotency key", (it) => {
+  it.effect("is in flight until it ends, and then replayed", () =>
     Effect.gen(function* () {
       const { ask, join } = yield* WebApi
       const { key } = yield* join()
@@ -216,7 +216,7 @@ layer(WebApi.over(slow))("A slow request under an idempotency key", (it) => {
         const meanwhile = yield* create
         assert.deepStrictEqual([meanwhile.status, meanwhile.json.code], [409, "idempotency_in_flight"])
       }
-      // The first request may have reached the provider only after the clock was moved for the first time.
+      // The first request may reach the provider only after the first adjustment of the clock.
       yield* TestClock.adjust("2 minutes")
       const answer = yield* Fiber.join(first)
       const again = yield* create

@@ -28,7 +28,7 @@ const remove = (by: Person, id: string, accountId: string) =>
   ask("DELETE", `/api/organizations/${id}/members/${accountId}`, { key: by.key })
 const members = (by: Person, id: string) => ask("GET", `/api/organizations/${id}/members`, { key: by.key })
 
-/** In the organization, with everything that takes. */
+/** Adds an active member to the organization. */
 const enroll = Effect.fnUntraced(function* (by: Person, id: string, who: Person, role = "member") {
   yield* invite(by, id, who.account.id, role)
   yield* accept(who, id)
@@ -46,7 +46,7 @@ const notFound = {
 const forbidden = { status: "error", success: false, error: "Forbidden", code: "forbidden" }
 
 layer(WebApi.layer)("Organizations over HTTP", (it) => {
-  it.effect("are made by anyone, who owns them then", () =>
+  it.effect("are created by any account, which becomes the owner", () =>
     Effect.gen(function* () {
       const [owner] = yield* people
       const made = yield* ask("POST", "/api/organizations", { key: owner.key, body: { name: "Analytical Engines" } })
@@ -72,7 +72,7 @@ layer(WebApi.layer)("Organizations over HTTP", (it) => {
     })
   )
 
-  it.effect("are made once under one idempotency key", () =>
+  it.effect("are created once for one idempotency key", () =>
     Effect.gen(function* () {
       const [owner] = yield* people
       const request = { key: owner.key, body: { name: "One" }, headers: { "idempotency-key": "org-1" } }
@@ -83,7 +83,7 @@ layer(WebApi.layer)("Organizations over HTTP", (it) => {
     })
   )
 
-  it.effect("have members once they accept, and act for nobody before", () =>
+  it.effect("have members once they accept, who can't act for the organization before", () =>
     Effect.gen(function* () {
       const [owner, member] = yield* people
       const id = yield* organization(owner)
@@ -115,7 +115,7 @@ layer(WebApi.layer)("Organizations over HTTP", (it) => {
     })
   )
 
-  it.effect("have members at once where a platform admin asks", () =>
+  it.effect("have active members at once if a platform admin invites them", () =>
     Effect.gen(function* () {
       const [owner, member] = yield* people
       const admin = yield* join({ platformAdmin: true })
@@ -132,7 +132,7 @@ layer(WebApi.layer)("Organizations over HTTP", (it) => {
     })
   )
 
-  it.effect("don't tell whether an account exists", () =>
+  it.effect("do not reveal whether an account exists", () =>
     Effect.gen(function* () {
       const [owner, member] = yield* people
       const id = yield* organization(owner)
@@ -150,7 +150,7 @@ layer(WebApi.layer)("Organizations over HTTP", (it) => {
     })
   )
 
-  it.effect("do not exist for strangers", () =>
+  it.effect("are not found for accounts that are not members", () =>
     Effect.gen(function* () {
       const [owner, stranger, other] = yield* people
       const admin = yield* join({ platformAdmin: true })
@@ -174,7 +174,7 @@ layer(WebApi.layer)("Organizations over HTTP", (it) => {
     })
   )
 
-  it.effect("are changed by those whose role permits it", () =>
+  it.effect("are changed only by members whose role permits it", () =>
     Effect.gen(function* () {
       const [owner, admin, member, other] = yield* people
       const id = yield* organization(owner)
@@ -226,7 +226,7 @@ layer(WebApi.layer)("Organizations over HTTP", (it) => {
     })
   )
 
-  it.effect("lend no keys: a member gets none of a peer's, and makes it none", () =>
+  it.effect("do not let a member list or create keys of another member", () =>
     Effect.gen(function* () {
       const [owner, member] = yield* people
       const id = yield* organization(owner)
@@ -239,7 +239,7 @@ layer(WebApi.layer)("Organizations over HTTP", (it) => {
     })
   )
 
-  it.effect("are the same in capitals", () =>
+  it.effect("are found by an id in capital letters", () =>
     Effect.gen(function* () {
       const [owner, member] = yield* people
       const id = yield* organization(owner)
@@ -254,7 +254,7 @@ layer(WebApi.layer)("Organizations over HTTP", (it) => {
   )
 })
 
-/** A run that a peer follows, and what the peer reads. */
+/** A run that another member follows, and what that member reads. */
 const following = Effect.gen(function* () {
   const [owner, member] = yield* people
   const id = yield* organization(owner)
@@ -272,7 +272,7 @@ const following = Effect.gen(function* () {
 })
 
 layer(WebApi.layer)("A member who is removed", (it) => {
-  it.effect("loses access at once, the logs it follows included", () =>
+  it.effect("loses access at once, including the logs that it follows", () =>
     Effect.gen(function* () {
       const { id, log, member, owner, path } = yield* following
       assert.strictEqual((yield* remove(owner, id, member.account.id)).status, 204)
@@ -283,7 +283,7 @@ layer(WebApi.layer)("A member who is removed", (it) => {
     })
   )
 
-  it.effect("by another server loses the logs it follows within 5 seconds", () =>
+  it.effect("loses the logs that it follows within 5 seconds if another server removed it", () =>
     Effect.gen(function* () {
       const { id, log, member } = yield* following
       const store = yield* IdentityStore
@@ -303,7 +303,7 @@ layer(WebApi.layer)("A member who is removed", (it) => {
 })
 
 layer(WebApi.layerWith({ access: "admins" }))("Where only owners and admins may act for others", (it) => {
-  it.effect("a member may act for itself, and an admin for all of them", () =>
+  it.effect("a member can act only for itself, and an admin for all members", () =>
     Effect.gen(function* () {
       const [owner, admin, member] = yield* people
       const id = yield* organization(owner)

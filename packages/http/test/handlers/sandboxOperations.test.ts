@@ -10,7 +10,7 @@ const api = Layer.fresh(WebApi.layer).pipe(Layer.provideMerge(quiet))
 
 const bytes = { "content-type": "application/octet-stream" }
 
-/** An account with a running sandbox, and how to ask about it. */
+/** An account with a running sandbox, and requests about it. */
 const holder = Effect.gen(function* () {
   const { ask, join } = yield* WebApi
   const { account, key } = yield* join()
@@ -26,7 +26,7 @@ const holder = Effect.gen(function* () {
 })
 
 describe("One sandbox", () => {
-  it.effect("is shown as the list shows it", () =>
+  it.effect("is returned as the list shows it", () =>
     Effect.gen(function* () {
       const { ask } = yield* WebApi
       const { about, key } = yield* holder
@@ -37,7 +37,7 @@ describe("One sandbox", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("of another account answers like one that never was, whatever is asked", () =>
+  it.effect("of another account is answered like an unknown one, by every operation", () =>
     Effect.gen(function* () {
       const { ask, join } = yield* WebApi
       const { sandboxId } = yield* holder
@@ -66,7 +66,7 @@ describe("One sandbox", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("runs a command, and waits for it if asked to", () =>
+  it.effect("runs a command, and waits for its end if requested", () =>
     Effect.gen(function* () {
       const { ask } = yield* WebApi
       const { about, key } = yield* holder
@@ -99,7 +99,7 @@ describe("One sandbox", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("starts one run for an idempotency key, however often it is asked", () =>
+  it.effect("starts one run for one idempotency key, however often it is requested", () =>
     Effect.gen(function* () {
       const { ask } = yield* WebApi
       const { about, key } = yield* holder
@@ -112,7 +112,7 @@ describe("One sandbox", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("takes no argument that Linux could not pass on, and no variable without a name", () =>
+  it.effect("refuses an argument that Linux can't pass on, and a variable without a name", () =>
     Effect.gen(function* () {
       const { about } = yield* holder
       const tried = [
@@ -134,7 +134,7 @@ describe("One sandbox", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("says which type a file must come with", () =>
+  it.effect("names the media type that an upload needs", () =>
     Effect.gen(function* () {
       const { about } = yield* holder
       const { json, status } = yield* about("PUT", "/file?path=a", "text")
@@ -142,7 +142,7 @@ describe("One sandbox", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("takes files and gives them back, byte for byte", () =>
+  it.effect("stores uploaded files byte for byte", () =>
     Effect.gen(function* () {
       const { fetch } = yield* WebApi
       const { about, key, sandboxId } = yield* holder
@@ -166,7 +166,7 @@ describe("One sandbox", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("lists its files, all of them if asked to", () =>
+  it.effect("lists its files, recursively if requested", () =>
     Effect.gen(function* () {
       const { about } = yield* holder
       yield* about("PUT", "/file?path=a/b/c.txt", "c", bytes)
@@ -186,7 +186,7 @@ describe("One sandbox", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("lists its files page by page, as many levels down as asked for", () =>
+  it.effect("lists its files in pages, to the requested depth", () =>
     Effect.gen(function* () {
       const { about } = yield* holder
       for (const path of ["a/1", "a/b/2", "c d?&=/ü", "e"])
@@ -219,7 +219,7 @@ describe("One sandbox", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("says of a file that is not there that it is not there, and takes none that is too large", () =>
+  it.effect("answers a missing file with 404 and refuses a file that is too large", () =>
     Effect.gen(function* () {
       const { fetch } = yield* WebApi
       const { about, key, sandboxId } = yield* holder
@@ -248,7 +248,7 @@ describe("One sandbox", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("gives a file the mode that is asked for, lists it, and keeps it when the file is overwritten", () =>
+  it.effect("gives a file the requested mode, and keeps the mode when the file is overwritten", () =>
     Effect.gen(function* () {
       const { about } = yield* holder
       assert.strictEqual((yield* about("PUT", "/file?path=run.sh&mode=755", "1", bytes)).status, 200)
@@ -272,7 +272,7 @@ describe("One sandbox", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("says of a file that can't stand where it shall that it can't", () =>
+  it.effect("refuses a file at a path where none can be", () =>
     Effect.gen(function* () {
       const { about } = yield* holder
       const reasons = {
@@ -291,7 +291,7 @@ describe("One sandbox", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("is forked with its files, and goes on by itself", () =>
+  it.effect("is forked with its files and keeps running", () =>
     Effect.gen(function* () {
       const { ask } = yield* WebApi
       const { about, key, sandboxId } = yield* holder
@@ -309,7 +309,7 @@ describe("One sandbox", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("is given more time", () =>
+  it.effect("is extended", () =>
     Effect.gen(function* () {
       const { about } = yield* holder
       const { json } = yield* about("POST", "/extend", { ms: 60_000 })
@@ -324,7 +324,7 @@ describe("One sandbox", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("is gone once it is deleted, is remembered as stopped, and may be deleted again", () =>
+  it.effect("is removed by a delete, stays listed as stopped, and may be deleted again", () =>
     Effect.gen(function* () {
       const { about } = yield* holder
       assert.deepStrictEqual((yield* about("DELETE", "")).json, { status: "success" })
@@ -349,7 +349,7 @@ describe("Limits of an account", () => {
   const few = (more: Parameters<typeof WebApi.layerWith>[0]) =>
     Layer.fresh(WebApi.layerWith(more)).pipe(Layer.provideMerge(quiet))
 
-  it.effect("on its live sandboxes count those that live, and nobody else's", () =>
+  it.effect("on live sandboxes count only live sandboxes of the account", () =>
     Effect.gen(function* () {
       const { ask, join } = yield* WebApi
       const [one, two] = [yield* join(), yield* join()]
@@ -369,7 +369,7 @@ describe("Limits of an account", () => {
     }).pipe(Effect.provide(few({ maxLiveSandboxes: 2 })))
   )
 
-  it.effect("on its sessions that are awake are told when one more is opened, and not counted with its sandboxes", () =>
+  it.effect("on running sessions are checked at an open, and do not count sandboxes", () =>
     Effect.gen(function* () {
       const { ask, join } = yield* WebApi
       const { key } = yield* join()
@@ -386,7 +386,7 @@ describe("Limits of an account", () => {
     }).pipe(Effect.provide(few({ maxLiveSandboxes: 1 })))
   )
 
-  it.effect("on what it begins in a minute, and on what it asks, are told with the time to wait", () =>
+  it.effect("on creations and requests per minute are answered with the time to wait", () =>
     Effect.gen(function* () {
       const { ask, join } = yield* WebApi
       const [one, two] = [yield* join(), yield* join()]

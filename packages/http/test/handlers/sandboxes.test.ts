@@ -5,7 +5,7 @@ import { Effect, Layer } from "effect"
 import { TestClock } from "effect/testing"
 import { WebApi } from "../WebApi.ts"
 
-/** The events of a stream of them, as pairs of name and data. */
+/** The events of a stream, as pairs of name and data. */
 const eventsOf = (text: string) =>
   text
     .split("\n\n")
@@ -21,7 +21,7 @@ layer(WebApi.layer)("Sandboxes over HTTP", (it) => {
   const ask = (...args: Parameters<WebApi["Service"]["ask"]>) => Effect.flatMap(WebApi, (api) => api.ask(...args))
   const join = (more?: { readonly platformAdmin?: boolean }) => Effect.flatMap(WebApi, (api) => api.join(more))
 
-  it.effect("are created running, with the time they have left", () =>
+  it.effect("are created running, with their remaining time", () =>
     Effect.gen(function* () {
       const { key } = yield* join()
       const { json, status } = yield* ask("POST", "/api/sandboxes", { key, body: {} })
@@ -45,7 +45,7 @@ layer(WebApi.layer)("Sandboxes over HTTP", (it) => {
     })
   )
 
-  it.effect("are listed newest first, in pages, one's own only", () =>
+  it.effect("are listed newest first, in pages, only of the own account", () =>
     Effect.gen(function* () {
       const { key } = yield* join()
       const stranger = yield* join()
@@ -71,7 +71,7 @@ layer(WebApi.layer)("Sandboxes over HTTP", (it) => {
     })
   )
 
-  it.effect("are listed with one question to the provider, whatever their number", () =>
+  it.effect("are listed with one call of the provider, whatever their number", () =>
     Effect.gen(function* () {
       const { key } = yield* join()
       const provider = yield* MemorySandboxes
@@ -82,7 +82,7 @@ layer(WebApi.layer)("Sandboxes over HTTP", (it) => {
     })
   )
 
-  it.effect("run a command, whose run tells what it printed and how it ended", () =>
+  it.effect("run a command, whose run has its output and exit code", () =>
     Effect.gen(function* () {
       const { account, key } = yield* join()
       const body = { command: "echo", args: ["hello", "world"] }
@@ -131,7 +131,7 @@ layer(WebApi.layer)("Sandboxes over HTTP", (it) => {
     })
   )
 
-  it.effect("run a command or a prompt with its environment, in its directory, for its time", () =>
+  it.effect("run a command or a prompt with its environment, directory and timeout", () =>
     Effect.gen(function* () {
       const api = yield* WebApi
       const { key } = yield* api.join()
@@ -152,7 +152,7 @@ layer(WebApi.layer)("Sandboxes over HTTP", (it) => {
     }).pipe(Effect.provide(Layer.fresh(WebApi.layerWith({ agent: ["steps"] }))))
   )
 
-  it.effect("refuse what would apply to a command where there is none", () =>
+  it.effect("refuse the options of a command without a command", () =>
     Effect.gen(function* () {
       const { key } = yield* join()
       for (const [field, value] of Object.entries({ env: { A: "1" }, timeoutMs: 1000 })) {
@@ -165,7 +165,7 @@ layer(WebApi.layer)("Sandboxes over HTTP", (it) => {
     })
   )
 
-  it.effect("fail a run whose program is not there, with a code, a sentence and no output", () =>
+  it.effect("fail a run whose program does not exist, with a code, a sentence and no output", () =>
     Effect.gen(function* () {
       const { key } = yield* join()
       const { runId } = (yield* ask("POST", "/api/sandboxes", { key, body: { command: "no-such-program" } })).json
@@ -177,7 +177,7 @@ layer(WebApi.layer)("Sandboxes over HTTP", (it) => {
     })
   )
 
-  it.effect("have runs that can be canceled, again and again", () =>
+  it.effect("have runs that can be canceled repeatedly", () =>
     Effect.gen(function* () {
       const { key } = yield* join()
       const { runId } = (yield* ask("POST", "/api/sandboxes", { key, body: { command: "sleep", args: ["600"] } })).json
@@ -191,7 +191,7 @@ layer(WebApi.layer)("Sandboxes over HTTP", (it) => {
     })
   )
 
-  it.effect("hide another account's run as if there were none", () =>
+  it.effect("answer another account's run like an unknown one", () =>
     Effect.gen(function* () {
       const { key } = yield* join()
       const stranger = yield* join()
@@ -212,7 +212,7 @@ layer(WebApi.layer)("Sandboxes over HTTP", (it) => {
     })
   )
 
-  it.effect("may be asked for by a platform admin for any account, and by nobody else", () =>
+  it.effect("can be created for any account only by a platform admin", () =>
     Effect.gen(function* () {
       const owner = yield* join()
       const admin = yield* join({ platformAdmin: true })

@@ -13,7 +13,7 @@ import { WebApi } from "../WebApi.ts"
 const quiet = Logger.layer([])
 const api = Layer.fresh(WebApi.layer).pipe(Layer.provideMerge(quiet))
 
-/** A repository of the service that every account may work on, and its URL. */
+/** A repository of the service that every account may use, and its URL. */
 const repository = Effect.gen(function* () {
   const host = yield* RepoHost
   const repo = new Repo({ owner: RepoOwner.make(host.supports.owner), name: RepoName.make("site") })
@@ -21,7 +21,7 @@ const repository = Effect.gen(function* () {
   return `${host.supports.url}/${repo.owner}/${repo.name}`
 })
 
-/** The sandboxes that there are, without those in which a base image is built. */
+/** The existing sandboxes, without those that build a base image. */
 const ofSessions = Effect.map(MemorySandboxes, (sandboxes) =>
   sandboxes
     .names()
@@ -29,7 +29,7 @@ const ofSessions = Effect.map(MemorySandboxes, (sandboxes) =>
     .map(String)
 )
 
-/** An account with a session, and how to ask about it. */
+/** An account with a session, and requests about it. */
 const holder = Effect.gen(function* () {
   const { ask, join } = yield* WebApi
   const { account, key } = yield* join()
@@ -49,7 +49,7 @@ const holder = Effect.gen(function* () {
 })
 
 describe("A session", () => {
-  it.effect("is opened by a URL that an older server gave out, and shows the one of this server", () =>
+  it.effect("is opened by a repository URL of an older server, and shows the current URL", () =>
     Effect.gen(function* () {
       const { about, account, id, open, repoUrl, session } = yield* holder
       const { formerUrl, url } = (yield* RepoHost).supports
@@ -65,7 +65,7 @@ describe("A session", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("has no sandbox until it is opened, and one for life from then on", () =>
+  it.effect("has no sandbox until it is opened, and keeps that one", () =>
     Effect.gen(function* () {
       const { about, id, open, repoUrl, session } = yield* holder
       const before = yield* about("GET", `/api/sandbox/status?sessionId=${id}`)
@@ -89,7 +89,7 @@ describe("A session", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("tells whoever opens it why its repository can't be used, and that another try does not help", () =>
+  it.effect("fails to open with the reason if its repository can't be used, without a retry time", () =>
     Effect.gen(function* () {
       const { about, id, key, session } = yield* holder
       const { ask } = yield* WebApi
@@ -120,7 +120,7 @@ describe("A session", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("tells whoever opens it that the provider is away, and when another try may help", () => {
+  it.effect("fails to open with a retry time if the provider is unavailable", () => {
     const marked = "s3cr3t-t0ken /srv/private db.internal.example"
     const down = new SandboxUnavailable({ operation: marked, retryable: true, cause: new Error(marked) })
     const failing = Layer.effect(
@@ -149,7 +149,7 @@ describe("A session", () => {
     }).pipe(Effect.provide(Layer.fresh(WebApi.over(failing)).pipe(Layer.provideMerge(quiet))))
   })
 
-  it.effect("is opened by many at once and has one sandbox, which all of them get", () =>
+  it.effect("has one sandbox if it is opened many times at once", () =>
     Effect.gen(function* () {
       const { open } = yield* holder
       const answers = yield* Effect.all(
@@ -162,7 +162,7 @@ describe("A session", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("sleeps with its files, wakes when it is opened, and not when somebody looks", () =>
+  it.effect("hibernates with its files, and is restored by an open and not by a read", () =>
     Effect.gen(function* () {
       const { about, id, open, session } = yield* holder
       yield* open
@@ -204,7 +204,7 @@ describe("A session", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("gets a new sandbox under the same name when its provider lost the old one, and says so", () =>
+  it.effect("gets a new sandbox under the same name if the provider lost the old one, and records the loss", () =>
     Effect.gen(function* () {
       const { about, id, open, session } = yield* holder
       yield* open
@@ -219,7 +219,7 @@ describe("A session", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("is put away with its files, can't be opened then, and can be taken out again", () =>
+  it.effect("is archived with its files, can't be opened then, and can be restored", () =>
     Effect.gen(function* () {
       const { about, id, open, session } = yield* holder
       yield* open
@@ -237,7 +237,7 @@ describe("A session", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("is nobody else's, whoever else may act for its account", () =>
+  it.effect("belongs to its account alone, also if others may act for that account", () =>
     Effect.gen(function* () {
       const { ask, join } = yield* WebApi
       const { id, open, repoUrl } = yield* holder
@@ -269,7 +269,7 @@ describe("A session", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("keeps its repository, which is named by a URL of the host and nothing else", () =>
+  it.effect("keeps its repository, and accepts only a URL of the repository host", () =>
     Effect.gen(function* () {
       const { about, id, open, repoUrl } = yield* holder
       const sandbox = (body: unknown) => about("POST", "/api/sandbox", body)
@@ -298,7 +298,7 @@ describe("A session", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("may not work on a repository that was made for another account", () =>
+  it.effect("can't use a repository that was created for another account", () =>
     Effect.gen(function* () {
       const { ask, join } = yield* WebApi
       const { about } = yield* holder
@@ -337,7 +337,7 @@ describe("A session", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("says how long it has, and is given more", () =>
+  it.effect("reports its remaining time, and is extended", () =>
     Effect.gen(function* () {
       const { about, id, open } = yield* holder
       const idle = yield* about("POST", "/api/sandbox/activity", { sessionId: id })
@@ -351,7 +351,7 @@ describe("A session", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("is given as much more as is usual here, if nobody says how much", () =>
+  it.effect("is extended by the server's default if no duration is given", () =>
     Effect.gen(function* () {
       const { about, id, open } = yield* holder
       yield* open
@@ -368,7 +368,7 @@ describe("A session", () => {
     )
   )
 
-  it.effect("is begun and opened so often in a minute, and no more", () =>
+  it.effect("is created and opened only as often per minute as the limit allows", () =>
     Effect.gen(function* () {
       const { about, id, open, repoUrl } = yield* holder
       assert.strictEqual((yield* open).status, 200)
@@ -391,7 +391,7 @@ describe("A session", () => {
     )
   )
 
-  it.effect("is listed for its account, newest first, without those that were for once", () =>
+  it.effect("is listed for its account, newest first, without sessions that an open created by itself", () =>
     Effect.gen(function* () {
       const { about, id, repoUrl } = yield* holder
       const once = yield* about("POST", "/api/sandbox", { repoUrl })

@@ -14,7 +14,7 @@ const api = Layer.fresh(
 
 const turn = Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
 
-/** Runs what is due now, without any time passing. */
+/** Runs everything that is due, without advancing the clock. */
 const settle = Effect.gen(function* () {
   for (let n = 0; n < 20; n++) {
     yield* turn
@@ -25,7 +25,7 @@ const settle = Effect.gen(function* () {
 const json = { "content-type": "application/json" }
 const bytes = { "content-type": "application/octet-stream" }
 
-/** What an account may have open for a long time, by what opens it. */
+/** Requests that stay open, by kind. */
 const kinds = {
   events: () => ({ path: "/api/events" }),
   log: ({ run }) => ({ path: `/api/tasks/runs/${run}/logs` }),
@@ -55,7 +55,7 @@ type Kind = keyof typeof kinds
 
 const every = Object.keys(kinds) as ReadonlyArray<Kind>
 
-/** An account with a sandbox in which a command runs, and another key of the account. */
+/** An account with a second key, and a sandbox that runs a command. */
 const holder = Effect.gen(function* () {
   const { ask, join } = yield* WebApi
   const { account, key } = yield* join()
@@ -70,7 +70,7 @@ const holder = Effect.gen(function* () {
 
 type Of = Effect.Success<typeof holder>["of"]
 
-/** Opens one of a kind, and gives what it came to once it ends. */
+/** Opens a request of the kind, and returns how it ended. */
 const opened = Effect.fnUntraced(function* (kind: Kind, of: Of, headers: Record<string, string>) {
   const { fetch } = yield* WebApi
   const { path, ...init }: { path: string; headers?: Record<string, string> } = kinds[kind](of)
@@ -100,7 +100,7 @@ const stillOpen = (all: ReadonlyArray<Opened>) =>
     Effect.sync(() => all.filter(({ fiber }) => fiber.pollUnsafe() === undefined).map(({ kind }) => kind))
   )
 
-/** Each has ended, and said why. */
+/** Asserts that each has ended with the reason. */
 const assertRefused = Effect.fnUntraced(function* (all: ReadonlyArray<Opened>) {
   assert.deepStrictEqual(yield* stillOpen(all), [])
   for (const { fiber, kind } of all) {
@@ -114,8 +114,8 @@ const assertRefused = Effect.fnUntraced(function* (all: ReadonlyArray<Opened>) {
   }
 })
 
-describe("What an account has open", () => {
-  it.effect("ends at once when the server revokes the key that opened it, and stays open for another key", () =>
+describe("Open streams, waits and transfers", () => {
+  it.effect("end at once when the server revokes their key, and stay open for another key", () =>
     Effect.gen(function* () {
       const { ask } = yield* WebApi
       const { issue, key, of } = yield* holder
@@ -134,7 +134,7 @@ describe("What an account has open", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("ends within 5 seconds when another server revokes the key", () =>
+  it.effect("end within 5 seconds when another server revokes their key", () =>
     Effect.gen(function* () {
       const { account, issue, of } = yield* holder
       const second = yield* issue()
@@ -149,7 +149,7 @@ describe("What an account has open", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("ends at the moment its key expires", () =>
+  it.effect("end at the moment their key expires", () =>
     Effect.gen(function* () {
       const { issue, of } = yield* holder
       const second = yield* issue(DateTime.formatIso(DateTime.add(yield* DateTime.now, { minutes: 1 })))
@@ -161,7 +161,7 @@ describe("What an account has open", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("ends when the configured key of the platform admin is replaced", () =>
+  it.effect("end when the configured key of the platform admin is replaced", () =>
     Effect.gen(function* () {
       const keys = yield* ApiKeys
       const configure = (key: string) => keys.ensurePlatformAdmin(Option.some(Redacted.make(key)))
@@ -175,7 +175,7 @@ describe("What an account has open", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("costs one look at the store in two seconds, however much is open, and none once all is closed", () =>
+  it.effect("cost one query of the store every two seconds, however many are open, and none once all are closed", () =>
     Effect.gen(function* () {
       const { ask } = yield* WebApi
       const { issue, key, of } = yield* holder
@@ -199,7 +199,7 @@ describe("What an account has open", () => {
         Array.from({ length: 10 }, () => "IdentityStore.findExisting")
       )
       const listed = yield* ask("GET", "/api/keys", { key })
-      // The account's own key is the oldest, and so the last.
+      // The account's first key is the oldest, so it is listed last.
       for (const { id } of listed.json.keys) yield* ask("DELETE", `/api/keys/${id}`, { key })
       assert.deepStrictEqual(yield* stillOpen(all), [])
       assert.deepStrictEqual(yield* looks(20), [])
@@ -207,8 +207,8 @@ describe("What an account has open", () => {
   )
 })
 
-describe("A request with an idempotency key whose credential is revoked while it waits", () => {
-  it.effect("does not start its command a second time when it is sent again with another credential", () =>
+describe("A waiting request with an idempotency key whose credential is revoked", () => {
+  it.effect("does not start its command again when it is repeated with another credential", () =>
     Effect.gen(function* () {
       const { ask } = yield* WebApi
       const { issue, key, of } = yield* holder
@@ -221,7 +221,7 @@ describe("A request with an idempotency key whose credential is revoked while it
       const again = [yield* opened("wait", of, { "x-api-key": key, "idempotency-key": "k1" })]
       yield* stillOpen(again)
       const { json } = yield* ask("GET", "/api/tasks/runs", { key })
-      // The command that the sandbox was created with, and the one that is waited for.
+      // The command of the create, and the command that is waited for.
       assert.strictEqual(json.runs.length, 2)
     }).pipe(Effect.provide(api))
   )

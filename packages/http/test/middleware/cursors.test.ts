@@ -3,10 +3,10 @@ import { Effect } from "effect"
 import { operations } from "../Operations.ts"
 import { WebApi } from "../WebApi.ts"
 
-/** All lists of rows that come in pages. */
+/** All lists with pages. */
 const lists = ["/api/sandboxes", "/api/tasks/runs", "/api/sessions", "/api/admins/sandboxes"]
 
-layer(WebApi.layer)("A cursor", (it) => {
+layer(WebApi.layer)("Cursors of lists", (it) => {
   const withRows = Effect.gen(function* () {
     const api = yield* WebApi
     const { account, key } = yield* api.join({ platformAdmin: true })
@@ -20,7 +20,7 @@ layer(WebApi.layer)("A cursor", (it) => {
     return { account, key, list, ask: api.ask }
   })
 
-  it.effect("of every list that comes in pages continues that list", () =>
+  it.effect("continue every list that has pages", () =>
     Effect.gen(function* () {
       const { list } = yield* withRows
       const isOfFiles = (path: string) => path.endsWith("/files")
@@ -37,7 +37,7 @@ layer(WebApi.layer)("A cursor", (it) => {
     })
   )
 
-  it.effect("that is damaged, made up, or of another list is refused", () =>
+  it.effect("are refused if they are damaged, invented or of another list", () =>
     Effect.gen(function* () {
       const { list } = yield* withRows
       const cursors: Array<string> = []
@@ -62,7 +62,7 @@ layer(WebApi.layer)("A cursor", (it) => {
     })
   )
 
-  it.effect("is refused likewise where a stream is to continue after an event that it did not have", () =>
+  it.effect("of a stream are refused if they are not the id of an event of that stream", () =>
     Effect.gen(function* () {
       const { ask, key } = yield* withRows
       const { runs } = (yield* ask("GET", "/api/tasks/runs", { key })).json
@@ -80,7 +80,7 @@ layer(WebApi.layer)("A cursor", (it) => {
             `${path} ${id}`
           )
         }
-        // Browsers send an empty one where no event had an id.
+        // Browsers send an empty id if no event had one.
         const { status } = yield* api.askEndless("GET", path, { key, headers: { "last-event-id": "" } })
         assert.strictEqual(status, 200)
       }

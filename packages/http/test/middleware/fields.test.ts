@@ -1,4 +1,4 @@
-/** Every field of every operation, taken from the API's description: what is wrong with it is told by its name. */
+/** Sends invalid values for every field of openapi.json, and checks that the error names the field. */
 import { assert, layer } from "@effect/vitest"
 import { Effect } from "effect"
 import { bare, type JsonSchema, type Operation, operations, sample, urlOf, uuid } from "../Operations.ts"
@@ -9,11 +9,11 @@ type Path = ReadonlyArray<string>
 interface Field {
   readonly path: Path
   readonly schema: JsonSchema
-  /** The body, or the query, with another value in the field's place. */
+  /** The body or query with another value of the field. */
   readonly within: (value: unknown) => unknown
 }
 
-/** All fields of a body, those of nested objects and items included. */
+/** All fields of a body, including nested objects and items. */
 const fieldsOf = (schema: JsonSchema, path: Path, within: (value: unknown) => unknown): ReadonlyArray<Field> => {
   const own = bare(schema)
   const inner = Object.entries(own.properties ?? {}).flatMap(([name, property]) => {
@@ -35,7 +35,7 @@ const wrongText = (schema: JsonSchema): ReadonlyArray<string> => [
   ...(isUnbounded(schema) ? [] : ["neither"])
 ]
 
-/** Values of JSON that the schema does not allow. */
+/** JSON values that the schema does not allow. */
 const wrongValues = (given: JsonSchema): ReadonlyArray<unknown> => {
   const schema = bare(given)
   const others = [7.5, "text", true, ["x"], { a: "b" }]
@@ -59,7 +59,7 @@ const wrongValues = (given: JsonSchema): ReadonlyArray<unknown> => {
   }
 }
 
-/** What a sentence must not be: about types in the words of a program, or nothing at all. */
+/** Sentences that don't help: a decoder's own words, or nothing. */
 const unhelpful = /must be an object|is not valid|undefined|null|expected|invalid type/i
 
 const isAbout = (sentence: string, path: Path) =>
@@ -67,7 +67,7 @@ const isAbout = (sentence: string, path: Path) =>
 
 const jsonOperations = operations.filter(({ body }) => body !== undefined)
 
-layer(WebApi.layer)("A request", (it) => {
+layer(WebApi.layer)("Fields of requests", (it) => {
   const asAdmin = Effect.gen(function* () {
     const api = yield* WebApi
     const { key } = yield* api.join({ platformAdmin: true })
@@ -75,7 +75,7 @@ layer(WebApi.layer)("A request", (it) => {
       api.ask(operation.method, url, { key, ...(body === undefined ? {} : { body }) })
   })
 
-  it.effect("with an invalid body field is refused with the field's path and a sentence that says what to send", () =>
+  it.effect("refuses an invalid body field with its path and a sentence that says what to send", () =>
     Effect.gen(function* () {
       const ask = yield* asAdmin
       let asked = 0
@@ -87,7 +87,7 @@ layer(WebApi.layer)("A request", (it) => {
             const about = `${operation.id} ${JSON.stringify(body).slice(0, 200)} -> ${JSON.stringify(json)}`
             assert.strictEqual(status, 400, about)
             assert.strictEqual(json.code, "invalid_request", about)
-            // The text of an item, or of a variable, stands below the field that is tried.
+            // The path of an item or a variable is below the tested field.
             assert.isTrue(json.missing_fields[0].startsWith(path.join(".")), about)
             assert.isTrue(isAbout(json.error, path), about)
             assert.notMatch(json.error, unhelpful, about)
@@ -99,7 +99,7 @@ layer(WebApi.layer)("A request", (it) => {
     })
   )
 
-  it.effect("without a required body field is refused with the names of all that are missing", () =>
+  it.effect("refuses a body without required fields and names all that are missing", () =>
     Effect.gen(function* () {
       const ask = yield* asAdmin
       for (const operation of jsonOperations) {
@@ -111,7 +111,7 @@ layer(WebApi.layer)("A request", (it) => {
     })
   )
 
-  it.effect("with a body that is not an object is refused, also where no body is taken", () =>
+  it.effect("refuses a body that is not an object, also for an operation without a body", () =>
     Effect.gen(function* () {
       const ask = yield* asAdmin
       for (const operation of operations.filter(({ takesBytes, method }) => !takesBytes && method !== "GET")) {
@@ -124,7 +124,7 @@ layer(WebApi.layer)("A request", (it) => {
     })
   )
 
-  it.effect("with a NUL character or half a character in its text is refused", () =>
+  it.effect("refuses text with a NUL character or a lone surrogate", () =>
     Effect.gen(function* () {
       const ask = yield* asAdmin
       for (const operation of jsonOperations) {
@@ -132,7 +132,7 @@ layer(WebApi.layer)("A request", (it) => {
           if (bare(schema).type !== "string") continue
           for (const text of ["a\0b", "a\ud800b"]) {
             const body = within(text)
-            // The text of a file is the caller's own.
+            // The content of a file may be any text.
             if (path.at(-1) === "content" && text.includes("\0")) continue
             const { json, status } = yield* ask(operation, urlOf(operation), body)
             const about = `${operation.id} ${JSON.stringify(body)} -> ${JSON.stringify(json)}`
@@ -143,7 +143,7 @@ layer(WebApi.layer)("A request", (it) => {
     })
   )
 
-  it.effect("with an invalid query field is refused with the field's name and a sentence that says what to send", () =>
+  it.effect("refuses an invalid query field with its name and a sentence that says what to send", () =>
     Effect.gen(function* () {
       const ask = yield* asAdmin
       const wrong: Record<string, ReadonlyArray<string>> = {
@@ -225,7 +225,7 @@ layer(WebApi.layer)("A request", (it) => {
       })
   )
 
-  it.effect("is lenient where the published pages of session and app sandboxes describe it, and nowhere else", () =>
+  it.effect("ignores unknown fields only for the operations of the published pages of session and app sandboxes", () =>
     Effect.sync(() => {
       const lenient = operations.filter(({ isLenient }) => isLenient).map(({ method, path }) => `${method} ${path}`)
       assert.deepStrictEqual(lenient.toSorted(), [
@@ -240,7 +240,7 @@ layer(WebApi.layer)("A request", (it) => {
     })
   )
 
-  it.effect("names ignored fields of any text in its header, and only the first of many", () =>
+  it.effect("names at most 20 ignored fields in the header, percent-encoded", () =>
     Effect.gen(function* () {
       const { key } = yield* (yield* WebApi).join()
       const ask = (body: unknown) =>
@@ -258,7 +258,7 @@ layer(WebApi.layer)("A request", (it) => {
     })
   )
 
-  it.effect("that is refused for its fields is authenticated first, and makes nothing", () =>
+  it.effect("authenticates a request before it checks the fields, and creates nothing if they are refused", () =>
     Effect.gen(function* () {
       const { ask, join } = yield* WebApi
       assert.strictEqual((yield* ask("POST", "/api/sandboxes?zz=1", { body: { zz: 1 } })).status, 401)
@@ -271,7 +271,7 @@ layer(WebApi.layer)("A request", (it) => {
     })
   )
 
-  it.effect("without a body is not refused for the type of a body", () =>
+  it.effect("accepts any content type of a request without a body", () =>
     Effect.gen(function* () {
       const { ask, join } = yield* WebApi
       const { key } = yield* join()
@@ -288,7 +288,7 @@ layer(WebApi.layer)("A request", (it) => {
     })
   )
 
-  it.effect("whose body or address is not UTF-8 is refused", () =>
+  it.effect("refuses a body or a URL that is not UTF-8", () =>
     Effect.gen(function* () {
       const { ask, fetch, join } = yield* WebApi
       const { key } = yield* join()

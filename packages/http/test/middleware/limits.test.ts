@@ -15,14 +15,14 @@ const [one, two] = ["00000000-0000-4000-8000-000000000001", "00000000-0000-4000-
 
 const scopeOf = (account: AccountId) => AccountScope.ofOwner({ account })
 
-/** Milliseconds to wait; 0 where the call passes. */
+/** Milliseconds to wait; 0 if the call is allowed. */
 const waitOf = (call: Effect.Effect<void, { readonly retryAfterMs: number }>) =>
   Effect.map(Effect.result(call), (result) => (Result.isSuccess(result) ? 0 : result.failure.retryAfterMs))
 
 const times = (count: number, wait: Effect.Effect<number>) => Effect.all(Array.from({ length: count }, () => wait))
 
-describe("An account's limits", () => {
-  it.effect("recover within the minute after the system's clock was stepped back", () =>
+describe("Rate limits of an account", () => {
+  it.effect("recover within a minute after the system clock was set back", () =>
     Effect.gen(function* () {
       yield* TestClock.setTime(1_800_000_000_000)
       const { account } = yield* given.scope
@@ -37,7 +37,7 @@ describe("An account's limits", () => {
     }).pipe(Effect.provide([Limits.layer({ requests: 2, creates: 2 }), World.layer]))
   )
 
-  it.effect("refuse the request after the last one allowed, and say when the next one passes", () =>
+  it.effect("refuse the request after the last allowed one with the time until the next is allowed", () =>
     Effect.gen(function* () {
       const limits = yield* Limits
       const asks = waitOf(limits.request(one))
@@ -51,7 +51,7 @@ describe("An account's limits", () => {
     }).pipe(Effect.provide(Limits.layer({ requests: 4, creates: 2 })))
   )
 
-  it.effect("count requests and creates apart, and every account for itself", () =>
+  it.effect("count requests and creations separately, and each account by itself", () =>
     Effect.gen(function* () {
       const limits = yield* Limits
       const creates = waitOf(limits.create(scopeOf(one)))
@@ -62,7 +62,7 @@ describe("An account's limits", () => {
     }).pipe(Effect.provide(Limits.layer({ requests: 4, creates: 2 })))
   )
 
-  it("are 6,000 requests and 600 creates a minute by default", () => {
+  it("are 6,000 requests and 600 creations per minute by default", () => {
     const { creates, requests } = defaultLimits
     assert.deepStrictEqual([requests, creates], [6000, 600])
   })

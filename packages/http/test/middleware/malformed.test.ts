@@ -1,11 +1,11 @@
-/** Requests that Node's HTTP server answers by itself, since they never become requests of ours. */
+/** Requests that Node's HTTP parser refuses before the API sees them. */
 import { PreviewServer } from "../../src/server/PreviewServer.ts"
 import { assert, layer } from "@effect/vitest"
 import { Context, Effect, Layer } from "effect"
 import { once } from "node:events"
 import { type AddressInfo, connect, type Socket } from "node:net"
 
-/** A server without previews that answers each request with 200. */
+/** A server without previews that responds to each request with 200. */
 class Listening extends Context.Service<Listening, { readonly server: PreviewServer; readonly port: number }>()(
   "test/Listening"
 ) {
@@ -46,7 +46,7 @@ const textOf = async (socket: Socket): Promise<string> => {
   return text
 }
 
-/** The answer to these bytes. */
+/** The response to these bytes. */
 const answerTo = Effect.fnUntraced(function* (request: string) {
   const { port } = yield* Listening
   const socket = connect(port, "127.0.0.1", () => socket.write(request))
@@ -75,7 +75,7 @@ const isOurs = ({ body, headers, status }: ReturnType<typeof parsed>, wanted: nu
   assert.strictEqual(headers.get("connection"), "close")
 }
 
-layer(Listening.layer, { excludeTestServices: true })("A request that is not one", (it) => {
+layer(Listening.layer, { excludeTestServices: true })("Requests that Node's parser refuses", (it) => {
   const cases: Record<string, readonly [string, number, string]> = {
     "headers that are too long": [
       `GET / HTTP/1.1\r\nhost: a\r\nx: ${"y".repeat(20_000)}\r\n\r\n`,
@@ -83,41 +83,41 @@ layer(Listening.layer, { excludeTestServices: true })("A request that is not one
       "headers_too_large"
     ],
     "a URL that is too long": [`GET /${"y".repeat(20_000)} HTTP/1.1\r\nhost: a\r\n\r\n`, 414, "uri_too_long"],
-    "a request line that is none": ["nonsense\r\n\r\n", 400, "invalid_request"],
-    "a header that is none": ["GET / HTTP/1.1\r\nhost: a\r\nno header\r\n\r\n", 400, "invalid_request"],
-    "two lengths": [
+    "a malformed request line": ["nonsense\r\n\r\n", 400, "invalid_request"],
+    "a malformed header": ["GET / HTTP/1.1\r\nhost: a\r\nno header\r\n\r\n", 400, "invalid_request"],
+    "two content-length headers": [
       "POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n",
       400,
       "invalid_request"
     ],
-    "no host": ["GET / HTTP/1.1\r\n\r\n", 400, "invalid_request"],
-    "an expectation that nobody knows": [
+    "no host header": ["GET / HTTP/1.1\r\n\r\n", 400, "invalid_request"],
+    "an unknown expectation": [
       "POST / HTTP/1.1\r\nhost: a\r\nexpect: wonders\r\nconnection: close\r\n\r\n",
       417,
       "expectation_failed"
     ],
-    "the wish for a tunnel": ["CONNECT a:1 HTTP/1.1\r\nhost: a\r\n\r\n", 405, "method_not_allowed"]
+    CONNECT: ["CONNECT a:1 HTTP/1.1\r\nhost: a\r\n\r\n", 405, "method_not_allowed"]
   }
   for (const [what, [request, status, code]] of Object.entries(cases)) {
-    it.effect(`is refused in the one form of errors: ${what}`, () =>
+    it.effect(`get the error body: ${what}`, () =>
       Effect.map(answerTo(request), (answer) => isOurs(answer, status, code))
     )
   }
 
-  it.effect("is refused in the one form of errors: one that never comes to its end", () =>
+  it.effect("get the error body if the request does not arrive in time", () =>
     Effect.gen(function* () {
       const { port, server } = yield* Listening
       const accepted = once(server, "connection")
       const client = connect(port, "127.0.0.1", () => client.write("GET / HTTP/1.1\r\nhost:"))
       const text = textOf(client)
       const [socket] = yield* Effect.promise(() => accepted)
-      // As Node does when the time for a request is up.
+      // Node emits this if a request takes too long.
       server.emit("clientError", Object.assign(new Error("timeout"), { code: "ERR_HTTP_REQUEST_TIMEOUT" }), socket)
       isOurs(parsed(yield* Effect.promise(() => text)), 408, "request_timeout")
     })
   )
 
-  it.effect("gets no answer in the middle of another answer", () =>
+  it.effect("get no response in the middle of another response", () =>
     Effect.gen(function* () {
       const { port } = yield* Listening
       const client = connect(port, "127.0.0.1", () =>

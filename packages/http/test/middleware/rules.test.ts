@@ -5,10 +5,10 @@ import { WebApi } from "../WebApi.ts"
 
 const errorBody = (code: string, error: string) => ({ status: "error", success: false, error, code })
 
-layer(WebApi.layer)("Every request", (it) => {
+layer(WebApi.layer)("Rules for every request", (it) => {
   const ask = (...args: Parameters<WebApi["Service"]["ask"]>) => Effect.flatMap(WebApi, (api) => api.ask(...args))
 
-  it.effect("needs exactly one credential", () =>
+  it.effect("refuses a request without exactly one credential", () =>
     Effect.gen(function* () {
       const { key } = yield* (yield* WebApi).join()
       const unclear = errorBody("credentials_unclear", "Exactly one of x-api-key or Authorization must be provided")
@@ -19,7 +19,7 @@ layer(WebApi.layer)("Every request", (it) => {
     })
   )
 
-  it.effect("may bring its key as a bearer token", () =>
+  it.effect("accepts an API key as a bearer token", () =>
     Effect.gen(function* () {
       const { key } = yield* (yield* WebApi).join()
       assert.strictEqual(
@@ -33,7 +33,7 @@ layer(WebApi.layer)("Every request", (it) => {
     })
   )
 
-  it.effect("is refused with an unknown key, a token of nobody, or another scheme", () =>
+  it.effect("refuses an unknown key, an unknown token and another authorization scheme", () =>
     Effect.gen(function* () {
       const unauthorized = errorBody("unauthorized", "Unauthorized")
       for (const headers of [
@@ -49,13 +49,13 @@ layer(WebApi.layer)("Every request", (it) => {
     })
   )
 
-  it.effect("is authenticated before its body is looked at", () =>
+  it.effect("authenticates a request before it reads the body", () =>
     Effect.gen(function* () {
       assert.strictEqual((yield* ask("POST", "/api/sandboxes", { body: "{not json" })).status, 401)
     })
   )
 
-  it.effect("with a body that is not JSON gets one sentence, and nothing happens", () =>
+  it.effect("refuses a body that is not JSON and creates nothing", () =>
     Effect.gen(function* () {
       const { key } = yield* (yield* WebApi).join()
       const answer = yield* ask("POST", "/api/sandboxes", { key, body: "{not json" })
@@ -67,7 +67,7 @@ layer(WebApi.layer)("Every request", (it) => {
     })
   )
 
-  it.effect("may leave a body without required fields empty, with a JSON content type too", () =>
+  it.effect("accepts an empty body if no field is required, with and without a JSON content type", () =>
     Effect.gen(function* () {
       const { key } = yield* (yield* WebApi).join()
       assert.strictEqual((yield* ask("POST", "/api/sandboxes", { key })).status, 200)
@@ -76,7 +76,7 @@ layer(WebApi.layer)("Every request", (it) => {
     })
   )
 
-  it.effect("is told which fields it lacks, and the first thing that is wrong", () =>
+  it.effect("names the missing fields and reports the first invalid one", () =>
     Effect.gen(function* () {
       const { key } = yield* (yield* WebApi).join()
       const lacking = yield* ask("POST", "/api/keys", { key, body: {} })
@@ -107,7 +107,7 @@ layer(WebApi.layer)("Every request", (it) => {
     })
   )
 
-  it.effect("may send null for an optional field, which is the same as leaving it out", () =>
+  it.effect("treats null as absent for an optional field", () =>
     Effect.gen(function* () {
       const { key } = yield* (yield* WebApi).join()
       const body = { command: null, args: null, cwd: null, env: null, prompt: null, snapshotId: null, account_id: null }
@@ -115,7 +115,7 @@ layer(WebApi.layer)("Every request", (it) => {
     })
   )
 
-  it.effect("is refused if its body is over 1 MiB, declared or not", () =>
+  it.effect("refuses a body over 1 MiB with and without a content-length", () =>
     Effect.gen(function* () {
       const api = yield* WebApi
       const { key } = yield* api.join()
@@ -145,7 +145,7 @@ layer(WebApi.layer)("Every request", (it) => {
     })
   )
 
-  it.effect("with another media type than JSON is refused", () =>
+  it.effect("refuses a media type other than JSON", () =>
     Effect.gen(function* () {
       const { key } = yield* (yield* WebApi).join()
       const answer = yield* ask("POST", "/api/sandboxes", {
@@ -160,7 +160,7 @@ layer(WebApi.layer)("Every request", (it) => {
     })
   )
 
-  it.effect("to nowhere is 404, and by a wrong method 405 with the right ones", () =>
+  it.effect("answers an unknown path with 404, and a wrong method with 405 and the allowed methods", () =>
     Effect.gen(function* () {
       const nowhere = yield* ask("GET", "/api/nothing")
       assert.deepStrictEqual([nowhere.status, nowhere.json], [404, errorBody("not_found", "Not found")])
@@ -171,7 +171,7 @@ layer(WebApi.layer)("Every request", (it) => {
     })
   )
 
-  it.effect("by a wrong method to a fixed path beside an id is 405, and is not taken for that id", () =>
+  it.effect("answers a wrong method at a fixed path with 405 and does not take the path for an id", () =>
     Effect.gen(function* () {
       const { key } = yield* (yield* WebApi).join()
       const paths = Object.entries(document.paths)
@@ -195,7 +195,7 @@ layer(WebApi.layer)("Every request", (it) => {
     })
   )
 
-  it.effect("may end in a slash", () =>
+  it.effect("ignores a trailing slash of the path", () =>
     Effect.gen(function* () {
       const { key } = yield* (yield* WebApi).join()
       assert.strictEqual((yield* ask("GET", "/api/sandboxes/", { key })).status, 200)
@@ -203,7 +203,7 @@ layer(WebApi.layer)("Every request", (it) => {
     })
   )
 
-  it.effect("gets its request id back, or a new one", () =>
+  it.effect("returns the request id of the caller, or a new one if it has none or a malformed one", () =>
     Effect.gen(function* () {
       assert.strictEqual(
         (yield* ask("GET", "/health", { headers: { "x-request-id": "abc-123" } })).headers.get("x-request-id"),
@@ -215,7 +215,7 @@ layer(WebApi.layer)("Every request", (it) => {
     })
   )
 
-  it.effect("may come from any origin, and errors say so too", () =>
+  it.effect("allows any origin, on errors too", () =>
     Effect.gen(function* () {
       const preflight = yield* ask("OPTIONS", "/api/sandboxes", { headers: { origin: "https://app.test" } })
       assert.strictEqual(preflight.status, 204)
@@ -226,14 +226,14 @@ layer(WebApi.layer)("Every request", (it) => {
     })
   )
 
-  it.effect("by HEAD is answered as by GET, without the body", () =>
+  it.effect("answers HEAD like GET without the body", () =>
     Effect.gen(function* () {
       const answer = yield* ask("HEAD", "/health")
       assert.deepStrictEqual([answer.status, answer.text], [200, ""])
     })
   )
 
-  it.effect("for what is public needs no credential", () =>
+  it.effect("answers public paths without a credential", () =>
     Effect.gen(function* () {
       assert.deepStrictEqual((yield* ask("GET", "/health")).json, { status: "ok" })
       assert.deepStrictEqual((yield* ask("GET", "/ready")).json.status, "ready")
@@ -244,7 +244,7 @@ layer(WebApi.layer)("Every request", (it) => {
     })
   )
 
-  it.effect("of every operation but the public ones is refused without a credential", () =>
+  it.effect("refuses every operation that is not public without a credential", () =>
     Effect.gen(function* () {
       for (const [path, methods] of Object.entries(document.paths)) {
         for (const [method, operation] of Object.entries(methods)) {

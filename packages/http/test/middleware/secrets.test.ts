@@ -1,4 +1,4 @@
-/** Secrets are put into every input and every cause, and looked for in everything that comes out. */
+/** Puts secrets into every input and every cause, and searches all output for them. */
 import * as Db from "@castellan/adapters/postgres/Db.ts"
 import * as Stores from "@castellan/adapters/postgres/stores.ts"
 import * as PgBossTaskRunner from "@castellan/adapters/tasks/PgBossTaskRunner.ts"
@@ -19,7 +19,7 @@ import { WebApi } from "../WebApi.ts"
 
 type Place = "answers" | "logs" | "collector" | "database"
 
-/** What may hold a mark, and why. */
+/** Outputs that may contain a secret, with the reason. */
 const allowed: Record<string, ReadonlyArray<readonly [Place, string]>> = {
   issued: [["answers", "a new key is shown once, to who asked for it"]],
   args: [["database", "a command's own row is its owner's: it is started from there, also after a crash"]],

@@ -1,4 +1,4 @@
-/** Two organizations, everybody who may come by, and what the first one's member and the organization itself have. */
+/** Two organizations, callers of every kind, and the things of a member of the first and of the organization itself. */
 import { AccountId } from "@castellan/domain/identity/Account.ts"
 import type { AccessPolicy } from "@castellan/domain/identity/AccessRule.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
@@ -31,23 +31,23 @@ export interface Person {
   readonly key: string
 }
 
-/** Nobody's credentials, and what is said of them. */
+/** Invalid credentials, and the errors for them. */
 export interface Anonymous {
   readonly name: string
   readonly headers: Readonly<Record<string, string>>
   readonly told: Refusal
 }
 
-/** What an error's body may have. */
+/** The fields of an error body. */
 const errorFields = ["status", "success", "error", "code", "detail", "missing_fields", "retryAfterMs"]
 
-/** What no error's body may say. */
+/** What no error body may contain. */
 const insides = /node_modules|\.ts\b|\bat .+:\d+|\/(home|work|tmp|var|usr)\/|Error:/
 
 const never = (): string => SecureRandom.uuidV4Unsafe()
 const random20 = () => never().replaceAll("-", "").slice(0, 20)
 
-/** Ids that look like any and are nothing's. */
+/** Well-formed ids of nothing. */
 export const unknownThings = (): Things & { readonly account: string } => ({
   account: never(),
   organization: never(),
@@ -61,7 +61,7 @@ export const unknownThings = (): Things & { readonly account: string } => ({
   app: `app-${random20()}`
 })
 
-/** An answer without what is every answer's own. */
+/** A response without what differs between equal responses. */
 export const comparable = ({ headers, status, text }: Answer) => ({
   status,
   text,
@@ -76,7 +76,7 @@ const make = Effect.gen(function* () {
   const { name, owner: serviceOwner } = sharedRepo
   yield* (yield* RepoHost).ensure(new Repo({ owner: RepoOwner.make(serviceOwner), name: RepoName.make(name) }))
 
-  /** Ids and keys that no error may tell, and no answer to who has no part in them. */
+  /** Ids and keys that no error may contain, nor a response to callers without access. */
   const hidden = new Set<string>()
 
   const ask = Effect.fnUntraced(function* (key: string, method: string, path: string, body?: unknown) {
@@ -122,11 +122,11 @@ const make = Effect.gen(function* () {
   yield* dismiss(organization, owner, removed)
   yield* invite(organization, admin, invited)
 
-  /** The invited one is so again, whatever it has accepted. */
+  /** Makes the invited account invited again. */
   const inviteAgain = Effect.andThen(dismiss(organization, owner, invited), invite(organization, owner, invited))
 
   const accounts: Record<Target, string> = { victim: victim.id, organization }
-  /** Who sees all that the account has: itself, or for an organization a platform admin. */
+  /** The caller that sees everything of the account: itself, or for an organization a platform admin. */
   const keeper = (account: string) => (account === victim.id ? victim : platformAdmin)
 
   const statusOf = (by: Person, account: string, run: string) =>
@@ -139,7 +139,7 @@ const make = Effect.gen(function* () {
     while ((yield* statusOf(by, account, run)) !== status) yield* Effect.yieldNow
   })
 
-  /** A repository and a snapshot for the account, where it has none. */
+  /** Gives the account a repository and a snapshot if it has none. */
   const setUp = Effect.fnUntraced(function* (account: string) {
     const by = keeper(account)
     const { github_repo } = yield* ask(by.key, "GET", `/api/sandboxes?limit=1&account_id=${account}`)
@@ -148,7 +148,7 @@ const make = Effect.gen(function* () {
     yield* until(by, account, runId, "COMPLETED")
   })
 
-  /** One of each thing, for the account, in the state in which everything can be asked of it. */
+  /** One of each thing of the account, in a state that permits every operation. */
   const thingsOf = Effect.fnUntraced(function* (account: string) {
     const by = keeper(account)
     const at = `account_id=${account}`
@@ -184,7 +184,7 @@ const make = Effect.gen(function* () {
 
   const things = { victim: yield* thingsOf(accounts.victim), organization: yield* thingsOf(accounts.organization) }
 
-  /** Everything the targets have, as far as anyone can see. */
+  /** Everything of the targets that the API shows. */
   const state = Effect.gen(function* () {
     const seen: Array<unknown> = [
       sandboxes.names(),
@@ -234,8 +234,8 @@ const make = Effect.gen(function* () {
 
   const calls = () => sandboxes.calls() + repos.calls()
 
-  /** Asks, and sees to it that nobody behind the server was asked for it. */
-  const sendInVain = Effect.fnUntraced(function* (headers: Readonly<Record<string, string>>, wanted: Wanted) {
+  /** Sends the request, and asserts that it reached neither the sandbox provider nor the repository host. */
+  const sendRefused = Effect.fnUntraced(function* (headers: Readonly<Record<string, string>>, wanted: Wanted) {
     const before = calls()
     const answer = yield* send(headers, wanted)
     assert.strictEqual(calls(), before, `${wanted.method} ${wanted.path} asked a provider`)
@@ -278,8 +278,8 @@ const make = Effect.gen(function* () {
     thingsOf,
     state,
     send,
-    sendInVain,
-    /** Of the targets, what somebody without a part in the organization must not read anywhere. */
+    sendRefused,
+    /** What callers outside of the organization must not read anywhere. */
     secrets: () => [...hidden]
   }
 })

@@ -4,17 +4,17 @@
  */
 import type { AccessPolicy } from "@castellan/domain/identity/AccessRule.ts"
 
-/** Whoever comes with a good key. The first organization has the victim and those up to `removed`. */
+/** The callers with a valid key. The victim and those up to `removed` are in the first organization. */
 export const callers = [
-  /** A plain member; most of the things that are asked for are its own. */
+  /** A member. Most of the requested things are its own. */
   "victim",
   "owner",
   "admin",
   "member",
-  /** Has not accepted. */
+  /** Has an invitation and has not accepted it. */
   "invited",
   "removed",
-  /** Owner and plain member of the other organization. */
+  /** Owner and member of the other organization. */
   "otherOwner",
   "otherMember",
   /** In no organization. */
@@ -23,15 +23,15 @@ export const callers = [
 ] as const
 export type Caller = (typeof callers)[number]
 
-/** Whose things are asked for: the victim's, or those of the organization itself. */
+/** The owner of the requested things: the victim, or the organization itself. */
 export const targets = ["victim", "organization"] as const
 export type Target = (typeof targets)[number]
 
-/** What has an id that a request can name. */
+/** The things with an id. */
 export type Thing =
   "sandbox" | "session" | "run" | "liveRun" | "apiKey" | "snapshot" | "app" | "organization" | "newcomer"
 
-/** An answer to who may not. */
+/** The error for callers without access. */
 export interface Refusal {
   readonly status: number
   readonly body: unknown
@@ -59,25 +59,25 @@ const snapshotNotFound = refusal(404, "snapshot_not_found", "Snapshot not found"
 const sessionNotFound = refusal(404, "session_not_found", "Session not found")
 const appNotFound = refusal(404, "sandbox_not_found", "No active sandbox found")
 const organizationDenied = refusal(403, "access_denied", "Access denied to specified organization_id")
-/** The rest of a list's answer is the caller's own. */
+/** A list without rows. Its other fields are the caller's own. */
 const emptyList: Refusal = { status: 200, body: { status: "success", sandboxes: [] } }
 
-/** Who is let in, and what the others are told. */
+/** The callers with access, and the error for the others. */
 export interface Rule {
   readonly lets: (policy: AccessPolicy, target: Target) => ReadonlyArray<Caller>
   readonly tells: (caller: Caller) => Refusal
-  /** Needs no credential. */
+  /** Public. */
   readonly open?: true
 }
 
 const everyone: Rule = { lets: () => callers, tells: () => unauthorized, open: true }
 
-/** Each for itself: there is nobody else to ask it of. */
+/** Every caller, for itself. */
 const anyAccount: Rule = { lets: () => callers, tells: () => unauthorized }
 
 const platformAdmins: Rule = { lets: () => ["platformAdmin"], tells: () => forbidden }
 
-/** Whom the policy lets act for the account that `account_id` names. */
+/** The callers that may act for the account `account_id`. */
 const peers: Rule = {
   lets: (policy, target) => [
     ...(policy === "peers" || target === "victim" ? (["victim"] as const) : []),
@@ -89,19 +89,19 @@ const peers: Rule = {
   tells: () => accessDenied
 }
 
-/** What is nobody's but the account's own. */
+/** The account itself, and platform admins. */
 const itself: Rule = {
   lets: (_, target) => (target === "victim" ? ["victim", "platformAdmin"] : ["platformAdmin"]),
   tells: () => accessDenied
 }
 
-/** Its account's, whoever else may act for that. */
+/** The account itself, also if others may act for it. */
 const holder: Rule = { lets: () => ["victim"], tells: () => forbidden }
 
-/** Its account's alone; to others there is no such app. */
+/** The account itself; for others the app does not exist. */
 const builder: Rule = { lets: () => ["victim"], tells: () => appNotFound }
 
-/** Members alone: a session is never for another account. */
+/** Members. A session is never for another account. */
 const workers: Rule = { lets: () => ["victim", "owner", "admin", "member"], tells: () => organizationDenied }
 
 const members: Rule = {
@@ -109,13 +109,13 @@ const members: Rule = {
   tells: () => organizationNotFound
 }
 
-/** Those who may change the organization; its members are told that they may not, others not even that it is there. */
+/** Owners and admins. Members get 403; for others the organization does not exist. */
 const leaders: Rule = {
   lets: () => ["owner", "admin", "platformAdmin"],
   tells: (caller) => (caller === "victim" || caller === "member" ? forbidden : organizationNotFound)
 }
 
-/** Those who are invited; who has accepted may do so again. */
+/** Invited accounts; one that has accepted may accept again. */
 const invitees: Rule = {
   lets: () => ["invited", "victim", "owner", "admin", "member"],
   tells: () => organizationNotFound
@@ -123,26 +123,26 @@ const invitees: Rule = {
 
 export interface Expectation {
   readonly who: Rule
-  /** The ids it takes besides `account_id`: its parameter or field, and what that names. */
+  /** The ids that it takes besides `account_id`: the parameter or field, and the kind of thing. */
   readonly names?: Readonly<Record<string, Thing>>
-  /** What who asks for its own account is told of another account's id: the same as of an id that never was. */
+  /** The response to a foreign id in a request for the caller's own account; the same as for an unknown id. */
   readonly hides?: Refusal
-  /** What is said of an id that never was, where it is no secret which ones there are. */
+  /** The response to an unknown id, if existence is no secret. */
   readonly unknown?: Refusal
-  /** What else belongs to a request that succeeds. */
+  /** Further fields of a request that succeeds. */
   readonly query?: Readonly<Record<string, string>>
   readonly body?: Readonly<Record<string, unknown>>
-  /** Fields that no schema rules out together, and that are refused as if one did. */
+  /** Fields that exclude each other. */
   readonly refuses?: Readonly<Record<string, unknown>>
-  /** It can't be asked again of the same things. */
+  /** Whether it can't be repeated for the same things. */
   readonly ends?: true
-  /** What it makes is the caller's own for good, and so is the answer that is kept of it. */
+  /** Whether what it creates, and its saved response, stay the caller's own. */
   readonly keeps?: true
-  /** Its answer goes on for ever; how it begins is enough. */
+  /** Whether its response never ends, so that only its beginning is read. */
   readonly endless?: true
 }
 
-/** A repository that every session may work on. */
+/** A repository that every session may use. */
 export const sharedRepo = {
   owner: "castellan",
   name: "shared",
@@ -224,7 +224,7 @@ export const expectations: Readonly<Record<string, Expectation>> = {
   "apps.diagnose": app,
   "apps.install": { ...app, body: { packages: ["left-pad"] } },
   "apps.apply": { ...app, body: { files: [{ path: "src/a.ts", content: "" }] } },
-  // What is not there, or not the caller's, has ended already.
+  // An unknown or foreign app has no effect.
   "apps.kill": { who: anyAccount, names: { sandboxId: "app" }, ends: true },
 
   "events.follow": { who: peers, endless: true }

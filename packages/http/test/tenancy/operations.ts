@@ -1,4 +1,4 @@
-/** The operations of the API's document, and requests for them as the expectations describe them. */
+/** The operations of openapi.json, and requests for them by the expectations. */
 import { document } from "../../src/api/openapi.ts"
 import { type Expectation, expectations, type Thing } from "./expectations.ts"
 
@@ -27,11 +27,11 @@ export interface Operation {
   readonly method: string
   readonly path: string
   readonly parameters: ReadonlyArray<Parameter>
-  /** The fields of its body; undefined where it takes no JSON. */
+  /** The fields of its JSON body; undefined if it has none. */
   readonly fields: Readonly<Record<string, FieldSchema>> | undefined
-  /** It takes bytes. */
+  /** Whether its body is bytes. */
   readonly takesBytes: boolean
-  /** It ignores unknown fields. */
+  /** Whether it ignores unknown fields. */
   readonly isLenient: boolean
   readonly expected: Expectation
 }
@@ -51,21 +51,21 @@ export const operations: ReadonlyArray<Operation> = Object.entries(document.path
   })
 )
 
-/** What the document has; each needs an expectation. */
+/** The ids of all operations. Each needs an expectation. */
 export const declaredIds: ReadonlyArray<string> = Object.values(document.paths).flatMap((methods) =>
   Object.values(methods).map((operation) => (operation as unknown as Declared).operationId)
 )
 
-/** A request, still in parts that can be put wrong. */
+/** A request in parts, so that each can be made invalid. */
 export interface Wanted {
   readonly method: string
   readonly path: string
   readonly params: Readonly<Record<string, string>>
   readonly query: Readonly<Record<string, string>>
-  /** A text is sent as it is. */
+  /** A string is sent as it is. */
   readonly body: Readonly<Record<string, unknown>> | string | undefined
   readonly headers: Readonly<Record<string, string>>
-  /** Its answer goes on for ever. */
+  /** Whether its response never ends. */
   readonly endless: boolean
 }
 
@@ -75,7 +75,7 @@ export const urlOf = ({ params, path, query }: Wanted): string => {
   return search === "" ? filled : `${filled}?${search}`
 }
 
-/** Where a request says it; the document knows. */
+/** Where the request has the field. */
 export const placesOf = (
   { fields, parameters }: Operation,
   name: string
@@ -112,7 +112,7 @@ export const direct = (operation: Operation, things: Readonly<Record<Thing, stri
   }, bare)
 }
 
-/** The request for the account of that id, once for each place where the operation takes it; itself where it takes none. */
+/** The request for the account, once for each place where the operation takes `account_id`; unchanged if it takes none. */
 export const through = (
   operation: Operation,
   things: Readonly<Record<Thing, string>>,
@@ -133,7 +133,7 @@ const isUuid = (schema: FieldSchema | undefined): boolean =>
 
 const kindOf = (schema: FieldSchema): string | undefined => schema.type ?? schema.anyOf?.[0]?.type
 
-/** The request put wrong in every way that the document rules out, with what is wrong. */
+/** The request made invalid in every way that openapi.json rules out. */
 export const malformed = (operation: Operation, wanted: Wanted): ReadonlyArray<readonly [string, Wanted]> => {
   const parameters = operation.parameters.flatMap(({ in: where, name, required, schema }) => {
     if (where === "header") return []

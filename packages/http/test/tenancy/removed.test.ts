@@ -5,7 +5,7 @@ import { TestClock } from "effect/testing"
 import { WebApi } from "../WebApi.ts"
 import { accessDenied } from "./expectations.ts"
 
-/** Files are read a piece a second, without end. */
+/** Reads of files return one chunk per second, endlessly. */
 const slowFiles = Layer.effect(
   SandboxProvider,
   Effect.map(SandboxProvider, (real) => ({
@@ -18,7 +18,7 @@ const api = WebApi.over(slowFiles).pipe(Layer.provideMerge(Logger.layer([])))
 
 const bytes = { "content-type": "application/octet-stream" }
 
-/** A member of an organization, at a sandbox of the owner's, and how it is removed. */
+/** A member of an organization, a sandbox of the owner, and the member's removal. */
 const peers = Effect.gen(function* () {
   const { ask, join } = yield* WebApi
   const [owner, member] = [yield* join(), yield* join()]
@@ -37,7 +37,7 @@ const peers = Effect.gen(function* () {
 })
 
 layer(api)("A member who is removed", (it) => {
-  it.effect("waits no longer for a command, with an idempotency key or without", () =>
+  it.effect("stops waiting for a command, with and without an idempotency key", () =>
     Effect.gen(function* () {
       const { ask } = yield* WebApi
       const { at, member, remove } = yield* peers
@@ -53,7 +53,7 @@ layer(api)("A member who is removed", (it) => {
     })
   )
 
-  it.effect("sees and ends no run any more, its own included", () =>
+  it.effect("can't see or cancel any run, not even its own", () =>
     Effect.gen(function* () {
       const { ask } = yield* WebApi
       const { at, member, owner, remove } = yield* peers
@@ -77,7 +77,7 @@ layer(api)("A member who is removed", (it) => {
     })
   )
 
-  it.effect("gets no more of a file that it reads, and can't take the beginning for the whole", () =>
+  it.effect("gets no more of a file that it reads, and sees that the file is incomplete", () =>
     Effect.gen(function* () {
       const { fetch } = yield* WebApi
       const { at, member, remove } = yield* peers
@@ -94,7 +94,7 @@ layer(api)("A member who is removed", (it) => {
     })
   )
 
-  it.effect("writes no file that it had begun to send", () =>
+  it.effect("does not complete an upload that it had begun", () =>
     Effect.gen(function* () {
       const { ask, fetch } = yield* WebApi
       const { at, member, owner, remove } = yield* peers

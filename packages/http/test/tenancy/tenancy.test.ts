@@ -18,15 +18,15 @@ import { declaredIds, direct, malformed, operations, takesAccount, takesIdempote
 import type { Operation, Wanted } from "./operations.ts"
 
 describe("Every operation", () => {
-  it("of the document has its expectation, and every expectation its operation", () => {
+  it("has an entry in the expectations, and every entry has an operation", () => {
     assert.deepStrictEqual(Object.keys(expectations).toSorted(), declaredIds.toSorted())
   })
 })
 
-/** Whose things an operation can be asked for; the things of one will do where no account is named. */
+/** The owners whose things the operation is tested with; one is enough if it takes no account. */
 const targetsOf = (operation: Operation): ReadonlyArray<Target> => (takesAccount(operation) ? targets : ["victim"])
 
-/** An id as somebody may write it who likes capitals; only UUIDs are the same then. */
+/** An id in capital letters, which is the same only for a UUID. */
 const inCapitals = (wanted: Wanted): Wanted => {
   const shout = <A>(record: A): A =>
     Object.fromEntries(
@@ -40,7 +40,7 @@ const inCapitals = (wanted: Wanted): Wanted => {
 }
 
 const assertTold = ({ json, status }: Answer, { body, status: expected }: Refusal, about: string) => {
-  // What a list says besides is the caller's own.
+  // The other fields of a list are the caller's own.
   const told = expected < 400 ? { status: json.status, sandboxes: json.sandboxes } : json
   assert.deepStrictEqual([status, told], [expected, body], about)
 }
@@ -50,9 +50,9 @@ const sweep = (policy: AccessPolicy) => (it: Vitest.MethodsNonLive<TenancyFixtur
     expected.who.lets(policy, target).includes(caller)
   const denied = (operation: Operation, target: Target) => callers.filter((caller) => !isLet(operation, target, caller))
 
-  it.effect("is refused to who may not ask it, and nothing happens", () =>
+  it.effect("is refused to callers without access, and changes nothing", () =>
     Effect.gen(function* () {
-      const { accounts, anonymous, as, sendInVain, state, things } = yield* TenancyFixture
+      const { accounts, anonymous, as, sendRefused, state, things } = yield* TenancyFixture
       let before = yield* state
       for (const operation of operations) {
         const { expected, id } = operation
@@ -60,16 +60,16 @@ const sweep = (policy: AccessPolicy) => (it: Vitest.MethodsNonLive<TenancyFixtur
         for (const target of targetsOf(operation)) {
           for (const wanted of through(operation, things[target], accounts[target])) {
             for (const { headers, name, told } of who.open ? [] : anonymous) {
-              assertTold(yield* sendInVain(headers, wanted), told, `${id} by ${name}`)
+              assertTold(yield* sendRefused(headers, wanted), told, `${id} by ${name}`)
             }
             for (const caller of denied(operation, target)) {
               const spelled = caller === "stranger" ? inCapitals(wanted) : wanted
-              assertTold(yield* sendInVain(as(caller), spelled), who.tells(caller), `${id} by ${caller}`)
+              assertTold(yield* sendRefused(as(caller), spelled), who.tells(caller), `${id} by ${caller}`)
             }
           }
           if (hides === undefined) continue
           for (const caller of callers.filter((caller) => caller !== target)) {
-            const answer = yield* sendInVain(as(caller), direct(operation, things[target]))
+            const answer = yield* sendRefused(as(caller), direct(operation, things[target]))
             assertTold(answer, hides, `${id} by ${caller} for its own account`)
           }
         }
@@ -80,7 +80,7 @@ const sweep = (policy: AccessPolicy) => (it: Vitest.MethodsNonLive<TenancyFixtur
     })
   )
 
-  it.effect("that lists, lists the caller's own", () =>
+  it.effect("lists only the caller's own if it is a list", () =>
     Effect.gen(function* () {
       const { as, people, secrets, send } = yield* TenancyFixture
       for (const { id, method, path } of operations.filter(({ id }) => id.endsWith(".list"))) {
@@ -92,7 +92,7 @@ const sweep = (policy: AccessPolicy) => (it: Vitest.MethodsNonLive<TenancyFixtur
     })
   )
 
-  it.effect("answers to another's id as to one that never was", () =>
+  it.effect("answers a foreign id like an unknown one", () =>
     Effect.gen(function* () {
       const { accounts, as, other, send, things, thingsOf } = yield* TenancyFixture
       const foreign = yield* thingsOf(other.account)
@@ -147,16 +147,16 @@ const sweep = (policy: AccessPolicy) => (it: Vitest.MethodsNonLive<TenancyFixtur
     })
   )
 
-  it.effect("is nobody's who may act for one account, for another", () =>
+  it.effect("grants access to one account only if the caller may act for it", () =>
     Effect.gen(function* () {
-      const { as, other, people, sendInVain, things } = yield* TenancyFixture
+      const { as, other, people, sendRefused, things } = yield* TenancyFixture
       const { invited, removed, stranger } = people
       const others = [other.account, other.organization, invited.id, removed.id, stranger.id]
       for (const operation of operations.filter(takesAccount)) {
         for (const caller of operation.expected.who.lets(policy, "victim")) {
           for (const account of [unknownThings().account, ...(caller === "platformAdmin" ? [] : others)]) {
             for (const wanted of through(operation, things.victim, account)) {
-              assertTold(yield* sendInVain(as(caller), wanted), accessDenied, `${operation.id} by ${caller}`)
+              assertTold(yield* sendRefused(as(caller), wanted), accessDenied, `${operation.id} by ${caller}`)
             }
           }
         }
@@ -164,9 +164,9 @@ const sweep = (policy: AccessPolicy) => (it: Vitest.MethodsNonLive<TenancyFixtur
     })
   )
 
-  it.effect("of a session knows no account but its own: account_id is an unknown field to it", () =>
+  it.effect("refuses account_id as an unknown field if it is about a session", () =>
     Effect.gen(function* () {
-      const { accounts, as, sendInVain, state, things } = yield* TenancyFixture
+      const { accounts, as, sendRefused, state, things } = yield* TenancyFixture
       const before = yield* state
       for (const operation of operations.filter(({ expected }) => expected.names !== undefined)) {
         const { expected, fields, id } = operation
@@ -179,7 +179,7 @@ const sweep = (policy: AccessPolicy) => (it: Vitest.MethodsNonLive<TenancyFixtur
         for (const wanted of [inQuery, ...inBody]) {
           for (const caller of ["platformAdmin", "owner", "member", "stranger"] as const) {
             const told = operation.isLenient ? forbidden : unknownAccountId
-            assertTold(yield* sendInVain(as(caller), wanted), told, `${id} by ${caller}`)
+            assertTold(yield* sendRefused(as(caller), wanted), told, `${id} by ${caller}`)
           }
         }
       }
@@ -187,17 +187,17 @@ const sweep = (policy: AccessPolicy) => (it: Vitest.MethodsNonLive<TenancyFixtur
     })
   )
 
-  it.effect("looks at who asks, then at the form, then at whose it is", () =>
+  it.effect("checks the credential, then the request's shape, then the ownership", () =>
     Effect.gen(function* () {
-      const { accounts, anonymous, as, sendInVain, things } = yield* TenancyFixture
+      const { accounts, anonymous, as, sendRefused, things } = yield* TenancyFixture
       for (const operation of operations.filter(({ expected }) => expected.who.open === undefined)) {
         const [wanted] = through(operation, things.victim, accounts.victim)
         for (const [wrong, request] of malformed(operation, wanted!)) {
           const about = `${operation.id}, ${wrong}`
           for (const { headers, told } of [anonymous[0]!, anonymous[2]!]) {
-            assertTold(yield* sendInVain(headers, request), told, about)
+            assertTold(yield* sendRefused(headers, request), told, about)
           }
-          const answer = yield* sendInVain(as("stranger"), request)
+          const answer = yield* sendRefused(as("stranger"), request)
           assert.strictEqual(answer.status, wrong === "the body is text" ? 415 : 400, `${about}: ${answer.text}`)
           assert.include(["invalid_request", "invalid_json", "unsupported_media_type"], answer.json.code, about)
           if (wrong === "account_id is no UUID") {
@@ -208,7 +208,7 @@ const sweep = (policy: AccessPolicy) => (it: Vitest.MethodsNonLive<TenancyFixtur
     })
   )
 
-  it.effect("answers nobody else under an idempotency key", () =>
+  it.effect("never replays a response to another account", () =>
     Effect.gen(function* () {
       const { accounts, as, send, thingsOf } = yield* TenancyFixture
       const things = yield* thingsOf(accounts.victim)
@@ -235,7 +235,7 @@ const sweep = (policy: AccessPolicy) => (it: Vitest.MethodsNonLive<TenancyFixtur
     })
   )
 
-  it.effect("is done for who may ask it", () =>
+  it.effect("succeeds for callers with access", () =>
     Effect.gen(function* () {
       const { accounts, anonymous, as, inviteAgain, send, thingsOf } = yield* TenancyFixture
       for (const target of targets) {
@@ -259,7 +259,7 @@ const sweep = (policy: AccessPolicy) => (it: Vitest.MethodsNonLive<TenancyFixtur
     })
   )
 
-  it.effect("is refused to who is removed, the moment after it was done", () =>
+  it.effect("is refused to a removed member at once", () =>
     Effect.gen(function* () {
       const { accounts, dismiss, enroll, join, send, thingsOf } = yield* TenancyFixture
       let things = yield* thingsOf(accounts.victim)
