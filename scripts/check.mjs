@@ -28,7 +28,8 @@ const checks = {
   lint: [bin("oxlint"), "--deny-warnings"],
   format: [bin("prettier"), "--check", "--log-level", "warn", "."],
   "import walls": [node, "scripts/test.mjs", "--project", "domain", "walls"],
-  "openapi.json": [node, "packages/http/src/api/openapi-file.ts", "--check"]
+  "openapi.json": [node, "packages/http/src/api/openapi-file.ts", "--check"],
+  "docs/lifecycle.md": [node, "scripts/lifecycle-docs.ts", "--check"]
 }
 
 const run = ([command, ...args]) =>

@@ -45,7 +45,7 @@ const isOf = (name: string) => (target: string) => target === name || target.sta
 const targetOf = (source: Source, target: string) => relative(packages, resolve(packages, dirname(source.file), target))
 
 /** The folders of the domain by level. A folder may import only folders of earlier levels. */
-const domainLevels = [["identity"], ["sandbox"], ["repo"], ["task"], ["account", "session", "app"]]
+const domainLevels = [["lifecycle"], ["identity"], ["sandbox"], ["repo"], ["task"], ["account", "session", "app"]]
 
 /** The folders of `packages/http/src` that each folder may import besides itself. */
 const httpFolders: Record<string, ReadonlyArray<string>> = {

@@ -1,5 +1,9 @@
 /** Values for tests that need one but do not care which. */
-import { type AppTransition, AppliedAppTransition } from "@castellan/domain/app/AppLifecycle.ts"
+import {
+  type AppliedAppTransition,
+  type AppTransition,
+  applyAppTransition
+} from "@castellan/domain/app/AppLifecycle.ts"
 import { AppSandbox } from "@castellan/domain/app/AppSandbox.ts"
 import { Account, AccountId } from "@castellan/domain/identity/Account.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
@@ -9,7 +13,11 @@ import { PlatformAdmin } from "@castellan/domain/identity/PlatformAdmin.ts"
 import { Port } from "@castellan/domain/sandbox/Port.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { queued, RunId, type TaskName, type TaskRun } from "@castellan/domain/task/TaskRun.ts"
-import { type SessionTransition, AppliedSessionTransition } from "@castellan/domain/session/SessionLifecycle.ts"
+import {
+  type AppliedSessionTransition,
+  applySessionTransition,
+  type SessionTransition
+} from "@castellan/domain/session/SessionLifecycle.ts"
 import { Lifecycle, Session, SessionId, unopened } from "@castellan/domain/session/Session.ts"
 import { DateTime, Effect, Option, type Schema } from "effect"
 import { SecureRandom } from "effect/crypto"
@@ -80,7 +88,7 @@ export const step = (
   session: Session,
   move: SessionTransition,
   at = DateTime.makeUnsafe(1_700_000_001_456)
-): AppliedSessionTransition => Option.getOrThrow(AppliedSessionTransition.of(session, move, at))
+): AppliedSessionTransition => Option.getOrThrow(applySessionTransition(session, move, at))
 
 /** A new app of the scope's account, by default starting and never due. */
 export const app = (scope: AccountScope, more: Partial<AppSandbox> = {}): AppSandbox =>
@@ -102,4 +110,4 @@ export const appStep = (
   app: AppSandbox,
   move: AppTransition,
   at = DateTime.makeUnsafe(1_700_000_001_456)
-): AppliedAppTransition => Option.getOrThrow(AppliedAppTransition.of(app, move, at))
+): AppliedAppTransition => Option.getOrThrow(applyAppTransition(app, move, at))

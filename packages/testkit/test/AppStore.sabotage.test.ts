@@ -23,9 +23,9 @@ const toAllAtOnce = (store: Store): Partial<Store> => ({
   compareAndSet: (scope, steps) =>
     late(
       Effect.map(
-        Effect.forEach(steps, ({ app }) => store.get(scope, app.name)),
+        Effect.forEach(steps, ({ after: app }) => store.get(scope, app.name)),
         (known) =>
-          known.every((app, i) => Option.exists(app, ({ version }) => version === steps[i]!.app.version - 1))
+          known.every((app, i) => Option.exists(app, ({ version }) => version === steps[i]!.after.version - 1))
             ? Effect.as(store.compareAndSet(scope, steps), true)
             : Effect.succeed(false)
       )
@@ -96,8 +96,9 @@ sabotage(AppStore, World.layer, allClauses(topics), {
   "no app becomes ready while another is ready or stopped": (real) => ({
     compareAndSet: Effect.fnUntraced(function* (scope, steps) {
       const active = yield* real.active(scope)
-      const isAlone = Option.isNone(active) || steps.some(({ app }) => app.name === active.value.name)
-      if (isAlone || steps.every(({ app }) => app.state !== "ready")) return yield* real.compareAndSet(scope, steps)
+      const isAlone = Option.isNone(active) || steps.some(({ after: app }) => app.name === active.value.name)
+      if (isAlone || steps.every(({ after: app }) => app.state !== "ready"))
+        return yield* real.compareAndSet(scope, steps)
       const room = given.appStep(
         active.value,
         AppTransition.Terminate({ reason: null, leaseExpiresAt: DateTime.makeUnsafe(7000) })
@@ -116,7 +117,7 @@ sabotage(AppStore, World.layer, allClauses(topics), {
   }),
   "a reader of concurrently written app events misses none and sees each app's events in order": (real) => ({
     compareAndSet: (scope, steps) =>
-      steps.some(({ app }) => app.state === "ended") ? Effect.succeed(true) : real.compareAndSet(scope, steps)
+      steps.some(({ after: app }) => app.state === "ended") ? Effect.succeed(true) : real.compareAndSet(scope, steps)
   }),
   "claimDue returns the due apps of all accounts, longest due first, up to the limit": (real) => ({
     claimDue: (now, until) => real.claimDue(now, until, 100)

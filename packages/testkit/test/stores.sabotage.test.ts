@@ -15,7 +15,7 @@ import { Lifecycle, Session, type SessionId } from "@castellan/domain/session/Se
 import { SessionStore } from "@castellan/domain/session/SessionStore.ts"
 import { TaskRunner, type RetryLater } from "@castellan/domain/task/TaskRunner.ts"
 import { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
-import { hasEnded, TaskRun } from "@castellan/domain/task/TaskRun.ts"
+import { advance, hasEnded, TaskRun } from "@castellan/domain/task/TaskRun.ts"
 import * as AccountContract from "@castellan/testkit/contracts/AccountStore/contract.ts"
 import * as BaseImageContract from "@castellan/testkit/contracts/BaseImageStore/contract.ts"
 import * as EnvironmentContract from "@castellan/testkit/contracts/EnvironmentStore/contract.ts"
@@ -460,7 +460,7 @@ sabotage(SessionStore, World.layer, allClauses(SessionContract.topics), {
       )
   }),
   "one of several concurrent transitions from the same version is written and emits its event": (real) => ({
-    compareAndSet: (scope, { session }) =>
+    compareAndSet: (scope, { after: session }) =>
       late(
         Effect.map(real.get(scope, session.id), (known) =>
           Option.isSome(known) && known.value.lifecycle.version === session.lifecycle.version - 1
@@ -471,7 +471,7 @@ sabotage(SessionStore, World.layer, allClauses(SessionContract.topics), {
   }),
   "a transition keeps the fields outside the lifecycle, and the status unless it archives or unarchives": (real) => ({
     compareAndSet: (scope, step) => {
-      const { id, title, updatedAt } = step.session
+      const { id, title, updatedAt } = step.after
       return Effect.tap(real.compareAndSet(scope, step), real.change(scope, id, { title }, updatedAt))
     }
   }),
@@ -631,15 +631,14 @@ sabotage(TaskRunStore, World.layer, TaskRunStoreContract.clauses, {
       Effect.map(real.liveIn(scope, sandbox), (runs) => runs.filter(({ status }) => status === "EXECUTING"))
   }),
   "a run of another account is not saved": (real) => ({
-    compareAndSet: (_, run) => real.compareAndSet(AccountScope.ofOwner(run), run)
+    compareAndSet: (_, applied) => real.compareAndSet(AccountScope.ofOwner(applied.after), applied)
   }),
   "a write does not change any other run": (real) => ({
     // Also saves the account's other runs at the same version.
-    compareAndSet: Effect.fnUntraced(function* (scope, run) {
+    compareAndSet: Effect.fnUntraced(function* (scope, { after, expectedVersion }) {
       for (const other of (yield* real.list(scope, { limit: 100, cursor: null })).rows) {
-        if (other.version === run.version - 1) {
-          yield* real.compareAndSet(scope, new TaskRun({ ...other, status: run.status, version: run.version }))
-        }
+        const same = advance(other, after.status, after.updatedAt)
+        if (other.version === expectedVersion && Option.isSome(same)) yield* real.compareAndSet(scope, same.value)
       }
       return true
     })
@@ -651,7 +650,7 @@ sabotage(TaskRunStore, World.layer, TaskRunStoreContract.clauses, {
     list: (scope, page) => Effect.andThen(knownCursor(page), real.list(scope, page))
   }),
   "a text with a NUL character can be written": (real) => ({
-    compareAndSet: (scope, run) => Effect.andThen(withoutNul(run), real.compareAndSet(scope, run))
+    compareAndSet: (scope, applied) => Effect.andThen(withoutNul(applied.after), real.compareAndSet(scope, applied))
   })
 })
 

@@ -162,7 +162,7 @@ describe("Migrations", () => {
         assert.isTrue(yield* store.compareAndSet(scope, restore))
         const times = { expiresAt: until, idleAt: until, nextCheckAt: until }
         const run = SessionTransition.Activate({ ...times, incarnation: "run", workspace: true, branch: null })
-        assert.isTrue(yield* store.compareAndSet(scope, given.step(restore.session, run)))
+        assert.isTrue(yield* store.compareAndSet(scope, given.step(restore.after, run)))
         assert.isTrue(Option.getOrThrow(yield* store.get(scope, id)).lifecycle.workspace)
       }).pipe(
         Effect.provide(Stores.layer.pipe(Layer.provide(Db.layerPostgres({ url: Redacted.make(url), connections: 1 }))))

@@ -1,6 +1,7 @@
 import { Duration, Effect, Layer, Option, Schema } from "effect"
 import { AccountScope } from "../identity/AccountScope.ts"
 import { IdentityStore } from "../identity/IdentityStore.ts"
+import { type RetryPolicy, retryDelay } from "../lifecycle/RetryPolicy.ts"
 import { Checkouts, reasonFor, type SyncFailure } from "../repo/Checkouts.ts"
 import { FileTrees } from "../repo/FileTrees.ts"
 import { RepoHost } from "../repo/RepoHost.ts"
@@ -24,10 +25,10 @@ import { type SnapshotInProgress, Snapshots } from "./Snapshots.ts"
 const snapshotKept = Duration.days(7)
 
 /** Attempts at a setup that something outside stands in the way of. */
-const attempts = 8
+export const attempts = 8
 
-/** How long to wait after attempt `n`: 1 s, 2 s, 4 s, … a minute at most. */
-const pause = (n: number) => Duration.seconds(Math.min(60, 2 ** Math.max(0, n - 1)))
+/** The delays between attempts: 1, 2, 4 … seconds, a minute at most. */
+export const setupRetry: RetryPolicy = { initial: Duration.seconds(1), longest: Duration.minutes(1) }
 
 /** Who commits what nobody else has committed. */
 const author = { name: "Castellan", email: "castellan@noreply.invalid" }
@@ -167,7 +168,7 @@ export const layer = (options: { readonly concurrency: number; readonly lifetime
         yield* Effect.logWarning("a setup did not work out", failure)
         const again = hope(failure)
         if (Option.isSome(again) && run.attempt < attempts) {
-          const after = Duration.max(pause(run.attempt), Duration.millis(again.value))
+          const after = Duration.max(retryDelay(setupRetry, run.attempt), Duration.millis(again.value))
           yield* runs.advance(run, "REATTEMPTING", { log: `${reasonOf(failure)}; trying again` })
           return yield* new RetryLater({ after })
         }

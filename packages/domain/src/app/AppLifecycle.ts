@@ -1,60 +1,30 @@
-/** What may become of an app's sandbox, step by step. Nothing else can be written: stores take nothing but steps. */
-import { Data, type DateTime, Option } from "effect"
+/** The lifecycle of an app's sandbox: its transitions, where each may begin, and what each changes and emits. */
+import { Data, type DateTime, type Option } from "effect"
+import { AppliedTransition, type StateMachine, type TransitionTable } from "../lifecycle/StateMachine.ts"
 import { SandboxEvent, type SandboxEventType } from "../sandbox/SandboxEvent.ts"
 import { AppSandbox, type AppState } from "./AppSandbox.ts"
 
-/** What somebody wants to happen to an app. */
+/** What may happen to an app. */
 export type AppTransition = Data.TaggedEnum<{
-  /** Go on with what was begun, and have until then. */
+  /** Renew the lease of unfinished work, or take it over once it has expired. */
   RenewLease: { readonly leaseExpiresAt: DateTime.Utc }
-  /** Its page answers, and its provider stops it at `expiresAt`. */
+  /** The app's page answers; its provider stops it at `expiresAt`. */
   Serve: { readonly expiresAt: DateTime.Utc }
-  /** Its sandbox has stopped and keeps its files; they are looked at again at `lookAt`. */
+  /** The sandbox has stopped and keeps its files until the next check. */
   MarkStopped: { readonly reason: string | null; readonly nextCheckAt: DateTime.Utc }
-  /** It is to go for good; whoever comes by at `until` at the latest sees to it. */
+  /** Start to remove the app; once the lease expires, the reconciler finishes the removal. */
   Terminate: { readonly reason: string | null; readonly leaseExpiresAt: DateTime.Utc }
-  /** Its provider has forgotten it. */
+  /** The provider no longer has the sandbox. */
   MarkEnded: {}
 }>
 export const AppTransition = Data.taggedEnum<AppTransition>()
 
-/** The states that each move may begin in. What is not here is not legal. */
-export const allowedTransitions: Record<AppTransition["_tag"], ReadonlyArray<AppState>> = {
-  RenewLease: ["starting", "ending"],
-  Serve: ["starting", "ready", "stopped"],
-  MarkStopped: ["ready"],
-  Terminate: ["starting", "ready", "stopped"],
-  MarkEnded: ["ending"]
-}
-
-/** A legal step: the app as it is to be, and what is told of it. Only `AppStep.of` makes one. */
-export class AppliedAppTransition {
-  /** The app as it will be, one version on. */
-  readonly app: AppSandbox
-  /** What is told of it; null where nothing changed that anybody would want to know. */
-  readonly event: SandboxEvent | null
-  readonly #made = true
-
-  private constructor(app: AppSandbox, event: SandboxEvent | null) {
-    this.app = app
-    this.event = event
-  }
-
-  /** The step that a move is for an app now; none where it is not legal. */
-  static readonly of = (
-    app: AppSandbox,
-    move: AppTransition,
-    now: DateTime.Utc
-  ): Option.Option<AppliedAppTransition> => {
-    if (!allowedTransitions[move._tag].includes(app.state)) return Option.none()
-    const next = new AppSandbox({ ...app, ...changeOf(move), version: app.version + 1 })
-    return Option.some(new AppliedAppTransition(next, next.state === app.state ? null : eventFor(next, now)))
-  }
-
-  /** Whether it was made here. */
-  get isStep(): boolean {
-    return this.#made
-  }
+export const allowedTransitions: TransitionTable<AppTransition["_tag"], AppState> = {
+  RenewLease: { starting: ["starting"], ending: ["ending"] },
+  Serve: { starting: ["ready"], ready: ["ready"], stopped: ["ready"] },
+  MarkStopped: { ready: ["stopped"] },
+  Terminate: { starting: ["ending"], ready: ["ending"], stopped: ["ending"] },
+  MarkEnded: { ending: ["ended"] }
 }
 
 const types: Record<AppState, SandboxEventType> = {
@@ -65,21 +35,39 @@ const types: Record<AppState, SandboxEventType> = {
   ended: "sandbox.removed"
 }
 
-/** What is told of an app that came into its state at that time. */
+/** The event of an app that came into its state at that time. */
 export const eventFor = ({ account, name, reason, state }: AppSandbox, at: DateTime.Utc): SandboxEvent =>
   new SandboxEvent({ account, type: types[state], sandbox: name, session: null, reason, at })
 
-const changeOf = (move: AppTransition): Partial<AppSandbox> => {
-  switch (move._tag) {
+const changeOf = (transition: AppTransition): Partial<AppSandbox> => {
+  switch (transition._tag) {
     case "RenewLease":
-      return { nextCheckAt: move.leaseExpiresAt }
+      return { nextCheckAt: transition.leaseExpiresAt }
     case "Serve":
-      return { state: "ready", expiresAt: move.expiresAt, nextCheckAt: move.expiresAt, reason: null }
+      return { state: "ready", expiresAt: transition.expiresAt, nextCheckAt: transition.expiresAt, reason: null }
     case "MarkStopped":
-      return { state: "stopped", nextCheckAt: move.nextCheckAt, reason: move.reason }
+      return { state: "stopped", nextCheckAt: transition.nextCheckAt, reason: transition.reason }
     case "Terminate":
-      return { state: "ending", nextCheckAt: move.leaseExpiresAt, reason: move.reason }
+      return { state: "ending", nextCheckAt: transition.leaseExpiresAt, reason: transition.reason }
     case "MarkEnded":
       return { state: "ended", nextCheckAt: null }
   }
 }
+
+/** A legal transition of an app, with its event. */
+export type AppliedAppTransition = AppliedTransition<AppSandbox, SandboxEvent>
+
+export const appMachine: StateMachine<AppSandbox, AppTransition, AppState, SandboxEvent> = {
+  allowedTransitions,
+  stateOf: ({ state }) => state,
+  versionOf: ({ version }) => version,
+  change: (app, transition, { version }) => new AppSandbox({ ...app, ...changeOf(transition), version }),
+  eventFor: (before, after, _, now) => (after.state === before.state ? null : eventFor(after, now))
+}
+
+/** The app after a transition; none where it is not allowed. */
+export const applyAppTransition = (
+  app: AppSandbox,
+  transition: AppTransition,
+  now: DateTime.Utc
+): Option.Option<AppliedAppTransition> => AppliedTransition.of(appMachine, app, transition, now)

@@ -4,6 +4,7 @@ import { FailureReason, permanent, transient } from "../FailureReason.ts"
 import { AccountScope } from "../identity/AccountScope.ts"
 import { trackOutcome, metrics } from "../Metrics.ts"
 import { givenOrNew } from "../newNonce.ts"
+import { isExpired } from "../lifecycle/Lease.ts"
 import { Port } from "../sandbox/Port.ts"
 import { SandboxName } from "../sandbox/SandboxName.ts"
 import {
@@ -112,8 +113,7 @@ export class AppSandboxes extends Context.Service<
         const settled = Effect.fnUntraced(function* (scope: AccountScope, first: AppSandbox) {
           let app = first
           while (app.state === "starting") {
-            const isLeft =
-              app.nextCheckAt === null || DateTime.isLessThanOrEqualTo(app.nextCheckAt, yield* DateTime.now)
+            const isLeft = isExpired(app.nextCheckAt, yield* DateTime.now)
             const mine: Option.Option<AppSandbox> = isLeft ? yield* takeOver(app) : Option.none()
             if (Option.isSome(mine)) yield* Effect.flatMap(starts.provision(mine.value), ended)
             else yield* Effect.sleep(lookEvery)

@@ -1,5 +1,6 @@
 import { type DateTime, Duration, Option, Schema } from "effect"
 import { AccountId } from "../identity/Account.ts"
+import type { RetryPolicy } from "../lifecycle/RetryPolicy.ts"
 import { SandboxName } from "./SandboxName.ts"
 import { SnapshotId } from "./Snapshot.ts"
 
@@ -39,12 +40,8 @@ export const rebuiltAfter = Duration.hours(24)
 /** How long an image is kept that nothing boots from. */
 export const unusedKept = Duration.days(14)
 
-/** The longest time between a failed build and the next one. */
-export const longestPause = Duration.hours(1)
-
-/** How long to wait after the n-th failed build in a row: 1, 2, 4 … minutes, `longestPause` at most. */
-export const pauseAfter = (failures: number): Duration.Duration =>
-  Duration.min(longestPause, Duration.minutes(2 ** Math.max(0, failures - 1)))
+/** The delays between a failed build and the next one: 1, 2, 4 … minutes, an hour at most. */
+export const buildRetry: RetryPolicy = { initial: Duration.minutes(1), longest: Duration.hours(1) }
 
 /** Whether somebody should build the image now. */
 export const wantsBuild = (image: Option.Option<BaseImage>, now: DateTime.Utc): boolean => {
@@ -54,6 +51,6 @@ export const wantsBuild = (image: Option.Option<BaseImage>, now: DateTime.Utc): 
   if (builderUntil !== null && builderUntil.epochMilliseconds > at) return false
   // A longer pause than the longest means that the clock was stepped back since.
   const pause = retryAfter === null ? 0 : retryAfter.epochMilliseconds - at
-  if (pause > 0 && pause <= Duration.toMillis(longestPause)) return false
+  if (pause > 0 && pause <= Duration.toMillis(buildRetry.longest)) return false
   return current === null || builtAt === null || builtAt.epochMilliseconds + Duration.toMillis(rebuiltAfter) <= at
 }

@@ -1,19 +1,21 @@
 import { Context, DateTime, Duration, Effect, Layer, Option, Schema } from "effect"
 import { SecureRandom } from "effect/crypto/SecureRandom"
 import type { AccountId } from "../identity/Account.ts"
+import { newExpiry, whileRenewing } from "../lifecycle/Lease.ts"
+import { retryDelay } from "../lifecycle/RetryPolicy.ts"
 import { newNonce } from "../newNonce.ts"
-import { type BaseImage, type ImageKey, pauseAfter, rebuiltAfter, unusedKept } from "./BaseImage.ts"
+import { type BaseImage, type ImageKey, buildRetry, rebuiltAfter, unusedKept } from "./BaseImage.ts"
 import { BaseImageStore } from "./BaseImageStore.ts"
 import { SandboxName } from "./SandboxName.ts"
 import { providerReason } from "./providerReason.ts"
 import { SandboxProvider, type SandboxUnavailable } from "./SandboxProvider.ts"
 import type { SnapshotId } from "./Snapshot.ts"
 
-/** How long a builder may be silent before another takes over. */
-const lease = Duration.seconds(30)
+/** The lease of a builder. */
+export const buildLease = Duration.seconds(30)
 
 /** How long a builder's sandbox lives at most. */
-const buildTime = Duration.minutes(20)
+export const buildTime = Duration.minutes(20)
 
 const rowsAPass = 100
 
@@ -85,12 +87,8 @@ export class BaseImages extends Context.Service<
         }
       })
 
-      /** Keeps the claim, and fails once it is another's. */
-      const keepClaim = Effect.fnUntraced(function* (key: ImageKey, builder: SandboxName) {
-        do yield* Effect.sleep(Duration.divideUnsafe(lease, 4))
-        while (yield* store.renewLease(key, builder, DateTime.addDuration(yield* DateTime.now, lease)))
-        return yield* new ImageNotBuilt({ reason: "Another build took its place" })
-      })
+      const renewLease = (key: ImageKey, builder: SandboxName) =>
+        Effect.flatMap(newExpiry(buildLease), (expiresAt) => store.renewLease(key, builder, expiresAt))
 
       const prepared = Effect.fnUntraced(function* <E, R>(wanted: ImageToBuild<E, R>, builder: SandboxName) {
         const { registry } = wanted
@@ -114,7 +112,7 @@ export class BaseImages extends Context.Service<
       const build = Effect.fn("BaseImages.build")(function* <E, R>(wanted: ImageToBuild<E, R>) {
         const now = yield* DateTime.now
         const builder = SandboxName.make(`img_${yield* newNonce(random)}`)
-        const until = DateTime.addDuration(now, lease)
+        const until = DateTime.addDuration(now, buildLease)
         const staleBefore = DateTime.subtractDuration(now, rebuiltAfter)
         const { account, key } = wanted
         // A claim forgets the builder before it, which must have left nothing by then.
@@ -123,12 +121,18 @@ export class BaseImages extends Context.Service<
         const before = yield* store.claimBuild({ key, account, builder, until, staleBefore }, now)
         if (Option.isNone(before)) return Option.none<SnapshotId>()
         if (before.value.builder !== null) yield* Effect.ignore(clear(before.value.builder, before.value.current))
-        const snapshot = yield* prepared(wanted, builder).pipe(
-          Effect.raceFirst(keepClaim(key, builder)),
+        const snapshot = yield* whileRenewing(prepared(wanted, builder), {
+          lease: buildLease,
+          renew: renewLease(key, builder),
+          lost: Effect.fail(new ImageNotBuilt({ reason: "Another build took its place" }))
+        }).pipe(
           Effect.tapError((failure) =>
             Effect.gen(function* () {
               const reason = failure._tag === "ImageNotBuilt" ? failure.reason : providerReason(failure).sentence
-              const retryAfter = DateTime.addDuration(yield* DateTime.now, pauseAfter(before.value.failures + 1))
+              const retryAfter = DateTime.addDuration(
+                yield* DateTime.now,
+                retryDelay(buildRetry, before.value.failures + 1)
+              )
               // What can't be removed now stays written down, until the claim has lapsed and it is removed with that.
               yield* clear(builder, null).pipe(
                 Effect.andThen(store.failBuild(key, builder, reason, retryAfter)),

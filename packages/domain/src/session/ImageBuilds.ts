@@ -2,8 +2,9 @@ import { Clock, Context, DateTime, Duration, Effect, Layer, Option, Schema } fro
 import { AccountScope } from "../identity/AccountScope.ts"
 import { Checkouts, reasonFor } from "../repo/Checkouts.ts"
 import { StoredReadAs } from "../repo/ReadAs.ts"
+import { retryDelay } from "../lifecycle/RetryPolicy.ts"
 import { Repo } from "../repo/Repo.ts"
-import { ImageKey, pauseAfter, wantsBuild } from "../sandbox/BaseImage.ts"
+import { buildRetry, ImageKey, wantsBuild } from "../sandbox/BaseImage.ts"
 import { BaseImages, type ImageNotBuilt } from "../sandbox/BaseImages.ts"
 import { providerReason } from "../sandbox/providerReason.ts"
 import type { SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
@@ -95,7 +96,9 @@ export const worker = (options: { readonly concurrency: number }) =>
         const error = failure._tag === "ImageNotBuilt" ? failure.reason : providerReason(failure).sentence
         if (run.attempt < attempts) {
           yield* runs.advance(run, "REATTEMPTING", { log: `${error}; trying again` })
-          return yield* new RetryLater({ after: Duration.sum(pauseAfter(run.attempt), Duration.seconds(1)) })
+          return yield* new RetryLater({
+            after: Duration.sum(retryDelay(buildRetry, run.attempt), Duration.seconds(1))
+          })
         }
         yield* runs.advance(run, "FAILED", { error: { code: "image_failed", message: error } })
       })

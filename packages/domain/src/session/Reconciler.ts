@@ -1,5 +1,6 @@
-import { Context, DateTime, Duration, Effect, FiberMap, Layer, Option, Semaphore } from "effect"
+import { Context, Data, DateTime, Duration, Effect, FiberMap, Layer, Option, Semaphore } from "effect"
 import { AccountScope } from "../identity/AccountScope.ts"
+import { retrySchedule } from "../lifecycle/RetryPolicy.ts"
 import type { Sandbox } from "../sandbox/Sandbox.ts"
 import { annotateIds, record, metrics } from "../Metrics.ts"
 import { SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
@@ -19,6 +20,11 @@ const atOnce = 20
 
 /** How long to wait when there is nothing to do. */
 const pause = Duration.seconds(1)
+
+/** The delays after passes that failed in a row. */
+const passRetry = { initial: Duration.seconds(1), longest: Duration.seconds(5) }
+
+class PassFailed extends Data.TaggedError("PassFailed")<{}> {}
 
 /**
  * Finds the sessions that need something and sees to it: those that are idle, whose time is up, whose sandbox has gone,
@@ -192,8 +198,13 @@ const make = Effect.gen(function* () {
   }).pipe(onePass.withPermits(1))
 
   const run = pass.pipe(
-    Effect.catchCause((cause) => Effect.as(Effect.logWarning("a pass over the sessions broke off", cause), 0)),
-    Effect.flatMap((seen) => (seen === 0 ? Effect.sleep(pause) : Effect.void)),
+    // A database that is away is a defect; the reconciler outlives it.
+    Effect.catchCause((cause) =>
+      Effect.andThen(Effect.logWarning("Failed to reconcile sessions", cause), Effect.fail(new PassFailed()))
+    ),
+    Effect.retry(retrySchedule(passRetry)),
+    Effect.orDie,
+    Effect.flatMap((claimed) => (claimed === 0 ? Effect.sleep(pause) : Effect.void)),
     Effect.forever
   )
 

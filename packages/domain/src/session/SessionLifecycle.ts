@@ -1,20 +1,21 @@
-/** What may become of a session's sandbox, step by step. Nothing else can be written: stores take nothing but steps. */
-import { Data, DateTime, Duration, Option } from "effect"
+/** The lifecycle of a session's sandbox: its transitions, where each may begin, and what each changes and emits. */
+import { Data, DateTime, Duration, type Option } from "effect"
 import type { FailureCode } from "../FailureReason.ts"
+import { AppliedTransition, type StateMachine, type TransitionTable } from "../lifecycle/StateMachine.ts"
 import { SandboxEvent, type SandboxEventType } from "../sandbox/SandboxEvent.ts"
 import type { SandboxName } from "../sandbox/SandboxName.ts"
 import type { BranchName } from "../repo/Repo.ts"
 import { Lifecycle, type LifecycleState, Session } from "./Session.ts"
 
-/** What somebody wants to happen to a session's lifecycle. */
+/** What may happen to a session's lifecycle. */
 export type SessionTransition = Data.TaggedEnum<{
-  /** Begin to make its first sandbox, or the next after one that could not be made. */
+  /** Start to create the first sandbox, or the next one after a creation that failed. */
   Provision: { readonly sandbox: SandboxName; readonly leaseExpiresAt: DateTime.Utc }
-  /** Begin to bring its sandbox back; `lost` where its provider no longer has it. */
+  /** Start to resume the sandbox; `lost` where its provider no longer has it. */
   Restore: { readonly leaseExpiresAt: DateTime.Utc; readonly lost: boolean }
-  /** Go on with what somebody else began and did not finish in time. */
+  /** Continue work whose lease has expired. */
   TakeOverLease: { readonly leaseExpiresAt: DateTime.Utc }
-  /** Its sandbox runs, with its repository on that branch. */
+  /** The sandbox runs, with the repository on that branch. */
   Activate: {
     readonly incarnation: string
     readonly expiresAt: DateTime.Utc
@@ -23,98 +24,66 @@ export type SessionTransition = Data.TaggedEnum<{
     readonly workspace: boolean
     readonly branch: BranchName | null
   }
-  /** Somebody uses it, or it was given more time. */
+  /** The session was used, or its sandbox was given more time. */
   RecordActivity: {
     readonly expiresAt: DateTime.Utc
     readonly idleAt: DateTime.Utc
     readonly nextCheckAt: DateTime.Utc
     readonly byOwner: boolean
   }
-  /** Begin to stop its sandbox, with the reason. */
+  /** Start to stop the sandbox. */
   Hibernate: { readonly leaseExpiresAt: DateTime.Utc; readonly reason: string }
-  /** Its sandbox is stopped and keeps its files; `reason` where nobody asked for it. */
+  /** The sandbox is stopped and keeps its files; `reason` is null where its owner asked for it. */
   Hibernated: { readonly reason: string | null }
-  /** Its provider no longer has its sandbox. */
+  /** The provider no longer has the sandbox. */
   MarkLost: { readonly reason: string }
-  /** It could not be brought up. */
+  /** The sandbox could not be provisioned or restored. */
   Fail: { readonly error: string; readonly code: FailureCode }
-  /** It was looked at where it rests, and nothing runs. */
+  /** A check of a session at rest found that nothing runs. */
   Settled: {}
-  /** Put it away; whoever comes by at `until` at the latest stops what may still run. */
+  /** Archive the session; once the lease expires, the reconciler stops what may still run. */
   Archive: { readonly leaseExpiresAt: DateTime.Utc }
-  /** Take it out again. */
+  /** Make an archived session available again. */
   Unarchive: {}
 }>
 export const SessionTransition = Data.taggedEnum<SessionTransition>()
 
-/** The state before the first sandbox has no name; here it has one. */
+/** The lifecycle state, with `none` for a session that has had no sandbox. */
 export type SessionState = LifecycleState | "none"
 
 export const stateOf = (session: Session): SessionState => session.lifecycle.state ?? "none"
 
-/** The states that each move may begin in. What is not here is not legal. */
-export const allowedTransitions: Record<SessionTransition["_tag"], ReadonlyArray<SessionState>> = {
-  Provision: ["none", "failed"],
-  Restore: ["active", "hibernated", "failed"],
-  TakeOverLease: ["provisioning", "restoring", "hibernating"],
-  Activate: ["provisioning", "restoring"],
-  RecordActivity: ["active"],
-  Hibernate: ["active"],
-  Hibernated: ["active", "hibernating"],
-  MarkLost: ["active", "hibernating", "hibernated", "restoring"],
-  Fail: ["provisioning", "restoring"],
-  Settled: ["hibernated", "archived", "failed"],
-  Archive: ["none", "provisioning", "active", "hibernating", "hibernated", "restoring", "failed"],
-  Unarchive: ["archived", "hibernating"]
+export const allowedTransitions: TransitionTable<SessionTransition["_tag"], SessionState> = {
+  Provision: { none: ["provisioning"], failed: ["provisioning"] },
+  Restore: { active: ["restoring"], hibernated: ["restoring"], failed: ["restoring"] },
+  TakeOverLease: { provisioning: ["provisioning"], restoring: ["restoring"], hibernating: ["hibernating"] },
+  Activate: { provisioning: ["active"], restoring: ["active"] },
+  RecordActivity: { active: ["active"] },
+  Hibernate: { active: ["hibernating"] },
+  // A stopped session comes to rest as `archived` where its status says so.
+  Hibernated: { active: ["hibernated", "archived"], hibernating: ["hibernated", "archived"] },
+  MarkLost: {
+    active: ["hibernated", "archived"],
+    hibernating: ["hibernated", "archived"],
+    hibernated: ["hibernated", "archived"],
+    restoring: ["restoring"]
+  },
+  Fail: { provisioning: ["failed"], restoring: ["failed"] },
+  Settled: { hibernated: ["hibernated"], archived: ["archived"], failed: ["failed"] },
+  Archive: {
+    none: ["archived"],
+    provisioning: ["hibernating"],
+    active: ["hibernating"],
+    hibernating: ["hibernating"],
+    hibernated: ["archived"],
+    restoring: ["hibernating"],
+    failed: ["hibernating"]
+  },
+  Unarchive: { archived: ["none", "hibernated"], hibernating: ["hibernating"] }
 }
 
-/** A legal step: the session as it is to be, and what is told of it. Only `step` makes one. */
-export class AppliedSessionTransition {
-  /** The session as it will be, one version on. */
-  readonly session: Session
-  /** What is told of it; null where nothing changed that anybody would want to know. */
-  readonly event: SandboxEvent | null
-  readonly #made = true
-
-  private constructor(session: Session, event: SandboxEvent | null) {
-    this.session = session
-    this.event = event
-  }
-
-  /** The step that a move is for a session now; none where it is not legal. */
-  static readonly of = (
-    session: Session,
-    move: SessionTransition,
-    now: DateTime.Utc
-  ): Option.Option<AppliedSessionTransition> => {
-    if (!allowedTransitions[move._tag].includes(stateOf(session))) return Option.none()
-    if (session.status === "archived" && !staysArchived.includes(move._tag)) return Option.none()
-    const next = after(session, move, now)
-    return Option.some(new AppliedSessionTransition(next, this.told(session, next, move, now)))
-  }
-
-  private static told(before: Session, next: Session, move: SessionTransition, now: DateTime.Utc): SandboxEvent | null {
-    const type = typeOf(before, next, move)
-    return type === null
-      ? null
-      : new SandboxEvent({
-          account: next.account,
-          type,
-          sandbox: next.lifecycle.sandbox,
-          session: next.id,
-          reason: reasonOf(move),
-          at: now
-        })
-  }
-
-  /** Whether it was made here. */
-  get isStep(): boolean {
-    return this.#made
-  }
-}
-
-/** What may still happen to a session that was put away. */
-const staysArchived: ReadonlyArray<SessionTransition["_tag"]> = [
+/** The transitions of an archived session: its sandbox is stopped, or the session is unarchived. */
+const whileArchived: ReadonlyArray<SessionTransition["_tag"]> = [
   "TakeOverLease",
   "Hibernated",
   "MarkLost",
@@ -133,24 +102,43 @@ const types: Record<LifecycleState, SandboxEventType> = {
   failed: "session.failed"
 }
 
-const typeOf = (before: Session, next: Session, move: SessionTransition): SandboxEventType | null => {
-  // What has never been brought in can't be lost.
-  const loses = move._tag === "MarkLost" || (move._tag === "Restore" && move.lost)
+const typeOf = (before: Session, after: Session, transition: SessionTransition): SandboxEventType | null => {
+  // A sandbox without a checkout had nothing to lose.
+  const loses = transition._tag === "MarkLost" || (transition._tag === "Restore" && transition.lost)
   if (loses && !before.lifecycle.needsCheckout) return "session.lost"
-  const { state } = next.lifecycle
+  const { state } = after.lifecycle
   return state === null || state === before.lifecycle.state ? null : types[state]
 }
 
-const reasonOf = (move: SessionTransition): string | null => {
-  switch (move._tag) {
+const eventFor = (
+  before: Session,
+  after: Session,
+  transition: SessionTransition,
+  at: DateTime.Utc
+): SandboxEvent | null => {
+  const type = typeOf(before, after, transition)
+  if (type === null) return null
+  const { account, id, lifecycle } = after
+  return new SandboxEvent({
+    account,
+    type,
+    sandbox: lifecycle.sandbox,
+    session: id,
+    reason: reasonOf(transition),
+    at
+  })
+}
+
+const reasonOf = (transition: SessionTransition): string | null => {
+  switch (transition._tag) {
     case "Hibernate":
     case "MarkLost":
     case "Hibernated":
-      return move.reason
+      return transition.reason
     case "Fail":
-      return move.error
+      return transition.error
     case "Restore":
-      return move.lost ? lostReason : null
+      return transition.lost ? lostReason : null
     case "Archive":
     case "Provision":
     case "Activate":
@@ -162,110 +150,124 @@ const reasonOf = (move: SessionTransition): string | null => {
   }
 }
 
-/** What is said where a provider no longer has a sandbox. */
+/** The reason of a session whose provider no longer has its sandbox. */
 export const lostReason = "The provider no longer had the sandbox: what was not pushed is lost"
-
-const after = (session: Session, move: SessionTransition, now: DateTime.Utc): Session => {
-  const status = move._tag === "Archive" ? "archived" : move._tag === "Unarchive" ? "running" : session.status
-  const lifecycle = new Lifecycle({
-    ...session.lifecycle,
-    ...changeOf(session, move, now),
-    version: session.lifecycle.version + 1
-  })
-  return new Session({ ...session, status, lifecycle, updatedAt: now })
-}
 
 type Change = Partial<Omit<Lifecycle, "version">>
 
 /**
- * How long after an end one looks whether something runs after all, where nobody saw it begin: longer than whoever was
- * at it can have been silent.
+ * How long after an end a session is checked once more, where nobody saw whether its sandbox started. It is longer than
+ * any lease, so the worker that may have started it has ended by then.
  */
-const settledAfter = Duration.minutes(2)
+export const orphanCheckAfter = Duration.minutes(2)
 
-/** Whether somebody may have been bringing its sandbox up, and have been cut off before it was known that it runs. */
-const isDoubtful = ({ lifecycle: { incarnation, state } }: Session): boolean =>
+/** Whether a worker that was cut off may have left the sandbox running. */
+const mayHaveOrphan = ({ lifecycle: { incarnation, state } }: Session): boolean =>
   incarnation === null && (state === "provisioning" || state === "restoring" || state === "hibernating")
 
-/** Nothing runs; what was not meant to stay is to be forgotten, and what is doubtful to be looked at again. */
-const restOf = (session: Session, now: DateTime.Utc) => ({
-  ...nothingRuns,
-  nextCheckAt: session.ephemeral ? now : isDoubtful(session) ? DateTime.addDuration(now, settledAfter) : null
+/** The sandbox does not run. An ephemeral session is due for removal, a possible orphan for a later check. */
+const atRest = (session: Session, now: DateTime.Utc) => ({
+  ...notRunning,
+  nextCheckAt: session.ephemeral ? now : mayHaveOrphan(session) ? DateTime.addDuration(now, orphanCheckAfter) : null
 })
 
-const nothingRuns = { hibernateAfter: null, sandboxExpiresAt: null, incarnation: null, attempt: 0 } as const
+const notRunning = { hibernateAfter: null, sandboxExpiresAt: null, incarnation: null, attempt: 0 } as const
 
-/** Where a session rests whose sandbox is stopped. */
-const resting = (session: Session): LifecycleState => (session.status === "archived" ? "archived" : "hibernated")
+/** The state of a session whose sandbox is stopped. */
+const stoppedState = (session: Session): LifecycleState => (session.status === "archived" ? "archived" : "hibernated")
 
 const noError = { error: null, errorCode: null } as const
 
 const loss = (reason: string) => ({ error: reason, errorCode: "provider_lost" }) as const
 
-const changeOf = (session: Session, move: SessionTransition, now: DateTime.Utc): Change => {
-  const { attempt, error, errorCode, needsCheckout: fresh, nextCheckAt: lookAt, sandbox, state } = session.lifecycle
-  const told = { error, errorCode }
-  switch (move._tag) {
+const changeOf = (session: Session, transition: SessionTransition, now: DateTime.Utc): Change => {
+  const { attempt, error, errorCode, needsCheckout, nextCheckAt, sandbox, state } = session.lifecycle
+  const sameError = { error, errorCode }
+  switch (transition._tag) {
     case "Provision":
       return {
         state: "provisioning",
-        sandbox: sandbox ?? move.sandbox,
-        nextCheckAt: move.leaseExpiresAt,
+        sandbox: sandbox ?? transition.sandbox,
+        nextCheckAt: transition.leaseExpiresAt,
         attempt: attempt + 1,
         ...noError
       }
     case "Restore":
       return {
-        ...nothingRuns,
-        ...(move.lost ? { needsCheckout: true } : {}),
+        ...notRunning,
+        ...(transition.lost ? { needsCheckout: true } : {}),
         state: "restoring",
-        nextCheckAt: move.leaseExpiresAt,
+        nextCheckAt: transition.leaseExpiresAt,
         attempt: attempt + 1,
-        // What was lost is told until it has been brought back with everything.
-        ...(move.lost ? loss(lostReason) : fresh && state !== "failed" ? told : noError)
+        // A loss stays visible until the repository is checked out again.
+        ...(transition.lost ? loss(lostReason) : needsCheckout && state !== "failed" ? sameError : noError)
       }
     case "TakeOverLease":
-      return { nextCheckAt: move.leaseExpiresAt, attempt: attempt + 1 }
+      return { nextCheckAt: transition.leaseExpiresAt, attempt: attempt + 1 }
     case "Activate":
       return {
         state: "active",
-        incarnation: move.incarnation,
+        incarnation: transition.incarnation,
         lastActivityAt: now,
-        hibernateAfter: move.idleAt,
-        sandboxExpiresAt: move.expiresAt,
-        nextCheckAt: move.nextCheckAt,
+        hibernateAfter: transition.idleAt,
+        sandboxExpiresAt: transition.expiresAt,
+        nextCheckAt: transition.nextCheckAt,
         needsCheckout: false,
-        workspace: move.workspace,
-        branch: move.branch,
+        workspace: transition.workspace,
+        branch: transition.branch,
         attempt: 0
       }
     case "RecordActivity":
       return {
-        ...(move.byOwner ? { lastActivityAt: now } : {}),
-        hibernateAfter: move.idleAt,
-        sandboxExpiresAt: move.expiresAt,
-        nextCheckAt: move.nextCheckAt
+        ...(transition.byOwner ? { lastActivityAt: now } : {}),
+        hibernateAfter: transition.idleAt,
+        sandboxExpiresAt: transition.expiresAt,
+        nextCheckAt: transition.nextCheckAt
       }
     case "Hibernate":
-      return { state: "hibernating", hibernateAfter: null, nextCheckAt: move.leaseExpiresAt }
+      return { state: "hibernating", hibernateAfter: null, nextCheckAt: transition.leaseExpiresAt }
     case "Hibernated":
-      return { ...restOf(session, now), state: resting(session) }
+      return { ...atRest(session, now), state: stoppedState(session) }
     case "MarkLost": {
-      const lost = { needsCheckout: true, ...(fresh ? told : loss(move.reason)) }
-      // While it is brought back there is nobody who would not go on.
-      return state === "restoring" ? lost : { ...restOf(session, now), ...lost, state: resting(session) }
+      const lost = { needsCheckout: true, ...(needsCheckout ? sameError : loss(transition.reason)) }
+      // The worker that restores it continues with a new sandbox.
+      return state === "restoring" ? lost : { ...atRest(session, now), ...lost, state: stoppedState(session) }
     }
     case "Fail":
-      return { ...restOf(session, now), state: "failed", error: move.error, errorCode: move.code }
+      return { ...atRest(session, now), state: "failed", error: transition.error, errorCode: transition.code }
     case "Settled":
       return { nextCheckAt: null }
     case "Archive":
-      // A failed one may have a sandbox that runs, and so may one that is on its way.
+      // A failed session may have a sandbox that runs, and so may one that is being provisioned.
       if (state !== null && state !== "hibernated") {
-        return { state: "hibernating", hibernateAfter: null, nextCheckAt: move.leaseExpiresAt }
+        return { state: "hibernating", hibernateAfter: null, nextCheckAt: transition.leaseExpiresAt }
       }
-      return { state: "archived", nextCheckAt: session.ephemeral ? now : lookAt }
+      return { state: "archived", nextCheckAt: session.ephemeral ? now : nextCheckAt }
     case "Unarchive":
       return state === "hibernating" ? {} : { state: sandbox === null ? null : "hibernated" }
   }
 }
+
+/** A legal transition of a session, with its event. */
+export type AppliedSessionTransition = AppliedTransition<Session, SandboxEvent>
+
+export const sessionMachine: StateMachine<Session, SessionTransition, SessionState, SandboxEvent> = {
+  allowedTransitions,
+  stateOf,
+  versionOf: ({ lifecycle }) => lifecycle.version,
+  accepts: ({ status }, { _tag }) => status !== "archived" || whileArchived.includes(_tag),
+  change: (session, transition, { now, version }) => {
+    const { _tag } = transition
+    const status = _tag === "Archive" ? "archived" : _tag === "Unarchive" ? "running" : session.status
+    const lifecycle = new Lifecycle({ ...session.lifecycle, ...changeOf(session, transition, now), version })
+    return new Session({ ...session, status, lifecycle, updatedAt: now })
+  },
+  eventFor
+}
+
+/** The session after a transition; none where it is not allowed. */
+export const applySessionTransition = (
+  session: Session,
+  transition: SessionTransition,
+  now: DateTime.Utc
+): Option.Option<AppliedSessionTransition> => AppliedTransition.of(sessionMachine, session, transition, now)

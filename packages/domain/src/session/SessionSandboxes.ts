@@ -13,10 +13,18 @@ import { BaseImages } from "../sandbox/BaseImages.ts"
 import type { Sandbox } from "../sandbox/Sandbox.ts"
 import type { SandboxName } from "../sandbox/SandboxName.ts"
 import { SandboxNotRunning, SandboxProvider, type SandboxUnavailable } from "../sandbox/SandboxProvider.ts"
+import { applyIfUnchanged } from "../lifecycle/compareAndSet.ts"
+import { newExpiry, whileRenewing } from "../lifecycle/Lease.ts"
 import { InternalCause } from "../InternalCause.ts"
 import { authorOf } from "./authorOf.ts"
 import { nextCheckFor, type SessionTimes } from "./decide.ts"
-import { lostReason, SessionTransition, stateOf, AppliedSessionTransition } from "./SessionLifecycle.ts"
+import {
+  type AppliedSessionTransition,
+  lostReason,
+  sessionMachine,
+  SessionTransition,
+  stateOf
+} from "./SessionLifecycle.ts"
 import type { Session, SessionId } from "./Session.ts"
 import { holdersOf, type RepoAccess, resolve, type SessionRepo } from "./SessionRepo.ts"
 import { SessionStore } from "./SessionStore.ts"
@@ -133,15 +141,13 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
   const identities = yield* IdentityStore
   const changes = yield* PubSub.unbounded<SessionId>()
 
-  const until = Effect.map(DateTime.now, (now) => DateTime.addDuration(now, times.lease))
+  const until = newExpiry(times.lease)
 
-  const move = Effect.fn("SessionSandboxes.move")(function* (session: Session, wanted: SessionTransition) {
-    const step = AppliedSessionTransition.of(session, wanted, yield* DateTime.now)
-    if (Option.isNone(step)) return Option.none<Session>()
-    const taken = yield* store.compareAndSet(AccountScope.ofOwner(session), step.value)
-    if (!taken) return Option.none<Session>()
-    yield* PubSub.publish(changes, session.id)
-    return Option.some(step.value.session)
+  const move = Effect.fn("SessionSandboxes.apply")(function* (session: Session, transition: SessionTransition) {
+    const write = (applied: AppliedSessionTransition) => store.compareAndSet(AccountScope.ofOwner(session), applied)
+    const applied = yield* applyIfUnchanged(sessionMachine, write, session, transition)
+    if (Option.isSome(applied)) yield* PubSub.publish(changes, session.id)
+    return applied
   })
 
   const taken = (session: Session, wanted: SessionTransition) =>
@@ -248,14 +254,13 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
     return (yield* checkouts.clone(name, repo.value.repo, options)).branch
   })
 
-  /** Says every now and then that whoever claimed the session is alive. */
-  const keepClaim = (claimed: Ref.Ref<Session>): Effect.Effect<never, Superseded> =>
-    Effect.gen(function* () {
-      const { id, lifecycle, ...session } = yield* Ref.get(claimed)
-      const kept = yield* store.setNextCheck(AccountScope.ofOwner(session), id, lifecycle.version, yield* until)
-      // Between reading and writing it may have moved on by our own hand.
-      if (!kept && (yield* Ref.get(claimed)).lifecycle.version === lifecycle.version) return yield* new Superseded()
-    }).pipe(Effect.delay(Duration.divideUnsafe(times.lease, 3)), Effect.forever)
+  /** Renews the lease on the claimed session; false where another worker has written to it. */
+  const renewLease = Effect.fnUntraced(function* (claimed: Ref.Ref<Session>) {
+    const { id, lifecycle, ...session } = yield* Ref.get(claimed)
+    const renewed = yield* store.setNextCheck(AccountScope.ofOwner(session), id, lifecycle.version, yield* until)
+    // This worker itself may have written a transition between the read and the renewal.
+    return renewed || (yield* Ref.get(claimed)).lifecycle.version !== lifecycle.version
+  })
 
   /** The stages in which another may use what was started here. */
   const isUsed: ReadonlyArray<string> = ["provisioning", "restoring", "active"]
@@ -305,9 +310,11 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
       if (name === null) return yield* Effect.die(new Error("a session is brought up that has no name for its sandbox"))
       const claimed = yield* Ref.make(session)
       const started = yield* Ref.make<Sandbox | null>(null)
-      return yield* work(claimed, name, started).pipe(
-        // What is begun is brought to its end; only the watch over it may be broken off.
-        Effect.raceFirst(Effect.interruptible(keepClaim(claimed))),
+      return yield* whileRenewing(work(claimed, name, started), {
+        lease: times.lease,
+        renew: renewLease(claimed),
+        lost: Effect.fail(new Superseded())
+      }).pipe(
         Effect.catchTag("Superseded", (superseded) =>
           Effect.gen(function* () {
             const sandbox = yield* Ref.get(started)

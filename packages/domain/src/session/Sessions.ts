@@ -4,6 +4,7 @@ import { SecureRandom } from "effect/crypto/SecureRandom"
 import { AccountId } from "../identity/Account.ts"
 import type { AccountScope } from "../identity/AccountScope.ts"
 import { permanent } from "../FailureReason.ts"
+import { isExpired } from "../lifecycle/Lease.ts"
 import type { Page, PageOf } from "../Page.ts"
 import { workspacePath } from "../repo/Checkout.ts"
 import type { Sandbox } from "../sandbox/Sandbox.ts"
@@ -263,8 +264,7 @@ const make = Effect.fnUntraced(function* (liveAtMost: number) {
 
   /** Goes on with what was begun and left, or waits for whoever is at it. */
   const goOnOrWait = Effect.fnUntraced(function* (session: Session) {
-    const { nextCheckAt: lookAt } = session.lifecycle
-    if (lookAt !== null && DateTime.isGreaterThan(lookAt, yield* DateTime.now)) {
+    if (!isExpired(session.lifecycle.nextCheckAt, yield* DateTime.now)) {
       yield* held.awaitChange(session.id)
       return Option.none<RunningSession>()
     }

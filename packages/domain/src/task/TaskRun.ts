@@ -1,5 +1,6 @@
-import { DateTime, Duration, Option, Schema } from "effect"
+import { type DateTime, Duration, type Option, Schema } from "effect"
 import { AccountId } from "../identity/Account.ts"
+import { AppliedTransition, type StateMachine, type TransitionTable } from "../lifecycle/StateMachine.ts"
 import { SandboxName } from "../sandbox/SandboxName.ts"
 
 export const RunId = Schema.String.check(Schema.isPattern(/^run_[A-Za-z0-9]{1,60}$/)).pipe(Schema.brand("RunId"))
@@ -84,20 +85,33 @@ export const queued = (
     version: 0
   })
 
-/** The statuses that may follow each status; none follows an end. */
-const next: Record<RunStatus, ReadonlyArray<RunStatus>> = {
-  QUEUED: ["EXECUTING", "CANCELED", "FAILED"],
-  DELAYED: ["QUEUED", "EXECUTING", "CANCELED", "FAILED"],
-  EXECUTING: ["EXECUTING", "REATTEMPTING", "COMPLETED", "CANCELED", "FAILED", "TIMED_OUT"],
-  REATTEMPTING: ["EXECUTING", "CANCELED", "FAILED"],
-  COMPLETED: [],
-  CANCELED: [],
-  FAILED: [],
-  TIMED_OUT: []
+/** The transitions of runs: one to each status, named after it, and the output of a canceled run that is read late. */
+export const allowedTransitions: TransitionTable<RunTransition["_tag"], RunStatus> = {
+  QUEUED: { DELAYED: ["QUEUED"] },
+  DELAYED: {},
+  EXECUTING: {
+    QUEUED: ["EXECUTING"],
+    DELAYED: ["EXECUTING"],
+    EXECUTING: ["EXECUTING"],
+    REATTEMPTING: ["EXECUTING"]
+  },
+  REATTEMPTING: { EXECUTING: ["REATTEMPTING"] },
+  COMPLETED: { EXECUTING: ["COMPLETED"] },
+  CANCELED: {
+    QUEUED: ["CANCELED"],
+    DELAYED: ["CANCELED"],
+    EXECUTING: ["CANCELED"],
+    REATTEMPTING: ["CANCELED"]
+  },
+  FAILED: { QUEUED: ["FAILED"], DELAYED: ["FAILED"], EXECUTING: ["FAILED"], REATTEMPTING: ["FAILED"] },
+  TIMED_OUT: { EXECUTING: ["TIMED_OUT"] },
+  AddOutput: { CANCELED: ["CANCELED"] }
 }
 
-/** Whether nothing more happens to the run. */
-export const hasEnded = (run: TaskRun): boolean => next[run.status].length === 0
+const endStatuses: ReadonlyArray<RunStatus> = ["COMPLETED", "CANCELED", "FAILED", "TIMED_OUT"]
+
+/** Whether the run has ended: its status does not change any more. */
+export const hasEnded = (run: TaskRun): boolean => endStatuses.includes(run.status)
 
 /** Why a run did not complete: a stable code and a sentence. */
 export interface RunError {
@@ -113,41 +127,52 @@ export interface RunChange {
   readonly error?: RunError
 }
 
-/** The run as it is after it went to `status`; none where that step is not a legal one. */
+/** What may happen to a run. */
+export type RunTransition =
+  | { readonly _tag: RunStatus; readonly change: RunChange }
+  | { readonly _tag: "AddOutput"; readonly output: Schema.Json }
+
+/** A legal transition of a run. Runs emit no events. */
+export type AppliedRunTransition = AppliedTransition<TaskRun, never>
+
+const changeOf = (run: TaskRun, transition: RunTransition, now: DateTime.Utc): Partial<TaskRun> => {
+  if (transition._tag === "AddOutput") return { output: transition.output }
+  const { _tag: status, change } = transition
+  const begins = status === "EXECUTING" && run.status !== "EXECUTING"
+  return {
+    status,
+    attempt: begins ? run.attempt + 1 : run.attempt,
+    currentStep: change.currentStep === undefined ? run.currentStep : change.currentStep,
+    logs: change.log === undefined ? run.logs : [...run.logs, { at: now, message: change.log }],
+    output: change.output === undefined ? run.output : change.output,
+    error: change.error === undefined ? run.error : change.error.message,
+    errorCode: change.error === undefined ? run.errorCode : change.error.code,
+    startedAt: begins ? (run.startedAt ?? now) : run.startedAt,
+    finishedAt: endStatuses.includes(status) ? now : null
+  }
+}
+
+export const runMachine: StateMachine<TaskRun, RunTransition, RunStatus, never> = {
+  allowedTransitions,
+  stateOf: ({ status }) => status,
+  versionOf: ({ version }) => version,
+  // Output that was read in time is not replaced.
+  accepts: (run, { _tag }) => _tag !== "AddOutput" || run.output === null,
+  change: (run, transition, { now, version }) =>
+    new TaskRun({ ...run, ...changeOf(run, transition, now), updatedAt: now, version }),
+  eventFor: () => null
+}
+
+/** Takes the run to `status`; none where that transition is not allowed. */
 export const advance = (
   run: TaskRun,
   status: RunStatus,
   now: DateTime.Utc,
   change: RunChange = {}
-): Option.Option<TaskRun> => {
-  if (!next[run.status].includes(status)) return Option.none()
-  const begins = status === "EXECUTING" && run.status !== "EXECUTING"
-  return Option.some(
-    new TaskRun({
-      ...run,
-      status,
-      attempt: begins ? run.attempt + 1 : run.attempt,
-      currentStep: change.currentStep === undefined ? run.currentStep : change.currentStep,
-      logs: change.log === undefined ? run.logs : [...run.logs, { at: now, message: change.log }],
-      output: change.output === undefined ? run.output : change.output,
-      error: change.error === undefined ? run.error : change.error.message,
-      errorCode: change.error === undefined ? run.errorCode : change.error.code,
-      updatedAt: now,
-      startedAt: begins ? (run.startedAt ?? now) : run.startedAt,
-      finishedAt: next[status].length === 0 ? now : null,
-      version: run.version + 1
-    })
-  )
-}
-
-/** A run that was canceled, with what its command had printed by then; none where that is known already. */
-export const withOutput = (run: TaskRun, now: DateTime.Utc, output: Schema.Json): Option.Option<TaskRun> =>
-  run.status === "CANCELED" && run.output === null
-    ? Option.some(new TaskRun({ ...run, output, updatedAt: now, version: run.version + 1 }))
-    : Option.none()
+): Option.Option<AppliedRunTransition> => AppliedTransition.of(runMachine, run, { _tag: status, change }, now)
 
 /** How long a canceled run may go without the output of its command, which is read once that has ended. */
-const outputWithin = Duration.seconds(5)
+export const outputWithin = Duration.seconds(5)
 
 /** Whether the run has ended and is complete: the output of a canceled one is added after its end. */
 export const isComplete = (run: TaskRun, now: DateTime.Utc): boolean =>
@@ -160,7 +185,7 @@ export const isComplete = (run: TaskRun, now: DateTime.Utc): boolean =>
     run.finishedAt.epochMilliseconds + Duration.toMillis(outputWithin) <= now.epochMilliseconds)
 
 /** How long a run may wait and work before it no longer keeps its sandbox awake: longer than any command may take. */
-const holdsAtMost = Duration.hours(25)
+export const holdsAtMost = Duration.hours(25)
 
 /** Whether a run keeps its sandbox awake: it is live, and not so old that something must have gone wrong with it. */
 export const isHolding = (run: TaskRun, now: DateTime.Utc): boolean =>

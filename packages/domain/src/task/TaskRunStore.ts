@@ -3,7 +3,7 @@ import { Context, type Effect, type Option } from "effect"
 import type { AccountScope } from "../identity/AccountScope.ts"
 import type { Page, PageOf } from "../Page.ts"
 import type { SandboxName } from "../sandbox/SandboxName.ts"
-import type { RunId, TaskRun } from "./TaskRun.ts"
+import type { AppliedRunTransition, RunId, TaskRun } from "./TaskRun.ts"
 
 export class TaskRunStore extends Context.Service<
   TaskRunStore,
@@ -18,6 +18,6 @@ export class TaskRunStore extends Context.Service<
      * Writes the run if the stored one is of the version before it, and tells whether it did: of two that write at
      * once one is refused. A run of another account is left as it is.
      */
-    readonly compareAndSet: (scope: AccountScope, run: TaskRun) => Effect.Effect<boolean>
+    readonly compareAndSet: (scope: AccountScope, applied: AppliedRunTransition) => Effect.Effect<boolean>
   }
 >()("domain/task/TaskRunStore") {}

@@ -1,6 +1,7 @@
 import { Context, DateTime, Duration, Effect, Layer, Option, PubSub, Schema, Stream } from "effect"
 import { SecureRandom } from "effect/crypto/SecureRandom"
 import { AccountScope } from "../identity/AccountScope.ts"
+import { applyToLatest } from "../lifecycle/compareAndSet.ts"
 import { givenOrNew, newNonce } from "../newNonce.ts"
 import type { Page, PageOf } from "../Page.ts"
 import type { OutputPosition } from "../sandbox/Command.ts"
@@ -18,16 +19,17 @@ import {
   type CommandRequest
 } from "./CommandRun.ts"
 import {
-  advance,
+  type AppliedRunTransition,
   hasEnded,
   isComplete,
   queued,
   type RunChange,
   RunId,
+  runMachine,
   type RunStatus,
+  type RunTransition,
   type TaskName,
-  type TaskRun,
-  withOutput
+  type TaskRun
 } from "./TaskRun.ts"
 import { TaskRunner } from "./TaskRunner.ts"
 import { TaskRunStore } from "./TaskRunStore.ts"
@@ -137,20 +139,18 @@ export class TaskRuns extends Context.Service<
         return Option.isSome(found) ? found.value : yield* new TaskRunNotFound({ id })
       })
 
-      const write = Effect.fn("TaskRuns.advance")(function* (run: TaskRun, status: RunStatus, change?: RunChange) {
+      /** Applies a transition to the latest row of a run; none once it is not allowed any more. */
+      const apply = Effect.fnUntraced(function* (run: TaskRun, transition: RunTransition) {
         const scope = AccountScope.ofOwner(run)
-        let seen = Option.some(run)
-        while (Option.isSome(seen)) {
-          const next = advance(seen.value, status, yield* DateTime.now, change)
-          if (Option.isNone(next)) return next
-          if (yield* store.compareAndSet(scope, next.value)) {
-            yield* announce(run.id)
-            return next
-          }
-          seen = yield* store.get(scope, run.id)
-        }
-        return Option.none<TaskRun>()
+        const write = (applied: AppliedRunTransition) => store.compareAndSet(scope, applied)
+        const applied = yield* applyToLatest(runMachine, write, store.get(scope, run.id), run, transition)
+        if (Option.isSome(applied)) yield* announce(run.id)
+        return applied
       })
+
+      const write = Effect.fn("TaskRuns.advance")((run: TaskRun, status: RunStatus, change: RunChange = {}) =>
+        apply(run, { _tag: status, change })
+      )
 
       /** Completes when the run is one that `enough` takes: looks at once, at every announcement, and now and then. */
       const awaitRun = Effect.fnUntraced(function* <E>(
@@ -238,13 +238,8 @@ export class TaskRuns extends Context.Service<
         const { end } = yield* provider.wait(sandbox, id)
         const output = end === null ? null : outputOf(yield* result(sandbox, id, end))
         if (output === null) return
-        let seen = yield* store.get(scope, run.id)
-        while (Option.isSome(seen)) {
-          const next = withOutput(seen.value, yield* DateTime.now, output)
-          if (Option.isNone(next)) return
-          if (yield* store.compareAndSet(scope, next.value)) return yield* announce(run.id)
-          seen = yield* store.get(scope, run.id)
-        }
+        const latest = yield* store.get(scope, run.id)
+        if (Option.isSome(latest)) yield* apply(latest.value, { _tag: "AddOutput", output })
       })
 
       const endCommand = Effect.fn("TaskRuns.endCommand")(

@@ -1,4 +1,4 @@
-import { AppTransition, AppliedAppTransition, allowedTransitions } from "@castellan/domain/app/AppLifecycle.ts"
+import { AppTransition, applyAppTransition, allowedTransitions } from "@castellan/domain/app/AppLifecycle.ts"
 import { AppSandbox, AppState } from "@castellan/domain/app/AppSandbox.ts"
 import { type AppDecision, decide } from "@castellan/domain/app/decide.ts"
 import { defaultTimes } from "@castellan/domain/app/AppTimes.ts"
@@ -37,8 +37,8 @@ const states = AppState.literals
 
 const told = (state: AppState, move: AppTransition) =>
   Option.map(
-    AppliedAppTransition.of(app(state), move, now),
-    ({ app, event }) => [app.state, event?.type ?? null] as const
+    applyAppTransition(app(state), move, now),
+    ({ after: app, event }) => [app.state, event?.type ?? null] as const
   )
 
 describe("What may become of an app", () => {
@@ -60,18 +60,18 @@ describe("What may become of an app", () => {
       "ending RenewLease ending null",
       "ending MarkEnded ended sandbox.removed"
     ])
-    for (const move of moves) assert.isAbove(allowedTransitions[move._tag].length, 0)
+    for (const move of moves) assert.isNotEmpty(Object.keys(allowedTransitions[move._tag]))
   })
 
   it("is one version on, and tells of itself what the move says", () => {
     for (const state of states) {
       for (const move of moves) {
-        const step = Option.getOrUndefined(AppliedAppTransition.of(app(state), move, now))
+        const step = Option.getOrUndefined(applyAppTransition(app(state), move, now))
         if (step === undefined) continue
-        assert.strictEqual(step.app.version, 5)
-        assert.isTrue(step.isStep)
+        assert.strictEqual(step.after.version, 5)
+        assert.isTrue(step.isApplied)
         if (step.event !== null) {
-          assert.deepStrictEqual([step.event.at, step.event.reason, step.event.session], [now, step.app.reason, null])
+          assert.deepStrictEqual([step.event.at, step.event.reason, step.event.session], [now, step.after.reason, null])
         }
       }
     }
@@ -80,8 +80,8 @@ describe("What may become of an app", () => {
   it("ends in nothing to look at, and in between there is always a time to look", () => {
     for (const state of states) {
       for (const move of moves) {
-        const step = Option.getOrUndefined(AppliedAppTransition.of(app(state), move, now))
-        if (step !== undefined) assert.strictEqual(step.app.nextCheckAt === null, step.app.state === "ended")
+        const step = Option.getOrUndefined(applyAppTransition(app(state), move, now))
+        if (step !== undefined) assert.strictEqual(step.after.nextCheckAt === null, step.after.state === "ended")
       }
     }
   })

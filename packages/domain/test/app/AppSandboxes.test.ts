@@ -1,7 +1,7 @@
 import { AppPreviews } from "@castellan/domain/app/AppPreviews.ts"
 import { AppFiles } from "../../src/app/AppFiles.ts"
 import { AppSandboxes } from "@castellan/domain/app/AppSandboxes.ts"
-import { AppTransition, AppliedAppTransition } from "@castellan/domain/app/AppLifecycle.ts"
+import { AppTransition, applyAppTransition } from "@castellan/domain/app/AppLifecycle.ts"
 import type { AppSandbox } from "@castellan/domain/app/AppSandbox.ts"
 import { AppStore } from "@castellan/domain/app/AppStore.ts"
 import { defaultTimes } from "@castellan/domain/app/AppTimes.ts"
@@ -347,7 +347,7 @@ describe("An app", () => {
       const making = yield* Effect.forkChild(create(scope).pipe(Effect.provide(still)))
       yield* TestClock.adjust("1 second")
       const [row] = (yield* store.listLive(scope)).filter(({ state }) => state === "starting")
-      const due = AppliedAppTransition.of(
+      const due = applyAppTransition(
         row!,
         AppTransition.RenewLease({ leaseExpiresAt: yield* DateTime.now }),
         yield* DateTime.now

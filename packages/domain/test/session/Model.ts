@@ -16,7 +16,7 @@ import {
   SessionTransition,
   type SessionState,
   stateOf,
-  AppliedSessionTransition
+  applySessionTransition
 } from "../../src/session/SessionLifecycle.ts"
 import { Reconciler } from "@castellan/domain/session/Reconciler.ts"
 import type { Session, SessionId } from "@castellan/domain/session/Session.ts"
@@ -115,8 +115,8 @@ const leads: ReadonlyArray<readonly [SessionState, SandboxEventType | null, Sess
           movesOf(tag).flatMap((move) =>
             Option.toArray(
               Option.map(
-                AppliedSessionTransition.of(session, move, at(0)),
-                (step) => [stage, step.event?.type ?? null, stateOf(step.session)] as const
+                applySessionTransition(session, move, at(0)),
+                (step) => [stage, step.event?.type ?? null, stateOf(step.after)] as const
               )
             )
           )

@@ -1,11 +1,12 @@
 import { BranchName } from "../../src/repo/Repo.ts"
 import { SandboxName } from "../../src/sandbox/SandboxName.ts"
 import {
+  type AppliedSessionTransition,
+  applySessionTransition,
   lostReason,
   SessionTransition,
   type SessionState,
-  stateOf,
-  AppliedSessionTransition
+  stateOf
 } from "../../src/session/SessionLifecycle.ts"
 import type { Session } from "../../src/session/Session.ts"
 import { assert, describe, it } from "@effect/vitest"
@@ -108,20 +109,20 @@ const archivedTable: typeof table = {
   Unarchive: { archived: ["hibernated", "session.hibernated"], hibernating: ["hibernating", null] }
 }
 
-const stepOf = (session: Session, name: Name) => AppliedSessionTransition.of(session, moves[name], now)
+const stepOf = (session: Session, name: Name) => applySessionTransition(session, moves[name], now)
 
 const led = (step: Option.Option<AppliedSessionTransition>) =>
   Option.getOrUndefined(
-    Option.map(step, ({ event, session }) => [stateOf(session), event === null ? null : event.type] as const)
+    Option.map(step, ({ after, event }) => [stateOf(after), event === null ? null : event.type] as const)
   )
 
 const taken = (session: Session, ...names: ReadonlyArray<Name>): AppliedSessionTransition =>
   names.reduce(
-    (step, name) => Option.getOrThrow(stepOf(step?.session ?? session, name)),
+    (step, name) => Option.getOrThrow(stepOf(step?.after ?? session, name)),
     undefined as AppliedSessionTransition | undefined
   )!
 
-const lifecycleOf = (session: Session, ...names: ReadonlyArray<Name>) => taken(session, ...names).session.lifecycle
+const lifecycleOf = (session: Session, ...names: ReadonlyArray<Name>) => taken(session, ...names).after.lifecycle
 
 describe("A step of a session", () => {
   it("is legal where the table says so, leads where it says, and tells what it says", () => {
@@ -147,7 +148,7 @@ describe("A step of a session", () => {
         const session = sessionIn(stage)
         const step = stepOf(session, name)
         if (Option.isNone(step)) continue
-        const { lifecycle, status, updatedAt, ...rest } = step.value.session
+        const { lifecycle, status, updatedAt, ...rest } = step.value.after
         assert.strictEqual(lifecycle.version, 8)
         assert.deepStrictEqual(updatedAt, now)
         const { lifecycle: _, status: before, updatedAt: __, ...restBefore } = session
@@ -164,7 +165,7 @@ describe("A step of a session", () => {
         const step = stepOf(session, name)
         if (Option.isNone(step)) continue
         const wanted = session.lifecycle.sandbox ?? (name === "Provision" ? "ses_new" : null)
-        assert.strictEqual(step.value.session.lifecycle.sandbox, wanted)
+        assert.strictEqual(step.value.after.lifecycle.sandbox, wanted)
       }
   })
 
@@ -238,12 +239,12 @@ describe("A session", () => {
 
   it("that does not run has no deadlines, and none of a run's", () => {
     const ways: ReadonlyArray<Session> = [
-      taken(sessionIn("active"), "Sleep").session,
-      taken(sessionIn("active"), "Lose").session,
-      taken(sessionIn("active"), "Hibernate", "Sleep").session,
-      taken(sessionIn("active"), "Archive", "Sleep").session,
-      taken(sessionIn("active"), "Restore").session,
-      taken(sessionIn("active"), "Restore", "Fail").session
+      taken(sessionIn("active"), "Sleep").after,
+      taken(sessionIn("active"), "Lose").after,
+      taken(sessionIn("active"), "Hibernate", "Sleep").after,
+      taken(sessionIn("active"), "Archive", "Sleep").after,
+      taken(sessionIn("active"), "Restore").after,
+      taken(sessionIn("active"), "Restore", "Fail").after
     ]
     for (const { lifecycle } of ways) {
       const { hibernateAfter, incarnation, sandboxExpiresAt } = lifecycle
@@ -263,19 +264,19 @@ describe("A session", () => {
     assert.isNull(lifecycleOf(sessionIn("active"), "Lose").nextCheckAt)
     assert.isNull(lifecycleOf(sessionIn("none"), "Archive").nextCheckAt)
     const doubtful: ReadonlyArray<Session> = [
-      taken(sessionIn("provisioning"), "Fail").session,
-      taken(sessionIn("restoring"), "Fail").session,
-      taken(sessionIn("provisioning"), "Archive", "Sleep").session,
-      taken(sessionIn("restoring"), "Archive", "Lose").session,
-      taken(sessionIn("failed"), "Archive", "Sleep").session,
-      taken(sessionIn("restoring"), "Archive", "Unarchive", "Sleep").session
+      taken(sessionIn("provisioning"), "Fail").after,
+      taken(sessionIn("restoring"), "Fail").after,
+      taken(sessionIn("provisioning"), "Archive", "Sleep").after,
+      taken(sessionIn("restoring"), "Archive", "Lose").after,
+      taken(sessionIn("failed"), "Archive", "Sleep").after,
+      taken(sessionIn("restoring"), "Archive", "Unarchive", "Sleep").after
     ]
     for (const session of doubtful) {
       assert.deepStrictEqual(session.lifecycle.nextCheckAt, inTwoMinutes)
-      const settled = taken(session, "Settle").session
+      const settled = taken(session, "Settle").after
       assert.deepStrictEqual([stateOf(settled), settled.lifecycle.nextCheckAt], [stateOf(session), null])
     }
-    const rests = taken(sessionIn("restoring"), "Archive", "Sleep").session
+    const rests = taken(sessionIn("restoring"), "Archive", "Sleep").after
     assert.deepStrictEqual(lifecycleOf(rests, "Unarchive").nextCheckAt, inTwoMinutes)
     assert.deepStrictEqual(lifecycleOf(rests, "Unarchive", "Archive").nextCheckAt, inTwoMinutes)
   })
@@ -289,7 +290,7 @@ describe("A session", () => {
   })
 
   it("that lost its sandbox says so until everything is back, and gets its repository anew", () => {
-    const lost = taken(sessionIn("active"), "Lose").session
+    const lost = taken(sessionIn("active"), "Lose").after
     assert.deepStrictEqual([lost.lifecycle.needsCheckout, lost.lifecycle.error], [true, lostReason])
     const back = lifecycleOf(lost, "Restore")
     assert.deepStrictEqual([back.needsCheckout, back.error], [true, lostReason])
@@ -304,22 +305,6 @@ describe("A session", () => {
   })
 
   it("that was never opened is as it was when it is put away and taken out again", () => {
-    assert.strictEqual(stateOf(taken(sessionIn("none"), "Archive", "Unarchive").session), "none")
-  })
-})
-
-describe("A step", () => {
-  it("is made by finding it legal, and in no other way", () => {
-    const step = taken(sessionIn("active"), "Use")
-    assert.isTrue(step.isStep)
-    const { event, session } = step
-    // @ts-expect-error its constructor is its own
-    const made: () => AppliedSessionTransition = () => new AppliedSessionTransition(session, event)
-    // @ts-expect-error what looks like one is none
-    const lookalike: AppliedSessionTransition = { session, event, isStep: true }
-    // @ts-expect-error nor is a copy
-    const copy: AppliedSessionTransition = { ...step }
-    assert.isFunction(made)
-    assert.isFalse(lookalike instanceof AppliedSessionTransition || copy instanceof AppliedSessionTransition)
+    assert.strictEqual(stateOf(taken(sessionIn("none"), "Archive", "Unarchive").after), "none")
   })
 })

@@ -26,8 +26,9 @@ interface Broken {
 
 /** What the step would look like to a store that does not look at versions. */
 const forced = (step: AppliedSessionTransition, version: number) => {
-  const lifecycle = new Lifecycle({ ...step.session.lifecycle, version: version + 1 })
-  return { event: step.event, session: new Session({ ...step.session, lifecycle }) } as AppliedSessionTransition
+  const lifecycle = new Lifecycle({ ...step.after.lifecycle, version: version + 1 })
+  const after = new Session({ ...step.after, lifecycle })
+  return { event: step.event, after, expectedVersion: version } as unknown as AppliedSessionTransition
 }
 
 /** What is broken, each with a history in which it does harm. */
@@ -41,7 +42,7 @@ const broken: Record<string, Broken> = {
       store: (real) => ({
         compareAndSet: Effect.fnUntraced(function* (scope, step) {
           if (yield* real.compareAndSet(scope, step)) return true
-          const now = Option.getOrThrow(yield* real.get(scope, step.session.id))
+          const now = Option.getOrThrow(yield* real.get(scope, step.after.id))
           return yield* real.compareAndSet(scope, forced(step, now.lifecycle.version))
         })
       })

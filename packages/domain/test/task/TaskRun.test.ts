@@ -49,20 +49,20 @@ describe("A task run", () => {
   }
 
   it("grows its version by one with every step", () => {
-    assert.strictEqual(Option.getOrThrow(advance(run("QUEUED"), "EXECUTING", later)).version, 4)
+    assert.strictEqual(Option.getOrThrow(advance(run("QUEUED"), "EXECUTING", later)).after.version, 4)
   })
 
   it("counts an attempt when it begins, and not when it goes on", () => {
-    const begun = Option.getOrThrow(advance(run("QUEUED"), "EXECUTING", later))
+    const { after: begun } = Option.getOrThrow(advance(run("QUEUED"), "EXECUTING", later))
     assert.strictEqual(begun.attempt, 1)
-    assert.strictEqual(Option.getOrThrow(advance(begun, "EXECUTING", later)).attempt, 1)
+    assert.strictEqual(Option.getOrThrow(advance(begun, "EXECUTING", later)).after.attempt, 1)
   })
 
   it("lasts from its start to its end, and to now while it runs", () => {
-    const begun = Option.getOrThrow(advance(run("QUEUED"), "EXECUTING", start))
+    const { after: begun } = Option.getOrThrow(advance(run("QUEUED"), "EXECUTING", start))
     assert.strictEqual(duration(run("QUEUED"), later), 0)
     assert.strictEqual(duration(begun, later), 5000)
-    const ended = Option.getOrThrow(advance(begun, "COMPLETED", later, { output: { exitCode: 0 } }))
+    const { after: ended } = Option.getOrThrow(advance(begun, "COMPLETED", later, { output: { exitCode: 0 } }))
     assert.strictEqual(duration(ended, DateTime.makeUnsafe("2026-01-02T00:00:00.000Z")), 5000)
     assert.isTrue(hasEnded(ended))
     assert.deepStrictEqual(ended.output, { exitCode: 0 })

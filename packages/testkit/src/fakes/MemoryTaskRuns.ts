@@ -43,10 +43,10 @@ export const layer = Layer.effectContext(
             .filter((run) => run.account === scope.account && run.sandbox === sandbox && !hasEnded(run))
             .map((run) => new TaskRun({ ...run, logs: [] }))
         ),
-      compareAndSet: (scope, run) =>
+      compareAndSet: (scope, { after: run, expectedVersion }) =>
         Effect.sync(() => {
           const known = own(scope, run.id)
-          if (Option.isNone(known) || known.value.version !== run.version - 1) return false
+          if (Option.isNone(known) || known.value.version !== expectedVersion) return false
           rows.set(run.id, run)
           return true
         })

@@ -10,7 +10,7 @@ import { Db, query } from "../Db.ts"
 import { after, toPage } from "../sql/keyset.ts"
 import type { Tables } from "../sql/Tables.ts"
 import { timeOrNull, toDate, toDateOrNull } from "../sql/times.ts"
-import { turnOf } from "../sql/turnOf.ts"
+import { accountLock } from "../sql/accountLock.ts"
 
 const toStatus = Schema.decodeUnknownSync(SandboxStatus)
 
@@ -103,7 +103,7 @@ export const layer = Layer.effect(
         // Rows are locked before they are compared, so that of two that see the same change one tells it.
         const { rows } = yield* query(() =>
           sql<{ name: string }>`
-            with turn as materialized (${turnOf(scope)}),
+            with turn as materialized (${accountLock(scope)}),
             seen as materialized (
               select known.name, known.status as was, seen.status, seen.reason, seen.expires_at
               from turn, account_sandboxes as known
@@ -173,7 +173,7 @@ export const layer = Layer.effect(
           ? Effect.void
           : query(() =>
               sql`
-                with turn as materialized (${turnOf(scope)}),
+                with turn as materialized (${accountLock(scope)}),
                 changed as (
                   update account_sandboxes
                   set status = case status when 'failed' then status else 'stopped' end,

@@ -8,9 +8,10 @@ import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { DateTime, Effect, Layer, Option, Schema } from "effect"
 import { type Kysely, type Selectable, sql } from "kysely"
 import { Db, query } from "../Db.ts"
+import { claimDue } from "../sql/claimDue.ts"
 import type { Tables } from "../sql/Tables.ts"
 import { timeOrNull, toDate, toDateOrNull } from "../sql/times.ts"
-import { turnOf } from "../sql/turnOf.ts"
+import { withEvent } from "../sql/withEvent.ts"
 
 const toState = Schema.decodeUnknownSync(AppState)
 
@@ -29,26 +30,25 @@ const toApp = (row: Row): AppSandbox =>
     reason: row.reason
   })
 
-/** Writes a new app with its event in the account's turn, unless something is in the way. */
-const begun = async (db: Kysely<Tables>, scope: AccountScope, app: AppSandbox): Promise<Row | undefined> => {
-  const { createdAt, expiresAt, nextCheckAt: lookAt, name, port, reason, state, version } = app
-  const { rows } = await sql<Row>`
-    with turn as materialized (${turnOf(scope)}),
-    begun as (
-      insert into app_sandboxes (name, account_id, state, version, port, created_at, expires_at, look_at, reason)
-      select ${name}, ${scope.account}::uuid, ${state}, ${version}::integer, ${port}::integer,
-        ${toDate(createdAt)}::timestamptz, ${toDateOrNull(expiresAt)}::timestamptz,
-        ${toDateOrNull(lookAt)}::timestamptz, ${reason}
-      from turn
-      on conflict do nothing
-      returning *
-    ), told as (
-      insert into events (account_id, type, sandbox, reason, at)
-      select account_id, ${eventFor(app, createdAt).type}, name, reason, created_at from begun
-    )
-    select * from begun`.execute(db)
-  return rows[0]
-}
+/** Inserts a new app with its event, unless its name is taken or another app of the account is starting. */
+const insert = (db: Kysely<Tables>, scope: AccountScope, app: AppSandbox): Promise<Row | undefined> =>
+  withEvent<Row>(db, "app_sandboxes", scope, eventFor(app, app.createdAt), (locked) =>
+    db
+      .insertInto("app_sandboxes")
+      .values({
+        name: sql<string>`case when ${locked} then ${app.name} end`,
+        account_id: scope.account,
+        state: app.state,
+        version: app.version,
+        port: app.port,
+        created_at: toDate(app.createdAt),
+        expires_at: toDateOrNull(app.expiresAt),
+        look_at: toDateOrNull(app.nextCheckAt),
+        reason: app.reason
+      })
+      .onConflict((conflict) => conflict.doNothing())
+      .returningAll()
+  )
 
 /** What keeps an app of that name from being begun: the one that has the name, or else the one that is starting. */
 const inTheWayOf = async (db: Kysely<Tables>, scope: AccountScope, name: SandboxName): Promise<Row | undefined> => {
@@ -65,44 +65,37 @@ class Refused extends Error {}
 const isBeside = (failure: unknown) =>
   (failure as { readonly constraint?: unknown } | null)?.constraint === "app_sandboxes_active"
 
-/** Writes a step with its event in the account's turn, and tells whether its app was at the version before. */
-const write = async (db: Kysely<Tables>, scope: AccountScope, { app, event }: AppliedAppTransition) => {
-  const changed = db
-    .updateTable("app_sandboxes")
-    .set({
-      state: app.state,
-      version: app.version,
-      expires_at: toDateOrNull(app.expiresAt),
-      look_at: toDateOrNull(app.nextCheckAt),
-      reason: app.reason
-    })
-    .where("name", "=", app.name)
-    .where("account_id", "=", scope.account)
-    .where("version", "=", app.version - 1)
-    .where(sql<boolean>`(select taken from turn)`)
-    .returning(["account_id", "name"])
-  const at = toDateOrNull(event?.at ?? null)
-  const { rows } = await sql`
-    with turn as materialized (${turnOf(scope)}),
-    changed as (${changed}),
-    told as (
-      insert into events (account_id, type, sandbox, reason, at)
-      select account_id, ${event?.type ?? null}, name, ${event?.reason ?? null}, ${at}::timestamptz
-      from changed where ${event !== null}::boolean
-    )
-    select name from changed`.execute(db)
-  return rows.length === 1
+/** Writes a transition with its event; false where the stored app has another version. */
+const write = async (db: Kysely<Tables>, scope: AccountScope, applied: AppliedAppTransition) => {
+  const { after: app, event, expectedVersion } = applied
+  const row = await withEvent<Row>(db, "app_sandboxes", scope, event, (locked) =>
+    db
+      .updateTable("app_sandboxes")
+      .set({
+        state: app.state,
+        version: app.version,
+        expires_at: toDateOrNull(app.expiresAt),
+        look_at: toDateOrNull(app.nextCheckAt),
+        reason: app.reason
+      })
+      .where("name", "=", app.name)
+      .where("account_id", "=", scope.account)
+      .where("version", "=", expectedVersion)
+      .where(locked)
+      .returningAll()
+  )
+  return row !== undefined
 }
 
-/** An index sees each row as it is written: who makes room goes before who comes in. */
-const inOrder = (steps: ReadonlyArray<AppliedAppTransition>) => [
-  ...steps.filter(({ app }) => !isActive(app)),
-  ...steps.filter(({ app }) => isActive(app))
+/** The unique index checks each row as it is written: the app that leaves is written before the one that follows. */
+const inOrder = (transitions: ReadonlyArray<AppliedAppTransition>) => [
+  ...transitions.filter(({ after }) => !isActive(after)),
+  ...transitions.filter(({ after }) => isActive(after))
 ]
 
-const writeAll = (db: Kysely<Tables>, scope: AccountScope, steps: ReadonlyArray<AppliedAppTransition>) =>
+const writeAll = (db: Kysely<Tables>, scope: AccountScope, transitions: ReadonlyArray<AppliedAppTransition>) =>
   db.transaction().execute(async (db) => {
-    for (const step of inOrder(steps)) if (!(await write(db, scope, step))) throw new Refused()
+    for (const one of inOrder(transitions)) if (!(await write(db, scope, one))) throw new Refused()
     return true
   })
 
@@ -124,7 +117,7 @@ export const layer = Layer.effect(
             // What is in the way stays there until it was read: the account's turn lasts as long as the transaction.
             kysely
               .transaction()
-              .execute(async (db) => (await begun(db, scope, app)) ?? (await inTheWayOf(db, scope, app.name)))
+              .execute(async (db) => (await insert(db, scope, app)) ?? (await inTheWayOf(db, scope, app.name)))
           ),
           (row) =>
             Option.map(
@@ -159,33 +152,24 @@ export const layer = Layer.effect(
           ),
           (rows) => rows.map(toApp)
         ),
-      compareAndSet: (scope, steps) =>
+      compareAndSet: (scope, transitions) =>
         query(async () => {
-          const [step] = steps
-          if (step === undefined) return true
-          if (new Set(steps.map(({ app }) => app.name)).size < steps.length) return false
+          const [first] = transitions
+          if (first === undefined) return true
+          if (new Set(transitions.map(({ after }) => after.name)).size < transitions.length) return false
           try {
-            return steps.length === 1 ? await write(kysely, scope, step) : await writeAll(kysely, scope, steps)
+            return transitions.length === 1
+              ? await write(kysely, scope, first)
+              : await writeAll(kysely, scope, transitions)
           } catch (failure) {
             if (failure instanceof Refused || isBeside(failure)) return false
             throw failure
           }
         }),
-      claimDue: (now, until, limit) =>
+      claimDue: (now, leaseExpiresAt, limit) =>
         Effect.map(
-          query(() =>
-            // What another caller is just being given is passed over, not waited for.
-            sql<Row>`
-              with due as materialized (
-                select name, look_at as was from app_sandboxes where look_at <= ${toDate(now)}
-                order by look_at limit ${limit} for update skip locked
-              ), claimed as (
-                update app_sandboxes set look_at = ${toDate(until)} from due where app_sandboxes.name = due.name
-                returning app_sandboxes.*, due.was
-              )
-              select * from claimed order by was`.execute(kysely)
-          ),
-          ({ rows }) => rows.map(toApp)
+          query(() => claimDue(kysely, "app_sandboxes", now, leaseExpiresAt, limit)),
+          (rows) => rows.map(toApp)
         )
     })
   })

@@ -1,3 +1,4 @@
+/** Sessions in Postgres. */
 import { AccountId } from "@castellan/domain/identity/Account.ts"
 import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { FailureCode } from "@castellan/domain/FailureReason.ts"
@@ -9,10 +10,11 @@ import { SessionStore } from "@castellan/domain/session/SessionStore.ts"
 import { DateTime, Effect, Layer, Option, Schema } from "effect"
 import { type OperationNodeSource, type RawBuilder, type Selectable, sql } from "kysely"
 import { Db, query } from "../Db.ts"
+import { claimDue } from "../sql/claimDue.ts"
 import { after, toPage } from "../sql/keyset.ts"
 import type { Tables } from "../sql/Tables.ts"
 import { timeOrNull, toDate, toDateOrNull } from "../sql/times.ts"
-import { turnOf } from "../sql/turnOf.ts"
+import { withEvent } from "../sql/withEvent.ts"
 
 const toStatus = Schema.decodeUnknownSync(SessionStatus)
 const toState = Schema.decodeUnknownSync(Schema.NullOr(LifecycleState))
@@ -91,33 +93,21 @@ export const layer = Layer.effect(
         .where("version", "=", version)
         .returningAll()
 
-    /** Makes a change in the account's turn, and tells what happened to the session it gives. */
-    const tell = (
+    const oneWithEvent = (
       scope: AccountScope,
       event: Pick<SandboxEvent, "type" | "reason" | "at">,
-      change: (turn: RawBuilder<boolean>) => OperationNodeSource
-    ): Effect.Effect<Option.Option<Session>> =>
-      one(async () => {
-        const { rows } = await sql<Row>`
-          with turn as materialized (${turnOf(scope)}),
-          changed as (${change(sql<boolean>`(select taken from turn)`)}),
-          told as (
-            insert into events (account_id, type, sandbox, session, reason, at)
-            select account_id, ${event.type}, sandbox, id, ${event.reason}, ${toDate(event.at)}::timestamptz from changed
-          )
-          select * from changed`.execute(kysely)
-        return rows[0]
-      })
+      change: (locked: RawBuilder<boolean>) => OperationNodeSource
+    ) => one(() => withEvent<Row>(kysely, "sessions", scope, event, change))
 
     return SessionStore.of({
       add: Effect.fnUntraced(function* (scope, session) {
         const { createdAt, id, lifecycle, organization } = session
         const created = { type: "session.created", reason: null, at: createdAt } as const
-        const added = yield* tell(scope, created, (turn) =>
+        const added = yield* oneWithEvent(scope, created, (locked) =>
           kysely
             .insertInto("sessions")
             .values({
-              id: sql<string>`case when ${turn} then ${id} end`,
+              id: sql<string>`case when ${locked} then ${id} end`,
               account_id: scope.account,
               title: session.title,
               status: session.status,
@@ -183,52 +173,43 @@ export const layer = Layer.effect(
             .returningAll()
             .executeTakeFirst()
         ),
-      compareAndSet: (scope, { event, session }) => {
+      compareAndSet: (scope, { after: session, event, expectedVersion }) => {
         const { id, lifecycle, status, updatedAt } = session
-        const taken = update(scope, id, lifecycle.version - 1).set({
+        const taken = update(scope, id, expectedVersion).set({
           ...fromLifecycle(lifecycle),
           status: sql`case when 'archived' in (status, ${status}) then ${status} else status end`,
           updated_at: toDate(updatedAt)
         })
         return Effect.map(
-          event === null ? one(() => taken.executeTakeFirst()) : tell(scope, event, (turn) => taken.where(turn)),
+          event === null
+            ? one(() => taken.executeTakeFirst())
+            : oneWithEvent(scope, event, (locked) => taken.where(locked)),
           Option.isSome
         )
       },
-      setNextCheck: (scope, id, version, lookAt) =>
+      setNextCheck: (scope, id, version, nextCheckAt) =>
         Effect.map(
           one(() =>
             update(scope, id, version)
-              .set({ look_at: toDate(lookAt) })
+              .set({ look_at: toDate(nextCheckAt) })
               .executeTakeFirst()
           ),
           Option.isSome
         ),
-      claimDue: (now, until, limit) =>
+      claimDue: (now, leaseExpiresAt, limit) =>
         Effect.map(
-          query(() =>
-            // What another caller is just being given is passed over, not waited for.
-            sql<Row>`
-              with due as materialized (
-                select id, look_at as was from sessions where look_at <= ${toDate(now)}
-                order by look_at limit ${limit} for update skip locked
-              ), claimed as (
-                update sessions set look_at = ${toDate(until)} from due where sessions.id = due.id
-                returning sessions.*, due.was
-              )
-              select * from claimed order by was`.execute(kysely)
-          ),
-          ({ rows }) => rows.map(toSession)
+          query(() => claimDue(kysely, "sessions", now, leaseExpiresAt, limit)),
+          (rows) => rows.map(toSession)
         ),
       remove: (scope, { id, lifecycle }, now) =>
         Effect.map(
-          tell(scope, { type: "session.removed", reason: null, at: now }, (turn) =>
+          oneWithEvent(scope, { type: "session.removed", reason: null, at: now }, (locked) =>
             kysely
               .deleteFrom("sessions")
               .where("id", "=", id)
               .where("account_id", "=", scope.account)
               .where("version", "=", lifecycle.version)
-              .where(turn)
+              .where(locked)
               .returningAll()
           ),
           Option.isSome

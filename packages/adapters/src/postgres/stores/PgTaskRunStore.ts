@@ -118,7 +118,7 @@ export const layer = Layer.effect(
           ),
           (rows) => rows.map(toRun)
         ),
-      compareAndSet: (scope, run) => {
+      compareAndSet: (scope, { after: run, expectedVersion }) => {
         const {
           account_id: _,
           created_at: __,
@@ -135,7 +135,7 @@ export const layer = Layer.effect(
               .set(change)
               .where("id", "=", run.id)
               .where("account_id", "=", scope.account)
-              .where("version", "=", run.version - 1)
+              .where("version", "=", expectedVersion)
               .returning("id")
               .execute()
           ),

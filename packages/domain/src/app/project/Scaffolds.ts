@@ -1,6 +1,6 @@
 import { Context, DateTime, Duration, Effect, Layer, Option, Schema, Stream } from "effect"
 import { Digest } from "effect/crypto/Digest"
-import { ImageKey, longestPause } from "../../sandbox/BaseImage.ts"
+import { buildRetry, ImageKey } from "../../sandbox/BaseImage.ts"
 import { BaseImages } from "../../sandbox/BaseImages.ts"
 import type { SandboxName } from "../../sandbox/SandboxName.ts"
 import { providerReason } from "../../sandbox/providerReason.ts"
@@ -89,7 +89,7 @@ export class Scaffolds extends Context.Service<
               const reason = Option.getOrNull(image)?.error ?? "The scaffold image could not be built"
               return yield* new ScaffoldNotReady({
                 reason,
-                retryAfterMs: Math.min(wait, Duration.toMillis(longestPause))
+                retryAfterMs: Math.min(wait, Duration.toMillis(buildRetry.longest))
               })
             }
             yield* Effect.sleep(pollInterval)

@@ -18,19 +18,19 @@ export const events: Clauses<AppStore | EventStore | IdentityStore> = {
       const app = yield* beginApp(one, [], { createdAt: at(1_001) })
       for (const scope of [one, two]) yield* store.begin(scope, app)
       const held = given.appStep(app, hold)
-      const served = given.appStep(held.app, serve, at(1_002))
-      const used = given.appStep(served.app, AppTransition.Serve({ expiresAt: at(9000) }))
+      const served = given.appStep(held.after, serve, at(1_002))
+      const used = given.appStep(served.after, AppTransition.Serve({ expiresAt: at(9000) }))
       const slept = given.appStep(
-        used.app,
+        used.after,
         AppTransition.MarkStopped({ reason: "it's late", nextCheckAt: at(6000) }),
         at(1_003)
       )
       const ended = given.appStep(
-        slept.app,
+        slept.after,
         AppTransition.Terminate({ reason: "it's över", leaseExpiresAt: at(7000) }),
         at(1_004)
       )
-      const forgotten = given.appStep(ended.app, forget, at(1_005))
+      const forgotten = given.appStep(ended.after, forget, at(1_005))
       for (const step of [held, served, used, slept, ended, forgotten]) {
         for (const scope of [two, one, one]) yield* store.compareAndSet(scope, [step])
       }
@@ -58,7 +58,7 @@ export const events: Clauses<AppStore | EventStore | IdentityStore> = {
         const app = Option.getOrThrow(yield* store.begin(scope, given.app(scope)))
         const step = given.appStep(app, end)
         const isEnding = yield* store.compareAndSet(scope, [step])
-        return !isEnding || (yield* store.compareAndSet(scope, [given.appStep(step.app, forget)]))
+        return !isEnding || (yield* store.compareAndSet(scope, [given.appStep(step.after, forget)]))
       })
       const lives = Array.from({ length: 20 }, () => life)
       let writing = true

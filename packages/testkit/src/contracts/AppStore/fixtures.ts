@@ -31,7 +31,7 @@ export const beginApp = Effect.fnUntraced(function* (
   for (const move of moves) {
     const step = given.appStep(app, move)
     assert.isTrue(yield* store.compareAndSet(scope, [step]))
-    app = step.app
+    app = step.after
   }
   return app
 })

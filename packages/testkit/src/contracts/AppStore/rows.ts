@@ -42,7 +42,7 @@ export const rows: Clauses<AppStore | EventStore | IdentityStore> = {
       for (const existing of yield* atOnce(others.map((other) => store.begin(scope, other)))) {
         assert.deepStrictEqual(existing, Option.some(app))
       }
-      const { app: ready } = given.appStep(app, serve)
+      const { after: ready } = given.appStep(app, serve)
       yield* store.compareAndSet(scope, [given.appStep(app, serve)])
       yield* beginApp(scope)
       assert.deepStrictEqual(yield* store.begin(scope, app), Option.some(ready))
@@ -135,8 +135,8 @@ export const rows: Clauses<AppStore | EventStore | IdentityStore> = {
       assert.isTrue(Option.isNone(yield* store.active(one)))
       const stopped = given.appStep(ready, sleep)
       yield* store.compareAndSet(two, [stopped])
-      assert.deepStrictEqual(yield* store.active(two), Option.some(stopped.app))
-      yield* store.compareAndSet(two, [given.appStep(stopped.app, end)])
+      assert.deepStrictEqual(yield* store.active(two), Option.some(stopped.after))
+      yield* store.compareAndSet(two, [given.appStep(stopped.after, end)])
       assert.isTrue(Option.isNone(yield* store.active(two)))
     }),
 
@@ -161,14 +161,14 @@ export const rows: Clauses<AppStore | EventStore | IdentityStore> = {
       const others = [yield* beginApp(one, [end]), yield* beginApp(one, [end, hold]), yield* beginApp(two, [end])]
       const app = yield* beginApp(one, [end])
       const held = given.appStep(app, hold)
-      const gone = given.appStep(held.app, forget)
+      const gone = given.appStep(held.after, forget)
       const rows = Object.fromEntries(others.map((row, i) => [`${i}`, store.get(AccountScope.ofOwner(row), row.name)]))
       yield* assertUnchanged(rows, {
         begin: beginApp(one),
         take: store.compareAndSet(one, [held]),
         "take of another step": store.compareAndSet(one, [gone])
       })
-      yield* assertStored(one, [gone.app])
+      yield* assertStored(one, [gone.after])
     }),
 
   "a text with a NUL character can be written": () =>

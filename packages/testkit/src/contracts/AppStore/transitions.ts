@@ -17,20 +17,20 @@ export const transitions: Clauses<AppStore | EventStore | IdentityStore> = {
       const [one, two] = [yield* given.scope, yield* given.scope]
       const nowhere = given.appStep(given.app(one), serve)
       assert.isFalse(yield* store.compareAndSet(one, [nowhere]))
-      assert.isTrue(Option.isNone(yield* store.get(one, nowhere.app.name)))
+      assert.isTrue(Option.isNone(yield* store.get(one, nowhere.after.name)))
       const app = yield* beginApp(one, [hold])
       const step = given.appStep(app, serve)
       assert.isFalse(yield* store.compareAndSet(two, [step]))
-      assert.isFalse(yield* store.compareAndSet(one, [given.appStep(step.app, sleep)]))
+      assert.isFalse(yield* store.compareAndSet(one, [given.appStep(step.after, sleep)]))
       yield* assertStored(one, [app])
       assert.isTrue(yield* store.compareAndSet(one, [step]))
-      yield* assertStored(one, [step.app])
+      yield* assertStored(one, [step.after])
       assert.isFalse(yield* store.compareAndSet(one, [step]))
-      const silent = given.appStep(step.app, AppTransition.Serve({ expiresAt: at(9000) }))
+      const silent = given.appStep(step.after, AppTransition.Serve({ expiresAt: at(9000) }))
       assert.isNull(silent.event)
       assert.isTrue(yield* store.compareAndSet(one, [silent]))
       assert.isFalse(yield* store.compareAndSet(one, [silent]))
-      yield* assertStored(one, [silent.app])
+      yield* assertStored(one, [silent.after])
     }),
 
   "one of several concurrent transitions from the same version is written and emits its event": () =>
@@ -45,7 +45,7 @@ export const transitions: Clauses<AppStore | EventStore | IdentityStore> = {
         const taken = yield* atOnce(steps.map((step) => store.compareAndSet(scope, [step])))
         const [winner, ...others] = steps.filter((_, i) => taken[i])
         assert.deepStrictEqual(others, [])
-        yield* assertStored(scope, [winner!.app])
+        yield* assertStored(scope, [winner!.after])
         assert.deepStrictEqual((yield* eventsOf(scope)).slice(1), [winner!.event])
       }
     }),
@@ -64,7 +64,7 @@ export const transitions: Clauses<AppStore | EventStore | IdentityStore> = {
       const stale = given.appStep(new AppSandbox({ ...first, version: first.version - 1 }), forget)
       const unknown = given.appStep(given.app(one), hold)
       const theirs = given.appStep(foreign, forget)
-      for (const bad of [[stale], [unknown], [theirs], [good], [held, given.appStep(held.app, forget)]]) {
+      for (const bad of [[stale], [unknown], [theirs], [good], [held, given.appStep(held.after, forget)]]) {
         for (const steps of [
           [good, ...bad],
           [...bad, good],
@@ -80,7 +80,7 @@ export const transitions: Clauses<AppStore | EventStore | IdentityStore> = {
       assert.isTrue(yield* store.compareAndSet(one, steps))
       yield* assertStored(
         one,
-        steps.map(({ app }) => app)
+        steps.map(({ after }) => after)
       )
       assert.isFalse(yield* store.compareAndSet(one, steps))
       assert.isTrue(yield* store.compareAndSet(one, []))
@@ -102,7 +102,7 @@ export const transitions: Clauses<AppStore | EventStore | IdentityStore> = {
         assert.deepStrictEqual(others, [])
         yield* assertStored(
           scope,
-          winner!.map(({ app }) => app)
+          winner!.map(({ after }) => after)
         )
       }
     }),
@@ -142,9 +142,9 @@ export const transitions: Clauses<AppStore | EventStore | IdentityStore> = {
           assert.isTrue(yield* store.compareAndSet(scope, turn ? steps.toReversed() : steps))
           yield* assertStored(
             scope,
-            steps.map(({ app }) => app)
+            steps.map(({ after }) => after)
           )
-          assert.deepStrictEqual(yield* store.active(scope), Option.some(steps[1]!.app))
+          assert.deepStrictEqual(yield* store.active(scope), Option.some(steps[1]!.after))
           assert.sameDeepMembers((yield* eventsOf(scope)).slice(before.length), [steps[0]!.event!, steps[1]!.event!])
         }
       }

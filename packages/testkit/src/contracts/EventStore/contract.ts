@@ -35,7 +35,7 @@ const createSessionWithEvents = Effect.fnUntraced(function* (scope: AccountScope
         : SessionTransition.Fail({ error: `${i}`, code: "internal_error" })
     const step = given.step(session, move)
     yield* store.compareAndSet(scope, step)
-    session = step.session
+    session = step.after
   }
   return session.id as string
 })

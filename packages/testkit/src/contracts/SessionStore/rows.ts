@@ -199,7 +199,7 @@ export const rows: Clauses<SessionStore | EventStore | IdentityStore> = {
       assert.strictEqual(yield* store.countAwake(two), 1)
       yield* store.compareAndSet(
         two,
-        given.step(woken.session, SessionTransition.Fail({ error: "it broke", code: "internal_error" }))
+        given.step(woken.after, SessionTransition.Fail({ error: "it broke", code: "internal_error" }))
       )
       assert.strictEqual(yield* store.countAwake(two), 0)
     }),
@@ -211,7 +211,7 @@ export const rows: Clauses<SessionStore | EventStore | IdentityStore> = {
       const [session, other] = [hibernatedSession(one), hibernatedSession(one)]
       for (const row of [session, other]) yield* store.add(one, row)
       assert.isFalse(yield* store.remove(two, session, at(9)))
-      const { session: next } = given.step(session, restore)
+      const { after: next } = given.step(session, restore)
       assert.isFalse(yield* store.remove(one, next, at(9)))
       assert.deepStrictEqual(yield* store.get(one, session.id), Option.some(session))
       const removed = yield* atOnce(Array.from({ length: 8 }, () => store.remove(one, session, at(9))))
@@ -227,10 +227,10 @@ export const rows: Clauses<SessionStore | EventStore | IdentityStore> = {
       const session = hibernatedSession(one)
       yield* store.add(one, session)
       const began = given.step(session, restore)
-      const failed = given.step(began.session, SessionTransition.Fail({ error: "it broke", code: "internal_error" }))
+      const failed = given.step(began.after, SessionTransition.Fail({ error: "it broke", code: "internal_error" }))
       // Rows of this and another account at each version that a write names.
       const others = [one, two].flatMap((scope) =>
-        [session, began.session, failed.session].map((at) => given.session(scope, { lifecycle: at.lifecycle }))
+        [session, began.after, failed.after].map((at) => given.session(scope, { lifecycle: at.lifecycle }))
       )
       for (const other of others) yield* store.add(AccountScope.ofOwner(other), other)
       const rows = Object.fromEntries(others.map((row, i) => [`${i}`, store.get(AccountScope.ofOwner(row), row.id)]))
@@ -240,7 +240,7 @@ export const rows: Clauses<SessionStore | EventStore | IdentityStore> = {
         postpone: store.setNextCheck(one, session.id, session.lifecycle.version, at(9_000_000)),
         take: store.compareAndSet(one, began),
         "take of another step": store.compareAndSet(one, failed),
-        remove: store.remove(one, failed.session, at(9))
+        remove: store.remove(one, failed.after, at(9))
       })
       assert.isTrue(Option.isNone(yield* store.get(one, session.id)))
     }),
@@ -260,7 +260,7 @@ export const rows: Clauses<SessionStore | EventStore | IdentityStore> = {
       assert.isTrue(
         yield* store.compareAndSet(
           scope,
-          given.step(began.session, SessionTransition.Fail({ error: "e\0f", code: "internal_error" }))
+          given.step(began.after, SessionTransition.Fail({ error: "e\0f", code: "internal_error" }))
         )
       )
       assert.strictEqual(clean(Option.getOrThrow(yield* store.get(scope, session.id)).lifecycle.error), "e\uFFFDf")

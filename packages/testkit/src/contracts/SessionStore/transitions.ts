@@ -25,18 +25,18 @@ export const transitions: Clauses<SessionStore | EventStore | IdentityStore> = {
       assert.isFalse(
         yield* store.compareAndSet(
           one,
-          given.step(step.session, SessionTransition.Fail({ error: "too early", code: "internal_error" }))
+          given.step(step.after, SessionTransition.Fail({ error: "too early", code: "internal_error" }))
         )
       )
       assert.deepStrictEqual(yield* store.get(one, session.id), Option.some(session))
       assert.isTrue(yield* store.compareAndSet(one, step))
-      assert.deepStrictEqual(yield* store.get(one, session.id), Option.some(step.session))
+      assert.deepStrictEqual(yield* store.get(one, session.id), Option.some(step.after))
       assert.isFalse(yield* store.compareAndSet(one, step))
-      const silent = given.step(step.session, SessionTransition.TakeOverLease({ leaseExpiresAt: at(9000) }))
+      const silent = given.step(step.after, SessionTransition.TakeOverLease({ leaseExpiresAt: at(9000) }))
       assert.isNull(silent.event)
       assert.isTrue(yield* store.compareAndSet(one, silent))
       assert.isFalse(yield* store.compareAndSet(one, silent))
-      assert.deepStrictEqual(yield* store.get(one, session.id), Option.some(silent.session))
+      assert.deepStrictEqual(yield* store.get(one, session.id), Option.some(silent.after))
     }),
 
   "a transition stores the place of the working tree, and later transitions keep it": () =>
@@ -58,7 +58,7 @@ export const transitions: Clauses<SessionStore | EventStore | IdentityStore> = {
         const step = given.step(last, move)
         assert.isTrue(yield* store.compareAndSet(scope, step))
         last = Option.getOrThrow(yield* store.get(scope, session.id))
-        assert.deepStrictEqual(last, step.session)
+        assert.deepStrictEqual(last, step.after)
       }
       assert.isTrue(last.lifecycle.workspace)
     }),
@@ -76,7 +76,7 @@ export const transitions: Clauses<SessionStore | EventStore | IdentityStore> = {
         const taken = yield* atOnce(steps.map((step) => store.compareAndSet(scope, step)))
         const [winner, ...others] = steps.filter((_, i) => taken[i])
         assert.deepStrictEqual(others, [])
-        assert.deepStrictEqual(yield* store.get(scope, session.id), Option.some(winner!.session))
+        assert.deepStrictEqual(yield* store.get(scope, session.id), Option.some(winner!.after))
         const events = yield* (yield* EventStore).read(scope, null, 100)
         assert.deepStrictEqual(
           events.slice(1).map(({ event }) => event),
@@ -94,7 +94,7 @@ export const transitions: Clauses<SessionStore | EventStore | IdentityStore> = {
       const change = { title: "new", status: "completed", repo: "https://h/o/r" } as const
       const write = (from: Session, move: SessionTransition) => {
         const step = given.step(from, move)
-        return Effect.as(store.compareAndSet(scope, step), step.session)
+        return Effect.as(store.compareAndSet(scope, step), step.after)
       }
       yield* store.change(scope, session.id, change, at(12))
       const restoring = yield* write(session, restore)
@@ -119,16 +119,13 @@ export const transitions: Clauses<SessionStore | EventStore | IdentityStore> = {
       const session = new Session({ ...hibernatedSession(one), createdAt: at(1_001) })
       for (const scope of [one, one, two]) yield* store.add(scope, session)
       const began = given.step(session, restore)
-      const silent = given.step(began.session, SessionTransition.TakeOverLease({ leaseExpiresAt: at(6000) }))
-      const failed = given.step(
-        silent.session,
-        SessionTransition.Fail({ error: "it's broken", code: "internal_error" })
-      )
+      const silent = given.step(began.after, SessionTransition.TakeOverLease({ leaseExpiresAt: at(6000) }))
+      const failed = given.step(silent.after, SessionTransition.Fail({ error: "it's broken", code: "internal_error" }))
       for (const step of [began, began, failed, silent, failed]) yield* store.compareAndSet(one, step)
       yield* store.change(one, session.id, { title: "new" }, at(10))
-      yield* store.setNextCheck(one, session.id, failed.session.lifecycle.version, at(7_000_000))
-      for (const row of [session, failed.session, failed.session]) yield* store.remove(one, row, at(9_999))
-      const { lifecycle } = failed.session
+      yield* store.setNextCheck(one, session.id, failed.after.lifecycle.version, at(7_000_000))
+      for (const row of [session, failed.after, failed.after]) yield* store.remove(one, row, at(9_999))
+      const { lifecycle } = failed.after
       const of = { account: one.account, sandbox: lifecycle.sandbox, session: session.id, reason: null }
       const events = yield* (yield* EventStore).read(one, null, 100)
       assert.deepStrictEqual(

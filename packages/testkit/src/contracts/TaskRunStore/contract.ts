@@ -41,7 +41,7 @@ export const clauses: Clauses<Ports> = {
         error: { code: "broken", message: "it's broken" }
       })
       assert.isTrue(yield* store.compareAndSet(scope, failed))
-      assert.deepStrictEqual(yield* store.get(scope, run.id), Option.some(failed))
+      assert.deepStrictEqual(yield* store.get(scope, run.id), Option.some(failed.after))
     }),
 
   "one of two concurrent writes from the same version is refused": () =>
@@ -136,7 +136,7 @@ export const clauses: Clauses<Ports> = {
       for (const run of [began, next(trying, "EXECUTING"), again]) assert.isTrue(yield* store.compareAndSet(one, run))
       const withoutLogs = (run: TaskRun) => new TaskRun({ ...run, logs: [] })
       const live = yield* store.liveIn(one, sandbox!)
-      assert.sameDeepMembers([...live], [waiting, began, again].map(withoutLogs))
+      assert.sameDeepMembers([...live], [waiting, began.after, again.after].map(withoutLogs))
       assert.deepStrictEqual(yield* store.liveIn(two, other!), [])
     }),
 
@@ -156,12 +156,14 @@ export const clauses: Clauses<Ports> = {
       const scope = yield* given.scope
       const run = runOf(scope)
       yield* (yield* TaskRunner).enqueue(run)
-      const failed = next(next(run, "EXECUTING"), "FAILED", {
+      const executing = next(run, "EXECUTING")
+      assert.isTrue(yield* store.compareAndSet(scope, executing))
+      const failed = next(executing, "FAILED", {
         currentStep: "a\0b",
         log: "c\0d",
         error: { code: "\0", message: "\0" }
       })
-      assert.isTrue(yield* store.compareAndSet(scope, new TaskRun({ ...failed, version: 1 })))
+      assert.isTrue(yield* store.compareAndSet(scope, failed))
       const found = Option.getOrThrow(yield* store.get(scope, run.id))
       const texts = [found.currentStep, found.logs[0]?.message, found.error]
       assert.deepStrictEqual(

@@ -1,7 +1,14 @@
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import type { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
-import { advance, type RunChange, type RunStatus, type TaskName, TaskRun } from "@castellan/domain/task/TaskRun.ts"
+import {
+  advance,
+  type AppliedRunTransition,
+  type RunChange,
+  type RunStatus,
+  type TaskName,
+  TaskRun
+} from "@castellan/domain/task/TaskRun.ts"
 import { TaskRunner } from "@castellan/domain/task/TaskRunner.ts"
 import { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
 import { Option, type Schema } from "effect"
@@ -27,5 +34,6 @@ export const runOf = (
     at: at(more.createdAt ?? 1_700_000_000_123)
   })
 
-export const next = (run: TaskRun, status: RunStatus, change: RunChange = {}) =>
-  Option.getOrThrow(advance(run, status, at(1_700_000_001_456), change))
+/** The next transition of a run, or of one that a transition has just changed. */
+export const next = (run: AppliedRunTransition | TaskRun, status: RunStatus, change: RunChange = {}) =>
+  Option.getOrThrow(advance("after" in run ? run.after : run, status, at(1_700_000_001_456), change))

@@ -78,7 +78,7 @@ export const clauses: Clauses<Ports> = {
         (run) => Effect.asVoid(Deferred.succeed(seen, run)),
         Deferred.await(seen)
       )
-      assert.deepStrictEqual(delivered, canceled)
+      assert.deepStrictEqual(delivered, canceled.after)
     }),
 
   "a run is delivered to a worker that started before it was enqueued": () =>

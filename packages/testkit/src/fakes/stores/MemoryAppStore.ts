@@ -4,6 +4,7 @@ import { AppStore } from "@castellan/domain/app/AppStore.ts"
 import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { Effect, Layer, Option } from "effect"
+import { claimDueRows } from "./dueRows.ts"
 import * as MemoryEventStore from "./MemoryEventStore.ts"
 
 const make = (events: MemoryEventStore.MemoryEvents["Service"]) => {
@@ -40,26 +41,30 @@ const make = (events: MemoryEventStore.MemoryEvents["Service"]) => {
           .filter(({ state }) => state !== "ended")
           .sort((a, b) => a.createdAt.epochMilliseconds - b.createdAt.epochMilliseconds)
       ),
-    compareAndSet: (scope, steps) =>
+    compareAndSet: (scope, transitions) =>
       Effect.sync(() => {
-        const next = new Map(steps.map(({ app }) => [app.name, new AppSandbox({ ...app, account: scope.account })]))
-        const isNext = ({ name, version }: AppSandbox) =>
-          Option.exists(own(scope, name), (known) => known.version === version - 1)
+        const next = new Map(
+          transitions.map(({ after }) => [after.name, new AppSandbox({ ...after, account: scope.account })])
+        )
+        const isExpected = transitions.every(({ after, expectedVersion }) =>
+          Option.exists(own(scope, after.name), ({ version }) => version === expectedVersion)
+        )
         const active = of(scope).filter((app) => isActive(next.get(app.name) ?? app))
-        if (next.size < steps.length || ![...next.values()].every(isNext) || active.length > 1) return false
+        if (next.size < transitions.length || !isExpected || active.length > 1) return false
         for (const app of next.values()) put(app)
-        for (const { event } of steps) if (event !== null) events.write(scope, event)
+        for (const { event } of transitions) if (event !== null) events.write(scope, event)
         return true
       }),
-    claimDue: (now, until, limit) =>
-      Effect.sync(() => {
-        const dueAt = ({ nextCheckAt: lookAt }: AppSandbox) => lookAt?.epochMilliseconds ?? Infinity
-        return [...rows.values()]
-          .filter((app) => dueAt(app) <= now.epochMilliseconds)
-          .sort((a, b) => dueAt(a) - dueAt(b))
-          .slice(0, limit)
-          .map((app) => put(new AppSandbox({ ...app, nextCheckAt: until })))
-      })
+    claimDue: (now, leaseExpiresAt, limit) =>
+      Effect.sync(() =>
+        claimDueRows(
+          rows.values(),
+          ({ nextCheckAt }) => nextCheckAt,
+          now,
+          limit,
+          (app) => put(new AppSandbox({ ...app, nextCheckAt: leaseExpiresAt }))
+        )
+      )
   })
 }
 

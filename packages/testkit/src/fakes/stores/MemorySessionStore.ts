@@ -4,6 +4,7 @@ import { awake, Lifecycle, Session, type SessionId } from "@castellan/domain/ses
 import { SessionStore } from "@castellan/domain/session/SessionStore.ts"
 import { type DateTime, Effect, Layer, Option } from "effect"
 import * as MemoryEventStore from "./MemoryEventStore.ts"
+import { claimDueRows } from "./dueRows.ts"
 import { pageOf } from "./pageOf.ts"
 
 const make = (events: MemoryEventStore.MemoryEvents["Service"]) => {
@@ -25,8 +26,8 @@ const make = (events: MemoryEventStore.MemoryEvents["Service"]) => {
     events.write(scope, new SandboxEvent({ account, type, sandbox: lifecycle.sandbox, session: id, reason: null, at }))
   }
 
-  const looked = (session: Session, lookAt: DateTime.Utc) =>
-    put(new Session({ ...session, lifecycle: new Lifecycle({ ...session.lifecycle, nextCheckAt: lookAt }) }))
+  const withNextCheck = (session: Session, nextCheckAt: DateTime.Utc) =>
+    put(new Session({ ...session, lifecycle: new Lifecycle({ ...session.lifecycle, nextCheckAt }) }))
 
   return SessionStore.of({
     add: (scope, session) =>
@@ -62,9 +63,9 @@ const make = (events: MemoryEventStore.MemoryEvents["Service"]) => {
           )
         )
       ),
-    compareAndSet: (scope, { event, session }) =>
+    compareAndSet: (scope, { after: session, event, expectedVersion }) =>
       Effect.sync(() => {
-        const known = at(scope, session.id, session.lifecycle.version - 1)
+        const known = at(scope, session.id, expectedVersion)
         if (Option.isNone(known)) return false
         const { lifecycle, updatedAt } = session
         const isMoved = session.status === "archived" || known.value.status === "archived"
@@ -72,17 +73,20 @@ const make = (events: MemoryEventStore.MemoryEvents["Service"]) => {
         if (event !== null) events.write(scope, event)
         return true
       }),
-    setNextCheck: (scope, id, version, lookAt) =>
-      Effect.sync(() => Option.isSome(Option.map(at(scope, id, version), (session) => looked(session, lookAt)))),
-    claimDue: (now, until, limit) =>
-      Effect.sync(() => {
-        const dueAt = ({ lifecycle }: Session) => lifecycle.nextCheckAt?.epochMilliseconds ?? Infinity
-        return [...rows.values()]
-          .filter((session) => dueAt(session) <= now.epochMilliseconds)
-          .sort((a, b) => dueAt(a) - dueAt(b))
-          .slice(0, limit)
-          .map((session) => looked(session, until))
-      }),
+    setNextCheck: (scope, id, version, nextCheckAt) =>
+      Effect.sync(() =>
+        Option.isSome(Option.map(at(scope, id, version), (session) => withNextCheck(session, nextCheckAt)))
+      ),
+    claimDue: (now, leaseExpiresAt, limit) =>
+      Effect.sync(() =>
+        claimDueRows(
+          rows.values(),
+          ({ lifecycle }) => lifecycle.nextCheckAt,
+          now,
+          limit,
+          (session) => withNextCheck(session, leaseExpiresAt)
+        )
+      ),
     remove: (scope, session, now) =>
       Effect.sync(() => {
         const known = at(scope, session.id, session.lifecycle.version)

@@ -1,0 +1,33 @@
+/** Claims the rows that are due: each is given to one caller, whose lease it then has. */
+import type { DateTime } from "effect"
+import { type Kysely, type Selectable, sql } from "kysely"
+import type { Tables } from "./Tables.ts"
+import { toDate } from "./times.ts"
+
+/** The tables with a time of the next check, each with its key. */
+const keys = { sessions: "id", app_sandboxes: "name" } as const
+
+/**
+ * The rows whose `look_at` is not after `now`, the longest due first, at most `limit`. Their `look_at` becomes
+ * `leaseExpiresAt`. Rows that another caller is claiming at this moment are skipped, not waited for.
+ */
+export const claimDue = async <Table extends keyof typeof keys>(
+  db: Kysely<Tables>,
+  table: Table,
+  now: DateTime.Utc,
+  leaseExpiresAt: DateTime.Utc,
+  limit: number
+): Promise<ReadonlyArray<Selectable<Tables[Table]>>> => {
+  const key = sql.ref(keys[table])
+  const target = sql.table(table)
+  const { rows } = await sql<Selectable<Tables[Table]>>`
+    with due as materialized (
+      select ${key} as key, look_at as was from ${target} where look_at <= ${toDate(now)}
+      order by look_at limit ${limit} for update skip locked
+    ), claimed as (
+      update ${target} as row set look_at = ${toDate(leaseExpiresAt)} from due where row.${key} = due.key
+      returning row.*, due.was
+    )
+    select * from claimed order by was`.execute(db)
+  return rows
+}

@@ -1,0 +1,37 @@
+/** Changes one row and writes its event in the same statement, under the lock of its account. */
+import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
+import type { SandboxEvent } from "@castellan/domain/sandbox/SandboxEvent.ts"
+import { type Kysely, type OperationNodeSource, type RawBuilder, sql } from "kysely"
+import type { Tables } from "./Tables.ts"
+import { toDateOrNull } from "./times.ts"
+import { accountLock } from "./accountLock.ts"
+
+/** Which columns of the changed row name the sandbox and the session of its event. */
+const subjects = {
+  sessions: sql`sandbox, id`,
+  app_sandboxes: sql`name, null::text`
+}
+
+/**
+ * The row that `change` returns, if it changed one; its event is written only then. `change` must use the condition that
+ * it is given, so that the account is locked before the row.
+ */
+export const withEvent = async <Row>(
+  db: Kysely<Tables>,
+  table: keyof typeof subjects,
+  scope: AccountScope,
+  event: Pick<SandboxEvent, "type" | "reason" | "at"> | null,
+  change: (locked: RawBuilder<boolean>) => OperationNodeSource
+): Promise<Row | undefined> => {
+  const at = toDateOrNull(event?.at ?? null)
+  const { rows } = await sql<Row>`
+    with account as materialized (${accountLock(scope)}),
+    changed as (${change(sql<boolean>`(select taken from account)`)}),
+    written as (
+      insert into events (account_id, type, sandbox, session, reason, at)
+      select account_id, ${event?.type ?? null}, ${subjects[table]}, ${event?.reason ?? null}, ${at}::timestamptz
+      from changed where ${event !== null}::boolean
+    )
+    select * from changed`.execute(db)
+  return rows[0]
+}
