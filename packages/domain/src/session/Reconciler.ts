@@ -12,13 +12,13 @@ import type { Session, SessionId } from "./Session.ts"
 import { SessionSandboxes, type Superseded } from "./SessionSandboxes.ts"
 import { SessionStore } from "./SessionStore.ts"
 
-/** Sessions that one pass takes at once, with one question to the provider for all of them. */
+/** Sessions that one pass claims, with one request to the provider for all of them. */
 const batch = 100
 
-/** Sessions that are worked on side by side. */
+/** Sessions that are reconciled concurrently. */
 const atOnce = 20
 
-/** How long to wait when there is nothing to do. */
+/** How long to wait after a pass that found nothing due. */
 const pause = Duration.seconds(1)
 
 /** The delays after passes that failed in a row. */
@@ -27,19 +27,18 @@ const passRetry = { initial: Duration.seconds(1), longest: Duration.seconds(5) }
 class PassFailed extends Data.TaggedError("PassFailed")<{}> {}
 
 /**
- * Finds the sessions that need something and sees to it: those that are idle, whose time is up, whose sandbox has gone,
- * and those that somebody began to bring up or to put to sleep and never finished. It takes no input; several servers
- * share the work, since each session that is due is given to one of them at a time.
+ * Reconciles the sessions that are due: idle ones, those whose sandbox nearly ends or is gone, and those whose worker
+ * was cut off while it provisioned, restored or hibernated them. Several servers share the work: each due session is
+ * claimed by one of them at a time.
  */
 export class Reconciler extends Context.Service<
   Reconciler,
   {
     /**
-     * Sees to a batch of the sessions that are due, and gives their number; 0 when nothing is. Those that are to be brought
-     * up are begun, and not waited for.
+     * Reconciles a batch of due sessions and gives their number. Provisioning continues in the background.
      */
     readonly pass: Effect.Effect<number>
-    /** Passes, for as long as it is let. */
+    /** Repeats passes until it is interrupted. */
     readonly run: Effect.Effect<never>
   }
 >()("domain/session/Reconciler") {
@@ -90,7 +89,7 @@ const make = Effect.gen(function* () {
     if (longer !== null) yield* held.recordActivity(session, longer.expiresAt, false)
   })
 
-  const goOn = Effect.fnUntraced(function* (session: Session) {
+  const takeOver = Effect.fnUntraced(function* (session: Session) {
     const mine = yield* held.apply(
       session,
       SessionTransition.TakeOverLease({ leaseExpiresAt: yield* held.newLeaseExpiry })
@@ -99,20 +98,20 @@ const make = Effect.gen(function* () {
   })
 
   /**
-   * Brings a session up beside all else: a large repository takes its time, and no other session is to wait for that. One
-   * that finds no place is due again when its claim is over.
+   * Provisions a session in the background, so that a large repository does not delay other sessions. A session that
+   * finds no free place is due again when its lease expires.
    */
-  const beside = (session: Session) =>
+  const forkProvisioning = (session: Session) =>
     FiberMap.run(
       bringingUp,
       session.id,
-      noted(session, places.withPermitsIfAvailable(1)(Effect.ignore(goOn(session)))),
+      logFailure(session, places.withPermitsIfAvailable(1)(Effect.ignore(takeOver(session)))),
       {
         onlyIfMissing: true
       }
     )
 
-  const halt = Effect.fnUntraced(function* (session: Session, incarnation: string) {
+  const stopOrphan = Effect.fnUntraced(function* (session: Session, incarnation: string) {
     yield* provider.stop(session.lifecycle.sandbox!, { incarnation })
     yield* held.apply(session, SessionTransition.Settled())
   })
@@ -123,7 +122,7 @@ const make = Effect.gen(function* () {
     yield* store.remove(AccountScope.ofOwner(session), session, yield* DateTime.now)
   })
 
-  const meet = (session: Session, need: Decision): Effect.Effect<unknown, SandboxUnavailable | Superseded> => {
+  const execute = (session: Session, need: Decision): Effect.Effect<unknown, SandboxUnavailable | Superseded> => {
     switch (need._tag) {
       case "Nothing":
         return Effect.void
@@ -142,7 +141,7 @@ const make = Effect.gen(function* () {
       case "Extend":
         return extend(session)
       case "Provision":
-        return beside(session)
+        return forkProvisioning(session)
       case "GiveUp":
         return held.apply(
           session,
@@ -152,7 +151,7 @@ const make = Effect.gen(function* () {
           })
         )
       case "StopOrphan":
-        return halt(session, need.incarnation)
+        return stopOrphan(session, need.incarnation)
       case "Settled":
         return held.apply(session, SessionTransition.Settled())
       case "Archive":
@@ -164,36 +163,39 @@ const make = Effect.gen(function* () {
     }
   }
 
-  const seeTo = Effect.fnUntraced(
+  const reconcileOne = Effect.fnUntraced(
     function* (session: Session, sight: ObservedState) {
       const now = yield* DateTime.now
       const whileLive = decide({ session, observed: sight, live: true, now }, times)
       const otherwise = decide({ session, observed: sight, live: false, now }, times)
-      // Runs are asked for only where the answer matters.
+      // Live runs are read only where they change the decision.
       const matters = whileLive._tag !== otherwise._tag
-      yield* meet(session, matters && (yield* isLive(session)) ? whileLive : otherwise)
+      yield* execute(session, matters && (yield* isLive(session)) ? whileLive : otherwise)
     },
-    (effect, session) => noted(session, effect)
+    (effect, session) => logFailure(session, effect)
   )
 
   let caughtUp = yield* DateTime.now
-  const tellLag = Effect.flatMap(DateTime.now, (now) =>
+  const recordLag = Effect.flatMap(DateTime.now, (now) =>
     record(metrics.lag, (now.epochMilliseconds - caughtUp.epochMilliseconds) / 1000, {})
   )
 
-  const seeToAll = Effect.fnUntraced(function* (due: ReadonlyArray<Session>) {
+  const reconcileAll = Effect.fnUntraced(function* (due: ReadonlyArray<Session>) {
     const sightOf = yield* look(due)
-    yield* Effect.forEach(due, (session) => seeTo(session, sightOf(session)), { concurrency: atOnce, discard: true })
-    yield* tellLag
+    yield* Effect.forEach(due, (session) => reconcileOne(session, sightOf(session)), {
+      concurrency: atOnce,
+      discard: true
+    })
+    yield* recordLag
   })
 
   const pass = Effect.gen(function* () {
     const now = yield* DateTime.now
     const due = yield* store.claimDue(now, DateTime.addDuration(now, times.lease), batch)
     if (due.length < batch) caughtUp = now
-    yield* tellLag
-    // A look that finds nothing, every second, is not worth a trace.
-    if (due.length > 0) yield* Effect.withSpan(seeToAll(due), "Reconciler.pass")
+    yield* recordLag
+    // A pass that finds nothing, every second, is not worth a trace.
+    if (due.length > 0) yield* Effect.withSpan(reconcileAll(due), "Reconciler.pass")
     return due.length
   }).pipe(onePass.withPermits(1))
 
@@ -211,12 +213,12 @@ const make = Effect.gen(function* () {
   return Reconciler.of({ pass, run })
 })
 
-/** What goes wrong with a session is told, and no more: it is due again once the claim is over. */
-const noted = <A, E, R>(session: Session, effect: Effect.Effect<A, E, R>): Effect.Effect<void, never, R> =>
+/** Logs a failure and goes on: the session is due again when its lease expires. */
+const logFailure = <A, E, R>(session: Session, effect: Effect.Effect<A, E, R>): Effect.Effect<void, never, R> =>
   effect.pipe(
     Effect.asVoid,
-    Effect.catchCause((cause) => Effect.logWarning("a session could not be seen to", { session: session.id }, cause)),
-    Effect.annotateLogs({ stage: stateOf(session) }),
+    Effect.catchCause((cause) => Effect.logWarning("Failed to reconcile session", { session: session.id }, cause)),
+    Effect.annotateLogs({ state: stateOf(session) }),
     annotateIds({ account: session.account, session: session.id })
   )
 

@@ -1,66 +1,66 @@
-/** What a session needs now. The reconciler asks, the tests ask for every state and every sight. */
+/** What the reconciler does with a session: a pure decision from its row, its sandbox and the time. */
 import { Data, DateTime, Duration } from "effect"
 import { stateOf } from "./SessionLifecycle.ts"
 import type { Session } from "./Session.ts"
 
-/** How a session's sandbox was found. */
+/** How the provider shows a session's sandbox. */
 export type ObservedState = Data.TaggedEnum<{
-  /** The provider could not tell. */
+  /** The provider did not answer. */
   Unknown: {}
   /** The provider has no such sandbox. */
   Gone: {}
-  /** It does not run; it has its files. */
+  /** The sandbox is stopped and has its files. */
   Stopped: { readonly reason: string | null }
   Running: { readonly incarnation: string; readonly expiresAt: DateTime.Utc }
 }>
 export const ObservedState = Data.taggedEnum<ObservedState>()
 
-/** What is to be done. */
+/** What the reconciler does. */
 export type Decision = Data.TaggedEnum<{
-  /** Nothing, until somebody opens it. */
+  /** Do nothing until a client opens the session. */
   Nothing: {}
-  /** Nothing before then. */
+  /** Check again at that time. */
   Wait: { readonly until: DateTime.Utc }
-  /** To be put to sleep. */
+  /** Start to hibernate the session. */
   Hibernate: { readonly reason: string }
-  /** To be stopped, as somebody began to. */
+  /** Finish a hibernation: stop the sandbox. */
   Stop: {}
-  /** It is asleep already: only that is to be written. */
+  /** Record that the sandbox is stopped. */
   Hibernated: { readonly reason: string }
-  /** It is gone: only that is to be written. */
+  /** Record that the provider no longer has the sandbox. */
   MarkLost: {}
-  /** To be left awake, for a run that is live. */
+  /** Keep the session active for a live run. */
   KeepAwake: { readonly expiresAt: DateTime.Utc }
-  /** More time, for a run that is live. */
+  /** Give the sandbox more time for a live run. */
   Extend: {}
-  /** To be brought up, as somebody began to. */
+  /** Continue to provision or restore the sandbox. */
   Provision: {}
-  /** It was begun too often: it has failed. */
+  /** Fail the session after too many attempts. */
   GiveUp: {}
-  /** It rests, and runs all the same: that run is to be stopped. */
+  /** Orphan: the session is at rest but its sandbox runs. Stop that incarnation. */
   StopOrphan: { readonly incarnation: string }
-  /** It rests, and nothing runs: only that is to be written. */
+  /** Record that nothing runs. */
   Settled: {}
-  /** Not meant to stay: to be put away first, so that nobody brings it up any more. */
+  /** Archive an ephemeral session, so that no client can open it any more. */
   Archive: {}
-  /** Not meant to stay, and put away: to be removed with everything it has. */
+  /** Remove an archived ephemeral session with its sandbox. */
   Remove: {}
 }>
 export const Decision = Data.taggedEnum<Decision>()
 
-/** The times a session lives by. */
+/** The times of a session's lifecycle. */
 export interface SessionTimes {
-  /** How long its sandbox runs before its provider stops it, when it is brought up. */
+  /** How long a sandbox that was provisioned or restored runs before its provider stops it. */
   readonly lifetime: Duration.Duration
-  /** How long after its last use it is put to sleep. */
+  /** How long after its last use the session is hibernated. */
   readonly idle: Duration.Duration
-  /** How long before its provider would stop it, it is put to sleep. */
+  /** How long before the provider would stop the sandbox the session is hibernated. */
   readonly margin: Duration.Duration
-  /** How long whoever works on it may be silent before another goes on. */
+  /** How long a worker's lease lasts without a renewal. */
   readonly lease: Duration.Duration
-  /** How often an active session's sandbox is looked for. */
+  /** How often the reconciler checks an active session. */
   readonly checkEvery: Duration.Duration
-  /** How much longer its sandbox runs when somebody asks for more time, or a live run needs it. */
+  /** How much longer the sandbox runs when a client asks for more time or a live run needs it. */
   readonly extension: Duration.Duration
 }
 
@@ -74,10 +74,10 @@ export const defaultTimes: SessionTimes = {
   extension: Duration.minutes(20)
 }
 
-/** How often bringing a session up is begun before it counts as failed. */
+/** Attempts in a row to provision or restore a session before it fails. */
 export const attempts = 5
 
-/** When an active session is to be looked at: when it is idle, nearly over, or due for a look. */
+/** When an active session is checked next: when it is idle, when its sandbox nearly ends, or after `checkEvery`. */
 export const nextCheckFor = (
   times: SessionTimes,
   idleAt: DateTime.Utc,
@@ -144,7 +144,7 @@ const whileHibernating = ({ now, observed: sight }: DecisionInput, times: Sessio
   }
 }
 
-/** How long before the end a live run gets more time: a server may be away for so long without anything being lost. */
+/** How long before the end a live run gets more time: the server may be down for that long and lose nothing. */
 const reserveOf = ({ checkEvery }: SessionTimes): Duration.Duration => Duration.times(checkEvery, 3)
 
 const whileActive = ({ live, now, session, observed: sight }: DecisionInput, times: SessionTimes): Decision => {
