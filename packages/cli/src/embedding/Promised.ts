@@ -1,4 +1,4 @@
-/** A service's methods as promises, bound to an account: types and calls are derived, nothing is said twice. */
+/** Turns a service's methods into promises that are bound to an account. Their types are derived from the service. */
 import type { AccountForbidden, AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import type { CurrentCredential, InvalidCredential } from "@castellan/domain/identity/Credential.ts"
 import type { CurrentActor } from "@castellan/domain/identity/CurrentActor.ts"
@@ -11,7 +11,7 @@ type OptionalKeys<T> =
       ? { [K in keyof T]-?: T[K] extends Option.Option<any> ? K : never }[keyof T]
       : never
 
-/** What a caller gives: what may be absent may be left out, and what is streamed may be bytes or an async iterable. */
+/** A parameter as the caller passes it: options may be left out, and a stream may be bytes or an async iterable. */
 export type Given<T> =
   T extends Option.Option<infer A>
     ? A | undefined
@@ -23,7 +23,7 @@ export type Given<T> =
           : Omit<T, OptionalKeys<T>> & { readonly [K in OptionalKeys<T>]?: Given<T[K]> }
         : T
 
-/** What a caller gets: what is absent is undefined. */
+/** A result as the caller receives it: an absent option is undefined. */
 export type Gotten<T> =
   T extends Option.Option<infer A>
     ? A | undefined
@@ -33,7 +33,7 @@ export type Gotten<T> =
         : { readonly [K in keyof T]: T[K] extends Option.Option<infer A> ? A | undefined : T[K] }
       : T
 
-/** A last parameter that may be absent may be left out. */
+/** A last parameter that is an option may be left out. */
 type GivenAll<Args extends ReadonlyArray<unknown>> = Args extends [...infer Front, Option.Option<infer Last>]
   ? [...{ [K in keyof Front]: Given<Front[K]> }, Last?]
   : { [K in keyof Args]: Given<Args[K]> }
@@ -62,20 +62,20 @@ export type How<F> = F extends (...args: infer Args) => unknown
     : "plain"
   : "effect"
 
-/** The methods of a service that are named, as promises. */
+/** The named methods of a service, as promises. */
 export type Promised<S, Names extends keyof S> = { readonly [K in Names]: Method<S[K]> }
 
-/** Who asks, and with what. */
+/** The account that calls, its access checks, and the services that calls need. */
 export interface Caller<R> {
   readonly scope: AccountScope
-  /** Fails where the actor may no longer act for the scope's account: asked before each call. */
+  /** Fails if the actor may no longer act for the scope's account. Run before each call. */
   readonly check: Effect.Effect<unknown, AccountForbidden, R | CurrentActor>
-  /** Fails once that is so: for what is streamed. */
+  /** Fails as soon as the actor loses access. Interrupts streams. */
   readonly lost: Effect.Effect<never, AccountForbidden | InvalidCredential, R | CurrentActor | CurrentCredential>
   readonly services: Context.Context<R | CurrentActor | CurrentCredential>
 }
 
-/** Fields of parameters that may be absent: the compiler sees to it that none is missing here. */
+/** Optional fields of parameters. The type of `promised` fails to compile if one is missing in `optional`. */
 type FieldsOf<F> = F extends (...args: infer Args) => unknown
   ? { [K in keyof Args]-?: Args[K] extends Option.Option<any> ? never : OptionalKeys<Args[K]> }[number]
   : never
@@ -90,7 +90,7 @@ const isIterable = (value: unknown): value is AsyncIterable<unknown> =>
 
 const asOption = (value: unknown) => (Option.isOption(value) ? value : Option.fromUndefinedOr(value))
 
-/** What is left out is read as absent, and is not there for those who don't read it. */
+/** A prototype with `none` for every optional field, so that fields that the caller left out read as absent. */
 const absent = Object.fromEntries(optional.map((name) => [name, Option.none()]))
 
 const given = (value: unknown): unknown => {
@@ -117,7 +117,7 @@ const invoke = (how: unknown, method: unknown, scope: AccountScope, args: Readon
   return how === "plain" ? call(...all) : call(scope, ...all)
 }
 
-/** The service for the caller. What an effect fails with is thrown: an instance of the error's own class. */
+/** The service's methods for this caller. Promises reject with instances of the error classes. */
 export const promised = <S extends object, const Names extends keyof S, R>(
   service: S,
   how: { readonly [K in Names]: How<S[K]> } & ([OptionalFields<S, Names>] extends [(typeof optional)[number]]

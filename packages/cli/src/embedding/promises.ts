@@ -1,4 +1,4 @@
-/** The use cases as promises, for services that don't speak Effect, and the API's fetch function over the same. */
+/** The use cases as promises, for services that don't use Effect, and the HTTP API as a fetch function. */
 import { AccountSandboxes } from "@castellan/domain/account/AccountSandboxes.ts"
 import { Environments } from "@castellan/domain/account/Environments.ts"
 import { SandboxOperations } from "@castellan/domain/account/SandboxOperations.ts"
@@ -24,7 +24,7 @@ import * as Castellan from "@castellan/http/server/Castellan.ts"
 import { promised } from "./Promised.ts"
 import * as web from "./web.ts"
 
-/** A program with its arguments, never through a shell, and how long it may take: 15 minutes if nobody says. */
+/** A program with its arguments, run without a shell, and its timeout, 15 minutes by default. */
 export const command = (
   program: string,
   args: ReadonlyArray<string> = [],
@@ -36,7 +36,7 @@ export const command = (
 
 const scoped = "scoped" as const
 
-/** All that an account does, as `as` gives it. */
+/** The use cases of an account, acting for `target`. */
 const useCases = Effect.fnUntraced(function* (
   services: Context.Context<web.Services>,
   actor: Account,
@@ -46,14 +46,14 @@ const useCases = Effect.fnUntraced(function* (
   const withActor = services.pipe(Context.add(CurrentActor, actor), Context.add(CurrentCredential, ofAccount(actor)))
   const callerFor = Effect.fnUntraced(function* (account: AccountId) {
     const scope = yield* access.scopeOf(account)
-    // A membership may end while what is given here is kept.
+    // The caller may keep the use cases after a membership has ended, so each call checks access again.
     return { scope, check: access.scopeOf(account), lost: access.untilLost(scope), services: withActor }
   }, Effect.provide(withActor))
   const caller = yield* callerFor(target)
-  // Sessions and keys are nobody's but the account's: membership does not count.
+  // Sessions and keys belong to the account itself: membership gives no access to them.
   const alone = yield* callerFor(actor.id)
   return {
-    /** Sandboxes of the account: new ones, and which there are. */
+    /** Creates, lists and uses the sandboxes of the account. */
     sandboxes: {
       ...promised(yield* AccountSandboxes, { create: scoped, list: scoped, find: scoped }, caller),
       ...promised(
@@ -72,18 +72,18 @@ const useCases = Effect.fnUntraced(function* (
         caller
       )
     },
-    /** What runs, and has run. */
+    /** Command runs and setups, current and past. */
     runs: promised(
       yield* TaskRuns,
       { get: scoped, list: scoped, log: scoped, awaitEnd: scoped, cancel: scoped },
       caller
     ),
-    /** The repository and the snapshot to come back to. */
+    /** The account's repository and snapshot. */
     environment: {
       ...promised(yield* Environments, { view: scoped, change: scoped, readFile: scoped, clear: scoped }, caller),
       setup: promised(yield* Setups, { start: 0 }, caller).start
     },
-    /** Sandboxes with a repository that sleep and wake. */
+    /** Sessions: sandboxes with a repository that hibernate and resume. */
     sessions: promised(
       yield* Sessions,
       {
@@ -110,9 +110,9 @@ const useCases = Effect.fnUntraced(function* (
       ),
       ...promised(yield* AppFiles, { files: "plain", diagnose: "plain", install: "plain", apply: "plain" }, caller)
     },
-    /** API keys, for those who come by HTTP as well. */
+    /** API keys for the HTTP API. */
     keys: promised(yield* ApiKeys, { issue: scoped, list: scoped, revoke: scoped }, alone),
-    /** The organizations that the account is in. */
+    /** Organizations of the account and their members. */
     organizations: promised(
       yield* Organizations,
       { create: "plain", list: "effect", members: "plain", invite: "plain", accept: "plain", remove: "plain" },
@@ -121,16 +121,16 @@ const useCases = Effect.fnUntraced(function* (
   }
 })
 
-/** What an account does, as promises. What goes wrong is thrown as an instance of its own error class. */
+/** The use cases of an account as promises, which reject with instances of the error classes. */
 export type AccountUseCases = Effect.Success<ReturnType<typeof useCases>>
 
 export interface Promises extends web.WebHandler {
   /**
-   * What that account does; for another account or an organization (`on`) if it may act for that. The embedding service
-   * has found out who is asking. Throws `AccountForbidden` where there is no such account, or it may not.
+   * The use cases of an account, acting for itself or for another account or organization (`on`). The embedding service
+   * has authenticated the account. Rejects with `AccountForbidden` if there is no such account, or it may not act for `on`.
    */
   readonly as: (account: string, on?: string) => Promise<AccountUseCases>
-  /** Makes an account; the same `nonce` gives the same one. */
+  /** Creates an account. Calls with the same `nonce` create one account. */
   readonly createAccount: (wanted?: {
     readonly name?: string
     readonly email?: string
@@ -138,7 +138,7 @@ export interface Promises extends web.WebHandler {
   }) => Promise<Account>
 }
 
-/** The service that embeds us makes accounts as a platform admin does; it is nobody's account. */
+/** The actor that creates accounts for the embedding service. It has a platform admin's rights and is not stored. */
 const embedder = Effect.map(
   DateTime.now,
   (createdAt) =>
@@ -151,10 +151,10 @@ const embedder = Effect.map(
     })
 )
 
-/** What is no id of an account can only be a mistake of the program that gives it. */
+/** Dies on an invalid id, which is a bug of the calling program. */
 const idOf = (text: string) => Effect.sync(() => inLowerCase(AccountId.make(text)))
 
-/** Builds the ports, starts the workers, and gives the use cases as promises, and the API. */
+/** Builds the ports and starts the workers; gives the use cases as promises and the HTTP API as a fetch function. */
 export const make = async <E>(ports: Layer.Layer<Castellan.Ports, E>, options: web.WebOptions): Promise<Promises> => {
   const scope = Scope.makeUnsafe()
   const dispose = () => Effect.runPromise(Scope.close(scope, Exit.void))

@@ -1,4 +1,4 @@
-/** The API as a fetch function, to be mounted in a server of one's own or called without any. */
+/** The HTTP API as a fetch function, to be mounted in another server or called directly. */
 import { ApiKeys } from "@castellan/domain/identity/ApiKeys.ts"
 import { type Context, Effect, Exit, Layer, Option, type Redacted, Scope } from "effect"
 import { HttpEffect, type HttpServerRequest } from "effect/http"
@@ -6,28 +6,28 @@ import * as Castellan from "@castellan/http/server/Castellan.ts"
 import * as Server from "@castellan/http/server/Server.ts"
 
 export interface WebHandler {
-  /** Answers a request of the API. Never rejects. */
+  /** Handles an API request. Never rejects. */
   readonly handler: (request: Request) => Promise<Response>
   /** Stops the workers and closes what the ports opened. */
   readonly dispose: () => Promise<void>
 }
 
 export interface WebOptions extends Castellan.CastellanOptions, Server.ServerOptions {
-  /** The platform admin's key, which makes accounts and their keys; that of before is none any more. */
+  /** The platform admin's key, which replaces the previously configured one. */
   readonly adminKey?: Redacted.Redacted<string>
 }
 
-/** All that answers need: the use cases, and the ports they are over. */
+/** What the API needs: the use cases and their ports. */
 export type Services = Layer.Success<ReturnType<typeof Castellan.layer>> | Castellan.Ports
 
-/** The function that answers, over use cases that are there already. */
+/** The handler over existing use cases. */
 export const handlerOver = Effect.fnUntraced(function* (services: Context.Context<Services>, options: WebOptions) {
   if (options.adminKey !== undefined) {
     const { ensurePlatformAdmin } = yield* Effect.provide(ApiKeys, services)
     yield* ensurePlatformAdmin(Option.some(options.adminKey))
   }
   const app = yield* Effect.provide(Server.make(options), services)
-  // What is streamed has the embedder's logger, tracer and clock, too.
+  // Streams use the embedder's logger, tracer and clock, too.
   const serve = HttpEffect.toWebHandlerWith<never, HttpServerRequest.HttpServerRequest | Scope.Scope>(services)
   return serve(Effect.provide(app, services))
 })
