@@ -1,4 +1,4 @@
-/** An answer of the API: what it says, and its text as it came. */
+/** A response of the API: its JSON, and its text as it came. */
 export interface Answer<A> {
   readonly text: string
   readonly json: A

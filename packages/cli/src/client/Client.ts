@@ -51,7 +51,7 @@ const parse = <A>(text: string): A | undefined => {
   }
 }
 
-/** An error of the API as a person reads it, with its reason and whether another try may help. */
+/** An error of the API as a sentence, with its reason and the time until another attempt may succeed. */
 const sentenceOf = (error: string, { detail, reason, retryAfterMs }: Partial<ErrorBody>): string => {
   const why = detail ?? reason
   if (why === undefined) return error
@@ -90,7 +90,7 @@ const makeRequest = Effect.fnUntraced(function* (url: string, operation: Operati
   )
 })
 
-/** Sends the request, reads what is needed of the answer, and does it again where `waitBefore` says so. */
+/** Sends the request, reads the response, and repeats both as `waitBefore` decides. */
 const sending = Effect.fnUntraced(function* <A>(
   id: OperationId,
   asked: AnyAsked,
@@ -140,5 +140,5 @@ export const ask = <Id extends OperationId, A extends ResponseOf<Id> = ResponseO
 export const open = <Id extends OperationId>(id: Id, asked: Asked<Id> = {}) =>
   sending(id, asked as AnyAsked, (url, response) => Effect.succeed({ url, response }))
 
-/** What to say of a stream that breaks off. */
+/** The failure of a stream whose connection broke. */
 export const brokenOff = unreachable

@@ -87,7 +87,7 @@ const explainUnreachable = ({ url, why }: Unreachable): string => {
   }
 }
 
-/** What a person is told, and the code the process exits with. An empty sentence is not said. */
+/** The sentence for the user, and the exit code of the process. An empty sentence is not printed. */
 export const explain = (failure: Failure): { readonly say: string; readonly exit: number } => {
   switch (failure._tag) {
     case "ApiRefused":

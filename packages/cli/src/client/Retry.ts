@@ -1,32 +1,32 @@
-/** Whether a request is sent again, and when. */
+/** Decides whether and when a failed request is repeated. */
 import type { ApiRefused, Failure } from "./Failure.ts"
 
 export interface Attempts {
-  /** Asking twice is the same as asking once: it reads, or bears an idempotency key. */
+  /** Whether repeating the request is safe: it reads, or has an idempotency key. */
   readonly repeatable: boolean
-  /** How often it was sent so far. */
+  /** How often it was sent. */
   readonly sent: number
   /** Milliseconds since it was first sent. */
   readonly elapsed: number
-  /** Whether a server was there, so that it may come back: not where the first connection could not be made. */
+  /** Whether a server has answered or accepted a connection, so that it may come back. */
   readonly wasMet: boolean
 }
 
-/** Waits before the next attempts where nobody answers, in milliseconds. */
+/** Waits before the next attempts if no server was reached, in milliseconds. */
 const afterSilence = [250, 1000]
 
-/** The same where a server was there: it may be starting again, which takes it some seconds. */
+/** Waits if a server was reached before: it may be restarting, which takes some seconds. */
 const afterBreak = [...afterSilence, 2000, 4000, 8000]
 
-/** Longest wait that a server can ask of us, in milliseconds. */
+/** The longest `retryAfterMs` of a server that is respected, in milliseconds. */
 const longestWait = 30_000
 
-/** How often a server that says "later" is asked again. */
+/** Maximum attempts after a 429. */
 const timesLater = 3
 
 /**
- * How long the first attempt of a request may take in all, in milliseconds. Its connection may break long before: Node gives
- * up an answer after 300 s of silence, and to clone a large repository or to make the first app of a server takes minutes.
+ * How long a request may take in all, in milliseconds. Its connection may break long before, because Node's fetch aborts
+ * after 300 s without a response, and cloning a large repository or creating a server's first app takes minutes.
  */
 const inFlight = 15 * 60_000
 
@@ -34,16 +34,16 @@ const afterRefusal = (refused: ApiRefused, { elapsed, repeatable, sent }: Attemp
   const wait = refused.retryAfter
   if (wait === undefined || wait > longestWait) return undefined
   if (refused.status === 429) return sent <= timesLater ? wait : undefined
-  // The key is ours alone: what is in flight is our own first attempt, and its answer is the one we want.
+  // No one else has the key, so the request in flight is an earlier attempt of ours, whose response is wanted.
   if (refused.code === "idempotency_in_flight" && repeatable) return elapsed < inFlight ? wait : undefined
   return undefined
 }
 
-/** Whether the failure shows that a server was there. */
+/** Whether the failure shows that a server was reached. */
 export const meets = (failure: Failure): boolean =>
   failure._tag !== "Unreachable" || !["ECONNREFUSED", "ENOTFOUND"].includes(failure.why)
 
-/** Milliseconds to wait before the request is sent again; undefined if it is not. */
+/** Milliseconds to wait before the request is repeated; undefined if it is not. */
 export const waitBefore = (failure: Failure, attempts: Attempts): number | undefined => {
   if (failure._tag === "ApiRefused") return afterRefusal(failure, attempts)
   if (failure._tag !== "Unreachable" || !attempts.repeatable) return undefined

@@ -1,4 +1,4 @@
-/** Server-sent events, read over however many connections it takes, nothing twice and nothing left out. */
+/** Reads server-sent events and reconnects after the last received one, so that none is missed or repeated. */
 import * as Clock from "effect/Clock"
 import * as Effect from "effect/Effect"
 import * as Sse from "effect/encoding/Sse"
@@ -7,29 +7,29 @@ import { brokenOff, open } from "./Client.ts"
 import { type OperationId, operationOf } from "./Operations.ts"
 import { type Failure, isTransient, Unreachable } from "./Failure.ts"
 
-/** Where events come from, and what they say to us. */
+/** The operation that streams the events, and how to read them. */
 export interface EventSource<A> {
   readonly operation: OperationId
   readonly params?: Readonly<Record<string, string>>
   readonly query: Record<string, string | undefined>
-  /** What is said of an event; undefined where it is nothing to tell. */
+  /** The value of an event; undefined if the event is to be ignored. */
   readonly read: (event: Sse.Event) => A | undefined
-  /** Whether nothing comes after it. */
-  readonly isLast: (told: A) => boolean
-  /** What is wrong where the server can't go on, and where it goes on no more without saying why. */
+  /** Whether the value is the last of the stream. */
+  readonly isLast: (value: A) => boolean
+  /** The sentence for the user if the server ends the stream early. */
   readonly broken: string
 }
 
-/** The server says something every 15 seconds; after this silence the connection is taken for dead. */
+/** The server sends something every 15 seconds, so a connection that is silent for this long is dead. */
 const longestSilence = "60 seconds"
 
-/** Milliseconds before it is asked again, each time it breaks off without having told or lasted anything. */
-const afterBreaks = [250, 500, 1000, 2000, 4000, 5000, 5000, 5000, 5000, 5000]
+/** Waits before each reconnection, in milliseconds. They start again once an event arrives or a connection lasts. */
+const reconnectDelays = [250, 500, 1000, 2000, 4000, 5000, 5000, 5000, 5000, 5000]
 
-/** A connection that lasted so many milliseconds was a good one, though there was nothing to say. */
-const lasting = 10_000
+/** A connection of this many milliseconds was a good one, even without an event. */
+const goodConnectionMs = 10_000
 
-/** One connection's worth of events, from after the event of that id, until there is silence for so long. */
+/** The events of one connection after the given id, until the connection is silent for so long. */
 export const connection = <A>(
   { broken, operation, params, query, read }: EventSource<A>,
   after: string | undefined,
@@ -53,40 +53,40 @@ export const connection = <A>(
         Stream.mapEffect((event) =>
           event.event === "error"
             ? Effect.fail(new Unreachable({ url, why: broken }))
-            : Effect.sync(() => ({ told: read(event), id: event.id }))
+            : Effect.sync(() => ({ value: read(event), id: event.id }))
         )
       )
     ),
     Stream.unwrap
   )
 
-/** Gives to `tell` what the events say as they come, and gives back the last. */
+/** Passes each value to `handle` as it arrives, and returns the last one. */
 export const follow = Effect.fnUntraced(function* <A, E, R>(
   source: EventSource<A>,
-  tell: (told: A) => Effect.Effect<void, E, R>
+  handle: (value: A) => Effect.Effect<void, E, R>
 ) {
   let after: string | undefined
-  let last: { readonly told: A } | undefined
+  let last: { readonly value: A } | undefined
   let breaks = 0
   while (true) {
     const begun = yield* Clock.currentTimeMillis
     const result = yield* connection(source, after, longestSilence).pipe(
-      Stream.takeUntil(({ told }) => told !== undefined && source.isLast(told)),
-      Stream.runForEach(({ id, told }) =>
+      Stream.takeUntil(({ value }) => value !== undefined && source.isLast(value)),
+      Stream.runForEach(({ id, value }) =>
         Effect.gen(function* () {
-          if (told !== undefined) {
-            yield* tell(told)
+          if (value !== undefined) {
+            yield* handle(value)
             breaks = 0
-            if (source.isLast(told)) last = { told }
+            if (source.isLast(value)) last = { value }
           }
           after = id ?? after
         })
       ),
       Effect.result
     )
-    if (last !== undefined) return last.told
-    if ((yield* Clock.currentTimeMillis) - begun >= lasting) breaks = 0
-    const wait = afterBreaks[breaks++]
+    if (last !== undefined) return last.value
+    if ((yield* Clock.currentTimeMillis) - begun >= goodConnectionMs) breaks = 0
+    const wait = reconnectDelays[breaks++]
     if (result._tag === "Failure") {
       if (wait === undefined || !isTransient(result.failure as Failure)) return yield* Effect.fail(result.failure)
     } else if (wait === undefined) {

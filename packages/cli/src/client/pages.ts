@@ -1,4 +1,4 @@
-/** Lists that come in pages. */
+/** Reads lists page by page. */
 import * as Effect from "effect/Effect"
 import type { Answer } from "./Answer.ts"
 import { ask } from "./Client.ts"
@@ -50,7 +50,7 @@ export const pages = Effect.fnUntraced(function* <Id extends PagedId>(
   return { text: JSON.stringify(json), json }
 })
 
-/** A list for people: its table, or a word that there is nothing. */
+/** Tells people that a list is empty. */
 export const orNone = Effect.fnUntraced(function* (what: string, rows: ReadonlyArray<unknown>) {
   if (rows.length === 0 && !(yield* Output.isForProgram)) yield* Output.say(`no ${what}`)
 })

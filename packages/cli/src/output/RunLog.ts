@@ -1,22 +1,19 @@
 /** Reads the log of a run: as a stream until it ends, or what there is so far. */
-import type { RunStatus } from "@castellan/domain/task/TaskRun.ts"
 import * as Effect from "effect/Effect"
 import type * as Sse from "effect/encoding/Sse"
 import * as Stream from "effect/Stream"
+import type { EventOf } from "../client/Operations.ts"
 import * as ServerEvents from "../client/ServerEvents.ts"
 
+type DataOf<Name> = Extract<EventOf<"runs.logs">, { readonly event: Name }>["data"]
+
 /** The result of a run; `exitCode` is null if its command did not run to its end. */
-export interface Ended {
-  readonly status: RunStatus
-  readonly exitCode: number | null
+export type Ended = Omit<DataOf<"exit">, "truncated"> & {
   /** Whether the log is missing some of the command's output. Older servers leave it out. */
   readonly truncated?: boolean
 }
 
-export interface Printed {
-  readonly stream: "stdout" | "stderr"
-  readonly text: string
-}
+export type Printed = DataOf<"output">
 
 export type LogEvent =
   | { readonly _tag: "Printed"; readonly printed: Printed; readonly data: string }
@@ -62,6 +59,6 @@ export const follow = Effect.fnUntraced(function* <E, R>(
 /** Passes the output so far to `tell`, and does not wait for more. */
 export const soFar = <E, R>(which: WhichLog, tell: (event: LogEvent) => Effect.Effect<void, E, R>) =>
   ServerEvents.connection(logOf(which), undefined, quiet).pipe(
-    Stream.takeUntil(({ told }) => told !== undefined && isLast(told)),
-    Stream.runForEach(({ told }) => (told === undefined ? Effect.void : tell(told)))
+    Stream.takeUntil(({ value }) => value !== undefined && isLast(value)),
+    Stream.runForEach(({ value }) => (value === undefined ? Effect.void : tell(value)))
   )
