@@ -31,7 +31,7 @@ export const SystemHandlers = HttpApiBuilder.group(
     return handlers.handleAll({
       health: () => Effect.succeed({ status: "ok" as const }),
       ready: Effect.fnUntraced(function* () {
-        if (shutdown.hasBegun()) return yield* new NotReady({ say: "The server is about to end" })
+        if (shutdown.hasBegun()) return yield* new NotReady({ say: "The server is shutting down" })
         const wrong = yield* health
         if (wrong !== undefined) return yield* new NotReady({ say: `The data directory ${wrong}` })
         yield* Effect.all([answers("store", identities.findAccount(nobody)), answers("task runner", runner.ping)], {

@@ -1,4 +1,4 @@
-/** Tries made-up requests on the API over ports in memory, and judges every answer by the API's description. */
+/** Sends generated requests to the API over ports in memory, and checks every response against openapi.json. */
 import { document } from "../../src/api/openapi.ts"
 import { Repo, RepoName, RepoOwner } from "@castellan/domain/repo/Repo.ts"
 import { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
@@ -12,7 +12,7 @@ import { sharedRepo } from "../tenancy/expectations.ts"
 import { WebApi } from "../WebApi.ts"
 import { type MadeUp, type placeholders, request } from "./requests.ts"
 
-/** A request that was answered wrongly, and how to see it again. */
+/** A request with a wrong response, and how to reproduce it. */
 export interface Found {
   readonly seed: number
   readonly path: string
@@ -20,10 +20,10 @@ export interface Found {
   readonly request: MadeUp
 }
 
-/** How long an answer may take to begin. */
+/** Milliseconds until a response has to begin. */
 const patience = 20_000
 
-/** Answers from 500 on that tell of the provider, the repository host or the package registry, and not of a mistake of ours. */
+/** Codes of 5xx responses that the provider, the repository host or the package registry causes. */
 const causedOutside = new Set([
   "sandbox_not_provisioned",
   "repository_host_unavailable",
@@ -54,7 +54,7 @@ interface Answered {
   readonly text: string
 }
 
-/** What is wrong with an answer to the method at the URL; undefined if nothing is. */
+/** What is wrong with the response to the method at the URL; undefined if nothing is. */
 export const complaint = (method: string, url: string, { headers, status, text }: Answered): string | undefined => {
   if (headers.get("x-request-id") === null) return "it has no x-request-id"
   if (headers.get("access-control-allow-origin") !== "*") return "it has no CORS header"
@@ -91,7 +91,7 @@ export const complaint = (method: string, url: string, { headers, status, text }
   return isAnswer(JSON.parse(text)) ? undefined : `its body is not as described: ${ajv.errorsText(isAnswer.errors)}`
 }
 
-/** Reads an answer: all of it, or of a stream of events what begins it. */
+/** Reads a response: all of it, or the beginning of a stream of events. */
 const read = async (response: Response): Promise<string> => {
   if (response.body === null || !response.headers.get("content-type")?.startsWith("text/event-stream")) {
     return response.text()
@@ -102,7 +102,7 @@ const read = async (response: Response): Promise<string> => {
   return ""
 }
 
-/** How often each operation was answered by each status, for who wants to know what was really tried. */
+/** Counts the statuses of each operation, to show what the fuzzer covers. */
 export const answers = new Map<string, Map<number, number>>()
 
 const count = (operation: string, status: number) => {
@@ -116,7 +116,7 @@ const given = (text: string, ids: Ids) => text.replaceAll(/\$[a-z]+/g, (name) =>
 
 const bytesOf = (body: string) => Uint8Array.from(body, (char) => char.charCodeAt(0))
 
-/** Makes what requests can name. */
+/** Creates the things that requests name. */
 const makeIds = Effect.fnUntraced(function* (account: string, key: string) {
   const api = yield* WebApi
   const ask = (method: string, path: string, body: object = {}) =>
@@ -155,7 +155,7 @@ const layerOf = (instead?: Layer.Layer<any>) => {
   )
 }
 
-/** Tries requests of one seed, one after the other, on one API; gives the first that is answered wrongly, made small. */
+/** Sends the requests of one seed to one API, and returns the first with a wrong response, shrunk. */
 export const look = async (
   seed: number,
   runs: number,

@@ -13,7 +13,7 @@ import { join } from "node:path"
 import { parseArgs } from "node:util"
 import { answers, type Found, look } from "./Fuzz.ts"
 
-/** Requests of one seed, on one API: more would fill it with what they make. */
+/** Requests per seed and API. More would fill the API with what they create. */
 const requestsOfSeed = 500
 
 const print = ({ path, request, seed, why }: Found, store: string) => {
@@ -33,7 +33,7 @@ const { values } = parseArgs({
 const first = Number(values.seed)
 const count = Number(values.count)
 
-/** Stores over a database of their own. */
+/** Stores over a new database. */
 const postgres = () => {
   const directory = mkdtempSync(join(tmpdir(), "castellan-fuzz-"))
   const stores = Layer.merge(Stores.layer, PgBossTaskRunner.layer).pipe(

@@ -1,19 +1,19 @@
-/** Makes up requests from the API's description: right ones, and ones that are wrong in every way that a client can send. */
+/** Generates requests from openapi.json: valid ones, and invalid ones of every kind that a client can send. */
 import * as fc from "fast-check"
 import { sharedRepo } from "../tenancy/expectations.ts"
 import { bare, type JsonSchema, type Operation, operations, type Parameter, uuid } from "../Operations.ts"
 
-/** A request whose text may hold placeholders such as `$sandbox`, which stand for ids that exist. */
+/** A request whose text may contain placeholders for existing ids, such as `$sandbox`. */
 export interface MadeUp {
   readonly operation: string
   readonly method: string
   readonly url: string
   readonly headers: Readonly<Record<string, string>>
-  /** The bytes of the body, one character each; null for none. */
+  /** The bytes of the body, one character each; null for no body. */
   readonly body: string | null
 }
 
-/** Ids that exist while a request is tried. */
+/** Placeholders for existing ids. */
 export const placeholders = [
   "$sandbox",
   "$run",
@@ -108,7 +108,7 @@ const number = fc.oneof(
 
 const deep = fc.integer({ min: 2, max: 20_000 }).map((levels) => "[".repeat(levels) + "]".repeat(levels))
 
-/** Any JSON, as text: values that a parser of JavaScript would not write are among it. */
+/** Any JSON as text, including values that JSON.stringify never writes. */
 const anyJson: fc.Arbitrary<string> = fc.oneof(
   { weight: 3, arbitrary: text.map((value) => JSON.stringify(value)) },
   { weight: 3, arbitrary: number.map((value) => (Object.is(value, -0) ? "-0" : JSON.stringify(value))) },
@@ -137,7 +137,7 @@ const names = fc.oneof(
 const object = (entries: ReadonlyArray<readonly [string, string]>) =>
   `{${entries.map(([name, value]) => `${JSON.stringify(name)}:${value}`).join(",")}}`
 
-/** How many of ten values are right: enough that requests get past their first field. */
+/** How many of ten values are valid, so that requests get past their first field. */
 const mostly = (right: fc.Arbitrary<string>): fc.Arbitrary<string> =>
   fc.oneof(
     { weight: 7, arbitrary: right },
@@ -148,7 +148,7 @@ const mostly = (right: fc.Arbitrary<string>): fc.Arbitrary<string> =>
 const range = ({ maximum = 2 ** 53 - 1, minimum = -(2 ** 53) + 1 }: JsonSchema) =>
   fc.oneof(fc.constantFrom(minimum, maximum), fc.integer({ min: minimum, max: Math.min(maximum, minimum + 1000) }))
 
-/** Text that may be right for a field of that name. */
+/** Text that may be valid for a field of that name. */
 const likelyText = (name: string, schema: JsonSchema): fc.Arbitrary<string> => {
   if (schema.enum !== undefined) return fc.constantFrom(...schema.enum)
   if (schema.format === "uuid") return fc.constantFrom("$account", "$organization", uuid)
@@ -201,7 +201,7 @@ const objectOf = ({ additionalProperties, properties = {}, required = [] }: Json
   return fc.tuple(fc.tuple(...declared), extra).map(([own, others]) => object([...own.flat(), ...others]))
 }
 
-/** The text as part of a URL; half of a character, which has no bytes, becomes the bytes that some clients send for it. */
+/** The text as part of a URL. A lone surrogate becomes the bytes that some clients send for it. */
 const inUrl = (value: string): string =>
   [...value]
     .map((char) => (/\p{Surrogate}/u.test(char) ? "%ED%A0%80" : encodeURIComponent(char).replaceAll("%24", "$")))
