@@ -21,6 +21,7 @@ WORKDIR /castellan
 COPY --from=dependencies /castellan/ ./
 COPY packages/domain/src packages/domain/src
 COPY packages/adapters/src packages/adapters/src
+COPY packages/http/openapi.json packages/http/
 COPY packages/http/src packages/http/src
 COPY packages/cli/src packages/cli/src
 ENV NODE_ENV=production HOST=0.0.0.0 PORT=3000 CASTELLAN_DATA_DIR=/var/lib/castellan
