@@ -24,18 +24,21 @@ export class AppStore extends Context.Service<
     /** The apps of the scope's account that have not ended, oldest first. */
     readonly listLive: (scope: AccountScope) => Effect.Effect<ReadonlyArray<AppSandbox>>
     /**
-     * Writes steps of apps of the scope's account, each with its event, all or none, and tells whether it did: if each
-     * app's stored version is the one before its step, and none is ready or stopped beside another. Of many that write at
-     * once one does.
+     * Writes transitions of apps of the scope's account, each with its event, all or none, and gives whether it did. It
+     * does if every stored version is the expected one and no two apps are then ready or stopped. One of several
+     * concurrent writes to the same apps succeeds.
      */
-    readonly compareAndSet: (scope: AccountScope, steps: ReadonlyArray<AppliedAppTransition>) => Effect.Effect<boolean>
+    readonly compareAndSet: (
+      scope: AccountScope,
+      transitions: ReadonlyArray<AppliedAppTransition>
+    ) => Effect.Effect<boolean>
     /**
-     * Of all accounts: apps whose `lookAt` has come at `now`, the longest waiting first, `limit` at most. Each is given to
-     * one caller: its `lookAt` is `until` then, so that others don't get it before; all else stays.
+     * Apps of all accounts whose `nextCheckAt` is not after `now`, the longest due first, at most `limit`. Each is given to
+     * one caller: its `nextCheckAt` becomes `leaseExpiresAt`, so that no other caller gets it before.
      */
     readonly claimDue: (
       now: DateTime.Utc,
-      until: DateTime.Utc,
+      leaseExpiresAt: DateTime.Utc,
       limit: number
     ) => Effect.Effect<ReadonlyArray<AppSandbox>>
   }

@@ -56,7 +56,7 @@ export const lastFailure = ({ lifecycle: { error, errorCode } }: Session): Failu
 /** Codes of failures that another try does not overcome, though the caller did not cause them. */
 const stays: ReadonlyArray<FailureCode> = ["checkout_failed", "provider_refused", "repository_host_refused"]
 
-/** Somebody else went on with the session, or put it away: what was begun here no longer counts. */
+/** Another worker took the session over, or a client archived it: the result of this attempt does not count. */
 export class Superseded extends Schema.TaggedError<Superseded>()("Superseded", {}) {}
 
 /** The session may no longer read its repository. */
@@ -129,8 +129,8 @@ export class SessionSandboxes extends Context.Service<
     Layer.effect(SessionSandboxes, make(options.times, options.repoAccess))
 }
 
-/** How long a waiter waits before it looks at a session that another process may have changed. */
-const lookAgainAfter = Duration.millis(250)
+/** How often a waiter reads a session that another process may have changed. */
+const pollInterval = Duration.millis(250)
 
 const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoAccess) {
   const store = yield* SessionStore
@@ -158,7 +158,7 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
   const awaitChange = Effect.fnUntraced(function* (id: SessionId) {
     const subscription: PubSub.Subscription<SessionId> = yield* PubSub.subscribe(changes)
     yield* Effect.repeat(PubSub.take(subscription), { until: (changed) => changed === id }).pipe(
-      Effect.timeoutOption(lookAgainAfter)
+      Effect.timeoutOption(pollInterval)
     )
   }, Effect.scoped)
 
@@ -182,7 +182,7 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
       .create({ name, from: Option.some(current), lifetime })
       .pipe(
         Effect.catchTag("SnapshotGone", ({ id }) =>
-          Effect.logWarning("a base image is gone; the sandbox is a bare one", { key, snapshot: id }).pipe(
+          Effect.logWarning("Base image is gone, creating a bare sandbox", { key, snapshot: id }).pipe(
             Effect.andThen(images.markLost(key, id)),
             Effect.andThen(bare)
           )
@@ -207,7 +207,7 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
       Effect.catchTag("SandboxGone", () => Effect.succeed(Option.none<Sandbox>()))
     )
 
-  /** Whoever is about to stop a run that was found makes sure of this: a later claim may have started it meanwhile. */
+  /** Checked before a run that was found is stopped: a worker with a later lease may have started it. */
   const stillOurs = Effect.fnUntraced(function* (session: Session) {
     const now = yield* store.get(AccountScope.ofOwner(session), session.id)
     if (!Option.exists(now, ({ lifecycle }) => lifecycle.version === session.lifecycle.version)) {
@@ -215,7 +215,7 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
     }
   })
 
-  /** A running sandbox under the session's name: the one there is, woken if need be, or a new one. */
+  /** A running sandbox under the session's name: the existing one, resumed if necessary, or a new one. */
   const boot = Effect.fnUntraced(function* (claimed: Ref.Ref<Session>, name: SandboxName) {
     const session = yield* Ref.get(claimed)
     const found = yield* provider.find(name)
@@ -228,7 +228,10 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
     const woken = Option.isSome(found) ? yield* resumed(name) : Option.none<Sandbox>()
     if (Option.isSome(woken)) return woken.value
     if (!session.lifecycle.needsCheckout) {
-      yield* Effect.logWarning("a session's sandbox is lost; it gets a new one", { session: session.id, sandbox: name })
+      yield* Effect.logWarning("Provider lost the sandbox of a session, creating another", {
+        session: session.id,
+        sandbox: name
+      })
       yield* Ref.set(claimed, yield* taken(session, SessionTransition.MarkLost({ reason: lostReason })))
     }
     const made = yield* created(session, name)
@@ -238,7 +241,7 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
     return Option.isSome(up) ? up.value : yield* new SandboxNotRunning({ name, reason: null })
   })
 
-  const brought = Effect.fnUntraced(function* (session: Session, name: SandboxName) {
+  const checkOut = Effect.fnUntraced(function* (session: Session, name: SandboxName) {
     const { branch, needsCheckout: fresh, workspace } = session.lifecycle
     if (session.repo === null) return branch
     if (!fresh) {
@@ -262,14 +265,14 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
     return renewed || (yield* Ref.get(claimed)).lifecycle.version !== lifecycle.version
   })
 
-  /** The stages in which another may use what was started here. */
-  const isUsed: ReadonlyArray<string> = ["provisioning", "restoring", "active"]
+  /** The states in which another worker may use the sandbox that was started here. */
+  const usedStates: ReadonlyArray<string> = ["provisioning", "restoring", "active"]
 
-  /** What was started for a session that meanwhile is at rest must not go on; another's work is left alone. */
-  const withdraw = Effect.fnUntraced(function* (session: Session, sandbox: Sandbox) {
+  /** Stops a sandbox that was started for a session which is now at rest. Work of another worker is left alone. */
+  const rollBack = Effect.fnUntraced(function* (session: Session, sandbox: Sandbox) {
     const now = yield* store.get(AccountScope.ofOwner(session), session.id)
     if (Option.isNone(now)) yield* Effect.ignore(provider.remove(sandbox.name))
-    else if (!isUsed.includes(stateOf(now.value))) {
+    else if (!usedStates.includes(stateOf(now.value))) {
       yield* Effect.ignore(provider.stop(sandbox.name, { incarnation: sandbox.incarnation }))
     }
   })
@@ -281,7 +284,7 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
   ) {
     const sandbox = yield* boot(claimed, name)
     yield* Ref.set(started, sandbox)
-    const branch: BranchName | null = yield* brought(yield* Ref.get(claimed), name)
+    const branch: BranchName | null = yield* checkOut(yield* Ref.get(claimed), name)
     const now = yield* DateTime.now
     const idleAt = DateTime.addDuration(now, times.idle)
     const { expiresAt, incarnation } = sandbox
@@ -296,7 +299,7 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
   })
 
   const fail = Effect.fnUntraced(function* (session: Session, started: Sandbox | null, failure: Failure) {
-    yield* Effect.logWarning("a session could not be brought up", { session: session.id }, failure)
+    yield* Effect.logWarning("Failed to provision session", { session: session.id }, failure)
     const reason = reasonOf(failure)
     const failed = yield* move(session, SessionTransition.Fail({ error: reason.sentence, code: reason.code }))
     if (Option.isNone(failed)) return yield* new Superseded()
@@ -318,7 +321,7 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
         Effect.catchTag("Superseded", (superseded) =>
           Effect.gen(function* () {
             const sandbox = yield* Ref.get(started)
-            if (sandbox !== null) yield* withdraw(session, sandbox)
+            if (sandbox !== null) yield* rollBack(session, sandbox)
             return yield* superseded
           })
         ),
@@ -339,8 +342,8 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
       )
   )
 
-  /** Which run of a session's sandbox is to be stopped; null where none is. */
-  const toStop = Effect.fnUntraced(function* (session: Session, name: SandboxName) {
+  /** The incarnation of a session's sandbox to stop; null where none runs. */
+  const incarnationToStop = Effect.fnUntraced(function* (session: Session, name: SandboxName) {
     const { incarnation } = session.lifecycle
     if (incarnation !== null) return incarnation
     const found = yield* provider.find(name)
@@ -351,7 +354,7 @@ const make = Effect.fnUntraced(function* (times: SessionTimes, repoAccess: RepoA
 
   const putToSleep = Effect.fn("SessionSandboxes.putToSleep")(function* (session: Session, reason: string | null) {
     const { sandbox } = session.lifecycle
-    const only = sandbox === null ? null : yield* toStop(session, sandbox)
+    const only = sandbox === null ? null : yield* incarnationToStop(session, sandbox)
     if (sandbox !== null && only !== null) yield* provider.stop(sandbox, { incarnation: only })
     return yield* taken(session, SessionTransition.Hibernated({ reason }))
   }, Effect.uninterruptible)

@@ -44,24 +44,28 @@ export class SessionStore extends Context.Service<
       now: DateTime.Utc
     ) => Effect.Effect<Option.Option<Session>>
     /**
-     * Writes a step's lifecycle, and its event with it, if it has one, if the stored version is the one before; tells
-     * whether it did. Of many that write at once one does. What is not the lifecycle stays as it is stored; of the status
-     * only that it is `archived` is the step's to say, and that it no longer is. Where the working tree is, is part of
-     * the lifecycle; a row that does not say has it in the home directory.
+     * Writes the lifecycle of an applied transition, and its event if it has one, if the stored version is the expected
+     * one; gives whether it did. One of several concurrent writes succeeds. Fields outside the lifecycle stay as stored,
+     * except that the transition sets and clears the status `archived`. The place of the working tree belongs to the
+     * lifecycle; a row without it has the working tree in the home directory.
      */
-    readonly compareAndSet: (scope: AccountScope, step: AppliedSessionTransition) => Effect.Effect<boolean>
-    /** Moves `lookAt` of a session that is still at `version`, and tells whether it is; all else stays. */
+    readonly compareAndSet: (scope: AccountScope, applied: AppliedSessionTransition) => Effect.Effect<boolean>
+    /** Sets `nextCheckAt` of a session that is still at `version`, and gives whether it is. Nothing else changes. */
     readonly setNextCheck: (
       scope: AccountScope,
       id: SessionId,
       version: number,
-      lookAt: DateTime.Utc
+      nextCheckAt: DateTime.Utc
     ) => Effect.Effect<boolean>
     /**
-     * Of all accounts: sessions whose `lookAt` has come at `now`, the longest waiting first, `limit` at most. Each is
-     * given to one caller: its `lookAt` is `until` then, so that others don't get it before; all else stays.
+     * Sessions of all accounts whose `nextCheckAt` is not after `now`, the longest due first, at most `limit`. Each is
+     * given to one caller: its `nextCheckAt` becomes `leaseExpiresAt`, so that no other caller gets it before.
      */
-    readonly claimDue: (now: DateTime.Utc, until: DateTime.Utc, limit: number) => Effect.Effect<ReadonlyArray<Session>>
+    readonly claimDue: (
+      now: DateTime.Utc,
+      leaseExpiresAt: DateTime.Utc,
+      limit: number
+    ) => Effect.Effect<ReadonlyArray<Session>>
     /** Forgets a session that is still at the version given, with the event that it was removed; tells whether it did. */
     readonly remove: (scope: AccountScope, session: Session, now: DateTime.Utc) => Effect.Effect<boolean>
   }

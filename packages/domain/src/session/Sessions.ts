@@ -262,8 +262,8 @@ const make = Effect.fnUntraced(function* (liveAtMost: number) {
     return Option.isSome(begun) ? yield* brought(begun.value) : Option.none<RunningSession>()
   })
 
-  /** Goes on with what was begun and left, or waits for whoever is at it. */
-  const goOnOrWait = Effect.fnUntraced(function* (session: Session) {
+  /** Takes over work whose lease has expired, or waits for a change by the worker that holds it. */
+  const resumeOrAwait = Effect.fnUntraced(function* (session: Session) {
     if (!isExpired(session.lifecycle.nextCheckAt, yield* DateTime.now)) {
       yield* held.awaitChange(session.id)
       return Option.none<RunningSession>()
@@ -300,7 +300,7 @@ const make = Effect.fnUntraced(function* (liveAtMost: number) {
       case "provisioning":
       case "restoring":
       case "hibernating":
-        return yield* goOnOrWait(session)
+        return yield* resumeOrAwait(session)
       case "archived":
         return yield* new SessionArchived({ id: session.id })
     }
@@ -316,7 +316,7 @@ const make = Effect.fnUntraced(function* (liveAtMost: number) {
       if (Option.isSome(up)) return up.value
       const before: Session = session
       session = yield* get(scope, session.id)
-      // Who waited for another's attempt shares its end, and does not begin the next.
+      // A waiter gets the result of the attempt it joined; it does not start another.
       if (isBusy(before) && stateOf(session) === "failed") return yield* notProvisioned(lastFailure(session))
     }
   })
@@ -361,7 +361,7 @@ const make = Effect.fnUntraced(function* (liveAtMost: number) {
     const name = session.lifecycle.sandbox
     if (name === null) return { session, status: "no_sandbox" as const }
     const seen = yield* provider.find(name).pipe(Effect.timeout(probe), Effect.option)
-    // Whoever could not be asked has said nothing.
+    // A provider that did not answer says nothing about the sandbox.
     if (Option.isNone(seen)) {
       return { session, status: isUp(session, yield* DateTime.now) ? ("connected" as const) : ("expired" as const) }
     }
@@ -374,7 +374,7 @@ const make = Effect.fnUntraced(function* (liveAtMost: number) {
     return { session: Option.getOrElse(known, () => session), status: "expired" as const }
   })
 
-  /** Does something with an active session, anew if it was changed meanwhile. */
+  /** Does something with an active session, again on the latest row after a lost race. */
   const whileActive = <A, E>(
     scope: AccountScope,
     id: SessionId,
@@ -409,7 +409,7 @@ const make = Effect.fnUntraced(function* (liveAtMost: number) {
           const given = Math.max(0, expiresAt.epochMilliseconds - before.epochMilliseconds)
           const by = Duration.min(asked, Duration.millis(given))
           return Effect.map(
-            usedAnyhow(scope, session, expiresAt),
+            recordActivityWithRetry(scope, session, expiresAt),
             Option.map((session) => ({ session, by }))
           )
         })
@@ -417,8 +417,12 @@ const make = Effect.fnUntraced(function* (liveAtMost: number) {
     )
   })
 
-  /** The provider was asked already: it must not be asked again because somebody else wrote first. */
-  const usedAnyhow = Effect.fnUntraced(function* (scope: AccountScope, first: Session, expiresAt: DateTime.Utc) {
+  /** Retries only the write: the provider has extended the sandbox already and must not be asked again. */
+  const recordActivityWithRetry = Effect.fnUntraced(function* (
+    scope: AccountScope,
+    first: Session,
+    expiresAt: DateTime.Utc
+  ) {
     let session = first
     while (stateOf(session) === "active") {
       const used = yield* held.recordActivity(session, expiresAt, true)
@@ -457,7 +461,7 @@ const make = Effect.fnUntraced(function* (liveAtMost: number) {
         case "provisioning":
         case "restoring":
         case "hibernating":
-          yield* goOnOrWait(session).pipe(
+          yield* resumeOrAwait(session).pipe(
             Effect.catchTags({ SessionNotProvisioned: () => Effect.void, SessionRepoUnusable: () => Effect.void })
           )
       }
