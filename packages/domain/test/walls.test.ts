@@ -45,7 +45,15 @@ const isOf = (name: string) => (target: string) => target === name || target.sta
 const targetOf = (source: Source, target: string) => relative(packages, resolve(packages, dirname(source.file), target))
 
 /** The folders of the domain by level. A folder may import only folders of earlier levels. */
-const domainLevels = [["lifecycle"], ["identity"], ["sandbox"], ["repo"], ["task"], ["account", "session", "app"]]
+const domainLevels = [
+  ["lifecycle"],
+  ["identity"],
+  ["network"],
+  ["sandbox"],
+  ["repo"],
+  ["task"],
+  ["account", "session", "app"]
+]
 
 /** The folders of `packages/http/src` that each folder may import besides itself. */
 const httpFolders: Record<string, ReadonlyArray<string>> = {
@@ -108,6 +116,7 @@ describe("The layout of the packages", () => {
       "git-local": [],
       github: ["@octokit/rest"],
       local: ["koffi"],
+      network: ["dns-packet", "node-forge"],
       sandbox: [],
       postgres: ["kysely", "pg", "@electric-sql/pglite"],
       tasks: ["kysely", "pg-boss"],
@@ -131,7 +140,7 @@ describe("The layout of the packages", () => {
         from !== to &&
         to !== "git" &&
         to !== "process" &&
-        !(to === "sandbox" && providers.includes(from)) &&
+        !((to === "sandbox" || to === "network") && providers.includes(from)) &&
         !(from === "tasks" && to === "postgres")
       )
     })

@@ -4,6 +4,7 @@ import { chmod, mkdir, readlink, rename, rm, symlink } from "node:fs/promises"
 import { platform } from "node:os"
 import { resolve } from "node:path"
 import { assertUnchanged } from "../process/PathIdentity.ts"
+import * as Authority from "./isolation/Authority.ts"
 import type { Isolation } from "./isolation/Isolation.ts"
 import * as Namespaces from "./isolation/Namespaces.ts"
 import * as NoIsolation from "./isolation/NoIsolation.ts"
@@ -38,6 +39,7 @@ const prepareDirectory = async (layout: Layout): Promise<void> => {
   await mkdir(base, { recursive: true, mode: 0o755 })
   await makeBase(base)
   await makeRoot(layout.runtimeRoot)
+  await Authority.place(layout)
 }
 
 /** The protections that every supported host can give. */

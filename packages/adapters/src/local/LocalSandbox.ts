@@ -2,16 +2,19 @@
 import type { Port } from "@castellan/domain/sandbox/Port.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { SandboxProvider, type SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
-import { Clock, Duration, Effect, Layer, Option, Stream } from "effect"
+import { Clock, Duration, Effect, FiberMap, Layer, Option, Stream } from "effect"
 import { withDeadline } from "../sandbox/Deadline.ts"
 import { outputBlockSize } from "../sandbox/CommandStart.ts"
 import { type OpenedProvider, openProvider } from "./Bootstrap.ts"
 import { LocalUnavailable, type RunningSandbox } from "./isolation/Isolation.ts"
+import * as Authority from "./isolation/Authority.ts"
 import * as Gateway from "./network/Gateway.ts"
 import * as PackageRegistry from "./network/PackageRegistry.ts"
 import * as Ports from "./network/Ports.ts"
+import * as WayOut from "./network/WayOut.ts"
 import { dialHost } from "./network/Sockets.ts"
 import type { LocalOptions } from "./Options.ts"
+import { attemptSync } from "./process/attempt.ts"
 import * as Commands from "./sandbox/Commands.ts"
 import * as Deadlines from "./sandbox/Deadlines.ts"
 import * as Files from "./sandbox/Files.ts"
@@ -32,6 +35,20 @@ const defaultOutputKept = 128 * 1024 * 1024
 /** The time limit of killing a command; it takes milliseconds unless the host is overloaded. */
 const killTimeout = Duration.minutes(1)
 
+/** Runs an effect for a sandbox beside all else, once at a time; a failure is logged, and the next check tries again. */
+const inBackground = Effect.fnUntraced(function* <E>(run: (name: SandboxName) => Effect.Effect<unknown, E>) {
+  const fibers = yield* FiberMap.make<SandboxName>()
+  return (name: SandboxName) =>
+    FiberMap.run(
+      fibers,
+      name,
+      Effect.catchCause(run(name), (cause) =>
+        Effect.logWarning("Failed to open the network of a sandbox", { sandbox: name }, cause)
+      ),
+      { onlyIfMissing: true }
+    )
+})
+
 /** Builds the parts of a provider and starts its supervisor. */
 const makeParts = Effect.fnUntraced(function* (provider: OpenedProvider, options: LocalOptions) {
   const { assertDirectory, isolation, layout, locks } = provider
@@ -39,6 +56,12 @@ const makeParts = Effect.fnUntraced(function* (provider: OpenedProvider, options
   const outputKept = requested - (requested % outputBlockSize)
   const registry = yield* PackageRegistry.make(layout, isolation, locks, options.registry)
   const gateways = yield* Gateway.make(isolation, registry.url)
+  const wayOut = yield* WayOut.make(isolation, {
+    policy: options.policy ?? "none",
+    authority: isolation.sharesNetwork ? undefined : yield* attemptSync("open", () => Authority.read(layout)),
+    trusted: options.egressTrusted ?? [],
+    ...(options.egressHosts === undefined ? {} : { hosts: options.egressHosts })
+  })
   const trash = yield* Trash.make(layout, isolation)
   const records = SandboxRecords.make(layout, isolation, assertDirectory)
   const dial = isolation.sharesNetwork ? (_: RunningSandbox, port: Port) => dialHost(port) : gateways.dial
@@ -49,7 +72,7 @@ const makeParts = Effect.fnUntraced(function* (provider: OpenedProvider, options
     })
   )
   const processes = SandboxProcesses.make(layout, isolation, records, trash, (name, init) =>
-    Effect.andThen(ports.breakAll(name), gateways.end(init))
+    Effect.all([ports.breakAll(name), gateways.end(init), wayOut.end(init)], { discard: true })
   )
   const images = Images.make(layout, isolation, locks, trash)
   const layers = Layers.make(layout, locks, trash)
@@ -57,17 +80,23 @@ const makeParts = Effect.fnUntraced(function* (provider: OpenedProvider, options
   const files = Files.make(isolation, options.silence)
   const deadlines = yield* Deadlines.make(layout, locks, records, processes, commands)
   const parts = { layout, isolation, locks, records, processes, images, layers, commands, deadlines }
-  const lifecycle = Lifecycle.make({ ...parts, registry: registry.environment })
-  yield* Supervisor.run({ ...parts, lifecycle, watchdog: Watchdog.make(layout, isolation, options.limits) })
+  const openNetwork = yield* inBackground((name: SandboxName) =>
+    Effect.flatMap(records.getRunning(name), wayOut.ensure)
+  )
+  const lifecycle = Lifecycle.make({ ...parts, registry: registry.environment, openNetwork })
+  const watchdog = Watchdog.make(layout, isolation, options.limits)
+  yield* Supervisor.run({ ...parts, lifecycle, watchdog, openNetwork, isNetworkSettled: wayOut.isSettled })
 
-  /** The environment of the sandbox's commands for the package registry, which they can reach from now on. */
-  const registryVariables = Effect.fnUntraced(function* (sandbox: RunningSandbox) {
-    if (sandbox.record.registry !== true) return {}
+  /** The environment of the sandbox's commands for the network, which they can use from now on. */
+  const networkVariables = Effect.fnUntraced(function* (sandbox: RunningSandbox) {
+    yield* wayOut.ensure(sandbox)
+    const trust = isolation.sharesNetwork ? {} : Authority.trustVariables
+    if (sandbox.record.registry !== true) return trust
     if (!isolation.sharesNetwork) yield* gateways.ensureRunning(sandbox)
-    return yield* registry.environment
+    return { ...trust, ...(yield* registry.environment) }
   })
 
-  return { ...parts, files, lifecycle, outputKept, ports, registryVariables }
+  return { ...parts, files, lifecycle, networkVariables, outputKept, ports }
 })
 
 const make = Effect.fnUntraced(function* (provider: OpenedProvider, options: LocalOptions) {
@@ -80,10 +109,10 @@ const make = Effect.fnUntraced(function* (provider: OpenedProvider, options: Loc
     layout,
     lifecycle,
     locks,
+    networkVariables,
     outputKept,
     ports,
-    records,
-    registryVariables
+    records
   } = yield* makeParts(provider, options)
 
   const find = Effect.fnUntraced(function* (name: SandboxName) {
@@ -114,7 +143,7 @@ const make = Effect.fnUntraced(function* (provider: OpenedProvider, options: Loc
       return yield* locks.sandbox(name)(
         Effect.gen(function* () {
           const sandbox = yield* records.getRunning(name)
-          return yield* commands.start(sandbox, spec, now, yield* registryVariables(sandbox))
+          return yield* commands.start(sandbox, spec, now, yield* networkVariables(sandbox))
         })
       )
     }),

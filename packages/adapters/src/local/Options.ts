@@ -1,5 +1,7 @@
 /** The options of the local provider. */
+import type { NetworkPolicy } from "@castellan/domain/network/NetworkPolicy.ts"
 import type { Duration } from "effect"
+import type { EgressHosts } from "../network/Dialer.ts"
 import type { Isolation } from "./isolation/Isolation.ts"
 import type { Network } from "./isolation/mounts.ts"
 import type { Limits } from "./sandbox/Watchdog.ts"
@@ -11,6 +13,12 @@ export interface LocalOptions {
   readonly isolation?: Isolation["kind"]
   /** `none` by default. */
   readonly network?: Network
+  /** What sandboxes may reach whose `SandboxSpec` does not say; `none` by default. */
+  readonly policy?: NetworkPolicy
+  /** Hosts that sandboxes reach at other addresses, which may be private. */
+  readonly egressHosts?: EgressHosts
+  /** Certificates in PEM that the gateway trusts besides those of the host. */
+  readonly egressTrusted?: ReadonlyArray<string>
   /** The URL of the package registry; by default the one that npm on this host is configured to use. */
   readonly registry?: string
   /** Bytes of each output stream of a command that are kept; 128 MiB by default, rounded down to a multiple of 512. */

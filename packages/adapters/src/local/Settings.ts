@@ -1,5 +1,7 @@
 /** Reads the options of the local provider from the environment. */
-import { Config, Effect, Option } from "effect"
+import { HostPattern, NetworkPolicy } from "@castellan/domain/network/NetworkPolicy.ts"
+import { Config, Effect, Option, Schema } from "effect"
+import { readFileSync } from "node:fs"
 import { LocalUnavailable } from "./isolation/Isolation.ts"
 import { parseRegistryUrl } from "./network/PackageRegistry.ts"
 
@@ -10,7 +12,11 @@ const variable = (name: string) =>
     onSuccess: Option.getOrElse(() => "")
   })
 
-const choice = Effect.fnUntraced(function* <A extends string>(name: string, allowed: ReadonlyArray<A>, fallback: A) {
+const choice = Effect.fnUntraced(function* <A extends string, B extends A | undefined>(
+  name: string,
+  allowed: ReadonlyArray<A>,
+  fallback: B
+): Effect.fn.Return<A | B, LocalUnavailable> {
   const value = yield* variable(name)
   if (value === "") return fallback
   const chosen = allowed.find((one) => one === value)
@@ -27,9 +33,61 @@ const registry = Effect.gen(function* () {
   return yield* new LocalUnavailable({ message: `${name} must be an http or https URL without a user or password` })
 })
 
-/** Reads CASTELLAN_LOCAL_ISOLATION, CASTELLAN_LOCAL_NETWORK and CASTELLAN_NPM_REGISTRY. */
+const refuse = (message: string) => new LocalUnavailable({ message })
+
+const isPolicy = Schema.decodeUnknownEffect(Schema.fromJsonString(NetworkPolicy))
+
+/** CASTELLAN_NETWORK: `public`, `none`, or a policy with rules as JSON. */
+const policy = Effect.gen(function* () {
+  const name = "CASTELLAN_NETWORK"
+  const given = yield* variable(name)
+  const old = yield* choice("CASTELLAN_LOCAL_NETWORK", ["none", "host"], undefined)
+  if (old === "host") {
+    return yield* refuse(
+      "CASTELLAN_LOCAL_NETWORK=host is no longer supported: set CASTELLAN_NETWORK=public, and name hosts of your own network in CASTELLAN_EGRESS_HOSTS"
+    )
+  }
+  if (old !== undefined) yield* Effect.logWarning("CASTELLAN_LOCAL_NETWORK is deprecated: use CASTELLAN_NETWORK")
+  if (given === "") return old ?? "public"
+  if (given === "public" || given === "none") return given
+  return yield* Effect.mapError(isPolicy(given), () =>
+    refuse(`${name} must be "public", "none", or a network policy in JSON`)
+  )
+})
+
+/** CASTELLAN_EGRESS_HOSTS: `name=URL`, separated by commas; a name may have an http and an https URL. */
+const egressHosts = Effect.gen(function* () {
+  const name = "CASTELLAN_EGRESS_HOSTS"
+  const hosts = new Map<string, ReadonlyArray<URL>>()
+  for (const entry of (yield* variable(name)).split(",").filter((text) => text.trim() !== "")) {
+    const [host = "", ...rest] = entry.trim().split("=")
+    const url = parseRegistryUrl(rest.join("="))
+    if (url === undefined || !Schema.is(HostPattern)(host) || host.startsWith("*"))
+      return yield* refuse(`${name} has "${entry.trim()}"; it must be name=URL with an http or https URL`)
+    hosts.set(host, [...(hosts.get(host) ?? []), url])
+  }
+  return hosts
+})
+
+/** CASTELLAN_EGRESS_CA: a file of certificates in PEM. */
+const egressTrusted = Effect.gen(function* () {
+  const name = "CASTELLAN_EGRESS_CA"
+  const file = yield* variable(name)
+  if (file === "") return []
+  return yield* Effect.try({
+    try: () => [readFileSync(file, "utf8")],
+    catch: (cause) => refuse(`${name} ${file} can't be read: ${String(cause)}`)
+  })
+})
+
+/** Reads CASTELLAN_LOCAL_ISOLATION, CASTELLAN_NETWORK, CASTELLAN_EGRESS_HOSTS, CASTELLAN_EGRESS_CA and CASTELLAN_NPM_REGISTRY. */
 export const settingsFromEnvironment = Effect.gen(function* () {
   const isolation = yield* choice("CASTELLAN_LOCAL_ISOLATION", ["namespaces", "none"], "namespaces")
-  const network = yield* choice("CASTELLAN_LOCAL_NETWORK", ["none", "host"], "none")
-  return { isolation, network, ...(yield* registry) }
+  return {
+    isolation,
+    policy: yield* policy,
+    egressHosts: yield* egressHosts,
+    egressTrusted: yield* egressTrusted,
+    ...(yield* registry)
+  }
 })

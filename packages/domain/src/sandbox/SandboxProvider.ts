@@ -1,6 +1,7 @@
 /** Creates, resumes and stops sandboxes at a provider, and runs commands and transfers files in them. */
 import { Context, type Duration, type Effect, type Option, Schema, type Scope, type Stream } from "effect"
 import { InternalCause } from "../InternalCause.ts"
+import type { NetworkPolicy } from "../network/NetworkPolicy.ts"
 import { type Command, CommandId, type Output, type OutputPosition, type StartedCommand } from "./Command.ts"
 import { Port, type PortConnection } from "./Port.ts"
 import type { Sandbox } from "./Sandbox.ts"
@@ -64,6 +65,8 @@ export interface SandboxSpec {
   readonly ports?: ReadonlyArray<Port>
   /** Whether it has `npm` and can reach the npm registry, even without other network access. Fixed for its whole life. */
   readonly registry?: boolean
+  /** What it may reach; what the provider is set up with if left out. */
+  readonly network?: NetworkPolicy
 }
 
 export interface WriteOptions {

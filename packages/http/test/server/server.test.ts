@@ -172,6 +172,8 @@ describe("The server", () => {
         CASTELLAN_PROVIDER: "moon",
         CASTELLAN_LOCAL_ISOLATION: "some",
         CASTELLAN_LOCAL_NETWORK: "all",
+        CASTELLAN_NETWORK: '{"allow":[{"host":"10.0.0.1"}]}',
+        CASTELLAN_EGRESS_HOSTS: "registry.example.com",
         DATABASE_URL: "mysql://user:hunter2@127.0.0.1/db",
         CASTELLAN_DATA_DIR: "/proc/nowhere"
       }

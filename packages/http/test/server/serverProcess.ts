@@ -64,7 +64,7 @@ interface Host {
   readonly stdio?: StdioOptions
 }
 
-/** A server that may or may not come up. */
+/** A server that may or may not come up. Its sandboxes have no network, which costs them less, unless a test says so. */
 export const started = (environment: Record<string, string>, { descriptors, stdio = "pipe" }: Host = {}) =>
   Effect.acquireRelease(
     Effect.sync((): Running => {
@@ -72,7 +72,10 @@ export const started = (environment: Record<string, string>, { descriptors, stdi
       const server = [process.execPath, launcher, "serve"]
       const limited = ["sh", "-c", `ulimit -n ${descriptors} && exec "$@"`, "sh", ...server]
       const [program, ...args] = descriptors === undefined ? server : limited
-      const child = spawn(program!, args, { stdio, env: { PATH, PORT: "0", ...environment } })
+      const child = spawn(program!, args, {
+        stdio,
+        env: { PATH, PORT: "0", CASTELLAN_NETWORK: "none", ...environment }
+      })
       let text = ""
       for (const pipe of [child.stdout, child.stderr]) pipe?.setEncoding("utf8").on("data", (chunk) => (text += chunk))
       return { child, said: () => text }

@@ -37,6 +37,7 @@ read -r user rest < /proc/self/uid_map
 [ "$user" = 1000 ] || exit 1
 hostname sandbox 2>/dev/null &
 if [ "$1" = lo ]; then
+  echo 0 > /proc/sys/net/ipv4/ip_unprivileged_port_start
   ip link set lo up 2>/dev/null ||
     perl -e 'socket(S,2,2,0) && ioctl(S,0x8914,pack("a16sx14","lo",0x41))' 2>/dev/null || echo "no loopback" >&2
 fi

@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs"
 import { readText } from "../storage/files.ts"
 import type { SandboxRecord } from "../storage/SandboxRecord.ts"
+import { bundlePath, hostBundles } from "./Authority.ts"
 import { npmLayer } from "./Npm.ts"
 import {
   devices,
@@ -99,9 +100,16 @@ export const makeFstabs = (network: Network, nodeLayer: string) => {
     const fixed = userFiles.map(
       (name) => `${own}/root/${fixedFiles}/${name} ${own}/root/etc/${name} none bind,ro,nosuid,nodev,noexec 0 0\n`
     )
+    // Programs that read the host's bundle of certificates, and no variable, trust the gateway as well.
+    const trusted =
+      network === "host"
+        ? []
+        : hostBundles
+            .filter((path) => existsSync(`/${path}`))
+            .map((path) => `${own}/root${bundlePath} ${own}/root/${path} none bind,ro,nosuid,nodev,noexec 0 0\n`)
     return {
       first: [...overlays, ...mounts.map((mount) => line(own, mount))].join(""),
-      ofFiles: [...bound, ...fixed, ...overEtc.map((mount) => line(own, mount))].join("")
+      ofFiles: [...bound, ...fixed, ...overEtc.map((mount) => line(own, mount)), ...trusted].join("")
     }
   }
 }

@@ -3,7 +3,7 @@ import { createServer, type IncomingMessage, request, type ServerResponse } from
 import { lookup } from "node:dns"
 import { BlockList, connect, isIP, type LookupFunction, type Socket } from "node:net"
 import type { Duplex } from "node:stream"
-import * as ClientHello from "./ClientHello.ts"
+import * as ClientHello from "../../network/ClientHello.ts"
 import { adoptSocket } from "./Sockets.ts"
 
 /** Connections that a sandbox may have open at once: several times what npm opens. */

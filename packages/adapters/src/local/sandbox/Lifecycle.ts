@@ -23,6 +23,8 @@ export interface LifecycleDependencies {
   readonly deadlines: Deadlines
   /** Succeeds once the package registry can be used. */
   readonly registry: Effect.Effect<unknown, SandboxUnavailable>
+  /** Opens the network of a running sandbox in the background. */
+  readonly openNetwork: (name: SandboxName) => Effect.Effect<unknown>
 }
 
 /** The record of a new sandbox that is about to start. `now` is in epoch milliseconds. */
@@ -40,12 +42,13 @@ const pendingRecord = (
   chain,
   ports: spec.ports ?? [],
   registry: spec.registry ?? false,
+  ...(spec.network === undefined ? {} : { network: spec.network }),
   ...(user === undefined ? {} : { user }),
   bootId: ""
 })
 
 export const make = (dependencies: LifecycleDependencies) => {
-  const { deadlines, images, isolation, layers, locks, processes, records, registry } = dependencies
+  const { deadlines, images, isolation, layers, locks, openNetwork, processes, records, registry } = dependencies
 
   const create = Effect.fnUntraced(function* (spec: SandboxSpec) {
     const known = yield* records.find(spec.name)
@@ -60,6 +63,7 @@ export const make = (dependencies: LifecycleDependencies) => {
       : record({ chain: [], ...user })
     const booted = yield* processes.bootNew(pending)
     yield* deadlines.track(booted)
+    yield* openNetwork(booted.name)
     return booted
   })
 
@@ -75,6 +79,7 @@ export const make = (dependencies: LifecycleDependencies) => {
     const expiresAt = (yield* Clock.currentTimeMillis) + Duration.toMillis(lifetime)
     const booted = yield* processes.boot({ ...record, expiresAt, incarnation: randomId() })
     yield* deadlines.track(booted)
+    yield* openNetwork(booted.name)
     return booted
   })
 

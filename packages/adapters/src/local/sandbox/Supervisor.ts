@@ -1,6 +1,6 @@
 /** Adopts the sandboxes of earlier servers at the start, and watches all sandboxes of the data directory after that. */
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
-import { Effect, Option, Schedule } from "effect"
+import { Clock, Effect, Option, Schedule } from "effect"
 import type { Isolation, RunningSandbox } from "../isolation/Isolation.ts"
 import type { Locks } from "../process/Locks.ts"
 import type { Layout } from "../storage/Layout.ts"
@@ -33,16 +33,34 @@ export interface SupervisorDependencies {
   readonly deadlines: Deadlines
   readonly lifecycle: Pick<Lifecycle, "stop">
   readonly watchdog: ReturnType<typeof Watchdog.make>
+  /** Opens the network of a running sandbox in the background, unless it is open. */
+  readonly openNetwork: (name: SandboxName) => Effect.Effect<unknown>
+  /** Whether there is nothing to open now. `now` is in epoch milliseconds. */
+  readonly isNetworkSettled: (sandbox: RunningSandbox, now: number) => boolean
 }
 
 /** Adopts what is there, then watches in the background until the scope closes. */
 export const run = Effect.fnUntraced(function* (dependencies: SupervisorDependencies) {
-  const { commands, deadlines, images, isolation, layers, layout, lifecycle, locks, processes, records, watchdog } =
-    dependencies
+  const {
+    commands,
+    deadlines,
+    images,
+    isolation,
+    layers,
+    layout,
+    lifecycle,
+    locks,
+    isNetworkSettled,
+    openNetwork,
+    processes,
+    records,
+    watchdog
+  } = dependencies
 
   /** Sets the timers of a running sandbox and its commands, whichever process started them. */
   const track = Effect.fnUntraced(function* (record: SandboxRecord) {
     yield* deadlines.track(record)
+    yield* openNetwork(record.name)
     const unfinished = yield* commands.unfinished(layout.sandbox(record.name))
     for (const { deadline, id } of unfinished) yield* deadlines.trackCommand(record.name, id, deadline)
   })
@@ -83,10 +101,12 @@ export const run = Effect.fnUntraced(function* (dependencies: SupervisorDependen
   /** Stores which sandboxes ended by themselves, and stops those that exceed a limit. */
   const check = Effect.gen(function* () {
     const running: Array<RunningSandbox> = []
+    const now = yield* Clock.currentTimeMillis
     for (const [name, expiresAt] of deadlines.running) {
       const sandbox = yield* Effect.option(records.getRunning(name))
       if (Option.isSome(sandbox)) {
         running.push(sandbox.value)
+        if (!isNetworkSettled(sandbox.value, now)) yield* openNetwork(name)
         if (sandbox.value.record.expiresAt !== expiresAt) yield* deadlines.track(sandbox.value.record)
       } else {
         deadlines.running.delete(name)

@@ -1,4 +1,5 @@
 /** The record of a sandbox, as `spec.json` in the sandbox's directory stores it. */
+import type { NetworkPolicy } from "@castellan/domain/network/NetworkPolicy.ts"
 import type { Port } from "@castellan/domain/sandbox/Port.ts"
 import { Sandbox } from "@castellan/domain/sandbox/Sandbox.ts"
 import type { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
@@ -18,6 +19,8 @@ export interface SandboxRecord {
   /** As in `SandboxSpec`. Absent in records of older servers. */
   readonly ports?: ReadonlyArray<Port>
   readonly registry?: boolean
+  /** Absent if the sandbox has the policy of the deployment. */
+  readonly network?: NetworkPolicy
   /** The host's user that the sandbox runs as. Absent if it shares a user with other sandboxes. */
   readonly user?: number
   /** The boot of the host during which the sandbox was started, and `Isolation.version` at that time. */

@@ -1,4 +1,4 @@
-import { type Hello, read } from "../../../src/local/network/ClientHello.ts"
+import { type Hello, read } from "../../src/network/ClientHello.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Duplex } from "node:stream"
 import { connect } from "node:tls"

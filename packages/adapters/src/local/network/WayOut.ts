@@ -1,0 +1,146 @@
+/** The way out of local sandboxes: sockets in the network of each, served by the egress process as its policy says. */
+import type { NetworkPolicy } from "@castellan/domain/network/NetworkPolicy.ts"
+import { webPorts } from "@castellan/domain/network/decide.ts"
+import { SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
+import { Clock, Duration, Effect } from "effect"
+import { closeSync, openSync } from "node:fs"
+import type { Socket as DatagramSocket } from "node:dgram"
+import type { Server } from "node:net"
+import type { Authority } from "../../network/Certificates.ts"
+import type { EgressHosts } from "../../network/Dialer.ts"
+import * as EgressProcess from "../../network/EgressProcess.ts"
+import type { Isolation, RunningSandbox } from "../isolation/Isolation.ts"
+import type { ProcessIdentity } from "../process/processes.ts"
+import { collectStderr, isRoot, sharedSandboxUid, spawnProgram } from "../process/Spawn.ts"
+import { makeSockets } from "./sockets-script.ts"
+
+/** Ports that every sandbox with a network reaches: SSH, HTTP and HTTPS. A policy may name others. */
+const usualPorts = [22, ...webPorts]
+
+/** How long it may take to make the sockets. */
+const madeWithin = Duration.seconds(20)
+
+/** How long after another server was found to serve a sandbox it is looked at again, in milliseconds. */
+const lookAgainAfter = 10_000
+
+const portsOf = (policy: NetworkPolicy): ReadonlyArray<number> => [
+  ...new Set([...usualPorts, ...(typeof policy === "string" ? [] : policy.allow.flatMap(({ ports = [] }) => ports))])
+]
+
+const failure = (cause: unknown) => new SandboxUnavailable({ operation: "network", retryable: true, cause })
+
+/** The user of the egress process on a server that runs as root; no sandbox runs as it. */
+const egressUser = sharedSandboxUid + 1
+
+export const make = Effect.fnUntraced(function* (
+  isolation: Isolation,
+  options: {
+    readonly policy: NetworkPolicy
+    readonly hosts?: EgressHosts
+    readonly authority: Authority | undefined
+    readonly trusted: ReadonlyArray<string>
+  }
+) {
+  const egress = yield* Effect.acquireRelease(
+    Effect.sync(() =>
+      EgressProcess.make({
+        trusted: options.trusted,
+        ...(options.authority === undefined ? {} : { authority: options.authority }),
+        ...(options.hosts === undefined ? {} : { hosts: options.hosts }),
+        ...(isRoot ? { user: egressUser } : {})
+      })
+    ),
+    ({ end }) => Effect.sync(end)
+  )
+  const opening = new Map<string, Promise<void>>()
+  /** Networks that another server serves, and when they are to be looked at again. */
+  const elsewhere = new Map<string, number>()
+
+  const keyOf = ({ pid, startTime }: ProcessIdentity) => `${pid} ${startTime}`
+
+  const policyOf = ({ record }: RunningSandbox): NetworkPolicy =>
+    // A sandbox with npm reaches the registry by a proxy of its own.
+    record.registry === true ? "none" : (record.network ?? options.policy)
+
+  const isOpen = (sandbox: RunningSandbox) =>
+    isolation.sharesNetwork || policyOf(sandbox) === "none" || egress.serves(keyOf(sandbox.init))
+
+  /** Runs the program that makes the sockets; gives false where another server has made them. */
+  const sockets = ({ init, record }: RunningSandbox, policy: NetworkPolicy) =>
+    new Promise<boolean>((resolve, reject) => {
+      const node = openSync(process.execPath, "r")
+      const ports = portsOf(policy).map(String)
+      // Node is started by its descriptor, so that no directory above it has to be open to the user that it runs as.
+      const program = ["/proc/self/fd/4", "-e", makeSockets, String(init.pid), init.startTime, ...ports]
+      const child = (() => {
+        try {
+          return spawnProgram(
+            { command: [...isolation.enterNetworkCommand(init), ...program], cwd: "/", user: isolation.userOf(record) },
+            ["ignore", "ignore", "pipe", "ipc", node]
+          )
+        } finally {
+          closeSync(node)
+        }
+      })()
+      const errors = collectStderr(child)
+      const handed: Array<Promise<void>> = []
+      const late = setTimeout(() => child.kill("SIGKILL"), Duration.toMillis(madeWithin))
+      child.on(
+        "message",
+        (message: { port?: number; failed?: string; done?: true }, socket?: Server | DatagramSocket) => {
+          if (message.port !== undefined) handed.push(egress.handOver(keyOf(init), message.port, socket!))
+          else if (message.failed === "EADDRINUSE") resolve(false)
+          else if (message.failed !== undefined) reject(new Error(message.failed))
+          else void Promise.all(handed).then(() => resolve(true))
+        }
+      )
+      child.on("error", reject)
+      child.on("exit", (code) => {
+        clearTimeout(late)
+        if (code !== 0)
+          reject(new Error(`the sockets of a sandbox's network were not made (${code}): ${errors().trim()}`))
+      })
+    })
+
+  const open = async (sandbox: RunningSandbox, now: number) => {
+    const key = keyOf(sandbox.init)
+    await egress.serve(key, { policy: policyOf(sandbox), secrets: {} })
+    try {
+      if (await sockets(sandbox, policyOf(sandbox))) return void elsewhere.delete(key)
+      elsewhere.set(key, now + lookAgainAfter)
+      egress.close(key)
+    } catch (cause) {
+      egress.close(key)
+      throw cause
+    }
+  }
+
+  /** Whether nothing has to be opened now. */
+  const isSettled = (sandbox: RunningSandbox, now: number) =>
+    isOpen(sandbox) || (elsewhere.get(keyOf(sandbox.init)) ?? 0) > now
+
+  /** Completes once the sandbox has its way out, by this server or by another. */
+  const ensure = Effect.fnUntraced(function* (sandbox: RunningSandbox) {
+    const key = keyOf(sandbox.init)
+    const now = yield* Clock.currentTimeMillis
+    const pending = opening.get(key)
+    if (pending === undefined && isSettled(sandbox, now)) return
+    yield* Effect.tryPromise({
+      try: () => {
+        const promise = pending ?? open(sandbox, now).finally(() => opening.delete(key))
+        opening.set(key, promise)
+        return promise
+      },
+      catch: failure
+    })
+  })
+
+  /** Ends the way out of an incarnation of a sandbox. */
+  const end = (init: ProcessIdentity) =>
+    Effect.sync(() => {
+      egress.close(keyOf(init))
+      elsewhere.delete(keyOf(init))
+    })
+
+  return { ensure, end, isSettled }
+})

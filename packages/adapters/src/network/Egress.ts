@@ -1,0 +1,294 @@
+/** Carries the connections of one sandbox to what its network policy allows. */
+import { type Attempt, type Carriage, decideConnection, type DenialReason } from "@castellan/domain/network/decide.ts"
+import type { NetworkPolicy, SecretName } from "@castellan/domain/network/NetworkPolicy.ts"
+import type { Socket } from "node:net"
+import { TLSSocket } from "node:tls"
+import type { Certificates } from "./Certificates.ts"
+import * as ClientHello from "./ClientHello.ts"
+import type { Dialer } from "./Dialer.ts"
+import * as Requests from "./Requests.ts"
+
+/** Most connections that a sandbox has open. */
+export const connectionsAtMost = 512
+
+/** Milliseconds that a client has for the first bytes that say what it wants: a TLS hello, or the head of a request. */
+const firstBytesWithin = 10_000
+
+/** Milliseconds without a byte from the client after which the server is taken to speak first, as in SSH or MySQL. */
+const silentFor = 300
+
+/** Milliseconds after which a connection is closed on which no byte comes or goes. */
+const idleFor = 15 * 60_000
+
+/** Milliseconds that it may take to reach a host. */
+const connectedWithin = 30_000
+
+/** Most bytes of a client that are looked at before it is known what it speaks. */
+const lookedAt = 16 * 1024
+
+/** Fatal alerts of TLS, by which a client learns why its hello is refused (RFC 8446, 6.2). */
+const alert = (description: number) => Buffer.from([21, 3, 1, 0, 2, 2, description])
+const alerts = {
+  handshakeFailure: alert(40),
+  accessDenied: alert(49),
+  decodeError: alert(50),
+  unrecognizedName: alert(112)
+}
+
+const tlsHandshake = 22
+
+/** Why a connection was not carried: by decision, or because the host was named otherwise inside it. */
+export type RefusalReason = DenialReason | "name_mismatch" | "private_address" | "too_many_connections"
+
+export interface Refusal extends Attempt {
+  readonly reason: RefusalReason
+}
+
+export interface EgressOptions {
+  readonly policy: () => NetworkPolicy
+  readonly dialer: Dialer
+  /** Certificates for hosts whose requests the policy looks at; undefined where TLS can't be ended. */
+  readonly certificates: Certificates | undefined
+  /** The value of a secret that the policy refers to. */
+  readonly secretOf: (name: SecretName) => string | undefined
+  readonly refused: (refusal: Refusal) => void
+  /** Takes the bytes that were carried, for each host. */
+  readonly carried: (host: string, sent: number, received: number) => void
+}
+
+/** Carries bytes both ways, each end at its own pace, until both have ended. When one breaks, so does the other. */
+const join = (one: Socket, other: Socket) => {
+  for (const [from, to] of [
+    [one, other],
+    [other, one]
+  ] as const) {
+    from.pipe(to)
+    from.on("error", () => to.destroy())
+    from.on("close", () => from.readableEnded || to.destroy())
+  }
+}
+
+/** What a client's first bytes show: TLS, a request of HTTP/1, something else, or not enough yet. */
+const protocolOf = (bytes: Buffer): "tls" | "http" | "other" | undefined => {
+  if (bytes.length === 0) return undefined
+  if (bytes[0] === tlsHandshake) return "tls"
+  const text = bytes.subarray(0, lookedAt).toString("latin1")
+  if (!/^[A-Z]/.test(text)) return "other"
+  const line = /^([^\r\n]*)\r?\n/.exec(text)
+  if (line !== null) return /^[A-Z]+ \S+ HTTP\/\d\.\d$/.test(line[1]!) ? "http" : "other"
+  return bytes.length < lookedAt && /^[A-Z]{1,20}( \S*( [HTP/\d.]*)?)?\r?$/.test(text) ? undefined : "other"
+}
+
+export interface Egress {
+  /** Carries a connection that was opened inside to a host and port. */
+  readonly serve: (socket: Socket, attempt: Attempt) => void
+  /** Closes the connections that the policy no longer allows. */
+  readonly enforce: () => void
+  readonly close: () => void
+}
+
+export const make = (options: EgressOptions): Egress => {
+  const { certificates, dialer, policy, refused } = options
+  /** The open connections, each with how it is carried. */
+  const open = new Map<Socket, Attempt & { readonly carriage?: Carriage }>()
+  const requests = Requests.make(options)
+
+  const count = (client: Socket, server: Socket, { host }: Attempt) => {
+    server.on("close", () => options.carried(host, server.bytesWritten, server.bytesRead))
+    client.setTimeout(idleFor, () => client.destroy())
+    server.setTimeout(idleFor, () => server.destroy())
+  }
+
+  /** Opens the connection to the host; the client's is closed where that fails. */
+  const dial = (client: Socket, attempt: Attempt, isTls: boolean, connected: (server: Socket) => void) => {
+    const server = dialer.dial(attempt, isTls).setNoDelay()
+    const late = setTimeout(() => server.destroy(new Error("the host did not answer in time")), connectedWithin)
+    client.on("close", () => server.destroy())
+    server.on("error", (error: NodeJS.ErrnoException) => {
+      if (error.code === "ENOPUBLICADDRESS") refused({ ...attempt, reason: "private_address" })
+      client.resetAndDestroy()
+    })
+    server.on("close", () => clearTimeout(late))
+    server.once("connect", () => {
+      clearTimeout(late)
+      count(client, server, attempt)
+      connected(server)
+    })
+  }
+
+  /** Calls `read` with all bytes so far whenever more come, until it gives something. The socket is paused then. */
+  const gather = <A>(
+    from: Socket,
+    early: Buffer,
+    read: (bytes: Buffer) => A | undefined,
+    done: (found: A, bytes: Buffer) => void
+  ) => {
+    let bytes: Buffer = Buffer.alloc(0)
+    const take = (more: Buffer) => {
+      bytes = bytes.length === 0 ? more : Buffer.concat([bytes, more])
+      const found = read(bytes)
+      if (found === undefined) return
+      from.off("data", take).off("end", ended).pause()
+      done(found, bytes)
+    }
+    const ended = () => from.destroy()
+    from.on("data", take).once("end", ended).resume()
+    if (early.length > 0) take(early)
+  }
+
+  const refuse = (client: Socket, attempt: Attempt, reason: RefusalReason, answer?: Buffer) => {
+    refused({ ...attempt, reason })
+    if (answer === undefined) client.resetAndDestroy()
+    else client.end(answer)
+  }
+
+  /** Lets TLS pass once each hello of the client names the host. */
+  const passTls = (client: Socket, attempt: Attempt, early: Buffer, late: NodeJS.Timeout) => {
+    const checked = (read: typeof ClientHello.read, from: Buffer, passed: (hello: Buffer, more: Buffer) => void) => {
+      const complete = (bytes: Buffer) => {
+        const hello = read(bytes)
+        return hello._tag === "Partial" ? undefined : hello
+      }
+      gather(client, from, complete, (hello, bytes) => {
+        if (hello._tag === "Malformed") return void client.end(alerts.decodeError)
+        if (hello.isHidden || hello.name !== attempt.host)
+          return refuse(client, attempt, "name_mismatch", alerts.unrecognizedName)
+        passed(bytes.subarray(0, hello.end), bytes.subarray(hello.end))
+      })
+    }
+    checked(ClientHello.read, early, (hello, more) =>
+      dial(client, attempt, true, (server) => {
+        server.write(hello)
+        // A server may ask for a second hello, which could name another host.
+        gather(server, Buffer.alloc(0), ClientHello.isRetryRequest, (asksAgain, answer) => {
+          client.write(answer)
+          const joined = (bytes: Buffer) => {
+            clearTimeout(late)
+            server.write(bytes)
+            join(client, server)
+          }
+          if (!asksAgain) return joined(more)
+          checked(ClientHello.readRetry, more, (again, rest) => joined(Buffer.concat([again, rest])))
+        })
+      })
+    )
+  }
+
+  /** Speaks TLS with the client in the name of the host, and forwards the requests inside. */
+  const endTls = (client: Socket, attempt: Attempt, early: Buffer, late: NodeJS.Timeout) => {
+    if (certificates === undefined) return void client.end(alerts.handshakeFailure)
+    const complete = (bytes: Buffer) => {
+      const hello = ClientHello.read(bytes)
+      return hello._tag === "Partial" ? undefined : hello
+    }
+    gather(client, early, complete, (hello, bytes) => {
+      if (hello._tag === "Malformed") return void client.end(alerts.decodeError)
+      if (hello.name !== attempt.host) return refuse(client, attempt, "name_mismatch", alerts.unrecognizedName)
+      certificates.contextFor(attempt.host).then(
+        (secureContext) => {
+          if (client.destroyed) return
+          client.unshift(bytes)
+          const secure = new TLSSocket(client, { isServer: true, secureContext, ALPNProtocols: ["http/1.1"] })
+          secure.on("error", () => client.destroy())
+          secure.once("secure", () => {
+            clearTimeout(late)
+            requests.serve(secure, attempt, Buffer.alloc(0))
+          })
+        },
+        () => client.destroy()
+      )
+    })
+  }
+
+  /** Passes bytes that are neither TLS nor HTTP, in which no other host can be named. */
+  const passOther = (client: Socket, attempt: Attempt, early: Buffer, late: NodeJS.Timeout) =>
+    dial(client, attempt, false, (server) => {
+      clearTimeout(late)
+      server.write(early)
+      join(client, server)
+    })
+
+  /** The client waits for the server to speak. What the client says first is still checked before it is passed on. */
+  const serverFirst = (client: Socket, attempt: Attempt, late: NodeJS.Timeout) =>
+    dial(client, attempt, false, (server) => {
+      server.on("data", (bytes: Buffer) => {
+        if (!client.write(bytes)) server.pause()
+      })
+      client.on("drain", () => server.resume())
+      server.on("end", () => client.end())
+      gather(client, Buffer.alloc(0), protocolOf, (protocol, bytes) => {
+        clearTimeout(late)
+        if (protocol !== "other") return refuse(client, attempt, "name_mismatch")
+        server.write(bytes)
+        client.pipe(server)
+      })
+    })
+
+  /** Holds a connection to the name that was asked for, whatever it speaks. */
+  const passNamed = (client: Socket, attempt: Attempt, late: NodeJS.Timeout, seesRequests: boolean) => {
+    const speaksFirst = setTimeout(() => {
+      if (seesRequests) return
+      client.removeAllListeners("data").removeAllListeners("end").pause()
+      serverFirst(client, attempt, late)
+    }, silentFor)
+    client.on("close", () => clearTimeout(speaksFirst))
+    client.once("data", () => clearTimeout(speaksFirst))
+    gather(client, Buffer.alloc(0), protocolOf, (protocol, bytes) => {
+      clearTimeout(speaksFirst)
+      if (protocol === "http") {
+        clearTimeout(late)
+        return requests.serve(client, attempt, bytes)
+      }
+      if (seesRequests) {
+        if (protocol === "tls") return endTls(client, attempt, bytes, late)
+        return refuse(client, attempt, "name_mismatch")
+      }
+      return protocol === "tls" ? passTls(client, attempt, bytes, late) : passOther(client, attempt, bytes, late)
+    })
+  }
+
+  const passOpaque = (client: Socket, attempt: Attempt, late: NodeJS.Timeout) =>
+    dial(client, attempt, attempt.port === 443, (server) => {
+      clearTimeout(late)
+      join(client, server)
+    })
+
+  const deny = (client: Socket, attempt: Attempt, reason: DenialReason) => {
+    if (attempt.port === 80) return refuse(client, attempt, reason, Requests.forbidden(attempt, reason))
+    refuse(client, attempt, reason, attempt.port === 443 ? alerts.accessDenied : undefined)
+  }
+
+  const serve = (client: Socket, attempt: Attempt) => {
+    client.on("error", () => client.destroy())
+    client.allowHalfOpen = true
+    client.setNoDelay()
+    if (open.size >= connectionsAtMost) return refuse(client, attempt, "too_many_connections")
+    open.set(client, attempt)
+    const late = setTimeout(() => client.destroy(), connectedWithin + firstBytesWithin)
+    client.on("close", () => {
+      open.delete(client)
+      clearTimeout(late)
+    })
+    const decision = decideConnection(policy(), attempt)
+    if (decision._tag === "Deny") return deny(client, attempt, decision.reason)
+    open.set(client, { ...attempt, carriage: decision.carriage })
+    if (attempt.port === 443 && dialer.dropsTls(attempt.host)) return passNamed(client, attempt, late, true)
+    if (decision.carriage === "opaque") return passOpaque(client, attempt, late)
+    passNamed(client, attempt, late, decision.carriage === "requests")
+  }
+
+  const enforce = () => {
+    for (const [client, { carriage, ...attempt }] of open) {
+      const decision = decideConnection(policy(), attempt)
+      // Where only the name was checked, requests may have passed that a new rule does not allow.
+      if (decision._tag === "Deny" || decision.carriage !== carriage) client.resetAndDestroy()
+    }
+  }
+
+  const close = () => {
+    for (const client of open.keys()) client.destroy()
+    requests.close()
+  }
+
+  return { serve, enforce, close }
+}

@@ -1,0 +1,67 @@
+/**
+ * The process that carries the connections of all sandboxes of a server. It ends with the server: a sandbox then has no
+ * network until the next server serves it again.
+ */
+import type { Socket as DatagramSocket } from "node:dgram"
+import type { Server } from "node:net"
+import * as Certificates from "./Certificates.ts"
+import * as Dialer from "./Dialer.ts"
+import type { Order, Report } from "./messages.ts"
+import * as Network from "./Network.ts"
+
+/** Milliseconds between two reports. */
+const reportEvery = 1000
+
+const networks = new Map<string, Network.Network>()
+let dialer: Dialer.Dialer | undefined
+let certificates: Certificates.Certificates | undefined
+
+const tell = (report: Report) => {
+  // The server may be gone by now.
+  process.send?.(report, undefined, undefined, () => undefined)
+}
+
+const become = (user: number) => {
+  process.setgroups?.([user])
+  process.setgid?.(user)
+  process.setuid?.(user)
+}
+
+const obey = (order: Order, handle: Server | DatagramSocket | undefined) => {
+  if ("configure" in order) {
+    const { authority, hosts, trusted = [], user } = order.configure
+    if (user !== undefined) become(user)
+    dialer = Dialer.make({
+      hosts: new Map(hosts.map(([name, urls]) => [name, urls.map((url) => new URL(url))])),
+      trusted
+    })
+    if (authority !== undefined) certificates = Certificates.make(authority)
+    return tell({ ready: true })
+  }
+  const known = networks.get(order.network)
+  if ("inForce" in order) {
+    if (known === undefined) networks.set(order.network, Network.make(order.inForce, dialer!, certificates))
+    else known.change(order.inForce)
+  } else if ("close" in order) {
+    known?.close()
+    networks.delete(order.network)
+  } else if (known === undefined) handle?.close()
+  else if (order.port === 53) known.resolve(handle as DatagramSocket)
+  else known.listen(handle as Server, order.port)
+}
+
+process.on("message", (order: Order, handle) => obey(order, handle as Server | DatagramSocket | undefined))
+
+setInterval(() => {
+  for (const [network, { report }] of networks) {
+    const { refusals, traffic } = report()
+    for (const [refused, times] of refusals) tell({ network, refused, times })
+    if (traffic.length > 0) tell({ network, traffic })
+  }
+}, reportEvery).unref()
+
+process.on("disconnect", () => process.exit(0))
+// A terminal's interrupt goes to all of its processes; this one goes when the server does.
+for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => undefined)
+// An error of one connection that nothing listens to is no reason to end the others.
+process.on("uncaughtException", (error) => console.error("Egress connection failed", error))

@@ -1,0 +1,60 @@
+import { settingsFromEnvironment as settings } from "../../src/local/Settings.ts"
+import { assert, describe, it } from "@effect/vitest"
+import { ConfigProvider, Effect } from "effect"
+
+const withEnvironment = (environment: Record<string, string>) =>
+  settings.pipe(Effect.provideService(ConfigProvider.ConfigProvider, ConfigProvider.fromUnknown(environment)))
+
+const refusal = (environment: Record<string, string>) =>
+  Effect.map(Effect.flip(withEnvironment(environment)), ({ message }) => message)
+
+describe("Settings of the local provider", () => {
+  it.effect("give sandboxes the public network where nothing is said", () =>
+    Effect.gen(function* () {
+      const { egressHosts, isolation, policy } = yield* withEnvironment({})
+      assert.deepStrictEqual(
+        { isolation, policy, hosts: egressHosts.size },
+        { isolation: "namespaces", policy: "public", hosts: 0 }
+      )
+    })
+  )
+
+  it.effect("read a network policy in JSON, and hosts that are reached elsewhere", () =>
+    Effect.gen(function* () {
+      const { egressHosts, policy } = yield* withEnvironment({
+        CASTELLAN_NETWORK: '{"allow":[{"host":"api.example.com","ports":[8443]}]}',
+        CASTELLAN_EGRESS_HOSTS: "api.example.com=https://10.0.0.1:8443, api.example.com=http://10.0.0.1"
+      })
+      assert.deepStrictEqual(policy as unknown, { allow: [{ host: "api.example.com", ports: [8443] }] })
+      assert.deepStrictEqual(
+        egressHosts.get("api.example.com")?.map(({ href }) => href),
+        ["https://10.0.0.1:8443/", "http://10.0.0.1/"]
+      )
+    })
+  )
+
+  it.effect("read the old name of the setting while it says that there is no network", () =>
+    Effect.gen(function* () {
+      assert.strictEqual((yield* withEnvironment({ CASTELLAN_LOCAL_NETWORK: "none" })).policy, "none")
+      const both = yield* withEnvironment({ CASTELLAN_LOCAL_NETWORK: "none", CASTELLAN_NETWORK: "public" })
+      assert.strictEqual(both.policy, "public")
+    })
+  )
+
+  it.effect("refuse a network, hosts or certificates that can't be used, and name the setting", () =>
+    Effect.gen(function* () {
+      assert.include(yield* refusal({ CASTELLAN_LOCAL_NETWORK: "host" }), "CASTELLAN_NETWORK=public")
+      for (const value of ["open", "{}", '{"allow":[{"host":"127.0.0.1"}]}', "{"])
+        assert.include(yield* refusal({ CASTELLAN_NETWORK: value }), "CASTELLAN_NETWORK", value)
+      for (const value of [
+        "api.example.com",
+        "api.example.com=ftp://x",
+        "10.0.0.1=http://x",
+        "*.x.com=http://x",
+        "a.b=http://u:p@x"
+      ])
+        assert.include(yield* refusal({ CASTELLAN_EGRESS_HOSTS: value }), "CASTELLAN_EGRESS_HOSTS", value)
+      assert.include(yield* refusal({ CASTELLAN_EGRESS_CA: "/no/such/file" }), "CASTELLAN_EGRESS_CA")
+    })
+  )
+})
