@@ -8,7 +8,10 @@ import { Comparison, type Step, stepsOf } from "../console.ts"
 import { ended, Program, Shell } from "../shell.ts"
 
 const root = resolve(import.meta.dirname, "../..")
-const readme = readFileSync(join(root, "README.md"), "utf8")
+
+/** The documents whose console blocks are executed, in this order, in one shell and against one server. */
+const documents = ["README.md", "docs/api.md", "docs/environments.md", "docs/web-apps.md", "docs/testing.md"]
+const read = (document: string) => readFileSync(join(root, document), "utf8")
 
 /** For one command, in milliseconds: the first web app installs its packages. */
 const patience = 120_000
@@ -44,12 +47,12 @@ const banner = (printed: string) => ({
   curl: /^ *(curl (?:[^\n]*\\\n)*[^\n]*)$/m.exec(printed)?.[1]
 })
 
-const problemOf = ({ command, line, shown }: Step, actual: string) =>
-  `README.md:${line}: ${command}\n--- the README shows\n${shown}\n--- it prints\n${actual}`
+const problemOf = (document: string, { command, line, shown }: Step, actual: string) =>
+  `${document}:${line}: ${command}\n--- the document shows\n${shown}\n--- it prints\n${actual}`
 
-describe("The README", () => {
+describe("The README and the guides", () => {
   it.live(
-    "shows what its commands print when they are pasted",
+    "show what their commands print when they are pasted",
     () =>
       Effect.gen(function* () {
         const data = yield* dataDirectory
@@ -67,11 +70,10 @@ describe("The README", () => {
         ])
 
         const problems: Array<string> = []
-        const comparison = new Comparison()
-        const [, shownStart] = /```\n(Castellan listens on .*?\n)```/s.exec(readme)!
+        const [, shownStart] = /```\n(Castellan listens on .*?\n)```/s.exec(read("README.md"))!
         const printedStart = started.slice(started.indexOf("Castellan listens on"))
-        if (!comparison.matches(`${shownStart!.trim()}\n…`, printedStart, facts)) {
-          problems.push(problemOf({ line: 0, command: "npm start", shown: shownStart! }, printedStart))
+        if (!new Comparison().matches(`${shownStart!.trim()}\n…`, printedStart, facts)) {
+          problems.push(problemOf("README.md", { line: 0, command: "npm start", shown: shownStart! }, printedStart))
         }
 
         const outside = yield* shell({ cwd: root, env: environment({ CASTELLAN_URL: `http://${address}` }) })
@@ -83,37 +85,38 @@ describe("The README", () => {
         symlinkSync(join(root, "packages", "cli", "node_modules"), join(project, "node_modules"))
         let inProject: Shell | undefined
 
-        for (const step of stepsOf(readme)) {
-          const { command, unknown } = comparison.commandOf(step.command, facts)
-          if (unknown.length > 0) {
-            problems.push(
-              `README.md:${step.line}: no output shows ${unknown.join(", ")} as it is used in ${step.command}`
-            )
-            continue
+        for (const document of documents) {
+          const comparison = new Comparison()
+          for (const step of stepsOf(read(document))) {
+            const { command, unknown } = comparison.commandOf(step.command, facts)
+            if (unknown.length > 0) {
+              problems.push(
+                `${document}:${step.line}: no output shows ${unknown.join(", ")} as it is used in ${step.command}`
+              )
+              continue
+            }
+            // The emulator runs until it is ended. It prints the variables of another shell.
+            if (command.startsWith("npx castellan emulate ")) {
+              const args = [...command.split(" ").slice(1), "--port", "0"]
+              const emulator = yield* program("npx", args, { cwd: root, env: environment({}) })
+              const isSaid = (text: string) => comparison.matches(step.shown, text, facts)
+              const printed = yield* Effect.promise(() =>
+                emulator.prints(isSaid, patience).catch((error: Error) => error.message)
+              )
+              if (!isSaid(printed)) problems.push(problemOf(document, step, printed))
+              inProject = yield* shell({ cwd: project, env: environment({}) })
+              const exports = printed.match(/^export .*$/gm) ?? []
+              for (const line of exports) yield* Effect.promise(() => inProject!.run(line, patience))
+              continue
+            }
+            // A file that the document shows with `cat` is one that the reader writes.
+            const file = /^cat (\S+)$/.exec(command)?.[1]
+            if (inProject !== undefined && file !== undefined && !existsSync(join(project, file))) {
+              writeFileSync(join(project, file), `${step.shown}\n`)
+            }
+            const printed = yield* Effect.promise(() => (inProject ?? outside).run(command, patience))
+            if (!comparison.matches(step.shown, printed, facts)) problems.push(problemOf(document, step, printed))
           }
-          // The emulator runs until it is ended. It prints the variables of another shell.
-          if (command.startsWith("npx castellan emulate ")) {
-            const args = [...command.split(" ").slice(1), "--port", "0"]
-            const emulator = yield* program("npx", args, { cwd: root, env: environment({}) })
-            const isSaid = (text: string) => comparison.matches(step.shown, text, facts)
-            const printed = yield* Effect.promise(() =>
-              emulator.prints(isSaid, patience).catch((error: Error) => error.message)
-            )
-            if (!isSaid(printed)) problems.push(problemOf(step, printed))
-            inProject = yield* shell({ cwd: project, env: environment({}) })
-            const exports = printed.match(/^export .*$/gm) ?? []
-            for (const line of exports) yield* Effect.promise(() => inProject!.run(line, patience))
-            continue
-          }
-          // A file that the README shows with `cat` is one that the reader writes.
-          const file = /^cat (\S+)$/.exec(command)?.[1]
-          if (inProject !== undefined && file !== undefined && !existsSync(join(project, file))) {
-            writeFileSync(join(project, file), `${step.shown}\n`)
-          }
-          const printed = yield* Effect.promise(() => (inProject ?? outside).run(command, patience))
-          if (!comparison.matches(step.shown, printed, facts)) problems.push(problemOf(step, printed))
-          const repository = /"github_repo":"(local:[^"]+)"/.exec(printed)?.[1]
-          if (repository !== undefined) facts.set("local://repositories/…", repository)
         }
         assert.strictEqual(problems.join("\n\n"), "")
       }).pipe(Effect.scoped),
