@@ -79,7 +79,7 @@ export const openProvider = Effect.fnUntraced(function* (options: LocalOptions) 
   const opened = { layout, locks, assertDirectory }
   if (kind === "none") return { ...opened, isolation: NoIsolation.make(layout) } satisfies OpenedProvider
   if (platform() !== "linux") return yield* isolationUnsupported(`${platform()} has no namespaces`)
-  const isolation = yield* Namespaces.make(layout, options.network ?? "none").pipe(
+  const isolation = yield* Namespaces.make(layout).pipe(
     Effect.mapError((failure) => directoryUnusable(layout, failure))
   )
   yield* probe(layout, isolation, locks)

@@ -57,7 +57,7 @@ const makeParts = Effect.fnUntraced(function* (provider: OpenedProvider, options
   const registry = yield* PackageRegistry.make(layout, isolation, locks, options.registry)
   const gateways = yield* Gateway.make(isolation, registry.url)
   const wayOut = yield* WayOut.make(isolation, {
-    policy: options.policy ?? "none",
+    policy: options.network ?? "none",
     authority: isolation.sharesNetwork ? undefined : yield* attemptSync("open", () => Authority.read(layout)),
     trusted: options.egressTrusted ?? [],
     ...(options.egressHosts === undefined ? {} : { hosts: options.egressHosts })
@@ -90,7 +90,7 @@ const makeParts = Effect.fnUntraced(function* (provider: OpenedProvider, options
   /** The environment of the sandbox's commands for the network, which they can use from now on. */
   const networkVariables = Effect.fnUntraced(function* (sandbox: RunningSandbox) {
     yield* wayOut.ensure(sandbox)
-    const trust = isolation.sharesNetwork ? {} : Authority.trustVariables
+    const trust = wayOut.isNeeded(sandbox) ? Authority.trustVariables : {}
     if (sandbox.record.registry !== true) return trust
     if (!isolation.sharesNetwork) yield* gateways.ensureRunning(sandbox)
     return { ...trust, ...(yield* registry.environment) }

@@ -3,7 +3,6 @@ import type { NetworkPolicy } from "@castellan/domain/network/NetworkPolicy.ts"
 import type { Duration } from "effect"
 import type { EgressHosts } from "../network/Dialer.ts"
 import type { Isolation } from "./isolation/Isolation.ts"
-import type { Network } from "./isolation/mounts.ts"
 import type { Limits } from "./sandbox/Watchdog.ts"
 
 export interface LocalOptions {
@@ -11,10 +10,8 @@ export interface LocalOptions {
   readonly directory: string
   /** `namespaces` by default. */
   readonly isolation?: Isolation["kind"]
-  /** `none` by default. */
-  readonly network?: Network
   /** What sandboxes may reach whose `SandboxSpec` does not say; `none` by default. */
-  readonly policy?: NetworkPolicy
+  readonly network?: NetworkPolicy
   /** Hosts that sandboxes reach at other addresses, which may be private. */
   readonly egressHosts?: EgressHosts
   /** Certificates in PEM that the gateway trusts besides those of the host. */

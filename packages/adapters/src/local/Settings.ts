@@ -85,7 +85,7 @@ export const settingsFromEnvironment = Effect.gen(function* () {
   const isolation = yield* choice("CASTELLAN_LOCAL_ISOLATION", ["namespaces", "none"], "namespaces")
   return {
     isolation,
-    policy: yield* policy,
+    network: yield* policy,
     egressHosts: yield* egressHosts,
     egressTrusted: yield* egressTrusted,
     ...(yield* registry)

@@ -11,21 +11,21 @@ const refusal = (environment: Record<string, string>) =>
 describe("Settings of the local provider", () => {
   it.effect("give sandboxes the public network where nothing is said", () =>
     Effect.gen(function* () {
-      const { egressHosts, isolation, policy } = yield* withEnvironment({})
+      const { egressHosts, isolation, network } = yield* withEnvironment({})
       assert.deepStrictEqual(
-        { isolation, policy, hosts: egressHosts.size },
-        { isolation: "namespaces", policy: "public", hosts: 0 }
+        { isolation, network, hosts: egressHosts.size },
+        { isolation: "namespaces", network: "public", hosts: 0 }
       )
     })
   )
 
   it.effect("read a network policy in JSON, and hosts that are reached elsewhere", () =>
     Effect.gen(function* () {
-      const { egressHosts, policy } = yield* withEnvironment({
+      const { egressHosts, network } = yield* withEnvironment({
         CASTELLAN_NETWORK: '{"allow":[{"host":"api.example.com","ports":[8443]}]}',
         CASTELLAN_EGRESS_HOSTS: "api.example.com=https://10.0.0.1:8443, api.example.com=http://10.0.0.1"
       })
-      assert.deepStrictEqual(policy as unknown, { allow: [{ host: "api.example.com", ports: [8443] }] })
+      assert.deepStrictEqual(network as unknown, { allow: [{ host: "api.example.com", ports: [8443] }] })
       assert.deepStrictEqual(
         egressHosts.get("api.example.com")?.map(({ href }) => href),
         ["https://10.0.0.1:8443/", "http://10.0.0.1/"]
@@ -35,9 +35,9 @@ describe("Settings of the local provider", () => {
 
   it.effect("read the old name of the setting while it says that there is no network", () =>
     Effect.gen(function* () {
-      assert.strictEqual((yield* withEnvironment({ CASTELLAN_LOCAL_NETWORK: "none" })).policy, "none")
+      assert.strictEqual((yield* withEnvironment({ CASTELLAN_LOCAL_NETWORK: "none" })).network, "none")
       const both = yield* withEnvironment({ CASTELLAN_LOCAL_NETWORK: "none", CASTELLAN_NETWORK: "public" })
-      assert.strictEqual(both.policy, "public")
+      assert.strictEqual(both.network, "public")
     })
   )
 

@@ -16,7 +16,7 @@ import type { Layout, SandboxLayout } from "../storage/Layout.ts"
 import type { SandboxRecord } from "../storage/SandboxRecord.ts"
 import { BootTimedOut, type Isolation, processHardLimit } from "./Isolation.ts"
 import { launch, staleStartCode } from "./launchScript.ts"
-import { makeFstabs, type Network } from "./mounts.ts"
+import { makeFstabs } from "./mounts.ts"
 import { npmDirectory } from "./Npm.ts"
 import { ensureNodeLayer, extraDirectories, home, isDirectory, ownDirectories } from "./rootFiles.ts"
 
@@ -52,7 +52,6 @@ const isNew = ({ chain, status }: Pick<SandboxRecord, "chain" | "status">): bool
 /** The protections of sandboxes on this host, in the form of `SandboxProvider.supports`. */
 const protectionsOf = (
   { filter, noNewPrivileges, ownKeyring, reason }: Hardening,
-  network: Network,
   hasOwnUsers: boolean
 ): ReadonlyArray<Protection> => {
   const unless = (holds: boolean, why = "unknown") => (holds ? {} : { reason: why })
@@ -67,11 +66,7 @@ const protectionsOf = (
       holds: hasOwnUsers,
       ...unless(hasOwnUsers, "the server is not root, so sandboxes share the kernel's limits of one user")
     },
-    {
-      name: "own_network",
-      holds: network === "none",
-      ...unless(network === "none", "CASTELLAN_LOCAL_NETWORK shares the host's network")
-    },
+    { name: "own_network", holds: true },
     { name: "memory_limit", holds: false, reason: "memory of a sandbox is not limited" },
     { name: "disk_quota", holds: false, reason: "a sandbox is ended once its measured disk usage exceeds the limit" }
   ]
@@ -101,11 +96,10 @@ const launchCommand = (
   script: string,
   record: Pick<SandboxRecord, "name" | "chain" | "status">,
   token: string,
-  network: Network,
   processes: number
 ) => {
   const unshare = ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork"]
-  const args = [record.name, network === "none" ? "lo" : "host", token, String(processes), isNew(record) ? "new" : ""]
+  const args = [record.name, token, String(processes), isNew(record) ? "new" : ""]
   return [...unshare, "sh", "-c", script, "launch", ...args]
 }
 
@@ -113,7 +107,7 @@ const launchCommand = (
  * The command prefix that enters a sandbox. `nsenter` is loaded from the host before it changes namespaces and starts the
  * program as the sandbox's user, so nothing that it starts can get more privileges than it has.
  */
-const enterCommand = (hardened: Hardening, network: Network, pid: number) => [
+const enterCommand = (hardened: Hardening, pid: number) => [
   ...(hardened.noNewPrivileges ? [] : ["setpriv", "--no-new-privs", "--"]),
   "nsenter",
   "--user",
@@ -121,7 +115,7 @@ const enterCommand = (hardened: Hardening, network: Network, pid: number) => [
   "--ipc",
   "--uts",
   "--cgroup",
-  ...(network === "none" ? ["--net"] : []),
+  "--net",
   // The first process created the process namespace of the sandbox's programs but is not in it.
   `--pid=/proc/${pid}/ns/pid_for_children`,
   "--preserve-credentials",
@@ -147,9 +141,9 @@ const countProcesses = ({ pid }: ProcessIdentity) => {
 }
 
 /** `script` starts a sandbox; only tests of its protections replace `launch`. */
-export const make = Effect.fnUntraced(function* (layout: Layout, network: Network, script = launch) {
+export const make = Effect.fnUntraced(function* (layout: Layout, script = launch) {
   const node = yield* attempt("open", () => ensureNodeLayer(layout.runtime))
-  const fstabsOf = makeFstabs(network, node)
+  const fstabsOf = makeFstabs(node)
   const processes = yield* attempt("probe", () => readProcessLimit())
   const hardened = yield* hardening
   // More starts at once than the host can run in parallel would only delay each other.
@@ -162,7 +156,7 @@ export const make = Effect.fnUntraced(function* (layout: Layout, network: Networ
     token: string,
     within: Duration.Duration
   ) {
-    const command = launchCommand(script, record, token, network, processes)
+    const command = launchCommand(script, record, token, processes)
     const program = { command, cwd: sandbox.root, user: userOf(record) }
     const { code, stderr, stdout } = yield* Effect.timeoutOrElse(runUntil("boot", program, "ready"), {
       duration: within,
@@ -197,14 +191,14 @@ export const make = Effect.fnUntraced(function* (layout: Layout, network: Networ
 
   const isolation: Isolation = {
     kind: "namespaces",
-    protections: protectionsOf(hardened, network, hasOwnUsers),
+    protections: protectionsOf(hardened, hasOwnUsers),
     prepare,
     boot,
     userOf,
     allocateUser: () => (hasOwnUsers ? { user: firstOwnUser + randomInt(ownUsers) } : {}),
     version: 2,
-    enterCommand: (_, { pid }) => enterCommand(hardened, network, pid),
-    sharesNetwork: network === "host",
+    enterCommand: (_, { pid }) => enterCommand(hardened, pid),
+    sharesNetwork: false,
     enterNetworkCommand: ({ pid }) => enterNetworkCommand(pid),
     npmSearchPath: () => `/${npmDirectory}/bin`,
     // The kernel kills all processes of a process namespace with its first process.

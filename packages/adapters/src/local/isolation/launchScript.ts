@@ -28,19 +28,17 @@ kill -9 -1
 `
 
 /**
- * The first process of a sandbox's namespaces; commands run beside it. `$1` is `lo` if the sandbox has its own network, `$2` is
- * the sandbox's name, for lists of processes. The process has all capabilities in these namespaces only and drops them before
+ * The first process of a sandbox's namespaces; commands run beside it. `$1` is the sandbox's name, for lists of
+ * processes. The process has all capabilities in these namespaces only and drops them before
  * the sandbox counts as started. It then becomes a program that starts nothing and lets the kernel reap orphans.
  */
 const firstProcess = `
 read -r user rest < /proc/self/uid_map
 [ "$user" = 1000 ] || exit 1
 hostname sandbox 2>/dev/null &
-if [ "$1" = lo ]; then
-  echo 0 > /proc/sys/net/ipv4/ip_unprivileged_port_start
-  ip link set lo up 2>/dev/null ||
-    perl -e 'socket(S,2,2,0) && ioctl(S,0x8914,pack("a16sx14","lo",0x41))' 2>/dev/null || echo "no loopback" >&2
-fi
+echo 0 > /proc/sys/net/ipv4/ip_unprivileged_port_start
+ip link set lo up 2>/dev/null ||
+  perl -e 'socket(S,2,2,0) && ioctl(S,0x8914,pack("a16sx14","lo",0x41))' 2>/dev/null || echo "no loopback" >&2
 wait
 exec setpriv --inh-caps=-all --ambient-caps=-all --bounding-set=-all --no-new-privs \
   sh -c 'echo ready; exec env -i --ignore-signal=CHLD sleep infinity > /dev/null 2>&1'
@@ -51,14 +49,14 @@ exec setpriv --inh-caps=-all --ambient-caps=-all --bounding-set=-all --no-new-pr
  * root file system before any program of the sandbox runs. Then it starts `firstProcess` in a second user namespace, which owns
  * all the other namespaces. There the mounts are locked: even root of the second namespace can't change them.
  *
- * `$1` is the sandbox's name, `$2` is `lo` if it has its own network, and `$3` is the token of this start. The script may run
+ * `$1` is the sandbox's name, and `$2` is the token of this start. The script may run
  * late, after its server died and another one took over. So it first leaves its mark (`init`), by which it can be killed, and
  * then checks that its token still counts; a server that replaces the token writes that first and then looks for the mark. One
  * of the two sees the other. The data directory is bound to a short path, so that the user of this script needs no access to
  * the directories above it.
  *
  * The files of an earlier run of the sandbox are hostile: a directory or file that is mounted, or mounted on, must not be a
- * link. No program of the sandbox runs yet, so it can't change what was checked. `$4` is the limit of processes, and `$5` is
+ * link. No program of the sandbox runs yet, so it can't change what was checked. `$3` is the limit of processes, and `$4` is
  * `new` if no program ever ran in the sandbox; then `fstab` has all mounts.
  */
 export const launch = `
@@ -66,7 +64,7 @@ read -r stat < /proc/self/stat
 set -C
 echo "$stat" > init || exit ${staleStartCode}
 set +C
-read -r start < start && [ "$start" = "$3" ] || exit 1
+read -r start < start && [ "$start" = "$2" ] || exit 1
 exec ${deadlineDescriptor}< deadline || exit 1
 echo 500 > /proc/self/oom_score_adj
 unshare --mount sh -c '${timekeeper}' keeper "$1" &
@@ -79,7 +77,7 @@ directory() {
 file() {
   [ -f "files/$1" ] && [ ! -L "files/$1" ] || { rm -rf -- "files/$1" && : > "files/$1"; } || exit 1
 }
-if [ -z "$5" ]; then
+if [ -z "$4" ]; then
 for name in home ${ownDirectories.join(" ")} ${etcDirectories.map((name) => `etc/${name}`).join(" ")}; do
   directory "$name"
 done
@@ -94,9 +92,7 @@ wait "$keeper" || exit 1
 cd root || exit 1
 pivot_root . tmp && cd / && umount -l /tmp || exit 1
 echo 1 > /proc/sys/user/max_user_namespaces
-ulimit -p "$4" 2> /dev/null || ulimit -u "$4"
-network=
-if [ "$2" = lo ]; then network=--net; fi
-exec setsid unshare --user --map-user=1000 --map-group=1000 --keep-caps --mount --pid --ipc --uts --cgroup $network \
-  --fork --mount-proc sh -c '${quoted(firstProcess)}' begin "$2" "$1"
+ulimit -p "$3" 2> /dev/null || ulimit -u "$3"
+exec setsid unshare --user --map-user=1000 --map-group=1000 --keep-caps --mount --pid --ipc --uts --cgroup --net \
+  --fork --mount-proc sh -c '${quoted(firstProcess)}' begin "$1"
 `

@@ -15,9 +15,6 @@ import {
   userFiles
 } from "./rootFiles.ts"
 
-/** The network of a sandbox: its own, which has only a loopback, or the host's. */
-export type Network = "none" | "host"
-
 /** A mount in a sandbox's root. */
 type Mount = readonly [source: string, target: string, type: string, options: string]
 
@@ -56,8 +53,8 @@ const hostMounts = (): ReadonlyArray<Mount> => [
  * The mounts over a sandbox's `/etc`: files of the host that programs need to link, to know the time zone and to trust
  * certificates, and an empty `ld.so.preload`.
  */
-const etcMounts = (network: Network): ReadonlyArray<Mount> => [
-  ...[...etcFiles, ...etcDirectories, ...(network === "host" ? ["resolv.conf"] : [])]
+const etcMounts = (): ReadonlyArray<Mount> => [
+  ...[...etcFiles, ...etcDirectories]
     .filter((name) => existsSync(`/etc/${name}`))
     .map((name): Mount => [`/etc/${name}`, `etc/${name}`, "none", "bind,ro,nosuid,nodev,noexec"]),
   ["/dev/null", "etc/ld.so.preload", "none", "bind,ro,nosuid,noexec"]
@@ -74,9 +71,9 @@ export interface Fstabs {
 }
 
 /** Reads the host's mounts once; the function makes the fstabs of a sandbox. `nodeLayer` is the name of Node's layer. */
-export const makeFstabs = (network: Network, nodeLayer: string) => {
+export const makeFstabs = (nodeLayer: string) => {
   const mounts = hostMounts()
-  const overEtc = etcMounts(network)
+  const overEtc = etcMounts()
   /** `extra` are directories at the root of the sandbox's files beyond the usual ones. */
   return (
     { chain, name, registry }: Pick<SandboxRecord, "name" | "chain" | "registry">,
@@ -101,12 +98,9 @@ export const makeFstabs = (network: Network, nodeLayer: string) => {
       (name) => `${own}/root/${fixedFiles}/${name} ${own}/root/etc/${name} none bind,ro,nosuid,nodev,noexec 0 0\n`
     )
     // Programs that read the host's bundle of certificates, and no variable, trust the gateway as well.
-    const trusted =
-      network === "host"
-        ? []
-        : hostBundles
-            .filter((path) => existsSync(`/${path}`))
-            .map((path) => `${own}/root${bundlePath} ${own}/root/${path} none bind,ro,nosuid,nodev,noexec 0 0\n`)
+    const trusted = hostBundles
+      .filter((path) => existsSync(`/${path}`))
+      .map((path) => `${own}/root${bundlePath} ${own}/root/${path} none bind,ro,nosuid,nodev,noexec 0 0\n`)
     return {
       first: [...overlays, ...mounts.map((mount) => line(own, mount))].join(""),
       ofFiles: [...bound, ...fixed, ...overEtc.map((mount) => line(own, mount)), ...trusted].join("")

@@ -62,8 +62,10 @@ export const make = Effect.fnUntraced(function* (
     // A sandbox with npm reaches the registry by a proxy of its own.
     record.registry === true ? "none" : (record.network ?? options.policy)
 
-  const isOpen = (sandbox: RunningSandbox) =>
-    isolation.sharesNetwork || policyOf(sandbox) === "none" || egress.serves(keyOf(sandbox.init))
+  /** Whether the sandbox has a network of its own and may reach something. */
+  const isNeeded = (sandbox: RunningSandbox) => !isolation.sharesNetwork && policyOf(sandbox) !== "none"
+
+  const isOpen = (sandbox: RunningSandbox) => !isNeeded(sandbox) || egress.serves(keyOf(sandbox.init))
 
   /** Runs the program that makes the sockets; gives false where another server has made them. */
   const sockets = ({ init, record }: RunningSandbox, policy: NetworkPolicy) =>
@@ -142,5 +144,5 @@ export const make = Effect.fnUntraced(function* (
       elsewhere.delete(keyOf(init))
     })
 
-  return { ensure, end, isSettled }
+  return { ensure, end, isNeeded, isSettled }
 })

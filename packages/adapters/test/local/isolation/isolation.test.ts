@@ -7,7 +7,6 @@ import { assert, layer } from "@effect/vitest"
 import { Duration, Effect, Option, Schedule, Stream } from "effect"
 import { SecureRandom } from "effect/crypto"
 import { writeFile } from "node:fs/promises"
-import { type AddressInfo, createServer } from "node:net"
 import { homedir } from "node:os"
 import { join } from "node:path"
 import { tmpdir } from "node:os"
@@ -193,25 +192,3 @@ layer(world, { excludeTestServices: true, timeout: "60 seconds" })("A local sand
     }).pipe(Effect.scoped)
   )
 })
-
-const onHostNetwork = withSandboxes(localProvider({ network: "host" }))
-
-layer(onHostNetwork, { excludeTestServices: true, timeout: "60 seconds" })(
-  "A local sandbox on the host's network",
-  (it) => {
-    it.effect("reaches servers on the host, and is isolated otherwise", () =>
-      Effect.gen(function* () {
-        const name = yield* createSandbox()
-        const server = createServer((socket) => socket.end("from the host"))
-        yield* Effect.acquireRelease(
-          Effect.promise(() => new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))),
-          () => Effect.sync(() => server.close())
-        )
-        const { port } = server.address() as AddressInfo
-        const call = `node -e 'require("net").connect(${port}, "127.0.0.1").pipe(process.stdout)'`
-        assert.strictEqual(yield* stdoutOf(name, call), "from the host")
-        assert.strictEqual(yield* stdoutOf(name, "id -u; cat /etc/shadow 2>/dev/null; ls /root 2>/dev/null"), "1000")
-      }).pipe(Effect.scoped)
-    )
-  }
-)

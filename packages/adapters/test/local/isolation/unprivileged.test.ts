@@ -28,7 +28,8 @@ const directory = Effect.acquireRelease(
 const outputOf = Effect.fnUntraced(function* (script: string, registry = "") {
   const args = [program, join(yield* directory, "local"), script, registry]
   const { stdout } = yield* Effect.promise(() => promisify(execFile)(process.execPath, args, nobody))
-  return JSON.parse(stdout) as { stdout: string; stderr: string; copied: string }
+  // The provider may have logged lines before.
+  return JSON.parse(stdout.slice(stdout.indexOf('{"stdout"'))) as { stdout: string; stderr: string; copied: string }
 })
 
 describe("The local provider without root", () => {

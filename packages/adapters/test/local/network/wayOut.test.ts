@@ -26,7 +26,7 @@ const withInternet = <A, E>(given: NetworkPolicy, test: Effect.Effect<A, E, any>
     )
     const urls = [new URL(`https://127.0.0.1:${portOf(secure.server)}`), new URL(`http://127.0.0.1:${portOf(plain)}`)]
     const egressHosts = new Map(["api.example.com", "www.example.com", "other.example.org"].map((name) => [name, urls]))
-    const provider = localProvider({ policy: given, egressHosts, egressTrusted: [own.certificate] })
+    const provider = localProvider({ network: given, egressHosts, egressTrusted: [own.certificate] })
     yield* Effect.scoped(Effect.provide(test, withSandboxes(provider) as Layer.Layer<any>))
   }).pipe(Effect.scoped) as Effect.Effect<void, unknown>
 

@@ -155,7 +155,7 @@ layer(withRegistry(), { excludeTestServices: true, timeout: "60 seconds" })(
   }
 )
 
-for (const options of [{ network: "host" }, { isolation: "none" }] as const) {
+for (const options of [{ isolation: "none" }] as const) {
   layer(withRegistry(options), { excludeTestServices: true, timeout: "60 seconds" })(
     `A local sandbox on the host's network (${JSON.stringify(options)})`,
     (it) => {

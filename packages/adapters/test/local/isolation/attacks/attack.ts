@@ -67,7 +67,7 @@ const succeeds = Effect.fnUntraced(function* (attack: Attack, without: Attack["w
   const { script, withCapabilities } = attack
   const weakened = typeof without === "function" ? without(launch) : launch
   const launchScript = withCapabilities ? withAllCapabilities(weakened, script) : weakened
-  const isolation = yield* Namespaces.make(layout, "none", launchScript)
+  const isolation = yield* Namespaces.make(layout, launchScript)
   const inside = withCapabilities ? `cat ${resultFile}` : script
   const output = yield* outputOf(isolation, { ...attack, script: inside }, without)
   return output.trim().endsWith("yes")
