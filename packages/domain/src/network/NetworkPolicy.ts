@@ -1,17 +1,17 @@
-/** What a sandbox may reach: nothing, the public internet, or a list of hosts. */
+/** The network policy of a sandbox: nothing, the public internet, or a list of allowed hosts. */
 import { Schema } from "effect"
 
-/** Most rules of a policy, and most ports, paths, methods and headers of a rule. */
+/** The maximum number of rules in a policy, and of ports, paths, methods and headers in a rule. */
 export const policyLimits = { rules: 100, ports: 16, paths: 32, methods: 16, headers: 16 } as const
 
 const label = "(?!-)[a-z0-9_-]{1,63}(?<!-)"
 
-/** A name of at least two labels whose last one is not a number, so that no address in any notation is a name. */
+/** Matches names of at least two labels. The last label is not a number, so no notation of an IP address matches. */
 const hostPattern = new RegExp(`^(?:\\*\\.)?(?:${label}\\.)+(?=[a-z0-9-]*[a-z])${label}$`)
 
 /**
- * A host name in lower case, or `*.` and a name, which matches every name below it but not the name itself. Names beyond
- * ASCII are written in their `xn--` form. An address is no host name.
+ * A host name in lower case, or `*.` before a name, which matches all of its subdomains but not the name itself.
+ * International names use their `xn--` form. IP addresses are not allowed.
  */
 export const HostPattern = Schema.String.pipe(
   Schema.check(
@@ -28,7 +28,7 @@ export const EgressPort = Schema.Int.pipe(
   Schema.check(Schema.isBetween({ minimum: 1, maximum: 65_535 }, { message: "a port is a number from 1 to 65535" }))
 )
 
-/** The beginning of a path. It ends with a slash, or matches that path alone. */
+/** A path. With a slash at the end it matches all paths below it; otherwise it matches only itself. */
 const PathPrefix = Schema.String.pipe(
   Schema.check(
     Schema.makeFilter(
@@ -49,7 +49,7 @@ const Method = Schema.String.pipe(
   Schema.check(Schema.isPattern(/^[A-Z]{1,20}$/, { message: "a method is written in capital letters, like GET" }))
 )
 
-/** Headers that frame a request or belong to one connection; a rule can't set them. */
+/** Headers that frame a message or belong to one connection; a rule can't set them. */
 const reserved = new Set([
   "connection",
   "content-length",
@@ -85,7 +85,7 @@ export const SecretName = Schema.String.pipe(
 )
 export type SecretName = typeof SecretName.Type
 
-/** A header's value: a text, or a secret that is looked up for each request, after an optional prefix. */
+/** The value of a header: a text, or an optional prefix and a secret that is read for each request. */
 export const HeaderValue = Schema.Union([
   HeaderText,
   Schema.Struct({ secret: SecretName, prefix: Schema.optionalKey(HeaderText) })
@@ -95,16 +95,16 @@ export type HeaderValue = typeof HeaderValue.Type
 const atMost = (name: keyof typeof policyLimits) =>
   Schema.isMaxLength(policyLimits[name], { message: `at most ${policyLimits[name]} ${name} are allowed` })
 
-/** A host that may be reached, and what may be asked of it. */
+/** An allowed host, with restrictions and headers for its requests. */
 export const NetworkRule = Schema.Struct({
   host: HostPattern,
-  /** The ports that may be reached; 80 and 443 if left out. */
+  /** The allowed ports; 80 and 443 by default. */
   ports: Schema.optionalKey(Schema.Array(EgressPort).pipe(Schema.check(Schema.isMinLength(1), atMost("ports")))),
-  /** A path that ends with a slash allows all paths below it, any other path itself. All paths if left out. */
+  /** The allowed paths; all by default. */
   paths: Schema.optionalKey(Schema.Array(PathPrefix).pipe(Schema.check(Schema.isMinLength(1), atMost("paths")))),
-  /** The request methods that may be used; all if left out. */
+  /** The allowed request methods; all by default. */
   methods: Schema.optionalKey(Schema.Array(Method).pipe(Schema.check(Schema.isMinLength(1), atMost("methods")))),
-  /** Headers that the gateway sets on each request that the rule allows, in place of those that the sandbox sent. */
+  /** Headers that the gateway sets on each allowed request. They replace headers of the same name from the sandbox. */
   headers: Schema.optionalKey(
     Schema.Record(Schema.String, HeaderValue).pipe(
       Schema.check(
@@ -121,22 +121,22 @@ export const NetworkRule = Schema.Struct({
 })
 export type NetworkRule = typeof NetworkRule.Type
 
-/** The hosts that may be reached, and whether all other public hosts may be reached as well. */
+/** A policy with rules for hosts. */
 export const AllowList = Schema.Struct({
   allow: Schema.Array(NetworkRule).pipe(Schema.check(atMost("rules"))),
-  /** What holds for a host without a rule; `deny` if left out. */
+  /** What applies to hosts without a rule; `deny` by default. */
   default: Schema.optionalKey(Schema.Literals(["deny", "public"]))
 })
 export type AllowList = typeof AllowList.Type
 
 /**
- * What a sandbox may reach. `none`: nothing, DNS included. `public`: every public address, by name. Never reachable, by
- * whatever name: loopback, private, link-local, carrier-grade, multicast and metadata addresses of the host's network.
+ * What a sandbox may reach. `none`: nothing, and no name resolves. `public`: every public host, by name. No policy allows
+ * loopback, private, link-local, carrier-grade NAT, multicast or metadata addresses, whatever name resolves to them.
  */
 export const NetworkPolicy = Schema.Union([Schema.Literals(["none", "public"]), AllowList])
 export type NetworkPolicy = typeof NetworkPolicy.Type
 
-/** The names of all secrets that a policy refers to. */
+/** The names of the secrets in a policy. */
 export const secretsOf = (policy: NetworkPolicy): ReadonlySet<SecretName> =>
   new Set(
     typeof policy === "string"

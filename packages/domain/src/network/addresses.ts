@@ -1,4 +1,4 @@
-/** Tells public addresses from those that only a host or its network reaches. */
+/** Classifies IP addresses as public or not. */
 
 const parseIpv4 = (text: string): ReadonlyArray<number> | undefined => {
   const parts = text.split(".")
@@ -16,7 +16,7 @@ const parseGroups = (text: string): ReadonlyArray<number> | undefined => {
 }
 
 const parseIpv6 = (text: string): ReadonlyArray<number> | undefined => {
-  // A dotted ending stands for the last two groups.
+  // A dotted suffix is the last two groups.
   const dotted = /^(.*:)([0-9.]+)$/.exec(text)
   const tail = dotted === null || !dotted[2]!.includes(".") ? undefined : parseIpv4(dotted[2]!)
   if (dotted?.[2]!.includes(".") && tail === undefined) return undefined
@@ -33,7 +33,7 @@ const parseIpv6 = (text: string): ReadonlyArray<number> | undefined => {
   return zeros < 1 ? undefined : [...before, ...Array<number>(zeros).fill(0), ...after!]
 }
 
-/** Blocks of IPv4 that are not globally reachable, or not meant for one host: IANA's registry of special-purpose addresses. */
+/** IPv4 blocks that are not globally reachable (IANA IPv4 Special-Purpose Address Registry). */
 const specialIpv4: ReadonlyArray<readonly [first: number, second: number | undefined, bits: number]> = [
   [0, undefined, 8],
   [10, undefined, 8],
@@ -47,7 +47,7 @@ const specialIpv4: ReadonlyArray<readonly [first: number, second: number | undef
 
 const isPublicIpv4 = ([a, b, c]: ReadonlyArray<number>): boolean => {
   if (a! >= 224) return false
-  // Protocol assignments, documentation, and the former relay of 6to4.
+  // Protocol assignments, documentation, and the deprecated 6to4 relay.
   if (a === 192 && ((b === 0 && (c === 0 || c === 2)) || (b === 88 && c === 99))) return false
   if ((a === 198 && b === 51 && c === 100) || (a === 203 && b === 0 && c === 113)) return false
   return !specialIpv4.some(([first, second, bits]) => {
@@ -60,15 +60,15 @@ const isPublicIpv4 = ([a, b, c]: ReadonlyArray<number>): boolean => {
 
 const isPublicIpv6 = (groups: ReadonlyArray<number>): boolean => {
   const [first, second] = groups as [number, number]
-  // Global unicast is 2000::/3. Inside it: Teredo and other protocols, documentation, and 6to4, which wraps IPv4.
+  // Global unicast is 2000::/3, without Teredo and other protocol assignments, documentation, and 6to4.
   if ((first & 0xe000) !== 0x2000) return false
   if (first === 0x2001 && (second < 0x0200 || second === 0x0db8)) return false
   return first !== 0x2002 && first !== 0x3fff
 }
 
 /**
- * Whether an address, as a resolver gives it, is a public one. What is no address is not. Forms that wrap an IPv4 address
- * (`::ffff:0:0/96`, NAT64, 6to4) are never public: they would be another way to write a private one.
+ * Whether the text is a public IP address in the notation of a resolver. IPv6 addresses that embed an IPv4 address
+ * (`::ffff:0:0/96`, NAT64, 6to4) are never public, because they can embed a private one.
  */
 export const isPublicAddress = (address: string): boolean => {
   const ipv4 = parseIpv4(address)

@@ -1,32 +1,32 @@
-/** Decides what a network policy allows. Whoever carries connections asks for each of them, and for each request. */
+/** Decides which connections and HTTP requests a network policy allows. The gateway asks for each one. */
 import { Data } from "effect"
 import type { HeaderValue, NetworkPolicy, NetworkRule } from "./NetworkPolicy.ts"
 
-/** A connection to be made, by the name that the sandbox asked for. */
+/** A connection that a sandbox opens, by the host name that it resolved. */
 export interface Attempt {
   /** In lower case, without a final dot. */
   readonly host: string
   readonly port: number
 }
 
-/** A request of HTTP on a connection whose content the gateway sees. */
+/** An HTTP request on a connection that the gateway reads. */
 export interface RequestAttempt extends Attempt {
   readonly method: string
   /** Without the query. */
   readonly path: string
 }
 
-/** Why something is refused; the code of `egress_denied` events. */
+/** Why a connection or request is denied. */
 export type DenialReason =
   "no_network" | "host_not_allowed" | "port_not_allowed" | "path_not_allowed" | "method_not_allowed"
 
-/** How an allowed connection is carried. */
+/** How the gateway forwards an allowed connection. */
 export type Carriage =
-  /** Bytes pass untouched, whatever they are. */
+  /** All bytes pass through unread. */
   | "opaque"
-  /** Bytes pass untouched once the TLS server name, or the `Host` of each plain request, is the name that was asked for. */
+  /** TLS passes through after its server name was checked; the `Host` of each plain request is checked. */
   | "named"
-  /** The gateway ends TLS, decides each request and may set headers. */
+  /** The gateway terminates TLS, decides each request and may set headers. */
   | "requests"
 
 export type ConnectionDecision = Data.TaggedEnum<{
@@ -41,7 +41,7 @@ export type RequestDecision = Data.TaggedEnum<{
 }>
 export const RequestDecision = Data.taggedEnum<RequestDecision>()
 
-/** The ports of a rule that names none. */
+/** The default ports of a rule. */
 export const webPorts: ReadonlyArray<number> = [80, 443]
 
 const matches = (pattern: string, host: string): boolean =>
@@ -50,17 +50,17 @@ const matches = (pattern: string, host: string): boolean =>
 const rulesFor = (policy: NetworkPolicy, host: string): ReadonlyArray<NetworkRule> =>
   typeof policy === "string" ? [] : policy.allow.filter((rule) => matches(rule.host, host))
 
-/** Whether a rule looks at requests, so that the gateway has to see them. */
+/** Whether a rule restricts or changes requests, so that the gateway must read them. */
 const seesRequests = ({ headers, methods, paths }: NetworkRule): boolean =>
   headers !== undefined || methods !== undefined || paths !== undefined
 
-/** Whether the name may be resolved: whether some port of it could be reached. */
+/** Whether a name may be resolved: a rule or the default allows at least one of its ports. */
 export const allowsName = (policy: NetworkPolicy, host: string): boolean =>
   policy === "public" || (policy !== "none" && (policy.default === "public" || rulesFor(policy, host).length > 0))
 
 /**
- * Decides a connection. A host that has rules is held to them, also where all other public hosts are allowed: a rule that
- * injects a header for one path must not be avoided by the default.
+ * Decides a connection. The rules of a host apply even if the default allows all other public hosts. Otherwise a connection
+ * could use the default to avoid the paths and headers of a rule.
  */
 export const decideConnection = (policy: NetworkPolicy, { host, port }: Attempt): ConnectionDecision => {
   if (policy === "none") return ConnectionDecision.Deny({ reason: "no_network" })
@@ -75,8 +75,8 @@ export const decideConnection = (policy: NetworkPolicy, { host, port }: Attempt)
 }
 
 /**
- * The path as servers understand it: escapes of unreserved characters resolved, dot segments removed. Undefined where
- * servers may disagree on it.
+ * The path with the escapes of unreserved characters decoded. Undefined if servers may interpret it differently, as with dot
+ * segments or encoded slashes.
  */
 const normalPath = (path: string): string | undefined => {
   if (!path.startsWith("/") || /[\\\0#?]|%(?:2f|5c|00|(?![0-9a-f]{2}))/i.test(path)) return undefined
@@ -96,7 +96,7 @@ const allowsPath = ({ paths }: NetworkRule, path: string | undefined): boolean =
 const allowsMethod = ({ methods }: NetworkRule, method: string): boolean =>
   methods === undefined || methods.includes(method)
 
-/** Decides a request on a connection that was allowed, and gives the headers to set on it. */
+/** Decides a request, and returns the headers that the gateway sets on it. */
 export const decideRequest = (policy: NetworkPolicy, request: RequestAttempt): RequestDecision => {
   const connection = decideConnection(policy, request)
   if (connection._tag === "Deny") return RequestDecision.Deny(connection)
@@ -107,6 +107,6 @@ export const decideRequest = (policy: NetworkPolicy, request: RequestAttempt): R
   if (onPath.length === 0) return RequestDecision.Deny({ reason: "path_not_allowed" })
   const allowing = onPath.filter((rule) => allowsMethod(rule, request.method))
   if (allowing.length === 0) return RequestDecision.Deny({ reason: "method_not_allowed" })
-  // The first rule that sets a header decides its value.
+  // The first rule that sets a header wins.
   return RequestDecision.Allow({ headers: Object.assign({}, ...allowing.map(({ headers }) => headers).reverse()) })
 }
