@@ -4,7 +4,7 @@ import { castellan } from "./castellanCommand.ts"
 import { WebApi } from "../../http/test/WebApi.ts"
 
 layer(WebApi.layer)("Web apps by the command line", (it) => {
-  it.effect("are created, inspected, given packages, diagnosed and deleted", () =>
+  it.effect("creates, shows, adds packages to, diagnoses and deletes a web app", () =>
     Effect.gen(function* () {
       const { ask, join } = yield* WebApi
       const { key } = yield* join()

@@ -1,4 +1,4 @@
-/** The command line in this process: its arguments in; what it printed, and the code it ended with, out. */
+/** Runs the command line in this process with given arguments, and collects its output and exit code. */
 import { run } from "../src/Cli.ts"
 import * as NodeServices from "@effect/platform-node/NodeServices"
 import { ConfigProvider, Effect, Fiber, Layer, Sink, Stdio, Stream } from "effect"
@@ -16,7 +16,7 @@ export interface Surroundings {
   readonly key?: string
   readonly env?: Record<string, string>
   readonly stdin?: string
-  /** Sees what is printed as it is printed. */
+  /** Receives each piece of output as it is printed. */
   readonly onPrint?: (text: string) => void
 }
 
@@ -61,14 +61,14 @@ export const castellanOver = Effect.fnUntraced(function* (
   return { exit, ...said } satisfies Said
 })
 
-/** Runs the command line over the API in this process, or over the fetch function it is given. */
+/** Runs the command line over the API in this process, or over the given fetch function. */
 export const castellan = (
   args: ReadonlyArray<string>,
   { fetch, ...around }: Surroundings & { readonly fetch?: typeof globalThis.fetch } = {}
 ) =>
   Effect.flatMap(fetch === undefined ? fetchOfApi : Effect.succeed(fetch), (over) => castellanOver(over, args, around))
 
-/** Lets the time go on until the command line has come to its end. */
+/** Advances the test clock until the command line has ended. */
 export const untilDone = <A, E>(fiber: Fiber.Fiber<A, E>) =>
   Effect.gen(function* () {
     while (fiber.pollUnsafe() === undefined) {

@@ -9,7 +9,7 @@ import { WebApi } from "../../http/test/WebApi.ts"
 layer(WebApi.layer)("The command line", (it) => {
   const join = (more?: { readonly platformAdmin?: boolean }) => Effect.flatMap(WebApi, (api) => api.join(more))
 
-  /** The arguments that run these steps in the memory provider. */
+  /** The arguments that run these steps in the memory provider's shell. */
   const steps = (...steps: ReadonlyArray<Step>) => {
     const { args, command } = asSteps(...steps)
     return ["--", command, ...args]
@@ -76,7 +76,7 @@ layer(WebApi.layer)("The command line", (it) => {
     })
   )
 
-  it.effect("lists one page and says that there are more, or lists all pages", () =>
+  it.effect("lists one page and says that there are more, or lists all pages with --all", () =>
     Effect.gen(function* () {
       const { key } = yield* join()
       for (let i = 0; i < 5; i++) yield* castellan(["sandboxes", "create"], { key })
@@ -91,7 +91,7 @@ layer(WebApi.layer)("The command line", (it) => {
     })
   )
 
-  it.effect("says that there is nothing to list", () =>
+  it.effect("prints a message for an empty list", () =>
     Effect.gen(function* () {
       const { key } = yield* join()
       const said = yield* castellan(["runs", "list"], { key })
@@ -159,7 +159,7 @@ layer(WebApi.layer)("The command line", (it) => {
     })
   )
 
-  it.effect("says what to do without an API key, and never prints a key", () =>
+  it.effect("explains how to set a missing API key, and never prints a key", () =>
     Effect.gen(function* () {
       const said = yield* castellan(["sandboxes", "list"])
       assert.strictEqual(said.exit, 3)

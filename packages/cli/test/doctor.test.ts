@@ -5,7 +5,7 @@ import { promisify } from "node:util"
 
 const main = fileURLToPath(new URL("../src/main.ts", import.meta.url))
 
-/** What the command prints, on a host with these settings. */
+/** The output of the command on a host with these settings. */
 const doctor = async (settings: Record<string, string>, ...args: ReadonlyArray<string>) => {
   const { stdout } = await promisify(execFile)(process.execPath, [main, "doctor", ...args], {
     env: { ...process.env, ...settings }
@@ -14,7 +14,7 @@ const doctor = async (settings: Record<string, string>, ...args: ReadonlyArray<s
 }
 
 describe("castellan doctor", () => {
-  it("tells programs which protections hold, and why others do not", async () => {
+  it("reports as JSON which protections hold, and why others do not", async () => {
     const { isolation, protections } = JSON.parse(await doctor({}, "--json")) as {
       readonly isolation: string
       readonly protections: ReadonlyArray<{ readonly name: string; readonly holds: boolean; readonly reason?: string }>
@@ -29,7 +29,7 @@ describe("castellan doctor", () => {
     assert.isString(named.get("memory_limit")?.reason)
   })
 
-  it("tells people that nothing is kept apart without isolation", async () => {
+  it("reports that isolation is off", async () => {
     assert.strictEqual(await doctor({ CASTELLAN_LOCAL_ISOLATION: "none" }), "isolation: none\n")
   })
 })

@@ -1,4 +1,4 @@
-/** Vercel's emulator as a command, and programs that know nothing of it. */
+/** Runs Vercel's emulator as a command, and unchanged programs against it. */
 import { assert, describe, it } from "@effect/vitest"
 import { execFile, spawn } from "node:child_process"
 import { once } from "node:events"
@@ -10,11 +10,11 @@ import { promisify } from "node:util"
 const at = (path: string) => fileURLToPath(new URL(path, import.meta.url))
 const castellan = at("../bin/castellan.mjs")
 
-/** Runs a program of Node to its end, with no environment but that. */
+/** Runs a Node program to its end with only the given environment. */
 const run = (args: ReadonlyArray<string>, env: Record<string, string> = {}) =>
   promisify(execFile)(process.execPath, [...args], { env })
 
-/** The emulator, and the variables it prints. */
+/** Starts the emulator and returns the variables that it prints. */
 const emulating = async () => {
   const args = [castellan, "emulate", "vercel", "--port", "0", "--provider", "memory"]
   const child = spawn(process.execPath, args, { env: {} })
@@ -30,8 +30,8 @@ const refused = (...args: ReadonlyArray<string>) =>
     ({ code, stderr }: { readonly code: number; readonly stderr: string }) => ({ code, stderr })
   )
 
-describe("Vercel's emulator, as a command", () => {
-  it("is what an unchanged program speaks to that is run with what it prints", async () => {
+describe("castellan emulate vercel", () => {
+  it("serves an unchanged program that runs with the printed variables", async () => {
     const { child, variables } = await emulating()
     try {
       const { stdout } = await run([at("vercelProgram.mjs")], variables)
@@ -42,7 +42,7 @@ describe("Vercel's emulator, as a command", () => {
     assert.deepStrictEqual(await once(child, "exit"), [130, null])
   })
 
-  it("serves programs although nobody reads what it prints", async () => {
+  it("keeps serving when nobody reads its output", async () => {
     const server = createServer().listen(0, "127.0.0.1")
     await once(server, "listening")
     const { port } = server.address() as AddressInfo
@@ -57,13 +57,13 @@ describe("Vercel's emulator, as a command", () => {
         () => false
       )
     while (child.exitCode === null && !(await answers())) await later(50)
-    // It prints after it listens; several answers later it has.
+    // It prints after it listens, so it has printed by the time of the last response.
     for (const _ of [1, 2, 3, 4, 5]) assert.isTrue(await answers())
     child.kill("SIGTERM")
     assert.deepStrictEqual(await ended, [130, null])
   })
 
-  it("says what it can't do", async () => {
+  it("reports an occupied and an invalid port", async () => {
     const server = createServer().listen(0, "127.0.0.1")
     await once(server, "listening")
     const { port } = server.address() as AddressInfo

@@ -6,10 +6,10 @@ import { WebApi } from "../../http/test/WebApi.ts"
 
 const refused = Object.assign(new TypeError("fetch failed"), { cause: { code: "ECONNREFUSED" } })
 
-layer(WebApi.layer)("The command line, telling what happened,", (it) => {
+layer(WebApi.layer)("castellan events", (it) => {
   const join = Effect.flatMap(WebApi, (api) => api.join())
 
-  /** A sandbox, made and stopped: three events. */
+  /** Creates and stops a sandbox, which emits three events. */
   const passing = Effect.fnUntraced(function* (key: string) {
     const { ask } = yield* WebApi
     const { json } = yield* ask("POST", "/api/sandboxes", { key })
@@ -18,7 +18,7 @@ layer(WebApi.layer)("The command line, telling what happened,", (it) => {
     return sandboxId as string
   })
 
-  /** Follows until it is told so many lines, and is interrupted then. */
+  /** Follows until it has printed the given number of lines, then interrupts. */
   const following = Effect.fnUntraced(function* (
     args: ReadonlyArray<string>,
     around: { readonly key: string; readonly fetch?: typeof globalThis.fetch }
@@ -40,7 +40,7 @@ layer(WebApi.layer)("The command line, telling what happened,", (it) => {
     yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
   })
 
-  it.effect("prints a line for each event there is, and ends", () =>
+  it.effect("prints a line for each stored event, and ends", () =>
     Effect.gen(function* () {
       const { key } = yield* join
       const none = yield* castellan(["events"], { key })
@@ -60,7 +60,7 @@ layer(WebApi.layer)("The command line, telling what happened,", (it) => {
     })
   )
 
-  it.effect("tells a session's events with its id and the reason", () =>
+  it.effect("prints a session's events with its id and the reason", () =>
     Effect.gen(function* () {
       const { key } = yield* join
       const { ask } = yield* WebApi
@@ -70,7 +70,7 @@ layer(WebApi.layer)("The command line, telling what happened,", (it) => {
     })
   )
 
-  it.effect("prints for a program what the API tells, one object a line", () =>
+  it.effect("prints with --json one event object per line, as the API sends it", () =>
     Effect.gen(function* () {
       const { key } = yield* join
       const name = yield* passing(key)
@@ -90,7 +90,7 @@ layer(WebApi.layer)("The command line, telling what happened,", (it) => {
     })
   )
 
-  it.effect("follows from now on, or from the start", () =>
+  it.effect("follows new events only, or all from the start", () =>
     Effect.gen(function* () {
       const { key } = yield* join
       const before = yield* passing(key)
@@ -110,7 +110,7 @@ layer(WebApi.layer)("The command line, telling what happened,", (it) => {
     })
   )
 
-  it.effect("misses and repeats none, however often the connection breaks, also before the first", () =>
+  it.effect("prints every event once, however often the connection breaks", () =>
     Effect.gen(function* () {
       const { key } = yield* join
       yield* passing(key)
@@ -135,7 +135,7 @@ layer(WebApi.layer)("The command line, telling what happened,", (it) => {
         return new Response(heard.readable, { headers })
       }
       const { lines, stop, until } = yield* following([], { key, fetch })
-      /** Until so many connections were asked for, and the last has told where it is. */
+      /** Waits for the given number of connections, and until the last one has received its cursor. */
       const connections = Effect.fnUntraced(function* (count: number) {
         while (asked.length < count || !isHeard) yield* passed
         for (let i = 0; i < 5; i++) yield* passed
@@ -144,7 +144,7 @@ layer(WebApi.layer)("The command line, telling what happened,", (it) => {
       yield* connections(1)
       for (let round = 1; round <= 5; round++) {
         cut()
-        // It happens while nobody listens.
+        // This event occurs while no connection is open.
         names.push(yield* passing(key))
         yield* until(names.length * 3)
         yield* connections(round + 1)
@@ -160,7 +160,7 @@ layer(WebApi.layer)("The command line, telling what happened,", (it) => {
     })
   )
 
-  it.effect("reads on over a broken connection until it has told all there is", () =>
+  it.effect("reconnects after a broken connection until it has printed all stored events", () =>
     Effect.gen(function* () {
       const { key } = yield* join
       for (let i = 0; i < 3; i++) yield* passing(key)
@@ -169,7 +169,7 @@ layer(WebApi.layer)("The command line, telling what happened,", (it) => {
       const fetch: typeof globalThis.fetch = async (input, init) => {
         const { body, headers } = await real(input, init)
         if (++connections > 2) return new Response(body, { headers })
-        // Half of what comes, which ends in the midst of an event.
+        // The response breaks off in the middle of an event.
         const half = new TransformStream<Uint8Array, Uint8Array>({
           transform: (chunk, controller) => {
             const events = new TextDecoder().decode(chunk)
@@ -187,7 +187,7 @@ layer(WebApi.layer)("The command line, telling what happened,", (it) => {
     })
   )
 
-  it.effect("tells a member the events of the account it names until it is removed, and a stranger none", () =>
+  it.effect("shows the events of an account to its members until they are removed, and never to others", () =>
     Effect.gen(function* () {
       const { ask } = yield* WebApi
       const [owner, member] = [yield* join, yield* join]
@@ -208,7 +208,7 @@ layer(WebApi.layer)("The command line, telling what happened,", (it) => {
     })
   )
 
-  it.effect("gives up in the end when there is no server any more", () =>
+  it.effect("fails after several attempts when the server does not come back", () =>
     Effect.gen(function* () {
       const { key } = yield* join
       const { fiber } = yield* following([], { key, fetch: () => Promise.reject(refused) })

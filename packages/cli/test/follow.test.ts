@@ -14,17 +14,17 @@ const refusal = (code: string, more: object = {}) => ({ status: "error", success
 
 const refused = Object.assign(new TypeError("fetch failed"), { cause: { code: "ECONNREFUSED" } })
 
-layer(WebApi.layer)("The command line, following and trying again,", (it) => {
+layer(WebApi.layer)("Following a run and repeating requests", (it) => {
   const join = Effect.flatMap(WebApi, (api) => api.join())
 
-  /** A run of these steps, which nobody follows yet. */
+  /** Starts a run of these steps without following it. */
   const started = Effect.fnUntraced(function* (key: string, ...steps: ReadonlyArray<Step>) {
     const { args, command } = asSteps(...steps)
     const said = yield* castellan(["sandboxes", "create", "--json", "--", command, ...args], { key })
     return JSON.parse(said.stdout).sandboxes[0].runId as string
   })
 
-  it.effect("prints each piece once and in order, however often the connection breaks", () =>
+  it.effect("prints each chunk of output once and in order, however often the connection breaks", () =>
     Effect.gen(function* () {
       const { key } = yield* join
       const pieces = Array.from({ length: 6 }, (_, i) => `piece ${i}\n`)
@@ -41,7 +41,7 @@ layer(WebApi.layer)("The command line, following and trying again,", (it) => {
           new TransformStream<string, string>({
             transform: (text, controller) => {
               if (--left > 0 || asked.length > 6) return controller.enqueue(text)
-              // The half of an event is no event.
+              // A partial event must be ignored.
               controller.enqueue(text.slice(0, text.length / 2))
               if (asked.length % 2 === 0) return controller.terminate()
               controller.error(new Error("the connection broke"))
@@ -59,7 +59,7 @@ layer(WebApi.layer)("The command line, following and trying again,", (it) => {
     })
   )
 
-  it.effect("stays with a command that is quiet for long, though each connection is cut", () =>
+  it.effect("keeps following a silent command although each connection is cut", () =>
     Effect.gen(function* () {
       const { key } = yield* join
       const run = yield* started(key, Step.Sleep({ millis: 800_000 }), print("at last\n"))
@@ -83,7 +83,7 @@ layer(WebApi.layer)("The command line, following and trying again,", (it) => {
     })
   )
 
-  it.effect("gives up in the end, with a word on how to go on", () =>
+  it.effect("gives up after several attempts and says how to continue", () =>
     Effect.gen(function* () {
       const { key } = yield* join
       const run = yield* started(key, Step.Sleep({ millis: 1_000_000 }))
@@ -98,7 +98,7 @@ layer(WebApi.layer)("The command line, following and trying again,", (it) => {
     })
   )
 
-  it.effect("does not try again what is refused for good", () =>
+  it.effect("does not retry a permanent error", () =>
     Effect.gen(function* () {
       const { key } = yield* join
       const said = yield* castellan(["runs", "logs", "-f", "run_00000000000000000000"], { key })
@@ -106,7 +106,7 @@ layer(WebApi.layer)("The command line, following and trying again,", (it) => {
     })
   )
 
-  it.effect("leaves the run alive when it is interrupted, and says how to go on", () =>
+  it.effect("leaves the run going when it is interrupted, and says how to follow it again", () =>
     Effect.gen(function* () {
       const { key } = yield* join
       const run = yield* started(key, print("begun\n"), Step.Sleep({ millis: 60_000 }), print("done\n"))
@@ -129,7 +129,7 @@ layer(WebApi.layer)("The command line, following and trying again,", (it) => {
     })
   )
 
-  it.effect("prints without -f what there is so far, and does not wait", () =>
+  it.effect("prints the output so far without -f, and does not wait", () =>
     Effect.gen(function* () {
       const { key } = yield* join
       const run = yield* started(key, print("begun\n"), Step.Sleep({ millis: 3_600_000 }))
@@ -140,7 +140,7 @@ layer(WebApi.layer)("The command line, following and trying again,", (it) => {
     })
   )
 
-  it.effect("says of a run that was canceled that it was, and ends with a failure", () =>
+  it.effect("reports a canceled run and exits with a failure", () =>
     Effect.gen(function* () {
       const { key } = yield* join
       const run = yield* started(key, Step.Sleep({ millis: 3_600_000 }))
@@ -153,7 +153,7 @@ layer(WebApi.layer)("The command line, following and trying again,", (it) => {
     })
   )
 
-  it.effect("makes one sandbox though the answer to the first request was lost", () =>
+  it.effect("creates one sandbox although the first response was lost", () =>
     Effect.gen(function* () {
       const { key } = yield* join
       const real = yield* fetchOfApi
@@ -175,7 +175,7 @@ layer(WebApi.layer)("The command line, following and trying again,", (it) => {
     })
   )
 
-  it.effect("waits for its own first attempt, and does not ask twice for what would be done twice", () =>
+  it.effect("waits for its own first attempt, and does not repeat a request that is not idempotent", () =>
     Effect.gen(function* () {
       const { key } = yield* join
       const answers = [
@@ -202,7 +202,7 @@ layer(WebApi.layer)("The command line, following and trying again,", (it) => {
     })
   )
 
-  it.effect("waits for the answer of a request whose connection was silent for five minutes and broke", () =>
+  it.effect("gets the response of a request whose connection was silent for five minutes and broke", () =>
     Effect.gen(function* () {
       const { key } = yield* join
       const begun = yield* Clock.currentTimeMillis
@@ -225,7 +225,7 @@ layer(WebApi.layer)("The command line, following and trying again,", (it) => {
     })
   )
 
-  it.effect("waits as long as a busy server asks for, a few times", () =>
+  it.effect("waits for the retry-after time of a busy server, a limited number of times", () =>
     Effect.gen(function* () {
       const { key } = yield* join
       let asked = 0
@@ -249,7 +249,7 @@ layer(WebApi.layer)("The command line, following and trying again,", (it) => {
     })
   )
 
-  it.effect("takes nothing for an answer that is not Castellan's", () =>
+  it.effect("rejects a response that does not come from Castellan", () =>
     Effect.gen(function* () {
       const { key } = yield* join
       const others = [
@@ -265,7 +265,7 @@ layer(WebApi.layer)("The command line, following and trying again,", (it) => {
     })
   )
 
-  it.effect("says in one line that it can't read an answer of another form", () =>
+  it.effect("reports in one line a response that it can't decode", () =>
     Effect.gen(function* () {
       const { key } = yield* join
       const said = yield* castellan(["keys", "list"], { key, fetch: async () => json(200, { status: "success" }) })

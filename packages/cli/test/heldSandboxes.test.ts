@@ -4,7 +4,7 @@ import { Effect } from "effect"
 import { castellan } from "./castellanCommand.ts"
 import { WebApi } from "../../http/test/WebApi.ts"
 
-layer(WebApi.layer)("A sandbox held by the command line", (it) => {
+layer(WebApi.layer)("castellan sandbox", (it) => {
   const join = Effect.flatMap(WebApi, (api) => api.join())
 
   const made = Effect.fnUntraced(function* (key: string) {
@@ -25,7 +25,7 @@ layer(WebApi.layer)("A sandbox held by the command line", (it) => {
     })
   )
 
-  it.effect("has its files written, listed and read", () =>
+  it.effect("writes, lists and reads files", () =>
     Effect.gen(function* () {
       const { key } = yield* join
       const id = yield* made(key)
@@ -48,7 +48,7 @@ layer(WebApi.layer)("A sandbox held by the command line", (it) => {
     })
   )
 
-  it.effect("is kept as a snapshot, forked with its files, given more time, and stopped", () =>
+  it.effect("snapshots, forks, extends and stops a sandbox", () =>
     Effect.gen(function* () {
       const { key } = yield* join
       const id = yield* made(key)
@@ -69,7 +69,7 @@ layer(WebApi.layer)("A sandbox held by the command line", (it) => {
     })
   )
 
-  it.effect("is nobody else's", () =>
+  it.effect("refuses the sandbox of another account", () =>
     Effect.gen(function* () {
       const { key } = yield* join
       const stranger = yield* join

@@ -3,10 +3,10 @@ import { Effect } from "effect"
 import { castellan } from "./castellanCommand.ts"
 import { WebApi } from "../../http/test/WebApi.ts"
 
-layer(WebApi.layer)("Organizations on the command line", (it) => {
+layer(WebApi.layer)("castellan orgs", (it) => {
   const join = Effect.flatMap(WebApi, (api) => api.join())
 
-  it.effect("are made, joined by invitation, listed and left", () =>
+  it.effect("creates an organization, invites and accepts a member, lists both and leaves it", () =>
     Effect.gen(function* () {
       const owner = yield* join
       const member = yield* join
@@ -34,7 +34,7 @@ layer(WebApi.layer)("Organizations on the command line", (it) => {
     })
   )
 
-  it.effect("let one act for another account with --account", () =>
+  it.effect("acts for another account with --account", () =>
     Effect.gen(function* () {
       const owner = yield* join
       const member = yield* join

@@ -15,7 +15,7 @@ interface Server {
 interface Process {
   readonly child: ChildProcess
   readonly said: { stdout: string; stderr: string }
-  /** Resolves once its standard output holds the text. */
+  /** Resolves once standard output contains the text. */
   readonly prints: (text: string) => Promise<void>
 }
 
@@ -43,7 +43,7 @@ const ended = ({ child, said }: Process) =>
   })
 
 describe("The command line as a process", () => {
-  it.live("runs a command in a real sandbox, and ends as it ends", () =>
+  it.live("runs a command in a real sandbox, and exits with the command's code", () =>
     Effect.gen(function* () {
       const server = yield* listening(yield* onPostgres)
       const script = "echo out; echo err >&2; exit 3"
@@ -59,7 +59,7 @@ describe("The command line as a process", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("follows a command over the death of its server, and leaves it alive on Ctrl-C", () =>
+  it.live("follows a command across a restart of the server, and leaves it running on Ctrl-C", () =>
     Effect.gen(function* () {
       const environment = yield* onPostgres
       const first = yield* listening(environment)

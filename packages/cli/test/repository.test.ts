@@ -3,10 +3,10 @@ import { Effect } from "effect"
 import { castellan, untilDone } from "./castellanCommand.ts"
 import { WebApi } from "../../http/test/WebApi.ts"
 
-layer(WebApi.layer)("An account's repository by the command line", (it) => {
+layer(WebApi.layer)("castellan repo", (it) => {
   const join = Effect.flatMap(WebApi, (api) => api.join())
 
-  it.effect("is set up step by step, shown, read, and deleted", () =>
+  it.effect("sets a repository up and prints each step, shows it, reads it and deletes it", () =>
     Effect.gen(function* () {
       const { key } = yield* join
       const before = yield* castellan(["sandboxes", "cat", "README.md"], { key })
@@ -39,7 +39,7 @@ layer(WebApi.layer)("An account's repository by the command line", (it) => {
     })
   )
 
-  it.effect("is cleared for the account that is named, and for no other", () =>
+  it.effect("deletes the environment of the named account only", () =>
     Effect.gen(function* () {
       const admin = yield* Effect.flatMap(WebApi, (api) => api.join({ platformAdmin: true }))
       const other = yield* join

@@ -17,7 +17,7 @@ interface Asked {
   readonly headers: Headers
 }
 
-/** A server that gives these answers, one after the other and the last for ever, and remembers what it was asked. */
+/** A server that returns these responses in order, repeats the last one, and records the requests. */
 const scripted = (...answers: ReadonlyArray<unknown>) => {
   const asked: Array<Asked> = []
   const fetch: typeof globalThis.fetch = async (input, init) => {
@@ -45,8 +45,8 @@ const run = (more: object = {}) => ({
 })
 const log = (message: string) => ({ at: "2026-11-21T06:21:30.311Z", message })
 
-describe("One sandbox on the command line", () => {
-  it.effect("are shown, forked, extended and stopped", () =>
+describe("castellan sandbox", () => {
+  it.effect("shows, forks, extends and stops a sandbox", () =>
     Effect.gen(function* () {
       const cases: ReadonlyArray<readonly [args: string, method: string, path: string, body: string]> = [
         [`get ${id}`, "GET", `/api/sandboxes/${id}`, ""],
@@ -74,7 +74,7 @@ describe("One sandbox on the command line", () => {
     })
   )
 
-  it.effect("runs a command and leaves it to itself with --no-follow", () =>
+  it.effect("starts a command with --no-follow and returns at once", () =>
     Effect.gen(function* () {
       const { around, asked } = scripted({ status: "success", runId: "run_1" })
       const args = ["sandboxes", "run", id, "--no-follow", "--cwd", "src", "--", "npm", "test", "--", "--json", "a b"]
@@ -87,7 +87,7 @@ describe("One sandbox on the command line", () => {
     })
   )
 
-  it.effect("is made once by who waits for a server that was killed and comes back", () =>
+  it.effect("creates one sandbox although the server is killed and restarted meanwhile", () =>
     Effect.gen(function* () {
       const gone = (code: string) => Promise.reject(Object.assign(new TypeError("fetch failed"), { cause: { code } }))
       const keys: Array<string | null> = []
@@ -117,7 +117,7 @@ describe("One sandbox on the command line", () => {
     })
   )
 
-  it.effect("keeps its files as a snapshot, and says if it was stopped for that", () =>
+  it.effect("snapshots a sandbox, and says whether that stopped it", () =>
     Effect.gen(function* () {
       const { around } = scripted({ status: "success", snapshotId: "snap_1", expiresAt: null, stopped: true })
       const said = yield* castellan(["sandboxes", "snapshot", id], around)
@@ -126,7 +126,7 @@ describe("One sandbox on the command line", () => {
     })
   )
 
-  it.effect("shows its files, with the control characters of their names left out", () =>
+  it.effect("lists files and strips control characters from their names", () =>
     Effect.gen(function* () {
       const modifiedAt = "2026-11-21T06:21:30.311Z"
       const files = [
@@ -147,7 +147,7 @@ describe("One sandbox on the command line", () => {
     })
   )
 
-  it.effect("gives and takes files byte by byte, with the permissions of local files", () =>
+  it.effect("downloads and uploads files byte for byte, with the permissions of local files", () =>
     Effect.gen(function* () {
       const bytes = new TextEncoder().encode("no newline at the end, 名前")
       const reading = scripted(bytes)
@@ -163,7 +163,7 @@ describe("One sandbox on the command line", () => {
 
       const own = import.meta.filename
       yield* castellan(["sandboxes", "write", id, "notes.txt", own], writing.around)
-      assert.include(writing.asked[1]!.body, "gives and takes files byte by byte")
+      assert.include(writing.asked[1]!.body, "downloads and uploads files byte for byte")
       const permissions = (statSync(own).mode & 0o777).toString(8)
       assert.deepStrictEqual(writing.asked[1]!.query, { path: "notes.txt", mode: permissions })
       assert.deepStrictEqual(writing.asked[0]!.query, { path: "notes.txt" })
@@ -176,8 +176,8 @@ describe("One sandbox on the command line", () => {
   )
 })
 
-describe("An account's repository on the command line", () => {
-  it.effect("is set up, each step shown once, then what was made", () =>
+describe("castellan repo", () => {
+  it.effect("sets a repository up, and prints each step once and then the result", () =>
     Effect.gen(function* () {
       const { around, asked } = scripted(
         { status: "success", runId: "run_1" },
@@ -208,7 +208,7 @@ describe("An account's repository on the command line", () => {
     })
   )
 
-  it.effect("says why a setup failed", () =>
+  it.effect("reports why a setup failed", () =>
     Effect.gen(function* () {
       const failed = run({ status: "FAILED", error: { message: "The repository has commits of someone else" } })
       const { around } = scripted({ status: "success", runId: "run_1" }, failed)
@@ -218,7 +218,7 @@ describe("An account's repository on the command line", () => {
     })
   )
 
-  it.effect("shows its tree and its files", () =>
+  it.effect("shows the repository's tree and files", () =>
     Effect.gen(function* () {
       const filetree = [
         { path: "src", type: "tree", sha: "1" },
@@ -242,7 +242,7 @@ describe("An account's repository on the command line", () => {
     })
   )
 
-  it.effect("is deleted only by who says --yes, where nobody can be asked", () =>
+  it.effect("requires --yes to delete a repository without a terminal", () =>
     Effect.gen(function* () {
       const deleted_snapshot = { account_id: "a", snapshot_id: "snap_1", github_repo: "https://github.com/o/r" }
       const { around, asked } = scripted({ status: "success", deleted_snapshot })

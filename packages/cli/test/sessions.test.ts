@@ -10,10 +10,10 @@ const unknown = "00000000-0000-4000-8000-000000000000"
 
 const idIn = (stdout: string): string => /^session +(\S+)$/m.exec(stdout)![1]!
 
-layer(WebApi.layer)("A session held by the command line", (it) => {
+layer(WebApi.layer)("castellan session", (it) => {
   const join = Effect.flatMap(WebApi, (api) => api.join())
 
-  /** The URL of a repository that every session may work on. */
+  /** The URL of a repository that every session may use. */
   const repository = Effect.gen(function* () {
     const host = yield* RepoHost
     const repo = new Repo({ owner: host.supports.owner, name: RepoName.make("site") })
@@ -21,7 +21,7 @@ layer(WebApi.layer)("A session held by the command line", (it) => {
     return `${host.supports.url}/${repo.owner}/${repo.name}`
   })
 
-  /** An account with a session that is not opened yet. */
+  /** An account with a session that has not been opened. */
   const holder = Effect.gen(function* () {
     const { key } = yield* join
     const url = yield* repository
@@ -32,7 +32,7 @@ layer(WebApi.layer)("A session held by the command line", (it) => {
 
   const held = (key: string, ...args: ReadonlyArray<string>) => castellan(["sessions", ...args], { key })
 
-  it.effect("is refused with the reason where its repository can't be read", () =>
+  it.effect("reports why it refuses a session whose repository can't be read", () =>
     Effect.gen(function* () {
       const { key } = yield* join
       const refused = yield* castellan(["sessions", "open", "--repo", "https://public.memory.test/no/where"], { key })
@@ -43,7 +43,7 @@ layer(WebApi.layer)("A session held by the command line", (it) => {
     })
   )
 
-  it.effect("is begun, opened, and keeps its files while it sleeps", () =>
+  it.effect("creates and opens a session, and keeps its files during hibernation", () =>
     Effect.gen(function* () {
       const { id, on, said, url } = yield* holder
       assert.strictEqual(said.exit, 0)
@@ -65,14 +65,14 @@ layer(WebApi.layer)("A session held by the command line", (it) => {
         (yield* on("status")).stdout,
         /^status +no_sandbox\nstate +hibernated\nfiles kept +yes\nversion +\d+\n$/
       )
-      // The session knows its repository by now.
+      // The session has its repository's URL by now.
       assert.strictEqual((yield* on("open")).exit, 0)
       const show = asSteps(Step.PrintFile({ path: "notes.txt" }))
       assert.strictEqual((yield* on("run", "--", show.command, ...show.args)).stdout, "kept")
     })
   )
 
-  it.effect("says how long it has, stays awake while it is used, and is given more time", () =>
+  it.effect("shows the remaining time, keeps a session awake while it is used, and extends it", () =>
     Effect.gen(function* () {
       const { id, on } = yield* holder
       yield* on("open")
@@ -90,7 +90,7 @@ layer(WebApi.layer)("A session held by the command line", (it) => {
     })
   )
 
-  it.effect("is renamed, put away, and taken out again", () =>
+  it.effect("renames, archives and restores a session", () =>
     Effect.gen(function* () {
       const { on } = yield* holder
       yield* on("open")
@@ -104,7 +104,7 @@ layer(WebApi.layer)("A session held by the command line", (it) => {
     })
   )
 
-  it.effect("is listed with the others, newest first, a page or all", () =>
+  it.effect("lists sessions newest first, one page or all", () =>
     Effect.gen(function* () {
       const { key } = yield* join
       const none = yield* held(key, "list")
@@ -121,7 +121,7 @@ layer(WebApi.layer)("A session held by the command line", (it) => {
     })
   )
 
-  it.effect("can be a sandbox for once, which is no session to come back to", () =>
+  it.effect("creates an ephemeral sandbox that is not listed as a session", () =>
     Effect.gen(function* () {
       const { key } = yield* join
       const url = yield* repository
@@ -147,7 +147,7 @@ layer(WebApi.layer)("A session held by the command line", (it) => {
     })
   )
 
-  it.effect("that has no repository yet says so, and one that sleeps how to wake it", () =>
+  it.effect("reports a missing repository, and how to wake a hibernated session", () =>
     Effect.gen(function* () {
       const { key } = yield* join
       const id = idIn((yield* held(key, "create")).stdout)
@@ -166,7 +166,7 @@ layer(WebApi.layer)("A session held by the command line", (it) => {
     })
   )
 
-  it.effect("leaves a command to itself where it is told to, and gives programs the API's answer", () =>
+  it.effect("starts a command with --no-follow, and prints the API's response with --json", () =>
     Effect.gen(function* () {
       const { key, on } = yield* holder
       yield* on("open")
@@ -178,7 +178,7 @@ layer(WebApi.layer)("A session held by the command line", (it) => {
     })
   )
 
-  it.effect("works for an organization of its owner's, and for no other", () =>
+  it.effect("acts for the organizations of the caller only", () =>
     Effect.gen(function* () {
       const { key } = yield* join
       const stranger = yield* join
@@ -191,7 +191,7 @@ layer(WebApi.layer)("A session held by the command line", (it) => {
     })
   )
 
-  it.effect("is nobody else's", () =>
+  it.effect("refuses the session of another account", () =>
     Effect.gen(function* () {
       const { id, url } = yield* holder
       const stranger = yield* join

@@ -1,4 +1,4 @@
-/** The whole API over the World, asked as a client would ask it: requests in, answers out, no port. */
+/** The whole API over the World, called with requests as by a client, without a port. */
 import { ApiKeys } from "@castellan/domain/identity/ApiKeys.ts"
 import type { Account } from "@castellan/domain/identity/Account.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
@@ -32,19 +32,19 @@ export class WebApi extends Context.Service<
   {
     readonly fetch: (request: Request) => Effect.Effect<Response>
     readonly ask: Ask
-    /** For an answer that goes on for ever: reads its first piece. */
+    /** Reads the first chunk of a response that never ends. */
     readonly askEndless: Ask
-    /** A new account with a key of its own. */
+    /** Creates an account with a key. */
     readonly join: (more?: {
       readonly platformAdmin?: boolean
     }) => Effect.Effect<{ readonly account: Account; readonly key: string }>
   }
 >()("http/test/WebApi") {
-  /** Over a World of its own, with options that are not the usual ones. */
+  /** Runs a test over its own World, with other options than the default. */
   static readonly layerWith = (more: Partial<Castellan.CastellanOptions & Server.ServerOptions>) =>
     WebApi.over(Layer.empty, more)
 
-  /** Over a World with something in the place of some of its ports. */
+  /** Runs a test over a World with some ports replaced. */
   static readonly over = <P>(
     instead: Layer.Layer<P, never, Layer.Success<typeof World.layer>>,
     more: Partial<Castellan.CastellanOptions & Server.ServerOptions> = {}
@@ -56,11 +56,11 @@ export class WebApi extends Context.Service<
         const all = yield* Effect.context<
           Castellan.Ports | ApiKeys | Layer.Success<ReturnType<typeof Castellan.layer>>
         >()
-        // Each request has a scope of its own, as it has at a server.
+        // Each request has its own scope, as on a server.
         const context = Context.omit(Scope.Scope)(all)
         const keys = yield* ApiKeys
         const app = yield* Server.make(options)
-        // What is streamed goes by the same clock, too.
+        // Streams use the same clock.
         const handler = HttpEffect.toWebHandlerWith<never, HttpServerRequest.HttpServerRequest | Scope.Scope>(context)(
           Effect.provide(app, context)
         )

@@ -12,7 +12,7 @@ type OptionalKeys<T> =
       : never
 
 /** A parameter as the caller passes it: options may be left out, and a stream may be bytes or an async iterable. */
-export type Given<T> =
+export type CallerInput<T> =
   T extends Option.Option<infer A>
     ? A | undefined
     : T extends Stream.Stream<infer A, any, any>
@@ -20,11 +20,11 @@ export type Given<T> =
       : T extends object
         ? [OptionalKeys<T>] extends [never]
           ? T
-          : Omit<T, OptionalKeys<T>> & { readonly [K in OptionalKeys<T>]?: Given<T[K]> }
+          : Omit<T, OptionalKeys<T>> & { readonly [K in OptionalKeys<T>]?: CallerInput<T[K]> }
         : T
 
 /** A result as the caller receives it: an absent option is undefined. */
-export type Gotten<T> =
+export type CallerResult<T> =
   T extends Option.Option<infer A>
     ? A | undefined
     : T extends object
@@ -34,27 +34,27 @@ export type Gotten<T> =
       : T
 
 /** A last parameter that is an option may be left out. */
-type GivenAll<Args extends ReadonlyArray<unknown>> = Args extends [...infer Front, Option.Option<infer Last>]
-  ? [...{ [K in keyof Front]: Given<Front[K]> }, Last?]
-  : { [K in keyof Args]: Given<Args[K]> }
+type CallerInputs<Args extends ReadonlyArray<unknown>> = Args extends [...infer Front, Option.Option<infer Last>]
+  ? [...{ [K in keyof Front]: CallerInput<Front[K]> }, Last?]
+  : { [K in keyof Args]: CallerInput<Args[K]> }
 
 type Result<T> =
   T extends Effect.Effect<infer A, any, any>
-    ? Promise<Gotten<A>>
+    ? Promise<CallerResult<A>>
     : T extends Stream.Stream<infer A, any, any>
       ? AsyncIterable<A>
       : never
 
 /** A method of a service as its caller sees it: without the scope, which is the account's. */
 type Method<F> = F extends (...args: infer Args) => infer R
-  ? (...args: GivenAll<Args extends [AccountScope, ...infer Rest] ? Rest : Args>) => Result<R>
+  ? (...args: CallerInputs<Args extends [AccountScope, ...infer Rest] ? Rest : Args>) => Result<R>
   : () => Result<F>
 
 /**
  * How a method is called: by the account's scope first (`scoped`; where its last parameter may be absent, the number of
  * those between), as it is (`plain`), or not at all, since it is an effect.
  */
-export type How<F> = F extends (...args: infer Args) => unknown
+export type CallingConvention<F> = F extends (...args: infer Args) => unknown
   ? Args extends [AccountScope, ...infer Rest]
     ? Rest extends [...infer Front, Option.Option<unknown>]
       ? Front["length"]
@@ -93,7 +93,7 @@ const asOption = (value: unknown) => (Option.isOption(value) ? value : Option.fr
 /** A prototype with `none` for every optional field, so that fields that the caller left out read as absent. */
 const absent = Object.fromEntries(optional.map((name) => [name, Option.none()]))
 
-const given = (value: unknown): unknown => {
+const toServiceInput = (value: unknown): unknown => {
   if (value instanceof Uint8Array) return Stream.make(value)
   if (isIterable(value) && !Stream.isStream(value)) return Stream.fromAsyncIterable(value, (cause) => cause)
   if (!isPlain(value)) return value
@@ -101,7 +101,7 @@ const given = (value: unknown): unknown => {
   return Object.assign(Object.create(absent), value, Object.fromEntries(named))
 }
 
-const gotten = (value: unknown): unknown => {
+const toCallerResult = (value: unknown): unknown => {
   if (Option.isOption(value)) return Option.getOrUndefined(value)
   if (!isPlain(value)) return value
   return Object.fromEntries(
@@ -112,7 +112,7 @@ const gotten = (value: unknown): unknown => {
 const invoke = (how: unknown, method: unknown, scope: AccountScope, args: ReadonlyArray<unknown>): unknown => {
   if (how === "effect") return method
   const call = method as (...args: ReadonlyArray<unknown>) => unknown
-  const all = args.map(given)
+  const all = args.map(toServiceInput)
   if (typeof how === "number") all[how] = asOption(args[how])
   return how === "plain" ? call(...all) : call(scope, ...all)
 }
@@ -120,7 +120,9 @@ const invoke = (how: unknown, method: unknown, scope: AccountScope, args: Readon
 /** The service's methods for this caller. Promises reject with instances of the error classes. */
 export const promised = <S extends object, const Names extends keyof S, R>(
   service: S,
-  how: { readonly [K in Names]: How<S[K]> } & ([OptionalFields<S, Names>] extends [(typeof optional)[number]]
+  how: { readonly [K in Names]: CallingConvention<S[K]> } & ([OptionalFields<S, Names>] extends [
+    (typeof optional)[number]
+  ]
     ? unknown
     : never),
   { check, lost, scope, services }: Caller<R>
@@ -131,7 +133,9 @@ export const promised = <S extends object, const Names extends keyof S, R>(
           Stream.unwrap(Effect.as(check, result as Stream.Stream<unknown>)).pipe(Stream.interruptWhen(lost)),
           services
         )
-      : Effect.runPromiseWith(services)(Effect.andThen(check, Effect.map(result as Effect.Effect<unknown>, gotten)))
+      : Effect.runPromiseWith(services)(
+          Effect.andThen(check, Effect.map(result as Effect.Effect<unknown>, toCallerResult))
+        )
   const entries = Object.entries(how).map(([name, called]) => [
     name,
     (...args: ReadonlyArray<unknown>) => run(invoke(called, service[name as keyof S], scope, args))

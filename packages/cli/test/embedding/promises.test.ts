@@ -35,8 +35,8 @@ const textOf = async (bytes: AsyncIterable<Uint8Array>) => {
   return text
 }
 
-describe("The use cases as promises", () => {
-  it("give an account a sandbox, run a command in it, and tell what it prints", () =>
+describe("The promise API for embedding", () => {
+  it("creates a sandbox, runs a command in it and returns the output", () =>
     using(async (castellan) => {
       const { id } = await castellan.createAccount({ name: "Ada" })
       const ada = await castellan.as(id)
@@ -52,7 +52,7 @@ describe("The use cases as promises", () => {
       assert.strictEqual((await ada.runs.awaitEnd(run.id, Duration.seconds(5))).status, "COMPLETED")
     }))
 
-  it("take what may be absent as it comes: left out, or given", () =>
+  it("accepts options that are given or left out, and returns undefined for a missing sandbox", () =>
     using(async (castellan) => {
       const { id } = await castellan.createAccount()
       const ada = await castellan.as(id)
@@ -67,7 +67,7 @@ describe("The use cases as promises", () => {
       assert.strictEqual(await ada.sandboxes.find(SandboxName.make("sbx_nobody")), undefined)
     }))
 
-  it("take and give files as bytes, whole or piece by piece", () =>
+  it("uploads and downloads files as whole byte arrays or as streams", () =>
     using(async (castellan) => {
       const ada = await castellan.as((await castellan.createAccount()).id)
       const { sandbox } = await ada.sandboxes.create({})
@@ -88,7 +88,7 @@ describe("The use cases as promises", () => {
       )
     }))
 
-  it("throw what went wrong as an instance of its own class", () =>
+  it("throws each failure as an instance of its own error class", () =>
     using(async (castellan) => {
       const ada = await castellan.as((await castellan.createAccount()).id)
       const thrown = await thrownBy(ada.sandboxes.get(SandboxName.make("sbx_nobody")))
@@ -97,7 +97,7 @@ describe("The use cases as promises", () => {
       assert.strictEqual((thrown as SandboxNotFound).name, "sbx_nobody")
     }))
 
-  it("keep accounts apart, and let a member act for its organization", () =>
+  it("isolates accounts, and lets a member act for its organization", () =>
     using(async (castellan) => {
       const ada = await castellan.createAccount()
       const bob = await castellan.createAccount()
@@ -116,7 +116,7 @@ describe("The use cases as promises", () => {
       )
     }))
 
-  it("let nobody go on who is no longer a member: not at the next call, and not in the middle of a log", () =>
+  it("refuses a removed member at its next call and in the middle of a log stream", () =>
     using(async (castellan) => {
       const [ada, bob] = [await castellan.createAccount(), await castellan.createAccount()]
       const { organizations } = await castellan.as(ada.id)
@@ -134,7 +134,7 @@ describe("The use cases as promises", () => {
       assert.instanceOf(await thrownBy(garden.sandboxes.get(sandbox.name)), AccountForbidden)
     }))
 
-  it("open a session, put it to sleep, and open it again", () =>
+  it("opens, hibernates and reopens a session", () =>
     using(async (castellan) => {
       const ada = await castellan.as((await castellan.createAccount()).id)
       const session = await ada.sessions.create({ title: "water", repo: null, organization: null })
@@ -143,7 +143,7 @@ describe("The use cases as promises", () => {
       assert.strictEqual((await ada.sessions.open(session.id, null)).session.id, up.session.id)
     }))
 
-  it("are one with the API: a key that they give opens it", () =>
+  it("issues API keys that the HTTP API accepts", () =>
     using(async (castellan) => {
       const ada = await castellan.as((await castellan.createAccount()).id)
       const { sandbox } = await ada.sandboxes.create({})
@@ -157,7 +157,7 @@ describe("The use cases as promises", () => {
       )
     }))
 
-  it("are no longer there once disposed of, and close what the ports opened", async () => {
+  it("rejects calls after it is disposed, and closes the resources of its ports", async () => {
     let closed = false
     const closing = Layer.effectDiscard(
       Effect.acquireRelease(Effect.void, () => Effect.sync(() => void (closed = true)))
@@ -167,7 +167,7 @@ describe("The use cases as promises", () => {
     assert.isTrue(closed)
   })
 
-  it("say why they could not be made, and leave nothing open", async () => {
+  it("reports why it could not start, and leaves no resource open", async () => {
     let closed = false
     const opened = Layer.effectDiscard(
       Effect.acquireRelease(Effect.void, () => Effect.sync(() => void (closed = true)))

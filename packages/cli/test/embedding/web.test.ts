@@ -13,7 +13,7 @@ import { DateTime } from "effect"
 const secret = new Uint8Array(32).fill(9)
 const key = "cst_0123456789"
 
-/** The key is there before anybody asks: its digest is what the server will look for. */
+/** A configured key; the server looks it up by its digest. */
 const withKey = Layer.effectDiscard(
   Effect.gen(function* () {
     const account = yield* given.account()
@@ -64,7 +64,7 @@ describe("The fetch handler", () => {
     })
   )
 
-  it.live("lets go of a log whose reader hangs up", () =>
+  it.live("stops following a log when its reader disconnects", () =>
     mounted(ports, async ({ get, post }) => {
       const made = (await (await post({ command: "sleep", args: ["600"] })).json()) as any
       const log = await get(`/api/tasks/runs/${made.sandboxes[0].runId}/logs`)
@@ -74,7 +74,7 @@ describe("The fetch handler", () => {
     })
   )
 
-  it.live("says nothing of what went wrong inside, on any status", () => {
+  it.live("does not reveal internal causes in error responses of any status", () => {
     const marked = "s3cr3t-t0ken /srv/private/path db.internal.example"
     const failing = Layer.effect(
       SandboxProvider,

@@ -7,33 +7,33 @@ import * as RepoUrl from "../repo/RepoUrl.ts"
 import { SnapshotId } from "../sandbox/Snapshot.ts"
 import { RunId } from "../task/TaskRun.ts"
 
-/** What an account's next sandbox begins with, and where its files are kept between sandboxes. */
+/** The repository and the saved snapshot of an account, from which its next sandbox starts. */
 export class Environment extends Schema.Class<Environment>("Environment")({
   account: AccountId,
-  /** The saved snapshot; null where there is none. */
+  /** The saved snapshot; null if there is none. */
   snapshot: Schema.NullOr(SnapshotId),
-  /** From when on the saved snapshot can't be booted from. */
+  /** When the saved snapshot expires; null if it does not. */
   expiresAt: Schema.NullOr(Schema.DateTimeUtc),
-  /** The URL of its repository; null where there is none. */
+  /** The URL of the repository; null if there is none. */
   repo: Schema.NullOr(Schema.String),
-  /** Whether a platform admin vouches that the account may use this repository, though it was not made for it. */
+  /** Whether a platform admin permitted the account to use this repository, which was not created for it. */
   granted: Schema.Boolean,
-  /** The setup that began last; null where there was none. */
+  /** The latest setup run; null if there was none. */
   setup: Schema.NullOr(RunId),
   createdAt: Schema.DateTimeUtc
 }) {}
 
-/** The saved snapshot, while it can be booted from. At the very moment it expires it can't. */
+/** The saved snapshot, unless it has expired at `now`. */
 export const bootable = (environment: Environment, now: DateTime.Utc): Option.Option<SnapshotId> =>
   environment.snapshot !== null &&
   (environment.expiresAt === null || environment.expiresAt.epochMilliseconds > now.epochMilliseconds)
     ? Option.some(environment.snapshot)
     : Option.none()
 
-/** Characters of an account's name that its repository's name takes over. */
+/** Maximum characters of the account's name in its repository's name. */
 const nameTaken = 40
 
-/** The repository that is made for an account: its name, for people, and its id, for uniqueness. */
+/** The repository to create for an account. The account's name makes it readable, and the id makes it unique. */
 export const repoFor = (host: HostSupport, account: { readonly id: AccountId; readonly name: string | null }): Repo => {
   const readable = (account.name ?? "")
     .normalize("NFKD")
@@ -46,13 +46,13 @@ export const repoFor = (host: HostSupport, account: { readonly id: AccountId; re
   return new Repo({ owner: host.owner, name: RepoName.make(name.toLowerCase()) })
 }
 
-/** Whether the repository was made for the account: then it is its own to read, to write and to delete. */
+/** Whether the repository was created for the account, which may therefore read, write and delete it. */
 export const isOwn = (host: HostSupport, account: AccountId, repo: Repo): boolean =>
   repo.owner.toLowerCase() === host.owner.toLowerCase() && repo.name.toLowerCase().endsWith(`-${account.toLowerCase()}`)
 
 /**
- * The environment's repository, if the service's credentials may be used for it: it was made for the account, or a
- * platform admin vouched for it. An account that merely names a repository gets nothing out of it.
+ * The environment's repository, if the service's credentials may be used for it: it was created for the account, or a
+ * platform admin granted it. An account can't gain access to a repository by naming it.
  */
 export const usable = (host: HostSupport, environment: Environment): Option.Option<Repo> =>
   Option.filter(
@@ -60,15 +60,15 @@ export const usable = (host: HostSupport, environment: Environment): Option.Opti
     (repo) => environment.granted || isOwn(host, environment.account, repo)
   )
 
-/** Where an environment's repository is read, and in whose right; none where it can't be read. */
+/** An environment's repository, and how it is read. */
 export interface ReadableRepo {
   readonly repo: Repo
   readonly readAs: ReadAs
 }
 
 /**
- * The environment's repository as its account may read it: with the service's credentials if they may be used for it, and
- * otherwise as anyone reads it.
+ * The environment's repository as its account may read it: with the service's credentials if they may be used for it,
+ * and otherwise anonymously. None if it can't be read.
  */
 export const readable = (host: HostSupport, environment: Environment): Option.Option<ReadableRepo> =>
   Option.orElse(

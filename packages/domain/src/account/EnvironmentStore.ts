@@ -1,4 +1,6 @@
-/** Where an account's environment and its snapshots are kept. A NUL in a text may come back as U+FFFD. */
+/**
+ * Stores the environments of accounts and the records of their snapshots. A NUL in a text may be read back as U+FFFD.
+ */
 import { Context, type DateTime, type Effect, type Option } from "effect"
 import type { AccountScope } from "../identity/AccountScope.ts"
 import type { SandboxName } from "../sandbox/SandboxName.ts"
@@ -7,7 +9,7 @@ import type { RunId } from "../task/TaskRun.ts"
 import type { Environment } from "./Environment.ts"
 import type { SnapshotRecord, SnapshotKey } from "./SnapshotRecord.ts"
 
-/** What is to be different; what is left out stays. */
+/** The fields to change; others stay as they are. */
 export interface EnvironmentChange {
   readonly snapshot?: { readonly id: SnapshotId; readonly expiresAt: DateTime.Utc }
   readonly repo?: { readonly url: string; readonly granted: boolean }
@@ -16,15 +18,15 @@ export interface EnvironmentChange {
 export class EnvironmentStore extends Context.Service<
   EnvironmentStore,
   {
-    /** The environment of the scope's account; none where nothing was saved. */
+    /** The environment of the scope's account; none if nothing was saved. */
     readonly get: (scope: AccountScope) => Effect.Effect<Option.Option<Environment>>
-    /** Changes the environment of the scope's account and gives it; made at `now` if there was none. */
+    /** Changes the environment of the scope's account and returns it. Creates it at `now` if there is none. */
     readonly save: (scope: AccountScope, change: EnvironmentChange, now: DateTime.Utc) => Effect.Effect<Environment>
-    /** Forgets the saved snapshot, if it is this one. */
+    /** Clears the saved snapshot if it is this one. */
     readonly forget: (scope: AccountScope, snapshot: SnapshotId) => Effect.Effect<void>
     /**
-     * Makes `run` the account's setup if there was none or `instead` was it, and gives the setup that stands then: of
-     * two that claim at once, both get the same.
+     * Makes `run` the account's setup if there was none or it was `instead`, and returns the resulting setup.
+     * Concurrent calls all return the same one.
      */
     readonly claimSetup: (
       scope: AccountScope,
@@ -32,40 +34,41 @@ export class EnvironmentStore extends Context.Service<
       instead: RunId | null,
       now: DateTime.Utc
     ) => Effect.Effect<RunId>
-    /** As `save`, but only while `run` is the account's setup; none if it no longer is, and nothing has changed. */
+    /** Like `save`, but only while `run` is the account's setup; otherwise returns none and changes nothing. */
     readonly saveSetup: (
       scope: AccountScope,
       run: RunId,
       change: EnvironmentChange
     ) => Effect.Effect<Option.Option<Environment>>
-    /** Forgets the environment of the scope's account and gives what it was; its snapshots stay. */
+    /** Deletes the environment of the scope's account and returns it. Its snapshots stay. */
     readonly remove: (scope: AccountScope) => Effect.Effect<Option.Option<Environment>>
 
     /**
-     * Writes that a snapshot is wanted, and not taken yet. Idempotent on the key: gives the one that stands. None while
-     * another of the account and the same source is wanted and not taken; none if the key is another account's.
+     * Reserves a snapshot that is not complete yet. Idempotent on the key: returns the existing record. None if another
+     * snapshot of the same account and source is reserved and incomplete, or the key belongs to another account.
      */
     readonly reserveSnapshot: (
       scope: AccountScope,
       snapshot: SnapshotRecord
     ) => Effect.Effect<Option.Option<SnapshotRecord>>
     /**
-     * Writes which snapshot was taken, and tells whether it was still wanted: it was not dropped, and no other was taken
-     * for it. Saying the same twice is fine.
+     * Records which snapshot was taken. True if it was still reserved: the record was not deleted, and no other
+     * snapshot was recorded for it. Idempotent.
      */
     readonly completeSnapshot: (scope: AccountScope, key: SnapshotKey, id: SnapshotId) => Effect.Effect<boolean>
-    /** The snapshot of that id, if it is one of the scope's account. */
+    /** The snapshot with this id, if it belongs to the scope's account. */
     readonly findSnapshot: (scope: AccountScope, id: SnapshotId) => Effect.Effect<Option.Option<SnapshotRecord>>
-    /** The snapshots of the scope's account, wanted and taken, oldest first; of one source if it is named. */
+    /** The snapshots of the scope's account, complete or not, oldest first; of one source if it is given. */
     readonly listSnapshots: (
       scope: AccountScope,
       source: SandboxName | null
     ) => Effect.Effect<ReadonlyArray<SnapshotRecord>>
-    /** Forgets a snapshot of the scope's account; forgetting it twice is fine. */
+    /** Deletes the record of a snapshot of the scope's account. Idempotent. */
     readonly deleteSnapshot: (scope: AccountScope, key: SnapshotKey) => Effect.Effect<void>
     /**
-     * Of all accounts, oldest first, `limit` at most: snapshots that expired before `now`, those wanted before `before`
-     * that were not taken, and those of a setup or a fork from before `before` that no environment refers to.
+     * Snapshots of all accounts to remove, oldest first, at most `limit`: those that expired before `now`, those that
+     * were reserved before `before` and are incomplete, and those of a setup or fork from before `before` that no
+     * environment refers to.
      */
     readonly listUnneeded: (
       now: DateTime.Utc,

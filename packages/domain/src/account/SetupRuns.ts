@@ -21,28 +21,28 @@ import { SnapshotKey } from "./SnapshotRecord.ts"
 import { SetupOutput } from "./Setups.ts"
 import { type SnapshotInProgress, Snapshots } from "./Snapshots.ts"
 
-/** How long the snapshot of a setup can be booted from. */
+/** Lifetime of a setup's snapshot. */
 const snapshotKept = Duration.days(7)
 
-/** Attempts at a setup that something outside stands in the way of. */
+/** Maximum attempts at a setup. */
 export const attempts = 8
 
-/** The delays between attempts: 1, 2, 4 … seconds, a minute at most. */
+/** Delays between attempts: 1, 2, 4 … seconds, up to a minute. */
 export const setupRetry: RetryPolicy = { initial: Duration.seconds(1), longest: Duration.minutes(1) }
 
-/** Who commits what nobody else has committed. */
+/** The author of commits that the server makes. */
 const author = { name: "Castellan", email: "castellan@noreply.invalid" }
 
-/** The account has another setup now, or none any more. */
+/** The run is no longer the account's setup: another one was started, or the account was cleared. */
 class Superseded extends Schema.TaggedError<Superseded>()("Superseded", {}) {}
 
-/** A fault of ours, or of what the server stands on: another attempt may meet it no more. */
-class Broken extends Schema.TaggedError<Broken>()("Broken", { cause: InternalCause }) {}
+/** An unexpected error of the server; another attempt may succeed. */
+class UnexpectedFailure extends Schema.TaggedError<UnexpectedFailure>()("Broken", { cause: InternalCause }) {}
 
-type Failure = Broken | SandboxNotCreated | SandboxQuotaReached | SnapshotInProgress | SyncFailure
+type Failure = UnexpectedFailure | SandboxNotCreated | SandboxQuotaReached | SnapshotInProgress | SyncFailure
 
-/** Whether another attempt may work out, and after how many milliseconds at the least. */
-const hope = (failure: Failure): Option.Option<number> => {
+/** The minimum milliseconds before another attempt; none if it can't succeed. */
+const minimumRetryDelay = (failure: Failure): Option.Option<number> => {
   switch (failure._tag) {
     case "RepoUnavailable":
       return failure.retryable ? Option.some(failure.retryAfterMs ?? 0) : Option.none()
@@ -54,7 +54,7 @@ const hope = (failure: Failure): Option.Option<number> => {
     case "SandboxNotRunning":
     case "SandboxGone":
     case "SnapshotInProgress":
-    // Deleted since it was ensured: the next attempt makes it again.
+    // The repository was deleted after it was ensured; the next attempt creates it again.
     case "RepoNotFound":
       return Option.some(0)
     case "CheckoutFailed":
@@ -64,7 +64,7 @@ const hope = (failure: Failure): Option.Option<number> => {
   }
 }
 
-/** Why a setup failed, in words for its owner. */
+/** Why a setup failed, as a sentence for its owner. */
 const reasonOf = (failure: Failure): string => {
   switch (failure._tag) {
     case "Broken":
@@ -72,7 +72,7 @@ const reasonOf = (failure: Failure): string => {
     case "SandboxNotCreated":
       return failure.reason.sentence
     case "SandboxQuotaReached":
-      return "The account has as many sandboxes as it may have"
+      return "The account has reached its sandbox limit"
     case "SnapshotInProgress":
       return "Another snapshot of the sandbox was being taken"
     default:
@@ -80,12 +80,13 @@ const reasonOf = (failure: Failure): string => {
   }
 }
 
-/** A setup's sandbox bears the run's name, so that a second attempt finds the first one's. */
+/** A setup's sandbox has the run's nonce in its name, so a second attempt finds the first one's sandbox. */
 const nonceOf = (run: TaskRun) => run.id.slice("run_".length)
 
 /**
- * Works on `setup-sandbox`: a sandbox, a private repository, the two brought together, a snapshot, both ids saved, the
- * sandbox stopped. Each step may be repeated, so whoever takes over from a server that died begins at the first.
+ * The worker of `setup-sandbox`: creates a sandbox and a private repository, merges and pushes the files, takes a
+ * snapshot, saves both ids, and stops the sandbox. Every step is idempotent, so after a crash the next attempt starts
+ * from the first.
  */
 export const layer = (options: { readonly concurrency: number; readonly lifetime: Duration.Duration }) =>
   Layer.effectDiscard(
@@ -110,7 +111,7 @@ export const layer = (options: { readonly concurrency: number; readonly lifetime
         return sandbox.name
       })
 
-      /** The repository the account may use, or the one that is made for it. */
+      /** The repository that the account may use, or the one to create for it. */
       const chooseRepo = Effect.fnUntraced(function* (scope: AccountScope) {
         const known = Option.flatMap(yield* environments.get(scope), (one) => usable(host.supports, one))
         if (Option.isSome(known)) return known.value
@@ -132,7 +133,7 @@ export const layer = (options: { readonly concurrency: number; readonly lifetime
         return { repo, url, branch: repository.defaultBranch }
       })
 
-      const carryOut = Effect.fnUntraced(function* (first: TaskRun) {
+      const execute = Effect.fnUntraced(function* (first: TaskRun) {
         const scope = AccountScope.ofOwner(first)
         let run = first
         const step = Effect.fnUntraced(function* (currentStep: string) {
@@ -141,7 +142,7 @@ export const layer = (options: { readonly concurrency: number; readonly lifetime
         })
         yield* step("Starting the sandbox")
         const sandbox = yield* boot(run, scope)
-        yield* step("Finding or making the repository")
+        yield* step("Finding or creating the repository")
         const { branch, repo, url } = yield* ensureRepo(run, scope)
         yield* step("Merging and pushing the workspace")
         const title = repo.name
@@ -165,8 +166,8 @@ export const layer = (options: { readonly concurrency: number; readonly lifetime
       })
 
       const failOrRetryLater = Effect.fnUntraced(function* (run: TaskRun, failure: Failure) {
-        yield* Effect.logWarning("a setup did not work out", failure)
-        const again = hope(failure)
+        yield* Effect.logWarning("Failed to run setup", failure)
+        const again = minimumRetryDelay(failure)
         if (Option.isSome(again) && run.attempt < attempts) {
           const after = Duration.max(retryDelay(setupRetry, run.attempt), Duration.millis(again.value))
           yield* runs.advance(run, "REATTEMPTING", { log: `${reasonOf(failure)}; trying again` })
@@ -179,8 +180,8 @@ export const layer = (options: { readonly concurrency: number; readonly lifetime
         })
       })
 
-      /** Whoever cleared the account may have been faster than the step under way: what that made is not left behind. */
-      const callOff = Effect.fnUntraced(function* (run: TaskRun) {
+      /** Removes what the setup created after its account was cleared. */
+      const cancelSuperseded = Effect.fnUntraced(function* (run: TaskRun) {
         const scope = AccountScope.ofOwner(run)
         yield* Effect.ignore(stop(run))
         if (Option.isNone(yield* environments.get(scope))) {
@@ -188,16 +189,16 @@ export const layer = (options: { readonly concurrency: number; readonly lifetime
           const account = yield* identities.findAccount(scope.account)
           if (Option.isSome(account)) yield* Effect.ignore(host.remove(repoFor(host.supports, account.value)))
         }
-        yield* runs.advance(run, "CANCELED", { log: "Called off" })
+        yield* runs.advance(run, "CANCELED", { log: "Canceled" })
       })
 
       const work = Effect.fn("SetupRuns.work")(function* (queued: TaskRun) {
         const executing = yield* runs.advance(queued, "EXECUTING")
         if (Option.isNone(executing)) return yield* Effect.ignore(stop(queued))
         const run = executing.value
-        yield* carryOut(run).pipe(
-          Effect.catchDefect((cause) => new Broken({ cause })),
-          Effect.catchTag("Superseded", () => callOff(run)),
+        yield* execute(run).pipe(
+          Effect.catchDefect((cause) => new UnexpectedFailure({ cause })),
+          Effect.catchTag("Superseded", () => cancelSuperseded(run)),
           Effect.catch((failure) => failOrRetryLater(run, failure))
         )
       })

@@ -7,14 +7,14 @@ import { hasEnded, RunId, type TaskRun } from "../task/TaskRun.ts"
 import { TaskRuns } from "../task/TaskRuns.ts"
 import { EnvironmentStore } from "./EnvironmentStore.ts"
 
-/** What a `setup-sandbox` leaves behind. */
+/** The result of a `setup-sandbox` run. */
 export const SetupOutput = Schema.Struct({ githubRepo: Schema.String, snapshotId: SnapshotId })
 
-/** Setting up an account's environment: a repository and a snapshot to begin with. */
+/** Starts the setup of an account's environment, which gives it a repository and a snapshot. */
 export class Setups extends Context.Service<
   Setups,
   {
-    /** Queues a setup of the scope's account, or gives the one that is under way. The same nonce gives the same run. */
+    /** Queues a setup of the scope's account, or returns the running one. The same nonce returns the same run. */
     readonly start: (scope: AccountScope, nonce: Option.Option<string>) => Effect.Effect<TaskRun>
   }
 >()("domain/account/Setups") {
@@ -25,7 +25,7 @@ export class Setups extends Context.Service<
       const runs = yield* TaskRuns
       const random = yield* SecureRandom
 
-      /** The run that holds the claim, queued if whoever claimed it was cut off before; none once it has ended. */
+      /** The run that holds the claim, queued if a crash prevented that; none once it has ended. */
       const underWay = Effect.fnUntraced(function* (scope: AccountScope, id: RunId) {
         const known = yield* Effect.option(runs.get(scope, id))
         if (Option.isNone(known))

@@ -14,44 +14,47 @@ import type { SnapshotId } from "./Snapshot.ts"
 /** The lease of a builder. */
 export const buildLease = Duration.seconds(30)
 
-/** How long a builder's sandbox lives at most. */
+/** Lifetime of a builder's sandbox. */
 export const buildTime = Duration.minutes(20)
 
 const rowsAPass = 100
 
-/** An image could not be prepared; `reason` is for those who boot from it. */
+/** An image could not be prepared. `reason` is a sentence for the owners of sandboxes that boot from it. */
 export class ImageNotBuilt extends Schema.TaggedError<ImageNotBuilt>()("ImageNotBuilt", { reason: Schema.String }) {}
 
 export interface ImageToBuild<E, R> {
   readonly key: ImageKey
-  /** Whose sandboxes boot from it; null for everybody's. */
+  /** The account that may boot from it; null for all accounts. */
   readonly account: AccountId | null
-  /** Whether it needs the package registry to be prepared. */
+  /** Whether its preparation needs the package registry. */
   readonly registry?: boolean
-  /** Brings everything into a fresh sandbox that the image is to have. */
+  /** Puts the image's content into a new sandbox. */
   readonly prepare: (builder: SandboxName) => Effect.Effect<void, E, R>
-  /** What to say of a failure of `prepare`, to those who boot from the image. */
+  /** Describes a failure of `prepare`, for the owners of sandboxes that boot from the image. */
   readonly explain: (failure: E) => string
 }
 
-/** Prepared snapshots that many sandboxes boot from: built once, kept while they are good, and replaced without a gap. */
+/** Builds, caches and replaces the prepared snapshots from which many sandboxes boot. */
 export class BaseImages extends Context.Service<
   BaseImages,
   {
-    /** The image as it is known; none if nobody ever began one. */
+    /** The image as stored; none if no build was ever started. */
     readonly find: (key: ImageKey) => Effect.Effect<Option.Option<BaseImage>>
     /** Records that a sandbox boots from it. */
     readonly recordUse: (key: ImageKey) => Effect.Effect<void>
-    /** The provider no longer has the image's snapshot: the next one who asks builds it anew. */
+    /** Records that the provider no longer has the image's snapshot, so that the next `build` rebuilds it. */
     readonly markLost: (key: ImageKey, snapshot: SnapshotId) => Effect.Effect<void>
     /**
-     * Builds the image, unless somebody does already or it is good. The last good one serves until then, and for good
-     * if the build fails. Gives the new snapshot; none where there was nothing to do.
+     * Builds the image unless it is current or a build is running. The previous snapshot is used until the build
+     * succeeds. Returns the new snapshot; none if nothing was built.
      */
     readonly build: <E, R>(
       wanted: ImageToBuild<E, R>
     ) => Effect.Effect<Option.Option<SnapshotId>, ImageNotBuilt | SandboxUnavailable, R>
-    /** Removes what builders left behind, what was replaced, and what nobody boots from; gives the number of images. */
+    /**
+     * Removes the leftovers of dead builders, replaced snapshots and unused images. Returns the number of images it
+     * handled.
+     */
     readonly collect: Effect.Effect<number, SandboxUnavailable>
   }
 >()("domain/sandbox/BaseImages") {
@@ -62,7 +65,7 @@ export class BaseImages extends Context.Service<
       const provider = yield* SandboxProvider
       const random = yield* SecureRandom
 
-      /** Ends a builder and forgets the snapshots of it that nobody boots from. */
+      /** Removes a builder's sandbox and its snapshots, except for one. */
       const clear = Effect.fnUntraced(function* (builder: SandboxName, except: SnapshotId | null) {
         yield* provider.remove(builder)
         for (const { id } of yield* provider.snapshots(builder)) {
@@ -70,7 +73,7 @@ export class BaseImages extends Context.Service<
         }
       })
 
-      /** Ends a builder that is no longer taken to be alive, and forgets it only then. */
+      /** Removes a builder whose lease has expired, and clears it from the row only afterwards. */
       const dismiss = Effect.fnUntraced(function* (
         { builder, leaseExpiresAt: builderUntil, current, key }: BaseImage,
         now: DateTime.Utc
@@ -115,7 +118,7 @@ export class BaseImages extends Context.Service<
         const until = DateTime.addDuration(now, buildLease)
         const staleBefore = DateTime.subtractDuration(now, rebuiltAfter)
         const { account, key } = wanted
-        // A claim forgets the builder before it, which must have left nothing by then.
+        // A claim overwrites the previous builder, so that one's leftovers must be removed first.
         const known = yield* store.find(key)
         if (Option.isSome(known)) yield* dismiss(known.value, now)
         const before = yield* store.claimBuild({ key, account, builder, until, staleBefore }, now)
@@ -133,7 +136,7 @@ export class BaseImages extends Context.Service<
                 yield* DateTime.now,
                 retryDelay(buildRetry, before.value.failures + 1)
               )
-              // What can't be removed now stays written down, until the claim has lapsed and it is removed with that.
+              // If the removal fails, the row keeps the builder. It is removed once its lease has expired.
               yield* clear(builder, null).pipe(
                 Effect.andThen(store.failBuild(key, builder, reason, retryAfter)),
                 Effect.ignore
@@ -141,7 +144,7 @@ export class BaseImages extends Context.Service<
             })
           )
         )
-        // The sandbox goes first: a row that names a snapshot no longer knows of its builder.
+        // Remove the sandbox first: a row with a new snapshot no longer names its builder.
         yield* provider.remove(builder)
         if (!(yield* store.completeBuild(key, builder, snapshot, yield* DateTime.now))) {
           yield* provider.removeSnapshot(snapshot)

@@ -38,7 +38,7 @@ export const CommandRunOutput = Schema.Struct({
   truncated: Schema.Boolean
 })
 
-/** The timeout of a command without one. */
+/** The default timeout of a command. */
 export const defaultTimeout = Duration.minutes(15)
 
 /** The command of a run has the run's id, so a second attempt finds the command that the first one started. */

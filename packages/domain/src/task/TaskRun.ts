@@ -27,38 +27,38 @@ export const RunStatus = Schema.Literals([
 ])
 export type RunStatus = typeof RunStatus.Type
 
-/** A line of a run's own account of itself. */
+/** A line of a run's progress log. */
 export const RunLog = Schema.Struct({ at: Schema.DateTimeUtcFromString, message: Schema.String })
 export type RunLog = typeof RunLog.Type
 
-/** One execution of a task, with what became of it. */
+/** One execution of a task: its input, state and result. */
 export class TaskRun extends Schema.Class<TaskRun>("TaskRun")({
   id: RunId,
   account: AccountId,
   task: TaskName,
-  /** The sandbox it works in, if that is one; while it is live that sandbox is not put to sleep. */
+  /** The sandbox that it works in, if any. A live run keeps this sandbox awake. */
   sandbox: Schema.NullOr(SandboxName),
-  /** What the task was given; each task knows its own shape. */
+  /** The input; its shape depends on the task. */
   input: Schema.Json,
   status: RunStatus,
-  /** How often it was begun. */
+  /** Number of attempts started. */
   attempt: Schema.Int,
   currentStep: Schema.NullOr(Schema.String),
   logs: Schema.Array(RunLog),
   output: Schema.NullOr(Schema.Json),
   /** Why it did not complete, as a sentence for its owner. */
   error: Schema.NullOr(Schema.String),
-  /** Why it did not complete, for programs: a word like `sandbox_stopped`. Null also on runs from before it was kept. */
+  /** Why it did not complete, as a code such as `sandbox_stopped`. Also null on runs stored before there were codes. */
   errorCode: Schema.NullOr(Schema.String),
   createdAt: Schema.DateTimeUtc,
   updatedAt: Schema.DateTimeUtc,
   startedAt: Schema.NullOr(Schema.DateTimeUtc),
   finishedAt: Schema.NullOr(Schema.DateTimeUtc),
-  /** Grows with every write; a write that does not know the last one is refused. */
+  /** Increases with every write. A write that does not expect the current version is refused. */
   version: Schema.Int
 }) {}
 
-/** A run as it is when it is asked for. */
+/** A newly queued run. */
 export const queued = (
   asked: Pick<TaskRun, "id" | "account" | "task" | "input"> & {
     readonly at: DateTime.Utc
@@ -85,7 +85,7 @@ export const queued = (
     version: 0
   })
 
-/** The transitions of runs: one to each status, named after it, and the output of a canceled run that is read late. */
+/** The transitions of runs: one to each status, named after it, and one that adds the output of a canceled run. */
 export const allowedTransitions: TransitionTable<RunTransition["_tag"], RunStatus> = {
   QUEUED: { DELAYED: ["QUEUED"] },
   DELAYED: {},
@@ -119,7 +119,7 @@ export interface RunError {
   readonly message: string
 }
 
-/** What a step of a run may change besides its status. */
+/** The fields that a transition of a run may change besides its status. */
 export interface RunChange {
   readonly currentStep?: string | null
   readonly log?: string
@@ -127,12 +127,12 @@ export interface RunChange {
   readonly error?: RunError
 }
 
-/** What may happen to a run. */
+/** The transitions of a run. */
 export type RunTransition =
   | { readonly _tag: RunStatus; readonly change: RunChange }
   | { readonly _tag: "AddOutput"; readonly output: Schema.Json }
 
-/** A legal transition of a run. Runs emit no events. */
+/** An allowed transition of a run. Runs emit no events. */
 export type AppliedRunTransition = AppliedTransition<TaskRun, never>
 
 const changeOf = (run: TaskRun, transition: RunTransition, now: DateTime.Utc): Partial<TaskRun> => {
@@ -156,14 +156,14 @@ export const runMachine: StateMachine<TaskRun, RunTransition, RunStatus, never> 
   allowedTransitions,
   stateOf: ({ status }) => status,
   versionOf: ({ version }) => version,
-  // Output that was read in time is not replaced.
+  // Does not replace output that is already there.
   accepts: (run, { _tag }) => _tag !== "AddOutput" || run.output === null,
   change: (run, transition, { now, version }) =>
     new TaskRun({ ...run, ...changeOf(run, transition, now), updatedAt: now, version }),
   eventFor: () => null
 }
 
-/** Takes the run to `status`; none where that transition is not allowed. */
+/** The transition of the run to `status`; none if it is not allowed. */
 export const advance = (
   run: TaskRun,
   status: RunStatus,
@@ -171,10 +171,10 @@ export const advance = (
   change: RunChange = {}
 ): Option.Option<AppliedRunTransition> => AppliedTransition.of(runMachine, run, { _tag: status, change }, now)
 
-/** How long a canceled run may go without the output of its command, which is read once that has ended. */
+/** How long the output of a canceled run may be missing. It is read once the command has ended. */
 export const outputWithin = Duration.seconds(5)
 
-/** Whether the run has ended and is complete: the output of a canceled one is added after its end. */
+/** Whether the run will not change any more. The output of a canceled run is added after its end. */
 export const isComplete = (run: TaskRun, now: DateTime.Utc): boolean =>
   hasEnded(run) &&
   (run.status !== "CANCELED" ||
@@ -184,10 +184,10 @@ export const isComplete = (run: TaskRun, now: DateTime.Utc): boolean =>
     run.finishedAt === null ||
     run.finishedAt.epochMilliseconds + Duration.toMillis(outputWithin) <= now.epochMilliseconds)
 
-/** How long a run may wait and work before it no longer keeps its sandbox awake: longer than any command may take. */
+/** Age at which a run no longer keeps its sandbox awake. Longer than the longest command timeout. */
 export const holdsAtMost = Duration.hours(25)
 
-/** Whether a run keeps its sandbox awake: it is live, and not so old that something must have gone wrong with it. */
+/** Whether a run keeps its sandbox awake. A run that is too old must have been abandoned. */
 export const isHolding = (run: TaskRun, now: DateTime.Utc): boolean =>
   !hasEnded(run) && run.createdAt.epochMilliseconds + Duration.toMillis(holdsAtMost) > now.epochMilliseconds
 

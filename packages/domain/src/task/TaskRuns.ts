@@ -34,34 +34,34 @@ import {
 import { TaskRunner } from "./TaskRunner.ts"
 import { TaskRunStore } from "./TaskRunStore.ts"
 
-/** The scope's account has no run of that id. */
+/** The scope's account has no run with this id. */
 export class TaskRunNotFound extends Schema.TaggedError<TaskRunNotFound>()("TaskRunNotFound", {
   id: Schema.String
 }) {}
 
 /**
- * An event in the log of a run: a piece of its command's output or, last, the run as it ended. `truncated` is set where
+ * An event in the log of a run: a piece of its command's output or, at the end, the ended run. `truncated` is set if
  * the command printed more than the log has.
  */
 export type RunEvent =
   | { readonly _tag: "Printed"; readonly output: OutputText }
   | { readonly _tag: "Ended"; readonly run: TaskRun; readonly truncated: boolean }
 
-/** A task to be run; `id` makes asking repeatable. */
+/** A run to queue. The same `id` gives the same run. */
 export interface NewRun {
   readonly task: TaskName
   readonly input: Schema.Json
-  /** The sandbox it works in, if that is one. */
+  /** The sandbox that it works in, if any. */
   readonly sandbox?: SandboxName
   readonly id?: RunId
 }
 
 const isCommandOutput = Schema.is(CommandRunOutput)
 
-/** How long the output of a canceled command is waited for. */
+/** How long to wait for the output of a canceled command. */
 const endsWithin = Duration.seconds(5)
 
-/** How long a reader waits before it looks at a run again that another process may have changed. */
+/** How often a reader polls a run that another process may have changed. */
 const lookAgainAfter = Duration.seconds(1)
 
 export class TaskRuns extends Context.Service<
@@ -69,33 +69,30 @@ export class TaskRuns extends Context.Service<
   {
     /** Queues a task for the scope's account. Idempotent on the run's id. */
     readonly start: (scope: AccountScope, wanted: NewRun) => Effect.Effect<TaskRun>
-    /** Queues a command that is to run in the sandbox. */
+    /** Queues a command to run in the sandbox. */
     readonly startCommand: (scope: AccountScope, sandbox: SandboxName, wanted: CommandRequest) => Effect.Effect<TaskRun>
     readonly get: (scope: AccountScope, id: RunId) => Effect.Effect<TaskRun, TaskRunNotFound>
     /** The runs of the scope's account, newest first. */
     readonly list: (scope: AccountScope, page: Page) => Effect.Effect<PageOf<TaskRun>>
-    /** What the run prints, from `from` on, as it appears; then how it ended. */
+    /** The output of the run after `from`, as it is printed, and then the ended run. */
     readonly log: (
       scope: AccountScope,
       id: RunId,
       from: OutputPosition
     ) => Stream.Stream<RunEvent, TaskRunNotFound | SandboxUnavailable>
-    /** The run once it has ended, or as it stands when `atMost` is over. */
+    /** Waits until the run has ended, at most `atMost`, and returns its current state. */
     readonly awaitEnd: (
       scope: AccountScope,
       id: RunId,
       atMost: Duration.Duration
     ) => Effect.Effect<TaskRun, TaskRunNotFound>
-    /** Ends the run and every process of its command, and gives it as it stands then. May be repeated. */
+    /** Cancels the run, kills every process of its command, and returns the run. Idempotent. */
     readonly cancel: (scope: AccountScope, id: RunId) => Effect.Effect<TaskRun, TaskRunNotFound | SandboxUnavailable>
-    /** For those who work on a run: writes its next status, or gives none if that is no longer a legal step. */
+    /** For workers: writes the run's next status, or returns none if that transition is no longer allowed. */
     readonly advance: (run: TaskRun, status: RunStatus, change?: RunChange) => Effect.Effect<Option.Option<TaskRun>>
-    /**
-     * For those who work on a run that has ended: kills what goes on of its command. A canceled run gets the output
-     * that its command had printed by then.
-     */
+    /** For workers: kills the command of an ended run, if it still runs. Adds its output to a canceled run. */
     readonly endCommand: (run: TaskRun) => Effect.Effect<void, SandboxUnavailable>
-    /** For those who work on a run: tells its readers in this process that there is something new. */
+    /** For workers: notifies the run's readers in this process of a change. */
     readonly announce: (id: RunId) => Effect.Effect<void>
   }
 >()("domain/task/TaskRuns") {
@@ -139,7 +136,7 @@ export class TaskRuns extends Context.Service<
         return Option.isSome(found) ? found.value : yield* new TaskRunNotFound({ id })
       })
 
-      /** Applies a transition to the latest row of a run; none once it is not allowed any more. */
+      /** Applies a transition to the latest row of a run; none if it is not allowed any more. */
       const apply = Effect.fnUntraced(function* (run: TaskRun, transition: RunTransition) {
         const scope = AccountScope.ofOwner(run)
         const write = (applied: AppliedRunTransition) => store.compareAndSet(scope, applied)
@@ -152,7 +149,7 @@ export class TaskRuns extends Context.Service<
         apply(run, { _tag: status, change })
       )
 
-      /** Completes when the run is one that `enough` takes: looks at once, at every announcement, and now and then. */
+      /** Waits until `enough` accepts the run. Checks at once, at every notification, and periodically. */
       const awaitRun = Effect.fnUntraced(function* <E>(
         scope: AccountScope,
         id: RunId,
@@ -230,7 +227,7 @@ export class TaskRuns extends Context.Service<
         return Option.isSome(ended) ? ended.value : yield* get(scope, id)
       }, Effect.scoped)
 
-      /** Adds the output of its command to a canceled run that has none. */
+      /** Adds the output of the command to a canceled run that has none. */
       const keepOutput = Effect.fnUntraced(function* (run: TaskRun) {
         const { sandbox } = decodeInput(run.input)
         const id = commandOf(run.id)
@@ -246,7 +243,7 @@ export class TaskRuns extends Context.Service<
         function* (run: TaskRun) {
           if (run.task !== "run-sandbox-command") return
           yield* provider.kill(decodeInput(run.input).sandbox, commandOf(run.id))
-          // The run has ended: its output is worth a little time, and no failure.
+          // The run has ended: wait only briefly for its output, and ignore a failure.
           yield* keepOutput(run).pipe(
             Effect.timeoutOption(endsWithin),
             Effect.catchTag("SandboxUnavailable", (failure) =>

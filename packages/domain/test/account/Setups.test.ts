@@ -215,7 +215,7 @@ describe("A setup", () => {
       yield* (yield* AccountSandboxes).create(scope, { work: Option.none(), nonce: Option.none() })
       const run = yield* setUp(scope)
       assert.deepStrictEqual([run.status, run.attempt], ["FAILED", 1])
-      assert.strictEqual(run.error, "The account has as many sandboxes as it may have")
+      assert.strictEqual(run.error, "The account has reached its sandbox limit")
       assert.deepStrictEqual(yield* statuses(scope), ["running"])
     }).pipe(Effect.provide(over(Layer.empty, { liveAtMost: 1 })))
   )

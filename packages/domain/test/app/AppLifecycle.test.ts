@@ -41,8 +41,8 @@ const told = (state: AppState, move: AppTransition) =>
     ({ after: app, event }) => [app.state, event?.type ?? null] as const
   )
 
-describe("What may become of an app", () => {
-  it("is this, and nothing else", () => {
+describe("The transitions of an app", () => {
+  it("are exactly these", () => {
     const all = states.flatMap((state) =>
       moves.flatMap((move) =>
         Option.toArray(Option.map(told(state, move), ([next, event]) => `${state} ${move._tag} ${next} ${event}`))
@@ -63,7 +63,7 @@ describe("What may become of an app", () => {
     for (const move of moves) assert.isNotEmpty(Object.keys(allowedTransitions[move._tag]))
   })
 
-  it("is one version on, and tells of itself what the move says", () => {
+  it("increase the version by one and emit the declared event", () => {
     for (const state of states) {
       for (const move of moves) {
         const step = Option.getOrUndefined(applyAppTransition(app(state), move, now))
@@ -77,7 +77,7 @@ describe("What may become of an app", () => {
     }
   })
 
-  it("ends in nothing to look at, and in between there is always a time to look", () => {
+  it("end in a state without a next check, and all other states have one", () => {
     for (const state of states) {
       for (const move of moves) {
         const step = Option.getOrUndefined(applyAppTransition(app(state), move, now))
@@ -101,8 +101,8 @@ const found = (status: SandboxStatus) =>
 
 const said = (look: AppDecision): string => (look._tag === "Apply" ? look.move._tag : look._tag)
 
-describe("Whoever looks at an app", () => {
-  it("does what its state and its sandbox ask for", () => {
+describe("The reconciler's decision on an app", () => {
+  it("follows from its state and its sandbox", () => {
     const seen = {
       runs: found("running"),
       stopped: found("stopped"),
@@ -124,7 +124,7 @@ describe("Whoever looks at an app", () => {
     })
   })
 
-  it("lets one that runs be until its provider would stop it, and one that stopped be for as long as files are kept", () => {
+  it("checks a running app at the end of its sandbox, and a stopped one at the end of its retention", () => {
     const runs = decide(app("ready"), found("running"), defaultTimes, now)
     assert.deepStrictEqual(runs, {
       _tag: "Apply",

@@ -32,7 +32,7 @@ const isAlive = (app: AppSandbox) => Effect.flatMap(AppSandboxes, (apps) => apps
 
 const reconcile = Effect.flatMap(AppSandboxes, (apps) => apps.reconcile)
 
-/** The sandboxes of apps that there are. */
+/** The sandboxes of apps at the provider. */
 const sandboxes = Effect.map(MemorySandboxes, (memory) =>
   memory
     .names()
@@ -45,7 +45,7 @@ const eventsOf = Effect.fnUntraced(function* (scope: AccountScope) {
   return events.map(({ event }) => [event.type, event.sandbox, event.reason] as const)
 })
 
-/** Another server over the same ports, with some of the provider's in place of the real ones. */
+/** Another server over the same ports, with some operations of the provider replaced. */
 const another = (
   instead: (real: SandboxProvider["Service"]) => Partial<SandboxProvider["Service"]> = () => ({}),
   times = defaultTimes
@@ -61,7 +61,7 @@ const another = (
     )
   )
 
-/** What was asked for, with time passing. */
+/** The result of an effect while the clock advances. */
 const inTime = Effect.fnUntraced(function* <A, E, R>(seconds: number, doing: Effect.Effect<A, E, R>) {
   const fiber = yield* Effect.forkChild(doing)
   for (let second = 0; second < seconds; second++) yield* TestClock.adjust("1 second")
@@ -75,26 +75,28 @@ const slowly = (real: SandboxProvider["Service"]) => ({
 const down = new SandboxUnavailable({ operation: "create", retryable: true })
 
 describe("An app", () => {
-  it.effect("answers when it is created, is the active one then, and boots from one image that is built once", () =>
-    Effect.gen(function* () {
-      const [one, two] = [yield* given.scope, yield* given.scope]
-      const provider = yield* SandboxProvider
-      assert.isTrue(Option.isNone(yield* active(one)))
-      const app = yield* create(one)
-      assert.match(app.name, /^app-[0-9a-z]{20}$/)
-      assert.deepStrictEqual([app.state, app.account], ["ready", one.account])
-      assert.isTrue(yield* isAlive(app))
-      assert.deepStrictEqual(yield* active(one), Option.some(app))
-      const connection = yield* Effect.exit(Effect.scoped((yield* AppPreviews).connect(app.name, app.port)))
-      assert.strictEqual(connection._tag, "Success")
-      yield* create(two)
-      assert.strictEqual((yield* MemorySandboxes).snapshots().length, 1)
-      assert.strictEqual((yield* sandboxes).length, 2)
-      assert.strictEqual((yield* provider.findMany([app.name])).length, 1)
-    }).pipe(Effect.provide(world))
+  it.effect(
+    "serves its page when it is created, becomes the active one, and boots from an image that is built once",
+    () =>
+      Effect.gen(function* () {
+        const [one, two] = [yield* given.scope, yield* given.scope]
+        const provider = yield* SandboxProvider
+        assert.isTrue(Option.isNone(yield* active(one)))
+        const app = yield* create(one)
+        assert.match(app.name, /^app-[0-9a-z]{20}$/)
+        assert.deepStrictEqual([app.state, app.account], ["ready", one.account])
+        assert.isTrue(yield* isAlive(app))
+        assert.deepStrictEqual(yield* active(one), Option.some(app))
+        const connection = yield* Effect.exit(Effect.scoped((yield* AppPreviews).connect(app.name, app.port)))
+        assert.strictEqual(connection._tag, "Success")
+        yield* create(two)
+        assert.strictEqual((yield* MemorySandboxes).snapshots().length, 1)
+        assert.strictEqual((yield* sandboxes).length, 2)
+        assert.strictEqual((yield* provider.findMany([app.name])).length, 1)
+      }).pipe(Effect.provide(world))
   )
 
-  it.effect("takes the place of the one before once it answers, and tells so", () =>
+  it.effect("replaces the previous app once its page answers, and emits the events", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const first = yield* create(scope)
@@ -112,7 +114,7 @@ describe("An app", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("is one, however many ask for it at once, here and at another server", () =>
+  it.effect("is created once for many concurrent requests, also on another server", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       yield* create(scope)
@@ -135,7 +137,7 @@ describe("An app", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("that can't be made leaves the one before as it was, and nothing behind", () =>
+  it.effect("that can't be created leaves the previous app as it was, and no sandbox behind", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const before = yield* create(scope)
@@ -158,7 +160,7 @@ describe("An app", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("whose page never answers is given up, and ended", () =>
+  it.effect("whose page never answers is abandoned and ended", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const before = yield* create(scope)
@@ -171,7 +173,7 @@ describe("An app", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("is ended for good by its owner, as often as they like, and by nobody else", () =>
+  it.effect("is ended permanently by its owner, any number of times, and by no other account", () =>
     Effect.gen(function* () {
       const [one, two] = [yield* given.scope, yield* given.scope]
       const apps = yield* AppSandboxes
@@ -189,7 +191,7 @@ describe("An app", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("that the provider does not end now is ended later", () =>
+  it.effect("that the provider can't end now is ended later", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const app = yield* create(scope)
@@ -204,7 +206,7 @@ describe("An app", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("that is ended while it is made does not come to be", () =>
+  it.effect("that is ended during its creation does not become ready", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       yield* create(scope)
@@ -218,7 +220,7 @@ describe("An app", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("whose server stopped is made by the next that is asked, and otherwise ended", () =>
+  it.effect("whose server stopped is completed by the next create, and otherwise ended", () =>
     Effect.gen(function* () {
       const [one, two] = [yield* given.scope, yield* given.scope]
       yield* create(one)
@@ -242,7 +244,7 @@ describe("An app", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("stops when nobody uses it for half an hour, keeps its files for a week, and then goes", () =>
+  it.effect("stops after half an hour without use, keeps its files for a week, and is then removed", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const app = yield* create(scope)
@@ -266,7 +268,7 @@ describe("An app", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("that is used runs on, however short its idle time", () =>
+  it.effect("that is used keeps running, however short its idle time", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const app = yield* create(scope)
@@ -283,7 +285,7 @@ describe("An app", () => {
     )
   )
 
-  it.effect("that is looked at runs on, and one that is only asked after does not", () =>
+  it.effect("whose page is viewed keeps running, and one whose status is read does not", () =>
     Effect.gen(function* () {
       const [one, two] = [yield* given.scope, yield* given.scope]
       const [seen, forgotten] = [yield* create(one), yield* create(two)]
@@ -298,7 +300,7 @@ describe("An app", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("that sleeps is woken with its files by who changes it, and by no look at it", () =>
+  it.effect("that is stopped is resumed with its files by a change, and not by a read", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const projects = yield* AppFiles
@@ -322,7 +324,7 @@ describe("An app", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("that is ready stays, however long the one before takes to go", () =>
+  it.effect("that is ready stays active, however long the previous one takes to end", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const before = yield* create(scope)
@@ -334,11 +336,11 @@ describe("An app", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("that another server brought up is not ended by the first, which was away for long", () =>
+  it.effect("that another server completed is not ended by the first server after a long pause", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       yield* create(scope)
-      // Its lease can't be renewed either: all of it stood still.
+      // Its lease can't be renewed either, because the whole server is paused.
       const still = yield* another((real) => ({ create: (spec) => Effect.delay(real.create(spec), "1 minute") }), {
         ...defaultTimes,
         lease: Duration.minutes(10)
@@ -362,7 +364,7 @@ describe("An app", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("whose sandbox comes to be after its maker gave it up leaves none in the end", () =>
+  it.effect("whose sandbox is created after its server gave it up leaves no sandbox behind", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       yield* create(scope)
@@ -383,7 +385,7 @@ describe("An app", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("that wakes is ready at once, whether its page answers or not, and its files can be changed", () =>
+  it.effect("that resumes is ready at once even if its page does not answer, and its files can be changed", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const app = yield* create(scope)
@@ -413,7 +415,7 @@ describe("An app", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("keeps nothing of what was asked of it, however often", () =>
+  it.effect("keeps no state of requests, however many there are", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const app = yield* create(scope)
@@ -431,7 +433,7 @@ describe("An app", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("that many use at the same moment is given its idle time once", () =>
+  it.effect("that many requests use at the same moment is extended once", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const app = yield* create(scope)
@@ -448,7 +450,7 @@ describe("An app", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("is not created, and its change does not seem to be over, where the store goes away", () =>
+  it.effect("fails to be created or changed if the store is unavailable, and does not report success", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const app = yield* create(scope)
@@ -466,7 +468,7 @@ describe("An app", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("is built from another image where the provider lost the first", () =>
+  it.effect("is built from another image if the provider lost the first", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const provider = yield* SandboxProvider

@@ -13,7 +13,7 @@ import { Effect, Fiber, Layer, Logger, Option } from "effect"
 import { TestClock } from "effect/testing"
 import { useCases } from "./useCases.ts"
 
-/** One life of the server over ports that outlive it, each behind a decorator that can end that life. */
+/** One server process over ports that outlive it. Each port has a decorator that can kill the process. */
 const life = Layer.fresh(
   useCases().pipe(
     Layer.provideMerge(
@@ -32,7 +32,7 @@ const seconds = Effect.fnUntraced(function* (count: number) {
   for (let second = 0; second < count; second++) yield* TestClock.adjust("1 second")
 })
 
-/** What was asked for, with time passing. */
+/** The result of an effect while the clock advances. */
 const inTime = Effect.fnUntraced(function* <A, E, R>(doing: Effect.Effect<A, E, R>) {
   const fiber = yield* Effect.forkChild(doing)
   yield* seconds(5)
@@ -55,7 +55,9 @@ const housekeeping = Effect.gen(function* () {
 
 type Living = Layer.Success<typeof life | typeof world>
 
-/** Kills a life of the server before and after each call that `doing` makes, and gives what was left to the next. */
+/**
+ * Kills the server before and after each call that `doing` makes, and passes the remaining state to the next server.
+ */
 const atEachStep = (
   first: (scope: AccountScope) => Effect.Effect<unknown, unknown, Living>,
   doing: (scope: AccountScope) => Effect.Effect<unknown, unknown, Living>,
@@ -72,7 +74,7 @@ const atEachStep = (
 const names = Effect.map(MemorySandboxes, (memory) => memory.names().map(String))
 
 describe("A server that is killed", () => {
-  it.effect("at any step of creating the first app leaves nothing in the way of the next, and nothing behind", () =>
+  it.effect("at any step of creating the first app does not block the next one, and leaves nothing behind", () =>
     Effect.gen(function* () {
       const steps = yield* atEachStep(
         () => Effect.void,
@@ -96,7 +98,7 @@ describe("A server that is killed", () => {
     })
   )
 
-  it.effect("at any step of creating another app leaves one that is active, and its sandbox alone", () =>
+  it.effect("at any step of creating another app leaves one active app, and only its sandbox", () =>
     Effect.gen(function* () {
       const steps = yield* atEachStep(
         create,
@@ -114,7 +116,7 @@ describe("A server that is killed", () => {
     })
   )
 
-  it.effect("at any step of ending an app ends it", () =>
+  it.effect("at any step of ending an app ends the app", () =>
     Effect.gen(function* () {
       yield* atEachStep(
         create,

@@ -1,4 +1,4 @@
-/** The apps' use cases over whatever ports are given, for tests. */
+/** The use cases of apps over given ports. */
 import { AppTermination } from "../../src/app/AppTermination.ts"
 import { AppPreviews } from "@castellan/domain/app/AppPreviews.ts"
 import { AppFiles } from "../../src/app/AppFiles.ts"

@@ -50,7 +50,7 @@ describe("The access rule", () => {
     }
   })
 
-  it("lets other accounts act by one permitting membership, and by no number of other memberships", () => {
+  it("lets other accounts act through one membership that permits it, and never through several that don't", () => {
     const actor = { id: self, platformAdmin: false }
     for (const policy of policies) {
       const permits = (one: SharedOrganization) => permitting[policy].includes(sentence(one))

@@ -7,14 +7,14 @@ import { TestClock } from "effect/testing"
 const lease = Duration.seconds(30)
 
 describe("A lease", () => {
-  it("is expired at its very end, and where nobody took it", () => {
+  it("is expired at the moment of its expiry, and if it was never taken", () => {
     const at = DateTime.makeUnsafe
     assert.isTrue(isExpired(null, at(5)))
     assert.isTrue(isExpired(at(5), at(5)))
     assert.isFalse(isExpired(at(6), at(5)))
   })
 
-  it.effect("expires its whole length after it was taken", () =>
+  it.effect("expires its full length after it was taken", () =>
     Effect.gen(function* () {
       const now = yield* DateTime.now
       assert.deepStrictEqual(yield* newExpiry(lease), DateTime.addDuration(now, lease))

@@ -61,7 +61,7 @@ describe("AppliedTransition", () => {
     assert.isTrue(Option.isNone(AppliedTransition.of(machine, red, { _tag: "Repair" }, now)))
   })
 
-  it("cannot be made in any other way", () => {
+  it("can't be created without the state machine", () => {
     const applied = Option.getOrThrow(AppliedTransition.of(machine, red, { _tag: "Turn" }, now))
     const { after, event, expectedVersion } = applied
     // @ts-expect-error its constructor is private
@@ -74,12 +74,12 @@ describe("AppliedTransition", () => {
     assert.isFalse(lookalike instanceof AppliedTransition || copy instanceof AppliedTransition)
   })
 
-  it("dies where a change leads to a state that the table does not name", () => {
+  it("dies if a change leads to a state that the table does not name", () => {
     const wrong = { ...machine, change: (signal: Signal) => ({ ...signal, version: signal.version + 1 }) }
     assert.throws(() => AppliedTransition.of(wrong, red, { _tag: "Turn" }, now), "Turn from red led to red")
   })
 
-  it("dies where a change does not carry the next version", () => {
+  it("dies if a change does not carry the next version", () => {
     const wrong = { ...machine, change: (): Signal => ({ light: "green", version: 0 }) }
     assert.throws(() => AppliedTransition.of(wrong, red, { _tag: "Turn" }, now))
   })
@@ -95,7 +95,7 @@ describe("The compare-and-set of transitions", () => {
     })
   )
 
-  it.effect("applies a transition to the latest row after a lost race, and stops where that does not allow it", () =>
+  it.effect("applies a transition to the latest row after a lost race, and stops if that does not allow it", () =>
     Effect.gen(function* () {
       const store = newStore({ light: "green", version: 7 })
       const turned = yield* applyToLatest(machine, store.write, store.read, red, { _tag: "Turn" })
@@ -168,8 +168,8 @@ describe("The compare-and-set of transitions", () => {
   )
 })
 
-describe("The tables of the rooms", () => {
-  it("name a transition out of every state but those at the end", () => {
+describe("The transition tables of sessions, apps and runs", () => {
+  it("have a transition out of every state except the final ones", () => {
     const ends = (table: Record<string, Record<string, ReadonlyArray<string> | undefined>>) => {
       const edges = Object.values(table).flatMap((row) =>
         Object.entries(row).flatMap(([from, tos]) => tos!.map((to) => [from, to] as const))
@@ -182,7 +182,7 @@ describe("The tables of the rooms", () => {
     assert.deepStrictEqual(ends(runMachine.allowedTransitions), ["CANCELED", "COMPLETED", "FAILED", "TIMED_OUT"])
   })
 
-  it("decide what is allowed", () => {
+  it("decide which transitions are allowed", () => {
     assert.isTrue(isAllowed(machine, red, { _tag: "Break" }))
     assert.isFalse(isAllowed(machine, red, { _tag: "Repair" }))
   })

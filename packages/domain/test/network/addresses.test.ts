@@ -4,7 +4,7 @@ import fc from "fast-check"
 import { BlockList } from "node:net"
 
 describe("Public addresses", () => {
-  it("accepts addresses that the whole internet reaches", () => {
+  it("accepts globally reachable addresses", () => {
     for (const address of [
       "1.1.1.1",
       "8.8.8.8",
@@ -32,7 +32,7 @@ describe("Public addresses", () => {
       assert.isFalse(isPublicAddress(address), address)
   })
 
-  it("refuses what is no address in the notation that resolvers give", () => {
+  it("refuses text that is not an address in the notation of resolvers", () => {
     for (const text of [
       "",
       "localhost",

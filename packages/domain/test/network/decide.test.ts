@@ -29,17 +29,17 @@ const request = (host: string, method: string, path: string, of = github) => {
 }
 
 describe("Network policies", () => {
-  it("lets nothing out, and resolves no name, without a network", () => {
+  it("allows no connection and resolves no name without a network", () => {
     assert.strictEqual(connection("example.com", 443, "none"), "no_network")
     assert.isFalse(allowsName("none", "example.com"))
   })
 
-  it("lets every host be reached in the public network, without looking at the bytes", () => {
+  it("allows every host in the public network, without reading the bytes", () => {
     assert.strictEqual(connection("example.com", 8443, "public"), "opaque")
     assert.isTrue(allowsName("public", "example.com"))
   })
 
-  it("lets only the hosts and ports of an allow-list be reached", () => {
+  it("allows only the hosts and ports of an allow-list", () => {
     assert.strictEqual(connection("registry.npmjs.org", 443), "named")
     assert.strictEqual(connection("db.example.com", 5432), "named")
     assert.strictEqual(connection("db.example.com", 443), "port_not_allowed")
@@ -55,7 +55,7 @@ describe("Network policies", () => {
     assert.strictEqual(connection("registry.npmjs.org.evil.com", 443), "host_not_allowed")
   })
 
-  it("has the gateway see the requests of a host with paths, methods or headers", () => {
+  it("has the gateway read the requests of a host with paths, methods or headers", () => {
     assert.strictEqual(connection("github.com", 443), "requests")
     assert.strictEqual(connection("api.github.com", 443), "requests")
   })
@@ -68,7 +68,7 @@ describe("Network policies", () => {
     assert.strictEqual(request("api.github.com", "DELETE", "/repos/ada/engine"), "method_not_allowed")
   })
 
-  it("refuses paths that servers may read in another way than the rule", () => {
+  it("refuses paths that servers may interpret differently than the rule", () => {
     for (const path of [
       "/ada/engine.git/../other.git/info/refs",
       "/ada/engine.git/%2e%2e/other.git/info/refs",
@@ -82,7 +82,7 @@ describe("Network policies", () => {
       assert.strictEqual(request("github.com", "GET", path), "path_not_allowed", path)
   })
 
-  it("holds a host to its rules where all other public hosts are allowed", () => {
+  it("applies the rules of a host even if all other public hosts are allowed", () => {
     const open = policy({ allow: [{ host: "api.example.com", paths: ["/v1/"] }], default: "public" })
     assert.strictEqual(connection("example.com", 443, open), "opaque")
     assert.strictEqual(connection("api.example.com", 443, open), "requests")
@@ -101,7 +101,7 @@ describe("Network policies", () => {
     assert.deepStrictEqual(decision._tag === "Allow" && decision.headers, { "x-key": "first", "x-other": "second" })
   })
 
-  it("refuses rules with addresses, upper case, reserved headers, and too much of anything", () => {
+  it("refuses rules with addresses, upper case, reserved headers, or too many entries", () => {
     const rules: ReadonlyArray<unknown> = [
       { host: "10.0.0.1" },
       { host: "127.1" },

@@ -10,11 +10,11 @@ import * as World from "@castellan/testkit/World.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Fiber, Layer, Logger, Option } from "effect"
 import { TestClock } from "effect/testing"
-import { layer as weathered, Trouble, Weather } from "../session/Weather.ts"
+import { layer as faultyProvider, Trouble, ProviderFaults } from "../session/ProviderFaults.ts"
 
 const world = BaseImages.layer.pipe(
   Layer.provideMerge(World.crypto),
-  Layer.provideMerge(weathered),
+  Layer.provideMerge(faultyProvider),
   Layer.provideMerge(World.layer),
   Layer.provideMerge(Logger.layer([]))
 )
@@ -133,13 +133,13 @@ describe("A base image", () => {
     Effect.gen(function* () {
       const scope = yield* given.scope
       const images = yield* BaseImages
-      const weather = yield* Weather
-      weather.plan("remove", Trouble.Refused({ after: 0 }))
+      const faults = yield* ProviderFaults
+      faults.plan("remove", Trouble.Refused({ after: 0 }))
       yield* Effect.flip(build(scope, () => Effect.fail("no")))
       const { builder } = yield* imageOf(scope)
       assert.deepStrictEqual((yield* MemorySandboxes).names(), [builder!])
       yield* TestClock.adjust("3 minutes")
-      weather.plan("remove", Trouble.Refused({ after: 0 }))
+      faults.plan("remove", Trouble.Refused({ after: 0 }))
       assert.strictEqual((yield* Effect.flip(build(scope)))._tag, "SandboxUnavailable")
       assert.strictEqual((yield* imageOf(scope)).builder, builder)
       yield* images.collect

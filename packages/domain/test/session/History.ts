@@ -1,18 +1,18 @@
-/** What can happen to sessions, as commands that fast-check makes up, shrinks and prints. */
+/** Commands that can happen to sessions. fast-check generates, shrinks and prints them. */
 import { Data } from "effect"
 import * as fc from "fast-check"
-import { Trouble } from "./Weather.ts"
+import { Trouble } from "./ProviderFaults.ts"
 
 /** Servers that share stores and a provider. */
 export const servers = 3
 
-/** Sessions that are there from the beginning; the last one works on a repository. */
+/** The sessions that exist from the start; the last one has a repository. */
 export const sessions = 2
 
 interface Asked {
   readonly server: number
   readonly session: number
-  /** How long until the next thing happens, in milliseconds: too short for an answer, or long enough. */
+  /** Milliseconds until the next command: too short for a response, or long enough. */
   readonly gap: number
 }
 
@@ -26,21 +26,21 @@ export type Command = Data.TaggedEnum<{
   Archive: Asked
   Unarchive: Asked
   Reconnect: Asked
-  /** Time passes, with the reconcilers of all servers at work. */
+  /** Advances the clock while the reconcilers of all servers work. */
   Wait: { readonly seconds: number }
   /** The provider stops the sandbox, and keeps its files. */
   Expire: { readonly session: number }
-  /** The provider has no such sandbox any more. */
+  /** The provider no longer has the sandbox. */
   Remove: { readonly session: number }
-  /** The provider shows the sandbox, and has not its files any more. */
+  /** The provider lists the sandbox but has lost its files. */
   LoseFiles: { readonly session: number }
   Trouble: { readonly method: string; readonly trouble: Trouble }
-  /** The provider can't be reached, or can be again. */
+  /** The provider becomes unreachable, or reachable again. */
   Cut: { readonly isCut: boolean }
   /** A server is killed at one of its next calls. */
   Crash: { readonly server: number; readonly calls: number; readonly moment: "before" | "after" }
   Restart: { readonly server: number }
-  /** Everything works again, and gets the time it needs. */
+  /** All faults end, and the servers get the time that they need. */
   Settle: {}
 }>
 export const Command = Data.taggedEnum<Command>()
@@ -51,7 +51,7 @@ const session = fc.nat({ max: sessions - 1 })
 const gap = fc.constantFrom(0, 1, 3, 100)
 const asked = fc.record({ server, session, gap })
 
-/** A call is late by less than a claim lasts, but for a stop: that may be as late as it likes. */
+/** Call delays are shorter than a lease, except for stops, which may arrive at any time. */
 const trouble = fc.oneof(
   fc
     .constantFrom("create", "resume", "stop", "extend", "remove", "find", "findMany", "snapshot")
@@ -106,7 +106,7 @@ const command: fc.Arbitrary<Command> = fc.oneof(
   { weight: 1, arbitrary: fc.constant(Command.Settle()) }
 )
 
-/** What happens to a service, from the beginning to the end. */
+/** A history of a service from beginning to end. */
 export type History = ReadonlyArray<Command>
 
 const closely = fc.record({ server, session: fc.constant(sessions - 1), gap: fc.constantFrom(0, 0, 1, 3, 100, 1500) })
@@ -119,7 +119,7 @@ const slowness = fc
   })
   .map(({ method, ...slow }) => Command.Trouble({ method, trouble: Trouble.Slow(slow) }))
 
-/** Many want something of one session at the same time, and the provider takes its time with each. */
+/** Many concurrent requests for one session, while the provider is slow. */
 const crowd: fc.Arbitrary<Command> = fc.oneof(
   { weight: 6, arbitrary: closely.map(Command.Open) },
   { weight: 3, arbitrary: closely.map(Command.Hibernate) },

@@ -1,4 +1,4 @@
-/** Lets a history happen to three servers over one world, in virtual time, and says what is not as it should be. */
+/** Runs a history against three servers over one world in virtual time, and reports violated invariants. */
 import { firstBranch, Repo, RepoName, RepoOwner } from "@castellan/domain/repo/Repo.ts"
 import { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
 import { ImageKey } from "@castellan/domain/sandbox/BaseImage.ts"
@@ -36,14 +36,14 @@ import type { Command, History } from "./History.ts"
 import * as Histories from "./History.ts"
 import { at, sandboxOf, sessionIn, stages } from "./lifecycles.ts"
 import { useCases } from "./useCases.ts"
-import * as Weather from "./Weather.ts"
+import * as Weather from "./ProviderFaults.ts"
 
-/** What is not as it should be. */
+/** A violated invariant. */
 export class Violation extends Error {
   override readonly name = "Violation"
 }
 
-/** Ports that don't keep what they promise, to see the model find that out. */
+/** Ports that break their contracts, to verify that the model detects that. */
 export interface Breaking {
   readonly provider?: (real: SandboxProvider["Service"]) => Partial<SandboxProvider["Service"]>
   readonly store?: (real: SessionStore["Service"]) => Partial<SessionStore["Service"]>
@@ -83,7 +83,7 @@ interface Server {
   readonly faults: Faults.Faults["Service"]
   readonly scope: Scope.Closeable
   readonly context: Context.Context<Sessions | Reconciler | BaseImages>
-  /** Whether a pass of its reconciler is under way. */
+  /** Whether a pass of its reconciler is running. */
   isPassing: boolean
 }
 
@@ -91,21 +91,21 @@ interface Server {
 interface Owned {
   readonly id: SessionId
   readonly repo: string | null
-  /** What its owner wrote, and nobody told was lost. */
+  /** What the owner wrote and no event reported as lost. */
   files: Map<SandboxPath, string>
-  /** Whether its provider lost its files, and how many losses had been told before. */
+  /** Whether the provider lost its files, and how many losses had been reported before. */
   loss: { readonly told: number; readonly mustBeTold: boolean } | null
   version: number
   known: string
-  /** Where it may stand, from what was told. */
+  /** Its possible states, by the events so far. */
   told: ReadonlySet<SessionState>
   losses: number
 }
 
-/** The longest a claim, and whatever somebody may have begun unseen, can take to be seen to by those who are left. */
+/** The longest time that the remaining servers need to take over a lease and all work begun unnoticed. */
 const settling = Duration.minutes(9)
 
-/** Every step there is: from where, what is told of it, and where to. */
+/** Every transition: its start, its event, and its target. */
 const leads: ReadonlyArray<readonly [SessionState, SandboxEventType | null, SessionState]> = stages.flatMap((stage) =>
   (["running", "archived"] as const).flatMap((status) =>
     [true, false].flatMap((fresh) =>
@@ -141,7 +141,7 @@ function movesOf(tag: SessionTransition["_tag"]): ReadonlyArray<SessionTransitio
   return [true, false].map((lost) => ({ _tag: tag, ...some, ...more, lost }) as never)
 }
 
-/** Where it may stand after an event, and after steps that nothing is told of. */
+/** The possible states after an event, and after transitions without events. */
 const follow = (from: ReadonlySet<SessionState>, type: SandboxEventType): ReadonlySet<SessionState> => {
   const silently = (all: ReadonlySet<SessionState>): ReadonlySet<SessionState> => {
     const more = leads.flatMap(([before, told, after]) => (told === null && all.has(before) ? [after] : []))
@@ -165,7 +165,7 @@ const make = Effect.fnUntraced(function* (breaking: Breaking) {
   const events = yield* EventStore
   const runs = yield* TaskRunStore
   const between = yield* Layer.build(Layer.fresh(Weather.layer))
-  const weather = Context.get(between, Weather.Weather)
+  const faults = Context.get(between, Weather.ProviderFaults)
   const scope = yield* given.scope
 
   const writer = yield* author
@@ -192,7 +192,7 @@ const make = Effect.fnUntraced(function* (breaking: Breaking) {
 
   const kill = (server: Server) => {
     server.faults.die()
-    // What is under way there ends at its next call.
+    // A pending call on that server ends at its next call.
     return Effect.forkDetach(Scope.close(server.scope, Exit.void))
   }
 
@@ -221,7 +221,7 @@ const make = Effect.fnUntraced(function* (breaking: Breaking) {
 
   const rowOf = ({ id }: Owned) => Effect.map(store.get(scope, id), Option.getOrThrow)
 
-  /** What a server does for somebody, who may get no answer. */
+  /** A server's work for a client, which may get no response. */
   const ask = <A, E>(
     { gap, server }: { readonly gap: number; readonly server: number },
     doing: (sessions: Sessions["Service"]) => Effect.Effect<A, E>,
@@ -255,7 +255,7 @@ const make = Effect.fnUntraced(function* (breaking: Breaking) {
 
   let turn = 0
 
-  /** Time passes; the reconcilers take turns. */
+  /** Advances the clock; the reconcilers take turns. */
   const wait = Effect.fnUntraced(function* (duration: Duration.Duration) {
     const left = Duration.toMillis(duration)
     const step = left <= 20_000 ? 1000 : left <= 700_000 ? 5000 : 10_000
@@ -269,7 +269,7 @@ const make = Effect.fnUntraced(function* (breaking: Breaking) {
   const textIn = (name: SandboxName, path: SandboxPath) =>
     Stream.mkString(Stream.decodeText(raw.readFile(name, path))).pipe(Effect.catch(() => Effect.succeed(null)))
 
-  /** What an owner sees who has just opened a session. */
+  /** What the owner reads right after an open. */
   const seen = Effect.fnUntraced(function* (session: Owned, name: SandboxName, lossBefore: Owned["loss"]) {
     const row = yield* rowOf(session)
     const found = Option.getOrUndefined(yield* find(name))
@@ -279,7 +279,7 @@ const make = Effect.fnUntraced(function* (breaking: Breaking) {
       if (lossBefore.mustBeTold && session.losses <= lossBefore.told) violate("a loss was not told")
       session.loss = null
     }
-    // It may have been stopped again meanwhile, or lost; then there is nothing to be seen.
+    // It may have been stopped again or lost in the meantime; then there is nothing to read.
     if (found?.status !== "running" || session.loss !== null || stateOf(row) !== "active") return
     for (const [path, text] of session.files) {
       const there = yield* textIn(name, path)
@@ -300,7 +300,7 @@ const make = Effect.fnUntraced(function* (breaking: Breaking) {
       )
     })
 
-  /** Machines whose run the provider ended, or we behind its back. */
+  /** Sandboxes whose incarnation was ended by the provider, or by a test behind the server's back. */
   const endedByProvider = new Set<string>()
 
   const machineOf = Effect.fnUntraced(function* (session: Owned) {
@@ -322,7 +322,7 @@ const make = Effect.fnUntraced(function* (breaking: Breaking) {
   })
   const removed = new Set<Owned>()
 
-  /** Sandboxes of sessions for once that have a row. */
+  /** Sandboxes of ephemeral sessions that have a row. */
   const forOnce = new Set<string>()
 
   let cursor: EventCursor | null = null
@@ -381,7 +381,7 @@ const make = Effect.fnUntraced(function* (breaking: Breaking) {
     }
   }
 
-  /** What holds at every moment. */
+  /** The invariants at every moment. */
   const checkAlways: Effect.Effect<void> = Effect.gen(function* () {
     yield* checkEvents
     const names = new Set<string>()
@@ -410,7 +410,7 @@ const make = Effect.fnUntraced(function* (breaking: Breaking) {
 
   const transitional: ReadonlyArray<SessionState> = ["provisioning", "restoring", "hibernating"]
 
-  /** What holds once everybody had the time they need. */
+  /** The invariants after all work had the time that it needs. */
   const checkSettled = Effect.gen(function* () {
     const now = yield* DateTime.now
     for (const session of owned) {
@@ -426,7 +426,7 @@ const make = Effect.fnUntraced(function* (breaking: Breaking) {
   })
 
   const settle = Effect.fnUntraced(function* (duration: Duration.Duration) {
-    weather.clear()
+    faults.clear()
     for (const [n, server] of servers.entries()) {
       yield* kill(server)
       servers[n] = yield* start
@@ -481,9 +481,9 @@ const make = Effect.fnUntraced(function* (breaking: Breaking) {
       case "LoseFiles":
         return yield* lose(owned[command.session]!, (name) => sandboxes.lose(name))
       case "Trouble":
-        return weather.plan(command.method, command.trouble)
+        return faults.plan(command.method, command.trouble)
       case "Cut":
-        return weather.cut(command.isCut)
+        return faults.cut(command.isCut)
       case "Crash": {
         const { faults } = servers[command.server]!
         return faults.crashAt(faults.calls.length + command.calls, command.moment)
@@ -499,7 +499,7 @@ const make = Effect.fnUntraced(function* (breaking: Breaking) {
 
   const end = Effect.gen(function* () {
     yield* settle(settling)
-    // By then everything has been idle, and no run is live.
+    // By then every session has been idle, and no run is live.
     yield* settle(Duration.minutes(55))
     for (const session of owned) {
       const stage = stateOf(yield* rowOf(session))
@@ -522,7 +522,7 @@ const make = Effect.fnUntraced(function* (breaking: Breaking) {
       )
       if (!isOpened) violate("it can't be opened though nothing is in the way")
     }
-    // Their image is built meanwhile.
+    // The image is built in the meantime.
     yield* wait(Duration.seconds(20))
     yield* Effect.provideContext(
       Effect.flatMap(BaseImages, ({ collect }) => collect),
@@ -542,7 +542,7 @@ const make = Effect.fnUntraced(function* (breaking: Breaking) {
   return { happen, checkAlways, end, stop: Effect.forEach(servers, kill) }
 })
 
-/** Dies with a `Violation` if the history ends in something, or leads through something, that must not be. */
+/** Dies with a `Violation` if the history violates an invariant on the way or at its end. */
 export const simulate = (history: History, breaking: Breaking = {}): Effect.Effect<void> =>
   Effect.gen(function* () {
     const model = yield* make(breaking)

@@ -48,7 +48,7 @@ const moves = {
 type Name = keyof typeof moves
 const names = Object.keys(moves) as Array<Name>
 
-/** Where each move leads from each stage, and the event that is told of it; what is not here is refused. */
+/** The next state of each transition from each state, and its event. Anything else is refused. */
 const table: Record<Name, Partial<Record<SessionState, readonly [SessionState, event: string | null]>>> = {
   Provision: { none: ["provisioning", "session.provisioning"], failed: ["provisioning", "session.provisioning"] },
   Restore: {
@@ -91,7 +91,7 @@ const table: Record<Name, Partial<Record<SessionState, readonly [SessionState, e
   Unarchive: { archived: ["hibernated", "session.hibernated"], hibernating: ["hibernating", null] }
 }
 
-/** What may still happen to a session that was put away while its sandbox was being stopped. */
+/** The allowed transitions of a session that was archived while its sandbox was being stopped. */
 const archivedTable: typeof table = {
   Provision: {},
   Restore: {},
@@ -124,8 +124,8 @@ const taken = (session: Session, ...names: ReadonlyArray<Name>): AppliedSessionT
 
 const lifecycleOf = (session: Session, ...names: ReadonlyArray<Name>) => taken(session, ...names).after.lifecycle
 
-describe("A step of a session", () => {
-  it("is legal where the table says so, leads where it says, and tells what it says", () => {
+describe("A transition of a session", () => {
+  it("is allowed, leads to a state and emits an event as the table says", () => {
     for (const stage of stages)
       for (const name of names) {
         const session = sessionIn(stage)
@@ -134,7 +134,7 @@ describe("A step of a session", () => {
       }
   })
 
-  it("of a session that was put away is one that stops it, or takes it out again", () => {
+  it("from archived only stops or restores the session", () => {
     for (const stage of ["hibernating", "archived"] as const)
       for (const name of names) {
         const session = sessionIn(stage, { status: "archived" })
@@ -142,7 +142,7 @@ describe("A step of a session", () => {
       }
   })
 
-  it("makes the version one more, says when, and leaves alone what is not the lifecycle", () => {
+  it("increases the version by one, records the time, and changes only the lifecycle", () => {
     for (const stage of stages)
       for (const name of names) {
         const session = sessionIn(stage)
@@ -158,7 +158,7 @@ describe("A step of a session", () => {
       }
   })
 
-  it("never changes the name of the sandbox, once it has one", () => {
+  it("never changes the name of an existing sandbox", () => {
     for (const stage of stages)
       for (const name of names) {
         const session = sessionIn(stage)
@@ -169,7 +169,7 @@ describe("A step of a session", () => {
       }
   })
 
-  it("tells of the session, its account and its sandbox, with the reason where nobody asked for it", () => {
+  it("emits an event with the session, its account and its sandbox, with a reason if the owner did not request it", () => {
     const event = taken(sessionIn("active"), "Hibernate").event!
     const { id, account } = sessionIn("active")
     assert.deepStrictEqual(
@@ -183,7 +183,7 @@ describe("A step of a session", () => {
     assert.isNull(taken(sessionIn("active"), "Restore").event!.reason)
   })
 
-  it("does not tell of a loss where nothing had been brought in yet", () => {
+  it("emits no loss event before the first sandbox was ready", () => {
     const fresh = { lifecycle: { needsCheckout: true } }
     assert.strictEqual(taken(sessionIn("hibernating", fresh), "Lose").event!.type, "session.hibernated")
     assert.strictEqual(taken(sessionIn("failed", fresh), "RestoreLost").event!.type, "session.restoring")
@@ -191,7 +191,7 @@ describe("A step of a session", () => {
     assert.isNull(taken(sessionIn("restoring", fresh), "Lose").event)
   })
 
-  it("gives whoever works on it until the time said, and the reconciler from then on", () => {
+  it("leases the session to its worker until the given time, and leaves it to the reconciler afterwards", () => {
     assert.deepStrictEqual(lifecycleOf(sessionIn("none"), "Provision").nextCheckAt, until)
     assert.deepStrictEqual(lifecycleOf(sessionIn("hibernated"), "Restore").nextCheckAt, until)
     assert.deepStrictEqual(lifecycleOf(sessionIn("restoring"), "TakeOver").nextCheckAt, until)
@@ -200,7 +200,7 @@ describe("A step of a session", () => {
       assert.deepStrictEqual(lifecycleOf(sessionIn(stage), "Archive").nextCheckAt, until)
   })
 
-  it("counts how often bringing it up was begun in a row", () => {
+  it("counts consecutive attempts at provisioning", () => {
     assert.strictEqual(lifecycleOf(sessionIn("none"), "Provision").attempt, 1)
     assert.strictEqual(lifecycleOf(sessionIn("none"), "Provision", "TakeOver", "TakeOver").attempt, 3)
     assert.strictEqual(lifecycleOf(sessionIn("hibernated"), "Restore", "TakeOver").attempt, 2)
@@ -210,7 +210,7 @@ describe("A step of a session", () => {
 })
 
 describe("A session", () => {
-  it("that runs is known by its run, its deadlines, its working tree and the branch it is at", () => {
+  it("that runs has an incarnation, deadlines, a working tree and a branch", () => {
     const before = sessionIn("restoring").lifecycle
     assert.deepStrictEqual(
       { ...lifecycleOf(sessionIn("restoring"), "Run") },
@@ -231,13 +231,13 @@ describe("A session", () => {
     )
   })
 
-  it("that a run keeps awake was not used by its owner", () => {
+  it("that a run keeps awake has no owner activity recorded", () => {
     assert.deepStrictEqual(lifecycleOf(sessionIn("active"), "Use").lastActivityAt, now)
     assert.isNull(lifecycleOf(sessionIn("active"), "Stay").lastActivityAt)
     assert.deepStrictEqual(lifecycleOf(sessionIn("active"), "Stay").hibernateAfter, idleAt)
   })
 
-  it("that does not run has no deadlines, and none of a run's", () => {
+  it("that does not run has no deadlines and no incarnation", () => {
     const ways: ReadonlyArray<Session> = [
       taken(sessionIn("active"), "Sleep").after,
       taken(sessionIn("active"), "Lose").after,
@@ -252,13 +252,13 @@ describe("A session", () => {
     }
   })
 
-  it("that is being put to sleep still knows which run is to be stopped", () => {
+  it("that is hibernating still has the incarnation to stop", () => {
     assert.strictEqual(lifecycleOf(sessionIn("active"), "Hibernate").incarnation, "run-1")
     assert.strictEqual(lifecycleOf(sessionIn("active"), "Archive").incarnation, "run-1")
     assert.strictEqual(lifecycleOf(sessionIn("active"), "Hibernate", "TakeOver").incarnation, "run-1")
   })
 
-  it("that rests is left alone, and looked at once more if something may have begun to run unseen", () => {
+  it("that is hibernated is not due, except for one check if a sandbox may have started unnoticed", () => {
     assert.isNull(lifecycleOf(sessionIn("active"), "Hibernate", "Sleep").nextCheckAt)
     assert.isNull(lifecycleOf(sessionIn("active"), "Archive", "Sleep").nextCheckAt)
     assert.isNull(lifecycleOf(sessionIn("active"), "Lose").nextCheckAt)
@@ -281,7 +281,7 @@ describe("A session", () => {
     assert.deepStrictEqual(lifecycleOf(rests, "Unarchive", "Archive").nextCheckAt, inTwoMinutes)
   })
 
-  it("that is not meant to stay is due as soon as it rests", () => {
+  it("that is ephemeral is due as soon as it is hibernated", () => {
     const once = { ephemeral: true }
     assert.deepStrictEqual(lifecycleOf(sessionIn("active", once), "Hibernate", "Sleep").nextCheckAt, now)
     assert.deepStrictEqual(lifecycleOf(sessionIn("provisioning", once), "Fail").nextCheckAt, now)
@@ -289,7 +289,7 @@ describe("A session", () => {
     assert.deepStrictEqual(lifecycleOf(sessionIn("none", once), "Archive").nextCheckAt, now)
   })
 
-  it("that lost its sandbox says so until everything is back, and gets its repository anew", () => {
+  it("that lost its sandbox reports this until it is restored, and checks its repository out again", () => {
     const lost = taken(sessionIn("active"), "Lose").after
     assert.deepStrictEqual([lost.lifecycle.needsCheckout, lost.lifecycle.error], [true, lostReason])
     const back = lifecycleOf(lost, "Restore")
@@ -298,13 +298,13 @@ describe("A session", () => {
     assert.isFalse(lifecycleOf(lost, "Restore", "Run").needsCheckout)
   })
 
-  it("that failed says why, until it is tried again", () => {
+  it("that failed has a reason until it is retried", () => {
     assert.strictEqual(lifecycleOf(sessionIn("restoring"), "Fail").error, "it broke")
     assert.isNull(lifecycleOf(sessionIn("restoring"), "Fail", "Restore").error)
     assert.isNull(lifecycleOf(sessionIn("provisioning"), "Fail", "Provision").error)
   })
 
-  it("that was never opened is as it was when it is put away and taken out again", () => {
+  it("that was never opened is unchanged after it was archived and restored", () => {
     assert.strictEqual(stateOf(taken(sessionIn("none"), "Archive", "Unarchive").after), "none")
   })
 })

@@ -32,14 +32,14 @@ import { DateTime, Duration, Effect, Exit, Fiber, Layer, Logger, Option, Schema,
 import { TestClock } from "effect/testing"
 import { useCases } from "./useCases.ts"
 import { makeOlder } from "./older.ts"
-import { layer as weathered, Trouble, Weather } from "./Weather.ts"
+import { layer as faultyProvider, Trouble, ProviderFaults } from "./ProviderFaults.ts"
 
 const worldOf = (cases: ReturnType<typeof useCases>) =>
-  cases.pipe(Layer.provideMerge(weathered), Layer.provideMerge(World.layer), Layer.provideMerge(Logger.layer([])))
+  cases.pipe(Layer.provideMerge(faultyProvider), Layer.provideMerge(World.layer), Layer.provideMerge(Logger.layer([])))
 
 const world = worldOf(useCases())
 
-/** Where an account may have so many sessions awake. */
+/** The use cases with a limit of awake sessions per account. */
 const narrow = (liveAtMost: number) => worldOf(useCases(defaultTimes, liveAtMost))
 
 const asked = { title: null, repo: null, organization: null, nonce: Option.none() }
@@ -77,7 +77,7 @@ const writeAt = (name: SandboxName, at: string, text: string) =>
     provider.writeFile(name, SandboxPath.make(at), Stream.make(utf8.encode(text)))
   )
 
-/** What is in a file; null where there is none. */
+/** The content of a file; null if there is none. */
 const read = (name: SandboxName, at = path) =>
   Effect.flatMap(SandboxProvider, (provider) =>
     Stream.mkString(Stream.decodeText(provider.readFile(name, at))).pipe(
@@ -95,10 +95,10 @@ const eventsOf = (scope: AccountScope) =>
     Effect.map(store.read(scope, null, 1000), (placed) => placed.map(({ event }) => event.type.replace("session.", "")))
   )
 
-/** Lets what is under way go on, without time passing. */
+/** Runs everything that is due, without advancing the clock. */
 const aMoment = TestClock.adjust(0)
 
-/** Lets time pass, with reconcilers at work. */
+/** Advances the clock while the reconciler works. */
 const pass = Effect.fnUntraced(function* (duration: Duration.Input, every: Duration.Input = "1 second") {
   const reconciler = yield* Reconciler
   const steps = Math.ceil(Duration.toMillis(duration) / Duration.toMillis(every))
@@ -110,11 +110,11 @@ const pass = Effect.fnUntraced(function* (duration: Duration.Input, every: Durat
 })
 
 const countOf = (method: string) =>
-  Effect.map(Weather, ({ calls }) => calls.filter((call) => call.method === method).length)
+  Effect.map(ProviderFaults, ({ calls }) => calls.filter((call) => call.method === method).length)
 
 const callsDuring = <A, E, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.gen(function* () {
-    const { calls } = yield* Weather
+    const { calls } = yield* ProviderFaults
     const before = calls.length
     yield* effect
     return calls.slice(before).map(({ method }) => method)
@@ -134,7 +134,7 @@ const lifecycleOf = (session: Session) => {
 
 const minutes = (count: number) => count * 60_000
 
-/** A repository that anyone may read, with one file. */
+/** A public repository with one file. */
 const repository = Effect.gen(function* () {
   const writer = yield* author
   const commit = yield* writer.commit({ "README.md": "hello" })
@@ -146,10 +146,10 @@ const repository = Effect.gen(function* () {
 const readme = SandboxPath.make(`${workspace}/README.md`)
 
 describe("Opening a session", () => {
-  it.effect("fifty times at once makes one sandbox, with one create, and all get it", () =>
+  it.effect("fifty times at once creates one sandbox with one call, and every caller gets it", () =>
     Effect.gen(function* () {
       const { id, scope } = yield* session
-      ;(yield* Weather).plan("create", Trouble.Slow({ before: 2000, after: 1000 }))
+      ;(yield* ProviderFaults).plan("create", Trouble.Slow({ before: 2000, after: 1000 }))
       const all = yield* Effect.forkChild(
         Effect.all(
           Array.from({ length: 50 }, () => open(scope, id)),
@@ -165,7 +165,7 @@ describe("Opening a session", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("is refused where the account has as many awake as it may, and writes nothing; not if it is awake", () =>
+  it.effect("is refused at the limit of awake sessions without a write, unless the session is awake", () =>
     Effect.gen(function* () {
       const sessions = yield* Sessions
       const { id, scope } = yield* opened
@@ -190,7 +190,7 @@ describe("Opening a session", () => {
     }).pipe(Effect.provide(narrow(2)))
   )
 
-  it.effect("for once is counted like any other", () =>
+  it.effect("as ephemeral counts towards the limit like any other", () =>
     Effect.gen(function* () {
       const sessions = yield* Sessions
       const url = yield* repository
@@ -203,11 +203,11 @@ describe("Opening a session", () => {
     }).pipe(Effect.provide(narrow(1)))
   )
 
-  it.effect("by many at once is not refused because one of them was faster", () =>
+  it.effect("concurrently is not refused at the limit because one of the callers was faster", () =>
     Effect.gen(function* () {
       const { id, scope } = yield* session
       const real = yield* SessionStore
-      // Whoever counts does it after the first has begun.
+      // The count is delayed until the first open has begun.
       const slow = SessionStore.of({
         ...real,
         countAwake: (scope) => Effect.delay(real.countAwake(scope), "1 second")
@@ -223,7 +223,7 @@ describe("Opening a session", () => {
     }).pipe(Effect.scoped, Effect.provide(narrow(1)))
   )
 
-  it.effect("brings its repository in, on the default branch, and keeps it", () =>
+  it.effect("checks its repository out on the default branch, and refuses another repository", () =>
     Effect.gen(function* () {
       const url = yield* repository
       const { id, scope } = yield* session
@@ -239,7 +239,7 @@ describe("Opening a session", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("lets its owner commit under their own name, and nobody else under it", () =>
+  it.effect("configures the name and email of its owner for git, and the service's if there are none", () =>
     Effect.gen(function* () {
       const url = yield* repository
       const sessions = yield* Sessions
@@ -263,7 +263,7 @@ describe("Opening a session", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("boots from its repository's image, once there is one, and without it where its provider has lost it", () =>
+  it.effect("boots from its repository's image if there is one, and without it if the provider lost it", () =>
     Effect.gen(function* () {
       const url = yield* repository
       const scope = yield* given.scope
@@ -291,7 +291,7 @@ describe("Opening a session", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("that runs takes one look at its row, one at its provider, and one write", () =>
+  it.effect("that runs takes one read of the row, one of the provider, and one write", () =>
     Effect.gen(function* () {
       const { id, scope } = yield* opened
       const asked: Array<string> = []
@@ -311,11 +311,11 @@ describe("Opening a session", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("while it is put to sleep waits for that, and wakes it with its files", () =>
+  it.effect("during hibernation waits for its end, and resumes the sandbox with its files", () =>
     Effect.gen(function* () {
       const { id, name, sandbox, scope } = yield* opened
       yield* write(name, "mine")
-      ;(yield* Weather).plan("stop", Trouble.Slow({ before: 3000, after: 2000 }))
+      ;(yield* ProviderFaults).plan("stop", Trouble.Slow({ before: 3000, after: 2000 }))
       const asleep = yield* Effect.forkChild((yield* Sessions).hibernate(scope, id))
       yield* TestClock.adjust("1 second")
       const reopened = yield* Effect.forkChild(open(scope, id))
@@ -331,7 +331,7 @@ describe("Opening a session", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("whose sandbox its provider has not, asleep or awake, makes a new one, and tells of the loss", () =>
+  it.effect("whose sandbox is missing at the provider creates a new one, and emits a loss event", () =>
     Effect.gen(function* () {
       const url = yield* repository
       for (const asleep of [false, true]) {
@@ -351,7 +351,7 @@ describe("Opening a session", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("whose files are lost though its provider still shows it makes a new one, and tells of the loss once", () =>
+  it.effect("whose files are lost although the provider lists it creates a new one, and emits one loss event", () =>
     Effect.gen(function* () {
       const url = yield* repository
       for (const asleep of [false, true]) {
@@ -370,7 +370,7 @@ describe("Opening a session", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("that its provider stopped wakes it with its files, and a look before tells why it slept", () =>
+  it.effect("that its provider stopped resumes it with its files, and the reconciler records why it stopped", () =>
     Effect.gen(function* () {
       const { id, name, scope } = yield* opened
       yield* write(name, "mine")
@@ -389,7 +389,7 @@ describe("Opening a session", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("whose sandbox has little time left gives it more, so that it lasts until it is idle", () =>
+  it.effect("whose sandbox has little time left extends it, so that it lasts until it is idle", () =>
     Effect.gen(function* () {
       const { id, name, scope } = yield* opened
       yield* TestClock.adjust("27 minutes")
@@ -401,10 +401,10 @@ describe("Opening a session", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("after it failed tries again; whoever waited for the failed attempt shares its failure", () =>
+  it.effect("tries again after a failure; callers that waited for the failed attempt get its failure", () =>
     Effect.gen(function* () {
       const { id, scope } = yield* session
-      ;(yield* Weather).plan("create", Trouble.Refused({ after: 2000 }))
+      ;(yield* ProviderFaults).plan("create", Trouble.Refused({ after: 2000 }))
       const waiting = yield* Effect.forkChild(
         Effect.all(
           Array.from({ length: 5 }, () => Effect.flip(open(scope, id))),
@@ -426,7 +426,7 @@ describe("Opening a session", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("that fails after its sandbox was made leaves nothing running", () =>
+  it.effect("that fails after its sandbox was created leaves nothing running", () =>
     Effect.gen(function* () {
       const { id, scope } = yield* session
       const failure = yield* Effect.flip((yield* Sessions).open(scope, id, "https://public.memory.test/no/where"))
@@ -443,10 +443,10 @@ describe("Opening a session", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("that fails because an answer was lost leaves nothing running for long", () =>
+  it.effect("that fails because a response was lost stops the sandbox within minutes", () =>
     Effect.gen(function* () {
       const { id, scope } = yield* session
-      ;(yield* Weather).plan("create", Trouble.LostAnswer())
+      ;(yield* ProviderFaults).plan("create", Trouble.LostAnswer())
       assert.strictEqual((yield* Effect.flip(open(scope, id)))._tag, "SessionNotProvisioned")
       const name = (yield* known(scope, id)).lifecycle.sandbox!
       assert.strictEqual(yield* statusOf(name), "running")
@@ -457,10 +457,10 @@ describe("Opening a session", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("by somebody who goes away in the middle leaves a session that becomes active", () =>
+  it.effect("completes although its caller disconnects in the middle", () =>
     Effect.gen(function* () {
       const { id, scope } = yield* session
-      ;(yield* Weather).plan("create", Trouble.Slow({ before: 2000, after: 2000 }))
+      ;(yield* ProviderFaults).plan("create", Trouble.Slow({ before: 2000, after: 2000 }))
       const client = yield* Effect.forkChild(open(scope, id))
       yield* TestClock.adjust("1 second")
       yield* Effect.forkChild(Fiber.interrupt(client))
@@ -471,7 +471,7 @@ describe("Opening a session", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("that takes long to be gone on with keeps no other session waiting", () =>
+  it.effect("that takes long to resume does not delay other sessions", () =>
     Effect.gen(function* () {
       const idle = yield* session
       const slow = yield* session
@@ -479,7 +479,7 @@ describe("Opening a session", () => {
       const real = yield* SandboxProvider
       const stuck = Layer.succeed(SandboxProvider, { ...real, find: () => Effect.die(new Error("killed")) })
       yield* Effect.exit(Effect.provide(open(slow.scope, slow.id), Layer.fresh(useCases()).pipe(Layer.provide(stuck))))
-      ;(yield* Weather).plan("create", Trouble.Slow({ before: minutes(20), after: 0 }))
+      ;(yield* ProviderFaults).plan("create", Trouble.Slow({ before: minutes(20), after: 0 }))
       yield* pass("10 minutes", "10 seconds")
       assert.strictEqual(yield* stateOf(slow.scope, slow.id), "provisioning")
       assert.strictEqual(yield* stateOf(idle.scope, idle.id), "hibernated")
@@ -489,7 +489,7 @@ describe("Opening a session", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("is told how much longer its sandbox runs, also where the provider has less to give", () =>
+  it.effect("is extended by the time that the provider grants, which the response reports", () =>
     Effect.gen(function* () {
       const { id, scope } = yield* session
       yield* open(scope, id)
@@ -505,7 +505,7 @@ describe("Opening a session", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("that somebody began and never finished is gone on with by the reconciler, or by the next who opens", () =>
+  it.effect("that was interrupted is continued by the reconciler or by the next open", () =>
     Effect.gen(function* () {
       for (const byReconciler of [true, false]) {
         const { id, scope } = yield* session
@@ -524,7 +524,7 @@ describe("Opening a session", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("of another account is forbidden, and of nobody not found", () =>
+  it.effect("is forbidden for another account's session, and not found for an unknown one", () =>
     Effect.gen(function* () {
       const { id, scope } = yield* opened
       const other = yield* given.scope
@@ -539,8 +539,8 @@ describe("Opening a session", () => {
   )
 })
 
-describe("A session that is put away", () => {
-  it.effect("is not opened, and taken out again it is, with its files", () =>
+describe("An archived session", () => {
+  it.effect("can't be opened, and opens with its files after it was restored", () =>
     Effect.gen(function* () {
       const { id, name, scope } = yield* opened
       const sessions = yield* Sessions
@@ -560,11 +560,11 @@ describe("A session that is put away", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("while it is brought up leaves nothing running, and whoever opened it hears that it was put away", () =>
+  it.effect("leaves nothing running if it was being opened, whose callers learn that it was archived", () =>
     Effect.gen(function* () {
       for (const trouble of [Trouble.Slow({ before: 3000, after: 3000 }), Trouble.Slow({ before: 0, after: 6000 })]) {
         const { id, scope } = yield* session
-        ;(yield* Weather).plan("create", trouble)
+        ;(yield* ProviderFaults).plan("create", trouble)
         const opening = yield* Effect.forkChild(Effect.flip(open(scope, id)))
         yield* TestClock.adjust("1 second")
         yield* (yield* Sessions).change(scope, id, { status: "archived" })
@@ -576,26 +576,26 @@ describe("A session that is put away", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("is stopped by the reconciler where its provider could not be reached", () =>
+  it.effect("is stopped by the reconciler if its provider could not be reached", () =>
     Effect.gen(function* () {
       const { id, name, scope } = yield* opened
-      const weather = yield* Weather
-      weather.cut(true)
+      const faults = yield* ProviderFaults
+      faults.cut(true)
       const put = yield* (yield* Sessions).change(scope, id, { status: "archived" })
       assert.deepStrictEqual([put.status, put.lifecycle.state], ["archived", "hibernating"])
-      weather.cut(false)
+      faults.cut(false)
       assert.strictEqual((yield* Effect.flip(open(scope, id)))._tag, "SessionArchived")
       yield* pass("2 minutes", "5 seconds")
       assert.deepStrictEqual([yield* stateOf(scope, id), yield* statusOf(name)], ["archived", "stopped"])
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("and taken out again at once, while it is being stopped, sleeps and can be opened", () =>
+  it.effect("that is restored while it is being stopped hibernates and can be opened", () =>
     Effect.gen(function* () {
       const { id, name, scope } = yield* opened
       const sessions = yield* Sessions
       yield* write(name, "mine")
-      ;(yield* Weather).plan("stop", Trouble.Slow({ before: 3000, after: 3000 }))
+      ;(yield* ProviderFaults).plan("stop", Trouble.Slow({ before: 3000, after: 3000 }))
       yield* Effect.forkChild(sessions.change(scope, id, { status: "archived" }))
       yield* TestClock.adjust("1 second")
       yield* sessions.change(scope, id, { status: "completed" })
@@ -607,7 +607,7 @@ describe("A session that is put away", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("without ever having been opened can be taken out again, and opened for the first time", () =>
+  it.effect("that was never opened can be restored, and opened for the first time", () =>
     Effect.gen(function* () {
       const { id, scope } = yield* session
       const sessions = yield* Sessions
@@ -622,8 +622,8 @@ describe("A session that is put away", () => {
   )
 })
 
-describe("Looking at a session", () => {
-  it.effect("asks its provider for nothing, and reconnecting only whether its sandbox is there", () =>
+describe("Reading a session", () => {
+  it.effect("does not call its provider, and a reconnect only reads the sandbox's state", () =>
     Effect.gen(function* () {
       const { id, name, scope } = yield* opened
       const sessions = yield* Sessions
@@ -638,7 +638,7 @@ describe("Looking at a session", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("that runs says it is connected, and changes nothing", () =>
+  it.effect("that runs reports that it is connected, and changes nothing", () =>
     Effect.gen(function* () {
       const { id, scope } = yield* opened
       const before = yield* known(scope, id)
@@ -647,16 +647,16 @@ describe("Looking at a session", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("whose sandbox is gone writes that down, and whose provider can't be asked writes nothing", () =>
+  it.effect("records a missing sandbox, and records nothing if the provider can't be reached", () =>
     Effect.gen(function* () {
       const { id, name, scope } = yield* opened
       const sessions = yield* Sessions
-      const weather = yield* Weather
+      const faults = yield* ProviderFaults
       const before = yield* known(scope, id)
-      weather.cut(true)
+      faults.cut(true)
       assert.strictEqual((yield* sessions.reconnect(scope, id)).status, "connected")
       assert.deepStrictEqual(yield* known(scope, id), before)
-      weather.cut(false)
+      faults.cut(false)
       yield* (yield* SandboxProvider).remove(name)
       const gone = yield* sessions.reconnect(scope, id)
       assert.deepStrictEqual([gone.status, gone.session.lifecycle.state], ["expired", "hibernated"])
@@ -666,10 +666,10 @@ describe("Looking at a session", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("gives up after fifteen seconds on a provider that does not answer", () =>
+  it.effect("stops waiting after fifteen seconds for a provider that does not respond", () =>
     Effect.gen(function* () {
       const { id, scope } = yield* opened
-      ;(yield* Weather).plan("find", Trouble.Slow({ before: minutes(5), after: 0 }))
+      ;(yield* ProviderFaults).plan("find", Trouble.Slow({ before: minutes(5), after: 0 }))
       const looking = yield* Effect.forkChild((yield* Sessions).reconnect(scope, id))
       yield* TestClock.adjust("14 seconds")
       assert.isUndefined(looking.pollUnsafe())
@@ -678,13 +678,13 @@ describe("Looking at a session", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("while it is brought back does not get into the way of that, whatever it finds", () =>
+  it.effect("while it is being restored does not interfere, whatever it observes", () =>
     Effect.gen(function* () {
       const { id, name, scope } = yield* opened
       const sessions = yield* Sessions
       yield* sessions.hibernate(scope, id)
       yield* (yield* SandboxProvider).remove(name)
-      ;(yield* Weather).plan("find", Trouble.Slow({ before: 0, after: 2000 }))
+      ;(yield* ProviderFaults).plan("find", Trouble.Slow({ before: 0, after: 2000 }))
       const opening = yield* Effect.forkChild(open(scope, id))
       yield* TestClock.adjust("1 second")
       assert.strictEqual((yield* sessions.reconnect(scope, id)).status, "expired")
@@ -695,7 +695,7 @@ describe("Looking at a session", () => {
 })
 
 describe("The deadlines of a session", () => {
-  it.effect("move with its activity, with what it runs, and each time it is opened", () =>
+  it.effect("move with its activity, with its commands, and with each open", () =>
     Effect.gen(function* () {
       const { id, scope } = yield* opened
       const sessions = yield* Sessions
@@ -719,7 +719,7 @@ describe("The deadlines of a session", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("are kept to: five minutes after its last use it sleeps, and no second earlier", () =>
+  it.effect("hibernate it exactly five minutes after its last use", () =>
     Effect.gen(function* () {
       const { id, name, scope } = yield* opened
       yield* pass("4 minutes")
@@ -731,7 +731,7 @@ describe("The deadlines of a session", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("are kept to: ten seconds before its provider would stop it, it sleeps", () =>
+  it.effect("hibernate it ten seconds before its provider would stop it", () =>
     Effect.gen(function* () {
       const { id, name, scope } = yield* opened
       for (let minute = 0; minute < 29; minute++) {
@@ -747,7 +747,7 @@ describe("The deadlines of a session", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("wait for a run that is live, which gives the sandbox more time, but no more than it needs", () =>
+  it.effect("wait for a live run, for which the sandbox is extended no more than needed", () =>
     Effect.gen(function* () {
       const { id, name, scope } = yield* opened
       yield* run(scope, id, 2 * 60 * 60)
@@ -770,10 +770,10 @@ describe("The deadlines of a session", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("don't wait for ever for a run that nobody ever ended", () =>
+  it.effect("don't wait forever for a run that never ends", () =>
     Effect.gen(function* () {
       const { id, name, scope } = yield* opened
-      // A task that nobody works on stays as it is.
+      // No worker handles this task, so it stays queued.
       yield* (yield* TaskRunner).enqueue(given.run(scope, { sandbox: name, at: yield* nowAt }))
       yield* pass("24 hours", "1 minute")
       assert.deepStrictEqual([yield* stateOf(scope, id), yield* statusOf(name)], ["active", "running"])
@@ -782,7 +782,7 @@ describe("The deadlines of a session", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("don't stop what is queued just before its time is up", () =>
+  it.effect("don't stop a command that is queued just before the idle deadline", () =>
     Effect.gen(function* () {
       const { id, name, scope } = yield* opened
       for (let minute = 0; minute < 29; minute++) {
@@ -796,7 +796,7 @@ describe("The deadlines of a session", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("are of no use to a session that does not run", () =>
+  it.effect("are absent from a session that does not run", () =>
     Effect.gen(function* () {
       const { id, scope } = yield* opened
       const sessions = yield* Sessions
@@ -817,8 +817,8 @@ const nowAt = Effect.map(
   (millis) => DateTime.makeUnsafe(millis)
 )
 
-describe("Putting a session to sleep", () => {
-  it.effect("tells whether there was anything to stop, and may be repeated", () =>
+describe("Hibernating a session", () => {
+  it.effect("returns whether there was a sandbox to stop, and is idempotent", () =>
     Effect.gen(function* () {
       const { id, name, scope } = yield* opened
       const sessions = yield* Sessions
@@ -830,28 +830,28 @@ describe("Putting a session to sleep", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("says so where its provider can't be reached, also when it is asked again", () =>
+  it.effect("fails if its provider can't be reached, and fails again when it is repeated", () =>
     Effect.gen(function* () {
       const { id, name, scope } = yield* opened
       const sessions = yield* Sessions
-      const weather = yield* Weather
-      weather.cut(true)
+      const faults = yield* ProviderFaults
+      faults.cut(true)
       assert.strictEqual((yield* Effect.flip(sessions.hibernate(scope, id)))._tag, "SandboxUnavailable")
       const again = yield* Effect.forkChild(Effect.exit(sessions.hibernate(scope, id)))
       for (let second = 0; second < 180; second++) yield* TestClock.adjust("1 second")
       assert.isDefined(again.pollUnsafe())
       assert.isTrue(Exit.isFailure(yield* Fiber.join(again)))
-      weather.cut(false)
+      faults.cut(false)
       yield* pass("2 minutes", "5 seconds")
       assert.deepStrictEqual([yield* stateOf(scope, id), yield* statusOf(name)], ["hibernated", "stopped"])
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("does nothing to a run of its sandbox that began after it was asked for", () =>
+  it.effect("does not stop an incarnation that started after the request", () =>
     Effect.gen(function* () {
       const { id, name, scope } = yield* opened
-      ;(yield* Weather).plan("stop", Trouble.Slow({ before: 100_000, after: 0 }))
-      // Whoever asked is not heard of any more: its claim lapses while its call is still on its way.
+      ;(yield* ProviderFaults).plan("stop", Trouble.Slow({ before: 100_000, after: 0 }))
+      // The caller stops here: its lease expires while its call is still pending.
       const real = yield* SessionStore
       const mute = Layer.succeed(SessionStore, { ...real, setNextCheck: () => Effect.never })
       yield* Effect.forkDetach(
@@ -869,10 +869,10 @@ describe("Putting a session to sleep", () => {
   )
 })
 
-describe("A session for once", () => {
+describe("An ephemeral session", () => {
   const nonce = Option.some("abcdefghjkmnpqrstvwx")
 
-  it.effect("has its repository, is on no list, and goes for good when it is idle", () =>
+  it.effect("has its repository, is not listed, and is removed when it is idle", () =>
     Effect.gen(function* () {
       const url = yield* repository
       const scope = yield* given.scope
@@ -887,7 +887,7 @@ describe("A session for once", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("asked for again after its answer was lost is the same", () =>
+  it.effect("is the same when it is requested again after a lost response", () =>
     Effect.gen(function* () {
       const url = yield* repository
       const scope = yield* given.scope
@@ -898,7 +898,7 @@ describe("A session for once", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("that could not be brought up goes, too, and so does one that nobody came to open", () =>
+  it.effect("is also removed if it could not be provisioned, or was never opened", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const sessions = yield* Sessions
@@ -917,14 +917,14 @@ describe("A session for once", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("that is being removed is not brought up again by whoever asks for it late", () =>
+  it.effect("that is being removed is not provisioned by a late request", () =>
     Effect.gen(function* () {
       const url = yield* repository
       const scope = yield* given.scope
       const sessions = yield* Sessions
       yield* sessions.openOnce(scope, url, nonce)
-      const weather = yield* Weather
-      weather.plan("remove", Trouble.Slow({ before: 10_000, after: 10_000 }))
+      const faults = yield* ProviderFaults
+      faults.plan("remove", Trouble.Slow({ before: 10_000, after: 10_000 }))
       yield* pass("305 seconds")
       assert.strictEqual(yield* countOf("remove"), 1)
       const late = yield* Effect.flip(sessions.openOnce(scope, url, nonce))
@@ -939,7 +939,7 @@ describe("A session for once", () => {
 })
 
 describe("The working tree of a session", () => {
-  /** Where a command without a directory of its own runs, and one with a relative and an absolute one. */
+  /** Working directories of commands: none, a relative and an absolute one. */
   const directories = Effect.fnUntraced(function* (
     scope: AccountScope,
     id: SessionId,
@@ -995,7 +995,7 @@ describe("The working tree of a session", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("stays where an older server has it while its sandbox runs, and moves when it wakes again", () =>
+  it.effect("stays where an older server has it while its sandbox runs, and moves when it resumes", () =>
     Effect.gen(function* () {
       const { id, scope } = yield* begun
       const name = yield* makeOlder(scope, id)
@@ -1019,7 +1019,7 @@ describe("The working tree of a session", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("is its workspace from then on where the sandbox of an older server is lost", () =>
+  it.effect("is the workspace after the sandbox of an older server was lost", () =>
     Effect.gen(function* () {
       const { id, scope } = yield* begun
       const name = yield* makeOlder(scope, id)
@@ -1031,7 +1031,7 @@ describe("The working tree of a session", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("is moved by the next open where the provider failed in between", () =>
+  it.effect("is moved by the next open if the provider failed in between", () =>
     Effect.gen(function* () {
       const { id, scope } = yield* begun
       const name = yield* makeOlder(scope, id)
@@ -1048,7 +1048,7 @@ describe("The working tree of a session", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("is never brought in from an image that an older server built", () =>
+  it.effect("is never taken from an image that an older server built", () =>
     Effect.gen(function* () {
       const url = yield* repository
       const scope = yield* given.scope
@@ -1059,7 +1059,7 @@ describe("The working tree of a session", () => {
       const { id } = yield* (yield* Sessions).create(scope, { ...asked, repo: url })
       const { sandbox } = yield* open(scope, id)
       assert.isNull(yield* read(sandbox.name, SandboxPath.make("README.md")))
-      // Neither does this server build one for an older server, which would not find the repository in it.
+      // This server builds no image for an older server either, which would not find the repository in it.
       const other = `${key}-other`
       const repo = { owner: "somebody", name: "work" }
       const input = { key: other, account: scope.account, repo, right: "anyone", url }
@@ -1072,8 +1072,8 @@ describe("The working tree of a session", () => {
   )
 })
 
-describe("Asking for a session again after the answer was lost", () => {
-  it.effect("gives the same session, and the same run in it", () =>
+describe("Creating a session again after the response was lost", () => {
+  it.effect("returns the same session and the same run in it", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const sessions = yield* Sessions
@@ -1087,10 +1087,10 @@ describe("Asking for a session again after the answer was lost", () => {
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("opens it with the sandbox that was made then", () =>
+  it.effect("opens it with the sandbox that was created then", () =>
     Effect.gen(function* () {
       const { id, scope } = yield* session
-      ;(yield* Weather).plan("create", Trouble.LostAnswer())
+      ;(yield* ProviderFaults).plan("create", Trouble.LostAnswer())
       yield* Effect.exit(open(scope, id))
       yield* open(scope, id)
       assert.strictEqual((yield* MemorySandboxes).names().length, 1)

@@ -27,7 +27,7 @@ import { TestClock } from "effect/testing"
 import { makeOlder } from "./older.ts"
 import { useCases } from "./useCases.ts"
 
-/** One life of the server over ports that outlive it, each behind a decorator that can end that life. */
+/** One server process over ports that outlive it. Each port has a decorator that can kill the process. */
 const life = Layer.fresh(
   useCases().pipe(
     Layer.provideMerge(
@@ -56,7 +56,7 @@ const publish = Effect.gen(function* () {
   yield* (yield* MemoryRepos).publish(repo, yield* writer.bundle({ [firstBranch]: commit }))
 })
 
-/** Lets time pass, with the reconciler and the workers at work. */
+/** Advances the clock while the reconciler and the workers work. */
 const pass = Effect.fnUntraced(function* (duration: Duration.Input, every: Duration.Input = "20 seconds") {
   const { pass } = yield* Reconciler
   for (let left = Duration.toMillis(duration); left > 0; left -= Duration.toMillis(every)) {
@@ -86,7 +86,7 @@ interface Prepared {
   readonly name: SandboxName
 }
 
-/** A session that is open, with a file in its sandbox. */
+/** An open session with a file in its sandbox. */
 const working = Effect.fnUntraced(function* (scope: AccountScope) {
   const id = yield* create(scope)
   const { sandbox } = yield* open(scope, id)
@@ -107,7 +107,7 @@ const textIn = (name: SandboxName, path: SandboxPath) =>
     )
   )
 
-/** Kills a life of the server everywhere that `doing` takes it, once the repository is there. */
+/** Kills the server at every call that `doing` makes, once the repository exists. */
 const atEachStep = <P, E1, E2, E3>(options: {
   readonly first: (scope: AccountScope) => Effect.Effect<P, E1, Living>
   readonly doing: (scope: AccountScope, prepared: P) => Effect.Effect<unknown, E2, Living>
@@ -124,7 +124,7 @@ const atEachStep = <P, E1, E2, E3>(options: {
 const isTransitional = (state: string | null) =>
   state === "provisioning" || state === "restoring" || state === "hibernating"
 
-/** Nothing is on its way, what rests does not run, what is active does, and all there is at the provider has a row. */
+/** No transition is unfinished, only active sessions run, and every sandbox and snapshot at the provider has a row. */
 const isInOrder = Effect.fnUntraced(function* (scope: AccountScope, when: string) {
   const provider = yield* SandboxProvider
   const { rows } = yield* (yield* SessionStore).list(scope, { limit: 100, cursor: null })
@@ -140,7 +140,7 @@ const isInOrder = Effect.fnUntraced(function* (scope: AccountScope, when: string
   }
 })
 
-/** As long as it takes those who are left to see to everything. */
+/** Long enough for the other servers to finish all work. */
 const settled = Effect.fnUntraced(function* (scope: AccountScope, when: string) {
   yield* pass("6 minutes")
   yield* isInOrder(scope, when)
@@ -152,7 +152,7 @@ const eventsOf = (scope: AccountScope) =>
   )
 
 describe("Opening a session, when the server is killed at any step,", () => {
-  it.effect("for the first time, ends in one sandbox with its repository, at once or when it is opened again", () =>
+  it.effect("for the first time, ends with one sandbox with its repository, at once or when it is opened again", () =>
     Effect.gen(function* () {
       for (const atOnce of [true, false]) {
         const steps = yield* atEachStep({
@@ -179,7 +179,7 @@ describe("Opening a session, when the server is killed at any step,", () => {
     })
   )
 
-  it.effect("that sleeps, ends with its files", () =>
+  it.effect("that is hibernated, ends with its files", () =>
     Effect.gen(function* () {
       const steps = yield* atEachStep({
         first: sleeping,
@@ -196,7 +196,7 @@ describe("Opening a session, when the server is killed at any step,", () => {
     })
   )
 
-  it.effect("whose files lie in the home directory, ends with them in its workspace", () =>
+  it.effect("whose files are in the home directory, ends with them in its workspace", () =>
     Effect.gen(function* () {
       const steps = yield* atEachStep({
         first: Effect.fnUntraced(function* (scope) {
@@ -223,7 +223,7 @@ describe("Opening a session, when the server is killed at any step,", () => {
     })
   )
 
-  it.effect("whose sandbox is lost, ends with a new one that has its repository, and tells of the loss once", () =>
+  it.effect("whose sandbox is lost, ends with a new one with its repository, and emits one loss event", () =>
     Effect.gen(function* () {
       const steps = yield* atEachStep({
         first: Effect.fnUntraced(function* (scope) {
@@ -244,7 +244,7 @@ describe("Opening a session, when the server is killed at any step,", () => {
     })
   )
 
-  it.effect("for once, leaves nothing in the end", () =>
+  it.effect("that is ephemeral, leaves nothing behind", () =>
     Effect.gen(function* () {
       const steps = yield* atEachStep({
         first: () => Effect.void,
@@ -265,8 +265,8 @@ describe("Opening a session, when the server is killed at any step,", () => {
   )
 })
 
-describe("Putting a session to sleep or away, when the server is killed at any step,", () => {
-  it.effect("ends in one that sleeps with its files, at the latest when it is idle", () =>
+describe("Hibernating or archiving a session, when the server is killed at any step,", () => {
+  it.effect("ends with a hibernated session with its files, at the latest when it is idle", () =>
     Effect.gen(function* () {
       const steps = yield* atEachStep({
         first: working,
@@ -285,7 +285,7 @@ describe("Putting a session to sleep or away, when the server is killed at any s
     })
   )
 
-  it.effect("ends in one that is away or in one that is not, and its files come back", () =>
+  it.effect("ends with an archived session or an unchanged one, and its files can be restored", () =>
     Effect.gen(function* () {
       for (const first of [working, sleeping]) {
         const steps = yield* atEachStep({
@@ -308,7 +308,7 @@ describe("Putting a session to sleep or away, when the server is killed at any s
     })
   )
 
-  it.effect("by the reconciler ends in one that sleeps with its files", () =>
+  it.effect("by the reconciler, ends with a hibernated session with its files", () =>
     Effect.gen(function* () {
       const steps = yield* atEachStep({
         first: Effect.fnUntraced(function* (scope) {
@@ -331,7 +331,7 @@ describe("Putting a session to sleep or away, when the server is killed at any s
 
 const housekeeping = Effect.flatMap(BaseImages, ({ collect }) => collect)
 
-/** A day and more later everybody opens a session again, and housekeeping has been around. */
+/** More than a day later a session is opened again, and housekeeping has run. */
 const builtInTheEnd = Effect.fnUntraced(function* (scope: AccountScope, when: string) {
   yield* pass("4 minutes")
   yield* open(scope, yield* create(scope))
@@ -348,7 +348,7 @@ const builtInTheEnd = Effect.fnUntraced(function* (scope: AccountScope, when: st
 })
 
 describe("Building a base image, when the server is killed at any step,", () => {
-  it.effect("for the first time, ends in one image and nothing besides, once somebody opens a session again", () =>
+  it.effect("for the first time, ends with one image and nothing else once a session is opened again", () =>
     Effect.gen(function* () {
       const steps = yield* atEachStep({
         first: () => Effect.void,
@@ -368,7 +368,7 @@ describe("Building a base image, when the server is killed at any step,", () => 
     })
   )
 
-  it.effect("in place of one that is old, or after a build that was killed, ends in one image, too", () =>
+  it.effect("to replace an old image, or after a build that was killed, ends with one image, too", () =>
     Effect.gen(function* () {
       const old = Effect.fnUntraced(function* (scope: AccountScope) {
         yield* open(scope, yield* create(scope))

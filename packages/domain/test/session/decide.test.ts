@@ -17,7 +17,7 @@ const now = 10_000_000
 
 const minute = 60_000
 
-/** When an active session is idle, and when its sandbox ends: on both sides of each edge. */
+/** When an active session is idle, and when its sandbox ends: on both sides of each threshold. */
 const deadlines = {
   early: { idleAt: now + 3 * minute, expiresAt: now + 20 * minute },
   idle: { idleAt: now, expiresAt: now + 20 * minute },
@@ -48,13 +48,13 @@ interface Situation {
   readonly attempt: number
   readonly ephemeral: boolean
   readonly archived: boolean
-  /** Whether somebody asked for the session to be looked at. */
+  /** Whether a caller requested the check. */
   readonly due: boolean
 }
 
 const booleans = [false, true]
 
-/** Every one there is, however unlikely. */
+/** Every combination, however unlikely. */
 const situations: ReadonlyArray<Situation> = stages.flatMap((stage) =>
   (Object.keys(sights) as Array<Seeing>).flatMap((seeing) =>
     (Object.keys(deadlines) as Array<Deadline>).flatMap((deadline) =>
@@ -84,7 +84,7 @@ const seen = ({ archived, attempt, deadline, due, ephemeral, live, seeing, stage
 
 const inALease = Decision.Wait({ until: at(now + minute) })
 
-/** What an active session needs whose sandbox runs: when nothing is live in it, and when something is. */
+/** The decision for an active session with a running sandbox: with a live run, and without. */
 const whileRunning: Record<Deadline, { readonly still: Decision; readonly live: Decision }> = {
   early: { still: Decision.Wait({ until: at(now + minute) }), live: Decision.Wait({ until: at(now + minute) }) },
   almostIdle: { still: Decision.Wait({ until: at(now + 1) }), live: Decision.Wait({ until: at(now + 1) }) },
@@ -126,7 +126,7 @@ const whatever = (expected: Expected): Record<Seeing, Expected> => ({
 
 const onItsWay = whatever(({ attempt }) => (attempt >= 5 ? Decision.GiveUp() : Decision.Provision()))
 
-/** What is to be done: in which stage, and how the sandbox was found. Nothing here stands for what was left out. */
+/** The decision by state and observed sandbox. A missing entry means that nothing is to be done. */
 const expected: Record<"forOnce" | "toStay", Record<SessionState, Record<Seeing, Expected>>> = {
   toStay: {
     none: whatever(() => Decision.Nothing()),
@@ -156,8 +156,8 @@ const expected: Record<"forOnce" | "toStay", Record<SessionState, Record<Seeing,
   }
 }
 
-describe("What a session needs", () => {
-  it("is decided for every state, every sight of its sandbox, and every deadline", () => {
+describe("The decision on a session", () => {
+  it("covers every state, every observation of its sandbox, and every deadline", () => {
     assert.isAbove(situations.length, 15_000)
     for (const situation of situations) {
       const { ephemeral, seeing, stage } = situation
@@ -166,14 +166,14 @@ describe("What a session needs", () => {
     }
   })
 
-  it("is never that its sandbox is stopped while something runs in it that is live", () => {
+  it("never stops a sandbox while a live run is in it", () => {
     for (const situation of situations) {
       if (situation.stage !== "active" || !situation.live) continue
       assert.notInclude(["Hibernate", "Stop", "StopOrphan"], decide(seen(situation), defaultTimes)._tag)
     }
   })
 
-  it("is never decided from a provider that could not be asked, but for what is asked of it anew", () => {
+  it("is not based on an unreachable provider, except for work that calls the provider again", () => {
     for (const situation of situations) {
       if (situation.seeing !== "Unknown") continue
       const tags = ["Nothing", "Wait", "Provision", "GiveUp", "Archive", "Remove"]
@@ -185,7 +185,7 @@ describe("What a session needs", () => {
 describe("An active session", () => {
   const times: SessionTimes = { ...defaultTimes, checkEvery: Duration.minutes(1), margin: Duration.seconds(10) }
 
-  it("is looked at when it is idle, or nearly over, or has not been looked at for a while, whatever comes first", () => {
+  it("is checked when it is idle, near its end, or not checked for a while, whichever comes first", () => {
     const look = (idle: number, expires: number) => nextCheckFor(times, at(now + idle), at(now + expires), at(now))
     assert.deepStrictEqual(look(1000, 100_000), at(now + 1000))
     assert.deepStrictEqual(look(30_000, 15_000), at(now + 5000))

@@ -22,7 +22,7 @@ export const at = (millis: number): DateTime.Utc => DateTime.makeUnsafe(millis)
 
 type More = Partial<Omit<Session, "lifecycle">> & { readonly lifecycle?: Partial<Lifecycle> }
 
-/** A session of that stage as steps would have made it, but for what is said otherwise. */
+/** A session in this state as transitions would have made it, except for the given fields. */
 export const sessionIn = (stage: SessionState, { lifecycle, ...more }: More = {}): Session => {
   const isOpened = stage !== "none" && stage !== "provisioning"
   const isActive = stage === "active"

@@ -11,25 +11,25 @@ import { assert, describe, it } from "@effect/vitest"
 import { DateTime, Duration, Effect, Fiber, Layer, Option } from "effect"
 import { TestClock } from "effect/testing"
 import { useCases } from "./useCases.ts"
-import { layer as weathered, Trouble, Weather } from "./Weather.ts"
+import { layer as faultyProvider, Trouble, ProviderFaults } from "./ProviderFaults.ts"
 
-const world = useCases().pipe(Layer.provideMerge(weathered), Layer.provideMerge(World.layer))
+const world = useCases().pipe(Layer.provideMerge(faultyProvider), Layer.provideMerge(World.layer))
 
-const countsOf = Effect.map(Weather, ({ calls }) => {
+const countsOf = Effect.map(ProviderFaults, ({ calls }) => {
   const counts: Record<string, number> = {}
   for (const { method } of calls) counts[method] = (counts[method] ?? 0) + 1
   return counts
 })
 
 describe("Many sessions", () => {
-  it.effect("that are opened at once get a sandbox each, with one create each", () =>
+  it.effect("that are opened at the same time get one sandbox each, with one call each", () =>
     Effect.gen(function* () {
       const scope = yield* given.scope
       const sessions = yield* Sessions
-      const weather = yield* Weather
+      const faults = yield* ProviderFaults
       const wanted = { title: null, repo: null, organization: null, nonce: Option.none() }
       const all = yield* Effect.forEach(Array.from({ length: 200 }), () => sessions.create(scope, wanted))
-      for (const _ of all) weather.plan("create", Trouble.Slow({ before: 500, after: 500 }))
+      for (const _ of all) faults.plan("create", Trouble.Slow({ before: 500, after: 500 }))
       const opening = yield* Effect.forkChild(
         Effect.forEach(all, ({ id }) => sessions.open(scope, id, null), { concurrency: "unbounded" })
       )
@@ -38,17 +38,17 @@ describe("Many sessions", () => {
       assert.strictEqual(new Set(ups.map(({ sandbox }) => sandbox.name)).size, 200)
       assert.strictEqual((yield* MemorySandboxes).names().length, 200)
       assert.deepStrictEqual(yield* countsOf, { find: 200, create: 200 })
-      assert.strictEqual(weather.most(), 200)
+      assert.strictEqual(faults.most(), 200)
     }).pipe(Effect.provide(world))
   )
 
-  it.effect("that are due are worked off in batches, some at a time, with one question for each batch", () =>
+  it.effect("that are due are handled in batches with limited concurrency, and one provider query per batch", () =>
     Effect.gen(function* () {
       const count = 10_000
       const scope = yield* given.scope
       const store = yield* SessionStore
       const provider = yield* SandboxProvider
-      const weather = yield* Weather
+      const faults = yield* ProviderFaults
       const { pass } = yield* Reconciler
       const now = yield* DateTime.now
       for (let n = 0; n < count; n++) {
@@ -69,7 +69,7 @@ describe("Many sessions", () => {
           nextCheckAt: now
         })
         yield* store.add(scope, given.session(scope, { lifecycle }))
-        weather.plan("stop", Trouble.Slow({ before: 50, after: 50 }))
+        faults.plan("stop", Trouble.Slow({ before: 50, after: 50 }))
       }
       const passing = yield* Effect.forkChild(Effect.repeat(pass, { until: (seen) => seen === 0 }))
       for (let second = 0; passing.pollUnsafe() === undefined && second < 60; second++) {
@@ -77,7 +77,7 @@ describe("Many sessions", () => {
       }
       yield* Fiber.join(passing)
       assert.deepStrictEqual(yield* countsOf, { create: count, findMany: count / 100, stop: count })
-      assert.strictEqual(weather.most(), 20)
+      assert.strictEqual(faults.most(), 20)
       const { rows } = yield* store.list(scope, { limit: count, cursor: null })
       assert.isTrue(rows.every(({ lifecycle }) => lifecycle.state === "hibernated"))
     }).pipe(Effect.provide(world))

@@ -6,7 +6,7 @@ import { Effect, Exit, Option } from "effect"
 import * as fc from "fast-check"
 import { Command, history, type History } from "./History.ts"
 import { type Breaking, simulate } from "./Model.ts"
-import { Trouble } from "./Weather.ts"
+import { Trouble } from "./ProviderFaults.ts"
 
 const runs = 100
 
@@ -15,29 +15,29 @@ const open = Command.Open(asked)
 const lateStop = Command.Trouble({ method: "stop", trouble: Trouble.Slow({ before: 70_000, after: 0 }) })
 const wait = (seconds: number) => Command.Wait({ seconds })
 
-/** Asked of a server, with the next thing to happen after `gap` milliseconds. */
+/** A command for a server; the next one follows after `gap` milliseconds. */
 const quickly = (server: number, gap: number) => ({ server, session: 0, gap })
 
 interface Broken {
   readonly breaking: Breaking
-  /** A history that shows it. */
+  /** A history that reveals it. */
   readonly history: History
 }
 
-/** What the step would look like to a store that does not look at versions. */
+/** The transition as a store that ignores versions would write it. */
 const forced = (step: AppliedSessionTransition, version: number) => {
   const lifecycle = new Lifecycle({ ...step.after.lifecycle, version: version + 1 })
   const after = new Session({ ...step.after, lifecycle })
   return { event: step.event, after, expectedVersion: version } as unknown as AppliedSessionTransition
 }
 
-/** What is broken, each with a history in which it does harm. */
+/** Broken parts, each with a history in which it does harm. */
 const broken: Record<string, Broken> = {
-  "a stop that ends whatever runs": {
+  "a stop that ignores the incarnation": {
     breaking: { provider: (real) => ({ stop: (name) => real.stop(name) }) },
     history: [open, lateStop, Command.Hibernate(asked), wait(65), open, wait(20)]
   },
-  "a step that is taken whatever the version": {
+  "a transition that is written without a version check": {
     breaking: {
       store: (real) => ({
         compareAndSet: Effect.fnUntraced(function* (scope, step) {
@@ -49,7 +49,7 @@ const broken: Record<string, Broken> = {
     },
     history: [Command.Open({ ...asked, gap: 0 }), Command.Open({ ...asked, server: 1 })]
   },
-  "a step that is not taken, and said to be": {
+  "a refused transition that is reported as written": {
     breaking: {
       store: (real) => ({ compareAndSet: (scope, step) => Effect.as(real.compareAndSet(scope, step), true) })
     },
@@ -60,15 +60,15 @@ const broken: Record<string, Broken> = {
       Command.Open(quickly(0, 0))
     ]
   },
-  "a queue that does not tell of live runs": {
+  "a queue that reports no live runs": {
     breaking: { runs: () => ({ liveIn: () => Effect.succeed([]) }) },
     history: [open, Command.Run({ ...asked, seconds: 900 }), wait(310)]
   },
-  "a reconciler that finds nothing": {
+  "a reconciler that claims no due sessions": {
     breaking: { store: () => ({ claimDue: () => Effect.succeed([]) }) },
     history: [open]
   },
-  "a provider that wakes sandboxes without their files, and does not say so": {
+  "a provider that resumes sandboxes without their files, and reports success": {
     breaking: {
       provider: (real) => ({
         resume: (name, lifetime) =>
@@ -80,11 +80,11 @@ const broken: Record<string, Broken> = {
     },
     history: [open, Command.Write({ session: 0, file: 0 }), Command.Hibernate(asked), open]
   },
-  "a provider that has nothing of what it has": {
+  "a provider that reports all sandboxes as missing": {
     breaking: { provider: () => ({ findMany: () => Effect.succeed([]) }) },
     history: [open, wait(65)]
   },
-  "a provider that says it stopped, and does not": {
+  "a provider that reports a stop that it did not do": {
     breaking: { provider: () => ({ stop: () => Effect.void }) },
     history: [open, Command.Hibernate(asked), Command.Settle()]
   },
@@ -96,9 +96,9 @@ const broken: Record<string, Broken> = {
   }
 }
 
-/** Histories that went wrong once. */
+/** Histories that once revealed a bug. */
 const once: Record<string, History> = {
-  "a stop that comes late, of a run that nobody had seen when it was asked for": [
+  "a late stop of an incarnation that was unknown when the stop was requested": [
     Command.Trouble({ method: "stop", trouble: Trouble.Slow({ before: 1000, after: 0 }) }),
     Command.Open(quickly(0, 3)),
     Command.Crash({ server: 0, calls: 0, moment: "before" }),
@@ -109,7 +109,7 @@ const once: Record<string, History> = {
     Command.Open(quickly(1, 0)),
     wait(1)
   ],
-  "a look that is answered late, to one who no longer has a say": [
+  "a late observation by a server that has lost its lease": [
     Command.Open(quickly(1, 0)),
     Command.Archive(quickly(0, 0)),
     Command.Trouble({ method: "find", trouble: Trouble.Slow({ before: 2000, after: 0 }) }),
@@ -124,10 +124,10 @@ const once: Record<string, History> = {
 
 describe("Sessions", () => {
   for (const [what, history] of Object.entries(once)) {
-    it.live(`outlive ${what}`, () => simulate(history))
+    it.live(`keep their invariants during ${what}`, () => simulate(history))
   }
 
-  it("keep what they promise, whatever happens to three servers and their provider", async () => {
+  it("keep their invariants under any history of three servers and their provider", async () => {
     await fc.assert(
       fc.asyncProperty(history, (history) => Effect.runPromise(simulate(history))),
       { numRuns: runs, seed: 1 }
@@ -135,7 +135,7 @@ describe("Sessions", () => {
   })
 
   for (const [what, { breaking, history }] of Object.entries(broken)) {
-    it.live(`don't over ${what}`, () =>
+    it.live(`violate an invariant that the model detects with ${what}`, () =>
       Effect.gen(function* () {
         const exit = yield* Effect.exit(simulate(history, breaking))
         assert.isTrue(Exit.isFailure(exit), "nothing was found")
@@ -145,8 +145,8 @@ describe("Sessions", () => {
     )
   }
 
-  it("don't over steps that are taken whatever the version, and the search finds that by itself", async () => {
-    const { breaking } = broken["a step that is taken whatever the version"]!
+  it("the search finds by itself that writes without a version check break the invariants", async () => {
+    const { breaking } = broken["a transition that is written without a version check"]!
     const property = fc.asyncProperty(history, (history) => Effect.runPromise(simulate(history, breaking)))
     const { failed } = await fc.check(property, { numRuns: runs, seed: 1, endOnFailure: true })
     assert.isTrue(failed)

@@ -1,4 +1,4 @@
-/** Sessions as servers left them that had the working tree in the home directory. */
+/** Sessions of earlier versions, which had the working tree in the home directory. */
 import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { workspace } from "@castellan/domain/repo/Checkout.ts"
 import { SandboxPath } from "@castellan/domain/sandbox/SandboxFile.ts"
@@ -7,7 +7,7 @@ import { Lifecycle, Session, type SessionId } from "@castellan/domain/session/Se
 import { SessionStore } from "@castellan/domain/session/SessionStore.ts"
 import { DateTime, Duration, Effect, Option, Stream } from "effect"
 
-/** Moves the files of a session that is open to the home directory of its sandbox, and its row back accordingly. */
+/** Moves the files of an open session to the home directory of its sandbox, and changes its row accordingly. */
 export const makeOlder = Effect.fnUntraced(function* (scope: AccountScope, id: SessionId) {
   const provider = yield* SandboxProvider
   const store = yield* SessionStore

@@ -1,6 +1,6 @@
 /**
- * Lets far more histories happen to sessions than the tests do: `npm run simulate -- --seeds 10000`. What it finds it
- * prints, as short as it can be, and how to see it again: `npm run simulate -- --seed 7 --path 12:3:0`.
+ * Runs many more histories than the tests do: `npm run simulate -- --seeds 10000`. Prints each failure, shrunk, and how
+ * to reproduce it: `npm run simulate -- --seed 7 --path 12:3:0`.
  */
 import { Effect } from "effect"
 import * as fc from "fast-check"
@@ -10,7 +10,7 @@ import * as Arguments from "../../../../scripts/arguments.ts"
 import { history } from "./History.ts"
 import { simulate } from "./Model.ts"
 
-/** Histories of one seed; each worker takes one seed after another. */
+/** Histories per seed; each worker takes one seed after another. */
 const runsOfSeed = 50
 
 interface Found {

@@ -1,4 +1,4 @@
-/** The sessions' use cases and workers over whatever ports are given, for tests. */
+/** The use cases and workers of sessions, over given ports. */
 import { Checkouts } from "@castellan/domain/repo/Checkouts.ts"
 import { BaseImages } from "@castellan/domain/sandbox/BaseImages.ts"
 import { Sandboxes } from "@castellan/domain/sandbox/Sandboxes.ts"

@@ -42,23 +42,23 @@ describe("A task run", () => {
   for (const from of RunStatus.literals) {
     for (const to of RunStatus.literals) {
       const may = legal[from].includes(to)
-      it(`${may ? "may" : "never"} goes from ${from} to ${to}`, () => {
+      it(`${may ? "can" : "can't"} change from ${from} to ${to}`, () => {
         assert.strictEqual(Option.isSome(advance(run(from), to, later)), may)
       })
     }
   }
 
-  it("grows its version by one with every step", () => {
+  it("increases its version by one with every transition", () => {
     assert.strictEqual(Option.getOrThrow(advance(run("QUEUED"), "EXECUTING", later)).after.version, 4)
   })
 
-  it("counts an attempt when it begins, and not when it goes on", () => {
+  it("counts an attempt when it starts, and not when it continues", () => {
     const { after: begun } = Option.getOrThrow(advance(run("QUEUED"), "EXECUTING", later))
     assert.strictEqual(begun.attempt, 1)
     assert.strictEqual(Option.getOrThrow(advance(begun, "EXECUTING", later)).after.attempt, 1)
   })
 
-  it("lasts from its start to its end, and to now while it runs", () => {
+  it("has a duration from its start to its end, or to now while it runs", () => {
     const { after: begun } = Option.getOrThrow(advance(run("QUEUED"), "EXECUTING", start))
     assert.strictEqual(duration(run("QUEUED"), later), 0)
     assert.strictEqual(duration(begun, later), 5000)

@@ -1,4 +1,4 @@
-/** Two servers over one database and one data directory, killed again and again while clients work in sessions. */
+/** Two servers over one database and one data directory, killed repeatedly while clients work in sessions. */
 import { Effect, Schedule, type Scope } from "effect"
 import { execFileSync } from "node:child_process"
 import { mkdirSync, readdirSync } from "node:fs"
@@ -12,23 +12,23 @@ type Json = any
 
 const key = "key-of-the-admin-of-a-test"
 
-/** Clients at work at once, and the sessions that they work in. */
+/** Concurrent clients, and the sessions that they work in. */
 const clients = 8
 const sessionsAtMost = 16
 
-/** How long a client waits for an answer, in milliseconds: whoever was killed is waited for longer. */
+/** Milliseconds that a client waits for a response. Longer than the lease of a killed server. */
 const patience = 8000
 
-/** What a client may be answered while servers come and go. */
+/** The statuses that a client may get while servers restart. */
 const answers = [200, 201, 202, 409, 502, 503]
 
 const oneOf = <A>(all: ReadonlyArray<A>): A => all[Math.floor(Math.random() * all.length)]!
 
 interface Known {
   readonly id: string
-  /** What a client was told was written, in the order it was told. */
+  /** The writes that were acknowledged to the client, in order. */
   readonly written: Array<string>
-  /** The newest version that somebody was shown. */
+  /** The newest version that a client has seen. */
   version: number
 }
 
@@ -46,7 +46,7 @@ const repository = (data: string) => {
 
 type Server = Effect.Success<ReturnType<typeof listening>>
 
-/** Works in sessions for so many seconds, then lets them rest; gives what was done, and everything that was wrong. */
+/** Works in sessions for the given seconds, then lets them settle. Returns the counts and every violation. */
 export const sessionStress = Effect.fnUntraced(function* (
   seconds: number
 ): Effect.fn.Return<
@@ -78,7 +78,7 @@ export const sessionStress = Effect.fnUntraced(function* (
   const done: Record<string, number> = {}
   const count = (what: string) => (done[what] = (done[what] ?? 0) + 1)
 
-  /** An answer, or undefined where the connection broke or took too long. */
+  /** The response, or undefined if the connection broke or timed out. */
   const ask = (method: string, path: string, body?: unknown, within = patience) =>
     Effect.promise(async (): Promise<{ status: number; json: Json } | undefined> => {
       const server = oneOf(servers)
@@ -104,7 +104,7 @@ export const sessionStress = Effect.fnUntraced(function* (
 
   const open = ({ id }: Known, within?: number) => ask("POST", "/api/sandbox", { repoUrl, sessionId: id }, within)
 
-  /** What the program printed, if it ran to its end. */
+  /** The program's output if it completed. */
   const said = Effect.fnUntraced(function* ({ id }: Known, script: string, within?: number) {
     const body = { command: "sh", args: ["-c", script], wait: true }
     const answer = yield* ask("POST", `/api/sessions/${id}/commands`, body, within)
@@ -191,7 +191,7 @@ export const sessionStress = Effect.fnUntraced(function* (
     { concurrency: "unbounded" }
   )
 
-  /** Waits until nothing is wrong any more, for longer than whoever was killed is taken to be alive. */
+  /** Waits until no violation remains, for longer than the lease of a killed server. */
   const settled = <E>(look: Effect.Effect<ReadonlyArray<string>, E>) =>
     look.pipe(
       Effect.flatMap((left) => (left.length === 0 ? Effect.void : Effect.fail(left))),
@@ -199,7 +199,7 @@ export const sessionStress = Effect.fnUntraced(function* (
       Effect.catch((left) => Effect.sync(() => wrong.push(`after a while: ${String(left)}`)))
     )
 
-  // Who nobody uses goes to sleep, whatever it was at; who was put away and not taken out again stays so.
+  // An unused session is hibernated from any state. An archived one that was not restored stays archived.
   const resting = ["hibernated", "archived", "failed", null]
   yield* settled(
     Effect.map(Effect.forEach(sessions, looked), (states) =>
@@ -223,7 +223,7 @@ export const sessionStress = Effect.fnUntraced(function* (
     Effect.map(names, (known) => {
       const sandboxes = readdirSync(join(data, "local", "sandboxes"))
       return [
-        // The one repository has one builder at most, whose row outlives its server for a while.
+        // A repository has at most one base image builder, whose row outlives its server for a while.
         ...sandboxes.filter((name) => !known.includes(name) && !name.startsWith("img_")),
         ...sandboxes.filter((name) => name.startsWith("img_")).slice(1),
         ...[...allInits().keys()].filter((name) => known.includes(name)).map((name) => `${name} runs`)

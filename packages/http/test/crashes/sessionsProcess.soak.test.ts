@@ -2,9 +2,9 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { sessionStress } from "./sessionStress.ts"
 
-describe("Sessions of two servers that are killed again and again", () => {
+describe("Sessions on two servers that are killed repeatedly", () => {
   it.live(
-    "lose nothing that was said to be written, and come to rest",
+    "lose no acknowledged write, and settle afterwards",
     () =>
       Effect.gen(function* () {
         const { done, wrong } = yield* sessionStress(25)

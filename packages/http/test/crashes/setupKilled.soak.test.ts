@@ -1,12 +1,12 @@
-/** Setups of a server's own process, killed at random. */
+/** Kills the server process at random moments during setups. */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { killed, listening } from "../server/serverProcess.ts"
 import { type Json, clientOf, until, ended, places, key } from "./setupPlaces.ts"
 
-describe("Setups whose server is killed", () => {
+describe("Setups whose server is killed at random moments", () => {
   it.live(
-    "at any moment go on with the next one: a repository and a snapshot each, no sandbox that runs, nothing left behind",
+    "complete on the next server with one repository and one snapshot each, and leave no sandbox or file behind",
     () =>
       Effect.gen(function* () {
         const place = yield* places
@@ -16,13 +16,13 @@ describe("Setups whose server is killed", () => {
         }))
         let { client, server } = yield* start
         const others = yield* Effect.forEach([1, 2], (n) => client.ask("POST", "/api/accounts", { name: `other ${n}` }))
-        // Several at once, so that each end of the server finds them at different moments.
+        // Several run at once, so that each kill interrupts them in different steps.
         const queries = ["", ...others.map(({ account }) => `&account_id=${account.id}`)]
         const bodies = [{}, ...others.map(({ account }) => ({ account_id: account.id }))]
         const begun = yield* Effect.forEach(bodies, (body) => client.ask("POST", "/api/sandboxes/setup", body))
         const runIds: ReadonlyArray<string> = begun.map(({ runId }) => runId)
         const pushed = () => place.repositories().filter((name) => place.hasMain(name)).length
-        /** From the first to the last; a moment is over once a later one has come. */
+        /** The moments to kill the server at, in order. A moment is due once it or a later one has come. */
         const moments: ReadonlyArray<(run: Json) => boolean> = [
           (run) => run.status !== "QUEUED",
           () => place.workspaces().length > 0,
@@ -59,7 +59,7 @@ describe("Setups whose server is killed", () => {
         assert.deepStrictEqual(place.snapshots().toSorted(), saved.toSorted())
         assert.deepStrictEqual([place.awake(), place.workspaces()], [[], []])
 
-        // And while all that one of them has is being deleted.
+        // Also kill the server while an account's resources are being deleted.
         for (let n = 0; n < 3; n++) {
           yield* client.ask("POST", "/api/sandboxes", { command: "sleep", args: ["600"] })
         }

@@ -1,4 +1,4 @@
-/** A server's own process with all its places, and a client that remembers, for tests of setups. */
+/** A server process with all its directories, and a client that records responses, for tests of setups. */
 import { Effect, Schedule } from "effect"
 import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs"
 import { join } from "node:path"
@@ -6,7 +6,7 @@ import { dataDirectory } from "../server/serverProcess.ts"
 
 export type Json = any
 
-/** What may be gone when it is looked at. */
+/** Reads a list; empty if the file or directory is missing. */
 export const ifThere = <A>(read: () => ReadonlyArray<A>): ReadonlyArray<A> => {
   try {
     return read()
@@ -17,7 +17,7 @@ export const ifThere = <A>(read: () => ReadonlyArray<A>): ReadonlyArray<A> => {
 
 export const entries = (...path: ReadonlyArray<string>) => ifThere(() => readdirSync(join(...path)))
 
-/** All files below a directory, as they are on the disk. */
+/** All files below a directory. */
 export const filesBelow = (directory: string): ReadonlyArray<string> =>
   ifThere(() => readdirSync(directory, { withFileTypes: true })).flatMap((entry) => {
     const path = join(directory, entry.name)
@@ -25,7 +25,7 @@ export const filesBelow = (directory: string): ReadonlyArray<string> =>
     return entry.isFile() ? [path] : []
   })
 
-/** A client of a server, which remembers all that it was answered. */
+/** A client of a server that records all responses. */
 export const clientOf = ({ key, url }: { readonly url: string; readonly key: string }, heard: Array<string> = []) => {
   const ask = (method: string, path: string, body?: unknown) =>
     Effect.promise(async (): Promise<Json> => {
@@ -43,18 +43,18 @@ export const clientOf = ({ key, url }: { readonly url: string; readonly key: str
 
 export type Client = ReturnType<typeof clientOf>
 
-/** Looks again and again until there is something. */
+/** Polls until the effect returns a value. */
 export const until = <A, E, R>(look: Effect.Effect<A | undefined, E, R>) =>
   look.pipe(
     Effect.flatMap((found) => (found === undefined ? Effect.fail("not yet") : Effect.succeed(found))),
     Effect.retry({ schedule: Schedule.spaced("10 millis"), times: 6000 })
   )
 
-/** The run once it has ended. */
+/** Waits for the end of a run. */
 export const ended = ({ run }: Client, id: string, of = "") =>
   until(Effect.map(run(id, of), (one) => (["COMPLETED", "FAILED", "CANCELED"].includes(one.status) ? one : undefined)))
 
-/** A directory for a server's data, beside one for what it writes for a moment. */
+/** Creates a directory for a server's data, next to one for its temporary files. */
 export const places = Effect.map(dataDirectory, (data) => {
   const temporary = join(data, "temporary")
   mkdirSync(temporary, { recursive: true })
@@ -64,12 +64,12 @@ export const places = Effect.map(dataDirectory, (data) => {
     temporary,
     environment: { CASTELLAN_DATA_DIR: data, TMPDIR: temporary, CASTELLAN_ADMIN_KEY: "key-of-the-admin-of-a-test" },
     sandboxes: () => entries(local("sandboxes")),
-    /** Those that were written whole. */
+    /** Only those that were written completely. */
     snapshots: () => entries(local("snapshots")).filter((name) => name.endsWith(".json")),
     repositories: () => entries(data, "repositories", "castellan"),
     hasMain: (name: string) => existsSync(join(data, "repositories", "castellan", name, "refs/heads/main")),
     workspaces: () => entries(temporary).filter((name) => name.startsWith("castellan-git-")),
-    /** The sandboxes whose first process lives. */
+    /** The sandboxes whose init process is alive. */
     awake: () =>
       entries(local("sandboxes")).filter((name) =>
         ifThere(() => [readFileSync(local("sandboxes", name, "init"), "utf8")]).some((line) =>

@@ -1,4 +1,4 @@
-/** A setup of a server's own process, with real sandboxes, real git and a real database, searched for secrets. */
+/** Searches for secrets after a setup on a server process with real sandboxes, git and a real database. */
 import * as Db from "@castellan/adapters/postgres/Db.ts"
 import * as GitHubEmulator from "@castellan/testkit/emulators/github/GitHubEmulator.ts"
 import { assert, describe, it } from "@effect/vitest"
@@ -12,9 +12,9 @@ const token = "token-for-tests-of-setups"
 const base64 = (text: string) => Buffer.from(text).toString("base64")
 const forms = [token, base64(token), base64(`x-access-token:${token}`)]
 
-describe("The token for repositories", () => {
+describe("The repository host's token", () => {
   it.live(
-    "is nowhere but in what is sent to their host: in no file, no sandbox, no log, no answer, no process' arguments",
+    "appears in no file, sandbox, log, response or process argument, only in requests to the host",
     () =>
       Effect.gen(function* () {
         const place = yield* places
@@ -28,7 +28,8 @@ describe("The token for repositories", () => {
           GITHUB_API_URL: github.apiUrl
         })
         const client = clientOf({ url: server.url, key }, heard)
-        // It fails first, and is told the token by the host; then it is to wait, once by REST and once by git.
+        // It first fails with an error from the host that has the token in it; then it waits, once for REST and once
+        // for git.
         github.faults.plan({ kind: "status", status: 500, message: forms.join(" ") })
         github.faults.plan(
           { kind: "rateLimited", status: 403, resetInSeconds: 2 },
@@ -73,13 +74,13 @@ describe("The token for repositories", () => {
         isFree(heard.join("\n"), "an answer")
         isFree([...lines].join("\n"), "a process' arguments")
         isFree(server.said(), "the log")
-        assert.include(server.said(), "a setup did not work out")
+        assert.include(server.said(), "Failed to run setup")
         server.child.kill("SIGTERM")
         yield* until(Effect.sync(() => (server.child.exitCode === null ? undefined : true)))
         const files = filesBelow(place.data)
         assert.isTrue(files.some((file) => file.endsWith(".git/refs/castellan/theirs")))
         for (const file of files) isFree(readFileSync(file, "latin1"), file)
-        // What a table keeps compressed is to be seen, too.
+        // Read compressed columns, too.
         const rows = yield* Effect.scoped(everyRow(join(place.data, "postgres")))
         assert.include(rows, runId)
         isFree(rows, "the database")
@@ -91,7 +92,7 @@ describe("The token for repositories", () => {
   )
 })
 
-/** All that a database holds, as text. */
+/** All contents of a database as text. */
 const everyRow = (directory: string) =>
   Effect.gen(function* () {
     const { engine } = yield* Db.Db

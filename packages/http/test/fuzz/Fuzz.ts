@@ -54,7 +54,7 @@ interface Answered {
   readonly text: string
 }
 
-/** What is wrong with the response to the method at the URL; undefined if nothing is. */
+/** Describes the violation in the response; undefined if there is none. */
 export const complaint = (method: string, url: string, { headers, status, text }: Answered): string | undefined => {
   if (headers.get("x-request-id") === null) return "it has no x-request-id"
   if (headers.get("access-control-allow-origin") !== "*") return "it has no CORS header"
@@ -178,7 +178,7 @@ export const look = async (
       const response = yield* fetch(asked)
       const text = yield* Effect.promise(() => read(response))
       count(operation, response.status)
-      // What this request ended is there again for the next ones.
+      // Creates again what this request deleted, for the next requests.
       if (response.status < 300 && (method === "DELETE" || operation === "apps.kill")) {
         current = yield* Effect.provide(renew, services)
       }

@@ -1,7 +1,7 @@
 /**
- * Tries far more made-up requests than the tests do: `npm run fuzz -- --count 100000 --seed 1`. It prints each request that
- * is answered wrongly, made small, and how to try it again: `npm run fuzz -- --seed 7 --path 12:3:0`. With `--store pglite`
- * the stores are Postgres, embedded.
+ * Runs the fuzzer longer than the tests do: `npm run fuzz -- --count 100000 --seed 1`. Prints each failing request,
+ * shrunk, and how to reproduce it: `npm run fuzz -- --seed 7 --path 12:3:0`. `--store pglite` uses the Postgres stores
+ * over an embedded database.
  */
 import * as Db from "@castellan/adapters/postgres/Db.ts"
 import * as Stores from "@castellan/adapters/postgres/stores.ts"

@@ -51,7 +51,7 @@ const app = (heading: string, above = "") => ({
 
 describe("An app in a browser", () => {
   it.live(
-    "is seen from its scaffold to its end: changed in place, given a package, broken, diagnosed, killed",
+    "is shown from its scaffold to its end: changed in place, given a package, broken, diagnosed and killed",
     () =>
       Effect.gen(function* () {
         const directory = yield* dataDirectory

@@ -40,7 +40,7 @@ const settle = Effect.gen(function* () {
 
 describe("The calls of ports by a request", () => {
   it.effect(
-    "to list sandboxes: three looks at the store, one at the provider, one at the repository, for any number",
+    "to list sandboxes: three queries of the store, one of the provider and one of the repository, for any number",
     () =>
       Effect.gen(function* () {
         const { ask, join } = yield* WebApi

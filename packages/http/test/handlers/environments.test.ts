@@ -31,7 +31,7 @@ const setUp = Effect.fnUntraced(function* ({ account, key }: { readonly account:
 })
 
 describe("The setup of an account", () => {
-  it.effect("gives it a repository and a snapshot, which the list shows", () =>
+  it.effect("creates a repository and a snapshot, and the list shows them", () =>
     Effect.gen(function* () {
       const { ask, join } = yield* WebApi
       const somebody = yield* join()

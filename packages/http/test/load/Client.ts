@@ -1,27 +1,29 @@
-/** A client of several servers that come and go: asks again under the same key, as clients are told to, and keeps count. */
+/**
+ * A client of several servers that restart: repeats requests under the same idempotency key and records the responses.
+ */
 
-/** One request, as it was answered. */
-export interface Asked {
+/** One request and its response. */
+export interface RequestRecord {
   readonly what: string
-  /** Milliseconds since the start, and until the answer. */
+  /** Milliseconds since the start, and until the response. */
   readonly at: number
   readonly took: number
-  /** The status, or `broken` where the connection was. */
+  /** The status, or `broken` if the connection broke. */
   readonly answer: string
 }
 
-export interface Wanted {
+export interface ClientRequest {
   readonly what: string
   readonly method: string
   readonly path: string
   readonly body?: unknown
-  /** What makes asking repeatable; without it only what reads is asked again. */
+  /** The idempotency key. Without it, only requests that read are repeated. */
   readonly key?: string
 }
 
 /**
- * Milliseconds that an answer is waited for, and between two tries, and after which it is given up: a key that was used at
- * a server which was killed is in flight until its lease lapses.
+ * Milliseconds to wait for a response, between two attempts, and until the client gives up. A key that was used on a
+ * killed server stays in flight until its lease expires.
  */
 const patience = 15_000
 const pause = 500
@@ -30,9 +32,9 @@ const giveUpAfter = 120_000
 export const sleep = (millis: number) => new Promise<void>((resolve) => setTimeout(resolve, millis))
 
 export class Client {
-  readonly asked: Array<Asked> = []
-  /** What was asked for, from its first try to the answer that counts. */
-  readonly done: Array<Asked> = []
+  readonly asked: Array<RequestRecord> = []
+  /** A request from its first attempt to its final response. */
+  readonly done: Array<RequestRecord> = []
   private readonly begun = Date.now()
   private readonly servers: () => ReadonlyArray<string>
   private readonly apiKey: string
@@ -42,8 +44,8 @@ export class Client {
     this.apiKey = apiKey
   }
 
-  /** The answer, tried until it is one; undefined where nobody gave any. */
-  async ask(wanted: Wanted): Promise<any> {
+  /** The final response; undefined if there is none before the client gives up. */
+  async ask(wanted: ClientRequest): Promise<any> {
     const first = Date.now()
     while (Date.now() - first < giveUpAfter) {
       const { answer, json } = await this.once(wanted)
@@ -58,7 +60,7 @@ export class Client {
     return undefined
   }
 
-  private async once({ body, key, method, path, what }: Wanted): Promise<{ answer: string; json?: any }> {
+  private async once({ body, key, method, path, what }: ClientRequest): Promise<{ answer: string; json?: any }> {
     const all = this.servers()
     const at = Date.now()
     const tell = (answer: string) => this.asked.push({ what, at: at - this.begun, took: Date.now() - at, answer })

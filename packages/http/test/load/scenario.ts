@@ -1,6 +1,7 @@
 /**
- * Three servers over one Postgres under an open-loop load with Poisson arrivals: one is killed every few seconds, and the
- * database is restarted once. Afterwards everything that a client was told must be so, once, and nothing else be there.
+ * Three servers over one Postgres under an open-loop load with Poisson arrivals. One server is killed every few
+ * seconds, and the database is restarted once. Afterwards everything that was acknowledged to a client must exist
+ * exactly once, and nothing else.
  */
 import { Effect, Schedule, type Scope } from "effect"
 import { mkdirSync, readdirSync } from "node:fs"
@@ -13,23 +14,23 @@ const apiKey = "key-of-the-admin-of-a-test"
 
 export interface Options {
   readonly seconds: number
-  /** Arrivals in a second, on average. */
+  /** Mean arrivals per second. */
   readonly rate: number
-  /** Milliseconds between two kills, on average. */
+  /** Mean milliseconds between two kills. */
   readonly killEvery: number
 }
 
-/** A sandbox that was asked for under one key. */
+/** A sandbox that was requested under one idempotency key. */
 interface Made {
   readonly key: string
   id: string | undefined
-  /** What was run in it, and told to have run. */
+  /** The commands that were acknowledged for it. */
   readonly lines: Array<string>
-  /** Whether it was asked to be deleted. */
+  /** Whether its deletion was requested. */
   isDeleted: boolean
 }
 
-/** Milliseconds until the next of arrivals that come so often in a second and know nothing of each other. */
+/** Milliseconds until the next arrival of a Poisson process with this rate per second. */
 const gap = (rate: number) => (-Math.log(1 - Math.random()) / rate) * 1000
 
 const oneOf = <A>(all: ReadonlyArray<A>): A | undefined => all[Math.floor(Math.random() * all.length)]
@@ -149,7 +150,7 @@ export const scenario = Effect.fnUntraced(function* (
   yield* Effect.all([load, fire, outage], { concurrency: 3 })
 
   yield* Effect.promise(async () => {
-    // Who was given no answer asks again: it must be the same sandbox, or a new one.
+    // A client without a response repeats its request and must get the same sandbox, or a new one.
     for (const made of sandboxes) if (made.id === undefined) await create(made)
     const rows: Array<{ sandboxId: string; sandboxStatus: string }> = []
     for (let cursor: string | undefined = ""; cursor !== undefined;) {

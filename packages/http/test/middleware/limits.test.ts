@@ -22,7 +22,7 @@ const waitOf = (call: Effect.Effect<void, { readonly retryAfterMs: number }>) =>
 const times = (count: number, wait: Effect.Effect<number>) => Effect.all(Array.from({ length: count }, () => wait))
 
 describe("Rate limits of an account", () => {
-  it.effect("recover within a minute after the system clock was set back", () =>
+  it.effect("work again within a minute after the system clock was set back", () =>
     Effect.gen(function* () {
       yield* TestClock.setTime(1_800_000_000_000)
       const { account } = yield* given.scope

@@ -64,7 +64,7 @@ const says = (what: string, token: string) =>
   })
 
 describe("Secrets", () => {
-  it.live("are in no answer, line of the log, span, metric and row but those of their owner", () =>
+  it.live("appear in no response, log line, span, metric or row except those of their owner", () =>
     Effect.gen(function* () {
       const collected = yield* collector
       const lines: Array<string> = []

@@ -1,4 +1,6 @@
-/** A server with the proxy before an API that says "the API", and apps that listen on this machine. */
+/**
+ * A server with the preview proxy in front of a stub API that responds "the API", and apps that listen on this machine.
+ */
 import { AppPreviews, PreviewUnavailable } from "@castellan/domain/app/AppPreviews.ts"
 import { Port, type PortConnection } from "@castellan/domain/sandbox/Port.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
@@ -12,17 +14,17 @@ import { once } from "node:events"
 import { createServer, type IncomingMessage, request, type RequestOptions, type ServerResponse } from "node:http"
 import { type AddressInfo, connect, createServer as createTcpServer, type Server, type Socket } from "node:net"
 
-/** What every app is called; the port tells them apart. */
+/** The name of every app; their ports differ. */
 export const name = SandboxName.make("app-one")
 
 type Listener = (request: IncomingMessage, response: ServerResponse) => void
 
-/** Something that listens on this machine, with the connections it was given. */
+/** A listening server, with its connections. */
 export interface Listening<S extends Server = Server> {
   readonly server: S
   readonly port: Port
   readonly sockets: Set<Socket>
-  /** How many connections there ever were. */
+  /** Connections accepted so far, including closed ones. */
   readonly accepted: () => number
 }
 
@@ -53,7 +55,7 @@ const listening = <S extends Server>(make: () => S): Effect.Effect<Listening<S>,
 /** An app with a dev server. */
 export const app = (listener: Listener) => listening(() => createServer(listener))
 
-/** An app that says whatever it likes. */
+/** An app that sends the given bytes. */
 export const rawApp = (listener: (socket: Socket) => void) =>
   listening(() => createTcpServer({ allowHalfOpen: true }, listener))
 
@@ -78,7 +80,7 @@ export const loopback = Effect.fnUntraced(function* (to: Port) {
 
 type Connected = Effect.Effect<PortConnection, PreviewUnavailable | SandboxUnavailable, Scope.Scope>
 
-/** Who is asked for a connection; a closed port is one of an app that is starting. */
+/** The dialer of the previews. A closed port stands for an app that is starting. */
 export type ToApp = (name: SandboxName, port: Port) => Connected
 
 const toLoopback: ToApp = (asked, port) =>
@@ -88,7 +90,7 @@ const toLoopback: ToApp = (asked, port) =>
 
 const api = Effect.map(HttpServerRequest.HttpServerRequest, ({ url }) => HttpServerResponse.text(`the API: ${url}`))
 
-/** The port of a server that is up for as long as the scope. */
+/** The port of a server that runs until the scope closes. */
 export const previewServer = Effect.fnUntraced(function* (
   options: Preview.PreviewOptions & { readonly toApp?: ToApp } = {}
 ) {
@@ -103,7 +105,7 @@ export const previewServer = Effect.fnUntraced(function* (
   return "port" in address ? address.port : 0
 })
 
-/** The host of an app's preview. */
+/** The host name of an app's preview. */
 export const hostOf = (port: number, of: string = name) => `${port}-${of}.localhost`
 
 export interface Said {
@@ -112,7 +114,7 @@ export interface Said {
   readonly text: string
 }
 
-/** The head of an answer, from a client that may speak of any host. */
+/** The status and headers of a response. The client may set any host header. */
 export const begin = (port: number, host: string, options: RequestOptions & { readonly body?: string | Buffer } = {}) =>
   new Promise<IncomingMessage>((resolve, reject) => {
     const headers = { host, ...(options.headers as Record<string, string>) }
@@ -120,17 +122,17 @@ export const begin = (port: number, host: string, options: RequestOptions & { re
     asking.on("response", resolve).on("error", reject).end(options.body)
   })
 
-/** What is left of an answer; fails if it is cut off. */
+/** The rest of a response body; fails if it is cut off. */
 export const rest = async (answer: IncomingMessage): Promise<Said> => {
   let text = ""
   for await (const piece of answer.setEncoding("utf8")) text += piece as string
   return { status: answer.statusCode!, headers: answer.headers, text }
 }
 
-/** A whole answer. */
+/** A complete response. */
 export const ask = (...asked: Parameters<typeof begin>) => Effect.promise(async () => rest(await begin(...asked)))
 
-/** All that comes over a connection after these words are said, until the other side ends it. */
+/** All bytes that the other side sends after these bytes, until it closes the connection. */
 export const say = (port: number, words: string) =>
   Effect.promise(async () => {
     const socket = connect({ host: "127.0.0.1", port }).on("error", () => {})
@@ -141,7 +143,7 @@ export const say = (port: number, words: string) =>
     return text
   })
 
-/** Completes when it is so; what is waited for happens in another program or in the kernel. */
+/** Polls until the condition holds, for changes in another program or in the kernel. */
 export const until = (isSo: () => boolean) =>
   Effect.promise(async () => {
     while (!isSo()) await new Promise((resolve) => setTimeout(resolve, 5))

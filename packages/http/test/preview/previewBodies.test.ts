@@ -9,7 +9,7 @@ import { app, ask, begin, hostOf, previewServer, rawApp, rest, say, until } from
 
 const mebibyte = Buffer.alloc(1024 * 1024, "castellan preview ")
 
-/** A body that is made as it is read. */
+/** A body that is generated as it is read. */
 const body = (mebibytes: number) =>
   Readable.from(
     (function* () {
@@ -23,7 +23,7 @@ const digestOf = async (stream: AsyncIterable<Buffer>) => {
   return hash.digest("hex")
 }
 
-/** Gives a number once it no longer grows. */
+/** Returns the number once it has stopped growing. */
 const settled = (value: () => number) =>
   Effect.promise(async () => {
     for (let last = -1, same = 0; same < 10; last = value()) {
@@ -33,11 +33,11 @@ const settled = (value: () => number) =>
     return value()
   })
 
-/** More than all the buffers between two programs that speak through the proxy hold. */
+/** More than all buffers between two programs that communicate through the proxy. */
 const much = 100
 
-describe("The body of a request", () => {
-  it.live("of 20 MB arrives whole, whether its length was told or not", () =>
+describe("A request body", () => {
+  it.live("of 20 MB arrives whole, with and without a content-length", () =>
     Effect.gen(function* () {
       const port = yield* previewServer()
       const theApp = yield* app(async (request, response) => {
@@ -57,7 +57,7 @@ describe("The body of a request", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("is taken no faster than the app takes it", () =>
+  it.live("is read no faster than the app reads it", () =>
     Effect.gen(function* () {
       const port = yield* previewServer()
       let read = () => {}
@@ -77,7 +77,7 @@ describe("The body of a request", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("that there is none of is not made up", () =>
+  it.live("is not added to a request that has none", () =>
     Effect.gen(function* () {
       const port = yield* previewServer()
       const theApp = yield* app((request, response) => response.end(JSON.stringify(request.rawHeaders)))
@@ -100,7 +100,7 @@ describe("The body of a request", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("that the app does not want to its end leaves the client an answer, and holds nothing", () =>
+  it.live("that the app does not read to its end does not prevent a response, and leaves no connection open", () =>
     Effect.gen(function* () {
       const port = yield* previewServer()
       const theApp = yield* app((_, response) => {
@@ -121,8 +121,8 @@ describe("The body of a request", () => {
   )
 })
 
-describe("An answer that goes on", () => {
-  it.live("arrives piece by piece, its head at once", () =>
+describe("A streamed response", () => {
+  it.live("arrives chunk by chunk, its headers at once", () =>
     Effect.gen(function* () {
       const port = yield* previewServer()
       let write: (text: string) => void = () => {}
@@ -141,7 +141,7 @@ describe("An answer that goes on", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("is made no faster than the client reads it, and arrives whole", () =>
+  it.live("is read from the app no faster than the client reads it, and arrives whole", () =>
     Effect.gen(function* () {
       const port = yield* previewServer()
       const theApp = yield* app((_, response) => void body(much).pipe(response))
@@ -155,7 +155,7 @@ describe("An answer that goes on", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("ends for the app when the client leaves", () =>
+  it.live("is closed on the app's side when the client disconnects", () =>
     Effect.gen(function* () {
       const port = yield* previewServer()
       const left: Array<string> = []
@@ -184,7 +184,7 @@ describe("An answer that goes on", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("does not look whole when the app dies half-way", () =>
+  it.live("is not ended normally when the app dies in the middle", () =>
     Effect.gen(function* () {
       const port = yield* previewServer()
       const heads = {
@@ -204,7 +204,8 @@ describe("An answer that goes on", () => {
         ).pipe(Effect.exit)
         assert.isTrue(Exit.isFailure(exit), which)
       }
-      // An answer without a length ends with its connection: one that breaks must not pass for one that ends.
+      // The end of the connection ends a response without a length, so an abort must be distinguishable from a normal
+      // end.
       const breaking = yield* rawApp((socket) =>
         socket.once("data", () => {
           socket.write("HTTP/1.1 200 OK\r\n\r\nhalf")

@@ -5,8 +5,8 @@ import { app, ask, hostOf, previewServer, rawApp } from "./PreviewFixture.ts"
 
 const telling = app((request, response) => response.end(JSON.stringify(request.headers)))
 
-describe("The head of a request", () => {
-  it.live("tells the app its own host, and where the request came from", () =>
+describe("Request headers", () => {
+  it.live("have the app's own host, and the preview's host and the client's address in x-forwarded headers", () =>
     Effect.gen(function* () {
       const port = yield* previewServer()
       const { port: to } = yield* telling
@@ -30,7 +30,7 @@ describe("The head of a request", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("tells the scheme of the base that is set", () =>
+  it.live("have the scheme of the configured base URL", () =>
     Effect.gen(function* () {
       const port = yield* previewServer({ base: new URL("https://preview.example.com") })
       const { port: to } = yield* telling
@@ -41,7 +41,7 @@ describe("The head of a request", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("brings the app nothing that is meant for the API, and nothing of the connection", () =>
+  it.live("include neither credentials for the API nor hop-by-hop headers", () =>
     Effect.gen(function* () {
       const port = yield* previewServer()
       const { port: to } = yield* telling
@@ -79,8 +79,8 @@ describe("The head of a request", () => {
   )
 })
 
-describe("The head of an answer", () => {
-  it.live("brings nothing that reaches beyond the app's own host, and nothing of the connection", () =>
+describe("Response headers", () => {
+  it.live("include neither headers that affect other hosts nor hop-by-hop headers", () =>
     Effect.gen(function* () {
       const port = yield* previewServer()
       const { port: to } = yield* app((_, response) => {
@@ -110,7 +110,7 @@ describe("The head of an answer", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("keeps what the app says of robots and referrers, and of itself", () =>
+  it.live("keep the app's own x-robots-tag, referrer-policy and status", () =>
     Effect.gen(function* () {
       const port = yield* previewServer()
       const { port: to } = yield* app((_, response) => {
@@ -121,7 +121,7 @@ describe("The head of an answer", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("that nobody can read is answered for with 502, and the server goes on", () =>
+  it.live("that can't be parsed are answered with 502, and the server continues", () =>
     Effect.gen(function* () {
       const port = yield* previewServer()
       const wrong = [

@@ -9,7 +9,7 @@ const app: PreviewAddress = { _tag: "App", target: { name, port } }
 const base = new URL("https://Preview.example.com:8443")
 
 describe("An app's URL", () => {
-  it("lies below localhost at the port by which the server was reached", () => {
+  it("is below localhost with the port that the server was reached at", () => {
     assert.strictEqual(previewUrl(undefined, "localhost:3000", name, port), "http://5173-app-3fz9k2.localhost:3000/")
     assert.strictEqual(previewUrl(undefined, "127.0.0.1:41233", name, port), "http://5173-app-3fz9k2.localhost:41233/")
     assert.strictEqual(previewUrl(undefined, "[::1]:3000", name, port), "http://5173-app-3fz9k2.localhost:3000/")
@@ -19,14 +19,14 @@ describe("An app's URL", () => {
     }
   })
 
-  it("lies below the base that is set, however the server was reached", () => {
+  it("is below the configured base, however the server was reached", () => {
     for (const host of ["localhost:3000", undefined]) {
       assert.strictEqual(previewUrl(base, host, name, port), "https://5173-app-3fz9k2.preview.example.com:8443/")
     }
     assert.strictEqual(previewUrl(new URL("http://p.test./"), undefined, name, port), "http://5173-app-3fz9k2.p.test/")
   })
 
-  it("means the app it was made for", () => {
+  it("names the app that it was made for", () => {
     for (const at of [undefined, base]) {
       assert.deepStrictEqual(parseHost(at, new URL(previewUrl(at, "localhost:3000", name, port)).host), app)
     }
@@ -34,7 +34,7 @@ describe("An app's URL", () => {
 })
 
 describe("A host name", () => {
-  it("means an app whatever its port and case, and with a dot at its end", () => {
+  it("names an app whatever its port and case, also with a trailing dot", () => {
     for (const host of [
       "5173-app-3fz9k2.localhost",
       "5173-app-3fz9k2.localhost:1",
@@ -49,7 +49,7 @@ describe("A host name", () => {
     assert.deepStrictEqual(parseHost(base, "5173-app-3fz9k2.PREVIEW.example.com."), app)
   })
 
-  it("below the base that is no app's is nobody's", () => {
+  it("below the base that belongs to no app names none", () => {
     for (const label of [
       "app-3fz9k2",
       "5173",
@@ -78,7 +78,7 @@ describe("A host name", () => {
     assert.deepStrictEqual(parseHost(undefined, "5173-app-3fz9k2.localhost.."), { _tag: "NoApp" })
   })
 
-  it("that is not below the base is none of the previews' business", () => {
+  it("outside of the base is not a preview's", () => {
     for (const host of [
       "localhost",
       "localhost:3000",
@@ -99,7 +99,7 @@ describe("A host name", () => {
     }
   })
 
-  it("that is contradicted by another of the same request means nobody, if one of them is a preview's", () => {
+  it("that contradicts another host of the same request is refused if one of them is a preview's", () => {
     const hosts = ["5173-app-3fz9k2.localhost:3000", "localhost:3000", "5173-app-other.localhost", "x.localhost"]
     for (const one of hosts) {
       for (const other of hosts) {

@@ -4,7 +4,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Logger, Stream } from "effect"
 import { app, ask, hostOf, previewServer, loopback, name, rawApp, say } from "./PreviewFixture.ts"
 
-/** Ports that stand for what keeps an app away. */
+/** Ports that stand for the reasons that an app is unavailable. */
 const away = { starting: 2001, stopped: 2002, unavailable: 2003, defect: 2004, brokenAtOnce: 2005 }
 
 const page = previewServer({
@@ -34,8 +34,8 @@ const page = previewServer({
 
 const html = { accept: "text/html,application/xhtml+xml,*/*;q=0.8" }
 
-describe("In the place of an app", () => {
-  it.live("that is starting stands a page that says so, and asks again after a second", () =>
+describe("The preview of an app", () => {
+  it.live("shows a page that reloads after a second while the app is starting", () =>
     Effect.gen(function* () {
       const port = yield* page
       for (const to of [away.starting, away.brokenAtOnce, 1024]) {
@@ -49,7 +49,7 @@ describe("In the place of an app", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("that has stopped stands a page that says so, and asks again after ten seconds", () =>
+  it.live("shows a page that reloads after ten seconds while the app is stopped", () =>
     Effect.gen(function* () {
       const { headers, status, text } = yield* ask(yield* page, hostOf(away.stopped), { headers: html })
       assert.deepStrictEqual([status, headers["retry-after"]], [404, undefined])
@@ -58,7 +58,7 @@ describe("In the place of an app", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("that never was stands the very page of one that has stopped, byte for byte", () =>
+  it.live("shows for an app that never existed the same page as for a stopped one, byte for byte", () =>
     Effect.gen(function* () {
       const port = yield* page
       const words = (host: string, method: string, accept: string) =>
@@ -83,7 +83,7 @@ describe("In the place of an app", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("that can't be reached stands a page without a word of why", () =>
+  it.live("shows a page without the cause if the app is unreachable", () =>
     Effect.gen(function* () {
       const port = yield* page
       for (const to of [away.unavailable, away.defect]) {
@@ -95,7 +95,7 @@ describe("In the place of an app", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("that hangs up without an answer stands a page that does not ask again by itself", () =>
+  it.live("shows a page that does not reload if the app disconnects without a response", () =>
     Effect.gen(function* () {
       const { port: to } = yield* rawApp((socket) => socket.once("data", () => socket.end()))
       const { status, text } = yield* ask(yield* page, hostOf(to), { headers: html, method: "POST", body: "x" })
@@ -105,7 +105,7 @@ describe("In the place of an app", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("stands a line of text for who does not ask for HTML, and nothing for HEAD", () =>
+  it.live("sends one line of text instead of a page unless the client accepts HTML, and no body for HEAD", () =>
     Effect.gen(function* () {
       const port = yield* page
       const asked = (accept: string | undefined, method = "GET") =>
@@ -138,7 +138,7 @@ describe("In the place of an app", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("nothing is kept, nothing runs, and nothing tells of the server", () =>
+  it.live("sends error pages that are not cached, run no script and reveal nothing about the server", () =>
     Effect.gen(function* () {
       const port = yield* page
       for (const to of Object.values(away)) {
@@ -169,7 +169,7 @@ describe("In the place of an app", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("stands the app itself as soon as it is there", () =>
+  it.live("shows the app as soon as it accepts connections", () =>
     Effect.gen(function* () {
       let state: "starting" | "ready" = "starting"
       const { port: to } = yield* app((_, response) => response.end("here"))

@@ -5,7 +5,7 @@ import { ask } from "./PreviewFixture.ts"
 import { listening, onPostgres } from "../server/serverProcess.ts"
 
 describe("The server", () => {
-  it.live("has previews below localhost, or below the host that is set, and the API everywhere else", () =>
+  it.live("serves previews below localhost or the configured host, and the API on every other host", () =>
     Effect.gen(function* () {
       const database = yield* onPostgres
       for (const [environment, preview, other] of [

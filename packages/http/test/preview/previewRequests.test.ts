@@ -12,7 +12,7 @@ const echo = app((request, response) => {
 })
 
 describe("A preview", () => {
-  it.live("shows what the app answers, by any method and with any query", () =>
+  it.live("forwards the app's response to any method and query", () =>
     Effect.gen(function* () {
       const port = yield* previewServer()
       const host = hostOf((yield* echo).port)
@@ -24,7 +24,7 @@ describe("A preview", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("answers HEAD with the head alone", () =>
+  it.live("answers HEAD with the headers alone", () =>
     Effect.gen(function* () {
       const { port } = yield* app((request, response) => {
         response.setHeader("content-length", 17)
@@ -39,7 +39,7 @@ describe("A preview", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("lets no path of an app's host reach the API, nor any app be reached by another host", () =>
+  it.live("does not route a path of an app's host to the API, or another host to an app", () =>
     Effect.gen(function* () {
       const port = yield* previewServer()
       const theApp = yield* echo
@@ -62,7 +62,7 @@ describe("A preview", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("takes no request whose hosts disagree", () =>
+  it.live("refuses a request with contradictory hosts", () =>
     Effect.gen(function* () {
       const port = yield* previewServer()
       const theApp = yield* echo
@@ -88,7 +88,7 @@ describe("A preview", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("asks the app by whatever it answers: nothing, nothing new, and what comes before an answer", () =>
+  it.live("forwards 204, 304, informational responses and responses without a length", () =>
     Effect.gen(function* () {
       const port = yield* previewServer()
       const theApp = yield* rawApp((socket) => {
@@ -122,7 +122,7 @@ describe("A preview", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("tells a client to go on with its body once the app is there, and not where it is away", () =>
+  it.live("sends 100 Continue once the app is connected, and not if it is unavailable", () =>
     Effect.gen(function* () {
       const port = yield* previewServer()
       const theApp = yield* app(async (request, response) => response.end(await textOf(request)))
@@ -144,7 +144,7 @@ describe("A preview", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("answers 200 requests at once", () =>
+  it.live("serves 200 concurrent requests", () =>
     Effect.gen(function* () {
       const port = yield* previewServer()
       const { port: to } = yield* app((request, response) => setTimeout(() => response.end(request.url), 20))
@@ -157,7 +157,7 @@ describe("A preview", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("has no more connections to an app than it may, and the others wait", () =>
+  it.live("limits the connections to an app, and queues further requests", () =>
     Effect.gen(function* () {
       const port = yield* previewServer({ connections: 3 })
       let most = 0
@@ -178,7 +178,7 @@ describe("A preview", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("of an app that hangs holds up no other app, and not the API", () =>
+  it.live("serves other apps and the API while one app hangs", () =>
     Effect.gen(function* () {
       const port = yield* previewServer({ connections: 2 })
       const hanging = yield* app(() => {})
@@ -205,7 +205,7 @@ const textOf = async (stream: IncomingMessage) => {
 }
 
 describe("A connection to an app", () => {
-  it.live("is used again for what may be asked twice, and left when nobody needs it", () =>
+  it.live("is reused for idempotent requests, and closed when it is idle", () =>
     Effect.gen(function* () {
       const port = yield* previewServer({ idle: Duration.millis(100) })
       const theApp = yield* echo
@@ -219,7 +219,7 @@ describe("A connection to an app", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("that breaks when it is used again is replaced once, and nobody notices", () =>
+  it.live("that breaks when it is reused is replaced once, without an error to the client", () =>
     Effect.gen(function* () {
       const port = yield* previewServer()
       let asked = 0
@@ -239,7 +239,7 @@ describe("A connection to an app", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("over which something comes that nobody asked for is not used again", () =>
+  it.live("that receives unsolicited bytes is not reused", () =>
     Effect.gen(function* () {
       const port = yield* previewServer({ idle: Duration.minutes(1) })
       const answer = (text: string) => `HTTP/1.1 200 OK\r\ncontent-length: ${text.length}\r\n\r\n${text}`
@@ -256,7 +256,7 @@ describe("A connection to an app", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("that the app has ended meanwhile is not used again", () =>
+  it.live("that the app has closed is not reused", () =>
     Effect.gen(function* () {
       const port = yield* previewServer()
       const theApp = yield* echo
@@ -270,7 +270,7 @@ describe("A connection to an app", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("has a scope of its own, which is closed with it and with the previews", () =>
+  it.live("has its own scope, which closes with the connection or with the previews", () =>
     Effect.gen(function* () {
       let open = 0
       const theApp = yield* echo

@@ -7,7 +7,7 @@ import { type IncomingMessage, request } from "node:http"
 import { connect, type Socket } from "node:net"
 import { app, ask, begin, hostOf, previewServer, loopback, rawApp, say, until } from "./PreviewFixture.ts"
 
-/** An app whose web sockets say what they are told, and `closing` before they close by themselves. */
+/** An app whose web sockets echo messages, and send `closing` before they close on their own. */
 const echoing = Effect.gen(function* () {
   const seen: Array<IncomingMessage> = []
   const closed: Array<number> = []
@@ -49,7 +49,7 @@ const handshake = (host: string, more = "") =>
   `GET / HTTP/1.1\r\nhost: ${host}\r\nconnection: Upgrade\r\nupgrade: websocket\r\n${more}\r\n`
 
 describe("A web socket", () => {
-  it.live("carries what either side says, however long", () =>
+  it.live("forwards messages of any length in both directions", () =>
     Effect.gen(function* () {
       const port = yield* previewServer()
       const theApp = yield* echoing
@@ -63,7 +63,7 @@ describe("A web socket", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("ends for the app when the browser closes it, with what the browser says of it", () =>
+  it.live("is closed on the app's side with the browser's close code and reason", () =>
     Effect.gen(function* () {
       const port = yield* previewServer()
       const theApp = yield* echoing
@@ -80,7 +80,7 @@ describe("A web socket", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("ends for the browser when the app closes it, after all that the app said", () =>
+  it.live("is closed on the browser's side after all messages of the app", () =>
     Effect.gen(function* () {
       const port = yield* previewServer()
       const theApp = yield* echoing
@@ -96,7 +96,7 @@ describe("A web socket", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("loses none of the bytes that come with its heads", () =>
+  it.live("loses no bytes that arrive together with the handshake", () =>
     Effect.gen(function* () {
       const port = yield* previewServer()
       const heard: Array<string> = []
@@ -120,7 +120,7 @@ describe("A web socket", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("is the app's own origin's where it comes from the preview, and says whence it comes otherwise", () =>
+  it.live("has the app's own origin if it was opened from the preview, and its real origin otherwise", () =>
     Effect.gen(function* () {
       const port = yield* previewServer()
       const theApp = yield* echoing
@@ -146,7 +146,7 @@ describe("A web socket", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("that the app refuses gets the app's answer, and its connection ends", () =>
+  it.live("that the app refuses gets the app's response, and its connection is closed", () =>
     Effect.gen(function* () {
       const port = yield* previewServer()
       const theApp = yield* app((_, response) => response.writeHead(426, { "x-a": "b" }).end("not here"))
@@ -157,7 +157,7 @@ describe("A web socket", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("to an app that is away is refused as any request is, and its connection ends", () =>
+  it.live("to an unavailable app is refused like any request, and its connection is closed", () =>
     Effect.gen(function* () {
       const port = yield* previewServer()
       const closed = yield* say(port, handshake(hostOf(1024)))
@@ -170,7 +170,7 @@ describe("A web socket", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("is one of no more than an app may have", () =>
+  it.live("counts towards the app's connection limit", () =>
     Effect.gen(function* () {
       const port = yield* previewServer({ webSockets: 2 })
       const theApp = yield* echoing
@@ -184,7 +184,7 @@ describe("A web socket", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("is not what a client gets that offers another protocol: it is answered as it asked", () =>
+  it.live("is not opened for another upgrade protocol, whose request is answered without an upgrade", () =>
     Effect.gen(function* () {
       const port = yield* previewServer()
       const theApp = yield* app((asked, response) => response.end(`${asked.headers.upgrade}`))
@@ -194,7 +194,7 @@ describe("A web socket", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("to the API's host is the API's", () =>
+  it.live("to the API's host is handled by the API", () =>
     Effect.gen(function* () {
       const port = yield* previewServer()
       yield* echoing
@@ -204,7 +204,7 @@ describe("A web socket", () => {
 })
 
 describe("Closing the server", () => {
-  it.live("ends what previews have open, and does not wait for them", () =>
+  it.live("closes open preview connections without waiting for them", () =>
     Effect.gen(function* () {
       const scope = yield* Scope.make()
       const theApp = yield* echoing
@@ -230,7 +230,7 @@ describe("Closing the server", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("interrupts those that still wait for an app", () =>
+  it.live("interrupts requests that still wait for an app", () =>
     Effect.gen(function* () {
       const scope = yield* Scope.make()
       let waiting = 0
@@ -252,7 +252,7 @@ describe("Closing the server", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("is not needed for a client that leaves before the app is there", () =>
+  it.live("is not needed to release a request whose client disconnects while the app is starting", () =>
     Effect.gen(function* () {
       let waiting = 0
       const never = Effect.suspend(() => {

@@ -5,7 +5,7 @@ import * as EmbeddedPostgres from "../../../adapters/test/embeddedPostgres.ts"
 import { castellanOver } from "../../../cli/test/castellanCommand.ts"
 import { dataDirectory, listening } from "./serverProcess.ts"
 
-it.live("Simultaneous resets beside a running server give keys that it takes at once", () =>
+it.live("concurrent resets next to a running server print keys that it accepts at once", () =>
   Effect.gen(function* () {
     const database = yield* Effect.acquireRelease(
       Effect.promise(() => EmbeddedPostgres.start()),

@@ -11,7 +11,7 @@ const statusOf = (url: string, key: string) =>
   Effect.promise(async () => (await fetch(`${url}/api/keys`, { headers: { "x-api-key": key } })).status)
 
 describe("castellan admin-key", () => {
-  it.live("replaces the key of the first start after the server has ended, even by kill -9", () =>
+  it.live("replaces the first key after the server has ended, even by SIGKILL", () =>
     Effect.gen(function* () {
       const environment = { CASTELLAN_DATA_DIR: yield* usedDirectory }
       const first = yield* listening(environment)
@@ -40,7 +40,7 @@ describe("castellan admin-key", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("fails without making a database where no server has started, and says what to do", () =>
+  it.live("fails without creating a database if no server has started there, and says what to do", () =>
     Effect.gen(function* () {
       const CASTELLAN_DATA_DIR = yield* dataDirectory
       const { exit, stderr, stdout } = yield* castellan({ CASTELLAN_DATA_DIR }, "admin-key", "--reset")

@@ -30,7 +30,7 @@ const lost = Layer.fresh(
   )
 ).pipe(Layer.provideMerge(Logger.layer([])))
 
-it.effect("A request that finds the store away is told to come again, and not where the store is", () =>
+it.effect("a request gets 503 with retry-after if the database is unavailable, without its address", () =>
   Effect.gen(function* () {
     const { ask, join } = yield* WebApi
     const { key } = yield* join()
@@ -54,7 +54,7 @@ it.effect("A request that finds the store away is told to come again, and not wh
   }).pipe(Effect.provide(world))
 )
 
-it.effect("A request that finds the data directory lost or full is told so", () =>
+it.effect("a request gets 503 with the reason if the data directory is missing or full", () =>
   Effect.gen(function* () {
     const { ask, join } = yield* WebApi
     const { key } = yield* join()

@@ -1,4 +1,4 @@
-/** A collector of traces and metrics that remembers what it was sent. */
+/** A collector of traces and metrics that records what it receives. */
 import { Effect } from "effect"
 import { once } from "node:events"
 import { createServer } from "node:http"
@@ -9,7 +9,7 @@ interface Attribute {
   readonly value: Record<string, unknown>
 }
 
-/** A span as far as tests look at it. */
+/** The fields of a span that tests check. */
 export interface Span {
   readonly name: string
   readonly traceId: string
@@ -42,7 +42,7 @@ export const collector = Effect.gen(function* () {
   const sent = (path: string) => heard.filter((one) => one.path === path).map(({ text }) => JSON.parse(text))
   return {
     endpoint: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
-    /** All that it was sent, as it came. */
+    /** Everything received, in order. */
     text: () => heard.map(({ text }) => text).join("\n"),
     headers: () => heard.map(({ headers }) => headers),
     spans: (): ReadonlyArray<Span> =>
@@ -52,7 +52,7 @@ export const collector = Effect.gen(function* () {
           attributes: attributesOf(span.attributes)
         }))
       ),
-    /** The attributes of every series, by metric, as last heard. */
+    /** The attributes of every series, by metric, from the latest export. */
     metrics: (): Record<string, ReadonlyArray<Record<string, unknown>>> =>
       Object.fromEntries(
         (sent("/v1/metrics").at(-1)?.resourceMetrics[0].scopeMetrics[0].metrics ?? []).map(

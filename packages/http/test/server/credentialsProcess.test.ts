@@ -1,10 +1,10 @@
-/** Streams and transfers at two servers over one database, whose key one of the servers revokes. */
+/** Streams and transfers on two servers over one database, where one server revokes their key. */
 import { assert, it } from "@effect/vitest"
 import { Effect, Fiber } from "effect"
 import { request } from "node:http"
 import { listening, onPostgres } from "./serverProcess.ts"
 
-/** A connection whose answer is not read until it is asked for: what it came to, once it ends. */
+/** A connection whose response is read later; gives the received text once it ends. */
 const open = (url: string, key: string, given: { readonly method?: string; readonly body?: string } = {}) =>
   Effect.promise(
     () =>
@@ -31,7 +31,7 @@ const open = (url: string, key: string, given: { readonly method?: string; reado
       })
   )
 
-it.live("Streams, waits and transfers end on every server of a database when one of them revokes their key", () =>
+it.live("streams, waits and transfers end on all servers of a database when one of them revokes their key", () =>
   Effect.gen(function* () {
     const environment = { ...(yield* onPostgres), CASTELLAN_ADMIN_KEY: "an-admin-key-for-these-servers" }
     const one = yield* listening(environment)
@@ -61,7 +61,7 @@ it.live("Streams, waits and transfers end on every server of a database when one
         events: open(`${url}/api/events`, issued.key),
         log: open(`${url}/api/tasks/runs/${runId}/logs`, issued.key),
         download: open(`${url}${sandbox}/file?path=big`, issued.key),
-        // Its answer begins once it is decided, so it is not waited for here.
+        // The response begins only after the decision, so do not wait for it here.
         wait: Effect.forkChild(
           open(`${url}${sandbox}/commands`, issued.key, {
             method: "POST",

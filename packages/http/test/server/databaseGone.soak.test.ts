@@ -1,4 +1,4 @@
-/** A server whose database goes away in the middle of its start. */
+/** A server whose database becomes unavailable during its start. */
 import { assert, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { once } from "node:events"
@@ -6,7 +6,7 @@ import { wayTo } from "../../../adapters/test/breakableConnections.ts"
 import * as EmbeddedPostgres from "../../../adapters/test/embeddedPostgres.ts"
 import { dataDirectory, killed, listening, started } from "./serverProcess.ts"
 
-it.live("A server whose database goes away while it starts says so in one sentence, and ends", () =>
+it.live("a server whose database becomes unavailable during its start prints one sentence and exits", () =>
   Effect.gen(function* () {
     const database = yield* Effect.acquireRelease(
       Effect.promise(() => EmbeddedPostgres.start()),

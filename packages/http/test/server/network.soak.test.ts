@@ -1,4 +1,4 @@
-/** The network of sandboxes while their server is killed and another one starts. */
+/** The network of sandboxes when their server is killed and another one starts. */
 import { assert, it } from "@effect/vitest"
 import { Effect, Schedule } from "effect"
 import { once } from "node:events"
@@ -24,7 +24,7 @@ const ask = (url: string, method: string, path: string, body: unknown) =>
     return (await response.json()) as any
   })
 
-it.live("A running sandbox has its network again once another server starts after its server was killed", () =>
+it.live("a running sandbox regains its network when another server starts after its server was killed", () =>
   Effect.gen(function* () {
     const { url: page } = yield* website
     const environment = {
@@ -44,7 +44,7 @@ it.live("A running sandbox has its network again once another server starts afte
       })
     assert.strictEqual((yield* curl(first.url)).run.output.stdout, "page of www.example.com")
 
-    // A program that goes on while no server is there, and says how its requests end.
+    // A program that keeps making requests while no server runs, and prints their results.
     const loop = "while sleep 0.2; do curl -s --max-time 5 http://www.example.com/ > /dev/null; echo $? >> codes; done"
     yield* ask(first.url, "POST", `/api/sandboxes/${id}/commands`, { command: "sh", args: ["-c", loop] })
     yield* Effect.sleep("1 second")

@@ -11,7 +11,7 @@ const directory = Effect.acquireRelease(
 )
 
 describe("The server's secret", () => {
-  it.effect("is one for all servers that start at once, and there is nothing beside it", () =>
+  it.effect("is the same for servers that start at the same time, and the only file in its directory", () =>
     Effect.gen(function* () {
       const at = yield* directory
       for (let round = 0; round < 100; round++) {
@@ -25,7 +25,7 @@ describe("The server's secret", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.effect("is not made anew where something else is", () =>
+  it.effect("is refused if its file does not hold 32 bytes", () =>
     Effect.gen(function* () {
       const at = yield* directory
       yield* Effect.promise(() => writeFile(join(at, "secret"), "short"))

@@ -6,7 +6,7 @@ import { type AddressInfo, createServer } from "node:net"
 import { join } from "node:path"
 import { dataDirectory, killed, listening, started, usedDirectory } from "./serverProcess.ts"
 
-/** What a server says that does not start, and how it ends. */
+/** The output and exit code of a server that does not start. */
 const refused = Effect.fnUntraced(function* (environment: Record<string, string>) {
   const { child, said } = yield* started(environment)
   if (child.exitCode === null) yield* Effect.promise(() => once(child, "exit"))
@@ -33,7 +33,7 @@ const freePort = Effect.promise(async () => {
 const json = (answer: { readonly text: string }) => JSON.parse(answer.text)
 
 describe("The server", () => {
-  it.live("says nothing of where it keeps its data, whatever is asked", () =>
+  it.live("does not reveal where it keeps its data, in any response", () =>
     Effect.gen(function* () {
       const directory = yield* dataDirectory
       const server = yield* listening({ CASTELLAN_DATA_DIR: directory })
@@ -55,7 +55,7 @@ describe("The server", () => {
       const run = { command: "sh", args: ["-c", script], wait: true }
       const { run: shown } = yield* about(`/api/sessions/${session.id}/commands`, run)
       assert.include(shown.output.stdout, `origin\t${github_repo} (fetch)`)
-      // What mounts show is for the isolation of sandboxes to say.
+      // Paths in the list of mounts are a concern of the sandbox isolation, not of this test.
       answers.pop()
       assert.notInclude(shown.output.stdout.replaceAll(/^.* on .*$|^\d+ \d+ .*$/gm, ""), directory)
       for (const path of [
@@ -80,7 +80,7 @@ describe("The server", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("runs a command in a real sandbox, and is none the worse for being killed while it does", () =>
+  it.live("runs a command in a real sandbox, and works again after it was killed during one", () =>
     Effect.gen(function* () {
       const environment = { CASTELLAN_DATA_DIR: yield* dataDirectory }
       const first = yield* listening(environment)
@@ -116,7 +116,7 @@ describe("The server", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("answers requests after the readers of its output are gone, and shuts down in order", () =>
+  it.live("serves requests after the readers of its output have closed it, and shuts down normally", () =>
     Effect.gen(function* () {
       const CASTELLAN_DATA_DIR = yield* usedDirectory
       const server = yield* listening({ CASTELLAN_DATA_DIR })
@@ -131,7 +131,7 @@ describe("The server", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("answers requests while the disk of its log is full", () =>
+  it.live("serves requests while the disk of its log is full", () =>
     Effect.gen(function* () {
       const CASTELLAN_DATA_DIR = yield* usedDirectory
       const full = yield* Effect.acquireRelease(
@@ -150,7 +150,7 @@ describe("The server", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("lets one process at a time have a data directory, and says so to the next", () =>
+  it.live("locks its data directory, and reports the lock to a second process", () =>
     Effect.gen(function* () {
       const environment = { CASTELLAN_DATA_DIR: yield* usedDirectory }
       yield* listening(environment)
@@ -161,7 +161,7 @@ describe("The server", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("does not start with a wrong setting, and names it in one sentence", () =>
+  it.live("refuses to start with an invalid setting, and names it in one sentence", () =>
     Effect.gen(function* () {
       const directory = yield* dataDirectory
       const wrong = {
@@ -195,7 +195,7 @@ describe("The server", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("takes the platform admin's key from its environment, and the next one in its place", () =>
+  it.live("accepts the platform admin's key from its environment, and a changed one in its place", () =>
     Effect.gen(function* () {
       const directory = yield* usedDirectory
       const keys = ["first-admin-key-000000000", "second-admin-key-00000000"]

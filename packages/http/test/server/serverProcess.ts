@@ -1,4 +1,4 @@
-/** The server as a process of its own, with a data directory that is cleared away. */
+/** Runs the server as a process with a data directory that is removed afterwards. */
 import { Effect, Schedule } from "effect"
 import { type ChildProcess, spawn, type StdioOptions } from "node:child_process"
 import { once } from "node:events"
@@ -12,7 +12,7 @@ import type {} from "../migratedDatabase.ts"
 
 const launcher = fileURLToPath(new URL("../../../cli/bin/castellan.mjs", import.meta.url))
 
-/** Ends the sandboxes that a server left running, as they are meant to be. */
+/** Ends the sandboxes that a server left running. A server leaves them on purpose. */
 const endSandboxes = async (directory: string) => {
   const sandboxes = join(directory, "local", "sandboxes")
   for (const name of await readdir(sandboxes).catch(() => [])) {
@@ -21,50 +21,50 @@ const endSandboxes = async (directory: string) => {
     try {
       if (pid > 1) process.kill(pid, "SIGKILL")
     } catch (cause) {
-      // It has ended by itself.
+      // It has already ended.
       if ((cause as NodeJS.ErrnoException).code !== "ESRCH") throw cause
     }
   }
 }
 
-/** An empty directory for a server's data; what runs in it is ended with the scope. */
+/** An empty data directory. Closing the scope ends the sandboxes in it. */
 export const dataDirectory = Effect.acquireRelease(
   Effect.promise(() => mkdtemp(join(tmpdir(), "castellan-server-"))),
   (directory) =>
     Effect.promise(async () => {
       await endSandboxes(directory)
-      // Programs that a sandbox started may still write for a moment.
+      // Programs of a sandbox may still write for a moment.
       await rm(directory, { recursive: true, force: true, maxRetries: 10 })
     })
 )
 
-/** The same, with a database in it as an earlier server leaves it before anything was asked of it. */
+/** A data directory with a migrated database, as a server leaves it before its first request. */
 export const usedDirectory = Effect.tap(dataDirectory, (directory) =>
   Effect.promise(() => cp(inject("migratedDirectory"), join(directory, "postgres"), { recursive: true }))
 )
 
 /**
  * Settings of a server with an empty data directory and a migrated Postgres database. It starts in a third of the time
- * that one with an embedded database takes.
+ * of one with an embedded database.
  */
 export const onPostgres = Effect.gen(function* () {
   return { CASTELLAN_DATA_DIR: yield* dataDirectory, DATABASE_URL: yield* migratedUrl }
 })
 
-/** A server's process, and all it said so far. */
+/** A server process and its output so far. */
 export interface Running {
   readonly child: ChildProcess
   readonly said: () => string
 }
 
 interface Host {
-  /** Descriptors that the server may have open; as many as this process if left out. */
+  /** Limit of open descriptors; that of this process if left out. */
   readonly descriptors?: number
-  /** Where its output goes; to pipes that the test reads if left out. */
+  /** Destination of the output; pipes that the test reads if left out. */
   readonly stdio?: StdioOptions
 }
 
-/** A server that may or may not come up. Its sandboxes have no network, which costs them less, unless a test says so. */
+/** Starts a server that may fail to start. Its sandboxes have no network, which is cheaper, unless `env` sets one. */
 export const started = (environment: Record<string, string>, { descriptors, stdio = "pipe" }: Host = {}) =>
   Effect.acquireRelease(
     Effect.sync((): Running => {
@@ -88,7 +88,7 @@ export const started = (environment: Record<string, string>, { descriptors, stdi
       })
   )
 
-/** The server once it has said where it listens; it fails with what was said where there will be none. */
+/** Waits until the server prints its address; fails with its output if it ends before that. */
 export const listening = Effect.fnUntraced(function* (environment: Record<string, string>, host?: Host) {
   const server = yield* started(environment, host)
   const url = yield* Effect.suspend(() => {
@@ -106,7 +106,7 @@ export const listening = Effect.fnUntraced(function* (environment: Record<string
   return { ...server, url, key: /^ {2}(cst_\w+)$/m.exec(server.said())?.[1] }
 })
 
-/** Ends it as a crash would. */
+/** Ends it as a crash would, with SIGKILL. */
 export const killed = ({ child }: Running) =>
   Effect.promise(async () => {
     child.kill("SIGKILL")

@@ -1,4 +1,4 @@
-/** Servers that are told to end while they are at work. */
+/** Servers that are shut down while they handle requests. */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { once } from "node:events"
@@ -7,7 +7,7 @@ import { type AddressInfo, connect } from "node:net"
 import { setTimeout as later } from "node:timers/promises"
 import { listening, onPostgres, type Running } from "./serverProcess.ts"
 
-/** What it ended with, once it has. */
+/** The exit code, once it has ended. */
 const exit = ({ child }: Running) =>
   Effect.promise(async () => {
     if (child.exitCode === null && child.signalCode === null) await once(child, "exit")
@@ -50,8 +50,8 @@ const until = async (holds: () => boolean) => {
 const printed = (log: string) =>
   [...log.matchAll(/^data: (\{"stream".*)$/gm)].map(([, data]) => JSON.parse(data!).text).join("")
 
-describe("A server that is told to end", () => {
-  it.live("answers what is under way, says where else to go, loses nothing, and exits 0", () =>
+describe("A server that receives SIGTERM", () => {
+  it.live("completes running requests, sends streams elsewhere, loses no data, and exits with 0", () =>
     Effect.gen(function* () {
       const environment = { ...(yield* onPostgres), CASTELLAN_SHUTDOWN_SECONDS: "60", CASTELLAN_LOG: "json" }
       const first = yield* listening(environment)
@@ -133,7 +133,7 @@ describe("A server that is told to end", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("finishes what is under way and exits 0 when its terminal is closed", () =>
+  it.live("completes running requests and exits with 0 when its terminal is closed", () =>
     Effect.gen(function* () {
       const server = yield* listening({ ...(yield* onPostgres), CASTELLAN_SHUTDOWN_SECONDS: "60" })
       const key = server.key!
@@ -153,7 +153,7 @@ describe("A server that is told to end", () => {
         await once(upload.asked, "continue")
         upload.asked.write("half")
 
-        // The kernel and the shell each send one, and neither is a second wish to end.
+        // The kernel and the shell each send a signal; the second is no request to end at once.
         for (const status of [503, 503]) {
           server.child.kill("SIGHUP")
           while ((await ask(server.url, key, "/ready")).status !== status);
@@ -165,11 +165,11 @@ describe("A server that is told to end", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("cuts what takes longer than it has and still exits 0, and at a second signal ends at once", () =>
+  it.live("cuts off requests after the grace period and exits with 0, or at once on a second signal", () =>
     Effect.gen(function* () {
       const registry = yield* Effect.acquireRelease(
         Effect.promise(async () => {
-          // It never answers.
+          // This request never gets a response.
           const server = createServer(() => undefined).listen(0, "127.0.0.1")
           await once(server, "listening")
           return server

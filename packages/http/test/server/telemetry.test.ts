@@ -1,4 +1,4 @@
-/** What a collector is told of requests, over the World. */
+/** Traces and metrics of requests over the World, as a collector receives them. */
 import { metrics } from "@castellan/domain/Metrics.ts"
 import * as Telemetry from "../../src/server/Telemetry.ts"
 import { assert, describe, it } from "@effect/vitest"
@@ -11,8 +11,8 @@ import { WebApi } from "../WebApi.ts"
 
 const exported = () => Object.values(metrics).map(({ id }) => id)
 
-describe("A collector", () => {
-  it.effect("is told of a request from its arrival to the provider's work, with ids, and of every measure", () =>
+describe("Telemetry", () => {
+  it.effect("exports the spans of a request from its arrival to the provider call, with ids, and every metric", () =>
     Effect.gen(function* () {
       const collected = yield* collector
       const telemetry = Layer.mergeAll(
@@ -84,7 +84,7 @@ describe("A collector", () => {
     }).pipe(Effect.scoped)
   )
 
-  it("is asked by the dashboard for exactly what it is told", () => {
+  it("exports exactly the metrics that the dashboard queries", () => {
     const dashboard = readFileSync(new URL("../../../../docs/grafana/castellan.json", import.meta.url), "utf8")
     const asked = [...dashboard.matchAll(/castellan_[a-z_]+/g)].map(([name]) =>
       name.replace(/_(bucket|sum|count)$/, "")
@@ -92,7 +92,7 @@ describe("A collector", () => {
     assert.deepStrictEqual([...new Set(asked)].toSorted(), exported().toSorted())
   })
 
-  it.effect("that is not there costs nothing: no span is made and nothing is counted", () =>
+  it.effect("creates no spans and no metrics without a collector", () =>
     Effect.gen(function* () {
       const registry = new Map()
       yield* Effect.gen(function* () {

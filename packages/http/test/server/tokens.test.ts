@@ -25,7 +25,7 @@ const signingKey = (kid: string | undefined, alg = "ES256") =>
     return { header, private: pair.privateKey, public: pair.publicKey, jwk }
   })
 
-/** A key set on loopback: what it answers can be changed, and how often it was asked is counted. */
+/** A key set on loopback with changeable content and a count of the requests. */
 class KeySet extends Context.Service<
   KeySet,
   {
@@ -66,7 +66,7 @@ const api = (more: Partial<Tokens.TokenOptions> = {}) =>
     Effect.map(KeySet, ({ url }) => WebApi.layerWith({ tokens: { issuer, audience, jwksUrl: url, ...more } }))
   ).pipe(Layer.provideMerge(KeySet.layer))
 
-/** A token as the provider gives it, an hour long, but for what is said otherwise. Times are seconds of the test's clock. */
+/** A token as the provider issues it, valid for an hour by default. Times are seconds of the test's clock. */
 const tokenOf = (account: string, key: SigningKey, claims: Record<string, unknown> = {}) =>
   Effect.promise(() =>
     new SignJWT({ iss: issuer, aud: audience, sub: account, exp: 3600, ...claims })
@@ -88,7 +88,7 @@ const unavailable = {
 }
 
 layer(api({ keySetCooldown: Duration.zero }))("A token of the identity provider", (it) => {
-  it.effect("stands for the account it names, whatever asymmetric key signed it", () =>
+  it.effect("authenticates the account that it names, with a signature of any supported asymmetric algorithm", () =>
     Effect.gen(function* () {
       const { account, key } = yield* (yield* WebApi).join()
       const keys = yield* Effect.all(["ES256", "RS256", "PS256", "EdDSA"].map((alg) => signingKey(alg, alg)))
@@ -103,7 +103,7 @@ layer(api({ keySetCooldown: Duration.zero }))("A token of the identity provider"
     })
   )
 
-  it.effect("is refused in the same words, whatever is wrong with it", () =>
+  it.effect("is refused with the same sentence, whatever is wrong with it", () =>
     Effect.gen(function* () {
       const { account } = yield* (yield* WebApi).join()
       const [good, foreign] = [yield* signingKey("good"), yield* signingKey("foreign")]
@@ -145,7 +145,7 @@ layer(api({ keySetCooldown: Duration.zero }))("A token of the identity provider"
     })
   )
 
-  it.effect("ends when it says it does", () =>
+  it.effect("is refused once it has expired", () =>
     Effect.gen(function* () {
       const { account } = yield* (yield* WebApi).join()
       const key = yield* signingKey("short")
@@ -165,7 +165,7 @@ layer(api({ keySetCooldown: Duration.zero }))("A token of the identity provider"
 })
 
 layer(api())("A stream that was opened with a token", (it) => {
-  it.effect("ends with an error event when the token expires, however far the expiry is away", () =>
+  it.effect("ends with an error event when the token expires, however late that is", () =>
     Effect.gen(function* () {
       const { fetch, join } = yield* WebApi
       const { account } = yield* join()
@@ -190,7 +190,7 @@ layer(api())("A stream that was opened with a token", (it) => {
 })
 
 layer(api({ keySetCooldown: Duration.zero }))("The identity provider", (it) => {
-  it.effect("may change its keys", () =>
+  it.effect("may rotate its keys", () =>
     Effect.gen(function* () {
       const { account } = yield* (yield* WebApi).join()
       const [old, next] = [yield* signingKey("old"), yield* signingKey("next")]
@@ -208,7 +208,7 @@ layer(api({ keySetCooldown: Duration.zero }))("The identity provider", (it) => {
       const { account } = yield* (yield* WebApi).join()
       const keys = yield* Effect.all([signingKey(undefined), signingKey(undefined)])
       const stranger = yield* signingKey(undefined)
-      // The first is there to be thrown away: a key that nobody knows makes the set be read again.
+      // The first token is discarded: its unknown key causes the key set to be fetched again.
       ;(yield* KeySet).publish(...keys)
       yield* asking(yield* tokenOf(account.id, yield* signingKey("unknown")))
       for (const key of keys) assert.strictEqual((yield* asking(yield* tokenOf(account.id, key))).status, 200)
@@ -217,7 +217,7 @@ layer(api({ keySetCooldown: Duration.zero }))("The identity provider", (it) => {
     })
   )
 
-  it.effect("that does not answer is named, and whoever has an API key does not notice", () =>
+  it.effect("is named in the error if it does not respond, and does not affect API keys", () =>
     Effect.gen(function* () {
       const { account, key } = yield* (yield* WebApi).join()
       const signing = yield* signingKey("later")
@@ -241,8 +241,8 @@ layer(api({ keySetCooldown: Duration.zero }))("The identity provider", (it) => {
   )
 })
 
-layer(api())("Unknown keys", (it) => {
-  it.effect("don't make the key set be read for every token", () =>
+layer(api())("Unknown key ids", (it) => {
+  it.effect("do not cause the key set to be fetched for every token", () =>
     Effect.gen(function* () {
       const { account } = yield* (yield* WebApi).join()
       const set = yield* KeySet
@@ -255,10 +255,10 @@ layer(api())("Unknown keys", (it) => {
   )
 })
 
-layer(WebApi.layerWith({ tokens: { issuer: "http://127.0.0.1:1", audience } }))(
+layer(WebApi.layerWith({ tokens: { issuer: "An unavailable identity provider", audience } }))(
   "An identity provider that is away",
   (it) => {
-    it.effect("is told from a token that is not good", () =>
+    it.effect("causes another error than an invalid token", () =>
       Effect.gen(function* () {
         const { account } = yield* (yield* WebApi).join()
         const token = yield* tokenOf(account.id, yield* signingKey("any"))
@@ -285,7 +285,7 @@ layer(api({ accountClaim: "https://castellan.example/account" }))("The claim tha
   )
 })
 
-layer(WebApi.layer)("Where there is no identity provider", (it) => {
+layer(WebApi.layer)("Without an identity provider", (it) => {
   it.effect("every token is refused", () =>
     Effect.gen(function* () {
       const { account } = yield* (yield* WebApi).join()

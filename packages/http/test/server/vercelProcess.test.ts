@@ -2,8 +2,8 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schedule } from "effect"
 import { started, onPostgres } from "./serverProcess.ts"
 
-describe("A server that is to have its sandboxes at Vercel", () => {
-  it.live("does not start without a token, and says in one sentence which setting is missing", () =>
+describe("A server with Vercel as its sandbox provider", () => {
+  it.live("refuses to start without a token, and names the missing setting in one sentence", () =>
     Effect.gen(function* () {
       const database = yield* onPostgres
       const { child, said } = yield* started({ ...database, CASTELLAN_PROVIDER: "vercel" })

@@ -1,4 +1,4 @@
-/** Streams, waits and transfers whose clients go away, at a server of its own. */
+/** Streams, waits and transfers whose clients disconnect, on a server process. */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { readdirSync } from "node:fs"
@@ -47,65 +47,67 @@ const until = async (what: string, holds: () => boolean | Promise<boolean>) => {
 
 const times = <A>(count: number, make: () => Promise<A>) => Promise.all(Array.from({ length: count }, make))
 
-describe("A server whose clients hang up", () => {
-  it.live("frees what their streams, waits and transfers held, and lets no account take what others need", () =>
-    Effect.gen(function* () {
-      const environment = { CASTELLAN_DATA_DIR: yield* usedDirectory }
-      const { child, key, url } = yield* listening(environment, { descriptors: 700 })
-      const descriptors = () => readdirSync(`/proc/${child.pid}/fd`).length
-      yield* Effect.promise(async () => {
-        const made = await ask(`${url}/api/sandboxes`, key!, {
-          method: "POST",
-          body: { command: "sh", args: ["-c", "head -c 30000000 /dev/zero > big; sleep 600"] }
-        })
-        const { runId, sandboxId } = made.json.sandboxes[0]
-        const sandbox = `${url}/api/sandboxes/${sandboxId}`
-        const files = async () => (await ask(`${sandbox}/files`, key!)).json.files as ReadonlyArray<{ size: number }>
-        await until("the file is written", async () => (await files()).some(({ size }) => size === 30_000_000))
+describe("A server whose clients disconnect", () => {
+  it.live(
+    "releases what their streams, waits and transfers held, and keeps one account from using the capacity of others",
+    () =>
+      Effect.gen(function* () {
+        const environment = { CASTELLAN_DATA_DIR: yield* usedDirectory }
+        const { child, key, url } = yield* listening(environment, { descriptors: 700 })
+        const descriptors = () => readdirSync(`/proc/${child.pid}/fd`).length
+        yield* Effect.promise(async () => {
+          const made = await ask(`${url}/api/sandboxes`, key!, {
+            method: "POST",
+            body: { command: "sh", args: ["-c", "head -c 30000000 /dev/zero > big; sleep 600"] }
+          })
+          const { runId, sandboxId } = made.json.sandboxes[0]
+          const sandbox = `${url}/api/sandboxes/${sandboxId}`
+          const files = async () => (await ask(`${sandbox}/files`, key!)).json.files as ReadonlyArray<{ size: number }>
+          await until("the file is written", async () => (await files()).some(({ size }) => size === 30_000_000))
 
-        const kinds: Record<string, () => Promise<{ readonly destroy: () => unknown }>> = {
-          log: () => answered(sent(`${url}/api/tasks/runs/${runId}/logs`, key!)),
-          events: () => answered(sent(`${url}/api/events`, key!)),
-          download: () => answered(sent(`${sandbox}/file?path=big`, key!)),
-          upload: async () => {
-            const headers = { "content-type": "application/octet-stream", "content-length": "8" }
-            return sent(`${sandbox}/file?path=up`, key!, { method: "PUT", headers, body: "half" })
-          },
-          wait: async () => {
-            const body = { command: "sleep", args: ["600"], wait: true }
-            const asked = sent(`${sandbox}/commands`, key!, { method: "POST", body })
-            asked.end()
-            return asked
+          const kinds: Record<string, () => Promise<{ readonly destroy: () => unknown }>> = {
+            log: () => answered(sent(`${url}/api/tasks/runs/${runId}/logs`, key!)),
+            events: () => answered(sent(`${url}/api/events`, key!)),
+            download: () => answered(sent(`${sandbox}/file?path=big`, key!)),
+            upload: async () => {
+              const headers = { "content-type": "application/octet-stream", "content-length": "8" }
+              return sent(`${sandbox}/file?path=up`, key!, { method: "PUT", headers, body: "half" })
+            },
+            wait: async () => {
+              const body = { command: "sleep", args: ["600"], wait: true }
+              const asked = sent(`${sandbox}/commands`, key!, { method: "POST", body })
+              asked.end()
+              return asked
+            }
           }
-        }
-        const before = descriptors()
-        for (const [kind, open] of Object.entries(kinds)) {
-          const clients = await times(20, open)
-          await until(`every ${kind} is open`, () => descriptors() >= before + 20)
-          for (const client of clients) client.destroy()
-          await until(`every ${kind} is closed`, () => descriptors() < before + 10)
-        }
+          const before = descriptors()
+          for (const [kind, open] of Object.entries(kinds)) {
+            const clients = await times(20, open)
+            await until(`every ${kind} is open`, () => descriptors() >= before + 20)
+            for (const client of clients) client.destroy()
+            await until(`every ${kind} is closed`, () => descriptors() < before + 10)
+          }
 
-        const logs: Array<IncomingMessage> = []
-        while (logs.at(-1)?.statusCode !== 429) {
-          logs.push(await answered(sent(`${url}/api/tasks/runs/${runId}/logs`, key!)))
-        }
-        assert.isAbove(logs.length, 20)
-        const { json } = await ask(`${url}/api/accounts`, key!, { method: "POST" })
-        const issued = await ask(`${url}/api/keys`, key!, {
-          method: "POST",
-          body: { name: "b", account_id: json.account.id }
+          const logs: Array<IncomingMessage> = []
+          while (logs.at(-1)?.statusCode !== 429) {
+            logs.push(await answered(sent(`${url}/api/tasks/runs/${runId}/logs`, key!)))
+          }
+          assert.isAbove(logs.length, 20)
+          const { json } = await ask(`${url}/api/accounts`, key!, { method: "POST" })
+          const issued = await ask(`${url}/api/keys`, key!, {
+            method: "POST",
+            body: { name: "b", account_id: json.account.id }
+          })
+          const other = issued.json.key
+          const theirs = await ask(`${url}/api/sandboxes`, other, { method: "POST" })
+          const commands = `${url}/api/sandboxes/${theirs.json.sandboxes[0].sandboxId}/commands`
+          const ran = await ask(commands, other, {
+            method: "POST",
+            body: { command: "echo", args: ["fine"], wait: true }
+          })
+          assert.deepStrictEqual([ran.json.run?.status, ran.json.run?.output?.stdout], ["COMPLETED", "fine\n"])
+          for (const log of logs) log.destroy()
         })
-        const other = issued.json.key
-        const theirs = await ask(`${url}/api/sandboxes`, other, { method: "POST" })
-        const commands = `${url}/api/sandboxes/${theirs.json.sandboxes[0].sandboxId}/commands`
-        const ran = await ask(commands, other, {
-          method: "POST",
-          body: { command: "echo", args: ["fine"], wait: true }
-        })
-        assert.deepStrictEqual([ran.json.run?.status, ran.json.run?.output?.stdout], ["COMPLETED", "fine\n"])
-        for (const log of logs) log.destroy()
-      })
-    }).pipe(Effect.scoped)
+      }).pipe(Effect.scoped)
   )
 })

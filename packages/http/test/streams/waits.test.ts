@@ -23,7 +23,7 @@ const holder = Effect.gen(function* () {
   return { key, commands, runs }
 })
 
-/** Lets time go by a second at a time until the effect is done, and gives the seconds that it took. */
+/** Advances the clock by one second at a time until the effect completes, and returns the seconds. */
 const timed = Effect.fnUntraced(function* <A, E, R>(work: Effect.Effect<A, E, R>) {
   const before = yield* Clock.currentTimeMillis
   const fiber = yield* Effect.forkChild(work)
@@ -35,13 +35,13 @@ const timed = Effect.fnUntraced(function* <A, E, R>(work: Effect.Effect<A, E, R>
   return { result, seconds: Math.round(((yield* Clock.currentTimeMillis) - before) / 1000) }
 })
 
-/** Lets what is under way go on until it holds, without any time going by. */
+/** Runs everything that is due until the condition holds, without advancing the clock. */
 const until = Effect.fnUntraced(function* <R>(holds: Effect.Effect<boolean, never, R>) {
   while (!(yield* holds)) yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
 })
 
 describe("A request that waits for a run", () => {
-  it.effect("is answered with the run's id after two minutes, and the run goes on to its end", () =>
+  it.effect("gets the run's id after two minutes, and the run continues to its end", () =>
     Effect.gen(function* () {
       const { ask } = yield* WebApi
       const { commands, key, runs } = yield* holder
@@ -54,7 +54,7 @@ describe("A request that waits for a run", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("gives the same answer byte for byte to a second request with its idempotency key", () =>
+  it.effect("gets the same response byte for byte when it is repeated with its idempotency key", () =>
     Effect.gen(function* () {
       const { ask } = yield* WebApi
       const { commands, key, runs } = yield* holder
@@ -71,7 +71,7 @@ describe("A request that waits for a run", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("tells the run's id to a caller that hung up and asks again with its idempotency key", () =>
+  it.effect("gets the run's id when it is repeated with its idempotency key after a disconnect", () =>
     Effect.gen(function* () {
       const { ask, fetch } = yield* WebApi
       const { commands, key, runs } = yield* holder
@@ -88,7 +88,7 @@ describe("A request that waits for a run", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("waits as long as the server is configured to, also for a command in a session", () =>
+  it.effect("waits for the configured time, also for a command in a session", () =>
     Effect.gen(function* () {
       const { ask, join } = yield* WebApi
       const { key } = yield* join()
@@ -108,7 +108,7 @@ describe("A request that waits for a run", () => {
 })
 
 describe("Streams, waits and transfers of an account", () => {
-  it.effect("are refused beyond their limit, before anything is begun, and let in again once another ends", () =>
+  it.effect("are refused beyond their limit before they start, and accepted again once another ends", () =>
     Effect.gen(function* () {
       const { ask, askEndless, fetch, join } = yield* WebApi
       const { commands, key, runs } = yield* holder

@@ -22,7 +22,7 @@ import {
   type Thing,
   unauthorized
 } from "./expectations.ts"
-import { urlOf, type Wanted } from "./operations.ts"
+import { urlOf, type ApiRequest } from "./operations.ts"
 
 export type Things = Readonly<Record<Thing, string>>
 
@@ -212,7 +212,7 @@ const make = Effect.gen(function* () {
     return seen
   })
 
-  const send = Effect.fnUntraced(function* (headers: Readonly<Record<string, string>>, wanted: Wanted) {
+  const send = Effect.fnUntraced(function* (headers: Readonly<Record<string, string>>, wanted: ApiRequest) {
     const answer = yield* (wanted.endless ? api.askEndless : api.ask)(wanted.method, urlOf(wanted), {
       body: wanted.body,
       headers: { ...headers, ...wanted.headers }
@@ -235,7 +235,7 @@ const make = Effect.gen(function* () {
   const calls = () => sandboxes.calls() + repos.calls()
 
   /** Sends the request, and asserts that it reached neither the sandbox provider nor the repository host. */
-  const sendRefused = Effect.fnUntraced(function* (headers: Readonly<Record<string, string>>, wanted: Wanted) {
+  const sendRefused = Effect.fnUntraced(function* (headers: Readonly<Record<string, string>>, wanted: ApiRequest) {
     const before = calls()
     const answer = yield* send(headers, wanted)
     assert.strictEqual(calls(), before, `${wanted.method} ${wanted.path} asked a provider`)

@@ -1,6 +1,6 @@
 /**
- * Who may ask what of whose things, and what everybody else is told. One entry for each operation of the API's document:
- * the sweep asks each of them as everybody there is.
+ * Access expectations: one entry for each operation of openapi.json, with the callers that have access and the error
+ * for the others. The tenancy tests send each operation as every caller.
  */
 import type { AccessPolicy } from "@castellan/domain/identity/AccessRule.ts"
 
@@ -64,80 +64,80 @@ const emptyList: Refusal = { status: 200, body: { status: "success", sandboxes: 
 
 /** The callers with access, and the error for the others. */
 export interface Rule {
-  readonly lets: (policy: AccessPolicy, target: Target) => ReadonlyArray<Caller>
-  readonly tells: (caller: Caller) => Refusal
+  readonly allowed: (policy: AccessPolicy, target: Target) => ReadonlyArray<Caller>
+  readonly refusalFor: (caller: Caller) => Refusal
   /** Public. */
-  readonly open?: true
+  readonly isPublic?: true
 }
 
-const everyone: Rule = { lets: () => callers, tells: () => unauthorized, open: true }
+const everyone: Rule = { allowed: () => callers, refusalFor: () => unauthorized, isPublic: true }
 
 /** Every caller, for itself. */
-const anyAccount: Rule = { lets: () => callers, tells: () => unauthorized }
+const anyAccount: Rule = { allowed: () => callers, refusalFor: () => unauthorized }
 
-const platformAdmins: Rule = { lets: () => ["platformAdmin"], tells: () => forbidden }
+const platformAdmins: Rule = { allowed: () => ["platformAdmin"], refusalFor: () => forbidden }
 
 /** The callers that may act for the account `account_id`. */
 const peers: Rule = {
-  lets: (policy, target) => [
+  allowed: (policy, target) => [
     ...(policy === "peers" || target === "victim" ? (["victim"] as const) : []),
     "owner",
     "admin",
     ...(policy === "peers" ? (["member"] as const) : []),
     "platformAdmin"
   ],
-  tells: () => accessDenied
+  refusalFor: () => accessDenied
 }
 
 /** The account itself, and platform admins. */
 const itself: Rule = {
-  lets: (_, target) => (target === "victim" ? ["victim", "platformAdmin"] : ["platformAdmin"]),
-  tells: () => accessDenied
+  allowed: (_, target) => (target === "victim" ? ["victim", "platformAdmin"] : ["platformAdmin"]),
+  refusalFor: () => accessDenied
 }
 
 /** The account itself, also if others may act for it. */
-const holder: Rule = { lets: () => ["victim"], tells: () => forbidden }
+const holder: Rule = { allowed: () => ["victim"], refusalFor: () => forbidden }
 
 /** The account itself; for others the app does not exist. */
-const builder: Rule = { lets: () => ["victim"], tells: () => appNotFound }
+const builder: Rule = { allowed: () => ["victim"], refusalFor: () => appNotFound }
 
 /** Members. A session is never for another account. */
-const workers: Rule = { lets: () => ["victim", "owner", "admin", "member"], tells: () => organizationDenied }
+const workers: Rule = { allowed: () => ["victim", "owner", "admin", "member"], refusalFor: () => organizationDenied }
 
 const members: Rule = {
-  lets: () => ["victim", "owner", "admin", "member", "platformAdmin"],
-  tells: () => organizationNotFound
+  allowed: () => ["victim", "owner", "admin", "member", "platformAdmin"],
+  refusalFor: () => organizationNotFound
 }
 
 /** Owners and admins. Members get 403; for others the organization does not exist. */
 const leaders: Rule = {
-  lets: () => ["owner", "admin", "platformAdmin"],
-  tells: (caller) => (caller === "victim" || caller === "member" ? forbidden : organizationNotFound)
+  allowed: () => ["owner", "admin", "platformAdmin"],
+  refusalFor: (caller) => (caller === "victim" || caller === "member" ? forbidden : organizationNotFound)
 }
 
 /** Invited accounts; one that has accepted may accept again. */
 const invitees: Rule = {
-  lets: () => ["invited", "victim", "owner", "admin", "member"],
-  tells: () => organizationNotFound
+  allowed: () => ["invited", "victim", "owner", "admin", "member"],
+  refusalFor: () => organizationNotFound
 }
 
 export interface Expectation {
   readonly who: Rule
   /** The ids that it takes besides `account_id`: the parameter or field, and the kind of thing. */
-  readonly names?: Readonly<Record<string, Thing>>
+  readonly idFields?: Readonly<Record<string, Thing>>
   /** The response to a foreign id in a request for the caller's own account; the same as for an unknown id. */
-  readonly hides?: Refusal
+  readonly foreignIdResponse?: Refusal
   /** The response to an unknown id, if existence is no secret. */
-  readonly unknown?: Refusal
+  readonly unknownIdResponse?: Refusal
   /** Further fields of a request that succeeds. */
   readonly query?: Readonly<Record<string, string>>
   readonly body?: Readonly<Record<string, unknown>>
   /** Fields that exclude each other. */
-  readonly refuses?: Readonly<Record<string, unknown>>
+  readonly exclusiveFields?: Readonly<Record<string, unknown>>
   /** Whether it can't be repeated for the same things. */
-  readonly ends?: true
+  readonly isUnrepeatable?: true
   /** Whether what it creates, and its saved response, stay the caller's own. */
-  readonly keeps?: true
+  readonly staysPrivate?: true
   /** Whether its response never ends, so that only its beginning is read. */
   readonly endless?: true
 }
@@ -149,12 +149,12 @@ export const sharedRepo = {
   url: "https://repositories.memory.test/castellan/shared"
 }
 
-const sandbox = { who: peers, names: { sandboxId: "sandbox" }, hides: sandboxNotFound } as const
+const sandbox: Expectation = { who: peers, idFields: { sandboxId: "sandbox" }, foreignIdResponse: sandboxNotFound }
 
-const app = { who: builder, names: { sandboxId: "app" } } as const
+const app: Expectation = { who: builder, idFields: { sandboxId: "app" } }
 
-const session = { who: holder, names: { id: "session" }, unknown: sessionNotFound } as const
-const sessionSandbox = { ...session, names: { sessionId: "session" } } as const
+const session: Expectation = { who: holder, idFields: { id: "session" }, unknownIdResponse: sessionNotFound }
+const sessionSandbox: Expectation = { ...session, idFields: { sessionId: "session" } }
 
 export const expectations: Readonly<Record<string, Expectation>> = {
   "system.health": { who: everyone },
@@ -165,25 +165,25 @@ export const expectations: Readonly<Record<string, Expectation>> = {
 
   "keys.issue": { who: itself, body: { name: "another" } },
   "keys.list": { who: itself },
-  "keys.revoke": { who: itself, names: { id: "apiKey" }, hides: keyNotFound, ends: true },
+  "keys.revoke": { who: itself, idFields: { id: "apiKey" }, foreignIdResponse: keyNotFound, isUnrepeatable: true },
 
   "organizations.create": { who: anyAccount, body: { name: "A third one" } },
   "organizations.list": { who: anyAccount },
-  "organizations.members": { who: members, names: { id: "organization" } },
-  "organizations.invite": { who: leaders, names: { id: "organization", accountId: "newcomer" } },
-  "organizations.accept": { who: invitees, names: { id: "organization" } },
-  "organizations.remove": { who: leaders, names: { id: "organization", accountId: "newcomer" } },
+  "organizations.members": { who: members, idFields: { id: "organization" } },
+  "organizations.invite": { who: leaders, idFields: { id: "organization", accountId: "newcomer" } },
+  "organizations.accept": { who: invitees, idFields: { id: "organization" } },
+  "organizations.remove": { who: leaders, idFields: { id: "organization", accountId: "newcomer" } },
 
   "sandboxes.create": {
     who: peers,
-    names: { snapshotId: "snapshot" },
-    hides: snapshotNotFound,
+    idFields: { snapshotId: "snapshot" },
+    foreignIdResponse: snapshotNotFound,
     body: { command: "true" },
-    refuses: { command: "true", prompt: "both" }
+    exclusiveFields: { command: "true", prompt: "both" }
   },
-  "sandboxes.list": { who: peers, names: { sandbox_id: "sandbox" }, hides: emptyList },
-  "sandboxes.change": { who: peers, names: { snapshotId: "snapshot" }, hides: snapshotNotFound },
-  "sandboxes.clear": { who: peers, ends: true },
+  "sandboxes.list": { who: peers, idFields: { sandbox_id: "sandbox" }, foreignIdResponse: emptyList },
+  "sandboxes.change": { who: peers, idFields: { snapshotId: "snapshot" }, foreignIdResponse: snapshotNotFound },
+  "sandboxes.clear": { who: peers, isUnrepeatable: true },
   "sandboxes.setup": { who: peers },
   "sandboxes.file": { who: peers, query: { path: "README.md" } },
 
@@ -195,17 +195,17 @@ export const expectations: Readonly<Record<string, Expectation>> = {
   "sandbox.snapshot": sandbox,
   "sandbox.fork": sandbox,
   "sandbox.extend": { ...sandbox, body: { ms: 1000 } },
-  "sandbox.remove": { ...sandbox, ends: true },
+  "sandbox.remove": { ...sandbox, isUnrepeatable: true },
 
-  "runs.list": { who: peers, names: { runId: "run" }, hides: runNotFound },
-  "runs.logs": { who: peers, names: { runId: "run" }, hides: runNotFound },
-  "runs.cancel": { who: peers, names: { runId: "liveRun" }, hides: runNotFound, ends: true },
+  "runs.list": { who: peers, idFields: { runId: "run" }, foreignIdResponse: runNotFound },
+  "runs.logs": { who: peers, idFields: { runId: "run" }, foreignIdResponse: runNotFound },
+  "runs.cancel": { who: peers, idFields: { runId: "liveRun" }, foreignIdResponse: runNotFound, isUnrepeatable: true },
 
   "sessions.create": {
     who: workers,
-    names: { organizationId: "organization" },
+    idFields: { organizationId: "organization" },
     body: { title: "work" },
-    keeps: true
+    staysPrivate: true
   },
   "sessions.list": { who: anyAccount },
   "sessions.get": session,
@@ -217,15 +217,15 @@ export const expectations: Readonly<Record<string, Expectation>> = {
   "sessionSandbox.reconnect": sessionSandbox,
   "sessionSandbox.activity": sessionSandbox,
   "sessionSandbox.extend": { ...sessionSandbox, body: { ms: 1000 } },
-  "sessionSandbox.hibernate": { ...sessionSandbox, ends: true },
+  "sessionSandbox.hibernate": { ...sessionSandbox, isUnrepeatable: true },
 
-  "apps.create": { who: anyAccount, ends: true },
+  "apps.create": { who: anyAccount, isUnrepeatable: true },
   "apps.files": app,
   "apps.diagnose": app,
   "apps.install": { ...app, body: { packages: ["left-pad"] } },
   "apps.apply": { ...app, body: { files: [{ path: "src/a.ts", content: "" }] } },
   // An unknown or foreign app has no effect.
-  "apps.kill": { who: anyAccount, names: { sandboxId: "app" }, ends: true },
+  "apps.kill": { who: anyAccount, idFields: { sandboxId: "app" }, isUnrepeatable: true },
 
   "events.follow": { who: peers, endless: true }
 }

@@ -57,7 +57,7 @@ export const declaredIds: ReadonlyArray<string> = Object.values(document.paths).
 )
 
 /** A request in parts, so that each can be made invalid. */
-export interface Wanted {
+export interface ApiRequest {
   readonly method: string
   readonly path: string
   readonly params: Readonly<Record<string, string>>
@@ -69,7 +69,7 @@ export interface Wanted {
   readonly endless: boolean
 }
 
-export const urlOf = ({ params, path, query }: Wanted): string => {
+export const urlOf = ({ params, path, query }: ApiRequest): string => {
   const search = new URLSearchParams(query).toString()
   const filled = path.replace(/\{(\w+)\}/g, (_, name: string) => encodeURIComponent(params[name] ?? name))
   return search === "" ? filled : `${filled}?${search}`
@@ -88,15 +88,15 @@ export const placesOf = (
   ...(fields !== undefined && name in fields ? (["body"] as const) : [])
 ]
 
-const put = (wanted: Wanted, place: "params" | "query" | "body", name: string, value: unknown): Wanted => ({
+const put = (wanted: ApiRequest, place: "params" | "query" | "body", name: string, value: unknown): ApiRequest => ({
   ...wanted,
   [place]: { ...(wanted[place] as object | undefined), [name]: value }
 })
 
 /** The request for the caller's own account. */
-export const direct = (operation: Operation, things: Readonly<Record<Thing, string>>): Wanted => {
+export const direct = (operation: Operation, things: Readonly<Record<Thing, string>>): ApiRequest => {
   const { expected, fields, method, path, takesBytes } = operation
-  const bare: Wanted = {
+  const bare: ApiRequest = {
     method,
     path,
     params: {},
@@ -105,7 +105,7 @@ export const direct = (operation: Operation, things: Readonly<Record<Thing, stri
     headers: takesBytes ? { "content-type": "application/octet-stream" } : {},
     endless: expected.endless === true
   }
-  return Object.entries(expected.names ?? {}).reduce((wanted, [name, thing]) => {
+  return Object.entries(expected.idFields ?? {}).reduce((wanted, [name, thing]) => {
     const [place] = placesOf(operation, name)
     if (place === undefined) throw new Error(`${operation.id} has no ${name}`)
     return put(wanted, place, name, things[thing])
@@ -117,7 +117,7 @@ export const through = (
   operation: Operation,
   things: Readonly<Record<Thing, string>>,
   account: string
-): ReadonlyArray<Wanted> => {
+): ReadonlyArray<ApiRequest> => {
   const wanted = direct(operation, things)
   const places = placesOf(operation, "account_id")
   return places.length === 0 ? [wanted] : places.map((place) => put(wanted, place, "account_id", account))
@@ -134,7 +134,7 @@ const isUuid = (schema: FieldSchema | undefined): boolean =>
 const kindOf = (schema: FieldSchema): string | undefined => schema.type ?? schema.anyOf?.[0]?.type
 
 /** The request made invalid in every way that openapi.json rules out. */
-export const malformed = (operation: Operation, wanted: Wanted): ReadonlyArray<readonly [string, Wanted]> => {
+export const malformed = (operation: Operation, wanted: ApiRequest): ReadonlyArray<readonly [string, ApiRequest]> => {
   const parameters = operation.parameters.flatMap(({ in: where, name, required, schema }) => {
     if (where === "header") return []
     const place = where === "path" ? ("params" as const) : ("query" as const)
@@ -162,8 +162,11 @@ export const malformed = (operation: Operation, wanted: Wanted): ReadonlyArray<r
   const headers = takesIdempotencyKey(operation)
     ? [["the idempotency key is too long", { ...wanted, headers: { "idempotency-key": "x".repeat(256) } }] as const]
     : []
-  const { refuses } = operation.expected
-  const both = Object.entries(refuses ?? {}).reduce((one, [name, value]) => put(one, "body", name, value), wanted)
-  const excluded = refuses === undefined ? [] : [["the fields exclude each other", both] as const]
+  const { exclusiveFields } = operation.expected
+  const both = Object.entries(exclusiveFields ?? {}).reduce(
+    (one, [name, value]) => put(one, "body", name, value),
+    wanted
+  )
+  const excluded = exclusiveFields === undefined ? [] : [["the fields exclude each other", both] as const]
   return [...parameters, ...fields, ...whole, ...headers, ...excluded]
 }

@@ -15,7 +15,7 @@ import {
   unknownAccountId
 } from "./expectations.ts"
 import { declaredIds, direct, malformed, operations, takesAccount, takesIdempotencyKey, through } from "./operations.ts"
-import type { Operation, Wanted } from "./operations.ts"
+import type { Operation, ApiRequest } from "./operations.ts"
 
 describe("Every operation", () => {
   it("has an entry in the expectations, and every entry has an operation", () => {
@@ -27,7 +27,7 @@ describe("Every operation", () => {
 const targetsOf = (operation: Operation): ReadonlyArray<Target> => (takesAccount(operation) ? targets : ["victim"])
 
 /** An id in capital letters, which is the same only for a UUID. */
-const inCapitals = (wanted: Wanted): Wanted => {
+const inCapitals = (wanted: ApiRequest): ApiRequest => {
   const shout = <A>(record: A): A =>
     Object.fromEntries(
       Object.entries(record as object).map(([name, value]) => [
@@ -47,7 +47,7 @@ const assertTold = ({ json, status }: Answer, { body, status: expected }: Refusa
 
 const sweep = (policy: AccessPolicy) => (it: Vitest.MethodsNonLive<TenancyFixture>) => {
   const isLet = ({ expected }: Operation, target: Target, caller: Caller) =>
-    expected.who.lets(policy, target).includes(caller)
+    expected.who.allowed(policy, target).includes(caller)
   const denied = (operation: Operation, target: Target) => callers.filter((caller) => !isLet(operation, target, caller))
 
   it.effect("is refused to callers without access, and changes nothing", () =>
@@ -56,21 +56,21 @@ const sweep = (policy: AccessPolicy) => (it: Vitest.MethodsNonLive<TenancyFixtur
       let before = yield* state
       for (const operation of operations) {
         const { expected, id } = operation
-        const { hides, who } = expected
+        const { foreignIdResponse, who } = expected
         for (const target of targetsOf(operation)) {
           for (const wanted of through(operation, things[target], accounts[target])) {
-            for (const { headers, name, told } of who.open ? [] : anonymous) {
+            for (const { headers, name, told } of who.isPublic ? [] : anonymous) {
               assertTold(yield* sendRefused(headers, wanted), told, `${id} by ${name}`)
             }
             for (const caller of denied(operation, target)) {
               const spelled = caller === "stranger" ? inCapitals(wanted) : wanted
-              assertTold(yield* sendRefused(as(caller), spelled), who.tells(caller), `${id} by ${caller}`)
+              assertTold(yield* sendRefused(as(caller), spelled), who.refusalFor(caller), `${id} by ${caller}`)
             }
           }
-          if (hides === undefined) continue
+          if (foreignIdResponse === undefined) continue
           for (const caller of callers.filter((caller) => caller !== target)) {
             const answer = yield* sendRefused(as(caller), direct(operation, things[target]))
-            assertTold(answer, hides, `${id} by ${caller} for its own account`)
+            assertTold(answer, foreignIdResponse, `${id} by ${caller} for its own account`)
           }
         }
         const after = yield* state
@@ -98,8 +98,8 @@ const sweep = (policy: AccessPolicy) => (it: Vitest.MethodsNonLive<TenancyFixtur
       const foreign = yield* thingsOf(other.account)
       const same = Effect.fnUntraced(function* (
         caller: Caller,
-        some: ReadonlyArray<Wanted>,
-        others: ReadonlyArray<Wanted>,
+        some: ReadonlyArray<ApiRequest>,
+        others: ReadonlyArray<ApiRequest>,
         about: string
       ) {
         for (const [index, wanted] of some.entries()) {
@@ -109,7 +109,7 @@ const sweep = (policy: AccessPolicy) => (it: Vitest.MethodsNonLive<TenancyFixtur
       })
       for (const operation of operations) {
         const { expected, id } = operation
-        const names = [...new Set(Object.values(expected.names ?? {}))]
+        const names = [...new Set(Object.values(expected.idFields ?? {}))]
         for (const target of targetsOf(operation)) {
           const [known, account, unknown] = [things[target], accounts[target], unknownThings()]
           const asked = through(operation, known, account)
@@ -119,28 +119,32 @@ const sweep = (policy: AccessPolicy) => (it: Vitest.MethodsNonLive<TenancyFixtur
             }
             for (const name of target === "victim" ? names : []) {
               // A member knows of its organization.
-              if (name === "organization" && expected.who.tells(caller) === forbidden) continue
+              if (name === "organization" && expected.who.refusalFor(caller) === forbidden) continue
               const others = through(operation, { ...known, [name]: unknown[name] }, account)
-              if (expected.unknown !== undefined) {
+              if (expected.unknownIdResponse !== undefined) {
                 for (const wanted of others) {
-                  assertTold(yield* send(as(caller), wanted), expected.unknown, `${id} of a ${name} by ${caller}`)
+                  assertTold(
+                    yield* send(as(caller), wanted),
+                    expected.unknownIdResponse,
+                    `${id} of a ${name} by ${caller}`
+                  )
                 }
                 continue
               }
               yield* same(caller, asked, others, `${id} of a ${name}`)
             }
           }
-          if (expected.hides === undefined || target !== "victim") continue
+          if (expected.foreignIdResponse === undefined || target !== "victim") continue
           const none = { ...known, ...unknown }
           for (const caller of callers.filter((caller) => caller !== target)) {
             yield* same(caller, [direct(operation, known)], [direct(operation, none)], `${id} for its own account`)
           }
           // Who acts for one account does not reach another's things through it.
-          for (const caller of expected.who.lets(policy, target)) {
+          for (const caller of expected.who.allowed(policy, target)) {
             const reaching = through(operation, foreign, account)
             yield* same(caller, reaching, through(operation, none, account), `${id} through an account`)
             const answer = yield* send(as(caller), reaching[0]!)
-            assertTold(answer, expected.hides, `${id} through an account by ${caller}`)
+            assertTold(answer, expected.foreignIdResponse, `${id} through an account by ${caller}`)
           }
         }
       }
@@ -153,7 +157,7 @@ const sweep = (policy: AccessPolicy) => (it: Vitest.MethodsNonLive<TenancyFixtur
       const { invited, removed, stranger } = people
       const others = [other.account, other.organization, invited.id, removed.id, stranger.id]
       for (const operation of operations.filter(takesAccount)) {
-        for (const caller of operation.expected.who.lets(policy, "victim")) {
+        for (const caller of operation.expected.who.allowed(policy, "victim")) {
           for (const account of [unknownThings().account, ...(caller === "platformAdmin" ? [] : others)]) {
             for (const wanted of through(operation, things.victim, account)) {
               assertTold(yield* sendRefused(as(caller), wanted), accessDenied, `${operation.id} by ${caller}`)
@@ -168,9 +172,9 @@ const sweep = (policy: AccessPolicy) => (it: Vitest.MethodsNonLive<TenancyFixtur
     Effect.gen(function* () {
       const { accounts, as, sendRefused, state, things } = yield* TenancyFixture
       const before = yield* state
-      for (const operation of operations.filter(({ expected }) => expected.names !== undefined)) {
+      for (const operation of operations.filter(({ expected }) => expected.idFields !== undefined)) {
         const { expected, fields, id } = operation
-        if (!Object.values(expected.names!).includes("session")) continue
+        if (!Object.values(expected.idFields!).includes("session")) continue
         assert.isFalse(takesAccount(operation), id)
         const plain = direct(operation, things.victim)
         const account_id = accounts.victim
@@ -190,7 +194,7 @@ const sweep = (policy: AccessPolicy) => (it: Vitest.MethodsNonLive<TenancyFixtur
   it.effect("checks the credential, then the request's shape, then the ownership", () =>
     Effect.gen(function* () {
       const { accounts, anonymous, as, sendRefused, things } = yield* TenancyFixture
-      for (const operation of operations.filter(({ expected }) => expected.who.open === undefined)) {
+      for (const operation of operations.filter(({ expected }) => expected.who.isPublic === undefined)) {
         const [wanted] = through(operation, things.victim, accounts.victim)
         for (const [wrong, request] of malformed(operation, wanted!)) {
           const about = `${operation.id}, ${wrong}`
@@ -214,7 +218,7 @@ const sweep = (policy: AccessPolicy) => (it: Vitest.MethodsNonLive<TenancyFixtur
       const things = yield* thingsOf(accounts.victim)
       for (const operation of operations.filter(takesIdempotencyKey)) {
         const { expected, id } = operation
-        const [first] = expected.who.lets(policy, "victim")
+        const [first] = expected.who.allowed(policy, "victim")
         const [plain] = through(operation, things, accounts.victim)
         const wanted = { ...plain!, headers: { "idempotency-key": `key of ${id}` } }
         const answered = yield* send(as(first!), wanted)
@@ -242,14 +246,14 @@ const sweep = (policy: AccessPolicy) => (it: Vitest.MethodsNonLive<TenancyFixtur
         let things = yield* thingsOf(accounts[target])
         for (const operation of operations.filter((operation) => targetsOf(operation).includes(target))) {
           const { expected, id } = operation
-          for (const caller of expected.who.lets(policy, target)) {
+          for (const caller of expected.who.allowed(policy, target)) {
             for (const wanted of through(operation, things, accounts[target])) {
               const answer = yield* send(as(caller), caller === "admin" ? inCapitals(wanted) : wanted)
               assert.include([200, 201, 202, 204], answer.status, `${id} by ${caller}: ${answer.text}`)
-              if (expected.ends) things = yield* thingsOf(accounts[target])
+              if (expected.isUnrepeatable) things = yield* thingsOf(accounts[target])
             }
           }
-          for (const { headers, name } of expected.who.open ? anonymous : []) {
+          for (const { headers, name } of expected.who.isPublic ? anonymous : []) {
             const [wanted] = through(operation, things, accounts[target])
             assert.strictEqual((yield* send(headers, wanted!)).status, 200, `${id} by ${name}`)
           }
@@ -271,15 +275,15 @@ const sweep = (policy: AccessPolicy) => (it: Vitest.MethodsNonLive<TenancyFixtur
         if (!isLet(operation, "victim", "admin") || isLet(operation, "victim", "stranger")) continue
         for (const plain of through(operation, things, accounts.victim)) {
           const wanted =
-            takesIdempotencyKey(operation) && expected.keeps === undefined
+            takesIdempotencyKey(operation) && expected.staysPrivate === undefined
               ? { ...plain, headers: { "idempotency-key": `leaver's key of ${id}` } }
               : plain
           const done = yield* send(headers, wanted)
           assert.isBelow(done.status, 300, `${id}: ${done.text}`)
           yield* dismiss(leaver)
-          assertTold(yield* send(headers, wanted), expected.who.tells("removed"), id)
+          assertTold(yield* send(headers, wanted), expected.who.refusalFor("removed"), id)
           yield* enroll(leaver, "admin")
-          if (expected.ends) things = yield* thingsOf(accounts.victim)
+          if (expected.isUnrepeatable) things = yield* thingsOf(accounts.victim)
         }
       }
     })

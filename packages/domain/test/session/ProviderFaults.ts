@@ -1,16 +1,16 @@
-/** What lies between a server and its provider: answers get lost, calls are late, come twice, or don't get through. */
+/** Simulates faults between a server and its provider: responses are lost, and calls are late, repeated or refused. */
 import { SandboxProvider, SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
 import { Context, Data, Effect, Layer } from "effect"
 
 /** What happens to one call. */
 export type Trouble = Data.TaggedEnum<{
-  /** It takes effect, and the answer is lost. */
+  /** It takes effect, and the response is lost. */
   LostAnswer: {}
   /** It takes effect twice. */
   Twice: {}
-  /** It takes effect after `before`, and is answered after `after`; both in milliseconds. */
+  /** It takes effect after `before` and responds after `after`, both in milliseconds. */
   Slow: { readonly before: number; readonly after: number }
-  /** The provider does not want to, and says so after `after`, in milliseconds. */
+  /** The provider refuses it after `after` milliseconds. */
   Refused: { readonly after: number }
 }>
 export const Trouble = Data.taggedEnum<Trouble>()
@@ -20,18 +20,18 @@ export interface ProviderCall {
   readonly sandbox: string
 }
 
-export class Weather extends Context.Service<
-  Weather,
+export class ProviderFaults extends Context.Service<
+  ProviderFaults,
   {
-    /** The calls so far, in their order. */
+    /** The calls so far, in order. */
     readonly calls: ReadonlyArray<ProviderCall>
-    /** The most calls that were under way at once. */
+    /** The maximum number of concurrent calls. */
     readonly most: () => number
-    /** What is to happen to the next call of a method that nothing is planned for yet. */
+    /** Plans the effect on the next call of a method that has none planned. */
     readonly plan: (method: string, trouble: Trouble) => void
-    /** Lets nothing through, or everything again. */
+    /** Blocks all calls, or lets them through again. */
     readonly cut: (isCut: boolean) => void
-    /** Forgets all that was planned. */
+    /** Forgets all plans. */
     readonly clear: () => void
   }
 >()("test/session/Weather") {}
@@ -97,7 +97,7 @@ const make = (real: SandboxProvider["Service"]) => {
     Object.entries(real).map(([key, member]) => [key, isAsked(key) ? around(key, member as Call) : member])
   ) as SandboxProvider["Service"]
 
-  const weather = Weather.of({
+  const faults = ProviderFaults.of({
     calls,
     most: () => most,
     plan: (method, trouble) => void planned.set(method, [...(planned.get(method) ?? []), trouble]),
@@ -109,13 +109,13 @@ const make = (real: SandboxProvider["Service"]) => {
       planned.clear()
     }
   })
-  return Context.make(SandboxProvider, provider).pipe(Context.add(Weather, weather))
+  return Context.make(SandboxProvider, provider).pipe(Context.add(ProviderFaults, faults))
 }
 
-/** The provider of the context, seen through the weather. */
+/** The provider of the context with these faults. */
 export const layer = Layer.effectContext(Effect.map(SandboxProvider, make))
 
-/** A store that takes its time with every call, so that others come in between; always the same time for the same calls. */
+/** A store that delays every call so that others interleave; the same calls always have the same delays. */
 export const unhurried = <I, S extends object>(port: Context.Key<I, S>, members: ReadonlyArray<keyof S & string>) =>
   Layer.effect(
     port,
