@@ -1,3 +1,4 @@
+/** Builds the base images of repositories in the background. */
 import { Clock, Context, DateTime, Duration, Effect, Layer, Option, Schema } from "effect"
 import { AccountScope } from "../identity/AccountScope.ts"
 import { Checkouts, reasonFor } from "../repo/Checkouts.ts"
@@ -16,30 +17,29 @@ import { AccountId } from "../identity/Account.ts"
 import type { Session } from "./Session.ts"
 import { hasWorkspace, imageKeyOf, SessionSandboxes } from "./SessionSandboxes.ts"
 
-/** What a `build-org-snapshot` is given. */
+/** The input of a `build-org-snapshot` run. */
 const BuildInput = Schema.Struct({
   key: ImageKey,
-  /** Whose sandboxes boot from it. */
+  /** The account or organization whose sandboxes boot from it. */
   account: AccountId,
   repo: Repo,
   readAs: StoredReadAs,
   url: Schema.String
 }).pipe(Schema.encodeKeys({ readAs: "right" }))
 
-/** What a `build-org-snapshot` leaves behind; no snapshot where another had built one meanwhile. */
+/** The output of a `build-org-snapshot` run; null where another build completed first. */
 const BuildOutput = Schema.Struct({ snapshotId: Schema.NullOr(SnapshotId) })
 
-/** Attempts of one run at an image that can't be built. */
+/** Attempts of one run before it fails. */
 const attempts = 5
 
-/** How long after a build was asked for this process asks for it again. */
-const askedAgainAfter = Duration.minutes(1)
+/** How long after it queued a build this process may queue the same build again. */
+const requestAgainAfter = Duration.minutes(1)
 
-/** Base images of repositories, built in the background when a session would have liked to boot from one. */
 export class ImageBuilds extends Context.Service<
   ImageBuilds,
   {
-    /** Sees to it that somebody builds the image of the session's repository, if it is missing or old. */
+    /** Queues a build of the base image of the session's repository, if it is missing or old. */
     readonly requestFor: (session: Session) => Effect.Effect<void>
   }
 >()("domain/session/ImageBuilds") {
@@ -47,26 +47,29 @@ export class ImageBuilds extends Context.Service<
     ImageBuilds,
     Effect.gen(function* () {
       const images = yield* BaseImages
-      const held = yield* SessionSandboxes
+      const sandboxes = yield* SessionSandboxes
       const runs = yield* TaskRuns
 
-      const asked = new Map<ImageKey, number>()
+      /** When this process last requested a build, in milliseconds. */
+      const requestedAt = new Map<ImageKey, number>()
 
-      /** Many sessions may open before the first build has begun: one of them asks for it. */
-      const firstToAsk = (key: ImageKey) =>
+      /** Many sessions may open before the first build starts: only the first of them queues it. */
+      const isFirstRequest = (key: ImageKey) =>
         Effect.map(Clock.currentTimeMillis, (now) => {
-          for (const [known, at] of asked) if (at + Duration.toMillis(askedAgainAfter) <= now) asked.delete(known)
-          if (asked.has(key)) return false
-          asked.set(key, now)
+          for (const [requested, at] of requestedAt) {
+            if (at + Duration.toMillis(requestAgainAfter) <= now) requestedAt.delete(requested)
+          }
+          if (requestedAt.has(key)) return false
+          requestedAt.set(key, now)
           return true
         })
 
       const requestFor = Effect.fn("ImageBuilds.requestFor")(function* (session: Session) {
-        const repo = yield* held.repoOf(session)
+        const repo = yield* sandboxes.repoOf(session)
         if (session.ephemeral || Option.isNone(repo)) return
         const key = imageKeyOf(session, repo.value)
         if (!wantsBuild(yield* images.find(key), yield* DateTime.now)) return
-        if (!(yield* firstToAsk(key))) return
+        if (!(yield* isFirstRequest(key))) return
         const input = Schema.encodeSync(BuildInput)({
           key,
           account: session.organization ?? session.account,
@@ -82,7 +85,7 @@ export class ImageBuilds extends Context.Service<
   )
 }
 
-/** Works on `build-org-snapshot`. */
+/** Executes `build-org-snapshot` runs. */
 export const worker = (options: { readonly concurrency: number }) =>
   Layer.effectDiscard(
     Effect.gen(function* () {
@@ -92,7 +95,7 @@ export const worker = (options: { readonly concurrency: number }) =>
       const runner = yield* TaskRunner
 
       const failOrRetryLater = Effect.fnUntraced(function* (run: TaskRun, failure: ImageNotBuilt | SandboxUnavailable) {
-        yield* Effect.logWarning("a base image was not built", failure)
+        yield* Effect.logWarning("Failed to build base image", { run: run.id, attempt: run.attempt }, failure)
         const error = failure._tag === "ImageNotBuilt" ? failure.reason : providerReason(failure).sentence
         if (run.attempt < attempts) {
           yield* runs.advance(run, "REATTEMPTING", { log: `${error}; trying again` })
@@ -105,14 +108,14 @@ export const worker = (options: { readonly concurrency: number }) =>
 
       const build = Effect.fnUntraced(function* (run: TaskRun) {
         const { account, key, repo, readAs, url } = Schema.decodeUnknownSync(BuildInput)(run.input)
-        const wanted = images.build({
+        const building = images.build({
           key,
           account,
           prepare: (builder) => Effect.asVoid(checkouts.clone(builder, repo, { branch: null, readAs, url })),
           explain: (failure) => reasonFor(failure).sentence
         })
-        // A server from before workspaces asked for the other kind, and could not use this one.
-        const snapshot = hasWorkspace(key) ? yield* wanted : Option.none<SnapshotId>()
+        // A server without `~/workspace` queued this run; it could not use an image of this server.
+        const snapshot = hasWorkspace(key) ? yield* building : Option.none<SnapshotId>()
         const output = Schema.encodeSync(BuildOutput)({ snapshotId: Option.getOrNull(snapshot) })
         yield* runs.advance(run, "COMPLETED", { output })
       })

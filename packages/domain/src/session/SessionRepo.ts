@@ -1,3 +1,4 @@
+/** Which repositories a session may work on, and with whose credentials they are read. */
 import { Effect, Option } from "effect"
 import type { AccountId } from "../identity/Account.ts"
 import { AccountScope } from "../identity/AccountScope.ts"
@@ -7,23 +8,23 @@ import type { HostSupport } from "../repo/RepoHost.ts"
 import { Repo } from "../repo/Repo.ts"
 import * as RepoUrl from "../repo/RepoUrl.ts"
 
-/** A repository that a session may work on, and in whose right it is read. */
+/** A repository that a session may work on. */
 export interface SessionRepo {
   readonly repo: Repo
   readonly readAs: ReadAs
-  /** Where it is, without credentials. */
+  /** Its URL, without credentials. */
   readonly url: string
 }
 
-/** Which repositories of the service's owner a session may read with the service's right. */
+/** Which repositories of the service's owner at the host a session may read with the service's credentials. */
 export type RepoAccess =
-  /** Those that were made for its account or organization, and those that were made for nobody. */
+  /** Those made for its account or organization, and those not made for any account. */
   | "owner"
-  /** Only those that were made for its account or organization. */
+  /** Only those made for its account or organization. */
   | "own"
 
-/** Whose repositories a session may read: its account's, and its organization's while that account is a member of it. */
-export const holdersOf = Effect.fnUntraced(function* (
+/** The accounts whose repositories a session may read: its own, and its organization while its account is a member. */
+export const repoHoldersOf = Effect.fnUntraced(function* (
   identities: IdentityStore["Service"],
   { account, organization }: { readonly account: AccountId; readonly organization: AccountId | null }
 ) {
@@ -32,20 +33,20 @@ export const holdersOf = Effect.fnUntraced(function* (
   return Option.exists(membership, ({ status }) => status === "active") ? [account, organization] : [account]
 })
 
-const madeFor =
+const accountIdInName =
   /-([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})$|^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})$/i
 
-/** The account that the repository's name says it was made for. */
+/** The account that a repository was made for, according to its name. */
 const accountIn = (repo: Repo): string | undefined => {
-  const match = madeFor.exec(repo.name)
+  const match = accountIdInName.exec(repo.name)
   return (match?.[1] ?? match?.[2])?.toLowerCase()
 }
 
 /**
- * The repository a URL names. With the service's right only what is the service's own to read, and nobody else's; every
- * other one as anyone reads it.
+ * The repository that a URL names; none where a session of these accounts may not read it. The service's credentials
+ * read only repositories that `RepoAccess` allows; other repositories are read anonymously.
  */
-export const resolve = (
+export const resolveRepo = (
   host: HostSupport,
   access: RepoAccess,
   url: string,

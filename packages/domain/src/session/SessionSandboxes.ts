@@ -27,7 +27,7 @@ import {
   stateOf
 } from "./SessionLifecycle.ts"
 import type { Session, SessionId } from "./Session.ts"
-import { holdersOf, type RepoAccess, resolve, type SessionRepo } from "./SessionRepo.ts"
+import { repoHoldersOf, type RepoAccess, resolveRepo, type SessionRepo } from "./SessionRepo.ts"
 import { SessionStore } from "./SessionStore.ts"
 
 /** The session's sandbox could not be provisioned. The session stores the reason. */
@@ -205,7 +205,7 @@ const repoOf = Effect.fnUntraced(function* (
   session: Pick<Session, "account" | "organization" | "repo">
 ) {
   if (session.repo === null) return Option.none<SessionRepo>()
-  return resolve(host.supports, repoAccess, session.repo, yield* holdersOf(identities, session))
+  return resolveRepo(host.supports, repoAccess, session.repo, yield* repoHoldersOf(identities, session))
 })
 
 const recordActivity = Effect.fnUntraced(function* (

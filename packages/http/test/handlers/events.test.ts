@@ -128,7 +128,7 @@ describe("The events of an account", () => {
           ["created", null],
           ["provisioning", null],
           ["active", null],
-          ["hibernating", "Its owner put it to sleep"],
+          ["hibernating", "Its owner hibernated it"],
           ["hibernated", null],
           ["restoring", null],
           ["active", null],
@@ -139,7 +139,7 @@ describe("The events of an account", () => {
           ["lost", lost],
           ["active", null],
           ["hibernating", null],
-          ["archived", "It was put away"],
+          ["archived", "Its owner archived it"],
           ["hibernated", null]
         ]
       )
