@@ -1,3 +1,4 @@
+/** What is stored of a base image, and when it is built again. */
 import { type DateTime, Duration, Option, Schema } from "effect"
 import { AccountId } from "../identity/Account.ts"
 import type { RetryPolicy } from "../lifecycle/RetryPolicy.ts"
@@ -49,9 +50,9 @@ export const buildRetry: RetryPolicy = { initial: Duration.minutes(1), longest: 
 /** Whether the image should be built now. */
 export const wantsBuild = (image: Option.Option<BaseImage>, now: DateTime.Utc): boolean => {
   if (Option.isNone(image)) return true
-  const { leaseExpiresAt: builderUntil, builtAt, current, retryAfter } = image.value
+  const { builtAt, current, leaseExpiresAt, retryAfter } = image.value
   const at = now.epochMilliseconds
-  if (builderUntil !== null && builderUntil.epochMilliseconds > at) return false
+  if (leaseExpiresAt !== null && leaseExpiresAt.epochMilliseconds > at) return false
   // If more than the longest delay remains, the system clock was set back.
   const pause = retryAfter === null ? 0 : retryAfter.epochMilliseconds - at
   if (pause > 0 && pause <= Duration.toMillis(buildRetry.longest)) return false
