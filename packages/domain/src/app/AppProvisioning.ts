@@ -99,8 +99,8 @@ const make = Effect.fnUntraced(function* (times: AppTimes) {
     return Option.isSome(yield* termination.apply(app, AppTransition.RenewLease({ leaseExpiresAt })))
   })
 
-  /** Ends the work on an app whose lease was lost; an active app was finished by this work itself. */
-  const lost = Effect.fnUntraced(function* (app: AppSandbox): Effect.fn.Return<never, AppSuperseded> {
+  /** Interrupts the work on an app whose lease was lost. An active app has lost it by being completed here. */
+  const onLeaseLost = Effect.fnUntraced(function* (app: AppSandbox): Effect.fn.Return<never, AppSuperseded> {
     const known = yield* store.get(AccountScope.ofOwner(app), app.name)
     return Option.exists(known, isActive) ? yield* Effect.never : yield* new AppSuperseded()
   })
@@ -116,11 +116,11 @@ const make = Effect.fnUntraced(function* (times: AppTimes) {
     Cause.hasInterruptsOnly(cause)
       ? Effect.void
       : Effect.logWarning("Failed to provision app", cause).pipe(
-          Effect.andThen(Effect.ignore(termination.rollBack(app, "It could not be started")))
+          Effect.andThen(Effect.ignore(termination.rollBack(app, "It could not be provisioned")))
         )
 
   const provision = Effect.fnUntraced(function* (app: AppSandbox) {
-    const work = whileRenewing(start(app), { lease: times.lease, renew: renewLease(app), lost: lost(app) }).pipe(
+    const work = whileRenewing(start(app), { lease: times.lease, renew: renewLease(app), lost: onLeaseLost(app) }).pipe(
       annotateIds({ account: app.account, sandbox: app.name }),
       Effect.tapCause(giveUp(app)),
       // A failed removal does not fail the new app: the reconciler repeats it.

@@ -1,11 +1,12 @@
+/** An app: a web app of an account, under construction in a sandbox with a dev server. */
 import { Schema } from "effect"
 import { AccountId } from "../identity/Account.ts"
 import { Port } from "../sandbox/Port.ts"
 import { SandboxName } from "../sandbox/SandboxName.ts"
 
 /**
- * `starting`, until its page answers; `ready`; `stopped`, with its files kept; `ending`, until its provider has forgotten
- * it; `ended`.
+ * `starting`: the page does not answer yet. `ready`: it has answered. `stopped`: the sandbox is stopped and keeps its
+ * files. `ending`: the sandbox is being removed. `ended`: it is removed.
  */
 export const AppState = Schema.Literals(["starting", "ready", "stopped", "ending", "ended"])
 export type AppState = typeof AppState.Type
@@ -13,21 +14,20 @@ export type AppState = typeof AppState.Type
 /** Whether an app is its account's active one: at most one of an account is ready or stopped. */
 export const isActive = ({ state }: { readonly state: AppState }): boolean => state === "ready" || state === "stopped"
 
-/** A web app of an account that is under construction in a sandbox of its own, with its dev server. */
 export class AppSandbox extends Schema.Class<AppSandbox>("AppSandbox")({
-  /** The name of its sandbox, and its own; it can't be guessed, and can stand in a host name. */
+  /** The name of the app and of its sandbox. It can't be guessed, and is valid in a host name. */
   name: SandboxName,
   account: AccountId,
   state: AppState,
-  /** Grows with every step; a step that does not know the last one is refused. */
+  /** Grows with every transition. A transition from an older version is refused. */
   version: Schema.Int,
-  /** What its dev server listens on. */
+  /** The port of its dev server. */
   port: Port,
   createdAt: Schema.DateTimeUtc,
-  /** When its provider stops it; null until it was made. */
+  /** When its provider stops it; null before its page has answered. */
   expiresAt: Schema.NullOr(Schema.DateTimeUtc),
-  /** When somebody looks at it next: who works on it has until then. Null where there is nothing to do. */
+  /** When it is due for the reconciler: the lease of a worker lasts until then. Null where nothing is to be done. */
   nextCheckAt: Schema.NullOr(Schema.DateTimeUtc),
-  /** Why it stopped or ended, in words for its owner; null where it is what was asked for. */
+  /** Why it stopped or ended, as a sentence for its owner; null where its owner asked for it. */
   reason: Schema.NullOr(Schema.String)
 }) {}

@@ -1,3 +1,4 @@
+/** Use cases of apps: creates, finds, resumes and terminates them. */
 import { type Cause, Context, DateTime, Duration, Effect, Exit, Layer, Option, Schema } from "effect"
 import { SecureRandom } from "effect/crypto/SecureRandom"
 import { FailureReason, permanent, transient } from "../FailureReason.ts"
@@ -27,26 +28,26 @@ import { GuestScripts } from "./guest/GuestScripts.ts"
 /** The account has no app of that name, or none that is active. */
 export class AppNotFound extends Schema.TaggedError<AppNotFound>()("AppNotFound", {}) {}
 
-/** No app came to be; the one before is as it was. */
+/** The app could not be created. The previous app stays active. */
 export class AppNotCreated extends Schema.TaggedError<AppNotCreated>()("AppNotCreated", {
   reason: FailureReason,
   cause: InternalCause
 }) {}
 
-/** What Vite listens on if nobody says otherwise. */
-const usualPort = Port.make(5173)
+/** The default port of Vite. */
+const vitePort = Port.make(5173)
 
-/** Where sandboxes share their ports, each has one of these. */
-const ownPorts = { from: 20_000, count: 10_000 } as const
+/** Where sandboxes share the host's ports, each app gets one of these at random. */
+const sharedPorts = { from: 20_000, count: 10_000 } as const
 
-/** How often it is looked whether a create of another server is done. */
-const lookEvery = Duration.millis(200)
+/** How often `create` reads an app that another server provisions. */
+const pollInterval = Duration.millis(200)
 
-/** How much of its idle time passes before an app that is used is given more: a minute, if that is not most of it. */
-const usedEvery = ({ idle }: AppTimes): Duration.Duration =>
+/** How much of its idle time passes before a use extends an app: a minute, or a quarter of the idle time if shorter. */
+const extendEvery = ({ idle }: AppTimes): Duration.Duration =>
   Duration.min(Duration.minutes(1), Duration.divideUnsafe(idle, 4))
 
-/** Rows one pass of the reconciler takes; the next pass takes the rest. */
+/** Apps that one pass of the reconciler claims. */
 const rowsAPass = 100
 
 const isSandboxName = Schema.is(SandboxName)
@@ -58,196 +59,227 @@ export class AppSandboxes extends Context.Service<
   AppSandboxes,
   {
     /**
-     * A new app whose page answers; it is the active one then, and the one before is ended. However many ask for an
-     * account at once, there is one. Where it can't be made, the one before is as it was.
+     * Creates an app and gives it once its page answers. It becomes the active app, and the previous one is terminated.
+     * Concurrent calls of an account get the same app. Where this fails, the previous app stays active.
      */
     readonly create: (scope: AccountScope, nonce: Option.Option<string>) => Effect.Effect<AppSandbox, AppNotCreated>
-    /** The app of that name, unless it was ended; the account's active one if none is named. */
+    /** The app of that name, unless it was terminated; the account's active one where `name` is none. */
     readonly find: (scope: AccountScope, name: Option.Option<string>) => Effect.Effect<AppSandbox, AppNotFound>
-    /** Whether its sandbox runs. Wakes none. */
+    /** Whether the app's sandbox runs. Starts nothing. */
     readonly isAlive: (app: AppSandbox) => Effect.Effect<boolean, SandboxUnavailable>
-    /** Ends an app for good, or all of the account's if none is named; what is not there has ended already. */
+    /** Terminates an app, or all of the account where `name` is none. Succeeds where there is none. */
     readonly end: (scope: AccountScope, name: Option.Option<string>) => Effect.Effect<void, SandboxUnavailable>
-    /** Somebody uses the app: its sandbox runs on for all of its idle time. Does nothing where that was just done. */
+    /** Records a use: the sandbox of a ready app runs for its whole idle time again. A recent use writes nothing. */
     readonly used: (app: AppSandbox) => Effect.Effect<void>
-    /** Wakes the app's sandbox if it sleeps, and has its dev server begun. */
+    /** Resumes the app's sandbox if it is stopped, and starts its dev server. */
     readonly wake: (app: AppSandbox) => Effect.Effect<AppSandbox, AppNotFound | Idle>
-    /** Does what is due, of all accounts: ends what was cut off, puts down what sleeps, removes what slept too long. */
+    /**
+     * Reconciles a batch of due apps of all accounts and gives their number: terminates those whose worker was cut off,
+     * records those that have stopped, and removes those that were stopped for too long.
+     */
     readonly reconcile: Effect.Effect<number>
   }
 >()("domain/app/AppSandboxes") {
-  static readonly layer = (times: AppTimes) =>
-    Layer.effect(
-      AppSandboxes,
-      Effect.gen(function* () {
-        const store = yield* AppStore
-        const starts = yield* AppProvisioning
-        const ends = yield* AppTermination
-        const provider = yield* SandboxProvider
-        const random = yield* SecureRandom
-        const guest = yield* GuestScripts
-
-        const portFor = Effect.gen(function* () {
-          if (!provider.supports.sharesPorts) return usualPort
-          const [a = 0, b = 0] = yield* random.randomBytes(2)
-          return Port.make(ownPorts.from + ((a * 256 + b) % ownPorts.count))
-        })
-
-        /** What came of an attempt that is over; who was superseded looks at what the other made of it. */
-        const ended = (exit: Exit.Exit<void, StartFailure>): Effect.Effect<void, AppNotCreated> => {
-          if (Exit.isSuccess(exit)) return Effect.void
-          const failure = Exit.findErrorOption(exit)
-          if (Option.isNone(failure)) return Effect.failCause(exit.cause as Cause.Cause<never>)
-          return failure.value._tag === "AppSuperseded"
-            ? Effect.void
-            : Effect.fail(new AppNotCreated({ reason: reasonOf(failure.value), cause: exit.cause }))
-        }
-
-        /** Takes over an app whose maker was silent for too long; none if somebody was faster. */
-        const takeOver = (app: AppSandbox) =>
-          Effect.flatMap(ends.newLeaseExpiry, (until) =>
-            ends.applyIfUnchanged(app, AppTransition.RenewLease({ leaseExpiresAt: until }))
-          )
-
-        /** Completes when an app that is being brought up is up; goes on with it if nobody does. */
-        const settled = Effect.fnUntraced(function* (scope: AccountScope, first: AppSandbox) {
-          let app = first
-          while (app.state === "starting") {
-            const isLeft = isExpired(app.nextCheckAt, yield* DateTime.now)
-            const mine: Option.Option<AppSandbox> = isLeft ? yield* takeOver(app) : Option.none()
-            if (Option.isSome(mine)) yield* Effect.flatMap(starts.provision(mine.value), ended)
-            else yield* Effect.sleep(lookEvery)
-            const fresh: Option.Option<AppSandbox> = yield* store.get(scope, app.name)
-            if (Option.isNone(fresh)) break
-            app = fresh.value
-          }
-          if (isActive(app)) return app
-          const cause = new Error(`${app.name} is ${app.state}: ${app.reason ?? "its owner ended it"}`)
-          return yield* new AppNotCreated({
-            reason: transient("app_ended", "The app was ended while it was made"),
-            cause
-          })
-        })
-
-        const create = Effect.fn("AppSandboxes.create")(
-          function* (scope: AccountScope, nonce: Option.Option<string>) {
-            const name = SandboxName.make(`app-${yield* givenOrNew(random, nonce)}`)
-            const wanted = new AppSandbox({
-              name,
-              account: scope.account,
-              state: "starting",
-              version: 0,
-              port: yield* portFor,
-              createdAt: yield* DateTime.now,
-              expiresAt: null,
-              nextCheckAt: yield* ends.newLeaseExpiry,
-              reason: null
-            })
-            const stands = yield* store.begin(scope, wanted)
-            if (Option.isNone(stands)) return yield* Effect.die(new Error("a new app's name is another account's"))
-            const app = stands.value
-            if (app.name === name && app.state === "starting") yield* Effect.flatMap(starts.provision(app), ended)
-            const fresh = yield* store.get(scope, app.name)
-            return yield* settled(
-              scope,
-              Option.getOrElse(fresh, () => app)
-            )
-          },
-          trackOutcome(metrics.creates, { kind: "app" }, "outcome")
-        )
-
-        const find = Effect.fn("AppSandboxes.find")(function* (scope: AccountScope, name: Option.Option<string>) {
-          const found = Option.isNone(name)
-            ? yield* store.active(scope)
-            : isSandboxName(name.value)
-              ? yield* store.get(scope, name.value)
-              : Option.none<AppSandbox>()
-          if (Option.isNone(found) || isOver(found.value)) return yield* new AppNotFound()
-          return found.value
-        })
-
-        const end = Effect.fn("AppSandboxes.end")(function* (scope: AccountScope, name: Option.Option<string>) {
-          const all = (yield* store.listLive(scope)).filter((app) => Option.isNone(name) || app.name === name.value)
-          // One that can't be ended does not keep the others.
-          const exits = yield* Effect.forEach(all, (app) => Effect.exit(ends.terminate(app, null)), { concurrency: 4 })
-          for (const exit of exits) yield* exit
-        })
-
-        const used = Effect.fn("AppSandboxes.used")(
-          function* (app: AppSandbox) {
-            if (app.state !== "ready" || app.expiresAt === null) return
-            const now = yield* DateTime.now
-            // Bounded for a clock that was stepped: an app is never given more than its time.
-            const left = Math.max(0, app.expiresAt.epochMilliseconds - now.epochMilliseconds)
-            const missing = Duration.toMillis(times.idle) - left
-            if (missing < Duration.toMillis(usedEvery(times))) return
-            // Of many who use it at once, one gives it more.
-            const wanted = AppTransition.Serve({ expiresAt: DateTime.addDuration(now, times.idle) })
-            const mine = yield* ends.applyIfUnchanged(app, wanted)
-            if (Option.isNone(mine)) return
-            const before = AppTransition.Serve({ expiresAt: app.expiresAt })
-            const { expiresAt } = yield* provider
-              .extend(app.name, Duration.millis(missing))
-              .pipe(Effect.tapError(() => ends.applyIfUnchanged(mine.value, before)))
-            yield* ends.apply(mine.value, AppTransition.Serve({ expiresAt }))
-          },
-          (using) => Effect.ignore(using)
-        )
-
-        const wake = Effect.fn("AppSandboxes.wake")(function* (app: AppSandbox) {
-          const sandbox = yield* provider.resume(app.name, times.idle)
-          // Written at once: its page may not answer before what is wrong with it is mended.
-          const awake = yield* ends.apply(app, AppTransition.Serve({ expiresAt: sandbox.expiresAt }))
-          if (Option.isNone(awake)) return yield* new AppNotFound()
-          yield* guest.serve(sandbox, app.port)
-          return awake.value
-        })
-
-        const lookAt = Effect.fnUntraced(function* (app: AppSandbox) {
-          const found = isActive(app) ? yield* provider.find(app.name) : Option.none()
-          const look = decide(app, found, times, yield* DateTime.now)
-          // What it was decided for is what it is done to.
-          if (look._tag === "Apply") yield* ends.applyIfUnchanged(app, look.move)
-          if (look._tag === "Terminate") yield* ends.terminateIfUnchanged(app, look.reason)
-          if (look._tag === "RemoveSandbox") yield* ends.removeSandbox(app)
-        })
-
-        const reconcile = Effect.gen(function* () {
-          const due = yield* store.claimDue(yield* DateTime.now, yield* ends.newLeaseExpiry, rowsAPass)
-          for (const app of due) {
-            // One that can't be dealt with does not keep the others: it is due again later.
-            yield* Effect.catch(lookAt(app), (failure) => Effect.logWarning("an app could not be looked at", failure))
-          }
-          return due.length
-        }).pipe(Effect.withSpan("AppSandboxes.reconcile"))
-
-        return AppSandboxes.of({
-          create,
-          find,
-          isAlive: ({ name }) =>
-            Effect.map(
-              provider.find(name),
-              Option.exists(({ status }) => status === "running")
-            ),
-          end,
-          used,
-          wake,
-          reconcile
-        })
-      })
-    )
+  static readonly layer = (times: AppTimes) => Layer.effect(AppSandboxes, make(times))
 }
+
+/** The ports and settings of the functions below. */
+interface Services {
+  readonly store: AppStore["Service"]
+  readonly provisioning: AppProvisioning["Service"]
+  readonly termination: AppTermination["Service"]
+  readonly provider: SandboxProvider["Service"]
+  readonly random: SecureRandom["Service"]
+  readonly guest: GuestScripts["Service"]
+  readonly times: AppTimes
+}
+
+const make = Effect.fnUntraced(function* (times: AppTimes) {
+  const services: Services = {
+    store: yield* AppStore,
+    provisioning: yield* AppProvisioning,
+    termination: yield* AppTermination,
+    provider: yield* SandboxProvider,
+    random: yield* SecureRandom,
+    guest: yield* GuestScripts,
+    times
+  }
+  return AppSandboxes.of({
+    create: (scope, nonce) => create(services, scope, nonce),
+    find: (scope, name) => find(services, scope, name),
+    isAlive: ({ name }) =>
+      Effect.map(
+        services.provider.find(name),
+        Option.exists(({ status }) => status === "running")
+      ),
+    end: (scope, name) => end(services, scope, name),
+    used: (app) => used(services, app),
+    wake: (app) => wake(services, app),
+    reconcile: reconcile(services)
+  })
+})
+
+const choosePort = Effect.fnUntraced(function* ({ provider, random }: Services) {
+  if (!provider.supports.sharesPorts) return vitePort
+  const [a = 0, b = 0] = yield* random.randomBytes(2)
+  return Port.make(sharedPorts.from + ((a * 256 + b) % sharedPorts.count))
+})
+
+/** Provisions an app under this worker's lease. Succeeds where another worker took it over. */
+const provision = Effect.fnUntraced(function* ({ provisioning }: Services, app: AppSandbox) {
+  const exit = yield* provisioning.provision(app)
+  if (Exit.isSuccess(exit)) return
+  const failure = Exit.findErrorOption(exit)
+  if (Option.isNone(failure)) return yield* Effect.failCause(exit.cause as Cause.Cause<never>)
+  if (failure.value._tag === "AppSuperseded") return
+  return yield* new AppNotCreated({ reason: reasonOf(failure.value), cause: exit.cause })
+})
+
+/** Takes over a starting app whose lease has expired; none where another write came first. */
+const takeOverLease = ({ termination }: Services, app: AppSandbox) =>
+  Effect.flatMap(termination.newLeaseExpiry, (leaseExpiresAt) =>
+    termination.applyIfUnchanged(app, AppTransition.RenewLease({ leaseExpiresAt }))
+  )
+
+/** Completes once a starting app is active. Provisions it where the lease of its worker expires. */
+const awaitActive = Effect.fnUntraced(function* (services: Services, scope: AccountScope, first: AppSandbox) {
+  let app = first
+  while (app.state === "starting") {
+    const expired = isExpired(app.nextCheckAt, yield* DateTime.now)
+    const taken: Option.Option<AppSandbox> = expired ? yield* takeOverLease(services, app) : Option.none()
+    if (Option.isSome(taken)) yield* provision(services, taken.value)
+    else yield* Effect.sleep(pollInterval)
+    const latest: Option.Option<AppSandbox> = yield* services.store.get(scope, app.name)
+    if (Option.isNone(latest)) break
+    app = latest.value
+  }
+  if (isActive(app)) return app
+  const cause = new Error(`App ${app.name} is ${app.state}: ${app.reason ?? "its owner terminated it"}`)
+  return yield* new AppNotCreated({
+    reason: transient("app_ended", "The app was terminated while it was created"),
+    cause
+  })
+})
+
+const create = Effect.fn("AppSandboxes.create")(
+  function* (services: Services, scope: AccountScope, nonce: Option.Option<string>) {
+    const { random, store, termination } = services
+    const name = SandboxName.make(`app-${yield* givenOrNew(random, nonce)}`)
+    const wanted = new AppSandbox({
+      name,
+      account: scope.account,
+      state: "starting",
+      version: 0,
+      port: yield* choosePort(services),
+      createdAt: yield* DateTime.now,
+      expiresAt: null,
+      nextCheckAt: yield* termination.newLeaseExpiry,
+      reason: null
+    })
+    const row = yield* store.begin(scope, wanted)
+    if (Option.isNone(row)) return yield* Effect.die(new Error("The new app's name is another account's"))
+    const app = row.value
+    if (app.name === name && app.state === "starting") yield* provision(services, app)
+    const latest = yield* store.get(scope, app.name)
+    return yield* awaitActive(
+      services,
+      scope,
+      Option.getOrElse(latest, () => app)
+    )
+  },
+  trackOutcome(metrics.creates, { kind: "app" }, "outcome")
+)
+
+const find = Effect.fn("AppSandboxes.find")(function* (
+  { store }: Services,
+  scope: AccountScope,
+  name: Option.Option<string>
+) {
+  const found = Option.isNone(name)
+    ? yield* store.active(scope)
+    : isSandboxName(name.value)
+      ? yield* store.get(scope, name.value)
+      : Option.none<AppSandbox>()
+  if (Option.isNone(found) || isOver(found.value)) return yield* new AppNotFound()
+  return found.value
+})
+
+const end = Effect.fn("AppSandboxes.end")(function* (
+  { store, termination }: Services,
+  scope: AccountScope,
+  name: Option.Option<string>
+) {
+  const apps = (yield* store.listLive(scope)).filter((app) => Option.isNone(name) || app.name === name.value)
+  // A failure does not prevent the termination of the others.
+  const exits = yield* Effect.forEach(apps, (app) => Effect.exit(termination.terminate(app, null)), { concurrency: 4 })
+  for (const exit of exits) yield* exit
+})
+
+const used = Effect.fn("AppSandboxes.used")(
+  function* ({ provider, termination, times }: Services, app: AppSandbox) {
+    if (app.state !== "ready" || app.expiresAt === null) return
+    const now = yield* DateTime.now
+    // Bounded in case the clock was set back: an app never gets more than its idle time.
+    const left = Math.max(0, app.expiresAt.epochMilliseconds - now.epochMilliseconds)
+    const missing = Duration.toMillis(times.idle) - left
+    if (missing < Duration.toMillis(extendEvery(times))) return
+    // Of several concurrent uses, the one that writes this transition extends the sandbox.
+    const wanted = AppTransition.Serve({ expiresAt: DateTime.addDuration(now, times.idle) })
+    const extending = yield* termination.applyIfUnchanged(app, wanted)
+    if (Option.isNone(extending)) return
+    const before = AppTransition.Serve({ expiresAt: app.expiresAt })
+    const { expiresAt } = yield* provider
+      .extend(app.name, Duration.millis(missing))
+      .pipe(Effect.tapError(() => termination.applyIfUnchanged(extending.value, before)))
+    yield* termination.apply(extending.value, AppTransition.Serve({ expiresAt }))
+  },
+  (recording) => Effect.ignore(recording)
+)
+
+const wake = Effect.fn("AppSandboxes.wake")(function* (
+  { guest, provider, termination, times }: Services,
+  app: AppSandbox
+) {
+  const sandbox = yield* provider.resume(app.name, times.idle)
+  // The app is ready before its page answers: the page of a broken app answers only once its owner has repaired it.
+  const ready = yield* termination.apply(app, AppTransition.Serve({ expiresAt: sandbox.expiresAt }))
+  if (Option.isNone(ready)) return yield* new AppNotFound()
+  yield* guest.serve(sandbox, app.port)
+  return ready.value
+})
+
+const reconcileOne = Effect.fnUntraced(function* ({ provider, termination, times }: Services, app: AppSandbox) {
+  const found = isActive(app) ? yield* provider.find(app.name) : Option.none()
+  const decision = decide(app, found, times, yield* DateTime.now)
+  // Every write requires the row that the decision was made for.
+  if (decision._tag === "Apply") yield* termination.applyIfUnchanged(app, decision.move)
+  if (decision._tag === "Terminate") yield* termination.terminateIfUnchanged(app, decision.reason)
+  if (decision._tag === "RemoveSandbox") yield* termination.removeSandbox(app)
+})
+
+const reconcile = (services: Services) =>
+  Effect.gen(function* () {
+    const { store, termination } = services
+    const due = yield* store.claimDue(yield* DateTime.now, yield* termination.newLeaseExpiry, rowsAPass)
+    for (const app of due) {
+      // A failure does not delay the others: the app is due again when its lease expires.
+      yield* Effect.catch(reconcileOne(services, app), (failure) =>
+        Effect.logWarning("Failed to reconcile app", { app: app.name, state: app.state }, failure)
+      )
+    }
+    return due.length
+  }).pipe(Effect.withSpan("AppSandboxes.reconcile"))
 
 const isOver = ({ state }: AppSandbox): boolean => state === "ending" || state === "ended"
 
-/** Why an app could not be brought up, for its owner. */
+/** Why an app could not be provisioned, for its owner. */
 const reasonOf = (failure: Exclude<StartFailure, AppSuperseded>): FailureReason => {
   switch (failure._tag) {
     case "PageSilent":
       return transient("app_silent", "The app's page did not answer in time")
     case "SandboxGone":
     case "SandboxNotRunning":
-      return transient("sandbox_stopped", "The sandbox stopped while the app was made")
+      return transient("sandbox_stopped", "The sandbox stopped while the app was created")
     case "SandboxUnavailable":
       return providerReason(failure)
     case "ScaffoldNotReady": {

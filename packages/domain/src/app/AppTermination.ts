@@ -19,8 +19,8 @@ export class AppTermination extends Context.Service<
     /** When a lease on an app that is taken now expires. */
     readonly newLeaseExpiry: Effect.Effect<DateTime.Utc>
     /**
-     * Terminates an app. One that is starting may get its sandbox only after this: the reconciler removes that once the
-     * lease of its maker has expired.
+     * Terminates an app. A worker may create the sandbox of a starting app after this: the reconciler removes that
+     * sandbox once the worker's lease has expired.
      */
     readonly terminate: (app: AppSandbox, reason: string | null) => Effect.Effect<void, SandboxUnavailable>
     /** Terminates an app as it was read; does nothing where another write came first. */
@@ -63,7 +63,10 @@ const make = Effect.fnUntraced(function* (times: AppTimes) {
   const newTermination = (reason: string | null) =>
     Effect.map(newLeaseExpiry, (leaseExpiresAt) => AppTransition.Terminate({ reason, leaseExpiresAt }))
 
-  /** Terminates an app by such a write. The maker of one that was starting may still be at work: it is removed later. */
+  /**
+   * Terminates an app with the given write. The worker of a starting app may still create the sandbox, so that app stays
+   * `ending` and the reconciler removes it again.
+   */
   const terminateBy = (write: typeof ifUnchanged) =>
     Effect.fnUntraced(function* (app: AppSandbox, reason: string | null) {
       const ending = yield* write(app, yield* newTermination(reason))
@@ -72,7 +75,7 @@ const make = Effect.fnUntraced(function* (times: AppTimes) {
     })
 
   const terminate = (app: AppSandbox, reason: string | null) =>
-    // Another worker wrote that it ends: that worker or the reconciler marks it ended.
+    // Another worker terminated it: that worker or the reconciler marks it ended.
     app.state === "ending" ? provider.remove(app.name) : terminateBy(toLatest)(app, reason)
 
   const rollBack = Effect.fn("AppTermination.rollBack")(function* (app: AppSandbox, reason: string) {

@@ -1,14 +1,14 @@
+/** The times of an app's lifecycle. */
 import { Duration } from "effect"
 
-/** The times that apps live by. */
 export interface AppTimes {
-  /** How long nobody uses an app before its provider stops it. */
+  /** How long after its last use the provider stops an app. */
   readonly idle: Duration.Duration
-  /** How long who brings one up may be silent before another goes on. */
+  /** How long a worker's lease lasts without a renewal. */
   readonly lease: Duration.Duration
-  /** How long a new app's page is waited for, once its sandbox runs. */
+  /** How long a new app's page may take to answer, once its sandbox runs. */
   readonly answerWithin: Duration.Duration
-  /** How long the first app of all waits for the scaffold's packages. */
+  /** How long the first app waits until the image with the scaffold's packages is built. */
   readonly imageWithin: Duration.Duration
   /** How long the package manager may take. */
   readonly installWithin: Duration.Duration
