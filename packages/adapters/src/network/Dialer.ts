@@ -32,6 +32,8 @@ export interface Target {
 export interface Dialer {
   /** Whether a name can be reached at all; rejects with `NoPublicAddress` or what the resolver says. */
   readonly check: (name: string) => Promise<void>
+  /** Whether the operator has the host reached elsewhere. */
+  readonly isMapped: (host: string) => boolean
   /** Whether the operator has the host reached without TLS, though the sandbox speaks TLS to it. */
   readonly dropsTls: (host: string) => boolean
   /** A connection that is being opened, for bytes that are TLS or not. Its `error` may come at any time. */
@@ -111,5 +113,5 @@ export const make = ({ hosts = new Map(), lookup = system, trusted = [] }: Diale
     return tls.connect({ socket, servername: target.host, ALPNProtocols: ["http/1.1"], secureContext })
   }
 
-  return { check, dial, dialTls, dropsTls }
+  return { check, dial, dialTls, dropsTls, isMapped: (host) => hosts.has(host) }
 }

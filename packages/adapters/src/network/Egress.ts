@@ -1,5 +1,11 @@
 /** Carries the connections of one sandbox to what its network policy allows. */
-import { type Attempt, type Carriage, decideConnection, type DenialReason } from "@castellan/domain/network/decide.ts"
+import {
+  type Attempt,
+  type Carriage,
+  decideConnection,
+  type DenialReason,
+  webPorts
+} from "@castellan/domain/network/decide.ts"
 import type { NetworkPolicy, SecretName } from "@castellan/domain/network/NetworkPolicy.ts"
 import type { Socket } from "node:net"
 import { TLSSocket } from "node:tls"
@@ -54,6 +60,10 @@ export interface EgressOptions {
   readonly refused: (refusal: Refusal) => void
   /** Takes the bytes that were carried, for each host. */
   readonly carried: (host: string, sent: number, received: number) => void
+  /** Milliseconds that the head of a request may take; ten seconds if left out. */
+  readonly headWithin?: number
+  /** Whether a sandbox that has so many connections may open another one; up to `connectionsAtMost` if left out. */
+  readonly mayOpen?: (openNow: number) => boolean
 }
 
 /** Carries bytes both ways, each end at its own pace, until both have ended. When one breaks, so does the other. */
@@ -68,16 +78,33 @@ const join = (one: Socket, other: Socket) => {
   }
 }
 
+/** The first line that is not empty, and whether it is complete. Servers of HTTP skip empty lines before a request. */
+const firstLine = /^\s*([^\r\n]*)([\r\n])?/
+
+/** A control character other than a tab: no server of HTTP takes it in a request line. */
+const control = /[\0-\x08\x0b-\x1f\x7f]/
+
+/** Lines that some server may take for a request, also in another case, with other blanks, or without a version. */
+const requestLine = /http\/|^[\x21-\x7e]+[ \t]+(?:\/|\*|https?:)/i
+
 /** What a client's first bytes show: TLS, a request of HTTP/1, something else, or not enough yet. */
 const protocolOf = (bytes: Buffer): "tls" | "http" | "other" | undefined => {
   if (bytes.length === 0) return undefined
   if (bytes[0] === tlsHandshake) return "tls"
-  const text = bytes.subarray(0, lookedAt).toString("latin1")
-  if (!/^[A-Z]/.test(text)) return "other"
-  const line = /^([^\r\n]*)\r?\n/.exec(text)
-  if (line !== null) return /^[A-Z]+ \S+ HTTP\/\d\.\d$/.test(line[1]!) ? "http" : "other"
-  return bytes.length < lookedAt && /^[A-Z]{1,20}( \S*( [HTP/\d.]*)?)?\r?$/.test(text) ? undefined : "other"
+  // A hello in the form of SSL 2, which names no server, begins TLS as well.
+  if (bytes[0]! >= 0x80 && (bytes.length < 3 || bytes[2] === 1)) return bytes.length < 3 ? undefined : "tls"
+  const [, line = "", end] = firstLine.exec(bytes.subarray(0, lookedAt).toString("latin1"))!
+  if (control.test(line)) return "other"
+  if (end !== undefined) return requestLine.test(line) ? "http" : "other"
+  return bytes.length < lookedAt ? undefined : "other"
 }
+
+/**
+ * Whether bytes that are neither TLS nor HTTP may pass to a port. The ports of HTTP and HTTPS are for these, and for SSH,
+ * which hosts of repositories serve at 443 too.
+ */
+const mayPass = (port: number, bytes: Buffer) =>
+  !webPorts.includes(port) || (port === 443 && bytes.subarray(0, 4).toString("latin1") === "SSH-")
 
 export interface Egress {
   /** Carries a connection that was opened inside to a host and port. */
@@ -88,7 +115,7 @@ export interface Egress {
 }
 
 export const make = (options: EgressOptions): Egress => {
-  const { certificates, dialer, policy, refused } = options
+  const { certificates, dialer, mayOpen = (openNow) => openNow < connectionsAtMost, policy, refused } = options
   /** The open connections, each with how it is carried. */
   const open = new Map<Socket, Attempt & { readonly carriage?: Carriage }>()
   const requests = Requests.make(options)
@@ -108,7 +135,10 @@ export const make = (options: EgressOptions): Egress => {
       if (error.code === "ENOPUBLICADDRESS") refused({ ...attempt, reason: "private_address" })
       client.resetAndDestroy()
     })
-    server.on("close", () => clearTimeout(late))
+    server.on("close", () => {
+      clearTimeout(late)
+      if (!server.readableEnded) client.destroy()
+    })
     server.once("connect", () => {
       clearTimeout(late)
       count(client, server, attempt)
@@ -116,12 +146,16 @@ export const make = (options: EgressOptions): Egress => {
     })
   }
 
-  /** Calls `read` with all bytes so far whenever more come, until it gives something. The socket is paused then. */
+  /**
+   * Calls `read` with all bytes so far whenever more come, until it gives something. The socket is paused then. If it ends
+   * before, it is closed, and with it the client.
+   */
   const gather = <A>(
     from: Socket,
     early: Buffer,
     read: (bytes: Buffer) => A | undefined,
-    done: (found: A, bytes: Buffer) => void
+    done: (found: A, bytes: Buffer) => void,
+    client = from
   ) => {
     let bytes: Buffer = Buffer.alloc(0)
     const take = (more: Buffer) => {
@@ -131,7 +165,10 @@ export const make = (options: EgressOptions): Egress => {
       from.off("data", take).off("end", ended).pause()
       done(found, bytes)
     }
-    const ended = () => from.destroy()
+    const ended = () => {
+      from.destroy()
+      client.destroy()
+    }
     from.on("data", take).once("end", ended).resume()
     if (early.length > 0) take(early)
   }
@@ -160,7 +197,7 @@ export const make = (options: EgressOptions): Egress => {
       dial(client, attempt, true, (server) => {
         server.write(hello)
         // A server may ask for a second hello, which could name another host.
-        gather(server, Buffer.alloc(0), ClientHello.isRetryRequest, (asksAgain, answer) => {
+        const answered = (asksAgain: boolean, answer: Buffer) => {
           client.write(answer)
           const joined = (bytes: Buffer) => {
             clearTimeout(late)
@@ -169,7 +206,8 @@ export const make = (options: EgressOptions): Egress => {
           }
           if (!asksAgain) return joined(more)
           checked(ClientHello.readRetry, more, (again, rest) => joined(Buffer.concat([again, rest])))
-        })
+        }
+        gather(server, Buffer.alloc(0), ClientHello.isRetryRequest, answered, client)
       })
     )
   }
@@ -201,12 +239,14 @@ export const make = (options: EgressOptions): Egress => {
   }
 
   /** Passes bytes that are neither TLS nor HTTP, in which no other host can be named. */
-  const passOther = (client: Socket, attempt: Attempt, early: Buffer, late: NodeJS.Timeout) =>
+  const passOther = (client: Socket, attempt: Attempt, early: Buffer, late: NodeJS.Timeout) => {
+    if (!mayPass(attempt.port, early)) return refuse(client, attempt, "name_mismatch")
     dial(client, attempt, false, (server) => {
       clearTimeout(late)
       server.write(early)
       join(client, server)
     })
+  }
 
   /** The client waits for the server to speak. What the client says first is still checked before it is passed on. */
   const serverFirst = (client: Socket, attempt: Attempt, late: NodeJS.Timeout) =>
@@ -218,7 +258,7 @@ export const make = (options: EgressOptions): Egress => {
       server.on("end", () => client.end())
       gather(client, Buffer.alloc(0), protocolOf, (protocol, bytes) => {
         clearTimeout(late)
-        if (protocol !== "other") return refuse(client, attempt, "name_mismatch")
+        if (protocol !== "other" || !mayPass(attempt.port, bytes)) return refuse(client, attempt, "name_mismatch")
         server.write(bytes)
         client.pipe(server)
       })
@@ -262,7 +302,7 @@ export const make = (options: EgressOptions): Egress => {
     client.on("error", () => client.destroy())
     client.allowHalfOpen = true
     client.setNoDelay()
-    if (open.size >= connectionsAtMost) return refuse(client, attempt, "too_many_connections")
+    if (!mayOpen(open.size)) return refuse(client, attempt, "too_many_connections")
     open.set(client, attempt)
     const late = setTimeout(() => client.destroy(), connectedWithin + firstBytesWithin)
     client.on("close", () => {
@@ -273,7 +313,8 @@ export const make = (options: EgressOptions): Egress => {
     if (decision._tag === "Deny") return deny(client, attempt, decision.reason)
     open.set(client, { ...attempt, carriage: decision.carriage })
     if (attempt.port === 443 && dialer.dropsTls(attempt.host)) return passNamed(client, attempt, late, true)
-    if (decision.carriage === "opaque") return passOpaque(client, attempt, late)
+    // What the operator maps is in its own network: the sandbox reaches there what the name means, and no other host.
+    if (decision.carriage === "opaque" && !dialer.isMapped(attempt.host)) return passOpaque(client, attempt, late)
     passNamed(client, attempt, late, decision.carriage === "requests")
   }
 
@@ -283,6 +324,7 @@ export const make = (options: EgressOptions): Egress => {
       // Where only the name was checked, requests may have passed that a new rule does not allow.
       if (decision._tag === "Deny" || decision.carriage !== carriage) client.resetAndDestroy()
     }
+    requests.enforce()
   }
 
   const close = () => {

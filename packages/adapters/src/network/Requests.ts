@@ -1,5 +1,10 @@
 /** Forwards the HTTP/1.1 requests of a sandbox that its network policy allows, with the headers that the policy sets. */
-import { type Attempt, decideRequest, type DenialReason } from "@castellan/domain/network/decide.ts"
+import {
+  type Attempt,
+  decideRequest,
+  type DenialReason,
+  type RequestAttempt
+} from "@castellan/domain/network/decide.ts"
 import type { HeaderValue } from "@castellan/domain/network/NetworkPolicy.ts"
 import {
   Agent,
@@ -18,7 +23,13 @@ import type { EgressOptions, RefusalReason } from "./Egress.ts"
 
 /** Bytes that the head of a request may have, and milliseconds it may take. */
 const headSize = 32 * 1024
-const headWithin = 10_000
+const defaultHeadWithin = 10_000
+
+/** Requests that a client may send on a connection before the first of them is answered; one more ends the connection. */
+const waitingAtMost = 16
+
+/** Connections to all hosts together that are kept for further requests. */
+const idleAtMost = 32
 
 /** Headers that concern one connection only (RFC 9110, 7.6.1), but for those that frame the body. */
 const hopByHop = new Set([
@@ -31,12 +42,25 @@ const hopByHop = new Set([
   "upgrade"
 ])
 
+/** Headers by which some servers take another method or path than those of the request, in the form of `canonical`. */
+const overriding = new Set([
+  "x-http-method",
+  "x-http-method-override",
+  "x-method-override",
+  "x-original-url",
+  "x-rewrite-url"
+])
+
+/** A header's name as servers see it that make variables of headers: there, `_` and `-` are the same. */
+const canonical = (name: string) => name.replaceAll("_", "-")
+
 const explanations: Partial<Record<RefusalReason, string>> = {
   no_network: "this sandbox has no network",
   host_not_allowed: "the network policy of this sandbox does not allow the host",
   port_not_allowed: "the network policy of this sandbox does not allow the port",
   path_not_allowed: "the network policy of this sandbox does not allow the path",
   method_not_allowed: "the network policy of this sandbox does not allow the method",
+  tls_required: "the network policy of this sandbox allows the request with TLS only",
   name_mismatch: "the request names another host than the connection was made to"
 }
 
@@ -77,12 +101,33 @@ const endToEnd = (message: IncomingMessage): Record<string, string | ReadonlyArr
   return Object.fromEntries(kept.map(([name, values]) => [name, values!.length === 1 ? values![0]! : values!]))
 }
 
-export const make = ({ carried, dialer, policy, refused, secretOf }: EgressOptions) => {
-  const attempts = new WeakMap<Duplex, Attempt>()
+/** Headers of a response. The gateway frames its body anew, by the version that the client speaks. */
+const responseHeaders = (response: IncomingMessage) => {
+  const { "transfer-encoding": coding = "chunked", ...headers } = endToEnd(response)
+  if (coding !== "chunked") throw new Error("the body's coding is not known")
+  return headers as Record<string, string | Array<string>>
+}
 
-  /** Connections to hosts, kept for further requests of this sandbox. */
-  const agentOver = (dial: (target: Target) => Socket) => {
-    const agent = new Agent({ keepAlive: true, maxFreeSockets: 16, timeout: 60_000 })
+/** The head of a response, for a connection on which no HTTP follows the response. */
+const headOf = ({ rawHeaders, statusCode, statusMessage }: IncomingMessage, more: string, dropped: RegExp) => {
+  const lines = rawHeaders.flatMap((name, at) =>
+    at % 2 === 0 && !dropped.test(name) ? [`${name}: ${rawHeaders[at + 1]}`] : []
+  )
+  // As Node has read them: in latin1.
+  return Buffer.from(`HTTP/1.1 ${statusCode} ${statusMessage}\r\n${lines.join("\r\n")}${more}\r\n\r\n`, "latin1")
+}
+
+export const make = ({ carried, dialer, headWithin = defaultHeadWithin, policy, refused, secretOf }: EgressOptions) => {
+  const attempts = new WeakMap<Duplex, Attempt>()
+  /** The request of each connection that is being carried, or that changed its protocol. */
+  const current = new Map<Duplex, RequestAttempt>()
+
+  /** Connections to hosts, which may be kept for further requests of this sandbox. */
+  const agentOver = (dial: (target: Target) => Socket, keepAlive = true) => {
+    const agent = new Agent({ keepAlive, maxFreeSockets: 16, timeout: 60_000 })
+    const keepSocketAlive = agent.keepSocketAlive.bind(agent)
+    agent.keepSocketAlive = (socket) =>
+      Object.values(agent.freeSockets).flat().length < idleAtMost && keepSocketAlive(socket)
     agent.createConnection = (options) => {
       const target = { host: options.host!, port: Number(options.port) }
       const socket = dial(target).setNoDelay()
@@ -93,6 +138,8 @@ export const make = ({ carried, dialer, policy, refused, secretOf }: EgressOptio
   }
   const plain = agentOver((target) => dialer.dial(target, false))
   const secure = agentOver(dialer.dialTls)
+  const plainOnce = agentOver((target) => dialer.dial(target, false), false)
+  const secureOnce = agentOver(dialer.dialTls, false)
 
   const textOf = (value: HeaderValue): string | undefined => {
     if (typeof value === "string") return value
@@ -104,7 +151,10 @@ export const make = ({ carried, dialer, policy, refused, secretOf }: EgressOptio
   const judge = (
     incoming: IncomingMessage,
     attempt: Attempt
-  ): { readonly options: RequestOptions } | { readonly reason: RefusalReason } | { readonly status: number } => {
+  ):
+    | { readonly options: RequestOptions; readonly request: RequestAttempt }
+    | { readonly reason: RefusalReason }
+    | { readonly status: number } => {
     const { host, port } = attempt
     const url = incoming.url ?? ""
     if (!url.startsWith("/") || isAmbiguous(incoming)) return { status: 400 }
@@ -113,7 +163,8 @@ export const make = ({ carried, dialer, policy, refused, secretOf }: EgressOptio
     if (named !== `${host}:${port}` && !(named === host && port === (isTls ? 443 : 80)))
       return { reason: "name_mismatch" }
     const [path = ""] = url.split("?", 1)
-    const decision = decideRequest(policy(), { host, port, method: incoming.method ?? "", path })
+    const asked = { host, port, method: incoming.method ?? "", path, isTls }
+    const decision = decideRequest(policy(), asked)
     if (decision._tag === "Deny") return { reason: decision.reason }
     const set: Record<string, string> = {}
     for (const [name, value] of Object.entries(decision.headers)) {
@@ -121,11 +172,16 @@ export const make = ({ carried, dialer, policy, refused, secretOf }: EgressOptio
       if (text === undefined) return { status: 503 }
       set[name] = text
     }
-    const headers = { ...endToEnd(incoming), ...set, host: incoming.headers.host! } as Record<
+    const replaced = new Set(Object.keys(set).map(canonical))
+    const own = Object.entries(endToEnd(incoming)).filter(
+      ([name]) => !replaced.has(canonical(name)) && !overriding.has(canonical(name))
+    )
+    const headers = { ...Object.fromEntries(own), ...set, host: incoming.headers.host! } as Record<
       string,
       string | Array<string>
     >
     return {
+      request: asked,
       options: {
         host,
         port,
@@ -143,30 +199,69 @@ export const make = ({ carried, dialer, policy, refused, secretOf }: EgressOptio
     answer.writeHead(403, { "content-type": "text/plain", connection: "close" }).end(bodyOf(attempt, reason))
   }
 
+  /** A message that was not foreseen breaks its own connection, and not the gateway. */
+  const guarded = (broken: { readonly destroy: (error: Error) => unknown }, act: () => void) => {
+    try {
+      act()
+    } catch (error) {
+      broken.destroy(error as Error)
+    }
+  }
+
   const forward = (incoming: IncomingMessage, answer: ServerResponse, continues: boolean) => {
     const attempt = attempts.get(incoming.socket)!
     const judged = judge(incoming, attempt)
     if ("status" in judged) return void answer.writeHead(judged.status, { connection: "close" }).end()
     if ("reason" in judged) return refuse(answer, attempt, judged.reason)
+    current.set(incoming.socket, judged.request)
     const outgoing = request(judged.options)
     outgoing.on("continue", () => continues && answer.writeContinue())
-    outgoing.on("response", (response) => {
-      answer.writeHead(response.statusCode ?? 502, response.statusMessage, endToEnd(response) as Record<string, string>)
-      // Events of a server that sends slowly reach the sandbox one by one.
-      answer.flushHeaders()
-      response.pipe(answer)
-      response.on("error", () => answer.destroy())
-    })
-    outgoing.on("error", () => {
+    outgoing.on("response", (response) =>
+      guarded(outgoing, () => {
+        answer.writeHead(response.statusCode ?? 502, response.statusMessage, responseHeaders(response))
+        // Events of a server that sends slowly reach the sandbox one by one.
+        answer.flushHeaders()
+        response.pipe(answer)
+        response.on("error", () => answer.destroy())
+      })
+    )
+    outgoing.on("error", (error: NodeJS.ErrnoException) => {
+      if (error.code === "ENOPUBLICADDRESS") refused({ ...attempt, reason: "private_address" })
       if (answer.headersSent) answer.destroy()
       else answer.writeHead(502, { connection: "close" }).end(`Castellan: ${attempt.host} can't be reached.\n`)
     })
-    answer.on("close", () => outgoing.destroy())
+    answer.on("close", () => {
+      current.delete(incoming.socket)
+      outgoing.destroy()
+    })
     outgoing.flushHeaders()
     incoming.pipe(outgoing)
   }
 
-  /** Forwards a request to change the protocol, as web sockets begin. */
+  /** The requests of a connection that wait for the answer to the one before. */
+  const waiting = new WeakMap<Duplex, Array<() => void>>()
+
+  /** Begins a request once the one before on its connection is answered, so that a client has one to a host at a time. */
+  const inTurn = (incoming: IncomingMessage, answer: ServerResponse, begin: () => void) => {
+    const { socket } = incoming
+    const act = () => guarded(socket, begin)
+    answer.once("close", () => {
+      const next = socket.destroyed ? undefined : waiting.get(socket)?.shift()
+      if (next === undefined) waiting.delete(socket)
+      else next()
+    })
+    const queue = waiting.get(socket)
+    if (queue === undefined) {
+      waiting.set(socket, [])
+      act()
+    } else if (queue.length < waitingAtMost) queue.push(act)
+    else socket.destroy()
+  }
+
+  /**
+   * Forwards a request to change the protocol, on a connection of its own. Only web sockets pass: in another protocol there
+   * could be more requests. Asked for another one, the server gets the request without that, as it may answer anyway.
+   */
   const upgrade = (incoming: IncomingMessage, client: Duplex, early: Buffer) => {
     const attempt = attempts.get(client)!
     const judged = judge(incoming, attempt)
@@ -176,46 +271,53 @@ export const make = ({ carried, dialer, policy, refused, secretOf }: EgressOptio
       if ("reason" in judged) refused({ ...attempt, reason: judged.reason })
       return void end("status" in judged ? judged.status : 403)
     }
-    const headers = { ...judged.options.headers, connection: "Upgrade", upgrade: incoming.headers.upgrade ?? "" }
-    const outgoing = request({ ...judged.options, headers })
-    client.on("close", () => outgoing.destroy()).on("error", () => outgoing.destroy())
+    const { "content-length": length = "0", "transfer-encoding": coding } = incoming.headers
+    // Node reads no body here. A server would take the next bytes for it. Nor may a request follow one without an answer.
+    if (length !== "0" || coding !== undefined || waiting.has(client)) return void end(400)
+    current.set(client, judged.request)
+    const isWebSocket = incoming.headers.upgrade?.toLowerCase() === "websocket"
+    const { "http2-settings": _, ...plainly } = judged.options.headers as Record<string, string>
+    const headers = isWebSocket ? { ...plainly, connection: "Upgrade", upgrade: "websocket" } : plainly
+    const outgoing = request({
+      ...judged.options,
+      headers,
+      agent: judged.options.agent === secure ? secureOnce : plainOnce
+    })
+    client.on("error", () => client.destroy())
+    client.on("close", () => {
+      current.delete(client)
+      outgoing.destroy()
+    })
     outgoing.on("error", () => end(502))
-    const headOf = ({ rawHeaders, statusCode, statusMessage }: IncomingMessage) => {
-      const lines = rawHeaders.flatMap((name, at) => (at % 2 === 0 ? [`${name}: ${rawHeaders[at + 1]}`] : []))
-      return `HTTP/1.1 ${statusCode} ${statusMessage}\r\n${lines.join("\r\n")}\r\n\r\n`
-    }
     outgoing.on("upgrade", (response, server, first) => {
-      client.write(headOf(response))
+      server.on("error", () => client.destroy()).on("close", () => client.destroy())
+      if (response.headers.upgrade?.toLowerCase() !== "websocket") return void server.destroy()
+      client.write(headOf(response, "", /^$/))
       client.write(first)
       server.write(early)
       client.pipe(server).pipe(client)
-      server.on("error", () => client.destroy()).on("close", () => client.destroy())
       client.on("close", () => server.destroy())
     })
     outgoing.on("response", (response) => {
-      client.write(headOf(response))
+      client.write(headOf(response, "\r\nConnection: close", /^(connection|keep-alive|transfer-encoding)$/i))
+      response.on("error", () => client.destroy())
       response.pipe(client)
     })
     outgoing.end()
   }
 
-  /** What was not foreseen in a message breaks its own connection, and not the gateway. */
-  const guarded = (socket: Duplex, act: () => void) => {
-    try {
-      act()
-    } catch {
-      socket.destroy()
-    }
-  }
-
   const server = createServer({
     maxHeaderSize: headSize,
     headersTimeout: headWithin,
+    connectionsCheckingInterval: Math.min(headWithin, 5000),
     requestTimeout: 0,
     keepAliveTimeout: 60_000
   })
-  server.on("request", (incoming, answer) => guarded(incoming.socket, () => forward(incoming, answer, false)))
-  server.on("checkContinue", (incoming, answer) => guarded(incoming.socket, () => forward(incoming, answer, true)))
+  // The time limit of heads begins with this event, which comes from no socket here: connections are handed over.
+  server.emit("listening")
+  server.on("clientError", (_, socket) => socket.end("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"))
+  server.on("request", (incoming, answer) => inTurn(incoming, answer, () => forward(incoming, answer, false)))
+  server.on("checkContinue", (incoming, answer) => inTurn(incoming, answer, () => forward(incoming, answer, true)))
   server.on("upgrade", (incoming, socket, early) => guarded(socket, () => upgrade(incoming, socket, early)))
   server.on("connect", (_incoming, socket) => socket.destroy())
 
@@ -228,10 +330,15 @@ export const make = ({ carried, dialer, policy, refused, secretOf }: EgressOptio
       // The parser takes later bytes from the kernel by itself; those that were read already have to be handed to it.
       client.resume()
     },
+    /** Ends the requests, and the connections with another protocol, that the policy no longer allows. */
+    enforce: () => {
+      for (const [client, asked] of current) if (decideRequest(policy(), asked)._tag === "Deny") client.destroy()
+    },
     close: () => {
-      plain.destroy()
-      secure.destroy()
+      for (const agent of [plain, secure, plainOnce, secureOnce]) agent.destroy()
       server.closeAllConnections()
+      // Ends the checks of heads as well.
+      server.close()
     }
   }
 }

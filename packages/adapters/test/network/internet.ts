@@ -59,12 +59,20 @@ export interface InternetOptions {
   readonly hosts?: Readonly<Record<string, string>>
   readonly secrets?: Record<string, string>
   readonly lookup?: Dialer.Lookup
+  /** Milliseconds that the head of a request may take. */
+  readonly headWithin?: number
 }
 
 export const authority = Effect.cached(Effect.promise(Certificates.newAuthority)).pipe(Effect.runSync)
 
 /** The egress of one sandbox, and how to connect to hosts through it. */
-export const egressTo = Effect.fnUntraced(function* ({ hosts = {}, lookup, policy, secrets = {} }: InternetOptions) {
+export const egressTo = Effect.fnUntraced(function* ({
+  headWithin,
+  hosts = {},
+  lookup,
+  policy,
+  secrets = {}
+}: InternetOptions) {
   const own = yield* authority
   const refusals: Array<Refusal> = []
   let current = policy
@@ -81,7 +89,8 @@ export const egressTo = Effect.fnUntraced(function* ({ hosts = {}, lookup, polic
         certificates: Certificates.make(own),
         secretOf: (name) => secrets[name],
         refused: (refusal) => refusals.push(refusal),
-        carried: () => undefined
+        carried: () => undefined,
+        ...(headWithin === undefined ? {} : { headWithin })
       })
     ),
     ({ close }) => Effect.sync(close)

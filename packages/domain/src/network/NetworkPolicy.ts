@@ -98,13 +98,16 @@ const atMost = (name: keyof typeof policyLimits) =>
 /** An allowed host, with restrictions and headers for its requests. */
 export const NetworkRule = Schema.Struct({
   host: HostPattern,
-  /** The allowed ports; 80 and 443 by default. */
+  /** The allowed ports. By default 443, and 80 as well for a rule without headers. */
   ports: Schema.optionalKey(Schema.Array(EgressPort).pipe(Schema.check(Schema.isMinLength(1), atMost("ports")))),
   /** The allowed paths; all by default. */
   paths: Schema.optionalKey(Schema.Array(PathPrefix).pipe(Schema.check(Schema.isMinLength(1), atMost("paths")))),
   /** The allowed request methods; all by default. */
   methods: Schema.optionalKey(Schema.Array(Method).pipe(Schema.check(Schema.isMinLength(1), atMost("methods")))),
-  /** Headers that the gateway sets on each allowed request. They replace headers of the same name from the sandbox. */
+  /**
+   * Headers that the gateway sets on each allowed request. They replace headers of the same name from the sandbox. They are
+   * sent without TLS only where the rule names port 80.
+   */
   headers: Schema.optionalKey(
     Schema.Record(Schema.String, HeaderValue).pipe(
       Schema.check(

@@ -24,7 +24,7 @@ const connection = (host: string, port: number, of = github) => {
 }
 
 const request = (host: string, method: string, path: string, of = github) => {
-  const decision = decideRequest(of, { host, port: 443, method, path })
+  const decision = decideRequest(of, { host, port: 443, method, path, isTls: true })
   return decision._tag === "Allow" ? Object.keys(decision.headers).join() || "allowed" : decision.reason
 }
 
@@ -77,6 +77,12 @@ describe("Network policies", () => {
       "/ada/engine.git/%2E./x",
       "/ada/engine.git//x",
       "/ada/engine.git/%zz",
+      "/ada/engine.git/..;/other.git/info/refs",
+      "/ada/engine.git/.;x/y",
+      "/ada/engine.git/%2e%2e;x/other.git",
+      "/ada/engine.git/%252e%252e/other.git",
+      "/ada/engine.git/..%252fother.git",
+      "/ada/engine.git/%c0%ae%c0%ae/other.git",
       "ada/engine.git/"
     ])
       assert.strictEqual(request("github.com", "GET", path), "path_not_allowed", path)
@@ -90,6 +96,27 @@ describe("Network policies", () => {
     assert.strictEqual(request("api.example.com", "GET", "/v2/", open), "path_not_allowed")
   })
 
+  it("sends the headers of a rule without TLS only where the rule names port 80", () => {
+    const keyed = (ports?: ReadonlyArray<number>) =>
+      policy({
+        allow: [{ host: "api.example.com", headers: { "x-key": { secret: "KEY" } }, ...(ports ? { ports } : {}) }]
+      })
+    const ask = (of: typeof github, port: number, isTls: boolean) => {
+      const decision = decideRequest(of, { host: "api.example.com", port, method: "GET", path: "/", isTls })
+      return decision._tag === "Allow" ? Object.keys(decision.headers).join() : decision.reason
+    }
+    assert.strictEqual(connection("api.example.com", 80, keyed()), "port_not_allowed")
+    assert.strictEqual(ask(keyed(), 443, true), "x-key")
+    assert.strictEqual(ask(keyed(), 443, false), "tls_required")
+    assert.strictEqual(ask(keyed([8443]), 8443, false), "tls_required")
+    assert.strictEqual(ask(keyed([80]), 80, false), "x-key")
+  })
+
+  it("refuses TRACE where it would answer with the headers of a rule", () => {
+    assert.strictEqual(request("github.com", "TRACE", "/ada/engine.git/x"), "method_not_allowed")
+    assert.strictEqual(request("registry.npmjs.org", "TRACE", "/"), "allowed")
+  })
+
   it("takes the value of a header from the first rule that sets it", () => {
     const twice = policy({
       allow: [
@@ -97,7 +124,8 @@ describe("Network policies", () => {
         { host: "*.example.com", headers: { "x-key": "second", "x-other": "second" } }
       ]
     })
-    const decision = decideRequest(twice, { host: "api.example.com", port: 443, method: "GET", path: "/v1/x" })
+    const asked = { host: "api.example.com", port: 443, method: "GET", path: "/v1/x", isTls: true }
+    const decision = decideRequest(twice, asked)
     assert.deepStrictEqual(decision._tag === "Allow" && decision.headers, { "x-key": "first", "x-other": "second" })
   })
 
