@@ -1,8 +1,10 @@
 /** Opens connections from the host to what sandboxes may reach, and to no other address. */
 import { isPublicAddress } from "@castellan/domain/network/addresses.ts"
-import { lookup as systemLookup, type LookupAddress } from "node:dns"
+import type { LookupAddress } from "node:dns"
 import { connect, type LookupFunction, type Socket } from "node:net"
+import { networkInterfaces } from "node:os"
 import * as tls from "node:tls"
+import * as Resolver from "./Resolver.ts"
 
 /** Where the operator has a name reached: the port is the one for connections that the URL's scheme stands for. */
 export type EgressHosts = ReadonlyMap<string, ReadonlyArray<URL>>
@@ -12,9 +14,6 @@ export type Lookup = (
   name: string,
   done: (error: Error | null, addresses: ReadonlyArray<LookupAddress>) => void
 ) => void
-
-const system: Lookup = (name, done) =>
-  systemLookup(name, { all: true }, (error, addresses = []) => done(error, addresses))
 
 /** A name resolves to no public address. */
 export class NoPublicAddress extends Error {
@@ -42,6 +41,9 @@ export interface Dialer {
   readonly dialTls: (target: Target) => Socket
 }
 
+/** How long the addresses of this host are remembered, in milliseconds. */
+const ownFor = 10_000
+
 /** How long names are remembered to be reachable, in milliseconds, and how many of them. */
 const checkedFor = 30_000
 const checkedAtMost = 10_000
@@ -54,9 +56,27 @@ export interface DialerOptions {
   /** Certificates in PEM that are trusted besides those of Node and of the system. */
   readonly trusted?: ReadonlyArray<string>
   readonly lookup?: Lookup
+  /** The addresses of this host. Through them, programs would reach what a firewall keeps from the internet. */
+  readonly own?: () => Iterable<string>
 }
 
-export const make = ({ hosts = new Map(), lookup = system, trusted = [] }: DialerOptions): Dialer => {
+const addressesOfHost = () =>
+  Object.values(networkInterfaces()).flatMap((addresses = []) => addresses.map(({ address }) => address))
+
+export const make = ({
+  hosts = new Map(),
+  lookup = Resolver.make(),
+  own = addressesOfHost,
+  trusted = []
+}: DialerOptions): Dialer => {
+  let ofHost = { addresses: new Set<string>(), until: 0 }
+
+  const isOwn = (address: string) => {
+    const now = Date.now()
+    if (ofHost.until <= now) ofHost = { addresses: new Set(own()), until: now + ownFor }
+    return ofHost.addresses.has(address)
+  }
+
   let secureContext: tls.SecureContext | undefined
   const checked = new Map<string, number>()
 
@@ -64,7 +84,7 @@ export const make = ({ hosts = new Map(), lookup = system, trusted = [] }: Diale
     new Promise<ReadonlyArray<LookupAddress>>((resolve, reject) => {
       lookup(name, (error, addresses) => {
         if (error !== null) return reject(error)
-        const reachable = addresses.filter(({ address }) => isPublicAddress(address))
+        const reachable = addresses.filter(({ address }) => isPublicAddress(address) && !isOwn(address))
         if (reachable.length === 0) return reject(new NoPublicAddress(name))
         resolve(reachable)
       })

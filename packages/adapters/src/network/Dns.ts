@@ -17,6 +17,21 @@ const codes = { formatError: 1, serverFailure: 2, noSuchName: 3, refused: 5 }
 
 const authoritative = dnsPacket.AUTHORITATIVE_ANSWER | dnsPacket.RECURSION_DESIRED | dnsPacket.RECURSION_AVAILABLE
 
+/** Most bytes of a query: a name has 255, and programs add few options. */
+const querySize = 1024
+
+/**
+ * Whether a packet is a query with one question, no records but one or two of options, by its header. The others are not
+ * decoded: a packet of 64 kB could have thousands of records.
+ */
+const isQuery = (packet: Buffer) =>
+  packet.length >= 12 &&
+  packet.length <= querySize &&
+  (packet[2]! & 0xf8) === 0 &&
+  packet.readUInt16BE(4) === 1 &&
+  packet.readUInt32BE(6) === 0 &&
+  packet.readUInt16BE(10) <= 2
+
 /** A name that can have rules: what HTTP and TLS can name as well. */
 const isHostName = (name: string) =>
   name.length <= 253 && /^(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+[a-z0-9-]*[a-z][a-z0-9-]*$/.test(name)
@@ -73,7 +88,7 @@ export const make = ({ dialer, names, policy, refused }: DnsOptions) => {
   const serve = (socket: DatagramSocket) => {
     socket.on("error", () => undefined)
     socket.on("message", (message, from) => {
-      if (pending >= queriesAtOnce) return
+      if (pending >= queriesAtOnce || !isQuery(message)) return
       let query: Packet
       try {
         query = dnsPacket.decode(message)

@@ -14,8 +14,9 @@ import * as ClientHello from "./ClientHello.ts"
 import type { Dialer } from "./Dialer.ts"
 import * as Requests from "./Requests.ts"
 
-/** Most connections that a sandbox has open. */
+/** Most connections that a sandbox has open, and how many of them it can have whatever others have. */
 export const connectionsAtMost = 512
+export const connectionsAtLeast = 16
 
 /** Milliseconds that a client has for the first bytes that say what it wants: a TLS hello, or the head of a request. */
 const firstBytesWithin = 10_000
@@ -81,8 +82,8 @@ const join = (one: Socket, other: Socket) => {
 /** The first line that is not empty, and whether it is complete. Servers of HTTP skip empty lines before a request. */
 const firstLine = /^\s*([^\r\n]*)([\r\n])?/
 
-/** A control character other than a tab: no server of HTTP takes it in a request line. */
-const control = /[\0-\x08\x0b-\x1f\x7f]/
+/** Whether a line has a control character other than a tab: no server of HTTP takes one in a request line. */
+const hasControl = (line: string) => [...line].some((one) => (one < " " && one !== "\t") || one === "\x7f")
 
 /** Lines that some server may take for a request, also in another case, with other blanks, or without a version. */
 const requestLine = /http\/|^[\x21-\x7e]+[ \t]+(?:\/|\*|https?:)/i
@@ -94,7 +95,7 @@ const protocolOf = (bytes: Buffer): "tls" | "http" | "other" | undefined => {
   // A hello in the form of SSL 2, which names no server, begins TLS as well.
   if (bytes[0]! >= 0x80 && (bytes.length < 3 || bytes[2] === 1)) return bytes.length < 3 ? undefined : "tls"
   const [, line = "", end] = firstLine.exec(bytes.subarray(0, lookedAt).toString("latin1"))!
-  if (control.test(line)) return "other"
+  if (hasControl(line)) return "other"
   if (end !== undefined) return requestLine.test(line) ? "http" : "other"
   return bytes.length < lookedAt ? undefined : "other"
 }
@@ -109,6 +110,8 @@ const mayPass = (port: number, bytes: Buffer) =>
 export interface Egress {
   /** Carries a connection that was opened inside to a host and port. */
   readonly serve: (socket: Socket, attempt: Attempt) => void
+  /** The number of connections that are open. */
+  readonly openNow: () => number
   /** Closes the connections that the policy no longer allows. */
   readonly enforce: () => void
   readonly close: () => void
@@ -332,5 +335,5 @@ export const make = (options: EgressOptions): Egress => {
     requests.close()
   }
 
-  return { serve, enforce, close }
+  return { serve, openNow: () => open.size, enforce, close }
 }

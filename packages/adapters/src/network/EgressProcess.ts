@@ -33,6 +33,9 @@ export interface EgressProcess {
   readonly end: () => void
 }
 
+/** Milliseconds that the process may take to start. */
+const startedWithin = 20_000
+
 export const make = ({
   authority,
   carried,
@@ -43,6 +46,8 @@ export const make = ({
 }: EgressProcessOptions): EgressProcess => {
   let current: { readonly child: ChildProcess; readonly ready: Promise<void> } | undefined
   const served = new Set<string>()
+  /** Completes the sockets that are being handed over, in case the process ends before it has taken them. */
+  const handing = new Set<() => void>()
 
   const start = () => {
     const child = fork(fileURLToPath(new URL("./egress-process.ts", import.meta.url)), {
@@ -57,12 +62,19 @@ export const make = ({
         else if ("refused" in report) refused?.(report.network, report.refused, report.times)
         else carried?.(report.network, report.traffic)
       })
+      const late = setTimeout(() => child.kill("SIGKILL"), startedWithin).unref()
+      child.once("message", () => clearTimeout(late))
+      // After an error that is none of its start, the process may live on, and would keep its sockets.
+      child.on("error", () => child.kill("SIGKILL"))
       const gone = () => {
-        if (current?.child === child) current = undefined
-        served.clear()
+        clearTimeout(late)
         reject(new Error("the egress process ended"))
+        if (current?.child !== child) return
+        current = undefined
+        served.clear()
+        for (const complete of handing) complete()
       }
-      child.on("error", gone).on("exit", gone)
+      child.on("exit", gone).on("error", () => child.pid === undefined && gone())
     })
     ready.catch(() => undefined)
     const given = Array.from(hosts, ([name, urls]) => [name, urls.map(({ href }) => href)] as const)
@@ -93,13 +105,17 @@ export const make = ({
     handOver: (network, port, socket) =>
       new Promise((resolve) => {
         // A socket that stayed open here would take connections and queries that nothing here answers.
-        const close = () => socket.close(() => resolve())
+        const close = () => {
+          if (handing.delete(close)) socket.close(() => resolve())
+        }
+        handing.add(close)
         if (current?.child.connected) current.child.send({ network, port } satisfies Order, socket, close)
         else close()
       }),
     close: (network) => {
       if (served.delete(network)) send({ network, close: true })
     },
-    end: () => current?.child.kill()
+    // It ignores the signals of a terminal.
+    end: () => current?.child.kill("SIGKILL")
   }
 }

@@ -1,7 +1,7 @@
 /** The loopback addresses that stand for names in the network of one sandbox. */
 
-/** Most names that a sandbox can use at a time. */
-export const namesAtMost = 16_384
+/** Most names that a sandbox can use at a time; they take at most two megabytes. */
+export const namesAtMost = 4096
 
 /** Addresses are taken from 127.66.0.0/16 and 127.67.0.0/16. */
 const first = 127 * 2 ** 24 + 66 * 2 ** 16

@@ -24,6 +24,8 @@ export interface Network {
     readonly refusals: ReadonlyArray<readonly [Egress.Refusal, times: number]>
     readonly traffic: ReadonlyArray<Traffic>
   }
+  /** The number of connections that are open. */
+  readonly openNow: () => number
   readonly close: () => void
 }
 
@@ -33,7 +35,12 @@ export interface PolicyInForce {
   readonly secrets: Readonly<Record<string, string>>
 }
 
-export const make = (initial: PolicyInForce, dialer: Dialer, certificates: Certificates | undefined): Network => {
+export const make = (
+  initial: PolicyInForce,
+  dialer: Dialer,
+  certificates: Certificates | undefined,
+  mayOpen?: Egress.EgressOptions["mayOpen"]
+): Network => {
   let current = initial
   const sockets: Array<Server | DatagramSocket> = []
   const refusals = new Map<string, [Egress.Refusal, number]>()
@@ -56,7 +63,7 @@ export const make = (initial: PolicyInForce, dialer: Dialer, certificates: Certi
   const policy = () => current.policy
   const secretOf = (name: string) => (Object.hasOwn(current.secrets, name) ? current.secrets[name] : undefined)
   const names = Names.make()
-  const egress = Egress.make({ policy, dialer, certificates, secretOf, refused, carried })
+  const egress = Egress.make({ policy, dialer, certificates, secretOf, refused, carried, ...(mayOpen && { mayOpen }) })
   const dns = Dns.make({
     policy,
     names,
@@ -88,6 +95,7 @@ export const make = (initial: PolicyInForce, dialer: Dialer, certificates: Certi
       traffic.clear()
       return found
     },
+    openNow: egress.openNow,
     close: () => {
       for (const socket of sockets) socket.close()
       egress.close()

@@ -3,14 +3,29 @@
  * network until the next server serves it again.
  */
 import type { Socket as DatagramSocket } from "node:dgram"
+import { readFileSync } from "node:fs"
 import type { Server } from "node:net"
 import * as Certificates from "./Certificates.ts"
 import * as Dialer from "./Dialer.ts"
-import type { Order, Report } from "./messages.ts"
+import { connectionsAtLeast, connectionsAtMost } from "./Egress.ts"
+import type { Configuration, Order, Report } from "./messages.ts"
 import * as Network from "./Network.ts"
 
-/** Milliseconds between two reports. */
+/** Milliseconds between two reports, and between two log lines about errors that were not foreseen. */
 const reportEvery = 1000
+const logEvery = 10_000
+
+/** The descriptors that this process may have open. */
+const readDescriptorLimit = () => {
+  try {
+    return Number(/^Max open files\s+(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8"))?.[1] ?? 1024)
+  } catch {
+    return 1024
+  }
+}
+
+/** Connections of all sandboxes, two descriptors each, beyond which a sandbox has only those that it can always have. */
+const sharedConnections = Math.floor(readDescriptorLimit() / 4)
 
 const networks = new Map<string, Network.Network>()
 let dialer: Dialer.Dialer | undefined
@@ -27,20 +42,35 @@ const become = (user: number) => {
   process.setuid?.(user)
 }
 
+const mayOpen = (openNow: number) => {
+  if (openNow < connectionsAtLeast) return true
+  let all = 0
+  for (const network of networks.values()) all += network.openNow()
+  return openNow < connectionsAtMost && all < sharedConnections
+}
+
+const configure = ({ authority, hosts, trusted = [], user }: Configuration) => {
+  if (user !== undefined) become(user)
+  dialer = Dialer.make({
+    hosts: new Map(hosts.map(([name, urls]) => [name, urls.map((url) => new URL(url))])),
+    trusted
+  })
+  if (authority !== undefined) certificates = Certificates.make(authority)
+}
+
 const obey = (order: Order, handle: Server | DatagramSocket | undefined) => {
   if ("configure" in order) {
-    const { authority, hosts, trusted = [], user } = order.configure
-    if (user !== undefined) become(user)
-    dialer = Dialer.make({
-      hosts: new Map(hosts.map(([name, urls]) => [name, urls.map((url) => new URL(url))])),
-      trusted
-    })
-    if (authority !== undefined) certificates = Certificates.make(authority)
+    try {
+      configure(order.configure)
+    } catch (error) {
+      console.error("Failed to configure the egress process", error)
+      process.exit(1)
+    }
     return tell({ ready: true })
   }
   const known = networks.get(order.network)
   if ("inForce" in order) {
-    if (known === undefined) networks.set(order.network, Network.make(order.inForce, dialer!, certificates))
+    if (known === undefined) networks.set(order.network, Network.make(order.inForce, dialer!, certificates, mayOpen))
     else known.change(order.inForce)
   } else if ("close" in order) {
     known?.close()
@@ -64,4 +94,13 @@ process.on("disconnect", () => process.exit(0))
 // A terminal's interrupt goes to all of its processes; this one goes when the server does.
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => undefined)
 // An error of one connection that nothing listens to is no reason to end the others.
-process.on("uncaughtException", (error) => console.error("Egress connection failed", error))
+let errors = 0
+let loggedAt = -Infinity
+process.on("uncaughtException", (error) => {
+  errors++
+  // A sandbox may be able to cause them as often as it likes.
+  if (performance.now() - loggedAt < logEvery) return
+  console.error("Egress connection failed", { errors }, error)
+  errors = 0
+  loggedAt = performance.now()
+})

@@ -2,15 +2,15 @@
 import type { NetworkPolicy } from "@castellan/domain/network/NetworkPolicy.ts"
 import { webPorts } from "@castellan/domain/network/decide.ts"
 import { SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
-import { Clock, Duration, Effect } from "effect"
+import { Clock, Duration, Effect, Schedule } from "effect"
 import { closeSync, openSync } from "node:fs"
 import type { Socket as DatagramSocket } from "node:dgram"
-import type { Server } from "node:net"
+import type { Server, Socket } from "node:net"
 import type { Authority } from "../../network/Certificates.ts"
 import type { EgressHosts } from "../../network/Dialer.ts"
 import * as EgressProcess from "../../network/EgressProcess.ts"
 import type { Isolation, RunningSandbox } from "../isolation/Isolation.ts"
-import type { ProcessIdentity } from "../process/processes.ts"
+import { isAlive, type ProcessIdentity } from "../process/processes.ts"
 import { collectStderr, isRoot, sharedSandboxUid, spawnProgram } from "../process/Spawn.ts"
 import { makeSockets } from "./sockets-script.ts"
 
@@ -22,6 +22,12 @@ const madeWithin = Duration.seconds(20)
 
 /** How long after another server was found to serve a sandbox it is looked at again, in milliseconds. */
 const lookAgainAfter = 10_000
+
+/** How long after a failure a sandbox is looked at again, at first and at most, in milliseconds. It doubles each time. */
+const retryAfter = { first: 1000, longest: 60_000 }
+
+/** Milliseconds between two checks whether the sandboxes that are served still run. */
+const checkEvery = 5000
 
 const portsOf = (policy: NetworkPolicy): ReadonlyArray<number> => [
   ...new Set([...usualPorts, ...(typeof policy === "string" ? [] : policy.allow.flatMap(({ ports = [] }) => ports))])
@@ -53,10 +59,24 @@ export const make = Effect.fnUntraced(function* (
     ({ end }) => Effect.sync(end)
   )
   const opening = new Map<string, Promise<void>>()
-  /** Networks that another server serves, and when they are to be looked at again. */
-  const elsewhere = new Map<string, number>()
+  /** Networks that are not to be opened now, because another server serves them or because that failed. */
+  const postponed = new Map<string, { readonly until: number; readonly failedFor?: number }>()
+  /** The first processes of the sandboxes whose networks are served or postponed. */
+  const known = new Map<string, ProcessIdentity>()
 
   const keyOf = ({ pid, startTime }: ProcessIdentity) => `${pid} ${startTime}`
+
+  const forget = (key: string) => {
+    egress.close(key)
+    postponed.delete(key)
+    known.delete(key)
+  }
+
+  // A sandbox may end by itself, or another server may end it. Its sockets would keep its network and their descriptors.
+  const check = Effect.sync(() => {
+    for (const [key, init] of known) if (!isAlive(init)) forget(key)
+  })
+  yield* Effect.forkScoped(Effect.repeat(check, Schedule.spaced(checkEvery)))
 
   const policyOf = ({ record }: RunningSandbox): NetworkPolicy =>
     // A sandbox with npm reaches the registry by a proxy of its own.
@@ -90,8 +110,13 @@ export const make = Effect.fnUntraced(function* (
       child.on(
         "message",
         (message: { port?: number; failed?: string; done?: true }, socket?: Server | DatagramSocket) => {
-          if (message.port !== undefined) handed.push(egress.handOver(keyOf(init), message.port, socket!))
-          else if (message.failed === "EADDRINUSE") resolve(false)
+          if (message.port !== undefined) {
+            // Node leaves out a socket for which no descriptor is left.
+            if (socket === undefined) return reject(new Error("no descriptors are left for the sockets of a network"))
+            // Until it is closed here, this process may accept a connection for which nothing here listens.
+            socket.on("connection", (early: Socket) => early.resetAndDestroy())
+            handed.push(egress.handOver(keyOf(init), message.port, socket))
+          } else if (message.failed === "EADDRINUSE") resolve(false)
           else if (message.failed !== undefined) reject(new Error(message.failed))
           else void Promise.all(handed).then(() => resolve(true))
         }
@@ -106,27 +131,34 @@ export const make = Effect.fnUntraced(function* (
 
   const open = async (sandbox: RunningSandbox, now: number) => {
     const key = keyOf(sandbox.init)
-    await egress.serve(key, { policy: policyOf(sandbox), secrets: {} })
+    known.set(key, sandbox.init)
     try {
-      if (await sockets(sandbox, policyOf(sandbox))) return void elsewhere.delete(key)
-      elsewhere.set(key, now + lookAgainAfter)
+      await egress.serve(key, { policy: policyOf(sandbox), secrets: {} })
+      if (await sockets(sandbox, policyOf(sandbox))) return void postponed.delete(key)
       egress.close(key)
+      postponed.set(key, { until: now + lookAgainAfter })
     } catch (cause) {
       egress.close(key)
+      const failedFor = Math.min((postponed.get(key)?.failedFor ?? retryAfter.first / 2) * 2, retryAfter.longest)
+      postponed.set(key, { until: now + failedFor, failedFor })
       throw cause
     }
   }
 
   /** Whether nothing has to be opened now. */
   const isSettled = (sandbox: RunningSandbox, now: number) =>
-    isOpen(sandbox) || (elsewhere.get(keyOf(sandbox.init)) ?? 0) > now
+    isOpen(sandbox) || (postponed.get(keyOf(sandbox.init))?.until ?? 0) > now
+
+  /** The same for a command, which does not begin without a network because of a failure before. */
+  const isReady = (sandbox: RunningSandbox, now: number) =>
+    isSettled(sandbox, now) && (isOpen(sandbox) || postponed.get(keyOf(sandbox.init))?.failedFor === undefined)
 
   /** Completes once the sandbox has its way out, by this server or by another. */
   const ensure = Effect.fnUntraced(function* (sandbox: RunningSandbox) {
     const key = keyOf(sandbox.init)
     const now = yield* Clock.currentTimeMillis
     const pending = opening.get(key)
-    if (pending === undefined && isSettled(sandbox, now)) return
+    if (pending === undefined && isReady(sandbox, now)) return
     yield* Effect.tryPromise({
       try: () => {
         const promise = pending ?? open(sandbox, now).finally(() => opening.delete(key))
@@ -138,11 +170,7 @@ export const make = Effect.fnUntraced(function* (
   })
 
   /** Ends the way out of an incarnation of a sandbox. */
-  const end = (init: ProcessIdentity) =>
-    Effect.sync(() => {
-      egress.close(keyOf(init))
-      elsewhere.delete(keyOf(init))
-    })
+  const end = (init: ProcessIdentity) => Effect.sync(() => forget(keyOf(init)))
 
   return { ensure, end, isNeeded, isSettled }
 })
