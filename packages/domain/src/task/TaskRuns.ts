@@ -1,3 +1,4 @@
+/** Use cases of runs: queues, reads, follows and cancels them, and writes their status for workers. */
 import { Context, DateTime, Duration, Effect, Layer, Option, PubSub, Schema, Stream } from "effect"
 import { SecureRandom } from "effect/crypto/SecureRandom"
 import { AccountScope } from "../identity/AccountScope.ts"
@@ -59,10 +60,10 @@ export interface NewRun {
 const isCommandOutput = Schema.is(CommandRunOutput)
 
 /** How long to wait for the output of a canceled command. */
-const endsWithin = Duration.seconds(5)
+const canceledOutputTimeout = Duration.seconds(5)
 
 /** How often a reader polls a run that another process may have changed. */
-const lookAgainAfter = Duration.seconds(1)
+const pollInterval = Duration.seconds(1)
 
 export class TaskRuns extends Context.Service<
   TaskRuns,
@@ -96,183 +97,206 @@ export class TaskRuns extends Context.Service<
     readonly announce: (id: RunId) => Effect.Effect<void>
   }
 >()("domain/task/TaskRuns") {
-  static readonly layer = Layer.effect(
-    TaskRuns,
-    Effect.gen(function* () {
-      const store = yield* TaskRunStore
-      const runner = yield* TaskRunner
-      const provider = yield* SandboxProvider
-      const random = yield* SecureRandom
-      const result = resultOf(provider)
-      const changed = yield* PubSub.unbounded<RunId>()
-
-      const announce = (id: RunId) => Effect.asVoid(PubSub.publish(changed, id))
-
-      const start = Effect.fn("TaskRuns.start")(function* (scope: AccountScope, wanted: NewRun) {
-        const run = queued({
-          id: wanted.id ?? RunId.make(`run_${yield* newNonce(random)}`),
-          account: scope.account,
-          task: wanted.task,
-          input: wanted.input,
-          sandbox: wanted.sandbox ?? null,
-          at: yield* DateTime.now
-        })
-        yield* runner.enqueue(run)
-        return run
-      })
-
-      const startCommand = Effect.fnUntraced(function* (
-        scope: AccountScope,
-        sandbox: SandboxName,
-        { command, nonce, timeout }: CommandRequest
-      ) {
-        const input = encodeInput({ sandbox, command, timeoutMs: Duration.toMillis(timeout) })
-        const id = RunId.make(`run_${yield* givenOrNew(random, nonce)}`)
-        return yield* start(scope, { task: "run-sandbox-command", input, sandbox, id })
-      })
-
-      const get = Effect.fn("TaskRuns.get")(function* (scope: AccountScope, id: RunId) {
-        const found = yield* store.get(scope, id)
-        return Option.isSome(found) ? found.value : yield* new TaskRunNotFound({ id })
-      })
-
-      /** Applies a transition to the latest row of a run; none if it is not allowed any more. */
-      const apply = Effect.fnUntraced(function* (run: TaskRun, transition: RunTransition) {
-        const scope = AccountScope.ofOwner(run)
-        const write = (applied: AppliedRunTransition) => store.compareAndSet(scope, applied)
-        const applied = yield* applyToLatest(runMachine, write, store.get(scope, run.id), run, transition)
-        if (Option.isSome(applied)) yield* announce(run.id)
-        return applied
-      })
-
-      const write = Effect.fn("TaskRuns.advance")((run: TaskRun, status: RunStatus, change: RunChange = {}) =>
-        apply(run, { _tag: status, change })
-      )
-
-      /** Waits until `enough` accepts the run. Checks at once, at every notification, and periodically. */
-      const awaitRun = Effect.fnUntraced(function* <E>(
-        scope: AccountScope,
-        id: RunId,
-        changes: PubSub.Subscription<RunId>,
-        enough: (run: TaskRun) => Effect.Effect<boolean, E>
-      ) {
-        const announced = Effect.repeat(PubSub.take(changes), { until: (other) => other === id })
-        while (true) {
-          const run = yield* get(scope, id)
-          if (yield* enough(run)) return run
-          yield* Effect.timeoutOption(announced, lookAgainAfter)
-        }
-      })
-
-      const awaitSettled = (scope: AccountScope, id: RunId, changes: PubSub.Subscription<RunId>) =>
-        awaitRun(scope, id, changes, (run) => Effect.map(DateTime.now, (now) => isComplete(run, now)))
-
-      const isStarted = (run: TaskRun) =>
-        provider
-          .command(decodeInput(run.input).sandbox, commandOf(run.id))
-          .pipe(
-            Effect.as(true),
-            Effect.catchTags({ CommandNotFound: () => Effect.succeed(false), SandboxGone: () => Effect.succeed(false) })
-          )
-
-      const printed = (
-        run: TaskRun,
-        from: OutputPosition,
-        seen: (next: OutputPosition) => void
-      ): Stream.Stream<OutputText, SandboxUnavailable> =>
-        toText(
-          provider
-            .output(decodeInput(run.input).sandbox, commandOf(run.id), from)
-            .pipe(Stream.tap(({ next }) => Effect.sync(() => seen(next))))
-        ).pipe(Stream.catchTags({ CommandNotFound: () => Stream.empty, SandboxGone: () => Stream.empty }))
-
-      const isCut = ({ stderr, stdout }: OutputPosition) => Math.max(stdout, stderr) >= provider.supports.outputKept
-
-      const follow = Effect.fnUntraced(function* (scope: AccountScope, id: RunId, from: OutputPosition) {
-        const changes: PubSub.Subscription<RunId> = yield* PubSub.subscribe(changed)
-        let started = false
-        const run = yield* awaitRun(scope, id, changes, (run) =>
-          run.task !== "run-sandbox-command"
-            ? Effect.succeed(true)
-            : Effect.map(isStarted(run), (is) => {
-                started = is
-                return is || hasEnded(run)
-              })
-        )
-        let at = from
-        const output = started
-          ? printed(run, from, (next) => {
-              at = next
-            })
-          : Stream.fromIterable(storedOutput(run, from))
-        const ended = awaitSettled(scope, id, changes)
-        const toEnded = (run: TaskRun): RunEvent => ({
-          _tag: "Ended",
-          run,
-          truncated: started ? isCut(at) : isCommandOutput(run.output) && run.output.truncated
-        })
-        return Stream.concat(
-          Stream.map(output, (output): RunEvent => ({ _tag: "Printed", output })),
-          Stream.fromEffect(Effect.map(ended, toEnded))
-        )
-      })
-
-      const awaitEnd = Effect.fn("TaskRuns.awaitEnd")(function* (
-        scope: AccountScope,
-        id: RunId,
-        atMost: Duration.Duration
-      ) {
-        const changes = yield* PubSub.subscribe(changed)
-        const ended = yield* Effect.timeoutOption(awaitSettled(scope, id, changes), atMost)
-        return Option.isSome(ended) ? ended.value : yield* get(scope, id)
-      }, Effect.scoped)
-
-      /** Adds the output of the command to a canceled run that has none. */
-      const keepOutput = Effect.fnUntraced(function* (run: TaskRun) {
-        const { sandbox } = decodeInput(run.input)
-        const id = commandOf(run.id)
-        const scope = AccountScope.ofOwner(run)
-        const { end } = yield* provider.wait(sandbox, id)
-        const output = end === null ? null : outputOf(yield* result(sandbox, id, end))
-        if (output === null) return
-        const latest = yield* store.get(scope, run.id)
-        if (Option.isSome(latest)) yield* apply(latest.value, { _tag: "AddOutput", output })
-      })
-
-      const endCommand = Effect.fn("TaskRuns.endCommand")(
-        function* (run: TaskRun) {
-          if (run.task !== "run-sandbox-command") return
-          yield* provider.kill(decodeInput(run.input).sandbox, commandOf(run.id))
-          // The run has ended: wait only briefly for its output, and ignore a failure.
-          yield* keepOutput(run).pipe(
-            Effect.timeoutOption(endsWithin),
-            Effect.catchTag("SandboxUnavailable", (failure) =>
-              Effect.logWarning("Failed to read the output of a canceled run", { run: run.id }, failure)
-            )
-          )
-        },
-        Effect.catchTags({ CommandNotFound: () => Effect.void, SandboxGone: () => Effect.void })
-      )
-
-      const cancel = Effect.fn("TaskRuns.cancel")(function* (scope: AccountScope, id: RunId) {
-        const run = yield* get(scope, id)
-        const now = Option.getOrElse(yield* write(run, "CANCELED"), () => run)
-        if (now.status === "CANCELED") yield* endCommand(now)
-        return yield* get(scope, id)
-      })
-
-      return TaskRuns.of({
-        start,
-        startCommand,
-        get,
-        list: store.list,
-        log: (scope, id, from) => Stream.unwrap(follow(scope, id, from)),
-        awaitEnd,
-        cancel,
-        advance: write,
-        endCommand,
-        announce
-      })
-    })
-  )
+  static readonly layer = Layer.suspend(() => Layer.effect(TaskRuns, make))
 }
+
+/** The ports of the functions below. */
+interface Services {
+  readonly store: TaskRunStore["Service"]
+  readonly runner: TaskRunner["Service"]
+  readonly provider: SandboxProvider["Service"]
+  readonly random: SecureRandom["Service"]
+  /** The runs that changed in this process. */
+  readonly changes: PubSub.PubSub<RunId>
+}
+
+const make = Effect.gen(function* () {
+  const services: Services = {
+    store: yield* TaskRunStore,
+    runner: yield* TaskRunner,
+    provider: yield* SandboxProvider,
+    random: yield* SecureRandom,
+    changes: yield* PubSub.unbounded<RunId>()
+  }
+  return TaskRuns.of({
+    start: (scope, wanted) => start(services, scope, wanted),
+    startCommand: (scope, sandbox, wanted) => startCommand(services, scope, sandbox, wanted),
+    get: (scope, id) => get(services, scope, id),
+    list: services.store.list,
+    log: (scope, id, from) => Stream.unwrap(follow(services, scope, id, from)),
+    awaitEnd: (scope, id, atMost) => awaitEnd(services, scope, id, atMost),
+    cancel: (scope, id) => cancel(services, scope, id),
+    advance: (run, status, change) => advance(services, run, status, change),
+    endCommand: (run) => endCommand(services, run),
+    announce: (id) => announce(services, id)
+  })
+})
+
+const announce = ({ changes }: Services, id: RunId) => Effect.asVoid(PubSub.publish(changes, id))
+
+const start = Effect.fn("TaskRuns.start")(function* (
+  { random, runner }: Services,
+  scope: AccountScope,
+  wanted: NewRun
+) {
+  const run = queued({
+    id: wanted.id ?? RunId.make(`run_${yield* newNonce(random)}`),
+    account: scope.account,
+    task: wanted.task,
+    input: wanted.input,
+    sandbox: wanted.sandbox ?? null,
+    at: yield* DateTime.now
+  })
+  yield* runner.enqueue(run)
+  return run
+})
+
+const startCommand = Effect.fnUntraced(function* (
+  services: Services,
+  scope: AccountScope,
+  sandbox: SandboxName,
+  { command, nonce, timeout }: CommandRequest
+) {
+  const input = encodeInput({ sandbox, command, timeoutMs: Duration.toMillis(timeout) })
+  const id = RunId.make(`run_${yield* givenOrNew(services.random, nonce)}`)
+  return yield* start(services, scope, { task: "run-sandbox-command", input, sandbox, id })
+})
+
+const get = Effect.fn("TaskRuns.get")(function* ({ store }: Services, scope: AccountScope, id: RunId) {
+  const found = yield* store.get(scope, id)
+  return Option.isSome(found) ? found.value : yield* new TaskRunNotFound({ id })
+})
+
+/** Applies a transition to the latest row of a run; none if it is not allowed any more. */
+const apply = Effect.fnUntraced(function* (services: Services, run: TaskRun, transition: RunTransition) {
+  const { store } = services
+  const scope = AccountScope.ofOwner(run)
+  const write = (applied: AppliedRunTransition) => store.compareAndSet(scope, applied)
+  const applied = yield* applyToLatest(runMachine, write, store.get(scope, run.id), run, transition)
+  if (Option.isSome(applied)) yield* announce(services, run.id)
+  return applied
+})
+
+const advance = Effect.fn("TaskRuns.advance")(
+  (services: Services, run: TaskRun, status: RunStatus, change: RunChange = {}) =>
+    apply(services, run, { _tag: status, change })
+)
+
+/** Waits until `enough` accepts the run. Checks at once, at every notification, and periodically. */
+const awaitRun = Effect.fnUntraced(function* <E>(
+  services: Services,
+  scope: AccountScope,
+  id: RunId,
+  changes: PubSub.Subscription<RunId>,
+  enough: (run: TaskRun) => Effect.Effect<boolean, E>
+) {
+  const announced = Effect.repeat(PubSub.take(changes), { until: (other) => other === id })
+  while (true) {
+    const run = yield* get(services, scope, id)
+    if (yield* enough(run)) return run
+    yield* Effect.timeoutOption(announced, pollInterval)
+  }
+})
+
+const awaitComplete = (services: Services, scope: AccountScope, id: RunId, changes: PubSub.Subscription<RunId>) =>
+  awaitRun(services, scope, id, changes, (run) => Effect.map(DateTime.now, (now) => isComplete(run, now)))
+
+/** Whether the sandbox has the run's command. */
+const isStarted = ({ provider }: Services, run: TaskRun) =>
+  provider
+    .command(decodeInput(run.input).sandbox, commandOf(run.id))
+    .pipe(
+      Effect.as(true),
+      Effect.catchTags({ CommandNotFound: () => Effect.succeed(false), SandboxGone: () => Effect.succeed(false) })
+    )
+
+/** The output of the run's command after `from`. Calls `onPosition` with the position after each piece. */
+const commandOutput = (
+  { provider }: Services,
+  run: TaskRun,
+  from: OutputPosition,
+  onPosition: (next: OutputPosition) => void
+): Stream.Stream<OutputText, SandboxUnavailable> =>
+  toText(
+    provider
+      .output(decodeInput(run.input).sandbox, commandOf(run.id), from)
+      .pipe(Stream.tap(({ next }) => Effect.sync(() => onPosition(next))))
+  ).pipe(Stream.catchTags({ CommandNotFound: () => Stream.empty, SandboxGone: () => Stream.empty }))
+
+/** Whether the provider has cut off the output that ends at this position. */
+const isTruncated = ({ provider }: Services, { stderr, stdout }: OutputPosition) =>
+  Math.max(stdout, stderr) >= provider.supports.outputKept
+
+const follow = Effect.fnUntraced(function* (services: Services, scope: AccountScope, id: RunId, from: OutputPosition) {
+  const changes: PubSub.Subscription<RunId> = yield* PubSub.subscribe(services.changes)
+  let started = false
+  const run = yield* awaitRun(services, scope, id, changes, (run) =>
+    run.task !== "run-sandbox-command"
+      ? Effect.succeed(true)
+      : Effect.map(isStarted(services, run), (is) => {
+          started = is
+          return is || hasEnded(run)
+        })
+  )
+  let position = from
+  const output = started
+    ? commandOutput(services, run, from, (next) => {
+        position = next
+      })
+    : Stream.fromIterable(storedOutput(run, from))
+  const ended = awaitComplete(services, scope, id, changes)
+  const toEnded = (run: TaskRun): RunEvent => ({
+    _tag: "Ended",
+    run,
+    truncated: started ? isTruncated(services, position) : isCommandOutput(run.output) && run.output.truncated
+  })
+  return Stream.concat(
+    Stream.map(output, (output): RunEvent => ({ _tag: "Printed", output })),
+    Stream.fromEffect(Effect.map(ended, toEnded))
+  )
+})
+
+const awaitEnd = Effect.fn("TaskRuns.awaitEnd")(function* (
+  services: Services,
+  scope: AccountScope,
+  id: RunId,
+  atMost: Duration.Duration
+) {
+  const changes = yield* PubSub.subscribe(services.changes)
+  const ended = yield* Effect.timeoutOption(awaitComplete(services, scope, id, changes), atMost)
+  return Option.isSome(ended) ? ended.value : yield* get(services, scope, id)
+}, Effect.scoped)
+
+/** Adds the output of the command to a canceled run that has none. */
+const addOutput = Effect.fnUntraced(function* (services: Services, run: TaskRun) {
+  const { provider, store } = services
+  const { sandbox } = decodeInput(run.input)
+  const id = commandOf(run.id)
+  const { end } = yield* provider.wait(sandbox, id)
+  const output = end === null ? null : outputOf(yield* resultOf(provider)(sandbox, id, end))
+  if (output === null) return
+  const latest = yield* store.get(AccountScope.ofOwner(run), run.id)
+  if (Option.isSome(latest)) yield* apply(services, latest.value, { _tag: "AddOutput", output })
+})
+
+const endCommand = Effect.fn("TaskRuns.endCommand")(
+  function* (services: Services, run: TaskRun) {
+    if (run.task !== "run-sandbox-command") return
+    yield* services.provider.kill(decodeInput(run.input).sandbox, commandOf(run.id))
+    // The run has ended: wait only briefly for its output, and ignore a failure.
+    yield* addOutput(services, run).pipe(
+      Effect.timeoutOption(canceledOutputTimeout),
+      Effect.catchTag("SandboxUnavailable", (failure) =>
+        Effect.logWarning("Failed to read the output of a canceled run", { run: run.id }, failure)
+      )
+    )
+  },
+  Effect.catchTags({ CommandNotFound: () => Effect.void, SandboxGone: () => Effect.void })
+)
+
+const cancel = Effect.fn("TaskRuns.cancel")(function* (services: Services, scope: AccountScope, id: RunId) {
+  const run = yield* get(services, scope, id)
+  const latest = Option.getOrElse(yield* advance(services, run, "CANCELED"), () => run)
+  if (latest.status === "CANCELED") yield* endCommand(services, latest)
+  return yield* get(services, scope, id)
+})

@@ -1,4 +1,4 @@
-/** Searches for secrets after a setup on a server process with real sandboxes, git and a real database. */
+/** A setup of a server's own process, with real sandboxes, real git and a real database, searched for secrets. */
 import * as Db from "@castellan/adapters/postgres/Db.ts"
 import * as GitHubEmulator from "@castellan/testkit/emulators/github/GitHubEmulator.ts"
 import { assert, describe, it } from "@effect/vitest"
@@ -12,9 +12,9 @@ const token = "token-for-tests-of-setups"
 const base64 = (text: string) => Buffer.from(text).toString("base64")
 const forms = [token, base64(token), base64(`x-access-token:${token}`)]
 
-describe("The repository host's token", () => {
+describe("The token for repositories", () => {
   it.live(
-    "appears in no file, sandbox, log, response or process argument, only in requests to the host",
+    "is nowhere but in what is sent to their host: in no file, no sandbox, no log, no answer, no process' arguments",
     () =>
       Effect.gen(function* () {
         const place = yield* places
@@ -28,8 +28,7 @@ describe("The repository host's token", () => {
           GITHUB_API_URL: github.apiUrl
         })
         const client = clientOf({ url: server.url, key }, heard)
-        // It first fails with an error from the host that has the token in it; then it waits, once for REST and once
-        // for git.
+        // It fails first, and is told the token by the host; then it is to wait, once by REST and once by git.
         github.faults.plan({ kind: "status", status: 500, message: forms.join(" ") })
         github.faults.plan(
           { kind: "rateLimited", status: 403, resetInSeconds: 2 },
@@ -74,13 +73,13 @@ describe("The repository host's token", () => {
         isFree(heard.join("\n"), "an answer")
         isFree([...lines].join("\n"), "a process' arguments")
         isFree(server.said(), "the log")
-        assert.include(server.said(), "Failed to run setup")
+        assert.include(server.said(), "Failed to set up environment")
         server.child.kill("SIGTERM")
         yield* until(Effect.sync(() => (server.child.exitCode === null ? undefined : true)))
         const files = filesBelow(place.data)
         assert.isTrue(files.some((file) => file.endsWith(".git/refs/castellan/theirs")))
         for (const file of files) isFree(readFileSync(file, "latin1"), file)
-        // Read compressed columns, too.
+        // What a table keeps compressed is to be seen, too.
         const rows = yield* Effect.scoped(everyRow(join(place.data, "postgres")))
         assert.include(rows, runId)
         isFree(rows, "the database")
@@ -92,7 +91,7 @@ describe("The repository host's token", () => {
   )
 })
 
-/** All contents of a database as text. */
+/** All that a database holds, as text. */
 const everyRow = (directory: string) =>
   Effect.gen(function* () {
     const { engine } = yield* Db.Db
