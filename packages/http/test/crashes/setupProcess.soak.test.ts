@@ -73,7 +73,7 @@ describe("The token for repositories", () => {
         isFree(heard.join("\n"), "an answer")
         isFree([...lines].join("\n"), "a process' arguments")
         isFree(server.said(), "the log")
-        assert.include(server.said(), "Failed to set up environment")
+        assert.include(server.said(), "Failed to run setup")
         server.child.kill("SIGTERM")
         yield* until(Effect.sync(() => (server.child.exitCode === null ? undefined : true)))
         const files = filesBelow(place.data)
