@@ -1,4 +1,4 @@
-/** The tables as statements see them. JSON is kept as text: Postgres's own refuses some strings that JSON allows. */
+/** The columns of the tables. JSON is stored as text, because Postgres's JSON types refuse some strings that JSON allows. */
 import type { ColumnType } from "kysely"
 
 type Time = ColumnType<Date, Date, Date>
@@ -64,7 +64,7 @@ export interface Tables {
     purpose: string
     started_at: Time
     expires_at: Time
-    /** Kept by the database: whether an environment's snapshot is surely this one. */
+    /** Maintained by the database; true only while the snapshot is certainly that of an environment. */
     saved: ColumnType<boolean, never, never>
   }
   sessions: {
@@ -105,7 +105,7 @@ export interface Tables {
   }
   events: {
     account_id: string
-    /** Given by the database. */
+    /** Assigned by the database. */
     place: ColumnType<string, never, never>
     type: string
     sandbox: string | null

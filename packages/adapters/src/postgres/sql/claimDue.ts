@@ -1,10 +1,10 @@
-/** Claims the rows that are due: each is given to one caller, whose lease it then has. */
+/** Claims due rows: each row is returned to one caller, which then holds its lease. */
 import type { DateTime } from "effect"
 import { type Kysely, type Selectable, sql } from "kysely"
 import type { Tables } from "./Tables.ts"
 import { toDate } from "./times.ts"
 
-/** The tables with a time of the next check, each with its key. */
+/** The primary key of each table that has a `look_at`. */
 const keys = { sessions: "id", app_sandboxes: "name" } as const
 
 /**

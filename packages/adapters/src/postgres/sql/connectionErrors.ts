@@ -1,13 +1,13 @@
-/** Tells failures of the connection or the disk, which may pass, from failures of a statement. */
+/** Distinguishes failures of the connection or the disk, which are transient, from failures of a statement. */
 import { DatabaseUnavailable } from "@castellan/domain/DatabaseUnavailable.ts"
 import { PathChanged } from "../../process/PathIdentity.ts"
 
-/** System errors of a connection that can't be made, or broke. */
+/** System error codes of a connection that can't be opened or was lost. */
 const systemCodes = ["ECONNREFUSED", "ECONNRESET", "EPIPE", "ETIMEDOUT", "EHOSTUNREACH", "ENOTFOUND", "EAI_AGAIN"]
 
 /**
- * SQLSTATE codes of a server that starts, stops, has no free connection, or canceled a statement that took too long. All
- * of class 08 are connection errors too. (PostgreSQL documentation, appendix A.)
+ * SQLSTATE codes of a server that is starting or stopping, has no free connection, or canceled a statement that took too
+ * long. All codes of class 08 are connection errors too. (PostgreSQL documentation, appendix A.)
  */
 const postgresCodes = ["57P01", "57P02", "57P03", "53300", "57014", "25P03"]
 
@@ -17,7 +17,7 @@ const diskCodes = new Map([
   ["58030", "The disk of the database can't be read or written"]
 ])
 
-/** Messages of the driver about its connection; it gives them no codes. */
+/** Messages of the driver about its connection, which have no codes. */
 const driverMessages =
   /^(Connection terminated|timeout exceeded when trying to connect|Client has encountered a connection)/
 

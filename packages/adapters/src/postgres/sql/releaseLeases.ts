@@ -1,10 +1,10 @@
-/** Ends the leases of a database that only one server can have open: whoever held them is dead. */
+/** Ends all leases of a database that only one server can open: their holders have stopped. */
 import type { Kysely } from "kysely"
 import type { Tables } from "./Tables.ts"
 
 /**
- * Makes keyed requests, sessions, apps and image builds that a dead server was at work on free for this one, which would
- * else wait for their leases to lapse. What is due for another reason than a lease stays as it is.
+ * Ends the leases of idempotency keys, sessions, apps and image builds, so that this server need not wait until they
+ * expire. Times in `look_at` that are not leases stay as they are.
  */
 export const releaseLeases = async (kysely: Kysely<Tables>, now: Date): Promise<void> => {
   await kysely

@@ -1,4 +1,4 @@
-/** Postgres has no NUL in text: a statement that is given one gets U+FFFD, so that no input can break it. */
+/** Replaces NUL in the parameters of statements by U+FFFD, because Postgres refuses NUL in text. */
 import { type KyselyPlugin, OperationNodeTransformer, type PrimitiveValueListNode, type ValueNode } from "kysely"
 
 const clean = <A>(value: A): A =>

@@ -1,3 +1,4 @@
+/** Converts times between Effect and the driver. */
 import { DateTime } from "effect"
 
 export const toDate = (time: DateTime.Utc): Date => DateTime.toDateUtc(time)

@@ -6,19 +6,19 @@ import type { Tables } from "./Tables.ts"
 import { toDateOrNull } from "./times.ts"
 import { accountLock } from "./accountLock.ts"
 
-/** Which columns of the changed row name the sandbox and the session of its event. */
-const subjects = {
+/** The columns of the changed row that become the sandbox and the session of its event. */
+const eventColumns = {
   sessions: sql`sandbox, id`,
   app_sandboxes: sql`name, null::text`
 }
 
 /**
- * The row that `change` returns, if it changed one; its event is written only then. `change` must use the condition that
- * it is given, so that the account is locked before the row.
+ * Runs `change` and gives the row that it returns. The event is written only if there is one. `change` must use the
+ * condition that it is given, so that the account is locked before the row.
  */
 export const withEvent = async <Row>(
   db: Kysely<Tables>,
-  table: keyof typeof subjects,
+  table: keyof typeof eventColumns,
   scope: AccountScope,
   event: Pick<SandboxEvent, "type" | "reason" | "at"> | null,
   change: (locked: RawBuilder<boolean>) => OperationNodeSource
@@ -29,7 +29,7 @@ export const withEvent = async <Row>(
     changed as (${change(sql<boolean>`(select taken from account)`)}),
     written as (
       insert into events (account_id, type, sandbox, session, reason, at)
-      select account_id, ${event?.type ?? null}, ${subjects[table]}, ${event?.reason ?? null}, ${at}::timestamptz
+      select account_id, ${event?.type ?? null}, ${eventColumns[table]}, ${event?.reason ?? null}, ${at}::timestamptz
       from changed where ${event !== null}::boolean
     )
     select * from changed`.execute(db)

@@ -1,3 +1,4 @@
+/** Sandboxes of accounts in Postgres. */
 import { AccountSandbox } from "@castellan/domain/account/AccountSandbox.ts"
 import { AccountStore } from "@castellan/domain/account/AccountStore.ts"
 import { AccountId } from "@castellan/domain/identity/Account.ts"
@@ -27,8 +28,8 @@ const toSandbox = (row: Row): AccountSandbox =>
     removedAt: timeOrNull(row.removed_at)
   })
 
-/** When a sandbox was over: it expired, or, if it was never made, it was written. */
-const over = sql<Date>`coalesce(expires_at, created_at)`
+/** When a sandbox expired; one without an expiry was never created and counts from its insertion. */
+const expiredAt = sql<Date>`coalesce(expires_at, created_at)`
 
 export const layer = Layer.effect(
   AccountStore,
@@ -39,8 +40,8 @@ export const layer = Layer.effect(
 
     return AccountStore.of({
       add: Effect.fnUntraced(function* (scope, sandbox, limit) {
-        // Count, insert and event are one statement: one round trip, and a second if nothing was inserted. Who counts has
-        // the account's turn.
+        // One statement counts, inserts and writes the event. `live_sandboxes` takes the account's lock, so concurrent calls
+        // can't exceed the limit. A second statement runs only where nothing was inserted.
         const added = yield* query(() =>
           sql<Row>`
             with added as (
@@ -51,7 +52,7 @@ export const layer = Layer.effect(
               where live_sandboxes(${scope.account}, ${toDate(sandbox.createdAt)}) < ${limit}
               on conflict (name) do nothing
               returning *
-            ), told as (
+            ), written as (
               insert into events (account_id, type, sandbox, reason, at)
               select account_id, 'sandbox.' || status, name, reason, created_at from added
             )
@@ -93,32 +94,33 @@ export const layer = Layer.effect(
           ),
           (rows) => toPage(rows.map(toSandbox), page, (row) => ({ at: row.createdAt.epochMilliseconds, id: row.name }))
         ),
-      recordObserved: Effect.fnUntraced(function* (scope, sightings) {
-        if (sightings.length === 0) return new Set<SandboxName>()
-        const seen = sightings.map(
+      recordObserved: Effect.fnUntraced(function* (scope, states) {
+        if (states.length === 0) return new Set<SandboxName>()
+        const observed = states.map(
           ({ expiresAt, name, reason, status }) =>
             sql`(${name}::text, ${status}::text, ${reason}::text, ${toDateOrNull(expiresAt)}::timestamptz)`
         )
         const now = toDate(yield* DateTime.now)
-        // Rows are locked before they are compared, so that of two that see the same change one tells it.
+        // Rows are locked before they are compared, so that of two concurrent calls only one writes the event of a change.
         const { rows } = yield* query(() =>
           sql<{ name: string }>`
-            with turn as materialized (${accountLock(scope)}),
-            seen as materialized (
-              select known.name, known.status as was, seen.status, seen.reason, seen.expires_at
-              from turn, account_sandboxes as known
-                join (values ${sql.join(seen)}) as seen (name, status, reason, expires_at) on seen.name = known.name
+            with account as materialized (${accountLock(scope)}),
+            observed as materialized (
+              select known.name, known.status as was, observed.status, observed.reason, observed.expires_at
+              from account, account_sandboxes as known
+                join (values ${sql.join(observed)}) as observed (name, status, reason, expires_at)
+                  on observed.name = known.name
               where known.account_id = ${scope.account} and known.removed_at is null
               for update of known
             ), changed as (
               update account_sandboxes as known
-              set status = seen.status, reason = seen.reason, expires_at = seen.expires_at
-              from seen where known.name = seen.name
+              set status = observed.status, reason = observed.reason, expires_at = observed.expires_at
+              from observed where known.name = observed.name
               returning known.name
-            ), told as (
+            ), written as (
               insert into events (account_id, type, sandbox, reason, at)
               select ${scope.account}::uuid, 'sandbox.' || status, name, reason, ${now}::timestamptz
-              from seen where status <> was
+              from observed where status <> was
             )
             select name from changed`.execute(kysely)
         )
@@ -161,8 +163,8 @@ export const layer = Layer.effect(
               .selectAll()
               .where("removed_at", "is", null)
               .where("status", "<>", "pending")
-              .where(over, "<", toDate(before))
-              .orderBy(over)
+              .where(expiredAt, "<", toDate(before))
+              .orderBy(expiredAt)
               .limit(limit)
               .execute()
           ),
@@ -173,12 +175,12 @@ export const layer = Layer.effect(
           ? Effect.void
           : query(() =>
               sql`
-                with turn as materialized (${accountLock(scope)}),
+                with account as materialized (${accountLock(scope)}),
                 changed as (
                   update account_sandboxes
                   set status = case status when 'failed' then status else 'stopped' end,
                     removed_at = ${toDate(at)}, reason = ${reason}
-                  from turn
+                  from account
                   where name in (${sql.join(names)}) and account_id = ${scope.account} and removed_at is null
                   returning name, reason, removed_at
                 )
@@ -188,7 +190,7 @@ export const layer = Layer.effect(
       totals: (_, page) =>
         Effect.map(
           query(() =>
-            // Counted first, so that only accounts of the page are looked up.
+            // Counts first, so that only the accounts of the page are joined.
             kysely
               .with("totals", (from) =>
                 from

@@ -1,3 +1,4 @@
+/** Apps in Postgres. */
 import { type AppliedAppTransition, eventFor } from "@castellan/domain/app/AppLifecycle.ts"
 import { AppSandbox, AppState, isActive } from "@castellan/domain/app/AppSandbox.ts"
 import { AppStore } from "@castellan/domain/app/AppStore.ts"
@@ -50,19 +51,23 @@ const insert = (db: Kysely<Tables>, scope: AccountScope, app: AppSandbox): Promi
       .returningAll()
   )
 
-/** What keeps an app of that name from being begun: the one that has the name, or else the one that is starting. */
-const inTheWayOf = async (db: Kysely<Tables>, scope: AccountScope, name: SandboxName): Promise<Row | undefined> => {
+/** The app that prevents the insertion of this name: the one that has the name, or else the one that is starting. */
+const findConflicting = async (
+  db: Kysely<Tables>,
+  scope: AccountScope,
+  name: SandboxName
+): Promise<Row | undefined> => {
   const { rows } = await sql<Row>`
     select * from app_sandboxes where name = ${name} or (account_id = ${scope.account} and state = 'starting')
     order by name = ${name} desc limit 1`.execute(db)
   return rows[0]
 }
 
-/** Some of the steps can't be written: none is. */
-class Refused extends Error {}
+/** One of the transitions can't be written, so the transaction is rolled back. */
+class TransitionRefused extends Error {}
 
-/** Whether an app would have been active beside another. */
-const isBeside = (failure: unknown) =>
+/** Whether a write failed because the account would have had two active apps. */
+const isSecondActive = (failure: unknown) =>
   (failure as { readonly constraint?: unknown } | null)?.constraint === "app_sandboxes_active"
 
 /** Writes a transition with its event; false where the stored app has another version. */
@@ -87,15 +92,15 @@ const write = async (db: Kysely<Tables>, scope: AccountScope, applied: AppliedAp
   return row !== undefined
 }
 
-/** The unique index checks each row as it is written: the app that leaves is written before the one that follows. */
-const inOrder = (transitions: ReadonlyArray<AppliedAppTransition>) => [
+/** The unique index checks each row as it is written, so the retired app is written before the new active one. */
+const inWriteOrder = (transitions: ReadonlyArray<AppliedAppTransition>) => [
   ...transitions.filter(({ after }) => !isActive(after)),
   ...transitions.filter(({ after }) => isActive(after))
 ]
 
 const writeAll = (db: Kysely<Tables>, scope: AccountScope, transitions: ReadonlyArray<AppliedAppTransition>) =>
   db.transaction().execute(async (db) => {
-    for (const one of inOrder(transitions)) if (!(await write(db, scope, one))) throw new Refused()
+    for (const one of inWriteOrder(transitions)) if (!(await write(db, scope, one))) throw new TransitionRefused()
     return true
   })
 
@@ -114,10 +119,10 @@ export const layer = Layer.effect(
       begin: (scope, app) =>
         Effect.map(
           query(() =>
-            // What is in the way stays there until it was read: the account's turn lasts as long as the transaction.
+            // The account's lock is held until the transaction ends, so the conflicting app is still there when it is read.
             kysely
               .transaction()
-              .execute(async (db) => (await insert(db, scope, app)) ?? (await inTheWayOf(db, scope, app.name)))
+              .execute(async (db) => (await insert(db, scope, app)) ?? (await findConflicting(db, scope, app.name)))
           ),
           (row) =>
             Option.map(
@@ -136,7 +141,7 @@ export const layer = Layer.effect(
       active: (scope) =>
         one(() =>
           own(scope)
-            // As the index has it.
+            // The condition of the partial index.
             .where(sql<boolean>`state in ('ready', 'stopped')`)
             .executeTakeFirst()
         ),
@@ -144,7 +149,7 @@ export const layer = Layer.effect(
         Effect.map(
           query(() =>
             own(scope)
-              // As the index has it.
+              // The condition of the partial index.
               .where(sql<boolean>`state <> 'ended'`)
               .orderBy("created_at")
               .orderBy("name")
@@ -162,7 +167,7 @@ export const layer = Layer.effect(
               ? await write(kysely, scope, first)
               : await writeAll(kysely, scope, transitions)
           } catch (failure) {
-            if (failure instanceof Refused || isBeside(failure)) return false
+            if (failure instanceof TransitionRefused || isSecondActive(failure)) return false
             throw failure
           }
         }),

@@ -1,3 +1,4 @@
+/** Base images in Postgres. */
 import { AccountId } from "@castellan/domain/identity/Account.ts"
 import { BaseImage, ImageKey } from "@castellan/domain/sandbox/BaseImage.ts"
 import { BaseImageStore } from "@castellan/domain/sandbox/BaseImageStore.ts"
@@ -26,11 +27,11 @@ const toImage = (row: Row): BaseImage =>
     usedAt: DateTime.makeUnsafe(row.used_at)
   })
 
-const toTheHour = (time: DateTime.Utc) => toDate(DateTime.startOf(time, "hour"))
+const toHour = (time: DateTime.Utc) => toDate(DateTime.startOf(time, "hour"))
 
-const nobody = { builder: null, builder_until: null } as const
+const noBuilder = { builder: null, builder_until: null } as const
 
-/** The current snapshot makes room: for the next one, or for none. */
+/** `replaced` with the current snapshot added, if there is one. */
 const replaced = sql<ReadonlyArray<string>>`
   case when current is null then replaced else array_append(replaced, current) end`
 
@@ -41,12 +42,13 @@ export const layer = Layer.effect(
 
     const change = (key: ImageKey) => kysely.updateTable("base_images").where("key", "=", key).returning("key")
 
-    const isDone = (update: { readonly execute: () => Promise<ReadonlyArray<unknown>> }) =>
+    const hasChanged = (update: { readonly execute: () => Promise<ReadonlyArray<unknown>> }) =>
       Effect.map(
         query(() => update.execute()),
         (rows) => rows.length > 0
       )
-    const done = (update: { readonly execute: () => Promise<ReadonlyArray<unknown>> }) => Effect.asVoid(isDone(update))
+    const execute = (update: { readonly execute: () => Promise<ReadonlyArray<unknown>> }) =>
+      Effect.asVoid(hasChanged(update))
 
     return BaseImageStore.of({
       find: (key) =>
@@ -55,16 +57,16 @@ export const layer = Layer.effect(
           (row) => Option.map(Option.fromUndefinedOr(row), toImage)
         ),
       recordUse: (key, at) =>
-        done(
+        execute(
           change(key)
-            .set({ used_at: toTheHour(at) })
-            .where("used_at", "<", toTheHour(at))
+            .set({ used_at: toHour(at) })
+            .where("used_at", "<", toHour(at))
         ),
       claimBuild: ({ account, builder, key, staleBefore, until }, now) =>
         Effect.map(
           query(() =>
-            // The row as it was is locked, decided on and given. Where there is none yet, of many one inserts it. What
-            // is united is named: a later version's table may have more columns.
+            // Locks the row and gives it as it was. Where there is none, one of several concurrent claims inserts it.
+            // The union names its columns, since the table of a later version may have more.
             sql<Row>`
               with before as materialized (select * from base_images where key = ${key} for update),
               claimed as (
@@ -81,7 +83,7 @@ export const layer = Layer.effect(
               ), made as (
                 insert into base_images (key, account_id, builder, builder_until, failures, replaced, used_at)
                 select ${key}, ${account}::uuid, ${builder}, ${toDate(until)}::timestamptz, 0, '{}',
-                  ${toTheHour(now)}::timestamptz
+                  ${toHour(now)}::timestamptz
                 where not exists (select from before)
                 on conflict (key) do nothing
                 returning key, account_id, current, built_at, null::text, null::timestamptz, failures, retry_after,
@@ -92,30 +94,30 @@ export const layer = Layer.effect(
           ({ rows: [before] }) => Option.map(Option.fromUndefinedOr(before), toImage)
         ),
       renewLease: (key, builder, until) =>
-        isDone(
+        hasChanged(
           change(key)
             .set({ builder_until: toDate(until) })
             .where("builder", "=", builder)
         ),
       completeBuild: (key, builder, snapshot, at) =>
-        isDone(
+        hasChanged(
           change(key)
-            .set({ ...nobody, current: snapshot, built_at: toDate(at), replaced })
+            .set({ ...noBuilder, current: snapshot, built_at: toDate(at), replaced })
             .set({ failures: 0, retry_after: null, error: null })
             .where("builder", "=", builder)
         ),
       failBuild: (key, builder, error, retryAfter) =>
-        done(
+        execute(
           change(key)
-            .set({ ...nobody, failures: sql`failures + 1`, error, retry_after: toDate(retryAfter) })
+            .set({ ...noBuilder, failures: sql`failures + 1`, error, retry_after: toDate(retryAfter) })
             .where("builder", "=", builder)
         ),
       markLost: (key, snapshot) =>
-        done(change(key).set({ current: null, built_at: null }).where("current", "=", snapshot)),
+        execute(change(key).set({ current: null, built_at: null }).where("current", "=", snapshot)),
       listUnneeded: (now, unusedSince, limit) =>
         Effect.map(
           query(() =>
-            // One select for each reason, so that each has its index.
+            // One select for each reason, so that each uses its own index.
             sql<Row>`
               select * from base_images where key in (
                 (select key from base_images where cardinality(replaced) > 0 order by used_at, key limit ${limit})
@@ -130,11 +132,11 @@ export const layer = Layer.effect(
           ),
           ({ rows }) => rows.map(toImage)
         ),
-      dropReplaced: (key, snapshot) => done(change(key).set({ replaced: sql`array_remove(replaced, ${snapshot})` })),
+      dropReplaced: (key, snapshot) => execute(change(key).set({ replaced: sql`array_remove(replaced, ${snapshot})` })),
       dropBuilder: (key, builder, now) =>
-        done(change(key).set(nobody).where("builder", "=", builder).where("builder_until", "<=", toDate(now))),
+        execute(change(key).set(noBuilder).where("builder", "=", builder).where("builder_until", "<=", toDate(now))),
       retire: (key, unusedSince) =>
-        done(change(key).set({ current: null, built_at: null, replaced }).where("used_at", "<", toDate(unusedSince)))
+        execute(change(key).set({ current: null, built_at: null, replaced }).where("used_at", "<", toDate(unusedSince)))
     })
   })
 )

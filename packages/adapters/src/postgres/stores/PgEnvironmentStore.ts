@@ -1,3 +1,4 @@
+/** Environments and the records of snapshots in Postgres. */
 import { Environment } from "@castellan/domain/account/Environment.ts"
 import { type EnvironmentChange, EnvironmentStore } from "@castellan/domain/account/EnvironmentStore.ts"
 import { SnapshotRecord, SnapshotKey } from "@castellan/domain/account/SnapshotRecord.ts"
@@ -47,7 +48,7 @@ export const layer = Layer.effect(
   Effect.gen(function* () {
     const { kysely } = yield* Db
 
-    /** What a statement gives at most one row of. */
+    /** Runs a statement that returns at most one row. */
     const one = <Row, A>(run: () => Promise<Row | undefined>, to: (row: Row) => A) =>
       Effect.map(query(run), (row) => Option.map(Option.fromUndefinedOr(row), to))
 
@@ -84,7 +85,7 @@ export const layer = Layer.effect(
       claimSetup: (scope, run, instead, now) =>
         Effect.map(
           query(() =>
-            // Of two at once the second waits for the first one's row, and decides on that.
+            // The second of two concurrent claims waits for the first one's row and compares with that.
             sql<{ setup: string }>`
               insert into environments as known (account_id, granted, setup, created_at)
               values (${scope.account}, false, ${run}, ${toDate(now)})
@@ -114,7 +115,7 @@ export const layer = Layer.effect(
         ),
 
       reserveSnapshot: Effect.fnUntraced(function* (scope, snapshot) {
-        const wanted = yield* one(
+        const reserved = yield* one(
           () =>
             kysely
               .insertInto("kept_snapshots")
@@ -131,7 +132,7 @@ export const layer = Layer.effect(
               .executeTakeFirst(),
           toSnapshot
         )
-        if (Option.isSome(wanted)) return wanted
+        if (Option.isSome(reserved)) return reserved
         return yield* one(
           () =>
             kysely
@@ -190,7 +191,7 @@ export const layer = Layer.effect(
       listUnneeded: (now, before, limit) =>
         Effect.map(
           query(() =>
-            // One select for each reason, so that each has its index.
+            // One select for each reason, so that each uses its own index.
             sql<Selectable<Tables["kept_snapshots"]>>`
               select * from kept_snapshots where key in (
                 (select key from kept_snapshots where expires_at < ${toDate(now)} order by started_at, key limit ${limit})
@@ -198,9 +199,9 @@ export const layer = Layer.effect(
                 (select key from kept_snapshots where snapshot is null and started_at < ${toDate(before)}
                   order by started_at, key limit ${limit})
                 union all
-                (select key from kept_snapshots as passing
+                (select key from kept_snapshots as record
                   where purpose <> 'manual' and not saved and started_at < ${toDate(before)}
-                    and not exists (select from environments where environments.snapshot = passing.snapshot)
+                    and not exists (select from environments where environments.snapshot = record.snapshot)
                   order by started_at, key limit ${limit})
               )
               order by started_at, key limit ${limit}`.execute(kysely)

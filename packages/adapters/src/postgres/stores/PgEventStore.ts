@@ -1,3 +1,4 @@
+/** Events in Postgres. */
 import { AccountId } from "@castellan/domain/identity/Account.ts"
 import { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
 import { EventCursor, SandboxEvent, SandboxEventType } from "@castellan/domain/sandbox/SandboxEvent.ts"
@@ -26,7 +27,7 @@ export const layer = Layer.effect(
     const { kysely } = yield* Db
 
     return EventStore.of({
-      // Whoever writes has the account's turn: what is not seen yet has a later place than all that is.
+      // Writers hold the account's lock, so an event that is committed later has a later place.
       read: (scope, after, limit) =>
         Effect.map(
           query(() =>

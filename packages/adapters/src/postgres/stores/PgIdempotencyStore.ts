@@ -1,3 +1,4 @@
+/** Idempotency keys and their responses in Postgres. */
 import {
   responseRetentionMs,
   KeyState,
@@ -15,11 +16,11 @@ export const layer = Layer.effect(
   Effect.gen(function* () {
     const { kysely } = yield* Db
 
-    const at = (account: string, key: string) =>
+    const selectKey = (account: string, key: string) =>
       kysely.selectFrom("idempotent_requests").where("account_id", "=", account).where("key", "=", key)
 
-    /** Takes the key if it is new, forgotten, or was cut off; of two that try at once one gets no row. */
-    const take = (account: string, key: string, request: string, nonce: string, now: Date) => {
+    /** Claims a key that is new, expired or abandoned by its server. One of two concurrent claims gets no row. */
+    const claim = (account: string, key: string, request: string, nonce: string, now: Date) => {
       const before = (age: number) => new Date(now.getTime() - age)
       return sql<{ nonce: string }>`
         insert into idempotent_requests as known (account_id, key, request, nonce, asked_at, begun_at)
@@ -36,17 +37,17 @@ export const layer = Layer.effect(
         returning nonce`.execute(kysely)
     }
 
-    /** The request of an attempt, for as long as that holds the key: `begun_at` is when it last renewed its lease. */
+    /** Whether the attempt still holds the key. `held` is the time of its last renewal, stored in `begun_at`. */
     const isHeld = (account: string, key: string, held: DateTime.Utc) =>
       sql<boolean>`account_id = ${account} and key = ${key} and begun_at = ${toDate(held)} and answer_status is null`
 
     return IdempotencyStore.of({
       begin: Effect.fnUntraced(function* (scope, key, asked) {
-        const taken = yield* query(() => take(scope.account, key, asked.request, asked.nonce, toDate(asked.at)))
-        const [row] = taken.rows
+        const claimed = yield* query(() => claim(scope.account, key, asked.request, asked.nonce, toDate(asked.at)))
+        const [row] = claimed.rows
         if (row !== undefined) return KeyState.First({ nonce: row.nonce })
-        const known = yield* query(() => at(scope.account, key).selectAll().executeTakeFirst())
-        // Forgotten in between: whoever had it is just done, and asking again will do.
+        const known = yield* query(() => selectKey(scope.account, key).selectAll().executeTakeFirst())
+        // Deleted since the claim was refused: the holder has just given it up, and the client may retry.
         if (known === undefined) return KeyState.InFlight()
         if (known.request !== asked.request) return KeyState.Reused()
         if (known.answer_status === null || known.answer_body === null) return KeyState.InFlight()

@@ -1,3 +1,4 @@
+/** Accounts, API keys and memberships in Postgres. */
 import { Account, AccountId } from "@castellan/domain/identity/Account.ts"
 import { ApiKey, ApiKeyId } from "@castellan/domain/identity/ApiKey.ts"
 import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
@@ -53,8 +54,8 @@ const findMembership = (db: Kysely<Tables>, organization: AccountId, account: Ac
     .executeTakeFirst()
     .then((row) => Option.map(Option.fromUndefinedOr(row), toMembership))
 
-/** What stands once a change was decided; changes of one organization come one after the other. */
-const change = <E>(
+/** Decides and writes a change of a membership. A row lock on the organization serializes its changes. */
+const changeMember = <E>(
   db: Kysely<Tables>,
   organization: AccountId,
   { actor, at, decide, member }: Parameters<typeof IdentityStore.Service.changeMember<E>>[1]
@@ -79,11 +80,11 @@ const change = <E>(
         .execute()
       return Result.succeed(Option.none<Membership>())
     }
-    const standing = decided.success.value
+    const membership = decided.success.value
     const row = await db
       .insertInto("memberships")
-      .values({ organization_id: organization, account_id: member, ...standing, created_at: toDate(at) })
-      .onConflict((conflict) => conflict.columns(["organization_id", "account_id"]).doUpdateSet(standing))
+      .values({ organization_id: organization, account_id: member, ...membership, created_at: toDate(at) })
+      .onConflict((conflict) => conflict.columns(["organization_id", "account_id"]).doUpdateSet(membership))
       .returningAll()
       .executeTakeFirstOrThrow()
     return Result.succeed(Option.some(toMembership(row)))
@@ -319,7 +320,7 @@ export const layer = Layer.effect(
         ),
       changeMember: (scope, wanted) =>
         Effect.flatMap(
-          query(() => change(kysely, scope.account, wanted)),
+          query(() => changeMember(kysely, scope.account, wanted)),
           Effect.fromResult
         )
     })

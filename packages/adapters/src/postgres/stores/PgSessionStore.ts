@@ -84,7 +84,7 @@ export const layer = Layer.effect(
     const one = (run: () => Promise<Row | undefined>) =>
       Effect.map(query(run), (row) => Option.map(Option.fromUndefinedOr(row), toSession))
 
-    /** The update of a session that is at that version. */
+    /** An update of the session if it is at that version. */
     const update = (scope: AccountScope, id: SessionId, version: number) =>
       kysely
         .updateTable("sessions")
@@ -152,7 +152,7 @@ export const layer = Layer.effect(
               .selectFrom("sessions")
               .select(sql<number>`count(*)::integer`.as("awake"))
               .where("account_id", "=", scope.account)
-              // As the index has it.
+              // The condition of the partial index.
               .where(sql<boolean>`state in ('provisioning', 'active', 'restoring', 'hibernating')`)
               .executeTakeFirstOrThrow()
           ),
@@ -175,15 +175,15 @@ export const layer = Layer.effect(
         ),
       compareAndSet: (scope, { after: session, event, expectedVersion }) => {
         const { id, lifecycle, status, updatedAt } = session
-        const taken = update(scope, id, expectedVersion).set({
+        const updated = update(scope, id, expectedVersion).set({
           ...fromLifecycle(lifecycle),
           status: sql`case when 'archived' in (status, ${status}) then ${status} else status end`,
           updated_at: toDate(updatedAt)
         })
         return Effect.map(
           event === null
-            ? one(() => taken.executeTakeFirst())
-            : oneWithEvent(scope, event, (locked) => taken.where(locked)),
+            ? one(() => updated.executeTakeFirst())
+            : oneWithEvent(scope, event, (locked) => updated.where(locked)),
           Option.isSome
         )
       },

@@ -1,3 +1,4 @@
+/** Runs in Postgres. */
 import { AccountId } from "@castellan/domain/identity/Account.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { RunId, RunLog, RunStatus, TaskName, TaskRun } from "@castellan/domain/task/TaskRun.ts"
