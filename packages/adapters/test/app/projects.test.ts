@@ -11,7 +11,7 @@ import { DateTime, Duration, Effect, Layer, Option, Stream } from "effect"
 import { sh } from "../local/sandboxes.ts"
 import { port, project, world } from "./project.ts"
 
-const awake = Layer.mock(AppSandboxes)({ used: () => Effect.void })
+const awake = Layer.mock(AppSandboxes)({ recordActivity: () => Effect.void })
 const projects = AppFiles.layer(defaultTimes).pipe(Layer.provide(awake), Layer.provideMerge(world))
 
 const appOf = (name: SandboxName) =>

@@ -105,7 +105,7 @@ const useCases = Effect.fnUntraced(function* (
     apps: {
       ...promised(
         yield* AppSandboxes,
-        { create: 0, find: 0, end: 0, isAlive: "plain", used: "plain", wake: "plain" },
+        { create: 0, find: 0, terminate: 0, isAlive: "plain", recordActivity: "plain", resume: "plain" },
         caller
       ),
       ...promised(yield* AppFiles, { files: "plain", diagnose: "plain", install: "plain", apply: "plain" }, caller)

@@ -1,3 +1,4 @@
+/** An account's environment, and which repositories the service's credentials may be used for. */
 import { type DateTime, Option, Schema } from "effect"
 import { AccountId } from "../identity/Account.ts"
 import type { ReadAs } from "../repo/ReadAs.ts"

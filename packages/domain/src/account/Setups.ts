@@ -1,3 +1,4 @@
+/** Starts setups of accounts' environments. */
 import { Context, DateTime, Effect, Layer, Option, Schema } from "effect"
 import { SecureRandom } from "effect/crypto/SecureRandom"
 import type { AccountScope } from "../identity/AccountScope.ts"
@@ -26,7 +27,7 @@ export class Setups extends Context.Service<
       const random = yield* SecureRandom
 
       /** The run that holds the claim, queued if a crash prevented that; none once it has ended. */
-      const underWay = Effect.fnUntraced(function* (scope: AccountScope, id: RunId) {
+      const unfinished = Effect.fnUntraced(function* (scope: AccountScope, id: RunId) {
         const known = yield* Effect.option(runs.get(scope, id))
         if (Option.isNone(known))
           return Option.some(yield* runs.start(scope, { task: "setup-sandbox", input: null, id }))
@@ -35,12 +36,12 @@ export class Setups extends Context.Service<
 
       const start = Effect.fn("Setups.start")(function* (scope: AccountScope, nonce: Option.Option<string>) {
         const id = RunId.make(`run_${yield* givenOrNew(random, nonce)}`)
-        let held = Option.getOrNull(yield* store.get(scope))?.setup ?? null
+        let holder = Option.getOrNull(yield* store.get(scope))?.setup ?? null
         while (true) {
-          if (held === id) return yield* runs.start(scope, { task: "setup-sandbox", input: null, id })
-          const current: Option.Option<TaskRun> = held === null ? Option.none() : yield* underWay(scope, held)
+          if (holder === id) return yield* runs.start(scope, { task: "setup-sandbox", input: null, id })
+          const current: Option.Option<TaskRun> = holder === null ? Option.none() : yield* unfinished(scope, holder)
           if (Option.isSome(current)) return current.value
-          held = yield* store.claimSetup(scope, id, held, yield* DateTime.now)
+          holder = yield* store.claimSetup(scope, id, holder, yield* DateTime.now)
         }
       })
 

@@ -82,19 +82,19 @@ export class AppFiles extends Context.Service<
 
         /** Runs `work` in the app's sandbox; wakes the sandbox and runs it again if it is hibernated. */
         const awake = <A>(app: AppSandbox, work: Effect.Effect<A, Failure>): Effect.Effect<A, Failure> =>
-          Effect.andThen(apps.used(app), work).pipe(
-            Effect.catchTag("SandboxNotRunning", () => Effect.andThen(apps.wake(app), work))
+          Effect.andThen(apps.recordActivity(app), work).pipe(
+            Effect.catchTag("SandboxNotRunning", () => Effect.andThen(apps.resume(app), work))
           )
 
         const files = Effect.fn("AppFiles.files")(function* (app: AppSandbox, options: ListingOptions) {
-          yield* apps.used(app)
+          yield* apps.recordActivity(app)
           return yield* guest.list(app.name, options).pipe(Effect.mapError((cause) => new FilesNotListed({ cause })))
         })
 
         const diagnose = Effect.fn("AppFiles.diagnose")(function* (app: AppSandbox) {
           const startedAt = yield* monotonicMillis
           const elapsed = Effect.map(monotonicMillis, (now) => Math.round(now - startedAt))
-          yield* apps.used(app)
+          yield* apps.recordActivity(app)
           return yield* apps.isAlive(app).pipe(
             Effect.flatMap((alive) => (alive ? elapsed : Effect.fail("The sandbox is not running"))),
             Effect.flatMap((answeredMs) =>

@@ -36,7 +36,7 @@ export class AppPreviews extends Context.Service<
         const app = Option.getOrUndefined(Option.filter(found, (app) => app.port === port))
         if (app?.state === "starting") return yield* new PreviewUnavailable({ state: "starting" })
         if (app?.state !== "ready") return yield* new PreviewUnavailable({ state: "stopped" })
-        yield* apps.used(app)
+        yield* apps.recordActivity(app)
         return yield* provider.connect(name, port).pipe(
           Effect.catchTags({
             // The supervisor restarts the dev server.

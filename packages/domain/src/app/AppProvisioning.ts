@@ -21,7 +21,7 @@ import type { AppTimes } from "./AppTimes.ts"
 import { GuestScripts } from "./guest/GuestScripts.ts"
 import { type ScaffoldNotReady, Scaffolds } from "./project/Scaffolds.ts"
 
-/** The page of a sandbox that runs does not answer. */
+/** The sandbox runs, but the app's page does not answer. */
 export class PageSilent extends Schema.TaggedError<PageSilent>()("PageSilent", { name: SandboxName }) {}
 
 /** Another worker took the app over, or terminated it: the result of this attempt does not count. */
@@ -74,7 +74,7 @@ const make = Effect.fnUntraced(function* (times: AppTimes) {
     if (Option.isNone(answered)) return yield* new PageSilent({ name: sandbox.name })
   })
 
-  /** Activates a starting app and terminates the active one in one write; gives the app that is to be removed. */
+  /** Activates a starting app and terminates the active one in one write; gives the terminated one. */
   const activate = Effect.fnUntraced(function* (started: AppSandbox, expiresAt: DateTime.Utc) {
     const scope = AccountScope.ofOwner(started)
     let app = started

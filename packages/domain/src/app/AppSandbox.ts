@@ -26,7 +26,7 @@ export class AppSandbox extends Schema.Class<AppSandbox>("AppSandbox")({
   createdAt: Schema.DateTimeUtc,
   /** When its provider stops it; null before its page has answered. */
   expiresAt: Schema.NullOr(Schema.DateTimeUtc),
-  /** When it is due for the reconciler: the lease of a worker lasts until then. Null where nothing is to be done. */
+  /** When it is due for the reconciler: the lease of a worker lasts until then. Null where there is no work left. */
   nextCheckAt: Schema.NullOr(Schema.DateTimeUtc),
   /** Why it stopped or ended, as a sentence for its owner; null where its owner asked for it. */
   reason: Schema.NullOr(Schema.String)

@@ -68,11 +68,11 @@ export class AppSandboxes extends Context.Service<
     /** Whether the app's sandbox runs. Starts nothing. */
     readonly isAlive: (app: AppSandbox) => Effect.Effect<boolean, SandboxUnavailable>
     /** Terminates an app, or all of the account where `name` is none. Succeeds where there is none. */
-    readonly end: (scope: AccountScope, name: Option.Option<string>) => Effect.Effect<void, SandboxUnavailable>
+    readonly terminate: (scope: AccountScope, name: Option.Option<string>) => Effect.Effect<void, SandboxUnavailable>
     /** Records a use: the sandbox of a ready app runs for its whole idle time again. A recent use writes nothing. */
-    readonly used: (app: AppSandbox) => Effect.Effect<void>
+    readonly recordActivity: (app: AppSandbox) => Effect.Effect<void>
     /** Resumes the app's sandbox if it is stopped, and starts its dev server. */
-    readonly wake: (app: AppSandbox) => Effect.Effect<AppSandbox, AppNotFound | Idle>
+    readonly resume: (app: AppSandbox) => Effect.Effect<AppSandbox, AppNotFound | Idle>
     /**
      * Reconciles a batch of due apps of all accounts and gives their number: terminates those whose worker was cut off,
      * records those that have stopped, and removes those that were stopped for too long.
@@ -112,9 +112,9 @@ const make = Effect.fnUntraced(function* (times: AppTimes) {
         services.provider.find(name),
         Option.exists(({ status }) => status === "running")
       ),
-    end: (scope, name) => end(services, scope, name),
-    used: (app) => used(services, app),
-    wake: (app) => wake(services, app),
+    terminate: (scope, name) => terminate(services, scope, name),
+    recordActivity: (app) => recordActivity(services, app),
+    resume: (app) => resume(services, app),
     reconcile: reconcile(services)
   })
 })
@@ -204,7 +204,7 @@ const find = Effect.fn("AppSandboxes.find")(function* (
   return found.value
 })
 
-const end = Effect.fn("AppSandboxes.end")(function* (
+const terminate = Effect.fn("AppSandboxes.terminate")(function* (
   { store, termination }: Services,
   scope: AccountScope,
   name: Option.Option<string>
@@ -215,7 +215,7 @@ const end = Effect.fn("AppSandboxes.end")(function* (
   for (const exit of exits) yield* exit
 })
 
-const used = Effect.fn("AppSandboxes.used")(
+const recordActivity = Effect.fn("AppSandboxes.recordActivity")(
   function* ({ provider, termination, times }: Services, app: AppSandbox) {
     if (app.state !== "ready" || app.expiresAt === null) return
     const now = yield* DateTime.now
@@ -236,7 +236,7 @@ const used = Effect.fn("AppSandboxes.used")(
   (recording) => Effect.ignore(recording)
 )
 
-const wake = Effect.fn("AppSandboxes.wake")(function* (
+const resume = Effect.fn("AppSandboxes.resume")(function* (
   { guest, provider, termination, times }: Services,
   app: AppSandbox
 ) {

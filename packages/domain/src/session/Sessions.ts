@@ -330,7 +330,7 @@ const resumeOrAwait = Effect.fnUntraced(function* (services: Services, session: 
   return Option.none<RunningSession>()
 })
 
-/** One attempt to get the running sandbox of a session. None where the session is to be read and tried again. */
+/** One attempt to get the running sandbox of a session. None where the caller has to read the session and try again. */
 const attemptOpen = Effect.fnUntraced(function* (services: Services, scope: AccountScope, session: Session) {
   const { sandboxes } = services
   const { sandbox } = session.lifecycle

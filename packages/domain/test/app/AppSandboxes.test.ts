@@ -178,11 +178,11 @@ describe("An app", () => {
       const [one, two] = [yield* given.scope, yield* given.scope]
       const apps = yield* AppSandboxes
       const [mine, theirs] = [yield* create(one), yield* create(two)]
-      yield* apps.end(one, Option.some(theirs.name))
-      yield* apps.end(one, Option.some("no app"))
+      yield* apps.terminate(one, Option.some(theirs.name))
+      yield* apps.terminate(one, Option.some("no app"))
       assert.isTrue(yield* isAlive(theirs))
-      yield* apps.end(one, Option.none())
-      yield* apps.end(one, Option.some(mine.name))
+      yield* apps.terminate(one, Option.none())
+      yield* apps.terminate(one, Option.some(mine.name))
       assert.isTrue(Option.isNone(yield* active(one)))
       assert.strictEqual((yield* Effect.flip(apps.find(one, Option.some(mine.name))))._tag, "AppNotFound")
       assert.strictEqual((yield* Effect.flip(apps.find(one, Option.some(theirs.name))))._tag, "AppNotFound")
@@ -196,7 +196,7 @@ describe("An app", () => {
       const scope = yield* given.scope
       const app = yield* create(scope)
       const stuck = yield* another(() => ({ remove: () => Effect.fail(down) }))
-      const end = Effect.flatMap(AppSandboxes, (apps) => apps.end(scope, Option.none()))
+      const end = Effect.flatMap(AppSandboxes, (apps) => apps.terminate(scope, Option.none()))
       assert.strictEqual((yield* Effect.flip(end.pipe(Effect.provide(stuck))))._tag, "SandboxUnavailable")
       assert.isTrue(Option.isNone(yield* active(scope)))
       assert.deepStrictEqual(yield* sandboxes, [app.name])
@@ -212,7 +212,7 @@ describe("An app", () => {
       yield* create(scope)
       const making = yield* Effect.forkChild(Effect.flip(create(scope)).pipe(Effect.provide(yield* another(slowly))))
       yield* TestClock.adjust("1 second")
-      yield* (yield* AppSandboxes).end(scope, Option.none())
+      yield* (yield* AppSandboxes).terminate(scope, Option.none())
       for (let second = 0; second < 60; second++) yield* TestClock.adjust("1 second")
       assert.strictEqual((yield* Fiber.join(making))._tag, "AppNotCreated")
       assert.isTrue(Option.isNone(yield* active(scope)))
@@ -275,7 +275,7 @@ describe("An app", () => {
       for (let second = 0; second < 300; second += 20) {
         yield* TestClock.adjust("20 seconds")
         const now = Option.getOrThrow(yield* active(scope))
-        yield* (yield* AppSandboxes).used(now)
+        yield* (yield* AppSandboxes).recordActivity(now)
       }
       assert.isTrue(yield* isAlive(app))
     }).pipe(
@@ -373,7 +373,7 @@ describe("An app", () => {
       const making = yield* Effect.forkChild(Effect.flip(create(scope)).pipe(Effect.provide(late)))
       yield* TestClock.adjust("1 second")
       const [row] = (yield* (yield* AppStore).listLive(scope)).filter(({ state }) => state === "starting")
-      const end = Effect.flatMap(AppSandboxes, (apps) => apps.end(scope, Option.none()))
+      const end = Effect.flatMap(AppSandboxes, (apps) => apps.terminate(scope, Option.none()))
       yield* end
       yield* end
       yield* inTime(5, Fiber.join(making))
@@ -409,7 +409,7 @@ describe("An app", () => {
       const now = Option.getOrThrow(yield* active(scope))
       assert.strictEqual(now.state, "ready")
       yield* TestClock.adjust("20 minutes")
-      yield* (yield* AppSandboxes).used(now)
+      yield* (yield* AppSandboxes).recordActivity(now)
       yield* TestClock.adjust("20 minutes")
       assert.isTrue(yield* isAlive(app))
     }).pipe(Effect.provide(world))
@@ -438,7 +438,7 @@ describe("An app", () => {
       const scope = yield* given.scope
       const app = yield* create(scope)
       yield* TestClock.adjust("20 minutes")
-      const { used } = yield* AppSandboxes
+      const { recordActivity: used } = yield* AppSandboxes
       yield* Effect.all(
         Array.from({ length: 20 }, () => used(app)),
         { concurrency: "unbounded" }

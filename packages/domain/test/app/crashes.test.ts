@@ -42,7 +42,7 @@ const inTime = Effect.fnUntraced(function* <A, E, R>(doing: Effect.Effect<A, E, 
 
 const create = (scope: AccountScope) => Effect.flatMap(AppSandboxes, (apps) => apps.create(scope, Option.none()))
 
-const end = (scope: AccountScope) => Effect.flatMap(AppSandboxes, (apps) => apps.end(scope, Option.none()))
+const end = (scope: AccountScope) => Effect.flatMap(AppSandboxes, (apps) => apps.terminate(scope, Option.none()))
 
 const active = (scope: AccountScope) =>
   Effect.flatMap(AppSandboxes, (apps) => Effect.option(apps.find(scope, Option.none())))

@@ -79,7 +79,7 @@ export const AppsHandlers = HttpApiBuilder.group(
       kill: Effect.fnUntraced(function* ({ payload }) {
         const scope = yield* AccountScope.own
         yield* apps
-          .end(scope, requestedApp(payload.sandboxId))
+          .terminate(scope, requestedApp(payload.sandboxId))
           .pipe(Effect.mapError((cause) => new AppNotTerminated({ cause })))
         return { success }
       }),
