@@ -131,7 +131,7 @@ describe("npm test", { concurrency: 2 }, () => {
   it("exits with 0 and prints the counts when every test passes", async () => {
     const { code, output } = await run(copyWith({}))
     assert.equal(code, 0, output)
-    assert.match(output, /^6 passed, 0 failed, 0 skipped$/m)
+    assert.match(output, new RegExp(`^${Object.keys(places).length} passed, 0 failed, 0 skipped$`, "m"))
   })
 
   for (const [fault, { args, files, says }] of Object.entries(faults)) {
