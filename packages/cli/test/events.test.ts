@@ -80,11 +80,11 @@ layer(WebApi.layer)("castellan events", (it) => {
         .slice(0, -1)
         .map((line) => JSON.parse(line))
       assert.deepStrictEqual(
-        told.map(({ reason, sandboxId, sessionId, type }) => [type, sandboxId, sessionId, reason]),
+        told.map(({ code, reason, sandboxId, sessionId, type }) => [type, sandboxId, sessionId, code, reason]),
         [
-          ["sandbox.pending", name, null, null],
-          ["sandbox.running", name, null, null],
-          ["sandbox.removed", name, null, "It was deleted"]
+          ["sandbox.pending", name, null, "created", null],
+          ["sandbox.running", name, null, "started", null],
+          ["sandbox.removed", name, null, "user_requested", "It was deleted"]
         ]
       )
     })

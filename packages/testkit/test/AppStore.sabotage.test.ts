@@ -1,5 +1,6 @@
 import { AppTransition, type AppliedAppTransition } from "@castellan/domain/app/AppLifecycle.ts"
 import { AppStore } from "@castellan/domain/app/AppStore.ts"
+import { userRequested } from "@castellan/domain/ChangeReason.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { topics } from "@castellan/testkit/contracts/AppStore/contract.ts"
 import * as given from "@castellan/testkit/given.ts"
@@ -101,7 +102,7 @@ sabotage(AppStore, World.layer, allClauses(topics), {
         return yield* real.compareAndSet(scope, steps)
       const room = given.appStep(
         active.value,
-        AppTransition.Terminate({ reason: null, leaseExpiresAt: DateTime.makeUnsafe(7000) })
+        AppTransition.Terminate({ reason: userRequested, leaseExpiresAt: DateTime.makeUnsafe(7000) })
       )
       return yield* real.compareAndSet(scope, [room, ...steps])
     })

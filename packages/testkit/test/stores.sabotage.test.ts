@@ -9,7 +9,7 @@ import type { Page } from "@castellan/domain/Page.ts"
 import type { ImageKey } from "@castellan/domain/sandbox/BaseImage.ts"
 import { BaseImageStore } from "@castellan/domain/sandbox/BaseImageStore.ts"
 import { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
-import { EventCursor } from "@castellan/domain/sandbox/SandboxEvent.ts"
+import { EventCursor, SandboxEvent } from "@castellan/domain/sandbox/SandboxEvent.ts"
 import { SandboxQuotaReached } from "@castellan/domain/sandbox/SandboxQuota.ts"
 import { Lifecycle, Session, type SessionId } from "@castellan/domain/session/Session.ts"
 import { SessionStore } from "@castellan/domain/session/SessionStore.ts"
@@ -289,6 +289,13 @@ sabotage(AccountStore, World.layer, allClauses(AccountContract.topics), {
         real.recordObserved(scope, sightings)
       )
   }),
+  "the event of a changed status has the code that was observed, or else the code of the status": (real) => ({
+    recordObserved: (scope, sightings) =>
+      real.recordObserved(
+        scope,
+        sightings.map(({ expiresAt, name, reason, status }) => ({ expiresAt, name, reason, status }))
+      )
+  }),
   "concurrent changes of many sandboxes emit every event": (real) => ({
     recordRemoved: (scope, names, at, reason) => real.recordRemoved(scope, names.slice(0, 1), at, reason)
   }),
@@ -533,6 +540,12 @@ sabotage(EventStore, World.layer, EventContract.clauses, {
       const cursor = yield* real.latest(scope)
       return page.map(({ event }) => ({ event, cursor }))
     })
+  }),
+  "an event has the code and the sentence of its change": (real) => ({
+    read: (scope, after, limit) =>
+      Effect.map(real.read(scope, after, limit), (page) =>
+        page.map(({ cursor, event }) => ({ event: new SandboxEvent({ ...event, code: null }), cursor }))
+      )
   }),
   "a sweep deletes the events before a time for all accounts, and readers continue from their cursors": () => ({
     sweep: () => Effect.void

@@ -13,6 +13,7 @@ import * as apps from "./migrations/0006_apps.ts"
 import * as sessionErrorCodes from "./migrations/0007_session_error_codes.ts"
 import * as errorCodes from "./migrations/0008_error_codes.ts"
 import * as sessionWorkspaces from "./migrations/0009_session_workspaces.ts"
+import * as eventCodes from "./migrations/0010_event_codes.ts"
 
 /** All migrations of this version, in order. */
 export const migrations: Readonly<Record<string, Migration>> = {
@@ -24,7 +25,8 @@ export const migrations: Readonly<Record<string, Migration>> = {
   "0006_apps": apps,
   "0007_session_error_codes": sessionErrorCodes,
   "0008_error_codes": errorCodes,
-  "0009_session_workspaces": sessionWorkspaces
+  "0009_session_workspaces": sessionWorkspaces,
+  "0010_event_codes": eventCodes
 }
 
 const newest = Object.keys(migrations).at(-1)!

@@ -4,13 +4,14 @@ import * as Stores from "@castellan/adapters/postgres/stores.ts"
 import { AccountId } from "@castellan/domain/identity/Account.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
+import { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
 import { SessionTransition } from "@castellan/domain/session/SessionLifecycle.ts"
 import { SessionId } from "@castellan/domain/session/Session.ts"
 import { SessionStore } from "@castellan/domain/session/SessionStore.ts"
 import * as given from "@castellan/testkit/given.ts"
 import { assert, describe, it } from "@effect/vitest"
 import { DateTime, Effect, Layer, Option, Redacted } from "effect"
-import { Kysely, PostgresDialect, sql } from "kysely"
+import { Kysely, PostgresDialect, type RawBuilder, sql } from "kysely"
 import pg from "pg"
 import { migratedLater } from "./later.ts"
 import { postgresUrl } from "./databases.ts"
@@ -166,6 +167,37 @@ describe("Migrations", () => {
         assert.isTrue(Option.getOrThrow(yield* store.get(scope, id)).lifecycle.workspace)
       }).pipe(
         Effect.provide(Stores.layer.pipe(Layer.provide(Db.layerPostgres({ url: Redacted.make(url), connections: 1 }))))
+      )
+    }).pipe(Effect.scoped)
+  )
+
+  it.live("leave events without a code, as an event with a code of a later server is read", () =>
+    Effect.gen(function* () {
+      const url = yield* postgresUrl
+      const kysely = yield* connectedTo(url)
+      yield* migratedTo(kysely, "0009_session_workspaces")
+      const account = AccountId.make("5f0c9a52-6d1e-4b7a-9a64-0b7f5f6f2c12")
+      const run = (query: RawBuilder<unknown>) => Effect.promise(() => query.execute(kysely))
+      yield* run(sql`insert into accounts (id, platform_admin, created_at) values (${account}, false, now())`)
+      yield* run(sql`
+        insert into events (account_id, type, reason, at)
+        values (${account}, 'session.hibernating', 'it was idle', now())`)
+      yield* migratedTo(kysely, "0010_event_codes")
+      yield* run(sql`
+        insert into events (account_id, type, code, at)
+        values (${account}, 'session.active', 'started', now()), (${account}, 'session.active', 'of_later', now())`)
+      const events = yield* Effect.flatMap(EventStore, (store) =>
+        store.read(AccountScope.ofOwner({ account }), null, 10)
+      ).pipe(
+        Effect.provide(Stores.layer.pipe(Layer.provide(Db.layerPostgres({ url: Redacted.make(url), connections: 1 }))))
+      )
+      assert.deepStrictEqual(
+        events.map(({ event }) => [event.type, event.code, event.reason]),
+        [
+          ["session.hibernating", null, "it was idle"],
+          ["session.active", "started", null],
+          ["session.active", null, null]
+        ]
       )
     }).pipe(Effect.scoped)
   )

@@ -1,5 +1,6 @@
 import { Context, DateTime, Duration, Effect, Layer, Option, Schema } from "effect"
 import { SecureRandom } from "effect/crypto/SecureRandom"
+import type { ChangeReason } from "../ChangeReason.ts"
 import { AccountScope } from "../identity/AccountScope.ts"
 import { annotateIds, trackOutcome, metrics } from "../Metrics.ts"
 import { FailureReason, permanent } from "../FailureReason.ts"
@@ -203,7 +204,9 @@ const refreshWith = (store: Store, provider: Provider) =>
     if (Option.isNone(observed)) return rows
     const byName = new Map(observed.value.map((sandbox) => [sandbox.name, sandbox]))
     const fresh = rows.map((row) => withObserved(row, byName.get(row.name)))
-    const changed = fresh.filter((sandbox, index) => sandbox !== rows[index])
+    const changed = fresh
+      .filter((sandbox, index) => sandbox !== rows[index])
+      .map((sandbox): ObservedState => (byName.has(sandbox.name) ? sandbox : { ...sandbox, code: "provider_lost" }))
     if (changed.length > 0) yield* store.recordObserved(scope, changed)
     return fresh
   })
@@ -307,7 +310,7 @@ const tidyWith = (store: Store, provider: Provider, keepStopped: Duration.Durati
         yield* store.recordObserved(scope, [alive])
         continue
       }
-      const recorded = store.recordRemoved(scope, [row.name], now, "Its files were removed some time after it stopped")
+      const recorded = store.recordRemoved(scope, [row.name], now, retentionOver)
       yield* Effect.andThen(provider.remove(row.name), recorded).pipe(
         Effect.andThen(Effect.sync(() => void removed++)),
         // One failed removal must not block the others.
@@ -319,6 +322,11 @@ const tidyWith = (store: Store, provider: Provider, keepStopped: Duration.Durati
     return removed
   }).pipe(Effect.withSpan("AccountSandboxes.tidy"))
 
+const retentionOver: ChangeReason = {
+  code: "retention_over",
+  sentence: "Its files were removed some time after it stopped"
+}
+
 const snapshotGone = permanent("snapshot_gone", "The provider no longer has the snapshot")
 
 const deleted = permanent("sandbox_deleted", "The sandbox was deleted while it was being created")
@@ -327,6 +335,7 @@ const failed = (name: SandboxName, reason: string): ObservedState => ({
   name,
   status: "failed",
   expiresAt: null,
+  code: "provision_failed",
   reason
 })
 

@@ -1,15 +1,32 @@
 /** Stores the sandboxes of accounts. A NUL in a stored text may be read back as U+FFFD. */
 import { Context, type DateTime, type Effect, type Option } from "effect"
+import type { ChangeCode, ChangeReason } from "../ChangeReason.ts"
 import type { AccountScope } from "../identity/AccountScope.ts"
 import type { PlatformAdmin } from "../identity/PlatformAdmin.ts"
 import type { Page, PageOf } from "../Page.ts"
+import type { SandboxStatus } from "../sandbox/Sandbox.ts"
 import type { SandboxName } from "../sandbox/SandboxName.ts"
 import type { SandboxQuotaReached } from "../sandbox/SandboxQuota.ts"
 import type { AccountSandbox } from "./AccountSandbox.ts"
 import type { AccountTotal } from "./AccountTotal.ts"
 
 /** The fields of a row that an observation of the provider may change. */
-export type ObservedState = Pick<AccountSandbox, "name" | "status" | "expiresAt" | "reason">
+export interface ObservedState extends Pick<AccountSandbox, "name" | "status" | "expiresAt" | "reason"> {
+  /** Why the status changed, for the event. Default: the code of the status. */
+  readonly code?: ChangeCode
+}
+
+const codes: Record<SandboxStatus, ChangeCode> = {
+  pending: "created",
+  running: "started",
+  stopping: "stopped",
+  stopped: "stopped",
+  failed: "sandbox_failed"
+}
+
+/** The code of the event that a change to this state adds. */
+export const changeCodeOf = ({ code, status }: Pick<ObservedState, "code" | "status">): ChangeCode =>
+  code ?? codes[status]
 
 export class AccountStore extends Context.Service<
   AccountStore,
@@ -18,7 +35,7 @@ export class AccountStore extends Context.Service<
      * Inserts a row for the scope's account. Idempotent on the name: returns the first row written under it. Returns
      * none, and changes nothing, if the name belongs to another account. Fails if the account already has `limit` live
      * sandboxes, also under concurrent calls. A row is live while it is pending, running or stopping and has not expired
-     * at the new row's `createdAt`. The same write adds an event with the row's status and `createdAt`.
+     * at the new row's `createdAt`. The same write adds an event with the row's status and `createdAt`, and the code `created`.
      */
     readonly add: (
       scope: AccountScope,
@@ -32,7 +49,7 @@ export class AccountStore extends Context.Service<
     /**
      * Records the observed states of sandboxes of the scope's account in one write and returns the names it recorded.
      * Rows of other accounts and rows whose files were removed stay unchanged. Each change of status adds an event with
-     * the observed reason.
+     * the observed reason and the state's code (`changeCodeOf`).
      */
     readonly recordObserved: (
       scope: AccountScope,
@@ -55,7 +72,7 @@ export class AccountStore extends Context.Service<
       scope: AccountScope,
       names: ReadonlyArray<SandboxName>,
       at: DateTime.Utc,
-      reason: string
+      reason: ChangeReason
     ) => Effect.Effect<void>
     /** Counts the live sandboxes of all accounts: pending, running or stopping, and not expired at `now`. */
     readonly countLive: (now: DateTime.Utc) => Effect.Effect<number>

@@ -1,6 +1,7 @@
 import { Context, DateTime, Effect, Layer, Option, Schema, Semaphore } from "effect"
 import type { AccountId } from "../identity/Account.ts"
 import type { AccountScope } from "../identity/AccountScope.ts"
+import { deletedByOwner } from "../ChangeReason.ts"
 import { CurrentActor } from "../identity/CurrentActor.ts"
 import type { FileTree, RepoPath } from "../repo/FileTree.ts"
 import { FileTrees } from "../repo/FileTrees.ts"
@@ -221,6 +222,6 @@ const removeAllSandboxes = (store: AccountStore["Service"], provider: SandboxPro
       if (rows.length === 0) return
       yield* Effect.forEach(rows, ({ name }) => provider.remove(name), { concurrency: maxRemovals, discard: true })
       const names = rows.map(({ name }) => name)
-      yield* store.recordRemoved(scope, names, yield* DateTime.now, "It was deleted")
+      yield* store.recordRemoved(scope, names, yield* DateTime.now, deletedByOwner)
     }
   })

@@ -1,5 +1,6 @@
 import { Context, DateTime, Duration, Effect, Layer, Option, Schema, Stream } from "effect"
 import { SecureRandom } from "effect/crypto/SecureRandom"
+import { deletedByOwner } from "../ChangeReason.ts"
 import type { AccountScope } from "../identity/AccountScope.ts"
 import { givenOrNew } from "../newNonce.ts"
 import type { FilePage, ListingPage, SandboxPath } from "../sandbox/SandboxFile.ts"
@@ -205,7 +206,7 @@ export class SandboxOperations extends Context.Service<
           const row = yield* rowOf(scope, name)
           if (row.removedAt !== null) return
           yield* provider.remove(name)
-          yield* store.recordRemoved(scope, [name], yield* DateTime.now, "It was deleted")
+          yield* store.recordRemoved(scope, [name], yield* DateTime.now, deletedByOwner)
         })
 
         return SandboxOperations.of({

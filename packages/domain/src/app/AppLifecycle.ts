@@ -1,5 +1,6 @@
 /** The lifecycle of an app's sandbox: its transitions, where each may begin, and what each changes and emits. */
 import { Data, type DateTime, type Option } from "effect"
+import type { ChangeCode, ChangeReason } from "../ChangeReason.ts"
 import { AppliedTransition, type StateMachine, type TransitionTable } from "../lifecycle/StateMachine.ts"
 import { SandboxEvent, type SandboxEventType } from "../sandbox/SandboxEvent.ts"
 import { AppSandbox, type AppState } from "./AppSandbox.ts"
@@ -11,9 +12,9 @@ export type AppTransition = Data.TaggedEnum<{
   /** The app's page answers; its provider stops it at `expiresAt`. */
   Serve: { readonly expiresAt: DateTime.Utc }
   /** The sandbox has stopped and keeps its files until the next check. */
-  MarkStopped: { readonly reason: string | null; readonly nextCheckAt: DateTime.Utc }
+  MarkStopped: { readonly reason: ChangeReason; readonly nextCheckAt: DateTime.Utc }
   /** Start to remove the app; once the lease expires, the reconciler finishes the removal. */
-  Terminate: { readonly reason: string | null; readonly leaseExpiresAt: DateTime.Utc }
+  Terminate: { readonly reason: ChangeReason; readonly leaseExpiresAt: DateTime.Utc }
   /** The provider no longer has the sandbox. */
   MarkEnded: {}
 }>
@@ -35,9 +36,24 @@ const types: Record<AppState, SandboxEventType> = {
   ended: "sandbox.removed"
 }
 
-/** The event of an app that came into its state at that time. */
-export const eventFor = ({ account, name, reason, state }: AppSandbox, at: DateTime.Utc): SandboxEvent =>
-  new SandboxEvent({ account, type: types[state], sandbox: name, session: null, reason, at })
+const eventFor = ({ account, name, reason, state }: AppSandbox, code: ChangeCode, at: DateTime.Utc): SandboxEvent =>
+  new SandboxEvent({ account, type: types[state], sandbox: name, session: null, code, reason, at })
+
+/** The event of a new app. */
+export const createdEvent = (app: AppSandbox): SandboxEvent => eventFor(app, "created", app.createdAt)
+
+const codeOf = (transition: AppTransition): ChangeCode => {
+  switch (transition._tag) {
+    case "MarkStopped":
+    case "Terminate":
+      return transition.reason.code
+    case "MarkEnded":
+      return "removed"
+    case "Serve":
+    case "RenewLease":
+      return "started"
+  }
+}
 
 const changeOf = (transition: AppTransition): Partial<AppSandbox> => {
   switch (transition._tag) {
@@ -46,9 +62,9 @@ const changeOf = (transition: AppTransition): Partial<AppSandbox> => {
     case "Serve":
       return { state: "ready", expiresAt: transition.expiresAt, nextCheckAt: transition.expiresAt, reason: null }
     case "MarkStopped":
-      return { state: "stopped", nextCheckAt: transition.nextCheckAt, reason: transition.reason }
+      return { state: "stopped", nextCheckAt: transition.nextCheckAt, reason: transition.reason.sentence }
     case "Terminate":
-      return { state: "ending", nextCheckAt: transition.leaseExpiresAt, reason: transition.reason }
+      return { state: "ending", nextCheckAt: transition.leaseExpiresAt, reason: transition.reason.sentence }
     case "MarkEnded":
       return { state: "ended", nextCheckAt: null }
   }
@@ -62,7 +78,8 @@ export const appMachine: StateMachine<AppSandbox, AppTransition, AppState, Sandb
   stateOf: ({ state }) => state,
   versionOf: ({ version }) => version,
   change: (app, transition, { version }) => new AppSandbox({ ...app, ...changeOf(transition), version }),
-  eventFor: (before, after, _, now) => (after.state === before.state ? null : eventFor(after, now))
+  eventFor: (before, after, transition, now) =>
+    after.state === before.state ? null : eventFor(after, codeOf(transition), now)
 }
 
 /** The app after a transition; none where it is not allowed. */

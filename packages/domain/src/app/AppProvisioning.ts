@@ -1,5 +1,6 @@
 /** Provisions the sandboxes of apps. */
 import { Cause, Context, DateTime, Effect, Exit, Fiber, FiberSet, Layer, Option, Schema } from "effect"
+import type { ChangeReason } from "../ChangeReason.ts"
 import { AccountScope } from "../identity/AccountScope.ts"
 import { whileRenewing } from "../lifecycle/Lease.ts"
 import type { Port } from "../sandbox/Port.ts"
@@ -31,6 +32,10 @@ type Idle = SandboxGone | SandboxNotRunning | SandboxUnavailable
 
 /** Why an app could not be provisioned. */
 export type StartFailure = AppSuperseded | Idle | PageSilent | ScaffoldNotReady | SnapshotGone
+
+const replaced: ChangeReason = { code: "replaced", sentence: "Another app took its place" }
+
+const notProvisioned: ChangeReason = { code: "provision_failed", sentence: "It could not be provisioned" }
 
 /** Provisions apps: from a row in the state `starting` to a page that answers. */
 export class AppProvisioning extends Context.Service<
@@ -82,7 +87,7 @@ const make = Effect.fnUntraced(function* (times: AppTimes) {
       const now = yield* DateTime.now
       const before = yield* store.active(scope)
       const leaseExpiresAt = yield* termination.newLeaseExpiry
-      const terminate = AppTransition.Terminate({ reason: "Another app took its place", leaseExpiresAt })
+      const terminate = AppTransition.Terminate({ reason: replaced, leaseExpiresAt })
       const retired = Option.flatMap(before, (one) => applyAppTransition(one, terminate, now))
       const active = applyAppTransition(app, AppTransition.Serve({ expiresAt }), now)
       const transitions = [...Option.toArray(retired), ...Option.toArray(active)]
@@ -116,7 +121,7 @@ const make = Effect.fnUntraced(function* (times: AppTimes) {
     Cause.hasInterruptsOnly(cause)
       ? Effect.void
       : Effect.logWarning("Failed to provision app", cause).pipe(
-          Effect.andThen(Effect.ignore(termination.rollBack(app, "It could not be provisioned")))
+          Effect.andThen(Effect.ignore(termination.rollBack(app, notProvisioned)))
         )
 
   const provision = Effect.fnUntraced(function* (app: AppSandbox) {

@@ -1,6 +1,7 @@
 /** Use cases of apps: creates, finds, resumes and terminates them. */
 import { type Cause, Context, DateTime, Duration, Effect, Exit, Layer, Option, Schema } from "effect"
 import { SecureRandom } from "effect/crypto/SecureRandom"
+import { userRequested } from "../ChangeReason.ts"
 import { FailureReason, permanent, transient } from "../FailureReason.ts"
 import { AccountScope } from "../identity/AccountScope.ts"
 import { trackOutcome, metrics } from "../Metrics.ts"
@@ -211,7 +212,9 @@ const terminate = Effect.fn("AppSandboxes.terminate")(function* (
 ) {
   const apps = (yield* store.listLive(scope)).filter((app) => Option.isNone(name) || app.name === name.value)
   // A failure does not prevent the termination of the others.
-  const exits = yield* Effect.forEach(apps, (app) => Effect.exit(termination.terminate(app, null)), { concurrency: 4 })
+  const exits = yield* Effect.forEach(apps, (app) => Effect.exit(termination.terminate(app, userRequested)), {
+    concurrency: 4
+  })
   for (const exit of exits) yield* exit
 })
 

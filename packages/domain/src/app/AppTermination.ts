@@ -1,5 +1,6 @@
 /** Writes transitions of apps, and terminates apps: the intent is written before the sandbox is removed. */
 import { Context, type DateTime, Effect, Layer, Option } from "effect"
+import type { ChangeReason } from "../ChangeReason.ts"
 import { AccountScope } from "../identity/AccountScope.ts"
 import { applyIfUnchanged, applyToLatest } from "../lifecycle/compareAndSet.ts"
 import { newExpiry } from "../lifecycle/Lease.ts"
@@ -22,13 +23,13 @@ export class AppTermination extends Context.Service<
      * Terminates an app. A worker may create the sandbox of a starting app after this: the reconciler removes that
      * sandbox once the worker's lease has expired.
      */
-    readonly terminate: (app: AppSandbox, reason: string | null) => Effect.Effect<void, SandboxUnavailable>
+    readonly terminate: (app: AppSandbox, reason: ChangeReason) => Effect.Effect<void, SandboxUnavailable>
     /** Terminates an app as it was read; does nothing where another write came first. */
-    readonly terminateIfUnchanged: (app: AppSandbox, reason: string | null) => Effect.Effect<void, SandboxUnavailable>
+    readonly terminateIfUnchanged: (app: AppSandbox, reason: ChangeReason) => Effect.Effect<void, SandboxUnavailable>
     /** Removes the sandbox of an app that is ending, and marks it ended. */
     readonly removeSandbox: (app: AppSandbox) => Effect.Effect<void, SandboxUnavailable>
     /** Terminates an app whose provisioning failed, unless another worker has made it active. */
-    readonly rollBack: (app: AppSandbox, reason: string) => Effect.Effect<void, SandboxUnavailable>
+    readonly rollBack: (app: AppSandbox, reason: ChangeReason) => Effect.Effect<void, SandboxUnavailable>
   }
 >()("domain/app/AppTermination") {
   static readonly layer = (times: AppTimes) => Layer.effect(AppTermination, make(times))
@@ -60,7 +61,7 @@ const make = Effect.fnUntraced(function* (times: AppTimes) {
     yield* toLatest(app, AppTransition.MarkEnded())
   })
 
-  const newTermination = (reason: string | null) =>
+  const newTermination = (reason: ChangeReason) =>
     Effect.map(newLeaseExpiry, (leaseExpiresAt) => AppTransition.Terminate({ reason, leaseExpiresAt }))
 
   /**
@@ -68,17 +69,17 @@ const make = Effect.fnUntraced(function* (times: AppTimes) {
    * `ending` and the reconciler removes it again.
    */
   const terminateBy = (write: typeof ifUnchanged) =>
-    Effect.fnUntraced(function* (app: AppSandbox, reason: string | null) {
+    Effect.fnUntraced(function* (app: AppSandbox, reason: ChangeReason) {
       const ending = yield* write(app, yield* newTermination(reason))
       if (Option.isNone(ending)) return
       yield* app.state === "starting" ? provider.remove(app.name) : removeSandbox(ending.value)
     })
 
-  const terminate = (app: AppSandbox, reason: string | null) =>
+  const terminate = (app: AppSandbox, reason: ChangeReason) =>
     // Another worker terminated it: that worker or the reconciler marks it ended.
     app.state === "ending" ? provider.remove(app.name) : terminateBy(toLatest)(app, reason)
 
-  const rollBack = Effect.fn("AppTermination.rollBack")(function* (app: AppSandbox, reason: string) {
+  const rollBack = Effect.fn("AppTermination.rollBack")(function* (app: AppSandbox, reason: ChangeReason) {
     const known = yield* read(app)
     if (Option.isSome(known)) {
       yield* toLatest(known.value, yield* newTermination(reason), ({ state }) => state === "starting")

@@ -1,5 +1,6 @@
 /** What somebody who looks at an app does, going by what its provider says of its sandbox. */
 import { Data, DateTime, Option } from "effect"
+import type { ChangeReason } from "../ChangeReason.ts"
 import type { Sandbox } from "../sandbox/Sandbox.ts"
 import { AppTransition } from "./AppLifecycle.ts"
 import type { AppSandbox } from "./AppSandbox.ts"
@@ -9,7 +10,7 @@ export type AppDecision = Data.TaggedEnum<{
   /** Write this, and no more. */
   Apply: { readonly move: AppTransition }
   /** End it. */
-  Terminate: { readonly reason: string | null }
+  Terminate: { readonly reason: ChangeReason }
   /** Nothing is to stay of it. */
   RemoveSandbox: {}
   /** There is nothing to do. */
@@ -17,9 +18,12 @@ export type AppDecision = Data.TaggedEnum<{
 }>
 export const AppDecision = Data.taggedEnum<AppDecision>()
 
-export const cutOff = "The server stopped before it was ready"
-export const lost = "The provider no longer has it"
-export const tidied = "Its files were removed some time after it stopped"
+export const cutOff: ChangeReason = { code: "provision_failed", sentence: "The server stopped before it was ready" }
+export const lost: ChangeReason = { code: "provider_lost", sentence: "The provider no longer has it" }
+export const tidied: ChangeReason = {
+  code: "retention_over",
+  sentence: "Its files were removed some time after it stopped"
+}
 
 /** What is to be done with an app whose time to be looked at has come. */
 export const decide = (
@@ -44,7 +48,7 @@ export const decide = (
       if (app.state === "stopped") return AppDecision.Terminate({ reason: tidied })
       return AppDecision.Apply({
         move: AppTransition.MarkStopped({
-          reason: found.value.reason,
+          reason: { code: "stopped", sentence: found.value.reason },
           nextCheckAt: DateTime.addDuration(now, times.keepStopped)
         })
       })

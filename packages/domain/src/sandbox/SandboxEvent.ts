@@ -1,5 +1,6 @@
 /** Events of sandboxes and sessions, as their owners read them. */
 import { Schema } from "effect"
+import { ChangeCode } from "../ChangeReason.ts"
 import { AccountId } from "../identity/Account.ts"
 import { SandboxName } from "./SandboxName.ts"
 
@@ -35,7 +36,9 @@ export class SandboxEvent extends Schema.Class<SandboxEvent>("SandboxEvent")({
   sandbox: Schema.NullOr(SandboxName),
   /** Null for a sandbox without a session. */
   session: Schema.NullOr(Schema.String),
-  /** Why it happened, as a sentence for the owner; null if the owner requested it. */
+  /** Why it happened; null for an event of an older server. */
+  code: Schema.NullOr(ChangeCode),
+  /** Why it happened, as a sentence for the owner; null if `code` says everything. */
   reason: Schema.NullOr(Schema.String),
   at: Schema.DateTimeUtc
 }) {}

@@ -1,5 +1,6 @@
 import { Context, Data, DateTime, Duration, Effect, FiberMap, Layer, Option, Semaphore } from "effect"
 import { AccountScope } from "../identity/AccountScope.ts"
+import type { ChangeReason } from "../ChangeReason.ts"
 import { retrySchedule } from "../lifecycle/RetryPolicy.ts"
 import type { Sandbox } from "../sandbox/Sandbox.ts"
 import { annotateIds, record, metrics } from "../Metrics.ts"
@@ -71,7 +72,7 @@ const make = Effect.gen(function* () {
     return live.some((run) => isHolding(run, now))
   })
 
-  const hibernate = Effect.fnUntraced(function* (session: Session, reason: string) {
+  const hibernate = Effect.fnUntraced(function* (session: Session, reason: ChangeReason) {
     const begun = yield* held.apply(
       session,
       SessionTransition.Hibernate({ leaseExpiresAt: yield* held.newLeaseExpiry, reason })
@@ -131,7 +132,7 @@ const make = Effect.gen(function* () {
       case "Hibernate":
         return hibernate(session, need.reason)
       case "Stop":
-        return held.hibernate(session, null)
+        return held.hibernate(session, { code: "stopped", sentence: null })
       case "Hibernated":
         return held.apply(session, SessionTransition.Hibernated({ reason: need.reason }))
       case "MarkLost":
@@ -156,7 +157,13 @@ const make = Effect.gen(function* () {
         return held.apply(session, SessionTransition.Settled())
       case "Archive":
         return Effect.flatMap(held.newLeaseExpiry, (until) =>
-          held.apply(session, SessionTransition.Archive({ leaseExpiresAt: until }))
+          held.apply(
+            session,
+            SessionTransition.Archive({
+              leaseExpiresAt: until,
+              reason: { code: "ephemeral_ended", sentence: null }
+            })
+          )
         )
       case "Remove":
         return remove(session)

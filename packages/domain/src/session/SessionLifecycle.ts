@@ -1,5 +1,6 @@
 /** The lifecycle of a session's sandbox: its transitions, where each may begin, and what each changes and emits. */
 import { Data, DateTime, Duration, type Option } from "effect"
+import { type ChangeReason, userRequested } from "../ChangeReason.ts"
 import type { FailureCode } from "../FailureReason.ts"
 import { AppliedTransition, type StateMachine, type TransitionTable } from "../lifecycle/StateMachine.ts"
 import { SandboxEvent, type SandboxEventType } from "../sandbox/SandboxEvent.ts"
@@ -32,9 +33,9 @@ export type SessionTransition = Data.TaggedEnum<{
     readonly byOwner: boolean
   }
   /** Start to stop the sandbox. */
-  Hibernate: { readonly leaseExpiresAt: DateTime.Utc; readonly reason: string }
-  /** The sandbox is stopped and keeps its files; `reason` is null where its owner asked for it. */
-  Hibernated: { readonly reason: string | null }
+  Hibernate: { readonly leaseExpiresAt: DateTime.Utc; readonly reason: ChangeReason }
+  /** The sandbox is stopped and keeps its files. */
+  Hibernated: { readonly reason: ChangeReason }
   /** The provider no longer has the sandbox. */
   MarkLost: { readonly reason: string }
   /** The sandbox could not be provisioned or restored. */
@@ -42,7 +43,7 @@ export type SessionTransition = Data.TaggedEnum<{
   /** A check of a session at rest found that nothing runs. */
   Settled: {}
   /** Archive the session; once the lease expires, the reconciler stops what may still run. */
-  Archive: { readonly leaseExpiresAt: DateTime.Utc }
+  Archive: { readonly leaseExpiresAt: DateTime.Utc; readonly reason: ChangeReason }
   /** Make an archived session available again. */
   Unarchive: {}
 }>
@@ -119,34 +120,39 @@ const eventFor = (
   const type = typeOf(before, after, transition)
   if (type === null) return null
   const { account, id, lifecycle } = after
+  const { code, sentence } = reasonOf(transition)
   return new SandboxEvent({
     account,
     type,
     sandbox: lifecycle.sandbox,
     session: id,
-    reason: reasonOf(transition),
+    code,
+    reason: sentence,
     at
   })
 }
 
-const reasonOf = (transition: SessionTransition): string | null => {
+const reasonOf = (transition: SessionTransition): ChangeReason => {
   switch (transition._tag) {
     case "Hibernate":
-    case "MarkLost":
     case "Hibernated":
-      return transition.reason
-    case "Fail":
-      return transition.error
-    case "Restore":
-      return transition.lost ? lostReason : null
     case "Archive":
-    case "Provision":
+      return transition.reason
+    case "MarkLost":
+      return { code: "provider_lost", sentence: transition.reason }
+    case "Fail":
+      return { code: "provision_failed", sentence: transition.error }
+    case "Restore":
+      return transition.lost ? { code: "provider_lost", sentence: lostReason } : userRequested
     case "Activate":
+    case "RecordActivity":
+      return { code: "started", sentence: null }
     case "Settled":
+      return { code: "stopped", sentence: null }
+    case "Provision":
     case "TakeOverLease":
     case "Unarchive":
-    case "RecordActivity":
-      return null
+      return userRequested
   }
 }
 

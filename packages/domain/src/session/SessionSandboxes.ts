@@ -1,5 +1,6 @@
 /** Provisions, restores and hibernates the sandbox of a session, under the lease of one worker. */
 import { Clock, Context, DateTime, Duration, Effect, Layer, Option, PubSub, Ref, Schema } from "effect"
+import type { ChangeReason } from "../ChangeReason.ts"
 import { AccountScope } from "../identity/AccountScope.ts"
 import { IdentityStore } from "../identity/IdentityStore.ts"
 import { type FailureCode, FailureReason, isCallerError, permanent, transient } from "../FailureReason.ts"
@@ -110,7 +111,7 @@ export class SessionSandboxes extends Context.Service<
     /** Stops the sandbox of a session that the caller has put into `hibernating`. */
     readonly hibernate: (
       session: Session,
-      reason: string | null
+      reason: ChangeReason
     ) => Effect.Effect<Session, SandboxUnavailable | Superseded>
     /** Extends a sandbox that would stop before its session can be idle. Gives the sandbox with its new expiry. */
     readonly ensureMinimumLifetime: <A extends Pick<Sandbox, "expiresAt" | "name">>(
@@ -428,7 +429,7 @@ const incarnationToStop = Effect.fnUntraced(function* (services: Services, sessi
 const hibernate = Effect.fn("SessionSandboxes.hibernate")(function* (
   services: Services,
   session: Session,
-  reason: string | null
+  reason: ChangeReason
 ) {
   const { sandbox } = session.lifecycle
   const incarnation = sandbox === null ? null : yield* incarnationToStop(services, session, sandbox)

@@ -2,6 +2,7 @@
 import { Context, DateTime, Duration, Effect, Layer, Option, Schema } from "effect"
 import { Digest } from "effect/crypto/Digest"
 import { SecureRandom } from "effect/crypto/SecureRandom"
+import { userRequested } from "../ChangeReason.ts"
 import { AccountId } from "../identity/Account.ts"
 import type { AccountScope } from "../identity/AccountScope.ts"
 import { permanent } from "../FailureReason.ts"
@@ -326,7 +327,9 @@ const resumeOrAwait = Effect.fnUntraced(function* (services: Services, session: 
   )
   if (Option.isNone(taken)) return Option.none<RunningSession>()
   if (stateOf(taken.value) !== "hibernating") return yield* provision(services, taken.value)
-  yield* sandboxes.hibernate(taken.value, null).pipe(Effect.catchTag("Superseded", () => Effect.void))
+  yield* sandboxes
+    .hibernate(taken.value, { code: "stopped", sentence: null })
+    .pipe(Effect.catchTag("Superseded", () => Effect.void))
   return Option.none<RunningSession>()
 })
 
@@ -409,7 +412,7 @@ const transitionForStopped = (session: Session, found: Option.Option<Sandbox>): 
   const state = stateOf(session)
   if (Option.isSome(found)) {
     return state === "active"
-      ? Option.some(SessionTransition.Hibernated({ reason: found.value.reason }))
+      ? Option.some(SessionTransition.Hibernated({ reason: { code: "stopped", sentence: found.value.reason } }))
       : Option.none()
   }
   return session.lifecycle.needsCheckout || state === "restoring"
@@ -518,11 +521,16 @@ const hibernate = Effect.fn("Sessions.hibernate")(function* (services: Services,
         const leaseExpiresAt = yield* sandboxes.newLeaseExpiry
         const hibernating = yield* sandboxes.apply(
           session,
-          SessionTransition.Hibernate({ leaseExpiresAt, reason: "Its owner hibernated it" })
+          SessionTransition.Hibernate({
+            leaseExpiresAt,
+            reason: { code: "user_requested", sentence: "Its owner hibernated it" }
+          })
         )
         if (Option.isNone(hibernating)) break
         started = true
-        yield* sandboxes.hibernate(hibernating.value, null).pipe(Effect.catchTag("Superseded", () => Effect.void))
+        yield* sandboxes
+          .hibernate(hibernating.value, userRequested)
+          .pipe(Effect.catchTag("Superseded", () => Effect.void))
         break
       }
       case "provisioning":
@@ -537,10 +545,12 @@ const hibernate = Effect.fn("Sessions.hibernate")(function* (services: Services,
 
 const archive = Effect.fnUntraced(function* ({ sandboxes }: Services, session: Session) {
   const leaseExpiresAt = yield* sandboxes.newLeaseExpiry
-  const archived = yield* sandboxes.apply(session, SessionTransition.Archive({ leaseExpiresAt }))
+  const archived = yield* sandboxes.apply(session, SessionTransition.Archive({ leaseExpiresAt, reason: userRequested }))
   if (Option.isSome(archived) && stateOf(archived.value) === "hibernating") {
     // Where this fails the reconciler stops the sandbox, once the lease has expired.
-    yield* Effect.ignore(sandboxes.hibernate(archived.value, "Its owner archived it"))
+    yield* Effect.ignore(
+      sandboxes.hibernate(archived.value, { code: "user_requested", sentence: "Its owner archived it" })
+    )
   }
   return archived
 })

@@ -1,5 +1,6 @@
 /** What the reconciler does with a session: a pure decision from its row, its sandbox and the time. */
 import { Data, DateTime, Duration } from "effect"
+import type { ChangeReason } from "../ChangeReason.ts"
 import { stateOf } from "./SessionLifecycle.ts"
 import type { Session } from "./Session.ts"
 
@@ -22,11 +23,11 @@ export type Decision = Data.TaggedEnum<{
   /** Check again at that time. */
   Wait: { readonly until: DateTime.Utc }
   /** Start to hibernate the session. */
-  Hibernate: { readonly reason: string }
+  Hibernate: { readonly reason: ChangeReason }
   /** Finish a hibernation: stop the sandbox. */
   Stop: {}
   /** Record that the sandbox is stopped. */
-  Hibernated: { readonly reason: string }
+  Hibernated: { readonly reason: ChangeReason }
   /** Record that the provider no longer has the sandbox. */
   MarkLost: {}
   /** Keep the session active for a live run. */
@@ -138,7 +139,7 @@ const whileHibernating = ({ now, observed: sight }: DecisionInput, times: Sessio
     case "Gone":
       return Decision.MarkLost()
     case "Stopped":
-      return Decision.Hibernated({ reason: sight.reason ?? stoppedByItself })
+      return Decision.Hibernated({ reason: { code: "stopped", sentence: sight.reason ?? stoppedByItself } })
     case "Running":
       return Decision.Stop()
   }
@@ -154,7 +155,7 @@ const whileActive = ({ live, now, session, observed: sight }: DecisionInput, tim
     case "Gone":
       return Decision.MarkLost()
     case "Stopped":
-      return Decision.Hibernated({ reason: sight.reason ?? stoppedByItself })
+      return Decision.Hibernated({ reason: { code: "stopped", sentence: sight.reason ?? stoppedByItself } })
     case "Running": {
       const idleAt = session.lifecycle.hibernateAfter ?? now
       const isIdle = DateTime.isLessThanOrEqualTo(idleAt, now)
@@ -164,9 +165,13 @@ const whileActive = ({ live, now, session, observed: sight }: DecisionInput, tim
         return Decision.Extend()
       if (!isIdle && !isEnding) return Decision.Wait({ until: nextCheckFor(times, idleAt, sight.expiresAt, now) })
       if (live) return Decision.KeepAwake({ expiresAt: sight.expiresAt })
-      return Decision.Hibernate({ reason: isIdle ? "Nobody used it for a while" : "Its time was nearly up" })
+      return Decision.Hibernate({ reason: isIdle ? idle : ending })
     }
   }
 }
 
 const stoppedByItself = "Its provider stopped it"
+
+const idle: ChangeReason = { code: "idle_timeout", sentence: "Nobody used it for a while" }
+
+const ending: ChangeReason = { code: "lifetime_over", sentence: "Its time was nearly up" }

@@ -1,4 +1,9 @@
-import { AppTransition, applyAppTransition, allowedTransitions } from "@castellan/domain/app/AppLifecycle.ts"
+import {
+  AppTransition,
+  applyAppTransition,
+  allowedTransitions,
+  createdEvent
+} from "@castellan/domain/app/AppLifecycle.ts"
 import { AppSandbox, AppState } from "@castellan/domain/app/AppSandbox.ts"
 import { type AppDecision, decide } from "@castellan/domain/app/decide.ts"
 import { defaultTimes } from "@castellan/domain/app/AppTimes.ts"
@@ -28,8 +33,11 @@ const app = (state: AppState) =>
 const moves: ReadonlyArray<AppTransition> = [
   AppTransition.RenewLease({ leaseExpiresAt: at(10) }),
   AppTransition.Serve({ expiresAt: at(20) }),
-  AppTransition.MarkStopped({ reason: "Its time was up", nextCheckAt: at(30) }),
-  AppTransition.Terminate({ reason: "Another app took its place", leaseExpiresAt: at(40) }),
+  AppTransition.MarkStopped({ reason: { code: "stopped", sentence: "Its time was up" }, nextCheckAt: at(30) }),
+  AppTransition.Terminate({
+    reason: { code: "replaced", sentence: "Another app took its place" },
+    leaseExpiresAt: at(40)
+  }),
   AppTransition.MarkEnded()
 ]
 
@@ -75,6 +83,27 @@ describe("The transitions of an app", () => {
         }
       }
     }
+  })
+
+  it("gives each event the code of its transition, and the event of a new app the code created", () => {
+    const codes = states.flatMap((state) =>
+      moves.flatMap((move) =>
+        Option.toArray(applyAppTransition(app(state), move, now)).flatMap(({ event }) =>
+          event === null ? [] : [`${state} ${move._tag} ${event.code}`]
+        )
+      )
+    )
+    assert.deepStrictEqual(codes, [
+      "starting Serve started",
+      "starting Terminate replaced",
+      "ready MarkStopped stopped",
+      "ready Terminate replaced",
+      "stopped Serve started",
+      "stopped Terminate replaced",
+      "ending MarkEnded removed"
+    ])
+    const created = createdEvent(app("starting"))
+    assert.deepStrictEqual([created.type, created.code], ["sandbox.pending", "created"])
   })
 
   it("end in a state without a next check, and all other states have one", () => {
@@ -134,7 +163,7 @@ describe("The reconciler's decision on an app", () => {
     const lookAt = DateTime.addDuration(now, defaultTimes.keepStopped)
     assert.deepStrictEqual(stopped, {
       _tag: "Apply",
-      move: AppTransition.MarkStopped({ reason: "Its time was up", nextCheckAt: lookAt })
+      move: AppTransition.MarkStopped({ reason: { code: "stopped", sentence: "Its time was up" }, nextCheckAt: lookAt })
     } as AppDecision)
   })
 })

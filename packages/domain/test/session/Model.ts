@@ -1,4 +1,5 @@
 /** Runs a history against three servers over one world in virtual time, and reports violated invariants. */
+import { userRequested } from "@castellan/domain/ChangeReason.ts"
 import { firstBranch, Repo, RepoName, RepoOwner } from "@castellan/domain/repo/Repo.ts"
 import { RepoHost } from "@castellan/domain/repo/RepoHost.ts"
 import { ImageKey } from "@castellan/domain/sandbox/BaseImage.ts"
@@ -132,7 +133,7 @@ function movesOf(tag: SessionTransition["_tag"]): ReadonlyArray<SessionTransitio
     expiresAt: at(0),
     idleAt: at(0),
     nextCheckAt: at(0),
-    reason: "",
+    reason: tag === "MarkLost" ? "" : userRequested,
     error: "",
     code: "internal_error",
     byOwner: true
@@ -331,11 +332,7 @@ const make = Effect.fnUntraced(function* (breaking: Breaking) {
   const checkReason = Effect.fnUntraced(function* (session: Owned, event: SandboxEvent) {
     const { lastActivityAt } = (yield* rowOf(session)).lifecycle
     const idleFor = lastActivityAt === null ? Infinity : event.at.epochMilliseconds - lastActivityAt.epochMilliseconds
-    if (
-      event.reason === "Nobody used it for a while" &&
-      idleFor >= 0 &&
-      idleFor < Duration.toMillis(defaultTimes.idle)
-    ) {
+    if (event.code === "idle_timeout" && idleFor >= 0 && idleFor < Duration.toMillis(defaultTimes.idle)) {
       violate(`it was put to sleep as idle after ${idleFor} ms`)
     }
     for (const run of yield* live) {
@@ -345,12 +342,13 @@ const make = Effect.fnUntraced(function* (breaking: Breaking) {
     }
   })
 
-  const byItself = ["Nobody used it for a while", "Its time was nearly up"]
+  const byItself: ReadonlyArray<SandboxEvent["code"]> = ["idle_timeout", "lifetime_over"]
 
   const checkEvents = Effect.gen(function* () {
     const placed = yield* events.read(scope, cursor, 1000)
     cursor = placed.at(-1)?.cursor ?? cursor
     for (const { event } of placed) {
+      if (event.code === null) violate(`${event.type} has no code`)
       const session = owned.find(({ id }) => id === event.session)
       if (session === undefined && event.sandbox !== null) {
         if (event.type === "session.removed") forOnce.delete(event.sandbox)
@@ -361,7 +359,7 @@ const make = Effect.fnUntraced(function* (breaking: Breaking) {
       if (next.size === 0) violate(`${event.type} was told of a session that was ${[...session.told].join(" or ")}`)
       session.told = next
       if (event.type === "session.lost") session.losses++
-      if (event.type === "session.hibernating" && byItself.includes(event.reason ?? "")) {
+      if (event.type === "session.hibernating" && byItself.includes(event.code)) {
         yield* checkReason(session, event)
       }
     }

@@ -1,3 +1,4 @@
+import { type ChangeCode, userRequested } from "../../src/ChangeReason.ts"
 import { BranchName } from "../../src/repo/Repo.ts"
 import { SandboxName } from "../../src/sandbox/SandboxName.ts"
 import {
@@ -37,12 +38,12 @@ const moves = {
   }),
   Use: SessionTransition.RecordActivity({ expiresAt, idleAt, nextCheckAt: lookAt, byOwner: true }),
   Stay: SessionTransition.RecordActivity({ expiresAt, idleAt, nextCheckAt: lookAt, byOwner: false }),
-  Hibernate: SessionTransition.Hibernate({ leaseExpiresAt: until, reason: "why" }),
-  Sleep: SessionTransition.Hibernated({ reason: "why" }),
+  Hibernate: SessionTransition.Hibernate({ leaseExpiresAt: until, reason: { code: "idle_timeout", sentence: "why" } }),
+  Sleep: SessionTransition.Hibernated({ reason: { code: "stopped", sentence: "why" } }),
   Lose: SessionTransition.MarkLost({ reason: lostReason }),
   Fail: SessionTransition.Fail({ error: "it broke", code: "internal_error" }),
   Settle: SessionTransition.Settled(),
-  Archive: SessionTransition.Archive({ leaseExpiresAt: until }),
+  Archive: SessionTransition.Archive({ leaseExpiresAt: until, reason: userRequested }),
   Unarchive: SessionTransition.Unarchive()
 }
 type Name = keyof typeof moves
@@ -174,13 +175,39 @@ describe("A transition of a session", () => {
     const { id, account } = sessionIn("active")
     assert.deepStrictEqual(
       { ...event },
-      { account, type: "session.hibernating", sandbox: sandboxOf, session: id, reason: "why", at: now }
+      {
+        account,
+        type: "session.hibernating",
+        sandbox: sandboxOf,
+        session: id,
+        code: "idle_timeout",
+        reason: "why",
+        at: now
+      }
     )
     assert.strictEqual(taken(sessionIn("restoring"), "Fail").event!.reason, "it broke")
     assert.strictEqual(taken(sessionIn("active"), "RestoreLost").event!.reason, lostReason)
     assert.strictEqual(taken(sessionIn("hibernated"), "Lose").event!.reason, lostReason)
     assert.isNull(taken(sessionIn("provisioning"), "Run").event!.reason)
     assert.isNull(taken(sessionIn("active"), "Restore").event!.reason)
+  })
+
+  it("gives each event the code of its transition", () => {
+    const codes: ReadonlyArray<readonly [SessionState, Name, ChangeCode]> = [
+      ["none", "Provision", "user_requested"],
+      ["hibernated", "Restore", "user_requested"],
+      ["active", "RestoreLost", "provider_lost"],
+      ["restoring", "Run", "started"],
+      ["active", "Hibernate", "idle_timeout"],
+      ["hibernating", "Sleep", "stopped"],
+      ["active", "Lose", "provider_lost"],
+      ["provisioning", "Fail", "provision_failed"],
+      ["active", "Archive", "user_requested"],
+      ["archived", "Unarchive", "user_requested"]
+    ]
+    for (const [state, name, code] of codes) {
+      assert.strictEqual(taken(sessionIn(state), name).event!.code, code, `${state} ${name}`)
+    }
   })
 
   it("emits no loss event before the first sandbox was ready", () => {

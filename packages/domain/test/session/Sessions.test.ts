@@ -379,7 +379,7 @@ describe("Opening a session", () => {
       yield* pass("1 second")
       assert.strictEqual(yield* stateOf(scope, id), "hibernated")
       const told = (yield* (yield* EventStore).read(scope, null, 100)).at(-1)!.event
-      assert.deepStrictEqual([told.type, told.reason], ["session.hibernated", "Its time was up"])
+      assert.deepStrictEqual([told.type, told.code, told.reason], ["session.hibernated", "stopped", "Its time was up"])
       yield* open(scope, id)
       assert.strictEqual(yield* read(name), "mine")
       yield* TestClock.adjust("40 minutes")
@@ -743,7 +743,7 @@ describe("The deadlines of a session", () => {
       yield* pass("1 second")
       assert.deepStrictEqual([yield* stateOf(scope, id), yield* statusOf(name)], ["hibernated", "stopped"])
       const told = (yield* (yield* EventStore).read(scope, null, 100)).at(-2)!.event
-      assert.strictEqual(told.reason, "Its time was nearly up")
+      assert.deepStrictEqual([told.code, told.reason], ["lifetime_over", "Its time was nearly up"])
     }).pipe(Effect.provide(world))
   )
 

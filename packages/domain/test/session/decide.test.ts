@@ -92,11 +92,17 @@ const whileRunning: Record<Deadline, { readonly still: Decision; readonly live: 
   notSoon: { still: Decision.Wait({ until: at(now + minute) }), live: Decision.Wait({ until: at(now + minute) }) },
   almostEnding: { still: Decision.Wait({ until: at(now + 1) }), live: Decision.Extend() },
   idle: {
-    still: Decision.Hibernate({ reason: "Nobody used it for a while" }),
+    still: Decision.Hibernate({ reason: { code: "idle_timeout", sentence: "Nobody used it for a while" } }),
     live: Decision.KeepAwake({ expiresAt: at(now + 20 * minute) })
   },
-  ending: { still: Decision.Hibernate({ reason: "Its time was nearly up" }), live: Decision.Extend() },
-  both: { still: Decision.Hibernate({ reason: "Nobody used it for a while" }), live: Decision.Extend() }
+  ending: {
+    still: Decision.Hibernate({ reason: { code: "lifetime_over", sentence: "Its time was nearly up" } }),
+    live: Decision.Extend()
+  },
+  both: {
+    still: Decision.Hibernate({ reason: { code: "idle_timeout", sentence: "Nobody used it for a while" } }),
+    live: Decision.Extend()
+  }
 }
 
 type Expected = (situation: Situation) => Decision
@@ -104,8 +110,8 @@ type Expected = (situation: Situation) => Decision
 const stopped: Pick<Record<Seeing, Expected>, "Gone" | "Stopped" | "StoppedSilently" | "Unknown"> = {
   Unknown: () => inALease,
   Gone: () => Decision.MarkLost(),
-  Stopped: () => Decision.Hibernated({ reason: "Its time was up" }),
-  StoppedSilently: () => Decision.Hibernated({ reason: "Its provider stopped it" })
+  Stopped: () => Decision.Hibernated({ reason: { code: "stopped", sentence: "Its time was up" } }),
+  StoppedSilently: () => Decision.Hibernated({ reason: { code: "stopped", sentence: "Its provider stopped it" } })
 }
 
 const resting: Record<Seeing, Expected> = {

@@ -33,6 +33,7 @@ const writeEvent = ({ cursor, event }: EventWithCursor): string =>
       type: event.type,
       sandboxId: event.sandbox,
       sessionId: event.session,
+      code: event.code,
       reason: event.reason,
       at: DateTime.formatIso(event.at)
     }

@@ -15,6 +15,7 @@ interface Told {
   readonly type: string
   readonly sandboxId: string | null
   readonly sessionId: string | null
+  readonly code: string | null
   readonly reason: string | null
   readonly at: string
 }
@@ -95,14 +96,18 @@ describe("The events of an account", () => {
       assert.deepStrictEqual(new Set(told.map(({ sandboxId }) => sandboxId)), new Set([name]))
       assert.deepStrictEqual(new Set(told.map(({ sessionId }) => sessionId)), new Set([null]))
       assert.deepStrictEqual(
-        told.map(({ type }) => type),
-        ["sandbox.pending", "sandbox.running", "sandbox.removed"]
+        told.map(({ code, type }) => [type, code]),
+        [
+          ["sandbox.pending", "created"],
+          ["sandbox.running", "started"],
+          ["sandbox.removed", "user_requested"]
+        ]
       )
       for (const { at } of told) assert.match(at, /^\d{4}-\d\d-\d\dT[\d:.]+Z$/)
     }).pipe(Effect.scoped, Effect.provide(api))
   )
 
-  it.effect("include every change of a session, with the reason if the owner did not request it", () =>
+  it.effect("include every change of a session, with its code, and the reason if the owner did not request it", () =>
     Effect.gen(function* () {
       const { ask } = yield* WebApi
       const { id, key, open, sleep } = yield* holder
@@ -123,24 +128,24 @@ describe("The events of an account", () => {
       assert.deepStrictEqual(new Set(told.map(({ sandboxId }) => sandboxId)), new Set([null, json.session.sandboxId]))
       const lost = "The provider no longer had the sandbox: what was not pushed is lost"
       assert.deepStrictEqual(
-        told.map(({ reason, type }) => [type.replace("session.", ""), reason]),
+        told.map(({ code, reason, type }) => [type.replace("session.", ""), code, reason]),
         [
-          ["created", null],
-          ["provisioning", null],
-          ["active", null],
-          ["hibernating", "Its owner hibernated it"],
-          ["hibernated", null],
-          ["restoring", null],
-          ["active", null],
-          ["hibernating", "Nobody used it for a while"],
-          ["hibernated", "Nobody used it for a while"],
-          ["restoring", null],
-          ["active", null],
-          ["lost", lost],
-          ["active", null],
-          ["hibernating", null],
-          ["archived", "Its owner archived it"],
-          ["hibernated", null]
+          ["created", "created", null],
+          ["provisioning", "user_requested", null],
+          ["active", "started", null],
+          ["hibernating", "user_requested", "Its owner hibernated it"],
+          ["hibernated", "user_requested", null],
+          ["restoring", "user_requested", null],
+          ["active", "started", null],
+          ["hibernating", "idle_timeout", "Nobody used it for a while"],
+          ["hibernated", "idle_timeout", "Nobody used it for a while"],
+          ["restoring", "user_requested", null],
+          ["active", "started", null],
+          ["lost", "provider_lost", lost],
+          ["active", "started", null],
+          ["hibernating", "user_requested", null],
+          ["archived", "user_requested", "Its owner archived it"],
+          ["hibernated", "user_requested", null]
         ]
       )
     }).pipe(Effect.scoped, Effect.provide(api))

@@ -110,6 +110,8 @@ export interface Tables {
     type: string
     sandbox: string | null
     session: string | null
+    /** Null for events of servers that wrote none. */
+    code: string | null
     reason: string | null
     at: Time
   }

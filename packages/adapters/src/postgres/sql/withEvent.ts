@@ -20,7 +20,7 @@ export const withEvent = async <Row>(
   db: Kysely<Tables>,
   table: keyof typeof eventColumns,
   scope: AccountScope,
-  event: Pick<SandboxEvent, "type" | "reason" | "at"> | null,
+  event: Pick<SandboxEvent, "type" | "code" | "reason" | "at"> | null,
   change: (locked: RawBuilder<boolean>) => OperationNodeSource
 ): Promise<Row | undefined> => {
   const at = toDateOrNull(event?.at ?? null)
@@ -28,8 +28,9 @@ export const withEvent = async <Row>(
     with account as materialized (${accountLock(scope)}),
     changed as (${change(sql<boolean>`(select taken from account)`)}),
     written as (
-      insert into events (account_id, type, sandbox, session, reason, at)
-      select account_id, ${event?.type ?? null}, ${eventColumns[table]}, ${event?.reason ?? null}, ${at}::timestamptz
+      insert into events (account_id, type, sandbox, session, code, reason, at)
+      select account_id, ${event?.type ?? null}, ${eventColumns[table]}, ${event?.code ?? null}, ${event?.reason ?? null},
+        ${at}::timestamptz
       from changed where ${event !== null}::boolean
     )
     select * from changed`.execute(db)

@@ -1,6 +1,6 @@
 /** Sandboxes of accounts in Postgres. */
 import { AccountSandbox } from "@castellan/domain/account/AccountSandbox.ts"
-import { AccountStore } from "@castellan/domain/account/AccountStore.ts"
+import { AccountStore, changeCodeOf } from "@castellan/domain/account/AccountStore.ts"
 import { AccountId } from "@castellan/domain/identity/Account.ts"
 import { SandboxStatus } from "@castellan/domain/sandbox/Sandbox.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
@@ -53,8 +53,8 @@ export const layer = Layer.effect(
               on conflict (name) do nothing
               returning *
             ), written as (
-              insert into events (account_id, type, sandbox, reason, at)
-              select account_id, 'sandbox.' || status, name, reason, created_at from added
+              insert into events (account_id, type, sandbox, code, reason, at)
+              select account_id, 'sandbox.' || status, name, 'created', reason, created_at from added
             )
             select * from added`.execute(kysely)
         )
@@ -97,8 +97,9 @@ export const layer = Layer.effect(
       recordObserved: Effect.fnUntraced(function* (scope, states) {
         if (states.length === 0) return new Set<SandboxName>()
         const observed = states.map(
-          ({ expiresAt, name, reason, status }) =>
-            sql`(${name}::text, ${status}::text, ${reason}::text, ${toDateOrNull(expiresAt)}::timestamptz)`
+          (state) =>
+            sql`(${state.name}::text, ${state.status}::text, ${changeCodeOf(state)}::text, ${state.reason}::text,
+              ${toDateOrNull(state.expiresAt)}::timestamptz)`
         )
         const now = toDate(yield* DateTime.now)
         // Rows are locked before they are compared, so that of two concurrent calls only one writes the event of a change.
@@ -106,9 +107,9 @@ export const layer = Layer.effect(
           sql<{ name: string }>`
             with account as materialized (${accountLock(scope)}),
             observed as materialized (
-              select known.name, known.status as was, observed.status, observed.reason, observed.expires_at
+              select known.name, known.status as was, observed.status, observed.code, observed.reason, observed.expires_at
               from account, account_sandboxes as known
-                join (values ${sql.join(observed)}) as observed (name, status, reason, expires_at)
+                join (values ${sql.join(observed)}) as observed (name, status, code, reason, expires_at)
                   on observed.name = known.name
               where known.account_id = ${scope.account} and known.removed_at is null
               for update of known
@@ -118,8 +119,8 @@ export const layer = Layer.effect(
               from observed where known.name = observed.name
               returning known.name
             ), written as (
-              insert into events (account_id, type, sandbox, reason, at)
-              select ${scope.account}::uuid, 'sandbox.' || status, name, reason, ${now}::timestamptz
+              insert into events (account_id, type, sandbox, code, reason, at)
+              select ${scope.account}::uuid, 'sandbox.' || status, name, code, reason, ${now}::timestamptz
               from observed where status <> was
             )
             select name from changed`.execute(kysely)
@@ -179,13 +180,15 @@ export const layer = Layer.effect(
                 changed as (
                   update account_sandboxes
                   set status = case status when 'failed' then status else 'stopped' end,
-                    removed_at = ${toDate(at)}, reason = ${reason}
+                    removed_at = ${toDate(at)}, reason = ${reason.sentence}
                   from account
                   where name in (${sql.join(names)}) and account_id = ${scope.account} and removed_at is null
                   returning name, reason, removed_at
                 )
-                insert into events (account_id, type, sandbox, reason, at)
-                select ${scope.account}::uuid, 'sandbox.removed', name, reason, removed_at from changed`.execute(kysely)
+                insert into events (account_id, type, sandbox, code, reason, at)
+                select ${scope.account}::uuid, 'sandbox.removed', name, ${reason.code}, reason, removed_at from changed`.execute(
+                kysely
+              )
             ).pipe(Effect.asVoid),
       totals: (_, page) =>
         Effect.map(

@@ -1,5 +1,5 @@
 /** Apps in Postgres. */
-import { type AppliedAppTransition, eventFor } from "@castellan/domain/app/AppLifecycle.ts"
+import { type AppliedAppTransition, createdEvent } from "@castellan/domain/app/AppLifecycle.ts"
 import { AppSandbox, AppState, isActive } from "@castellan/domain/app/AppSandbox.ts"
 import { AppStore } from "@castellan/domain/app/AppStore.ts"
 import { AccountId } from "@castellan/domain/identity/Account.ts"
@@ -33,7 +33,7 @@ const toApp = (row: Row): AppSandbox =>
 
 /** Inserts a new app with its event, unless its name is taken or another app of the account is starting. */
 const insert = (db: Kysely<Tables>, scope: AccountScope, app: AppSandbox): Promise<Row | undefined> =>
-  withEvent<Row>(db, "app_sandboxes", scope, eventFor(app, app.createdAt), (locked) =>
+  withEvent<Row>(db, "app_sandboxes", scope, createdEvent(app), (locked) =>
     db
       .insertInto("app_sandboxes")
       .values({

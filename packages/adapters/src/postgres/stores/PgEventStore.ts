@@ -1,9 +1,10 @@
 /** Events in Postgres. */
 import { AccountId } from "@castellan/domain/identity/Account.ts"
+import { ChangeCode } from "@castellan/domain/ChangeReason.ts"
 import { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
 import { EventCursor, SandboxEvent, SandboxEventType } from "@castellan/domain/sandbox/SandboxEvent.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
-import { DateTime, Effect, Layer, Schema } from "effect"
+import { DateTime, Effect, Layer, Option, Schema } from "effect"
 import { type Selectable, sql } from "kysely"
 import { Db, query } from "../Db.ts"
 import type { Tables } from "../sql/Tables.ts"
@@ -11,12 +12,16 @@ import { toDate } from "../sql/times.ts"
 
 const toType = Schema.decodeUnknownSync(SandboxEventType)
 
+/** None also for a code that only newer servers know. */
+const toCode = Schema.decodeUnknownOption(ChangeCode)
+
 const toEvent = (row: Omit<Selectable<Tables["events"]>, "place">): SandboxEvent =>
   new SandboxEvent({
     account: AccountId.make(row.account_id),
     type: toType(row.type),
     sandbox: row.sandbox === null ? null : SandboxName.make(row.sandbox),
     session: row.session,
+    code: Option.getOrNull(toCode(row.code)),
     reason: row.reason,
     at: DateTime.makeUnsafe(row.at)
   })
@@ -33,7 +38,7 @@ export const layer = Layer.effect(
           query(() =>
             kysely
               .selectFrom("events")
-              .select(["account_id", "type", "sandbox", "session", "reason", "at"])
+              .select(["account_id", "type", "sandbox", "session", "code", "reason", "at"])
               .select(sql<string>`place::text`.as("cursor"))
               .where("account_id", "=", scope.account)
               .where("place", ">", sql<string>`${after ?? "0"}::bigint`)

@@ -95,14 +95,14 @@ export const layer = Layer.effect(
 
     const oneWithEvent = (
       scope: AccountScope,
-      event: Pick<SandboxEvent, "type" | "reason" | "at">,
+      event: Pick<SandboxEvent, "type" | "code" | "reason" | "at">,
       change: (locked: RawBuilder<boolean>) => OperationNodeSource
     ) => one(() => withEvent<Row>(kysely, "sessions", scope, event, change))
 
     return SessionStore.of({
       add: Effect.fnUntraced(function* (scope, session) {
         const { createdAt, id, lifecycle, organization } = session
-        const created = { type: "session.created", reason: null, at: createdAt } as const
+        const created = { type: "session.created", code: "created", reason: null, at: createdAt } as const
         const added = yield* oneWithEvent(scope, created, (locked) =>
           kysely
             .insertInto("sessions")
@@ -203,7 +203,7 @@ export const layer = Layer.effect(
         ),
       remove: (scope, { id, lifecycle }, now) =>
         Effect.map(
-          oneWithEvent(scope, { type: "session.removed", reason: null, at: now }, (locked) =>
+          oneWithEvent(scope, { type: "session.removed", code: "removed", reason: null, at: now }, (locked) =>
             kysely
               .deleteFrom("sessions")
               .where("id", "=", id)

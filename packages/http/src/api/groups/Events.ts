@@ -1,3 +1,4 @@
+import { ChangeCode } from "@castellan/domain/ChangeReason.ts"
 import { SandboxEventType } from "@castellan/domain/sandbox/SandboxEvent.ts"
 import { Schema } from "effect"
 import { HttpApiEndpoint, HttpApiGroup, HttpApiSchema, OpenApi } from "effect/http-api"
@@ -10,7 +11,11 @@ export const EventBody = Schema.Struct({
   type: field(SandboxEventType, "What happened. The same as the name of the event."),
   sandboxId: field(Schema.NullOr(Schema.String), "The sandbox; null for a session that has none yet."),
   sessionId: field(Schema.NullOr(Schema.String), "The session; null for a sandbox without one."),
-  reason: field(Schema.NullOr(Schema.String), "Why it happened, as a sentence; null if the owner requested it."),
+  code: field(
+    Schema.NullOr(ChangeCode),
+    "Why it happened, for programs; null for an event of a server that gave no code. Codes may be added."
+  ),
+  reason: field(Schema.NullOr(Schema.String), "Why it happened, as a sentence; null if `code` says everything."),
   at: field(Schema.String, "When it happened, as an ISO 8601 string.")
 })
 export type EventBody = typeof EventBody.Type
@@ -43,7 +48,7 @@ export class EventsApi extends HttpApiGroup.make("events")
       OpenApi.annotations({
         summary: "Follow state changes of sandboxes and sessions",
         description:
-          "Streams server-sent events. Each is named by its type; its data is JSON with `type`, `sandboxId`, `sessionId`, `reason` and `at`. An event `now` without data comes once, when there are no more events for the moment; its id can be resumed after like any other. Each event is delivered at least once, the events of one sandbox in order."
+          "Streams server-sent events. Each is named by its type; its data is JSON with `type`, `sandboxId`, `sessionId`, `code`, `reason` and `at`. An event `now` without data comes once, when there are no more events for the moment; its id can be resumed after like any other. Each event is delivered at least once, the events of one sandbox in order."
       })
     )
   )

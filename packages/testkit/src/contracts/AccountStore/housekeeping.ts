@@ -88,9 +88,12 @@ export const housekeeping: Clauses<AccountStore | EventStore | IdentityStore> = 
       const foreign = sandboxOf(two, { status: "running" })
       for (const row of [running, failed, left, foreign]) yield* store.add(AccountScope.ofOwner(row), row, many)
       const names = [running, failed, foreign].map(({ name }) => name)
-      yield* store.recordRemoved(one, [...names, SandboxName.make("sbx_none")], at(7), "it's long ago")
-      yield* store.recordRemoved(one, names, at(8), "again")
-      yield* store.recordRemoved(one, [], at(9), "nothing")
+      yield* store.recordRemoved(one, [...names, SandboxName.make("sbx_none")], at(7), {
+        code: "user_requested",
+        sentence: "it's long ago"
+      })
+      yield* store.recordRemoved(one, names, at(8), { code: "user_requested", sentence: "again" })
+      yield* store.recordRemoved(one, [], at(9), { code: "user_requested", sentence: "nothing" })
       const removed = { removedAt: at(7), reason: "it's long ago" }
       const wanted = [
         new AccountSandbox({ ...running, ...removed, status: "stopped" }),

@@ -45,7 +45,7 @@ export const observation: Clauses<AccountStore | EventStore | IdentityStore> = {
       const scope = yield* given.scope
       const sandbox = sandboxOf(scope)
       yield* store.add(scope, sandbox, many)
-      yield* store.recordRemoved(scope, [sandbox.name], at(50), "deleted")
+      yield* store.recordRemoved(scope, [sandbox.name], at(50), { code: "user_requested", sentence: "deleted" })
       const row = yield* store.get(scope, sandbox.name)
       const late = { name: sandbox.name, status: "running", expiresAt: at(99), reason: null } as const
       assert.deepStrictEqual(yield* store.recordObserved(scope, [late]), new Set())

@@ -29,12 +29,10 @@ export const totals: Clauses<AccountStore | EventStore | IdentityStore> = {
           yield* store.add(scope, sandboxOf(scope, { createdAt: future(time), status: "failed" }), many)
         }
       }
-      yield* store.recordRemoved(
-        people[1]!,
-        [(yield* store.list(people[1]!, everything)).rows[0]!.name],
-        at(1),
-        "it's old"
-      )
+      yield* store.recordRemoved(people[1]!, [(yield* store.list(people[1]!, everything)).rows[0]!.name], at(1), {
+        code: "retention_over",
+        sentence: "it's old"
+      })
       const wanted = people.map((scope, i) => ({
         account: scope.account,
         email: `${i}@example.com`,

@@ -1,4 +1,4 @@
-import { AppTransition, eventFor } from "@castellan/domain/app/AppLifecycle.ts"
+import { AppTransition, createdEvent } from "@castellan/domain/app/AppLifecycle.ts"
 import { AppSandbox } from "@castellan/domain/app/AppSandbox.ts"
 import { AppStore } from "@castellan/domain/app/AppStore.ts"
 import type { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
@@ -22,12 +22,15 @@ export const events: Clauses<AppStore | EventStore | IdentityStore> = {
       const used = given.appStep(served.after, AppTransition.Serve({ expiresAt: at(9000) }))
       const slept = given.appStep(
         used.after,
-        AppTransition.MarkStopped({ reason: "it's late", nextCheckAt: at(6000) }),
+        AppTransition.MarkStopped({ reason: { code: "stopped", sentence: "it's late" }, nextCheckAt: at(6000) }),
         at(1_003)
       )
       const ended = given.appStep(
         slept.after,
-        AppTransition.Terminate({ reason: "it's över", leaseExpiresAt: at(7000) }),
+        AppTransition.Terminate({
+          reason: { code: "user_requested", sentence: "it's över" },
+          leaseExpiresAt: at(7000)
+        }),
         at(1_004)
       )
       const forgotten = given.appStep(ended.after, forget, at(1_005))
@@ -36,7 +39,7 @@ export const events: Clauses<AppStore | EventStore | IdentityStore> = {
       }
       yield* store.claimDue(at(-1_000_000), at(-1_000_000), 1)
       assert.deepStrictEqual(yield* eventsOf(one), [
-        eventFor(app, at(1_001)),
+        createdEvent(app),
         served.event!,
         slept.event!,
         ended.event!,

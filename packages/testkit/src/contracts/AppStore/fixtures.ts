@@ -1,6 +1,7 @@
 import { AppTransition } from "@castellan/domain/app/AppLifecycle.ts"
 import { AppSandbox } from "@castellan/domain/app/AppSandbox.ts"
 import { AppStore } from "@castellan/domain/app/AppStore.ts"
+import { userRequested } from "@castellan/domain/ChangeReason.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
 import type { SandboxEvent } from "@castellan/domain/sandbox/SandboxEvent.ts"
@@ -13,9 +14,9 @@ export const hold = AppTransition.RenewLease({ leaseExpiresAt: at(4000) })
 
 export const serve = AppTransition.Serve({ expiresAt: at(5000) })
 
-export const sleep = AppTransition.MarkStopped({ reason: null, nextCheckAt: at(6000) })
+export const sleep = AppTransition.MarkStopped({ reason: { code: "stopped", sentence: null }, nextCheckAt: at(6000) })
 
-export const end = AppTransition.Terminate({ reason: null, leaseExpiresAt: at(7000) })
+export const end = AppTransition.Terminate({ reason: userRequested, leaseExpiresAt: at(7000) })
 
 export const forget = AppTransition.MarkEnded()
 

@@ -1,4 +1,4 @@
-import { AppTransition, eventFor } from "@castellan/domain/app/AppLifecycle.ts"
+import { AppTransition, createdEvent } from "@castellan/domain/app/AppLifecycle.ts"
 import { AppSandbox } from "@castellan/domain/app/AppSandbox.ts"
 import { AppStore } from "@castellan/domain/app/AppStore.ts"
 import { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
@@ -71,7 +71,7 @@ export const rows: Clauses<AppStore | EventStore | IdentityStore> = {
       assert.deepStrictEqual(yield* store.begin(one, app), Option.some(written))
       yield* assertStored(one, [written])
       assert.isTrue(Option.isNone(yield* store.get(two, app.name)))
-      assert.deepStrictEqual(yield* eventsOf(one), [eventFor(written, app.createdAt)])
+      assert.deepStrictEqual(yield* eventsOf(one), [createdEvent(written)])
       assert.deepStrictEqual(yield* eventsOf(two), [])
     }),
 
@@ -87,7 +87,7 @@ export const rows: Clauses<AppStore | EventStore | IdentityStore> = {
         assert.deepStrictEqual(others, [])
         assert.deepInclude(apps, winner)
         for (const answer of answers) assert.deepStrictEqual(answer, Option.some(winner!))
-        assert.deepStrictEqual(yield* eventsOf(scope), [eventFor(winner!, winner!.createdAt)])
+        assert.deepStrictEqual(yield* eventsOf(scope), [createdEvent(winner!)])
         assert.deepStrictEqual(yield* store.listLive(other), [theirs])
       }
     }),
@@ -179,7 +179,10 @@ export const rows: Clauses<AppStore | EventStore | IdentityStore> = {
       const app = given.app(scope, { reason: "a\0b" })
       const begun = Option.getOrThrow(yield* store.begin(scope, app))
       assert.strictEqual(clean(begun.reason), "a\uFFFDb")
-      const ended = given.appStep(begun, AppTransition.Terminate({ reason: "c\0", leaseExpiresAt: at(7000) }))
+      const ended = given.appStep(
+        begun,
+        AppTransition.Terminate({ reason: { code: "user_requested", sentence: "c\0" }, leaseExpiresAt: at(7000) })
+      )
       assert.isTrue(yield* store.compareAndSet(scope, [ended]))
       assert.strictEqual(clean(Option.getOrThrow(yield* store.get(scope, app.name)).reason), "c\uFFFD")
       const reasons = (yield* eventsOf(scope)).map(({ reason }) => clean(reason))

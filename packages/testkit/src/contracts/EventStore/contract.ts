@@ -133,6 +133,38 @@ export const clauses: Clauses<Ports> = {
       }
     }),
 
+  "an event has the code and the sentence of its change": () =>
+    Effect.gen(function* () {
+      const store = yield* SessionStore
+      const scope = yield* given.scope
+      let session = given.session(scope, { lifecycle: given.lifecycle({ state: "active" }) })
+      yield* store.add(scope, session)
+      const changes = [
+        SessionTransition.Hibernate({
+          leaseExpiresAt: at(5000),
+          reason: { code: "idle_timeout", sentence: "it was idle" }
+        }),
+        SessionTransition.Hibernated({ reason: { code: "stopped", sentence: null } }),
+        SessionTransition.Restore({ leaseExpiresAt: at(5000), lost: false }),
+        SessionTransition.Fail({ error: "it broke", code: "internal_error" })
+      ]
+      for (const change of changes) {
+        const step = given.step(session, change)
+        yield* store.compareAndSet(scope, step)
+        session = step.after
+      }
+      assert.deepStrictEqual(
+        (yield* readAll(scope, null, 100)).map(({ event }) => [event.type, event.code, event.reason]),
+        [
+          ["session.created", "created", null],
+          ["session.hibernating", "idle_timeout", "it was idle"],
+          ["session.hibernated", "stopped", null],
+          ["session.restoring", "user_requested", null],
+          ["session.failed", "provision_failed", "it broke"]
+        ]
+      )
+    }),
+
   "a sweep deletes the events before a time for all accounts, and readers continue from their cursors": () =>
     Effect.gen(function* () {
       const store = yield* EventStore

@@ -1,3 +1,4 @@
+import { userRequested } from "@castellan/domain/ChangeReason.ts"
 import type { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
 import { BranchName } from "@castellan/domain/repo/Repo.ts"
 import { EventStore } from "@castellan/domain/sandbox/EventStore.ts"
@@ -50,8 +51,8 @@ export const transitions: Clauses<SessionStore | EventStore | IdentityStore> = {
       const moves = [
         restore,
         SessionTransition.Activate({ ...times, incarnation: "run", workspace: true, branch: BranchName.make("main") }),
-        SessionTransition.Hibernate({ leaseExpiresAt: at(9000), reason: "why" }),
-        SessionTransition.Hibernated({ reason: null })
+        SessionTransition.Hibernate({ leaseExpiresAt: at(9000), reason: { code: "user_requested", sentence: "why" } }),
+        SessionTransition.Hibernated({ reason: { code: "stopped", sentence: null } })
       ]
       let last = session
       for (const move of moves) {
@@ -101,11 +102,17 @@ export const transitions: Clauses<SessionStore | EventStore | IdentityStore> = {
       const stored = new Session({ ...restoring, ...change })
       assert.deepStrictEqual(yield* store.get(scope, session.id), Option.some(stored))
       const failed = yield* write(stored, SessionTransition.Fail({ error: "it broke", code: "internal_error" }))
-      const putAway = yield* write(failed, SessionTransition.Archive({ leaseExpiresAt: at(5000) }))
+      const putAway = yield* write(
+        failed,
+        SessionTransition.Archive({ leaseExpiresAt: at(5000), reason: userRequested })
+      )
       yield* store.change(scope, session.id, { status: "failed" }, at(13))
       const archived = Option.getOrThrow(yield* store.get(scope, session.id))
       assert.deepStrictEqual([archived.status, archived.lifecycle], ["archived", putAway.lifecycle])
-      const asleep = yield* write(archived, SessionTransition.Hibernated({ reason: null }))
+      const asleep = yield* write(
+        archived,
+        SessionTransition.Hibernated({ reason: { code: "stopped", sentence: null } })
+      )
       assert.strictEqual(Option.getOrThrow(yield* store.get(scope, session.id)).status, "archived")
       const out = yield* write(asleep, SessionTransition.Unarchive())
       const again = Option.getOrThrow(yield* store.get(scope, session.id))
@@ -131,10 +138,10 @@ export const transitions: Clauses<SessionStore | EventStore | IdentityStore> = {
       assert.deepStrictEqual(
         events.map(({ event }) => event),
         [
-          new SandboxEvent({ ...of, type: "session.created", at: at(1_001) }),
+          new SandboxEvent({ ...of, type: "session.created", code: "created", at: at(1_001) }),
           began.event!,
           failed.event!,
-          new SandboxEvent({ ...of, type: "session.removed", at: at(9_999) })
+          new SandboxEvent({ ...of, type: "session.removed", code: "removed", at: at(9_999) })
         ]
       )
       assert.deepStrictEqual(yield* (yield* EventStore).read(two, null, 100), [])

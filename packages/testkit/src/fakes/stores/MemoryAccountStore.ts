@@ -1,6 +1,7 @@
 import { AccountSandbox } from "@castellan/domain/account/AccountSandbox.ts"
-import { AccountStore } from "@castellan/domain/account/AccountStore.ts"
+import { AccountStore, changeCodeOf } from "@castellan/domain/account/AccountStore.ts"
 import type { AccountTotal } from "@castellan/domain/account/AccountTotal.ts"
+import type { ChangeCode } from "@castellan/domain/ChangeReason.ts"
 import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { IdentityStore } from "@castellan/domain/identity/IdentityStore.ts"
 import { SandboxEvent } from "@castellan/domain/sandbox/SandboxEvent.ts"
@@ -30,9 +31,13 @@ const make = (identities: IdentityStore["Service"], events: MemoryEventStore.Mem
     scope: AccountScope,
     { account, name, reason }: AccountSandbox,
     now: AccountSandbox["status"] | "removed",
+    code: ChangeCode,
     at: DateTime.Utc
   ) =>
-    events.write(scope, new SandboxEvent({ account, type: `sandbox.${now}`, sandbox: name, session: null, reason, at }))
+    events.write(
+      scope,
+      new SandboxEvent({ account, type: `sandbox.${now}`, sandbox: name, session: null, code, reason, at })
+    )
 
   return AccountStore.of({
     add: (scope, sandbox, limit) =>
@@ -42,7 +47,7 @@ const make = (identities: IdentityStore["Service"], events: MemoryEventStore.Mem
             return Effect.fail(new SandboxQuotaReached({ account: scope.account, limit }))
           }
           rows.set(sandbox.name, new AccountSandbox({ ...sandbox, account: scope.account }))
-          tell(scope, sandbox, sandbox.status, sandbox.createdAt)
+          tell(scope, sandbox, sandbox.status, "created", sandbox.createdAt)
         }
         return Effect.succeed(own(scope, sandbox.name))
       }),
@@ -53,12 +58,13 @@ const make = (identities: IdentityStore["Service"], events: MemoryEventStore.Mem
     recordObserved: (scope, sightings) =>
       Effect.map(DateTime.now, (now) => {
         const recorded = new Set<SandboxName>()
-        for (const { expiresAt, name, reason, status } of sightings) {
+        for (const state of sightings) {
+          const { expiresAt, name, reason, status } = state
           const row = Option.filter(own(scope, name), ({ removedAt }) => removedAt === null)
           if (Option.isNone(row)) continue
           const seen = new AccountSandbox({ ...row.value, status, expiresAt, reason })
           rows.set(name, seen)
-          if (status !== row.value.status) tell(scope, seen, status, now)
+          if (status !== row.value.status) tell(scope, seen, status, changeCodeOf(state), now)
           recorded.add(name)
         }
         return recorded
@@ -89,9 +95,9 @@ const make = (identities: IdentityStore["Service"], events: MemoryEventStore.Mem
         for (const row of of(scope)) {
           if (row.removedAt !== null || !names.includes(row.name)) continue
           const status = row.status === "failed" ? "failed" : "stopped"
-          const removed = new AccountSandbox({ ...row, status, removedAt: at, reason })
+          const removed = new AccountSandbox({ ...row, status, removedAt: at, reason: reason.sentence })
           rows.set(row.name, removed)
-          tell(scope, removed, "removed", at)
+          tell(scope, removed, "removed", reason.code, at)
         }
       }),
     totals: Effect.fnUntraced(function* (_, page) {

@@ -1,4 +1,4 @@
-import { eventFor } from "@castellan/domain/app/AppLifecycle.ts"
+import { createdEvent } from "@castellan/domain/app/AppLifecycle.ts"
 import { AppSandbox, isActive } from "@castellan/domain/app/AppSandbox.ts"
 import { AppStore } from "@castellan/domain/app/AppStore.ts"
 import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
@@ -29,7 +29,7 @@ const make = (events: MemoryEventStore.MemoryEvents["Service"]) => {
         const starting = find(scope, ({ state }) => state === "starting")
         if (Option.isSome(starting)) return starting
         const begun = put(new AppSandbox({ ...app, account: scope.account }))
-        events.write(scope, eventFor(begun, begun.createdAt))
+        events.write(scope, createdEvent(begun))
         return Option.some(begun)
       }),
     get: (scope, name) => Effect.sync(() => own(scope, name)),

@@ -1,3 +1,4 @@
+import type { ChangeCode } from "@castellan/domain/ChangeReason.ts"
 import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { SandboxEvent, type SandboxEventType } from "@castellan/domain/sandbox/SandboxEvent.ts"
 import { awake, Lifecycle, Session, type SessionId } from "@castellan/domain/session/Session.ts"
@@ -21,9 +22,12 @@ const make = (events: MemoryEventStore.MemoryEvents["Service"]) => {
   const at = (scope: AccountScope, id: SessionId, version: number) =>
     Option.filter(own(scope, id), ({ lifecycle }) => lifecycle.version === version)
 
-  const tell = (scope: AccountScope, type: SandboxEventType, session: Session, at: DateTime.Utc) => {
+  const tell = (scope: AccountScope, type: SandboxEventType, code: ChangeCode, session: Session, at: DateTime.Utc) => {
     const { account, id, lifecycle } = session
-    events.write(scope, new SandboxEvent({ account, type, sandbox: lifecycle.sandbox, session: id, reason: null, at }))
+    events.write(
+      scope,
+      new SandboxEvent({ account, type, sandbox: lifecycle.sandbox, session: id, code, reason: null, at })
+    )
   }
 
   const withNextCheck = (session: Session, nextCheckAt: DateTime.Utc) =>
@@ -33,7 +37,13 @@ const make = (events: MemoryEventStore.MemoryEvents["Service"]) => {
     add: (scope, session) =>
       Effect.sync(() => {
         if (!rows.has(session.id)) {
-          tell(scope, "session.created", put(new Session({ ...session, account: scope.account })), session.createdAt)
+          tell(
+            scope,
+            "session.created",
+            "created",
+            put(new Session({ ...session, account: scope.account })),
+            session.createdAt
+          )
         }
         return own(scope, session.id)
       }),
@@ -92,7 +102,7 @@ const make = (events: MemoryEventStore.MemoryEvents["Service"]) => {
         const known = at(scope, session.id, session.lifecycle.version)
         if (Option.isNone(known)) return false
         rows.delete(session.id)
-        tell(scope, "session.removed", known.value, now)
+        tell(scope, "session.removed", "removed", known.value, now)
         return true
       })
   })
