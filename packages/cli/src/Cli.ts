@@ -60,7 +60,7 @@ const services = Layer.mergeAll(
 const exitCodeOf = (error: CliError.CliError): number =>
   error._tag === "ShowHelp" && error.errors.length === 0 ? ExitCode.ok : ExitCode.usage
 
-/** Runs the command; gives the exit code. */
+/** Runs the command and returns the exit code. */
 export const run = (args: ReadonlyArray<string>) =>
   Command.runWith(commands, { version })(args).pipe(
     Effect.as<number>(ExitCode.ok),

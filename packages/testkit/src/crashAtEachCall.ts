@@ -8,13 +8,13 @@ import * as given from "./given.ts"
 export interface CrashTest<W, L, P, E1, E2, E3> {
   /** What outlives the server: every port, and `Faults`. Each crash gets a new world. */
   readonly world: Layer.Layer<W>
-  /** One life of the server, over ports that `Faults.around` can break. */
+  /** One server process over ports that `Faults.around` can break. */
   readonly server: Layer.Layer<L, never, NoInfer<W>>
   /** Runs in a server that does not crash; its result goes to `act` and `verify`. */
   readonly prepare: (scope: AccountScope) => Effect.Effect<P, E1, NoInfer<L | W>>
   /** Runs in the server that crashes. */
   readonly act: (scope: AccountScope, prepared: P) => Effect.Effect<unknown, E2, NoInfer<L | W>>
-  /** Asserts in a restarted server what the crash left; `when` names the point of the crash. */
+  /** Checks the state after the crash in a restarted server; `when` names the crash point. */
   readonly verify: (scope: AccountScope, when: string, prepared: P) => Effect.Effect<void, E3, NoInfer<L | W>>
 }
 

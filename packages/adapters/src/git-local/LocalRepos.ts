@@ -109,7 +109,9 @@ const find = (layout: Layout, repo: Repo) =>
     Effect.catchTag("RepoNotFound", () => Effect.succeedNone)
   )
 
-/** Creates a repository in the staging directory and renames it. If another process did so first, its repository stays. */
+/**
+ * Creates a repository in the staging directory and renames it. A repository that another process created first stays.
+ */
 const create = Effect.fnUntraced(function* (layout: Layout, path: string) {
   const staged = newPath(layout.staging)
   const publish = attempt("ensure", async () => {

@@ -124,7 +124,7 @@ export const createBundle = Effect.fnUntraced(function* (
   const head = yield* resolveBranch(repository, branch)
   if (Option.isNone(head)) return Option.none()
   const { branch: name, commit, ref } = head.value
-  // A bundle contains a branch, which the fetch makes of a detached HEAD.
+  // A bundle needs a branch, so the fetch creates one from a detached HEAD.
   if (ref !== refOf(name)) return yield* fetchBundle({ url: pathToFileURL(repository).href }, branch, have)
   const args = ["rev-list", "--no-walk", "--ignore-missing", ref, ...have, "--"]
   const existing = new Set((yield* Git.text(args, { repository })).split("\n"))

@@ -12,7 +12,7 @@ import { Effect, Option, Schema } from "effect"
 import { posix } from "node:path"
 import * as Git from "./Git.ts"
 
-/** The most links that are followed in a row, and the most bytes of a link's target. */
+/** Maximum number of links followed in a row, and maximum bytes of a link's target. */
 const maxLinks = 5
 const maxLinkSize = 4096
 

@@ -81,7 +81,7 @@ export const unsafeFaults = [
 
 const names: ReadonlySet<string> = new Set(unsafeFaults)
 
-/** The line in which git reports the fault of an object. */
+/** Matches the line in which git reports a faulty object. */
 const faultLine = /^(?:fatal|error): object [0-9a-f]{40,64}: ([A-Za-z0-9]{1,40}): /m
 
 /**

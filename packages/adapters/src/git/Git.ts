@@ -37,7 +37,7 @@ export interface GitOptions {
 /** The code of a failure because of too much output. */
 export const outputTooLarge = 125
 
-/** The code of a failure because of the timeout. */
+/** The code of a failure after the timeout. */
 export const timedOut = 124
 
 /** Limits of git and of the programs that it starts, enforced by the system. */

@@ -129,7 +129,7 @@ export const make = ({ Octokit }: Sdk, { apiUrl, credential, timeout }: RequestO
               codes: [],
               retryable: true,
               retryAfterMs: null,
-              cause: new Error(`${route}: no response in ${Duration.format(Duration.fromInputUnsafe(timeout))}`)
+              cause: new Error(`${route}: no response within ${Duration.format(Duration.fromInputUnsafe(timeout))}`)
             })
           )
       })

@@ -35,7 +35,10 @@ const defaultOutputKept = 128 * 1024 * 1024
 /** The time limit of killing a command; it takes milliseconds unless the host is overloaded. */
 const killTimeout = Duration.minutes(1)
 
-/** Runs an effect for a sandbox beside all else, once at a time; a failure is logged, and the next check tries again. */
+/**
+ * Runs an effect for a sandbox in the background, one at a time per sandbox. A failure is logged, and the next check
+ * tries again.
+ */
 const inBackground = Effect.fnUntraced(function* <E>(run: (name: SandboxName) => Effect.Effect<unknown, E>) {
   const fibers = yield* FiberMap.make<SandboxName>()
   return (name: SandboxName) =>
@@ -87,7 +90,7 @@ const makeParts = Effect.fnUntraced(function* (provider: OpenedProvider, options
   const watchdog = Watchdog.make(layout, isolation, options.limits)
   yield* Supervisor.run({ ...parts, lifecycle, watchdog, openNetwork, isNetworkSettled: wayOut.isSettled })
 
-  /** The environment of the sandbox's commands for the network, which they can use from now on. */
+  /** Opens the network of a sandbox and returns the environment of its commands. */
   const networkVariables = Effect.fnUntraced(function* (sandbox: RunningSandbox) {
     yield* wayOut.ensure(sandbox)
     const trust = wayOut.isNeeded(sandbox) ? Authority.trustVariables : {}

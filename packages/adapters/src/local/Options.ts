@@ -10,9 +10,9 @@ export interface LocalOptions {
   readonly directory: string
   /** `namespaces` by default. */
   readonly isolation?: Isolation["kind"]
-  /** What sandboxes may reach whose `SandboxSpec` does not say; `none` by default. */
+  /** The network of sandboxes whose `SandboxSpec` has none; `none` by default. */
   readonly network?: NetworkPolicy
-  /** Hosts that sandboxes reach at other addresses, which may be private. */
+  /** Hosts that sandboxes reach at another address, which may be private. */
   readonly egressHosts?: EgressHosts
   /** Certificates in PEM that the gateway trusts besides those of the host. */
   readonly egressTrusted?: ReadonlyArray<string>

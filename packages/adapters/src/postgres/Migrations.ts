@@ -31,7 +31,7 @@ export const migrations: Readonly<Record<string, Migration>> = {
 
 const newest = Object.keys(migrations).at(-1)!
 
-/** The name of a migration that servers of earlier versions can't run with. */
+/** Matches the name of a migration that servers of earlier versions can't run with. */
 export const breaking = /_breaking$/
 
 const table = "castellan_migrations"

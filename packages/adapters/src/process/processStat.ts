@@ -1,9 +1,9 @@
-/** Tells from `/proc` whether a process is alive. */
+/** Determines from `/proc` whether a process is alive. */
 import { existsSync, readFileSync } from "node:fs"
 
 /**
- * The line in `/proc/PID/stat` of a live process; undefined for one that has ended. A zombie has ended: its parent may reap
- * it late, above all if that is process 1 of a container.
+ * The line in `/proc/PID/stat` of a live process; undefined for one that has ended. A zombie has ended: its parent may
+ * reap it late, for example if that is process 1 of a container.
  */
 export const readLiveStat = (pid: number): string | undefined => {
   try {

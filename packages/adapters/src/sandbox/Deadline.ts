@@ -10,7 +10,7 @@ const noAnswer = (operation: string, after: Duration.Duration) =>
     operation,
     retryable: true,
     fault: "no_answer",
-    cause: new Error(`${operation}: no answer in ${Duration.format(after)}`)
+    cause: new Error(`${operation}: no response within ${Duration.format(after)}`)
   })
 
 /** Fails with `no_answer` if the whole effect takes longer. */

@@ -34,7 +34,7 @@ if [ -z "$mode" ]; then
 fi
 `
 
-/** The system's messages for a path that goes through a file, which therefore names nothing. */
+/** System messages for a path that leads through a file: nothing can exist there. */
 const notFoundMessages = ["Not a directory", "File exists"]
 
 const notAllowed = "The sandbox's user is not allowed to"
@@ -43,7 +43,7 @@ const cannotCreate = "No file can be made there"
 /** The message of a script that can't enter the home directory. */
 export const homeNotAccessible = "home"
 
-/** The system's messages for a path that the caller may change, and the reason that the API gives. */
+/** System messages for faults of the caller's path, with the reason that the API returns. */
 const reasons = new Map([
   [homeNotAccessible, "The home directory can't be entered"],
   ["Permission denied", notAllowed],
@@ -58,7 +58,7 @@ const reasons = new Map([
   [danglingLink, "It is a link that leads to no file"]
 ])
 
-/** The error that a program's last message stands for; undefined if the file is not at fault. */
+/** The error for a program's last message; undefined if the file is not the cause. */
 export const fileErrorOf = (path: SandboxPath, line: string): FileNotFound | FileRefused | undefined => {
   const message = line.trimEnd().split(": ").at(-1)!
   if (notFoundMessages.includes(message)) return new FileNotFound({ path })

@@ -63,7 +63,7 @@ const withDeadline = (operation: string, deadline: Duration.Duration) =>
           status: null,
           code: null,
           retryable: true,
-          cause: new Error(`${operation}: no answer in ${Duration.format(deadline)}`)
+          cause: new Error(`${operation}: no response within ${Duration.format(deadline)}`)
         })
       )
   })

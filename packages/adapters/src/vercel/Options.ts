@@ -57,7 +57,7 @@ const refuse = (message: string) => Effect.fail(new VercelUnavailable({ message 
 const isVcpus = (vcpus: number, plan: Plan) =>
   Number.isInteger(vcpus) && (vcpus === 1 || vcpus % 2 === 0) && vcpus >= 1 && vcpus <= plans[plan].vcpus
 
-/** How error messages call the checked options: by their field here, or by their environment variable. */
+/** The name of each option in error messages: its field here, or its environment variable. */
 const fieldNames = {
   vcpus: "vcpus",
   region: "region",

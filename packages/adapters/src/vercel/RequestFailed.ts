@@ -11,16 +11,16 @@ export class RequestFailed extends Schema.TaggedError<RequestFailed>()("RequestF
   status: Schema.NullOr(Schema.Int),
   code: Schema.NullOr(Schema.String),
   retryable: Schema.Boolean,
-  /** What a program in the sandbox did wrong, if the request itself succeeded. */
+  /** The fault of a program in the sandbox, if the request itself succeeded. */
   fault: Schema.optionalKey(SandboxFault),
   cause: Schema.Unknown
 }) {
-  /** Nothing has that name or id. */
+  /** Nothing has this name or id. */
   get isAbsent(): boolean {
     return this.status === 404
   }
 
-  /** Nothing has that name or id, or nothing has it any more. */
+  /** Nothing has this name or id any more, or ever had it. */
   get isGone(): boolean {
     return this.status === 404 || this.status === 410
   }
@@ -47,7 +47,7 @@ const recordOf = (value: unknown): Record<string, unknown> =>
 
 const textOf = (value: unknown): string | null => (typeof value === "string" ? value : null)
 
-/** Whether a retry may succeed. It may where a session is over, since the next session answers. */
+/** Whether a retry may succeed. It may after the end of a session, since the next session can answer. */
 const isRetryable = (status: number, code: string | null) => {
   if (status === 422) return stopping.includes(code ?? "")
   if (status === 410) return code !== snapshotGone
@@ -82,7 +82,7 @@ export const toRequestFailed = (operation: string, thrown: unknown, token: strin
   })
 }
 
-/** A program in the sandbox gave no answer, or one that can't be used. */
+/** A program in the sandbox gave no answer, or a malformed one. */
 export const scriptFault = (operation: string, fault: SandboxFault, why: string): RequestFailed =>
   new RequestFailed({
     status: null,

@@ -55,7 +55,8 @@ const makeReaders = (api: Api, machine: CreateParams) =>
           source: { type: "snapshot", snapshotId: snapshot }
         })
         .pipe(
-          // The SDK retries a create whose answer was lost. Nobody else uses this name, so the VM is ours.
+          // The SDK retries a create whose response was lost. No other process uses this name, so an existing VM is
+          // ours.
           Effect.catchIf(
             (failure) => failure.status === 400,
             (failure) =>

@@ -198,7 +198,7 @@ const makeStop = ({ api, ports }: Project) =>
       yield* ports.breakAll(name)
       yield* stopSession(api, vm)
       yield* api.settled(name)
-      // The next stop tries again, and snapshots expire in the end.
+      // The next stop tries again, and snapshots expire.
       yield* Effect.ignore(removeOldSnapshots(api, name))
     } else if (status === "stopping" || status === "snapshotting") {
       yield* api.settled(name)
@@ -273,9 +273,9 @@ const makeSnapshot = ({ api, ports, snapshotExpiration, vms }: Project, resume: 
 }
 
 /**
- * Lets a sandbox no longer depend on a snapshot. A sandbox that its snapshot stopped has its files only there: it is
- * resumed and stopped once, which gives it an automatic snapshot. A caller who resumes it meanwhile sees it stop, and
- * resumes it again.
+ * Removes a sandbox's dependency on a snapshot. If the snapshot stopped the sandbox, only the snapshot has its files:
+ * the sandbox is resumed and stopped once, which gives it an automatic snapshot. A caller who resumes it meanwhile sees
+ * it stop, and resumes it again.
  */
 const detachFromSnapshot = Effect.fnUntraced(function* (api: Api.Api, name: SandboxName, snapshot: string) {
   const vm = Option.getOrUndefined(yield* api.settled(name))

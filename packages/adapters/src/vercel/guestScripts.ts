@@ -178,7 +178,7 @@ ${awaitStart}
 ${printRecord}
 `)
 
-/** Seconds after which a waiting script ends: less than the shortest time after which streams are cut. */
+/** Seconds after which a waiting script ends: less than the shortest time after which a stream is cut off. */
 const maxWait = 200
 
 /** Defines `nap`, which sleeps 50 ms at first and 250 ms later, and prints a dot every 10 seconds as a sign of life. */

@@ -1,4 +1,4 @@
-/** Turns what the SDK says of a sandbox into the domain's `Sandbox`. */
+/** Converts the SDK's description of a sandbox to the domain's `Sandbox`. */
 import { Sandbox } from "@castellan/domain/sandbox/Sandbox.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import type { Sandbox as Vm, Session } from "@vercel/sandbox"

@@ -409,7 +409,7 @@ describe("A hostile push", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("is told from old commits with harmless faults, which are accepted", () =>
+  it.live("is distinguished from old commits with harmless faults, which are accepted", () =>
     Effect.gen(function* () {
       const { host } = yield* empty
       const bundle = yield* bundleOf((repository) =>

@@ -49,7 +49,7 @@ describe("The tree of a repository on GitHub", () => {
   )
 
   for (const status of [404, 409, 500]) {
-    it.live(`is complete or fails if GitHub answers a part with ${status}`, () =>
+    it.live(`is complete, or the request fails, if GitHub answers a part with ${status}`, () =>
       Effect.gen(function* () {
         const github = yield* GitHubEmulator
         const host = yield* RepoHost

@@ -9,7 +9,7 @@ const refusal = (environment: Record<string, string>) =>
   Effect.map(Effect.flip(withEnvironment(environment)), ({ message }) => message)
 
 describe("Settings of the local provider", () => {
-  it.effect("give sandboxes the public network where nothing is said", () =>
+  it.effect("use the public network by default", () =>
     Effect.gen(function* () {
       const { egressHosts, isolation, network } = yield* withEnvironment({})
       assert.deepStrictEqual(
@@ -19,7 +19,7 @@ describe("Settings of the local provider", () => {
     })
   )
 
-  it.effect("read a network policy in JSON, and hosts that are reached elsewhere", () =>
+  it.effect("include a network policy in JSON, and the addresses of egress hosts", () =>
     Effect.gen(function* () {
       const { egressHosts, network } = yield* withEnvironment({
         CASTELLAN_NETWORK: '{"allow":[{"host":"api.example.com","ports":[8443]}]}',
@@ -33,7 +33,7 @@ describe("Settings of the local provider", () => {
     })
   )
 
-  it.effect("read the old name of the setting while it says that there is no network", () =>
+  it.effect("accept the old name of the setting if it turns the network off", () =>
     Effect.gen(function* () {
       assert.strictEqual((yield* withEnvironment({ CASTELLAN_LOCAL_NETWORK: "none" })).network, "none")
       const both = yield* withEnvironment({ CASTELLAN_LOCAL_NETWORK: "none", CASTELLAN_NETWORK: "public" })
@@ -41,7 +41,7 @@ describe("Settings of the local provider", () => {
     })
   )
 
-  it.effect("refuse a network, hosts or certificates that can't be used, and name the setting", () =>
+  it.effect("reject an invalid network, host or certificate, and name the setting", () =>
     Effect.gen(function* () {
       assert.include(yield* refusal({ CASTELLAN_LOCAL_NETWORK: "host" }), "CASTELLAN_NETWORK=public")
       for (const value of ["open", "{}", '{"allow":[{"host":"127.0.0.1"}]}', "{"])

@@ -31,7 +31,7 @@ const telling = Effect.gen(function* () {
 const statusOf = (answer: string) => Number(/^HTTP\/1.1 (\d+)/.exec(answer)?.[1])
 
 describe("The egress of a sandbox", () => {
-  it.live("carries any bytes in the public network until both sides have ended", () =>
+  it.live("forwards any bytes in the public network until both sides have ended", () =>
     Effect.gen(function* () {
       const echo = yield* tcpServer((socket) => {
         socket.on("data", (bytes) => socket.write(bytes)).on("end", () => socket.end("done"))
@@ -47,7 +47,7 @@ describe("The egress of a sandbox", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("never connects to an address that is not public, whatever name leads there", () =>
+  it.live("never connects to an address that is not public, whatever name resolves to it", () =>
     Effect.gen(function* () {
       let reached = 0
       const near = yield* tcpServer(() => reached++)
@@ -70,7 +70,7 @@ describe("The egress of a sandbox", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("passes TLS through to an allowed host if the hello names that host", () =>
+  it.live("passes TLS through to an allowed host if the ClientHello names that host", () =>
     Effect.gen(function* () {
       const url = yield* telling
       const { openTls, reasons } = yield* egressTo({
@@ -83,7 +83,7 @@ describe("The egress of a sandbox", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("refuses TLS whose hello names another host, or none", () =>
+  it.live("refuses TLS whose ClientHello names another host, or none", () =>
     Effect.gen(function* () {
       const url = yield* telling
       const { openTls, reasons } = yield* egressTo({
@@ -96,7 +96,7 @@ describe("The egress of a sandbox", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("refuses each plain request whose Host is not the allowed host, also the second on a connection", () =>
+  it.live("refuses each plain request with another Host than the allowed one, also the second on a connection", () =>
     Effect.gen(function* () {
       const server = yield* httpServer((request, response) => response.end(`for ${request.headers.host}`))
       const url = `http://127.0.0.1:${portOf(server)}`
@@ -235,7 +235,7 @@ describe("The egress of a sandbox", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("carries protocols in which the server speaks first, and refuses HTTP that follows", () =>
+  it.live("forwards protocols in which the server speaks first, and refuses HTTP that follows", () =>
     Effect.gen(function* () {
       const server = yield* tcpServer((socket) => {
         socket.write("SSH-2.0-test\r\n")
@@ -255,7 +255,7 @@ describe("The egress of a sandbox", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("closes the connections that a new policy does not allow, and keeps the others", () =>
+  it.live("closes connections that a new policy does not allow, and keeps the others", () =>
     Effect.gen(function* () {
       const echo = yield* tcpServer((socket) => void socket.pipe(socket))
       const url = `http://127.0.0.1:${portOf(echo)}`
@@ -279,7 +279,7 @@ describe("The egress of a sandbox", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("tells a client of a refused web host why, as far as its protocol can", () =>
+  it.live("reports the reason to a client of a refused web host, as far as its protocol can", () =>
     Effect.gen(function* () {
       const { open, openTls, reasons } = yield* egressTo({ policy: policy({ allow: [{ host: "api.example.com" }] }) })
       const answer = yield* exchange(yield* open("other.example.com", 80), get("other.example.com", "/"))

@@ -50,7 +50,7 @@ const until = (enough: () => boolean) =>
   )
 
 it.layer(Directory.layer, { excludeTestServices: true })("The embedded database", (it) => {
-  it.effect("loses no row that was written when its process is killed", () =>
+  it.effect("loses no committed row when its process is killed", () =>
     Effect.gen(function* () {
       const directory = yield* Directory
       const names: Array<string> = []
@@ -74,7 +74,7 @@ it.layer(Directory.layer, { excludeTestServices: true })("The embedded database"
     }).pipe(Effect.scoped)
   )
 
-  it.effect("lets go of what a dead server was at work on when the next one opens it", () =>
+  it.effect("releases the leases of a dead server when the next server opens it", () =>
     Effect.gen(function* () {
       const database = Stores.layer.pipe(Layer.provide(Db.layerPglite({ directory: yield* Directory })), Layer.fresh)
       const later = DateTime.addDuration(yield* DateTime.now, "1 hour")
@@ -114,7 +114,7 @@ it.layer(Directory.layer, { excludeTestServices: true })("The embedded database"
     }).pipe(Effect.scoped)
   )
 
-  it.effect("is not opened twice, and says who has it", () =>
+  it.effect("refuses to be opened twice, and says which server has it open", () =>
     Effect.gen(function* () {
       const directory = yield* Directory
       const { child, said } = writing(directory)
@@ -132,7 +132,7 @@ it.layer(Directory.layer, { excludeTestServices: true })("The embedded database"
   )
 
   // The last one, since nothing is left to open then.
-  it.effect("answers nothing more once its directory is removed, and says why", () =>
+  it.effect("fails every statement with the reason once its directory is removed", () =>
     Effect.gen(function* () {
       const directory = yield* Directory
       const { kysely } = yield* Db.Db
@@ -151,7 +151,7 @@ it.layer(Directory.layer, { excludeTestServices: true })("The embedded database"
 })
 
 describe("A Postgres server", () => {
-  it.live("that can't be reached is named by its variable, and not with its password", () =>
+  it.live("that can't be reached is reported by its variable, without its password", () =>
     Effect.gen(function* () {
       const url = Redacted.make("postgres://user:hunter2@127.0.0.1:1/none")
       const { message } = yield* Effect.flip(Effect.scoped(Layer.build(Db.layerPostgres({ url }))))

@@ -15,8 +15,8 @@ const taker = `
 const takeIn = (command: string, args: ReadonlyArray<string>, directory: string) =>
   spawnSync(command, [...args, "--input-type=module-typescript", "--eval", taker, directory], { encoding: "utf8" })
 
-describe("A directory", () => {
-  it.live("is one process's at a time, also seen from the same process, and free again afterwards", () =>
+describe("The lock of a directory", () => {
+  it.live("admits one holder, also within one process, and is free again after its release", () =>
     Effect.gen(function* () {
       const directory = yield* databases.temporaryDirectory
       const letGo = yield* Effect.promise(() => DirectoryLock.take(directory))
@@ -28,7 +28,7 @@ describe("A directory", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live.skipIf(!canBeElsewhere)("is one container's at a time", () =>
+  it.live.skipIf(!canBeElsewhere)("admits one container", () =>
     Effect.gen(function* () {
       const directory = yield* databases.temporaryDirectory
       const letGo = yield* Effect.promise(() => DirectoryLock.take(directory))

@@ -90,7 +90,7 @@ const obstacles = (before: SchemaSeen, after: SchemaSeen) => {
 }
 
 describe("Migrations", () => {
-  it.live("only add, unless they say by their name that servers from before can't go on beside them", () =>
+  it.live("only add, unless their name says that earlier servers can't run beside them", () =>
     Effect.gen(function* () {
       const kysely = yield* connected
       const found: Record<string, ReadonlyArray<string>> = {}
@@ -107,7 +107,7 @@ describe("Migrations", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("that would break servers from before are told from those that only add", () =>
+  it.live("that would break earlier servers are distinguished from those that only add", () =>
     Effect.gen(function* () {
       const kysely = yield* connected
       yield* migratedTo(kysely, names.at(-1)!)
@@ -135,7 +135,7 @@ describe("Migrations", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("leave the working tree of a session in the home directory until it is brought up again", () =>
+  it.live("leave the working tree of a session in the home directory until it is restored", () =>
     Effect.gen(function* () {
       const url = yield* postgresUrl
       const kysely = yield* connectedTo(url)
@@ -222,7 +222,7 @@ describe("Migrations", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("of a later version that this one can't live with do keep it from starting", () =>
+  it.live("of a later version that this one can't run with prevent it from starting", () =>
     Effect.gen(function* () {
       const url = yield* postgresUrl
       const layer = Db.layerPostgres({ url: Redacted.make(url) })
@@ -235,7 +235,7 @@ describe("Migrations", () => {
     }).pipe(Effect.scoped)
   )
 
-  it.live("are done once, however many servers start at the same time", () =>
+  it.live("run once, however many servers start at the same time", () =>
     Effect.gen(function* () {
       const url = Redacted.make(yield* postgresUrl)
       const all = Array.from({ length: 5 }, () =>

@@ -10,7 +10,7 @@ const refusal = (environment: Record<string, string>) =>
 
 const url = "postgres://somebody@127.0.0.1:1/x"
 
-it.effect("A database's settings are refused by name where they can't be used", () =>
+it.effect("invalid settings of a database are rejected by name", () =>
   Effect.gen(function* () {
     for (const given of ["0", "1", "501", "ten", "-1", "1.5"]) {
       assert.strictEqual(

@@ -11,8 +11,8 @@ import * as databases from "./databases.ts"
 
 const runOf = (scope: AccountScope) => given.run(scope, { task: "setup-sandbox" })
 
-describe("Servers that share a Postgres", () => {
-  it.live("share its runs, and never work on one twice", () =>
+describe("Servers that share a Postgres database", () => {
+  it.live("share its runs, and never execute a run twice", () =>
     Effect.gen(function* () {
       const url = Redacted.make(yield* databases.postgresUrl)
       const done = yield* Queue.unbounded<readonly [server: number, run: RunId]>()

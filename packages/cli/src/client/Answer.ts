@@ -1,4 +1,4 @@
-/** A response of the API: its JSON, and its text as it came. */
+/** A response of the API: its JSON and its original text. */
 export interface Answer<A> {
   readonly text: string
   readonly json: A

@@ -1,33 +1,33 @@
-/** What can go wrong for the command line, each with the sentence and the exit code it ends with. */
+/** The failures of the command line, each with its sentence and exit code. */
 import * as Data from "effect/Data"
 import { ExitCode, ofStatus } from "../ExitCode.ts"
 
-/** The API answered with an error. */
+/** The API responded with an error. */
 export class ApiRefused extends Data.TaggedError("ApiRefused")<{
   readonly status: number
   readonly code: string
   /** The API's own sentence. */
   readonly say: string
   readonly requestId: string | undefined
-  /** Milliseconds after which asking again is worth it. */
+  /** Milliseconds until a retry may succeed. */
   readonly retryAfter: number | undefined
-  /** The answer as it came. */
+  /** The response as received. */
   readonly body: string
 }> {}
 
-/** No answer came, or it broke off. */
+/** There was no response, or it broke off. */
 export class Unreachable extends Data.TaggedError("Unreachable")<{ readonly url: string; readonly why: string }> {}
 
-/** What answered is not a Castellan server. */
+/** The response is not from a Castellan server. */
 export class NotCastellan extends Data.TaggedError("NotCastellan")<{ readonly url: string; readonly status: number }> {}
 
-/** There is no key to show the server. */
+/** No API key is configured. */
 export class KeyMissing extends Data.TaggedError("KeyMissing") {}
 
-/** The command line, or a setting, asks for what can't be. */
+/** The command line or a setting is invalid. */
 export class UsageRefused extends Data.TaggedError("UsageRefused")<{ readonly say: string }> {}
 
-/** The server's data can't be used: a server has it, or it is not there. */
+/** The server's data can't be used: a server has it open, or it is missing. */
 export class DataUnavailable extends Data.TaggedError("DataUnavailable")<{
   readonly say: string
   readonly exit: number
@@ -36,10 +36,10 @@ export class DataUnavailable extends Data.TaggedError("DataUnavailable")<{
 /** The run ended without an exit code of a command. */
 export class RunFailed extends Data.TaggedError("RunFailed")<{ readonly say: string }> {}
 
-/** The followed command came to its own end, and its exit code is ours. */
+/** The followed command ended; the command line exits with its exit code. */
 export class CommandExited extends Data.TaggedError("CommandExited")<{ readonly exitCode: number }> {}
 
-/** Nobody reads our output any more. */
+/** The reader of the output has closed it. */
 export class OutputClosed extends Data.TaggedError("OutputClosed") {}
 
 export type Failure =
@@ -53,7 +53,7 @@ export type Failure =
   | CommandExited
   | OutputClosed
 
-/** Whether it may be over soon: the server is away, or busy, or unwell. */
+/** Whether the failure may be temporary: the server is unreachable, busy or failing. */
 export const isTransient = (failure: Failure): boolean => {
   switch (failure._tag) {
     case "Unreachable":
@@ -61,7 +61,7 @@ export const isTransient = (failure: Failure): boolean => {
     case "ApiRefused":
       return failure.status >= 500 || failure.status === 429
     case "NotCastellan":
-      // A proxy says this while the server behind it starts again.
+      // A proxy responds with this while the server behind it restarts.
       return failure.status >= 500
     default:
       return false

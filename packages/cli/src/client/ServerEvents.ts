@@ -26,10 +26,10 @@ const longestSilence = "60 seconds"
 /** Waits before each reconnection, in milliseconds. They start again once an event arrives or a connection lasts. */
 const reconnectDelays = [250, 500, 1000, 2000, 4000, 5000, 5000, 5000, 5000, 5000]
 
-/** A connection of this many milliseconds was a good one, even without an event. */
+/** A connection that lasted this many milliseconds counts as working, even without an event. */
 const goodConnectionMs = 10_000
 
-/** The events of one connection after the given id, until the connection is silent for so long. */
+/** The events of one connection after the given id, until the connection has been silent for too long. */
 export const connection = <A>(
   { broken, operation, params, query, read }: EventSource<A>,
   after: string | undefined,

@@ -53,7 +53,7 @@ export const pages = <Id extends PagedId>(
     return { text: JSON.stringify(json), json }
   })
 
-/** Tells people that a list is empty. */
+/** Prints that a list is empty, for people only. */
 export const orNone = Effect.fnUntraced(function* (what: string, rows: ReadonlyArray<unknown>) {
   if (rows.length === 0 && !(yield* Output.isForProgram)) yield* Output.say(`no ${what}`)
 })

@@ -1,4 +1,4 @@
-/** `castellan accounts`: makes accounts and lists those with sandboxes. */
+/** `castellan accounts`: creates accounts and lists those with sandboxes. */
 import * as Command from "effect/cli/Command"
 import * as Effect from "effect/Effect"
 import { ask } from "../client/Client.ts"

@@ -1,4 +1,4 @@
-/** `castellan serve`: only the help of it. The launcher starts the server before this code is loaded. */
+/** `castellan serve`: only its help. The launcher starts the server before this code is loaded. */
 import * as Command from "effect/cli/Command"
 import { UsageRefused } from "../client/Failure.ts"
 

@@ -11,7 +11,7 @@ type OptionalKeys<T> =
       ? { [K in keyof T]-?: T[K] extends Option.Option<any> ? K : never }[keyof T]
       : never
 
-/** A parameter as the caller passes it: options may be left out, and a stream may be bytes or an async iterable. */
+/** A parameter as the caller passes it: an option may be left out, and a stream may be bytes or an async iterable. */
 export type CallerInput<T> =
   T extends Option.Option<infer A>
     ? A | undefined
@@ -51,8 +51,8 @@ type Method<F> = F extends (...args: infer Args) => infer R
   : () => Result<F>
 
 /**
- * How a method is called: by the account's scope first (`scoped`; where its last parameter may be absent, the number of
- * those between), as it is (`plain`), or not at all, since it is an effect.
+ * How a method is called: with the account's scope first (`scoped`, or the number of parameters before an optional last
+ * one), without a scope (`plain`), or not at all, since it is an effect.
  */
 export type CallingConvention<F> = F extends (...args: infer Args) => unknown
   ? Args extends [AccountScope, ...infer Rest]

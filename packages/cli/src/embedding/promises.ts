@@ -154,7 +154,7 @@ const embedder = Effect.map(
 /** Dies on an invalid id, which is a bug of the calling program. */
 const idOf = (text: string) => Effect.sync(() => inLowerCase(AccountId.make(text)))
 
-/** Builds the ports and starts the workers; gives the use cases as promises and the HTTP API as a fetch function. */
+/** Builds the ports and starts the workers. Returns the use cases as promises and the HTTP API as a fetch function. */
 export const make = async <E>(ports: Layer.Layer<Castellan.Ports, E>, options: web.WebOptions): Promise<Promises> => {
   const scope = Scope.makeUnsafe()
   const dispose = () => Effect.runPromise(Scope.close(scope, Exit.void))

@@ -32,7 +32,7 @@ export const handlerOver = Effect.fnUntraced(function* (services: Context.Contex
   return serve(Effect.provide(app, services))
 })
 
-/** Builds the ports, starts the workers, and gives the function that answers. */
+/** Builds the ports, starts the workers, and returns the handler. */
 export const make = async <E>(ports: Layer.Layer<Castellan.Ports, E>, options: WebOptions): Promise<WebHandler> => {
   const scope = Scope.makeUnsafe()
   const dispose = () => Effect.runPromise(Scope.close(scope, Exit.void))

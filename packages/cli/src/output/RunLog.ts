@@ -1,4 +1,4 @@
-/** Reads the log of a run: as a stream until it ends, or what there is so far. */
+/** Reads the log of a run: as a stream until it ends, or the output so far. */
 import * as Effect from "effect/Effect"
 import type * as Sse from "effect/encoding/Sse"
 import * as Stream from "effect/Stream"
@@ -24,7 +24,7 @@ export interface WhichLog {
   readonly account: string | undefined
 }
 
-/** A log without new output for this long is taken as complete so far. */
+/** If no output arrives for this long, the output so far counts as complete. */
 const quiet = "500 millis"
 
 const read = ({ data, event }: Sse.Event): LogEvent | undefined => {

@@ -5,7 +5,7 @@ import { AppliedTransition, type StateMachine, type TransitionTable } from "../l
 import { SandboxEvent, type SandboxEventType } from "../sandbox/SandboxEvent.ts"
 import { AppSandbox, type AppState } from "./AppSandbox.ts"
 
-/** What may happen to an app. */
+/** The transitions of an app. */
 export type AppTransition = Data.TaggedEnum<{
   /** Renew the lease of unfinished work, or take it over once it has expired. */
   RenewLease: { readonly leaseExpiresAt: DateTime.Utc }
@@ -70,7 +70,7 @@ const changeOf = (transition: AppTransition): Partial<AppSandbox> => {
   }
 }
 
-/** A legal transition of an app, with its event. */
+/** An allowed transition of an app, with its event. */
 export type AppliedAppTransition = AppliedTransition<AppSandbox, SandboxEvent>
 
 export const appMachine: StateMachine<AppSandbox, AppTransition, AppState, SandboxEvent> = {
@@ -82,7 +82,7 @@ export const appMachine: StateMachine<AppSandbox, AppTransition, AppState, Sandb
     after.state === before.state ? null : eventFor(after, codeOf(transition), now)
 }
 
-/** The app after a transition; none where it is not allowed. */
+/** The app after a transition; none if it is not allowed. */
 export const applyAppTransition = (
   app: AppSandbox,
   transition: AppTransition,

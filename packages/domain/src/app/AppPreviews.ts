@@ -15,7 +15,10 @@ export class PreviewUnavailable extends Schema.TaggedError<PreviewUnavailable>()
 export class AppPreviews extends Context.Service<
   AppPreviews,
   {
-    /** Opens a connection to the app's dev server, closed with its scope. Counts as activity of the app. Wakes none. */
+    /**
+     * Opens a connection to the app's dev server, which closes with its scope. Counts as activity of the app. Resumes
+     * no sandbox.
+     */
     readonly connect: (
       name: SandboxName,
       port: Port

@@ -104,7 +104,7 @@ const make = Effect.fnUntraced(function* (times: AppTimes) {
     return Option.isSome(yield* termination.apply(app, AppTransition.RenewLease({ leaseExpiresAt })))
   })
 
-  /** Interrupts the work on an app whose lease was lost. An active app has lost it by being completed here. */
+  /** Interrupts the work on an app whose lease was lost, unless this worker has activated the app. */
   const onLeaseLost = Effect.fnUntraced(function* (app: AppSandbox): Effect.fn.Return<never, AppSuperseded> {
     const known = yield* store.get(AccountScope.ofOwner(app), app.name)
     return Option.exists(known, isActive) ? yield* Effect.never : yield* new AppSuperseded()

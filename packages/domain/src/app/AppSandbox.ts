@@ -19,15 +19,15 @@ export class AppSandbox extends Schema.Class<AppSandbox>("AppSandbox")({
   name: SandboxName,
   account: AccountId,
   state: AppState,
-  /** Grows with every transition. A transition from an older version is refused. */
+  /** Increases with every transition. A transition from an older version is refused. */
   version: Schema.Int,
   /** The port of its dev server. */
   port: Port,
   createdAt: Schema.DateTimeUtc,
-  /** When its provider stops it; null before its page has answered. */
+  /** When its provider stops it; null until its page has answered. */
   expiresAt: Schema.NullOr(Schema.DateTimeUtc),
   /** When it is due for the reconciler: the lease of a worker lasts until then. Null where there is no work left. */
   nextCheckAt: Schema.NullOr(Schema.DateTimeUtc),
-  /** Why it stopped or ended, as a sentence for its owner; null where its owner asked for it. */
+  /** Why it stopped or ended, as a sentence for its owner; null if its owner requested it. */
   reason: Schema.NullOr(Schema.String)
 }) {}

@@ -60,11 +60,11 @@ export class AppSandboxes extends Context.Service<
   AppSandboxes,
   {
     /**
-     * Creates an app and gives it once its page answers. It becomes the active app, and the previous one is terminated.
-     * Concurrent calls of an account get the same app. Where this fails, the previous app stays active.
+     * Creates an app and returns it once its page answers. It becomes the active app, and the previous one is
+     * terminated. Concurrent calls of an account get the same app. If this fails, the previous app stays active.
      */
     readonly create: (scope: AccountScope, nonce: Option.Option<string>) => Effect.Effect<AppSandbox, AppNotCreated>
-    /** The app of that name, unless it was terminated; the account's active one where `name` is none. */
+    /** The app with this name, unless it was terminated; the account's active one without a name. */
     readonly find: (scope: AccountScope, name: Option.Option<string>) => Effect.Effect<AppSandbox, AppNotFound>
     /** Whether the app's sandbox runs. Starts nothing. */
     readonly isAlive: (app: AppSandbox) => Effect.Effect<boolean, SandboxUnavailable>
@@ -75,8 +75,8 @@ export class AppSandboxes extends Context.Service<
     /** Resumes the app's sandbox if it is stopped, and starts its dev server. */
     readonly resume: (app: AppSandbox) => Effect.Effect<AppSandbox, AppNotFound | Idle>
     /**
-     * Reconciles a batch of due apps of all accounts and gives their number: terminates those whose worker was cut off,
-     * records those that have stopped, and removes those that were stopped for too long.
+     * Reconciles a batch of due apps of all accounts and returns their number: terminates those whose worker was
+     * interrupted, records those that have stopped, and removes those that were stopped for too long.
      */
     readonly reconcile: Effect.Effect<number>
   }
@@ -126,7 +126,7 @@ const choosePort = Effect.fnUntraced(function* ({ provider, random }: Services) 
   return Port.make(sharedPorts.from + ((a * 256 + b) % sharedPorts.count))
 })
 
-/** Provisions an app under this worker's lease. Succeeds where another worker took it over. */
+/** Provisions an app under this worker's lease. Succeeds if another worker took it over. */
 const provision = Effect.fnUntraced(function* ({ provisioning }: Services, app: AppSandbox) {
   const exit = yield* provisioning.provision(app)
   if (Exit.isSuccess(exit)) return
@@ -136,13 +136,13 @@ const provision = Effect.fnUntraced(function* ({ provisioning }: Services, app: 
   return yield* new AppNotCreated({ reason: reasonOf(failure.value), cause: exit.cause })
 })
 
-/** Takes over a starting app whose lease has expired; none where another write came first. */
+/** Takes over a starting app whose lease has expired; none if another write came first. */
 const takeOverLease = ({ termination }: Services, app: AppSandbox) =>
   Effect.flatMap(termination.newLeaseExpiry, (leaseExpiresAt) =>
     termination.applyIfUnchanged(app, AppTransition.RenewLease({ leaseExpiresAt }))
   )
 
-/** Completes once a starting app is active. Provisions it where the lease of its worker expires. */
+/** Completes once a starting app is active. Provisions it if the lease of its worker expires. */
 const awaitActive = Effect.fnUntraced(function* (services: Services, scope: AccountScope, first: AppSandbox) {
   let app = first
   while (app.state === "starting") {

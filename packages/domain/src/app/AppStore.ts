@@ -1,4 +1,4 @@
-/** Where it is kept which apps an account has. A NUL in a text may come back as U+FFFD. */
+/** Stores apps. A NUL in a text may be read back as U+FFFD. */
 import { Context, type DateTime, type Effect, type Option } from "effect"
 import type { AccountId } from "../identity/Account.ts"
 import type { AccountScope } from "../identity/AccountScope.ts"
@@ -10,31 +10,31 @@ export class AppStore extends Context.Service<
   AppStore,
   {
     /**
-     * Writes a starting app of the scope's account, with the event of it, unless one of the account's is starting
-     * already, however many begin at once: then gives that one. Idempotent on its name: gives back the row that stands.
-     * A name of another account gives none and changes nothing.
+     * Inserts a starting app of the scope's account with its event. If an app of the account is already starting, also
+     * after concurrent calls, returns that one instead. Idempotent on the name: returns the existing row. None, without
+     * any change, if the name belongs to another account.
      */
     readonly begin: (scope: AccountScope, app: AppSandbox) => Effect.Effect<Option.Option<AppSandbox>>
-    /** The app of that name, if it belongs to the scope's account. */
+    /** The app with this name, if it belongs to the scope's account. */
     readonly get: (scope: AccountScope, name: SandboxName) => Effect.Effect<Option.Option<AppSandbox>>
-    /** Whose app it is: all that may be told of one that is not one's own. */
+    /** The account that owns the app. Callers may learn nothing else about an app of another account. */
     readonly ownerOf: (name: SandboxName) => Effect.Effect<Option.Option<AccountId>>
-    /** The account's app that is ready or stopped: there is one at most. */
+    /** The account's app that is ready or stopped; there is at most one. */
     readonly active: (scope: AccountScope) => Effect.Effect<Option.Option<AppSandbox>>
     /** The apps of the scope's account that have not ended, oldest first. */
     readonly listLive: (scope: AccountScope) => Effect.Effect<ReadonlyArray<AppSandbox>>
     /**
-     * Writes transitions of apps of the scope's account, each with its event, all or none, and gives whether it did. It
-     * does if every stored version is the expected one and no two apps are then ready or stopped. One of several
-     * concurrent writes to the same apps succeeds.
+     * Writes transitions of apps of the scope's account with their events, all or none, and returns whether it did.
+     * Writes them if every stored version is the expected one and at most one app is ready or stopped afterwards. One
+     * of several concurrent writes to the same apps succeeds.
      */
     readonly compareAndSet: (
       scope: AccountScope,
       transitions: ReadonlyArray<AppliedAppTransition>
     ) => Effect.Effect<boolean>
     /**
-     * Apps of all accounts whose `nextCheckAt` is not after `now`, the longest due first, at most `limit`. Each is given to
-     * one caller: its `nextCheckAt` becomes `leaseExpiresAt`, so that no other caller gets it before.
+     * Claims apps of all accounts whose `nextCheckAt` is not after `now`, longest due first, at most `limit`. Each goes
+     * to one caller: its `nextCheckAt` becomes `leaseExpiresAt`.
      */
     readonly claimDue: (
       now: DateTime.Utc,

@@ -15,7 +15,7 @@ export class AppTermination extends Context.Service<
   {
     /** Applies a transition to the latest row of an app; none once it is not allowed any more. */
     readonly apply: (app: AppSandbox, transition: AppTransition) => Effect.Effect<Option.Option<AppSandbox>>
-    /** Applies a transition to an app as it was read; none where it is not allowed or another write came first. */
+    /** Applies a transition to an app as it was read; none if it is not allowed or another write came first. */
     readonly applyIfUnchanged: (app: AppSandbox, transition: AppTransition) => Effect.Effect<Option.Option<AppSandbox>>
     /** When a lease on an app that is taken now expires. */
     readonly newLeaseExpiry: Effect.Effect<DateTime.Utc>

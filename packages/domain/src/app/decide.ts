@@ -1,4 +1,4 @@
-/** What somebody who looks at an app does, going by what its provider says of its sandbox. */
+/** Decides what the reconciler does with an app, from its row, its sandbox and the time. */
 import { Data, DateTime, Option } from "effect"
 import type { ChangeReason } from "../ChangeReason.ts"
 import type { Sandbox } from "../sandbox/Sandbox.ts"
@@ -7,13 +7,13 @@ import type { AppSandbox } from "./AppSandbox.ts"
 import type { AppTimes } from "./AppTimes.ts"
 
 export type AppDecision = Data.TaggedEnum<{
-  /** Write this, and no more. */
+  /** Apply this transition. */
   Apply: { readonly move: AppTransition }
   /** End it. */
   Terminate: { readonly reason: ChangeReason }
   /** Nothing is to stay of it. */
   RemoveSandbox: {}
-  /** There is nothing to do. */
+  /** Do nothing. */
   Nothing: {}
 }>
 export const AppDecision = Data.taggedEnum<AppDecision>()
@@ -25,7 +25,7 @@ export const tidied: ChangeReason = {
   sentence: "Its files were removed some time after it stopped"
 }
 
-/** What is to be done with an app whose time to be looked at has come. */
+/** The reconciler's decision on a due app. */
 export const decide = (
   app: AppSandbox,
   found: Option.Option<Sandbox>,

@@ -5,7 +5,7 @@ import { DateTime, Duration, Effect } from "effect"
 export const newExpiry = (lease: Duration.Duration): Effect.Effect<DateTime.Utc> =>
   Effect.map(DateTime.now, (now) => DateTime.addDuration(now, lease))
 
-/** Whether nobody holds the lease at `now`, so that it may be taken over. */
+/** Whether the lease has expired or was never taken, so that it may be taken over. */
 export const isExpired = (expiresAt: DateTime.Utc | null, now: DateTime.Utc): boolean =>
   expiresAt === null || DateTime.isLessThanOrEqualTo(expiresAt, now)
 
@@ -13,8 +13,8 @@ export const isExpired = (expiresAt: DateTime.Utc | null, now: DateTime.Utc): bo
 export const renewalInterval = (lease: Duration.Duration): Duration.Duration => Duration.divideUnsafe(lease, 3)
 
 /**
- * Runs `work` and renews the lease until it ends. Once `renew` gives false the lease is lost, and `lost` decides: where
- * it fails, the work is interrupted and the failure is the result. Uninterruptible work is completed first.
+ * Runs `work` and renews the lease until it ends. Once `renew` returns false the lease is lost, and `lost` decides: if
+ * it fails, the work is interrupted with that failure. Uninterruptible work is completed first.
  */
 export const whileRenewing = <A, E, R, E2, R2, E3, R3>(
   work: Effect.Effect<A, E, R>,

@@ -12,7 +12,7 @@ export interface RetryPolicy {
 export const retryDelay = ({ initial, longest }: RetryPolicy, failures: number): Duration.Duration =>
   Duration.min(longest, Duration.times(initial, 2 ** Math.max(0, Math.min(failures, 32) - 1)))
 
-/** Retries in this process for ever, by the same delays with a jitter of a fifth, so that servers do not move in step. */
+/** Retries in this process without end. The delays have a jitter of a fifth, so that servers do not retry in step. */
 export const retrySchedule = ({ initial, longest }: RetryPolicy): Schedule.Schedule<Duration.Duration> =>
   Schedule.exponential(initial).pipe(
     Schedule.modifyDelay(({ duration }) => Effect.succeed(Duration.min(longest, duration))),

@@ -1,7 +1,7 @@
-/** State machines whose transitions are declared in a table, and the only way to apply one. */
+/** State machines whose transitions are declared in a table and can be applied in one way only. */
 import { type DateTime, Option } from "effect"
 
-/** For each transition, the states it may begin in, each with the states it may lead to. Any other pair is illegal. */
+/** For each transition, the states that it may start from, each with the states that it may lead to. */
 export type TransitionTable<Tag extends string, State extends string> = {
   readonly [T in Tag]: { readonly [From in State]?: ReadonlyArray<State> }
 }
@@ -10,11 +10,11 @@ export interface StateMachine<A, Transition extends { readonly _tag: string }, S
   readonly allowedTransitions: TransitionTable<Transition["_tag"], State>
   readonly stateOf: (value: A) => State
   readonly versionOf: (value: A) => number
-  /** Refuses a transition for a reason that the state alone does not tell. Every transition is accepted by default. */
+  /** Whether the transition is allowed by other fields than the state. Always, if left out. */
   readonly accepts?: (value: A, transition: Transition) => boolean
-  /** The value after the transition. It must carry the version given, and be in a state that the table names. */
+  /** The value after the transition. It must carry the given version, and be in a state that the table names. */
   readonly change: (value: A, transition: Transition, at: { readonly now: DateTime.Utc; readonly version: number }) => A
-  /** The event that the transition emits; null where readers of events need not know. */
+  /** The event that the transition emits; null if it emits none. */
   readonly eventFor: (before: A, after: A, transition: Transition, now: DateTime.Utc) => Event | null
 }
 
@@ -28,13 +28,13 @@ export const isAllowed = <A, T extends { readonly _tag: string }, S extends stri
   return row[machine.stateOf(value)] !== undefined && (machine.accepts?.(value, transition) ?? true)
 }
 
-/** A legal transition of a value, ready for a store's compare-and-set. Only `AppliedTransition.of` makes one. */
+/** An allowed transition of a value, ready for a store's compare-and-set. Only `AppliedTransition.of` creates one. */
 export class AppliedTransition<A, Event> {
   /** The value after the transition, one version on. */
   readonly after: A
-  /** The event to write in the same statement; null where the transition emits none. */
+  /** The event to write in the same statement; null if there is none. */
   readonly event: Event | null
-  /** The version that the stored row must have, or the write is refused. */
+  /** The version that the stored row must have; otherwise the write is refused. */
   readonly expectedVersion: number
   readonly #applied = true
 
@@ -44,7 +44,7 @@ export class AppliedTransition<A, Event> {
     this.expectedVersion = expectedVersion
   }
 
-  /** Applies a transition to a value; none where the machine does not allow it. */
+  /** Applies a transition to a value; none if the machine does not allow it. */
   static readonly of = <A, T extends { readonly _tag: string }, S extends string, Event>(
     machine: StateMachine<A, T, S, Event>,
     before: A,

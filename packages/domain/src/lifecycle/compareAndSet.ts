@@ -1,11 +1,11 @@
-/** Writing transitions by compare-and-set: once, or again on the newer row after a lost race. */
+/** Writes transitions by compare-and-set: once, or again on the newer row after a lost race. */
 import { DateTime, Effect, Option } from "effect"
 import { AppliedTransition, isAllowed, type StateMachine } from "./StateMachine.ts"
 
-/** Writes an applied transition if the stored row still has the expected version; false where it has another. */
+/** Writes an applied transition if the stored row still has the expected version; otherwise returns false. */
 export type CompareAndSet<A, Event> = (applied: AppliedTransition<A, Event>) => Effect.Effect<boolean>
 
-/** Applies a transition to the row that was read; none where it is illegal or another write came first. */
+/** Applies a transition to the row that was read; none if it is not allowed or another write came first. */
 export const applyIfUnchanged = <A, T extends { readonly _tag: string }, S extends string, Event>(
   machine: StateMachine<A, T, S, Event>,
   write: CompareAndSet<A, Event>,

@@ -27,7 +27,7 @@ const BuildInput = Schema.Struct({
   url: Schema.String
 }).pipe(Schema.encodeKeys({ readAs: "right" }))
 
-/** The output of a `build-org-snapshot` run; null where another build completed first. */
+/** The output of a `build-org-snapshot` run; null if another build completed first. */
 const BuildOutput = Schema.Struct({ snapshotId: Schema.NullOr(SnapshotId) })
 
 /** Attempts of one run before it fails. */

@@ -28,16 +28,14 @@ const passRetry = { initial: Duration.seconds(1), longest: Duration.seconds(5) }
 class PassFailed extends Data.TaggedError("PassFailed")<{}> {}
 
 /**
- * Reconciles the sessions that are due: idle ones, those whose sandbox nearly ends or is gone, and those whose worker
- * was cut off while it provisioned, restored or hibernated them. Several servers share the work: each due session is
+ * Reconciles due sessions: idle ones, those whose sandbox is near its end or gone, and those whose worker was
+ * interrupted during provisioning, restoring or hibernation. Several servers share the work: each due session is
  * claimed by one of them at a time.
  */
 export class Reconciler extends Context.Service<
   Reconciler,
   {
-    /**
-     * Reconciles a batch of due sessions and gives their number. Provisioning continues in the background.
-     */
+    /** Reconciles a batch of due sessions and returns their number. Provisioning continues in the background. */
     readonly pass: Effect.Effect<number>
     /** Repeats passes until it is interrupted. */
     readonly run: Effect.Effect<never>
@@ -207,7 +205,7 @@ const make = Effect.gen(function* () {
   }).pipe(onePass.withPermits(1))
 
   const run = pass.pipe(
-    // A database that is away is a defect; the reconciler outlives it.
+    // An unavailable database is a defect, which must not end the reconciler.
     Effect.catchCause((cause) =>
       Effect.andThen(Effect.logWarning("Failed to reconcile sessions", cause), Effect.fail(new PassFailed()))
     ),

@@ -4,19 +4,19 @@ import { FailureCode } from "../FailureReason.ts"
 import { BranchName } from "../repo/Repo.ts"
 import { SandboxName } from "../sandbox/SandboxName.ts"
 
-/** Ours to choose; a UUID. */
+/** A UUID that the server chooses. */
 export const SessionId = Schema.String.check(Schema.isUUID(undefined, { message: "must be a valid UUID" })).pipe(
   Schema.brand("SessionId")
 )
 export type SessionId = typeof SessionId.Type
 
-/** What its owner says of it; `archived` also puts its sandbox away. */
+/** The status that the owner set. `archived` also stops the sandbox. */
 export const SessionStatus = Schema.Literals(["running", "completed", "failed", "archived"])
 export type SessionStatus = typeof SessionStatus.Type
 
 /**
- * `provisioning`, until it has its first sandbox; `active`; `hibernating`, while that is stopped; `hibernated`, with its
- * files kept; `restoring`, while it is brought back; `archived`, put away; `failed`, with an error.
+ * `provisioning` until the first sandbox runs; `active`; `hibernating` while it is being stopped; `hibernated` with its
+ * files kept; `restoring` while it is being resumed; `archived`; `failed` with an error.
  */
 export const LifecycleState = Schema.Literals([
   "provisioning",
@@ -29,41 +29,44 @@ export const LifecycleState = Schema.Literals([
 ])
 export type LifecycleState = typeof LifecycleState.Type
 
-/** The states in which a session's sandbox runs or is about to, or may still run. */
+/** The states in which a session's sandbox runs, may still run, or is about to run. */
 export const awake: ReadonlyArray<LifecycleState | null> = ["provisioning", "active", "restoring", "hibernating"]
 
-/** Where a session's sandbox stands. */
+/** The state of a session's sandbox. */
 export class Lifecycle extends Schema.Class<Lifecycle>("Lifecycle")({
   /** Null before the first sandbox. */
   state: Schema.NullOr(LifecycleState),
-  /** Grows with every step; a step that does not know the last one is refused. */
+  /** Increases with every transition. A transition that does not expect the current version is refused. */
   version: Schema.Int,
-  /** The name its sandbox has for life; null before the first. */
+  /** The name of its sandbox, which never changes; null before the first one. */
   sandbox: Schema.NullOr(SandboxName),
-  /** Which run of the sandbox it was when it was last seen running. */
+  /** The incarnation that last ran. */
   incarnation: Schema.NullOr(Schema.String),
-  /** When somebody last used it. */
+  /** When it was last used. */
   lastActivityAt: Schema.NullOr(Schema.DateTimeUtc),
-  /** From when on it is idle; null unless it is active. */
+  /** When it becomes idle; null unless it is active. */
   hibernateAfter: Schema.NullOr(Schema.DateTimeUtc),
-  /** When its provider would stop it; null unless it is active. */
+  /** When its provider would stop the sandbox; null unless it is active. */
   sandboxExpiresAt: Schema.NullOr(Schema.DateTimeUtc),
-  /** When the reconciler looks at it next: who works on it has until then. Null where there is nothing to do. */
+  /**
+   * When the reconciler checks it next: the expiry of the worker's lease, if there is one. Null if nothing is to be
+   * done.
+   */
   nextCheckAt: Schema.NullOr(Schema.DateTimeUtc),
-  /** Whether its sandbox is new: its repository has not been brought in yet. */
+  /** Whether its sandbox is new and its repository has not been checked out yet. */
   needsCheckout: Schema.Boolean,
   /**
-   * Whether its working tree is `~/workspace`, in which its commands run. Else it is the home directory: it has no
-   * repository, or a server from before workspaces brought it up last.
+   * Whether its working tree is `~/workspace`. Otherwise it is the home directory: the session has no repository, or a
+   * server from before workspaces provisioned it last.
    */
   workspace: Schema.Boolean,
-  /** The branch that was brought in; null before. */
+  /** The branch that was checked out; null before. */
   branch: Schema.NullOr(BranchName),
-  /** How often in a row bringing it up was begun. */
+  /** Consecutive attempts to provision or restore it. */
   attempt: Schema.Int,
-  /** Why it failed, or what was lost, in words for its owner. */
+  /** Why it failed, or what was lost, as a sentence for its owner. */
   error: Schema.NullOr(Schema.String),
-  /** The code of `error`; null where there is no error, and for errors of servers that wrote no code. */
+  /** The code of `error`; null if there is no error, or if an older server wrote it. */
   errorCode: Schema.NullOr(FailureCode)
 }) {}
 
@@ -73,11 +76,11 @@ export class Session extends Schema.Class<Session>("Session")({
   account: AccountId,
   title: Schema.String,
   status: SessionStatus,
-  /** The organization it works for, whose base images it may boot from. */
+  /** The organization that it works for, whose base images it may boot from. */
   organization: Schema.NullOr(AccountId),
-  /** The URL of the repository it works on; null until it is opened with one. */
+  /** The URL of its repository; null until it is opened with one. */
   repo: Schema.NullOr(Schema.String),
-  /** Whether it goes for good when it is idle, instead of sleeping. */
+  /** Whether it is removed when it is idle, instead of hibernated. */
   ephemeral: Schema.Boolean,
   createdAt: Schema.DateTimeUtc,
   updatedAt: Schema.DateTimeUtc,

@@ -8,15 +8,15 @@ import type { SandboxName } from "../sandbox/SandboxName.ts"
 import type { BranchName } from "../repo/Repo.ts"
 import { Lifecycle, type LifecycleState, Session } from "./Session.ts"
 
-/** What may happen to a session's lifecycle. */
+/** The transitions of a session's lifecycle. */
 export type SessionTransition = Data.TaggedEnum<{
   /** Start to create the first sandbox, or the next one after a creation that failed. */
   Provision: { readonly sandbox: SandboxName; readonly leaseExpiresAt: DateTime.Utc }
-  /** Start to resume the sandbox; `lost` where its provider no longer has it. */
+  /** Start to resume the sandbox. `lost` if its provider no longer has it. */
   Restore: { readonly leaseExpiresAt: DateTime.Utc; readonly lost: boolean }
   /** Continue work whose lease has expired. */
   TakeOverLease: { readonly leaseExpiresAt: DateTime.Utc }
-  /** The sandbox runs, with the repository on that branch. */
+  /** The sandbox runs with the repository on this branch. */
   Activate: {
     readonly incarnation: string
     readonly expiresAt: DateTime.Utc
@@ -25,7 +25,7 @@ export type SessionTransition = Data.TaggedEnum<{
     readonly workspace: boolean
     readonly branch: BranchName | null
   }
-  /** The session was used, or its sandbox was given more time. */
+  /** The session was used, or its sandbox was extended. */
   RecordActivity: {
     readonly expiresAt: DateTime.Utc
     readonly idleAt: DateTime.Utc
@@ -61,7 +61,7 @@ export const allowedTransitions: TransitionTable<SessionTransition["_tag"], Sess
   Activate: { provisioning: ["active"], restoring: ["active"] },
   RecordActivity: { active: ["active"] },
   Hibernate: { active: ["hibernating"] },
-  // A stopped session comes to rest as `archived` where its status says so.
+  // A stopped session becomes `archived` if its status is `archived`.
   Hibernated: { active: ["hibernated", "archived"], hibernating: ["hibernated", "archived"] },
   MarkLost: {
     active: ["hibernated", "archived"],
@@ -92,7 +92,7 @@ const whileArchived: ReadonlyArray<SessionTransition["_tag"]> = [
   "Unarchive"
 ]
 
-/** The events of a session's states. */
+/** The event of each state. */
 const types: Record<LifecycleState, SandboxEventType> = {
   provisioning: "session.provisioning",
   active: "session.active",
@@ -104,7 +104,7 @@ const types: Record<LifecycleState, SandboxEventType> = {
 }
 
 const typeOf = (before: Session, after: Session, transition: SessionTransition): SandboxEventType | null => {
-  // A sandbox without a checkout had nothing to lose.
+  // Without a checkout there was nothing to lose.
   const loses = transition._tag === "MarkLost" || (transition._tag === "Restore" && transition.lost)
   if (loses && !before.lifecycle.needsCheckout) return "session.lost"
   const { state } = after.lifecycle
@@ -162,12 +162,12 @@ export const lostReason = "The provider no longer had the sandbox: what was not 
 type Change = Partial<Omit<Lifecycle, "version">>
 
 /**
- * How long after an end a session is checked once more, where nobody saw whether its sandbox started. It is longer than
- * any lease, so the worker that may have started it has ended by then.
+ * How long after its end a session is checked once more if its sandbox may have started unnoticed. Longer than any
+ * lease, so the worker that may have started it has ended by then.
  */
 export const orphanCheckAfter = Duration.minutes(2)
 
-/** Whether a worker that was cut off may have left the sandbox running. */
+/** Whether an interrupted worker may have left the sandbox running. */
 const mayHaveOrphan = ({ lifecycle: { incarnation, state } }: Session): boolean =>
   incarnation === null && (state === "provisioning" || state === "restoring" || state === "hibernating")
 
@@ -254,7 +254,7 @@ const changeOf = (session: Session, transition: SessionTransition, now: DateTime
   }
 }
 
-/** A legal transition of a session, with its event. */
+/** An allowed transition of a session, with its event. */
 export type AppliedSessionTransition = AppliedTransition<Session, SandboxEvent>
 
 export const sessionMachine: StateMachine<Session, SessionTransition, SessionState, SandboxEvent> = {
@@ -271,7 +271,7 @@ export const sessionMachine: StateMachine<Session, SessionTransition, SessionSta
   eventFor
 }
 
-/** The session after a transition; none where it is not allowed. */
+/** The session after a transition; none if it is not allowed. */
 export const applySessionTransition = (
   session: Session,
   transition: SessionTransition,

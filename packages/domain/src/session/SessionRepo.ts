@@ -18,9 +18,9 @@ export interface SessionRepo {
 
 /** Which repositories of the service's owner at the host a session may read with the service's credentials. */
 export type RepoAccess =
-  /** Those made for its account or organization, and those not made for any account. */
+  /** Those created for its account or organization, and those created for no account. */
   | "owner"
-  /** Only those made for its account or organization. */
+  /** Only those created for its account or organization. */
   | "own"
 
 /** The accounts whose repositories a session may read: its own, and its organization while its account is a member. */
@@ -36,15 +36,15 @@ export const repoHoldersOf = Effect.fnUntraced(function* (
 const accountIdInName =
   /-([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})$|^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})$/i
 
-/** The account that a repository was made for, according to its name. */
+/** The account that a repository was created for, according to its name. */
 const accountIn = (repo: Repo): string | undefined => {
   const match = accountIdInName.exec(repo.name)
   return (match?.[1] ?? match?.[2])?.toLowerCase()
 }
 
 /**
- * The repository that a URL names; none where a session of these accounts may not read it. The service's credentials
- * read only repositories that `RepoAccess` allows; other repositories are read anonymously.
+ * The repository that a URL names; none if a session of these accounts may not read it. The service's credentials read
+ * only repositories that `RepoAccess` allows; other repositories are read anonymously.
  */
 export const resolveRepo = (
   host: HostSupport,

@@ -43,7 +43,7 @@ export class SessionRepoUnusable extends Schema.TaggedError<SessionRepoUnusable>
   cause: InternalCause
 }) {}
 
-/** The error for a reason: `SessionRepoUnusable` where the caller's repository is the cause. */
+/** The error for a reason: `SessionRepoUnusable` if the caller's repository is the cause. */
 export const notProvisioned = (reason: FailureReason, cause?: unknown): SessionNotProvisioned | SessionRepoUnusable =>
   isCallerError(reason) ? new SessionRepoUnusable({ reason, cause }) : new SessionNotProvisioned({ reason, cause })
 
@@ -55,7 +55,7 @@ export const lastFailure = ({ lifecycle: { error, errorCode } }: Session): Failu
   return isCallerError(reason) || permanentCodes.includes(code) ? reason : transient(code, sentence)
 }
 
-/** Codes of failures that the caller did not cause and a retry does not overcome. */
+/** Codes of failures that the caller did not cause and a retry does not fix. */
 const permanentCodes: ReadonlyArray<FailureCode> = ["checkout_failed", "provider_refused", "repository_host_refused"]
 
 /** Another worker took the session over, or a client archived it: the result of this attempt does not count. */
@@ -73,7 +73,7 @@ export interface RunningSession {
 /** Suffix of the keys of images with the repository in `~/workspace`. Older images have it in the home directory. */
 const workspaceSuffix = ":workspace"
 
-/** Whether this server builds and uses images of that key; servers without `~/workspace` have keys of their own. */
+/** Whether this server builds and uses images with this key. Servers from before `~/workspace` use other keys. */
 export const hasWorkspace = (key: ImageKey): boolean => key.endsWith(workspaceSuffix)
 
 /**
@@ -94,15 +94,15 @@ export class SessionSandboxes extends Context.Service<
   {
     /** The times of a session's lifecycle. */
     readonly times: SessionTimes
-    /** Applies a transition to the session as it was read; none where it is not allowed or another write came first. */
+    /** Applies a transition to the session as it was read; none if it is not allowed or another write came first. */
     readonly apply: (session: Session, transition: SessionTransition) => Effect.Effect<Option.Option<Session>>
     /** Completes when this process has changed the session, or after a quarter of a second. */
     readonly awaitChange: (id: SessionId) => Effect.Effect<void>
-    /** The session's repository; none where it has none or may not read it. */
+    /** The session's repository; none if it has none or may not read it. */
     readonly repoOf: (
       session: Pick<Session, "account" | "organization" | "repo">
     ) => Effect.Effect<Option.Option<SessionRepo>>
-    /** The URL of a repository in its present form; an older server may have stored another form. */
+    /** The URL of a repository in its current form; an older server may have stored another form. */
     readonly currentUrl: (url: string) => string
     /** Provisions the sandbox of a session that the caller has put into `provisioning` or `restoring`. */
     readonly provision: (
@@ -113,13 +113,13 @@ export class SessionSandboxes extends Context.Service<
       session: Session,
       reason: ChangeReason
     ) => Effect.Effect<Session, SandboxUnavailable | Superseded>
-    /** Extends a sandbox that would stop before its session can be idle. Gives the sandbox with its new expiry. */
+    /** Extends a sandbox that would stop before its session can be idle. Returns the sandbox with its new expiry. */
     readonly ensureMinimumLifetime: <A extends Pick<Sandbox, "expiresAt" | "name">>(
       sandbox: A
     ) => Effect.Effect<A | Sandbox, SandboxUnavailable>
     /** When a lease on a session that is taken now expires. */
     readonly newLeaseExpiry: Effect.Effect<DateTime.Utc>
-    /** Records that the session is used now; none where it is not active or another write came first. */
+    /** Records a use of the session; none if it is not active or another write came first. */
     readonly recordActivity: (
       session: Session,
       expiresAt: DateTime.Utc,
@@ -236,7 +236,10 @@ const ensureMinimumLifetime = Effect.fnUntraced(function* <A extends Pick<Sandbo
   )
 })
 
-/** Fails unless the session is still at its version. Before a stop: the next worker may have started that run. */
+/**
+ * Fails unless the session is still at its version. Called before a stop: the next worker may have started this
+ * incarnation.
+ */
 const ensureCurrent = Effect.fnUntraced(function* ({ store }: Services, session: Session) {
   const latest = yield* store.get(AccountScope.ofOwner(session), session.id)
   if (!Option.exists(latest, ({ lifecycle }) => lifecycle.version === session.lifecycle.version)) {
@@ -244,7 +247,7 @@ const ensureCurrent = Effect.fnUntraced(function* ({ store }: Services, session:
   }
 })
 
-/** Creates the session's sandbox: from the base image of its repository where there is one, otherwise bare. */
+/** Creates the session's sandbox from the base image of its repository if there is one, otherwise without files. */
 const createSandbox = Effect.fnUntraced(function* (services: Services, session: Session, name: SandboxName) {
   const { images, provider, times } = services
   const lifetime = times.lifetime
@@ -280,7 +283,7 @@ interface Attempt {
   /** The session as this worker last wrote it. */
   readonly session: Ref.Ref<Session>
   readonly name: SandboxName
-  /** The sandbox once it runs: to be stopped where the attempt fails. */
+  /** The running sandbox, which is stopped if the attempt fails. */
   readonly started: Ref.Ref<Sandbox | null>
 }
 
@@ -292,7 +295,7 @@ const boot = Effect.fnUntraced(function* (services: Services, attempt: Attempt) 
   const found = yield* provider.find(name)
   if (Option.isSome(found) && found.value.status === "running") {
     if (session.lifecycle.attempt > 1) return yield* ensureMinimumLifetime(services, found.value)
-    // The session was at rest, so another worker may be about to stop this run. It can't serve the new one.
+    // The session was not running, so another worker may be about to stop this incarnation. It can't be used.
     yield* ensureCurrent(services, session)
     yield* provider.stop(name, { incarnation: found.value.incarnation })
   }
@@ -313,7 +316,7 @@ const boot = Effect.fnUntraced(function* (services: Services, attempt: Attempt) 
   return Option.isSome(restarted) ? restarted.value : yield* new SandboxNotRunning({ name, reason: null })
 })
 
-/** Checks out the session's repository in a new sandbox; gives the branch. */
+/** Checks out the session's repository in a new sandbox; returns the branch. */
 const checkOut = Effect.fnUntraced(function* (services: Services, session: Session, name: SandboxName) {
   const { checkouts, identities } = services
   const { branch, needsCheckout, workspace } = session.lifecycle
@@ -330,7 +333,7 @@ const checkOut = Effect.fnUntraced(function* (services: Services, session: Sessi
   return (yield* checkouts.clone(name, repo.value.repo, { branch, readAs, url, author })).branch
 })
 
-/** Renews the lease on the session; false where another worker has written to it. */
+/** Renews the lease on the session; false if another worker has written to it. */
 const renewLease = Effect.fnUntraced(function* ({ store, times }: Services, attempt: Attempt) {
   const { id, lifecycle, ...session } = yield* Ref.get(attempt.session)
   const nextCheckAt = yield* newExpiry(times.lease)
@@ -342,7 +345,9 @@ const renewLease = Effect.fnUntraced(function* ({ store, times }: Services, atte
 /** The states in which another worker may use the sandbox that was started here. */
 const usedStates: ReadonlyArray<string> = ["provisioning", "restoring", "active"]
 
-/** Stops a sandbox that was started for a session which is now at rest. Work of another worker is left alone. */
+/**
+ * Stops a sandbox that was started for a session that is no longer running. Leaves the work of another worker alone.
+ */
 const rollBack = Effect.fnUntraced(function* ({ provider, store }: Services, session: Session, sandbox: Sandbox) {
   const latest = yield* store.get(AccountScope.ofOwner(session), session.id)
   if (Option.isNone(latest)) yield* Effect.ignore(provider.remove(sandbox.name))
@@ -416,7 +421,7 @@ const provision = Effect.fn("SessionSandboxes.provision")(
     ).pipe(annotateIds({ account, session: id, ...(lifecycle.sandbox === null ? {} : { sandbox: lifecycle.sandbox }) }))
 )
 
-/** The incarnation of a session's sandbox to stop; null where none runs. */
+/** The incarnation of a session's sandbox to stop; null if none runs. */
 const incarnationToStop = Effect.fnUntraced(function* (services: Services, session: Session, name: SandboxName) {
   const { incarnation } = session.lifecycle
   if (incarnation !== null) return incarnation
@@ -445,7 +450,7 @@ const isFailure = (failure: Failure | Superseded): failure is Failure => failure
 const reasonOf = (failure: Failure): FailureReason => {
   switch (failure._tag) {
     case "RepoForbidden":
-      // The same as for a repository that does not exist, so that nobody can probe for private repositories.
+      // The same reason as for a missing repository, so that callers can't probe for private repositories.
       return permanent("repository_not_found", "The repository does not exist, or may not be read")
     case "SandboxGone":
     case "SandboxNotRunning":

@@ -31,7 +31,7 @@ import {
 } from "./SessionSandboxes.ts"
 import { SessionStore } from "./SessionStore.ts"
 
-/** No session has that id. */
+/** No session has this id. */
 export class SessionNotFound extends Schema.TaggedError<SessionNotFound>()("SessionNotFound", { id: Schema.String }) {}
 
 /** The session belongs to another account. */
@@ -61,7 +61,7 @@ export interface NewSession {
   readonly nonce: Option.Option<string>
 }
 
-/** A session, and whether its sandbox can be used: `expired` where it does not run any more. */
+/** A session, and whether its sandbox can be used: `expired` if it no longer runs. */
 export interface Reconnected {
   readonly session: Session
   readonly status: "connected" | "expired" | "no_sandbox"
@@ -100,9 +100,9 @@ export class Sessions extends Context.Service<
       change: { readonly title?: string; readonly status?: SessionStatus }
     ) => Effect.Effect<Session, SessionAccessError>
     /**
-     * Gives the session's running sandbox: the one that runs, or one restored with its files, or a new one. Concurrent
-     * calls get the same sandbox. `repo` sets the repository of a session that has none. Fails with
-     * `SandboxQuotaReached` where the account has as many awake sessions as it may have; concurrent calls for several
+     * Returns the session's running sandbox: the one that runs, or one restored with its files, or a new one.
+     * Concurrent calls get the same sandbox. `repo` sets the repository of a session that has none. Fails with
+     * `SandboxQuotaReached` if the account has reached its limit of awake sessions; concurrent calls for several
      * sessions may exceed that limit.
      */
     readonly open: (
@@ -111,8 +111,8 @@ export class Sessions extends Context.Service<
       repo: string | null
     ) => Effect.Effect<RunningSession, OpenError | RepoDiffers | RepoRefused | SessionAccessError | SessionArchived>
     /**
-     * Creates an ephemeral session with a repository and gives its running sandbox. No call can open the session again,
-     * and it is removed with its sandbox once it is idle. It counts towards the limit of awake sessions.
+     * Creates an ephemeral session with a repository and returns its running sandbox. No call can open the session
+     * again, and it is removed with its sandbox once it is idle. It counts towards the limit of awake sessions.
      */
     readonly openOnce: (
       scope: AccountScope,
@@ -127,7 +127,7 @@ export class Sessions extends Context.Service<
       id: SessionId
     ) => Effect.Effect<Session, SandboxNotRunning | SessionAccessError>
     /**
-     * Extends the sandbox of an active session, by `SessionTimes.extension` where `by` is null. Gives the extension,
+     * Extends the sandbox of an active session, by `SessionTimes.extension` if `by` is null. Returns the extension,
      * which the provider may have shortened.
      */
     readonly extend: (
@@ -138,7 +138,7 @@ export class Sessions extends Context.Service<
       { readonly session: Session; readonly by: Duration.Duration },
       SandboxNotRunning | SandboxUnavailable | SessionAccessError
     >
-    /** Hibernates the session now; `stopped` is false where nothing had to be stopped. */
+    /** Hibernates the session now; `stopped` is false if nothing had to be stopped. */
     readonly hibernate: (
       scope: AccountScope,
       id: SessionId
@@ -271,7 +271,7 @@ const withRepo = Effect.fnUntraced(function* (
     : yield* new RepoDiffers({ id: session.id })
 })
 
-/** Uses the running sandbox of an active session, or starts to restore it. None where another write came first. */
+/** Uses the running sandbox of an active session, or starts to restore it. None if another write came first. */
 const useOrRestore = Effect.fnUntraced(function* (services: Services, session: Session, name: SandboxName) {
   const { provider, sandboxes } = services
   const found = yield* provider.find(name)
@@ -287,7 +287,7 @@ const useOrRestore = Effect.fnUntraced(function* (services: Services, session: S
   return Option.isSome(restoring) ? yield* provision(services, restoring.value) : Option.none<RunningSession>()
 })
 
-/** Provisions a session under this worker's lease. None where another worker took it over. */
+/** Provisions a session under this worker's lease. None if another worker took it over. */
 const provision = Effect.fnUntraced(function* ({ builds, sandboxes }: Services, session: Session) {
   return yield* sandboxes.provision(session).pipe(
     Effect.tap((running) => builds.requestFor(running.session)),
@@ -296,7 +296,7 @@ const provision = Effect.fnUntraced(function* ({ builds, sandboxes }: Services, 
   )
 })
 
-/** Provisions a session at rest if the account may have one more awake. None where another write came first. */
+/** Provisions a session that does not run, if the account may have one more awake. None if another write came first. */
 const provisionWithinQuota = Effect.fnUntraced(function* (
   services: Services,
   scope: AccountScope,
@@ -405,8 +405,8 @@ const openOnce = Effect.fn("Sessions.openOnce")(function* (
 })
 
 /**
- * The transition that records what the provider shows of a sandbox that does not run. None for a session that is being
- * provisioned or restored: its worker finds out itself.
+ * The transition that records the observed state of a sandbox that does not run. None for a session that is being
+ * provisioned or restored, because its worker records that.
  */
 const transitionForStopped = (session: Session, found: Option.Option<Sandbox>): Option.Option<SessionTransition> => {
   const state = stateOf(session)
@@ -439,7 +439,10 @@ const reconnect = Effect.fn("Sessions.reconnect")(function* (services: Services,
   return { session: Option.getOrElse(changed, () => session), status: "expired" as const }
 })
 
-/** Runs `use` on an active session, and again on the latest row while it gives none: another write came first. */
+/**
+ * Runs `use` on an active session, and again on the latest row whenever it returns none because another write came
+ * first.
+ */
 const whileActive = Effect.fnUntraced(function* <A, E>(
   services: Services,
   scope: AccountScope,
@@ -509,7 +512,7 @@ const hibernate = Effect.fn("Sessions.hibernate")(function* (services: Services,
   while (true) {
     const session: Session = yield* get(services, scope, id)
     const state = stateOf(session)
-    // A worker that took over has stopped the sandbox. A run that started since then is not to be stopped.
+    // A worker that took over has stopped the sandbox. An incarnation that started since then must keep running.
     if (started && state !== "hibernating") return { session, stopped: true }
     switch (state) {
       case "none":
@@ -566,7 +569,7 @@ const setStatus = Effect.fnUntraced(function* (
     const session = yield* get(services, scope, id)
     if (status === session.status) return session
     if (status === "archived") {
-      // Returns here: another call may unarchive the session before its sandbox has stopped.
+      // Return here: another call may unarchive the session before its sandbox has stopped.
       if (Option.isSome(yield* archive(services, session))) return yield* get(services, scope, id)
     } else if (session.status === "archived") yield* sandboxes.apply(session, SessionTransition.Unarchive())
     else yield* store.change(scope, id, { status }, yield* DateTime.now)
@@ -591,7 +594,7 @@ const run = Effect.fn("Sessions.run")(function* (
   wanted: CommandRequest
 ) {
   const { runs, sandboxes } = services
-  // The activity is recorded before the run is queued, so a worker that would hibernate the session sees one or the other.
+  // Record the activity before queuing the run, so a worker that would hibernate the session sees one or the other.
   const { lifecycle } = yield* whileActive(services, scope, id, (session, name, expiresAt) =>
     sandboxes.ensureMinimumLifetime({ name, expiresAt }).pipe(
       Effect.orElseSucceed(() => ({ expiresAt })),

@@ -1,13 +1,13 @@
 import type { Account, AccountId } from "../identity/Account.ts"
 import type { Author } from "../repo/Checkout.ts"
 
-/** What may stand in a commit's line about its author; null where nothing is left that git would take. */
+/** A text without the characters that git refuses in an author; null if nothing is left. */
 const clean = (text: string | null): string | null => {
   const line = (text ?? "").replaceAll(/[\p{Cc}\p{Cs}<>\s]+/gu, " ").trim()
   return /[^\s.,:;"'\\]/.test(line) ? line : null
 }
 
-/** Who commits in the sandbox of an account's session. */
+/** The author of commits in the sandbox of an account's session. */
 export const authorOf = (id: AccountId, account: Pick<Account, "email" | "name"> | null): Author => ({
   name: clean(account?.name ?? null) ?? "Castellan",
   email: clean(account?.email ?? null) ?? `${id}@noreply.invalid`

@@ -4,11 +4,11 @@ import type { ChangeReason } from "../ChangeReason.ts"
 import { stateOf } from "./SessionLifecycle.ts"
 import type { Session } from "./Session.ts"
 
-/** How the provider shows a session's sandbox. */
+/** The state of a session's sandbox, as observed at the provider. */
 export type ObservedState = Data.TaggedEnum<{
   /** The provider did not answer. */
   Unknown: {}
-  /** The provider has no such sandbox. */
+  /** The provider has no sandbox with this name. */
   Gone: {}
   /** The sandbox is stopped and has its files. */
   Stopped: { readonly reason: string | null }
@@ -20,7 +20,7 @@ export const ObservedState = Data.taggedEnum<ObservedState>()
 export type Decision = Data.TaggedEnum<{
   /** Do nothing until a client opens the session. */
   Nothing: {}
-  /** Check again at that time. */
+  /** Check again at this time. */
   Wait: { readonly until: DateTime.Utc }
   /** Start to hibernate the session. */
   Hibernate: { readonly reason: ChangeReason }
@@ -32,15 +32,15 @@ export type Decision = Data.TaggedEnum<{
   MarkLost: {}
   /** Keep the session active for a live run. */
   KeepAwake: { readonly expiresAt: DateTime.Utc }
-  /** Give the sandbox more time for a live run. */
+  /** Extend the sandbox for a live run. */
   Extend: {}
   /** Continue to provision or restore the sandbox. */
   Provision: {}
   /** Fail the session after too many attempts. */
   GiveUp: {}
-  /** Orphan: the session is at rest but its sandbox runs. Stop that incarnation. */
+  /** Stop this incarnation. It is an orphan: it runs although its session does not. */
   StopOrphan: { readonly incarnation: string }
-  /** Record that nothing runs. */
+  /** Record that the sandbox does not run. */
   Settled: {}
   /** Archive an ephemeral session, so that no client can open it any more. */
   Archive: {}
@@ -61,11 +61,13 @@ export interface SessionTimes {
   readonly lease: Duration.Duration
   /** How often the reconciler checks an active session. */
   readonly checkEvery: Duration.Duration
-  /** How much longer the sandbox runs when a client asks for more time or a live run needs it. */
+  /** The extension of a sandbox when a client requests one or a live run needs it. */
   readonly extension: Duration.Duration
 }
 
-/** Five minutes of idleness, and ten seconds before the end; what the published pages say. The rest is ours. */
+/**
+ * The published pages require five minutes of idleness and ten seconds before the end; the other times are our choice.
+ */
 export const defaultTimes: SessionTimes = {
   lifetime: Duration.minutes(30),
   idle: Duration.minutes(5),
@@ -145,7 +147,10 @@ const whileHibernating = ({ now, observed: sight }: DecisionInput, times: Sessio
   }
 }
 
-/** How long before the end a live run gets more time: the server may be down for that long and lose nothing. */
+/**
+ * How long before its end a sandbox with a live run is extended: the server may be down for this long without losing
+ * the run.
+ */
 const reserveOf = ({ checkEvery }: SessionTimes): Duration.Duration => Duration.times(checkEvery, 3)
 
 const whileActive = ({ live, now, session, observed: sight }: DecisionInput, times: SessionTimes): Decision => {

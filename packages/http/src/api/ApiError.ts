@@ -10,7 +10,7 @@ import { ErrorBody, errorBody, type ErrorDetails } from "./ErrorBody.ts"
 export interface ApiError<Tag extends string> {
   readonly _tag: Tag
   readonly message: string
-  /** What the response said; undefined on the server. */
+  /** The response body; undefined on the server. */
   readonly body?: ErrorBody | undefined
 }
 
@@ -28,15 +28,18 @@ class DecodedError extends Data.Error<{ readonly _tag: string; readonly body: Er
 /** The wire form of one error. */
 export interface WireForm<E> {
   readonly status: number
-  /** The code; a function where it depends on the failure. */
+  /** The code; a function if it depends on the failure. */
   readonly code: string | ((error: E) => string)
-  /** The sentence; a function where it states facts of the failure. */
+  /** The sentence; a function if it contains facts of the failure. */
   readonly error: string | ((error: E) => string)
   /** Further fields of the body. */
   readonly details?: ErrorDetails | ((error: E) => ErrorDetails)
-  /** What the API's description says of the error; by default its sentence. */
+  /** The description in openapi.json; the sentence by default. */
   readonly summary?: string
-  /** Whether a body is this error's; by default if it has the code. Errors of one operation that share a code need it. */
+  /**
+   * Whether a response body is this error; by default if it has the code. Required for errors of one operation with the
+   * same code.
+   */
   readonly matches?: (body: ErrorBody) => boolean
 }
 

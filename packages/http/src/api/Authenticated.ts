@@ -1,4 +1,4 @@
-/** Declares authentication: its security schemes, and who the caller is. */
+/** Declares authentication: its security schemes, and the authenticated caller. */
 import type { CurrentCredential } from "@castellan/domain/identity/Credential.ts"
 import type { CurrentActor } from "@castellan/domain/identity/CurrentActor.ts"
 import { HttpApiMiddleware, HttpApiSecurity, OpenApi } from "effect/http-api"

@@ -1,4 +1,4 @@
-/** Schemas that fields of several endpoints share, with the sentences for values that don't fit them. */
+/** Schemas that several endpoints share, with the sentences for invalid values. */
 import { AccountId } from "@castellan/domain/identity/Account.ts"
 import { Cursor } from "@castellan/domain/Page.ts"
 import { Argument } from "@castellan/domain/sandbox/Command.ts"
@@ -46,7 +46,7 @@ const lastMoment = Date.UTC(9999, 11, 31, 23, 59, 59, 999)
 const isTime = (text: string): boolean => {
   const day = timeForm.exec(text)?.[1]
   const at = Date.parse(text)
-  // Date.parse moves a day that its month does not have into the next month.
+  // Date.parse accepts a day beyond the end of its month and returns a day of the next month.
   return day !== undefined && at <= lastMoment && new Date(Date.parse(day)).toISOString().startsWith(day)
 }
 
@@ -101,7 +101,7 @@ const sealed = (list: string, description: string) => {
   const seal = (cursor: string) => `${cursor}-${checksumOf(list, cursor)}`
   const text = Schema.String.annotate({ description }).check(
     Schema.makeFilter((sealed: string) => sealed === seal(bare(sealed)), {
-      message: "must be a next_cursor that this list gave"
+      message: "must be a next_cursor that this list returned"
     })
   )
   return { text, transformation: SchemaTransformation.transform({ decode: bare, encode: seal }) }

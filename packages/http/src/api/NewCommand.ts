@@ -9,7 +9,7 @@ import { Run } from "./groups/TaskRuns.ts"
 
 const isName = Schema.is(EnvironmentName)
 
-/** Schema.Record drops keys that don't fit, so an invalid name has to be refused here. */
+/** Refuses an invalid name here, because Schema.Record drops keys that don't match. */
 const Environment = Schema.Record(Schema.String, Argument).check(
   Schema.makeFilter((env) => Object.keys(env).every((name) => isName(name)), {
     message: "must name its variables by letters, digits and _, not beginning with a digit"
@@ -53,7 +53,7 @@ export const NewSessionCommand = Schema.Struct({
 
 const runId = field(RunId, "The id of the run.")
 
-/** The id of the run at once or when a wait is given up, and the run itself if the wait saw its end. */
+/** The id of the run, and the run itself if it ended during the wait. */
 export const commandAnswers = [
   Schema.Struct({ ...success, runId }).pipe(HttpApiSchema.status(202)),
   Schema.Struct({ ...success, run: Run })

@@ -48,7 +48,10 @@ import { type ErrorBody, reasonDetails } from "./ErrorBody.ts"
 /** The request has two credentials, or none. */
 export class CredentialsUnclear extends Schema.TaggedError<CredentialsUnclear>()("CredentialsUnclear", {}) {}
 
-/** The request is invalid. The middleware answers with it for what the schemas refuse, handlers for what they can't express. */
+/**
+ * The request is invalid. Middleware responds with it if a schema refuses the request, handlers for rules that schemas
+ * can't express.
+ */
 export class RequestRefused extends Schema.TaggedError<RequestRefused>()("RequestRefused", {
   /** The sentence for the caller. */
   say: Schema.String,
@@ -86,7 +89,7 @@ export class IdempotencyKeyReused extends Schema.TaggedError<IdempotencyKeyReuse
 /** The first request with this idempotency key is still running. */
 export class IdempotencyInFlight extends Schema.TaggedError<IdempotencyInFlight>()("IdempotencyInFlight", {}) {}
 
-/** A part that the server needs does not answer, or the server is shutting down. */
+/** A required part of the server does not respond, or the server is shutting down. */
 export class NotReady extends Schema.TaggedError<NotReady>()("NotReady", {
   /** The sentence for the caller. */
   say: Schema.String
@@ -101,7 +104,7 @@ export class IdentityProviderUnavailable extends Schema.TaggedError<IdentityProv
 /** The account sent more requests than its rate limit allows; the next is allowed after `retryAfterMs`. */
 export class RateLimited extends Schema.TaggedError<RateLimited>()("RateLimited", { retryAfterMs: Schema.Int }) {}
 
-/** The account has as many open streams, waits and transfers at this server as it may have. */
+/** The account has reached its limit of open streams, waits and transfers at this server. */
 export class TooManyStreams extends Schema.TaggedError<TooManyStreams>()("TooManyStreams", { limit: Schema.Int }) {}
 
 /** The provider did not report the status of an app. */
@@ -117,20 +120,20 @@ export class AppNotTerminated extends Schema.TaggedError<AppNotTerminated>()("Ap
 /** The organization does not exist, or the caller is not a member of it. */
 export class OrganizationHidden extends Schema.TaggedError<OrganizationHidden>()("OrganizationHidden", {}) {}
 
-/** Wait before another attempt where a sandbox has to stop first, in milliseconds. */
+/** Milliseconds to wait before a retry if a sandbox has to stop first. */
 const quotaRetryMs = 60_000
 
-/** Wait before another attempt where one of the account's streams has to end first, in milliseconds. */
+/** Milliseconds to wait before a retry if one of the account's streams has to end first. */
 const streamRetryMs = 5000
 
-/** Wait before another attempt where the failure is transient, in milliseconds. */
+/** Milliseconds to wait before a retry after a transient failure. */
 const transientRetryMs = 1000
 
 const transient = { retryAfterMs: transientRetryMs }
 
 const mebibytes = (bytes: number) => `${bytes / 1024 / 1024} MiB`
 
-/** Recognizes an error by its sentence, where another error of the operation has the same code. */
+/** Recognizes an error by its sentence if another error of the operation has the same code. */
 const says = (code: string, sentence: string) => (body: ErrorBody) => body.code === code && body.error === sentence
 
 /** An error with one sentence, whose code other errors share. */

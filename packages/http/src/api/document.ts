@@ -1,4 +1,4 @@
-/** Completes the OpenAPI document with what the declaration says and Effect's generator leaves out. */
+/** Completes the OpenAPI document with declarations that Effect's generator leaves out. */
 import { ignoredFields } from "./KnownFields.ts"
 import type { Operation } from "./Operations.ts"
 
@@ -45,7 +45,10 @@ const withErrors = (responses: Described["responses"]) => ({
   default: errorResponse("Any other error")
 })
 
-/** What Effect says of every schema: its own client needs the first, and responses gain fields without notice. */
+/**
+ * Properties that Effect's generator adds to every schema: only its own client needs the first, and responses may gain
+ * fields.
+ */
 const isInternal = (key: string, value: unknown) =>
   key === "x-effect-stream" || (key === "additionalProperties" && value === false)
 

@@ -23,7 +23,7 @@ const isSessionId = Schema.is(SessionId)
 export const sessionId = (text: string) =>
   isSessionId(text) ? Effect.succeed(SessionId.make(text.toLowerCase())) : new SessionNotFound({ id: text })
 
-/** Checks that the text is the URL of a repository at the configured host; not whether the caller may read it. */
+/** Checks that the text is the URL of a repository at the configured host, and not whether the caller may read it. */
 export const repoUrlChecked = Effect.map(
   RepoHost,
   ({ supports }) =>

@@ -1,13 +1,13 @@
 /** CORS headers, which let web pages of any origin read responses. */
 import { ignoredFields } from "../api/KnownFields.ts"
 
-/** Sent with every response. */
+/** Headers of every response. */
 export const cors = {
   "access-control-allow-origin": "*",
   "access-control-expose-headers": `x-request-id, idempotency-replayed, retry-after, ${ignoredFields}`
 }
 
-/** On the response to a preflight, beside `cors`. */
+/** Additional headers of the response to a preflight. */
 export const preflight = {
   "access-control-allow-methods": "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS",
   "access-control-allow-headers":

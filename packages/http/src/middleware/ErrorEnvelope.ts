@@ -1,4 +1,4 @@
-/** Gives every error response the one error body, also where no handler ran: unknown routes, bad bodies and crashes. */
+/** Gives every error response the same body, also for unknown routes, malformed bodies and defects. */
 import { DatabaseUnavailable } from "@castellan/domain/DatabaseUnavailable.ts"
 import { Cause, Effect } from "effect"
 import { HttpServerError, type HttpServerRequest, HttpServerResponse } from "effect/http"
@@ -38,7 +38,7 @@ export const bodyLimitOf = ({ method, url }: Request): number =>
 export const tooLarge = (request: Request) =>
   respond(Statuses.BodyTooLarge, new BodyTooLarge({ limit: bodyLimitOf(request) }), { connection: "close" })
 
-/** The response to a request that no operation takes: its path is malformed or unknown, or its method is wrong. */
+/** The response to a request without an operation: its path is malformed or unknown, or its method is wrong. */
 export const unrouted = ({ method, url }: Request) => {
   if (!isWellEncoded(url)) return invalid(errorBody("invalid_request", "The path must be percent-encoded UTF-8"))
   const methods = methodsAt(url)
@@ -76,7 +76,7 @@ const bodyOf = ({ body }: HttpServerResponse.HttpServerResponse): ErrorBody | un
     ? (JSON.parse(new TextDecoder().decode(body.body)) as ErrorBody)
     : undefined
 
-/** Replaces errors of the router and of decoders by ours, and adds `retry-after` where another attempt may succeed. */
+/** Replaces errors of the router and of decoders by the API's, and adds `retry-after` if a retry may succeed. */
 export const normalize = (request: Request, response: HttpServerResponse.HttpServerResponse) => {
   if (response.status < 400) return response
   const body = bodyOf(response)

@@ -1,4 +1,4 @@
-/** What every request gets, whatever answers it: a request id, CORS, a body limit, error bodies and an access log. */
+/** The middleware of every request: a request id, CORS, a body limit, error bodies and an access log. */
 import { ByteSize, Cause, Clock, Effect } from "effect"
 import type { SecureRandom } from "effect/crypto"
 import { HttpIncomingMessage, HttpServerRequest, HttpServerResponse } from "effect/http"

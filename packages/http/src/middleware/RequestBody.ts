@@ -15,8 +15,8 @@ const parse = (bytes: ArrayBuffer) => {
 }
 
 /**
- * The request as handlers see it, and its JSON body. An empty body is `{}`. A body that is not JSON is a defect, since no
- * handler can do anything about it.
+ * The request as handlers see it, and its JSON body. An empty body is `{}`. A body that is not JSON is a defect,
+ * because no handler can handle it.
  */
 export const readOnce = Effect.fnUntraced(function* (request: HttpServerRequest.HttpServerRequest) {
   const body = yield* Effect.cached(

@@ -1,4 +1,4 @@
-/** Matches URLs and methods to the operations of the API, and tells a wrong method from a wrong path. */
+/** Matches URLs and methods to the operations of the API, and distinguishes a wrong method from a wrong path. */
 import { FindMyWay, type HttpRouter } from "effect/http"
 import { operations } from "../api/Api.ts"
 import { documentPath, pagePath } from "../api/openapi.ts"
@@ -12,7 +12,7 @@ export const routerConfig = {
 
 interface Route {
   readonly path: string
-  /** The operations at the path by method; undefined for what is served and is no operation. */
+  /** The operations at the path by method; undefined for a path that is served but is no operation. */
   readonly operations: ReadonlyMap<string, Operation | undefined>
 }
 

@@ -1,4 +1,4 @@
-/** Describes the schema errors of a request in words that a person can act on. */
+/** Describes the schema errors of a request in sentences that say what to change. */
 import { SchemaAST, type SchemaIssue } from "effect"
 import type { HttpApiError } from "effect/http-api"
 import { type ErrorBody, errorBody } from "../api/ErrorBody.ts"

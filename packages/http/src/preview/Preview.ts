@@ -11,7 +11,7 @@ import { sendPage } from "./PreviewPages.ts"
 import { bufferEarlyBytes, join } from "./PreviewTunnel.ts"
 
 export interface PreviewOptions {
-  /** The URL below whose host apps get their host names; below `localhost` if left out. */
+  /** Base URL of the previews: each app gets a host name below its host. Default `localhost`. */
   readonly base?: URL | undefined
   /** How long an unused connection to an app is kept. Default 4 seconds. */
   readonly idle?: Duration.Duration
@@ -21,7 +21,10 @@ export interface PreviewOptions {
   readonly webSockets?: number
 }
 
-/** The proxy as a server calls it. A method that returns false has done nothing: the request is for another host. */
+/**
+ * The interface of the proxy for a server. A method that returns false has done nothing, because the request is for
+ * another host.
+ */
 export interface Previews {
   /** Whether the request is for a preview host. */
   readonly matches: (request: IncomingMessage) => boolean
@@ -74,7 +77,7 @@ class WebSocketCounts {
   }
 }
 
-/** Makes the proxy. Its connections are closed with the scope. */
+/** Creates the proxy. Its connections close with the scope. */
 export const make = Effect.fnUntraced(function* (options: PreviewOptions) {
   const { base, connections: maxConnections = 128, webSockets = 256 } = options
   // Node's HTTP server, which most dev servers use, closes an idle connection after five seconds.

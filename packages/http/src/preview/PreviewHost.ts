@@ -1,4 +1,4 @@
-/** Host names of app previews: makes them, and finds the app that a host name names. */
+/** Creates and parses the host names of app previews. */
 import { Port } from "@castellan/domain/sandbox/Port.ts"
 import { SandboxName } from "@castellan/domain/sandbox/SandboxName.ts"
 import { Schema } from "effect"
@@ -11,7 +11,7 @@ export interface PreviewTarget {
   readonly port: Port
 }
 
-/** What a host names: an app, a name below the preview host that no app can have, or a host outside of it. */
+/** The result of parsing a host: an app, a name below the preview host that no app can have, or another host. */
 export type PreviewAddress =
   | { readonly _tag: "App"; readonly target: PreviewTarget }
   | { readonly _tag: "NoApp" }

@@ -17,7 +17,7 @@ export class ServerRunning extends Schema.TaggedError<ServerRunning>()("ServerRu
 
 const crypto = Mac.layerWebCrypto.pipe(Layer.provideMerge(SecureRandom.layerWebCrypto))
 
-/** Making a new database or secret here would give a key that no server accepts. */
+/** Creating a database or secret here would give a key that no server accepts. */
 const missing = (directory: string, what: string) =>
   new InvalidConfig({
     message: `there is no ${what} in ${directory}: run this command with the working directory and the environment of the server (CASTELLAN_DATA_DIR, DATABASE_URL, CASTELLAN_SECRET); a server that never started shows a key at its first start`
@@ -35,7 +35,7 @@ const isOpen = (directory: string) =>
   })
 
 /**
- * Gives the platform admin a new key in the database that the environment names. With the embedded database it fails
+ * Issues a new key for the platform admin in the database that the environment names. Fails with the embedded database
  * while a server runs. With a Postgres server it works beside running servers, which accept the new key at once.
  */
 export const reset = Effect.gen(function* () {

@@ -91,7 +91,7 @@ export class PreviewServer extends Server {
     else this.#idleCallbacks.push(callback)
   }
 
-  /** Handles an event that must not reach the API's listeners; false if it must. */
+  /** Handles an event that must not reach the API's listeners; returns false otherwise. */
   #intercept(event: string | symbol, args: ReadonlyArray<unknown>): boolean {
     switch (event) {
       case "request":

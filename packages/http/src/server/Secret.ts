@@ -6,7 +6,7 @@ import { dirname, join } from "node:path"
 
 const length = 32
 
-/** Makes a directory and its parents. Node's `recursive` option never returns where the file system refuses, as /proc does. */
+/** Creates a directory and its parents. Node's `recursive` option hangs if the file system refuses, as /proc does. */
 const makeDirectory = async (directory: string): Promise<void> => {
   const make = async () => {
     try {
@@ -32,7 +32,7 @@ const read = async (file: string): Promise<Uint8Array> => {
   return secret
 }
 
-/** The secret in this directory, readable by the server's user only. The first call makes it. */
+/** The secret in this directory, which only the server's user can read. Creates it if it is missing. */
 export const inDirectory = async (directory: string): Promise<Uint8Array> => {
   await makeDirectory(directory)
   const file = fileIn(directory)

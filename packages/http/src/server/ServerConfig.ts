@@ -127,7 +127,7 @@ export const storageConfig = Effect.all({ dataDirectory, secret, databaseUrl: te
 const { creates, requests, streams, wait } = Limits.defaultLimits
 const day = 24 * 60 * 60
 
-/** Everything that the server reads itself, but logging and telemetry. */
+/** All settings that the server reads itself, except logging and telemetry. */
 export const serverConfig = Effect.all({
   port: withDefault("PORT", integer(0, 65535), 3000),
   host,

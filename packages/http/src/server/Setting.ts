@@ -18,9 +18,9 @@ export const text = (name: string) =>
 export interface Format<A> {
   /** Completes the sentence "NAME must be …". */
   readonly mustBe: string
-  /** Undefined where the value doesn't have the format. */
+  /** Undefined if the value is malformed. */
   readonly parse: (value: string) => A | undefined
-  /** The error must not show the value. */
+  /** Whether the error must not contain the value. */
   readonly isSecret?: boolean
 }
 

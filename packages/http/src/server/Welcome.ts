@@ -4,7 +4,7 @@ export interface Started {
   readonly dataDirectory: string
   readonly database: string
   readonly isolation: string
-  /** The admin key that this start made; it is never shown again. */
+  /** The admin key that this start issued; it is never shown again. */
   readonly key: string | undefined
 }
 

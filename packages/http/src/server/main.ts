@@ -91,7 +91,7 @@ const serverOptions = (config: ServerConfig, secret: Redacted.Redacted<Uint8Arra
   ...(config.previewUrl === undefined ? {} : { previews: config.previewUrl })
 })
 
-/** A database that becomes unavailable during the start stops it, like one that was never available. */
+/** If the database becomes unavailable during the start, the start fails, as if it had never been available. */
 const failWithoutDatabase = Effect.catchDefect((defect) =>
   defect instanceof DatabaseUnavailable
     ? Effect.fail(new Db.DatabaseNotReady({ message: "The database became unavailable while the server started" }))
@@ -116,7 +116,7 @@ const watchDataDirectory = (config: ServerConfig, dataDirectory: string, isDatab
   return parts.length === 0 ? Effect.succeed(DataHealth.defaultValue()) : DataDirectory.watch(dataDirectory, parts)
 }
 
-/** Serves the application and the previews; gives the listener and its URL. */
+/** Serves the application and the previews; returns the listener and its URL. */
 const listen = Effect.fnUntraced(function* <E>(
   { host, port, previewUrl }: ServerConfig,
   app: Effect.Effect<HttpServerResponse.HttpServerResponse, E, HttpServerRequest.HttpServerRequest | Scope.Scope>
@@ -184,7 +184,7 @@ class StartFailed {
 const explain = ({ message }: { readonly message: string }) =>
   Effect.andThen(Console.error(`Castellan can't start. ${message}.`), Effect.fail(new StartFailed()))
 
-/** Explains an expected reason not to start in one sentence; anything else is a bug and ends with its full cause. */
+/** Explains an expected failure to start in one sentence; anything else is a bug and ends with its full cause. */
 const main = Effect.gen(function* () {
   const { telemetry, ...logging } = yield* observabilityConfig
   const observability = Layer.mergeAll(

@@ -21,7 +21,10 @@ export const cursorAfter = (lastEventId: string | undefined): EventCursor | null
 
 const write = writerOf(AccountEvent)
 
-/** The event that there are no more for now. Browsers keep its id, so a reader that reconnects before the next event misses none. */
+/**
+ * Marks the end of the stored events. Browsers keep its id, so a reader that reconnects before the next event misses
+ * none.
+ */
 const writeNow = (cursor: EventCursor | null): string =>
   write({ event: "now", data: "", ...(cursor === null ? {} : { id: cursor }) })
 

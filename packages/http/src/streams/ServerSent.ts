@@ -12,7 +12,7 @@ const heartbeat = "15 seconds"
 
 const writeErrorEvent = writerOf(errorEvent)
 
-/** The event that says why a stream ends. */
+/** The event that reports why a stream ends. */
 export const writeError = (error: string, code: string): string =>
   writeErrorEvent({ event: "error", data: { error, code } })
 
@@ -28,13 +28,13 @@ const defaultAccessLost = ({ _tag }: AccessLost) =>
 const reconnect = Sse.encoder.write(new Sse.Retry({ duration: Duration.seconds(1), lastEventId: undefined }))
 
 export interface ServerSentOptions {
-  /** What is streamed, for the first comment and the log. */
+  /** The name of the stream, for the first comment and the log. */
   readonly what: string
   /** The last event if the source fails. */
   readonly broken: string
   /**
-   * Whether a reader can resume after the last id it received. At shutdown it is then told to reconnect at once; otherwise
-   * the stream continues for as long as the server has.
+   * Whether a reader can resume after the last id that it received. If so, it is told at shutdown to reconnect at once;
+   * otherwise the stream continues until the server closes its connections.
    */
   readonly resumes: boolean
   /** The last event if the reader loses its access; by default an `error` event. */
@@ -43,7 +43,7 @@ export interface ServerSentOptions {
   readonly lost: Effect.Effect<never, AccessLost>
 }
 
-/** The response. It begins with a comment at once, so that a reader knows that it is connected. */
+/** The response. It begins with a comment at once, so that the reader knows that it is connected. */
 export const respond = <E>(
   events: Stream.Stream<string, E>,
   { accessLost = defaultAccessLost, broken, lost, resumes, what }: ServerSentOptions

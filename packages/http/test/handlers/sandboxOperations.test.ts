@@ -211,7 +211,7 @@ describe("One sandbox", () => {
         ["limit=0", "limit must be an integer between 1 and 1000"],
         ["limit=1001", "limit must be an integer between 1 and 1000"],
         ["depth=65", "depth must be an integer between 1 and 64"],
-        ["cursor=a", "cursor must be a next_cursor that this list gave"]
+        ["cursor=a", "cursor must be a next_cursor that this list returned"]
       ] as const) {
         const { json, status } = yield* about("GET", `/files?${query}`)
         assert.deepStrictEqual([status, json.error], [400, error])

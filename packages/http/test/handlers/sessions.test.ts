@@ -219,7 +219,7 @@ describe("A session", () => {
     }).pipe(Effect.provide(api))
   )
 
-  it.effect("is archived with its files, can't be opened then, and can be restored", () =>
+  it.effect("can't be opened while it is archived, and is restored with its files", () =>
     Effect.gen(function* () {
       const { about, id, open, session } = yield* holder
       yield* open
@@ -391,7 +391,7 @@ describe("A session", () => {
     )
   )
 
-  it.effect("is listed for its account, newest first, without sessions that an open created by itself", () =>
+  it.effect("appears in its account's list, newest first, unless it was created by an open", () =>
     Effect.gen(function* () {
       const { about, id, repoUrl } = yield* holder
       const once = yield* about("POST", "/api/sandbox", { repoUrl })

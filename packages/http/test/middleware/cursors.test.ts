@@ -54,7 +54,7 @@ layer(WebApi.layer)("Cursors of lists", (it) => {
           const { json, status } = yield* list(path, cursor)
           assert.deepStrictEqual(
             [status, json.error, json.missing_fields],
-            [400, "cursor must be a next_cursor that this list gave", ["cursor"]],
+            [400, "cursor must be a next_cursor that this list returned", ["cursor"]],
             `${path} ${cursor}`
           )
         }

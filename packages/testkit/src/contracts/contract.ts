@@ -2,7 +2,7 @@
 import { it } from "@effect/vitest"
 import { Effect, type Layer, Logger } from "effect"
 
-/** What a port guarantees: each clause is one sentence, with a test that fails over a layer that breaks it. */
+/** The guarantees of a port: each clause is one sentence, with a test that fails over a layer that breaks it. */
 export type Clauses<R> = Readonly<Record<string, () => Effect.Effect<void, unknown, R>>>
 
 /** The clauses of a contract, by topic. */
@@ -17,7 +17,7 @@ export interface ContractOptions<Topic extends string> {
 export const allClauses = <R>(topics: Topics<R>): Clauses<R> =>
   Object.assign({}, ...Object.values(topics)) as Clauses<R>
 
-/** Tests a layer against a contract, in real time, since processes and databases know no other. */
+/** Tests a layer against a contract in real time, because processes and databases have no test clock. */
 export const runContract = <R, E, Topic extends string>(
   port: string,
   subject: string,

@@ -5,7 +5,7 @@ import { TaskRunStore } from "@castellan/domain/task/TaskRunStore.ts"
 import { Context, DateTime, Duration, Effect, Exit, FiberSet, Layer, Option, Queue } from "effect"
 import { pageOf } from "./stores/pageOf.ts"
 
-/** How long a run whose worker failed without a word waits for the next attempt. */
+/** Delay before the next attempt at a run whose worker died. */
 const afterDefect = Duration.seconds(1)
 
 /** Task runs and their queue in memory. */
@@ -63,7 +63,7 @@ export const layer = Layer.effectContext(
     const enqueue = Effect.fnUntraced(function* (run: TaskRun) {
       const known = rows.get(run.id)
       if (known !== undefined && known.account !== run.account) {
-        return yield* Effect.die(new Error("a run's id is another account's"))
+        return yield* Effect.die(new Error("the id of the run belongs to another account"))
       }
       if (known !== undefined) return
       rows.set(run.id, run)
@@ -87,7 +87,7 @@ export const layer = Layer.effectContext(
       process: (task, { concurrency }, work) =>
         Effect.gen(function* () {
           const queue = yield* queueOf(task)
-          // Only while it waits or works may it be interrupted: what was taken is worked on or offered again.
+          // Interruptible only while it waits or works, so that every run it took is worked on or queued again.
           const next = Effect.interruptible(Queue.take(queue))
           const worker = Effect.forever(Effect.uninterruptible(Effect.flatMap(next, (id) => deliver(id, work))))
           for (let i = 0; i < concurrency; i++) yield* Effect.forkScoped(worker)

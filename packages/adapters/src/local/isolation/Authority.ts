@@ -1,4 +1,4 @@
-/** The authority that the sandboxes of a data directory trust, so that the gateway can speak TLS for a host. */
+/** The certificate authority that the sandboxes of a data directory trust, so that the gateway can terminate TLS. */
 import { existsSync, readFileSync } from "node:fs"
 import { chmod, rename, writeFile } from "node:fs/promises"
 import { join } from "node:path"
@@ -8,10 +8,10 @@ import { randomId, readText } from "../storage/files.ts"
 import type { Layout } from "../storage/Layout.ts"
 import { fixedFiles } from "./rootFiles.ts"
 
-/** The certificates that programs in a sandbox trust: those of the host, and the authority's. */
+/** The file of certificates that programs in a sandbox trust: those of the host and the authority's. */
 const bundleName = "ca-bundle.pem"
 
-/** The same as programs inside name it. */
+/** Its path inside a sandbox. */
 export const bundlePath = `/${fixedFiles}/${bundleName}`
 
 /** Where distributions keep the certificates of all authorities in one file. */
@@ -31,10 +31,10 @@ const replace = async (file: string, text: string, mode: number) => {
   await rename(next, file)
 }
 
-/** Reads the authority, which `place` has made. Only the server's user can read it, and no sandbox sees it. */
+/** Reads the authority, which `place` has created. Only the server's user can read it, and no sandbox can. */
 export const read = (layout: Layout): Authority => JSON.parse(readFileSync(authorityFile(layout), "utf8")) as Authority
 
-/** Makes the authority unless there is one, and the file of certificates that sandboxes trust. */
+/** Creates the authority unless it exists, and the file of certificates that sandboxes trust. */
 export const place = async (layout: Layout): Promise<void> => {
   if (!existsSync(authorityFile(layout)))
     await replace(authorityFile(layout), JSON.stringify(await newAuthority()), 0o600)
@@ -45,7 +45,7 @@ export const place = async (layout: Layout): Promise<void> => {
   if (readText(file) !== bundle) await replace(file, bundle, 0o644)
 }
 
-/** Variables by which programs that keep certificates of their own are told of the file. */
+/** Environment variables that name the file to programs with their own list of certificates. */
 export const trustVariables: Readonly<Record<string, string>> = Object.fromEntries(
   [
     "SSL_CERT_FILE",

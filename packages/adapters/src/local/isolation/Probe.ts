@@ -45,7 +45,7 @@ export const attempts: ReadonlyArray<Duration.Duration> = [20, 60, 180].map(Dura
 /** Seconds after its time limit when a test sandbox ends by itself, in case its server was killed. */
 const spareSeconds = 60
 
-/** Messages of a shortage, or of a program that was killed because of one. They say nothing about namespaces. */
+/** Messages about a lack of memory, processes or time. They don't mean that the host lacks namespaces. */
 const transientMessage = /Resource temporarily unavailable|Cannot allocate memory|Too many open files|exit 137/
 
 const isTransientFailure = (failure: SandboxUnavailable) =>

@@ -4,7 +4,7 @@ import { etcDirectories, etcFiles, ownDirectories, userFiles } from "./rootFiles
 /** Seconds between two checks of a sandbox's own deadline. */
 const checkDeadlineEvery = 30
 
-/** The exit code of `launch` if another start of the sandbox has left its mark and may be alive. */
+/** Exit code of `launch` if another start of the sandbox is recorded and may be running. */
 export const staleStartCode = 46
 
 /** A script as part of another one, within single quotes. */

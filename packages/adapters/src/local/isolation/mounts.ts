@@ -97,7 +97,7 @@ export const makeFstabs = (nodeLayer: string) => {
     const fixed = userFiles.map(
       (name) => `${own}/root/${fixedFiles}/${name} ${own}/root/etc/${name} none bind,ro,nosuid,nodev,noexec 0 0\n`
     )
-    // Programs that read the host's bundle of certificates, and no variable, trust the gateway as well.
+    // Programs that read the host's bundle of certificates instead of a variable trust the gateway as well.
     const trusted = hostBundles
       .filter((path) => existsSync(`/${path}`))
       .map((path) => `${own}/root${bundlePath} ${own}/root/${path} none bind,ro,nosuid,nodev,noexec 0 0\n`)

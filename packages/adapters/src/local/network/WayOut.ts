@@ -1,4 +1,4 @@
-/** The way out of local sandboxes: sockets in the network of each, served by the egress process as its policy says. */
+/** Connects local sandboxes to the egress process through sockets in each sandbox's network. */
 import type { NetworkPolicy } from "@castellan/domain/network/NetworkPolicy.ts"
 import { webPorts } from "@castellan/domain/network/decide.ts"
 import { SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
@@ -14,16 +14,16 @@ import { isAlive, type ProcessIdentity } from "../process/processes.ts"
 import { collectStderr, isRoot, sharedSandboxUid, spawnProgram } from "../process/Spawn.ts"
 import { makeSockets } from "./sockets-script.ts"
 
-/** Ports that every sandbox with a network reaches: SSH, HTTP and HTTPS. A policy may name others. */
+/** Ports of every sandbox with a network: SSH, HTTP and HTTPS. A policy may add others. */
 const usualPorts = [22, ...webPorts]
 
-/** How long it may take to make the sockets. */
+/** Timeout of creating the sockets. */
 const madeWithin = Duration.seconds(20)
 
-/** How long after another server was found to serve a sandbox it is looked at again, in milliseconds. */
+/** Milliseconds until a sandbox that another server serves is checked again. */
 const lookAgainAfter = 10_000
 
-/** How long after a failure a sandbox is looked at again, at first and at most, in milliseconds. It doubles each time. */
+/** Milliseconds until a retry after a failure: the first and the longest delay. It doubles each time. */
 const retryAfter = { first: 1000, longest: 60_000 }
 
 /** Milliseconds between two checks whether the sandboxes that are served still run. */
@@ -35,7 +35,7 @@ const portsOf = (policy: NetworkPolicy): ReadonlyArray<number> => [
 
 const failure = (cause: unknown) => new SandboxUnavailable({ operation: "network", retryable: true, cause })
 
-/** The user of the egress process on a server that runs as root; no sandbox runs as it. */
+/** The user of the egress process if the server is root; no sandbox runs as this user. */
 const egressUser = sharedSandboxUid + 1
 
 export const make = Effect.fnUntraced(function* (
@@ -59,7 +59,7 @@ export const make = Effect.fnUntraced(function* (
     ({ end }) => Effect.sync(end)
   )
   const opening = new Map<string, Promise<void>>()
-  /** Networks that are not to be opened now, because another server serves them or because that failed. */
+  /** Networks that are not opened now, because another server serves them or because the last attempt failed. */
   const postponed = new Map<string, { readonly until: number; readonly failedFor?: number }>()
   /** The first processes of the sandboxes whose networks are served or postponed. */
   const known = new Map<string, ProcessIdentity>()
@@ -79,7 +79,7 @@ export const make = Effect.fnUntraced(function* (
   yield* Effect.forkScoped(Effect.repeat(check, Schedule.spaced(checkEvery)))
 
   const policyOf = ({ record }: RunningSandbox): NetworkPolicy =>
-    // A sandbox with npm reaches the registry by a proxy of its own.
+    // A sandbox with npm reaches the registry through a separate proxy.
     record.registry === true ? "none" : (record.network ?? options.policy)
 
   /** Whether the sandbox has a network of its own and may reach something. */
@@ -87,12 +87,12 @@ export const make = Effect.fnUntraced(function* (
 
   const isOpen = (sandbox: RunningSandbox) => !isNeeded(sandbox) || egress.serves(keyOf(sandbox.init))
 
-  /** Runs the program that makes the sockets; gives false where another server has made them. */
+  /** Runs the program that creates the sockets. Returns false if another server has created them. */
   const sockets = ({ init, record }: RunningSandbox, policy: NetworkPolicy) =>
     new Promise<boolean>((resolve, reject) => {
       const node = openSync(process.execPath, "r")
       const ports = portsOf(policy).map(String)
-      // Node is started by its descriptor, so that no directory above it has to be open to the user that it runs as.
+      // Node is started by descriptor, so its user needs no access to the directories above it.
       const program = ["/proc/self/fd/4", "-e", makeSockets, String(init.pid), init.startTime, ...ports]
       const child = (() => {
         try {
@@ -125,7 +125,7 @@ export const make = Effect.fnUntraced(function* (
       child.on("exit", (code) => {
         clearTimeout(late)
         if (code !== 0)
-          reject(new Error(`the sockets of a sandbox's network were not made (${code}): ${errors().trim()}`))
+          reject(new Error(`failed to create the sockets of the sandbox network (${code}): ${errors().trim()}`))
       })
     })
 
@@ -145,15 +145,15 @@ export const make = Effect.fnUntraced(function* (
     }
   }
 
-  /** Whether nothing has to be opened now. */
+  /** Whether there is nothing to open now. */
   const isSettled = (sandbox: RunningSandbox, now: number) =>
     isOpen(sandbox) || (postponed.get(keyOf(sandbox.init))?.until ?? 0) > now
 
-  /** The same for a command, which does not begin without a network because of a failure before. */
+  /** Whether a command may start: not after a failure to open the network, without another attempt. */
   const isReady = (sandbox: RunningSandbox, now: number) =>
     isSettled(sandbox, now) && (isOpen(sandbox) || postponed.get(keyOf(sandbox.init))?.failedFor === undefined)
 
-  /** Completes once the sandbox has its way out, by this server or by another. */
+  /** Completes once this server or another one serves the sandbox's network. */
   const ensure = Effect.fnUntraced(function* (sandbox: RunningSandbox) {
     const key = keyOf(sandbox.init)
     const now = yield* Clock.currentTimeMillis

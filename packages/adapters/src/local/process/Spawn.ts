@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from "node:child_process"
 import { openSync, readdirSync, readFileSync } from "node:fs"
 import type { Socket } from "node:net"
 
-/** Where the provider looks for the programs that it runs, on the host and inside; no sandbox can write there. */
+/** The `PATH` of the provider's programs, on the host and inside; no sandbox can write there. */
 export const systemPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 /** The host's user of the sandboxes that have none of their own, if the server is root; see `SandboxRecord`. */

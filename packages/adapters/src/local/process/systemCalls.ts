@@ -6,8 +6,8 @@
 import { constants } from "node:os"
 
 /**
- * Call numbers on `arm64`, which are those of `asm-generic/unistd.h`, and on `x64`. `io_uring_enter` is allowed: without
- * `io_uring_setup` no program has a ring to enter, and Node, which installs the filter, has a ring since its start.
+ * Call numbers on `arm64` (those of `asm-generic/unistd.h`) and on `x64`. `io_uring_enter` is allowed: it needs a ring
+ * from `io_uring_setup`, which is refused, and Node, which installs the filter, has created its ring before.
  */
 const numbers = {
   arm64: {

@@ -117,7 +117,7 @@ const waitFor = <A>(directory: string, read: () => A | undefined) =>
     }
   })
 
-/** Waits for the command's end. Fails with `CommandNotFound` if the command is forgotten. */
+/** Waits for the command's end. Fails with `CommandNotFound` if the command was deleted meanwhile. */
 const wait = Effect.fnUntraced(function* (files: SandboxLayout, id: CommandId) {
   const command = yield* getStored(files, id)
   const directory = files.command(id)

@@ -42,7 +42,7 @@ const shortened = (chain: ReadonlyArray<string>, flattened: Flattened | undefine
   return fits ? [...chain.slice(0, above), flattened.layer] : chain
 }
 
-/** Whether nothing is at the path. What can't be inspected may exist. */
+/** Whether nothing exists at the path. A path that can't be inspected counts as existing. */
 const isMissing = (path: string): boolean => {
   try {
     statSync(path)
@@ -130,7 +130,7 @@ export const make = (layout: Layout, isolation: Isolation, locks: Locks, trash: 
     return next
   }, Effect.uninterruptible)
 
-  /** Completes a snapshot of the stopped sandbox that was cut off, and returns the sandbox's new record. */
+  /** Completes an interrupted snapshot of the stopped sandbox, and returns the sandbox's new record. */
   const completePending = (record: SandboxRecord) =>
     Effect.suspend(() =>
       existsSync(layout.sandbox(record.name).pendingSnapshot) ? complete(record) : Effect.succeed(record)

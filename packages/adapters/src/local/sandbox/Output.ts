@@ -82,7 +82,7 @@ export async function* follow(
         }
       }
       if (drained) return
-      // Background children may hold and fill the pipes for ever. That is no longer the command's output.
+      // Background children may hold and fill the pipes forever. That is no longer the command's output.
       if (ended && performance.now() - (endedSince ??= performance.now()) >= drainTimeout) return
       await changes.next(ended ? drainPollEvery : pollEvery)
     }

@@ -8,8 +8,8 @@ import { toDate } from "./times.ts"
 const keys = { sessions: "id", app_sandboxes: "name" } as const
 
 /**
- * The rows whose `look_at` is not after `now`, the longest due first, at most `limit`. Their `look_at` becomes
- * `leaseExpiresAt`. Rows that another caller is claiming at this moment are skipped, not waited for.
+ * The rows whose `look_at` is not after `now`, longest due first, at most `limit`. Sets their `look_at` to
+ * `leaseExpiresAt`. Skips rows that another caller is claiming, instead of waiting for them.
  */
 export const claimDue = async <Table extends keyof typeof keys>(
   db: Kysely<Tables>,

@@ -1,4 +1,4 @@
-/** Sessions in Postgres. */
+/** Stores sessions in Postgres. */
 import { AccountId } from "@castellan/domain/identity/Account.ts"
 import type { AccountScope } from "@castellan/domain/identity/AccountScope.ts"
 import { FailureCode } from "@castellan/domain/FailureReason.ts"
@@ -21,7 +21,7 @@ const toState = Schema.decodeUnknownSync(Schema.NullOr(LifecycleState))
 const toSandbox = Schema.decodeUnknownSync(Schema.NullOr(SandboxName))
 const toBranch = Schema.decodeUnknownSync(Schema.NullOr(BranchName))
 
-/** A later server may write a code that this one does not know. */
+/** A later server may write a code that this version does not know. */
 const toCode = (code: string | null) => (isCode(code) ? code : null)
 const isCode = Schema.is(FailureCode)
 

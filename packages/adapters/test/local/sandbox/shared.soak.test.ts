@@ -67,7 +67,7 @@ describe("Two processes that share the data directory of the local provider", ()
     }).pipe(Effect.scoped)
   )
 
-  it.live("never stop a newer incarnation than the one that a stop names", () =>
+  it.live("never stop an incarnation that started after the one that the stop names", () =>
     Effect.gen(function* () {
       const name = nameOf("only")
       const { first, second } = yield* twoProcesses(name)

@@ -23,7 +23,7 @@ export interface Author {
   readonly files: (commit: CommitId) => Effect.Effect<Readonly<Record<string, string>>>
 }
 
-/** Puts the branches of a bundle into a public repository below the host's `publicUrl`. */
+/** Pushes the branches of a bundle to a public repository below the host's `publicUrl`. */
 export type Publish<R = never> = (repo: Repo, bundle: Uint8Array) => Effect.Effect<void, unknown, R>
 
 /** Makes an author with an empty local repository. */

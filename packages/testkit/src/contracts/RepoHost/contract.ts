@@ -12,8 +12,8 @@ import { pushing } from "./pushing.ts"
 import type { NewAuthor, Publish } from "./Author.ts"
 
 /**
- * The clauses by topic. `newAuthor` makes authors who exchange commits with the host as bundles; `publish` puts
- * branches into a public repository.
+ * The clauses by topic. `newAuthor` creates authors who exchange commits with the host as bundles; `publish` pushes
+ * branches to a public repository.
  */
 export const topics = <R = never>(newAuthor: NewAuthor, publish: Publish<R>) => ({
   urls,

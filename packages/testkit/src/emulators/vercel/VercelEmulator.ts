@@ -34,7 +34,7 @@ export interface EmulatorOptions {
 
 /** A running emulator. */
 export interface Emulator {
-  /** Where the API is, in place of `https://vercel.com/api`. */
+  /** The URL of the API, in place of `https://vercel.com/api`. */
   readonly url: string
   /** For the `fetch` option of the SDK: sends requests for Vercel to the emulator, and passes on all others. */
   readonly fetch: typeof globalThis.fetch

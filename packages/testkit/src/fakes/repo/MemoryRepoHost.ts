@@ -34,7 +34,7 @@ export class MemoryRepos extends Context.Service<
     readonly repos: () => ReadonlyArray<Repo>
     /** The head of a branch, by default of the default branch; undefined if it has no commit. */
     readonly commit: (repo: Repo, branch?: BranchName) => MemoryGit.MemoryCommit | undefined
-    /** Puts the branches of a bundle into a public repository, and creates the repository if it is missing. */
+    /** Pushes the branches of a bundle to a public repository, which is created if it is missing. */
     readonly publish: (repo: Repo, bundle: Uint8Array) => Effect.Effect<void>
     /** The number of calls that the host received. */
     readonly calls: () => number

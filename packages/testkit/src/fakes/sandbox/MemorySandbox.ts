@@ -294,9 +294,9 @@ const make = (programs: MemoryPrograms) =>
     return Context.make(SandboxProvider, provider).pipe(Context.add(MemorySandboxes, handle))
   })
 
-/** What may be chosen of sandboxes in memory. */
+/** Options of sandboxes in memory. */
 export interface MemoryOptions {
-  /** Additional programs of the sandboxes, which a test's commands run. */
+  /** Additional programs that commands can run. */
   readonly programs?: MemoryPrograms
 }
 

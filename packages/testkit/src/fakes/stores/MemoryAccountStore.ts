@@ -16,7 +16,7 @@ const isLive = ({ expiresAt, status }: AccountSandbox, now: DateTime.Utc) =>
   ["pending", "running", "stopping"].includes(status) &&
   (expiresAt === null || expiresAt.epochMilliseconds > now.epochMilliseconds)
 
-/** When it was over: it expired, or, if it was never made, it was written. */
+/** When the sandbox expired or, if the provider never created it, when its row was written. */
 const endOf = ({ createdAt, expiresAt }: AccountSandbox) => (expiresAt ?? createdAt).epochMilliseconds
 
 const make = (identities: IdentityStore["Service"], events: MemoryEventStore.MemoryEvents["Service"]) => {
@@ -117,7 +117,7 @@ const make = (identities: IdentityStore["Service"], events: MemoryEventStore.Mem
   })
 }
 
-/** Rows of accounts' sandboxes in memory. */
+/** Stores rows of accounts' sandboxes in memory. */
 export const layer = Layer.effect(
   AccountStore,
   Effect.gen(function* () {

@@ -68,7 +68,7 @@ const make = (events: MemoryEventStore.MemoryEvents["Service"]) => {
   })
 }
 
-/** Apps of accounts in memory. */
+/** Stores apps of accounts in memory. */
 export const layer = Layer.effect(AppStore, Effect.map(MemoryEventStore.MemoryEvents, make)).pipe(
   Layer.provide(MemoryEventStore.layer)
 )

@@ -10,10 +10,10 @@ const isOver = (time: DateTime.Utc | null, now: DateTime.Utc) =>
 
 const isBefore = (time: DateTime.Utc, limit: DateTime.Utc) => time.epochMilliseconds < limit.epochMilliseconds
 
-/** Its snapshot makes room: for the next one, or for none. */
+/** Replaces the current snapshot by the next one, or by none. */
 const replaced = ({ current, replaced }: BaseImage) => (current === null ? replaced : [...replaced, current])
 
-/** Base images in memory. */
+/** Stores base images in memory. */
 export const layer = Layer.sync(BaseImageStore, () => {
   const images = new Map<ImageKey, BaseImage>()
 
@@ -22,7 +22,7 @@ export const layer = Layer.sync(BaseImageStore, () => {
   const change = (image: BaseImage, change: Partial<BaseImage>) =>
     images.set(image.key, new BaseImage({ ...image, ...change }))
 
-  /** Changes the image if it is as the caller takes it to be, and tells whether it was. */
+  /** Changes the image if the condition holds, and returns whether it did. */
   const changeIf = (key: ImageKey, is: (image: BaseImage) => boolean, to: (image: BaseImage) => Partial<BaseImage>) =>
     Effect.sync(() => {
       const image = Option.filter(find(key), is)

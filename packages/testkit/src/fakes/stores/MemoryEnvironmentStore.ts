@@ -15,7 +15,7 @@ const changed = (environment: Environment, { repo, snapshot }: EnvironmentChange
 const oldestFirst = (snapshots: ReadonlyArray<SnapshotRecord>) =>
   snapshots.toSorted((a, b) => a.startedAt.epochMilliseconds - b.startedAt.epochMilliseconds)
 
-/** Environments and snapshots of accounts in memory. */
+/** Stores environments and snapshot records in memory. */
 export const layer = Layer.sync(EnvironmentStore, () => {
   const environments = new Map<AccountId, Environment>()
   const snapshots = new Map<SnapshotKey, SnapshotRecord>()

@@ -3,7 +3,7 @@ import { EventStore, type EventWithCursor } from "@castellan/domain/sandbox/Even
 import { EventCursor, SandboxEvent } from "@castellan/domain/sandbox/SandboxEvent.ts"
 import { Context, Effect, Layer } from "effect"
 
-/** What other fakes write events with, in the same breath as their change. */
+/** Writes events for the other fakes, atomically with their changes. */
 export class MemoryEvents extends Context.Service<
   MemoryEvents,
   {
@@ -11,7 +11,7 @@ export class MemoryEvents extends Context.Service<
   }
 >()("testkit/MemoryEvents") {}
 
-/** Events of accounts in memory. */
+/** Stores events of accounts in memory. */
 export const layer = Layer.effectContext(
   Effect.sync(() => {
     let rows: Array<EventWithCursor & { readonly place: number }> = []

@@ -10,18 +10,18 @@ import { type DateTime, Effect, Layer } from "effect"
 interface Row {
   readonly request: string
   readonly nonce: string
-  /** When it was first asked, and since when its attempt's lease counts. */
+  /** When the first attempt began, and when the current attempt took or renewed its lease. */
   readonly asked: DateTime.Utc
   readonly begun: DateTime.Utc
   readonly answer: SavedResponse | undefined
 }
 
-/** Requests and their answers in memory. */
+/** Stores requests and their responses in memory. */
 export const layer = Layer.sync(IdempotencyStore, () => {
   const rows = new Map<string, Row>()
   const placeOf = (scope: { readonly account: string }, key: string) => `${scope.account} ${key}`
 
-  /** The request of an attempt, for as long as that holds the key. */
+  /** The request of an attempt that still holds the key. */
   const heldAt = (place: string, held: DateTime.Utc): Row | undefined => {
     const known = rows.get(place)
     const isHeld = known?.answer === undefined && known?.begun.epochMilliseconds === held.epochMilliseconds

@@ -8,7 +8,7 @@ import { Effect, Layer, Option, Result } from "effect"
 const oldestFirst = <A extends Membership>(memberships: ReadonlyArray<A>) =>
   memberships.toSorted((a, b) => a.createdAt.epochMilliseconds - b.createdAt.epochMilliseconds)
 
-/** Accounts, keys and memberships in memory. */
+/** Stores accounts, keys and memberships in memory. */
 export const layer = Layer.sync(IdentityStore, () => {
   const accounts = new Map<AccountId, Account>()
   const keys = new Map<KeyDigest, ApiKey>()

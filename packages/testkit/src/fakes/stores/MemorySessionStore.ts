@@ -108,7 +108,7 @@ const make = (events: MemoryEventStore.MemoryEvents["Service"]) => {
   })
 }
 
-/** Sessions of accounts in memory. */
+/** Stores sessions of accounts in memory. */
 export const layer = Layer.effect(SessionStore, Effect.map(MemoryEventStore.MemoryEvents, make)).pipe(
   Layer.provide(MemoryEventStore.layer)
 )

@@ -1,7 +1,7 @@
 /** Claims due rows in memory: the longest due first, each with a new lease. */
 import type { DateTime } from "effect"
 
-/** The rows whose next check is not after `now`, at most `limit`, as `renewed` gives them their lease. */
+/** The rows whose next check is not after `now`, at most `limit`. `renewed` sets their lease. */
 export const claimDueRows = <A>(
   rows: Iterable<A>,
   dueAt: (row: A) => DateTime.Utc | null,
