@@ -88,7 +88,14 @@ const makeParts = Effect.fnUntraced(function* (provider: OpenedProvider, options
   )
   const lifecycle = Lifecycle.make({ ...parts, registry: registry.environment, openNetwork })
   const watchdog = Watchdog.make(layout, isolation, options.limits)
-  yield* Supervisor.run({ ...parts, lifecycle, watchdog, openNetwork, isNetworkSettled: wayOut.isSettled })
+  yield* Supervisor.run({
+    ...parts,
+    lifecycle,
+    watchdog,
+    openNetwork,
+    isNetworkSettled: wayOut.isSettled,
+    closeEndedNetworks: wayOut.closeEnded
+  })
 
   /** Opens the network of a sandbox and returns the environment of its commands. */
   const networkVariables = Effect.fnUntraced(function* (sandbox: RunningSandbox) {

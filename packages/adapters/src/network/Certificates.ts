@@ -1,4 +1,4 @@
-/** Certificates with which the gateway speaks for a host, where a policy has it see the requests. */
+/** Issues the certificates with which the gateway terminates TLS. */
 import forge from "node-forge"
 import { createHash, createPrivateKey, generateKeyPair, type KeyObject, randomBytes, sign } from "node:crypto"
 import { createSecureContext, type SecureContext } from "node:tls"
@@ -6,14 +6,14 @@ import { promisify } from "node:util"
 
 const day = 24 * 60 * 60_000
 
-/** How long an authority and a host's certificate are valid, in milliseconds. Clients refuse hosts' above 398 days. */
+/** The validity of an authority and of a host's certificate in milliseconds. Clients refuse more than 398 days for a host. */
 const authorityValidFor = 3650 * day
 const hostValidFor = 90 * day
 
-/** Most hosts whose certificates are kept. */
+/** The maximum number of cached certificates. */
 const hostsAtMost = 1000
 
-/** An authority: a certificate to be trusted inside sandboxes, and the key that never leaves the host. Both are PEM. */
+/** A certificate authority: the certificate that sandboxes trust, and the key, which never enters a sandbox. Both are PEM. */
 export interface Authority {
   readonly certificate: string
   readonly key: string
@@ -31,14 +31,14 @@ interface Fields {
   readonly extensions: Array<object>
 }
 
-/** A signed certificate for the public part of `key`. Node signs, which takes a hundredth of what JavaScript would. */
+/** Signs a certificate for the public part of `key`. Node signs natively, about a hundred times faster than node-forge. */
 const certificateOf = (key: string, signer: KeyObject, { extensions, issuer, subject, validFor }: Fields): string => {
   const certificate = forge.pki.createCertificate()
   const { e, n } = forge.pki.privateKeyFromPem(key)
   certificate.publicKey = forge.pki.setRsaPublicKey(n, e)
-  // Positive, and long enough that no two are the same.
+  // Positive and unique.
   certificate.serialNumber = `01${randomBytes(16).toString("hex")}`
-  // Clocks of sandboxes are the host's; a day allows for hosts that share a data directory.
+  // A day of tolerance for the clocks of hosts that share a data directory.
   certificate.validity.notBefore = new Date(Date.now() - day)
   certificate.validity.notAfter = new Date(Date.now() + validFor)
   certificate.setSubject([{ name: "commonName", value: subject }])
@@ -56,7 +56,7 @@ const certificateOf = (key: string, signer: KeyObject, { extensions, issuer, sub
   return forge.pki.certificateToPem(certificate)
 }
 
-/** A new authority for one deployment. */
+/** Creates the authority of a data directory. */
 export const newAuthority = async (): Promise<Authority> => {
   const key = await newKey()
   const name = `Castellan sandbox gateway ${createHash("sha256").update(key).digest("hex").slice(0, 8)}`
@@ -70,11 +70,11 @@ export const newAuthority = async (): Promise<Authority> => {
 }
 
 export interface Certificates {
-  /** What a TLS server needs to speak for a host. */
+  /** The TLS context of a host. */
   readonly contextFor: (host: string) => Promise<SecureContext>
 }
 
-/** Certificates of hosts, signed by an authority when they are first needed. They share one key. */
+/** Issues certificates on demand. All hosts share one key. */
 export const make = (authority: Authority): Certificates => {
   const signer = createPrivateKey(authority.key)
   const issuer = forge.pki.certificateFromPem(authority.certificate).subject.getField("CN").value as string
@@ -91,7 +91,7 @@ export const make = (authority: Authority): Certificates => {
       { name: "extKeyUsage", serverAuth: true },
       { name: "subjectAltName", altNames: [{ type: 2, value: host }] }
     ]
-    // The common name holds 64 characters; clients read the alternative name.
+    // The common name is limited to 64 characters; clients use the alternative name.
     const fields = { subject: host.slice(0, 64), issuer, validFor: hostValidFor, extensions }
     const context = createSecureContext({ key: own, cert: certificateOf(own, signer, fields) })
     if (contexts.size >= hostsAtMost) contexts.clear()

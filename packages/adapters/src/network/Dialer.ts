@@ -6,7 +6,7 @@ import { networkInterfaces } from "node:os"
 import * as tls from "node:tls"
 import * as Resolver from "./Resolver.ts"
 
-/** Where the operator has a name reached: the port is the one for connections that the URL's scheme stands for. */
+/** Hosts that the operator maps to URLs. An `https` URL takes the TLS connections of a host, an `http` URL the others. */
 export type EgressHosts = ReadonlyMap<string, ReadonlyArray<URL>>
 
 /** Resolves a name to all of its addresses. */
@@ -29,34 +29,34 @@ export interface Target {
 }
 
 export interface Dialer {
-  /** Whether a name can be reached at all; rejects with `NoPublicAddress` or what the resolver says. */
+  /** Resolves if a name can be reached; rejects with `NoPublicAddress` or the resolver's error. */
   readonly check: (name: string) => Promise<void>
-  /** Whether the operator has the host reached elsewhere. */
+  /** Whether the operator maps the host to a URL. */
   readonly isMapped: (host: string) => boolean
-  /** Whether the operator has the host reached without TLS, though the sandbox speaks TLS to it. */
+  /** Whether TLS connections to the host go to an `http` URL. */
   readonly dropsTls: (host: string) => boolean
-  /** A connection that is being opened, for bytes that are TLS or not. Its `error` may come at any time. */
+  /** Opens a connection. `isTls` says whether the client's bytes are TLS. The socket may emit `error` at any time. */
   readonly dial: (target: Target, isTls: boolean) => Socket
-  /** A connection on which TLS is spoken with a host whose certificate is checked. */
+  /** Opens a TLS connection and verifies the host's certificate. */
   readonly dialTls: (target: Target) => Socket
 }
 
-/** How long the addresses of this host are remembered, in milliseconds. */
+/** Milliseconds for which the addresses of this host are cached. */
 const ownFor = 10_000
 
-/** How long names are remembered to be reachable, in milliseconds, and how many of them. */
+/** Milliseconds for which a name is cached as reachable, and the maximum number of cached names. */
 const checkedFor = 30_000
 const checkedAtMost = 10_000
 
 const defaultPort = (url: URL) => Number(url.port || (url.protocol === "https:" ? 443 : 80))
 
 export interface DialerOptions {
-  /** These are exempt from the ban on addresses that are not public, since the operator named them. */
+  /** Hosts that may resolve to private addresses, because the operator mapped them. */
   readonly hosts?: EgressHosts
-  /** Certificates in PEM that are trusted besides those of Node and of the system. */
+  /** PEM certificates to trust in addition to those of Node and of the system. */
   readonly trusted?: ReadonlyArray<string>
   readonly lookup?: Lookup
-  /** The addresses of this host. Through them, programs would reach what a firewall keeps from the internet. */
+  /** The addresses of this host. They are never dialled: services behind the host's firewall may listen there. */
   readonly own?: () => Iterable<string>
 }
 
@@ -90,7 +90,7 @@ export const make = ({
       })
     })
 
-  /** Node dials what this gives, so an address is checked and dialled in one resolution. */
+  /** Node dials the addresses that this returns, so the checked address is the dialled one. */
   const lookupPublic: LookupFunction = (name, options, done) => {
     publicAddresses(name).then(
       (addresses) => {

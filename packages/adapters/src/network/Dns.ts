@@ -1,4 +1,4 @@
-/** Answers the name queries of one sandbox: each name that it may reach gets a loopback address of its own. */
+/** Answers the DNS queries of one sandbox: each name that the policy allows resolves to its own loopback address. */
 import { allowsName } from "@castellan/domain/network/decide.ts"
 import type { NetworkPolicy } from "@castellan/domain/network/NetworkPolicy.ts"
 import dnsPacket, { type Packet } from "dns-packet"
@@ -6,23 +6,23 @@ import type { Socket as DatagramSocket } from "node:dgram"
 import type { Dialer } from "./Dialer.ts"
 import type { Names } from "./Names.ts"
 
-/** Seconds for which a program may remember an address. */
+/** The time to live of answers, in seconds. */
 const timeToLive = 30
 
-/** Most queries of a sandbox that are answered at a time; more get no answer, and are asked again. */
+/** The maximum number of concurrent queries of a sandbox. Others are dropped, and the client retries them. */
 const queriesAtOnce = 100
 
-/** Answer codes (RFC 1035, 4.1.1). */
+/** Response codes (RFC 1035, 4.1.1). */
 const codes = { formatError: 1, serverFailure: 2, noSuchName: 3, refused: 5 }
 
 const authoritative = dnsPacket.AUTHORITATIVE_ANSWER | dnsPacket.RECURSION_DESIRED | dnsPacket.RECURSION_AVAILABLE
 
-/** Most bytes of a query: a name has 255, and programs add few options. */
+/** The maximum size of a query in bytes. A name has at most 255, and programs add few options. */
 const querySize = 1024
 
 /**
- * Whether a packet is a query with one question, no records but one or two of options, by its header. The others are not
- * decoded: a packet of 64 kB could have thousands of records.
+ * Whether a packet's header says that it is a query with one question and at most two option records. Other packets are not
+ * decoded, because a packet of 64 kB could have thousands of records.
  */
 const isQuery = (packet: Buffer) =>
   packet.length >= 12 &&
@@ -32,7 +32,7 @@ const isQuery = (packet: Buffer) =>
   packet.readUInt32BE(6) === 0 &&
   packet.readUInt16BE(10) <= 2
 
-/** A name that can have rules: what HTTP and TLS can name as well. */
+/** Whether a name is one that HTTP and TLS can name as well, so that rules can apply to it. */
 const isHostName = (name: string) =>
   name.length <= 253 && /^(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+[a-z0-9-]*[a-z][a-z0-9-]*$/.test(name)
 
@@ -40,7 +40,7 @@ export interface DnsOptions {
   readonly policy: () => NetworkPolicy
   readonly names: Names
   readonly dialer: Dialer
-  /** Takes a name that may not be reached. */
+  /** Is called with each name that may not be reached. */
   readonly refused: (name: string) => void
 }
 
@@ -66,7 +66,7 @@ export const make = ({ dialer, names, policy, refused }: DnsOptions) => {
       if (code === "ENOPUBLICADDRESS") refused(name)
       return { code: code === "ENOTFOUND" || code === "ENOPUBLICADDRESS" ? codes.noSuchName : codes.serverFailure }
     }
-    // Addresses of IPv6 could not stand for names: ::1 is the only loopback address there.
+    // IPv6 has only one loopback address, so it can't tell names apart.
     return type === "A" ? { code: 0, address: names.addressOf(name) } : { code: 0 }
   }
 
@@ -84,7 +84,7 @@ export const make = ({ dialer, names, policy, refused }: DnsOptions) => {
     })
   }
 
-  /** Serves queries on a socket in the sandbox's network. */
+  /** Answers queries on a socket in the sandbox's network. */
   const serve = (socket: DatagramSocket) => {
     socket.on("error", () => undefined)
     socket.on("message", (message, from) => {

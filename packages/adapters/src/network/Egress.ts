@@ -1,4 +1,4 @@
-/** Carries the connections of one sandbox to what its network policy allows. */
+/** Forwards the connections of one sandbox that its network policy allows. */
 import {
   type Attempt,
   type Carriage,
@@ -14,26 +14,26 @@ import * as ClientHello from "./ClientHello.ts"
 import type { Dialer } from "./Dialer.ts"
 import * as Requests from "./Requests.ts"
 
-/** Most connections that a sandbox has open, and how many of them it can have whatever others have. */
+/** The maximum number of open connections of a sandbox, and the number that other sandboxes can't take from it. */
 export const connectionsAtMost = 512
 export const connectionsAtLeast = 16
 
-/** Milliseconds that a client has for the first bytes that say what it wants: a TLS hello, or the head of a request. */
+/** Milliseconds until the client's first bytes must be complete: a TLS ClientHello, or the head of a request. */
 const firstBytesWithin = 10_000
 
-/** Milliseconds without a byte from the client after which the server is taken to speak first, as in SSH or MySQL. */
+/** Milliseconds without a byte from the client until the gateway dials, for protocols in which the server speaks first. */
 const silentFor = 300
 
-/** Milliseconds after which a connection is closed on which no byte comes or goes. */
+/** Milliseconds until a connection without traffic is closed. */
 const idleFor = 15 * 60_000
 
-/** Milliseconds that it may take to reach a host. */
+/** The timeout of connecting to a host, in milliseconds. */
 const connectedWithin = 30_000
 
-/** Most bytes of a client that are looked at before it is known what it speaks. */
+/** The maximum number of the client's first bytes that are inspected to detect the protocol. */
 const lookedAt = 16 * 1024
 
-/** Fatal alerts of TLS, by which a client learns why its hello is refused (RFC 8446, 6.2). */
+/** Fatal TLS alerts, which tell the client why its ClientHello is refused (RFC 8446, 6.2). */
 const alert = (description: number) => Buffer.from([21, 3, 1, 0, 2, 2, description])
 const alerts = {
   handshakeFailure: alert(40),
@@ -44,7 +44,7 @@ const alerts = {
 
 const tlsHandshake = 22
 
-/** Why a connection was not carried: by decision, or because the host was named otherwise inside it. */
+/** Why a connection or request was refused. */
 export type RefusalReason = DenialReason | "name_mismatch" | "private_address" | "too_many_connections"
 
 export interface Refusal extends Attempt {
@@ -54,20 +54,20 @@ export interface Refusal extends Attempt {
 export interface EgressOptions {
   readonly policy: () => NetworkPolicy
   readonly dialer: Dialer
-  /** Certificates for hosts whose requests the policy looks at; undefined where TLS can't be ended. */
+  /** Certificates of hosts whose requests the gateway reads; undefined if it can't terminate TLS. */
   readonly certificates: Certificates | undefined
-  /** The value of a secret that the policy refers to. */
+  /** The value of a secret in the policy. */
   readonly secretOf: (name: SecretName) => string | undefined
   readonly refused: (refusal: Refusal) => void
-  /** Takes the bytes that were carried, for each host. */
+  /** Is called with the bytes sent and received when a connection closes. */
   readonly carried: (host: string, sent: number, received: number) => void
-  /** Milliseconds that the head of a request may take; ten seconds if left out. */
+  /** The timeout of a request's head in milliseconds; ten seconds by default. */
   readonly headWithin?: number
-  /** Whether a sandbox that has so many connections may open another one; up to `connectionsAtMost` if left out. */
+  /** Whether a sandbox with that many connections may open another; up to `connectionsAtMost` by default. */
   readonly mayOpen?: (openNow: number) => boolean
 }
 
-/** Carries bytes both ways, each end at its own pace, until both have ended. When one breaks, so does the other. */
+/** Pipes two sockets into each other with backpressure until both have ended. If one breaks, the other is destroyed. */
 const join = (one: Socket, other: Socket) => {
   for (const [from, to] of [
     [one, other],
@@ -79,20 +79,20 @@ const join = (one: Socket, other: Socket) => {
   }
 }
 
-/** The first line that is not empty, and whether it is complete. Servers of HTTP skip empty lines before a request. */
+/** The first line that is not empty, and whether it is complete. HTTP servers skip empty lines before a request. */
 const firstLine = /^\s*([^\r\n]*)([\r\n])?/
 
-/** Whether a line has a control character other than a tab: no server of HTTP takes one in a request line. */
+/** Whether a line has a control character other than a tab. No HTTP server accepts one in a request line. */
 const hasControl = (line: string) => [...line].some((one) => (one < " " && one !== "\t") || one === "\x7f")
 
-/** Lines that some server may take for a request, also in another case, with other blanks, or without a version. */
+/** Matches lines that some server may accept as a request line, in any case, with any blanks, or without a version. */
 const requestLine = /http\/|^[\x21-\x7e]+[ \t]+(?:\/|\*|https?:)/i
 
-/** What a client's first bytes show: TLS, a request of HTTP/1, something else, or not enough yet. */
+/** The protocol of a client's first bytes: TLS, HTTP/1 or another; undefined if more bytes are needed. */
 const protocolOf = (bytes: Buffer): "tls" | "http" | "other" | undefined => {
   if (bytes.length === 0) return undefined
   if (bytes[0] === tlsHandshake) return "tls"
-  // A hello in the form of SSL 2, which names no server, begins TLS as well.
+  // An SSL 2 ClientHello, which has no server name, also starts TLS.
   if (bytes[0]! >= 0x80 && (bytes.length < 3 || bytes[2] === 1)) return bytes.length < 3 ? undefined : "tls"
   const [, line = "", end] = firstLine.exec(bytes.subarray(0, lookedAt).toString("latin1"))!
   if (hasControl(line)) return "other"
@@ -101,25 +101,25 @@ const protocolOf = (bytes: Buffer): "tls" | "http" | "other" | undefined => {
 }
 
 /**
- * Whether bytes that are neither TLS nor HTTP may pass to a port. The ports of HTTP and HTTPS are for these, and for SSH,
- * which hosts of repositories serve at 443 too.
+ * Whether bytes that are neither TLS nor HTTP may pass to a port. Ports 80 and 443 are for HTTP and TLS, and 443 for SSH,
+ * which repository hosts also serve there.
  */
 const mayPass = (port: number, bytes: Buffer) =>
   !webPorts.includes(port) || (port === 443 && bytes.subarray(0, 4).toString("latin1") === "SSH-")
 
 export interface Egress {
-  /** Carries a connection that was opened inside to a host and port. */
+  /** Forwards a connection from inside to a host and port. */
   readonly serve: (socket: Socket, attempt: Attempt) => void
-  /** The number of connections that are open. */
+  /** The number of open connections. */
   readonly openNow: () => number
-  /** Closes the connections that the policy no longer allows. */
+  /** Closes the connections that the current policy does not allow. */
   readonly enforce: () => void
   readonly close: () => void
 }
 
 export const make = (options: EgressOptions): Egress => {
   const { certificates, dialer, mayOpen = (openNow) => openNow < connectionsAtMost, policy, refused } = options
-  /** The open connections, each with how it is carried. */
+  /** The open connections and how each is forwarded. */
   const open = new Map<Socket, Attempt & { readonly carriage?: Carriage }>()
   const requests = Requests.make(options)
 
@@ -129,7 +129,7 @@ export const make = (options: EgressOptions): Egress => {
     server.setTimeout(idleFor, () => server.destroy())
   }
 
-  /** Opens the connection to the host; the client's is closed where that fails. */
+  /** Connects to the host. The client's connection is reset if that fails. */
   const dial = (client: Socket, attempt: Attempt, isTls: boolean, connected: (server: Socket) => void) => {
     const server = dialer.dial(attempt, isTls).setNoDelay()
     const late = setTimeout(() => server.destroy(new Error("the host did not answer in time")), connectedWithin)
@@ -150,8 +150,8 @@ export const make = (options: EgressOptions): Egress => {
   }
 
   /**
-   * Calls `read` with all bytes so far whenever more come, until it gives something. The socket is paused then. If it ends
-   * before, it is closed, and with it the client.
+   * Collects bytes until `read` returns a value, then pauses the socket and calls `done`. If the socket ends before that, it
+   * and the client are closed.
    */
   const gather = <A>(
     from: Socket,
@@ -182,7 +182,7 @@ export const make = (options: EgressOptions): Egress => {
     else client.end(answer)
   }
 
-  /** Lets TLS pass once each hello of the client names the host. */
+  /** Passes TLS through after checking that each ClientHello names the host. */
   const passTls = (client: Socket, attempt: Attempt, early: Buffer, late: NodeJS.Timeout) => {
     const checked = (read: typeof ClientHello.read, from: Buffer, passed: (hello: Buffer, more: Buffer) => void) => {
       const complete = (bytes: Buffer) => {
@@ -199,7 +199,7 @@ export const make = (options: EgressOptions): Egress => {
     checked(ClientHello.read, early, (hello, more) =>
       dial(client, attempt, true, (server) => {
         server.write(hello)
-        // A server may ask for a second hello, which could name another host.
+        // The server may request a second ClientHello, which could name another host.
         const answered = (asksAgain: boolean, answer: Buffer) => {
           client.write(answer)
           const joined = (bytes: Buffer) => {
@@ -215,7 +215,7 @@ export const make = (options: EgressOptions): Egress => {
     )
   }
 
-  /** Speaks TLS with the client in the name of the host, and forwards the requests inside. */
+  /** Terminates TLS with a certificate for the host, and forwards the requests inside. */
   const endTls = (client: Socket, attempt: Attempt, early: Buffer, late: NodeJS.Timeout) => {
     if (certificates === undefined) return void client.end(alerts.handshakeFailure)
     const complete = (bytes: Buffer) => {
@@ -241,7 +241,7 @@ export const make = (options: EgressOptions): Egress => {
     })
   }
 
-  /** Passes bytes that are neither TLS nor HTTP, in which no other host can be named. */
+  /** Passes bytes that are neither TLS nor HTTP. They can't name another host. */
   const passOther = (client: Socket, attempt: Attempt, early: Buffer, late: NodeJS.Timeout) => {
     if (!mayPass(attempt.port, early)) return refuse(client, attempt, "name_mismatch")
     dial(client, attempt, false, (server) => {
@@ -251,7 +251,7 @@ export const make = (options: EgressOptions): Egress => {
     })
   }
 
-  /** The client waits for the server to speak. What the client says first is still checked before it is passed on. */
+  /** Connects before the client has sent anything. The client's first bytes are still checked before they are forwarded. */
   const serverFirst = (client: Socket, attempt: Attempt, late: NodeJS.Timeout) =>
     dial(client, attempt, false, (server) => {
       server.on("data", (bytes: Buffer) => {
@@ -267,7 +267,7 @@ export const make = (options: EgressOptions): Egress => {
       })
     })
 
-  /** Holds a connection to the name that was asked for, whatever it speaks. */
+  /** Forwards a connection of any protocol, and checks that it names no other host. */
   const passNamed = (client: Socket, attempt: Attempt, late: NodeJS.Timeout, seesRequests: boolean) => {
     const speaksFirst = setTimeout(() => {
       if (seesRequests) return
@@ -316,7 +316,7 @@ export const make = (options: EgressOptions): Egress => {
     if (decision._tag === "Deny") return deny(client, attempt, decision.reason)
     open.set(client, { ...attempt, carriage: decision.carriage })
     if (attempt.port === 443 && dialer.dropsTls(attempt.host)) return passNamed(client, attempt, late, true)
-    // What the operator maps is in its own network: the sandbox reaches there what the name means, and no other host.
+    // A mapped URL is in the operator's network: the sandbox may reach only the mapped host there, and no other virtual host.
     if (decision.carriage === "opaque" && !dialer.isMapped(attempt.host)) return passOpaque(client, attempt, late)
     passNamed(client, attempt, late, decision.carriage === "requests")
   }
@@ -324,7 +324,7 @@ export const make = (options: EgressOptions): Egress => {
   const enforce = () => {
     for (const [client, { carriage, ...attempt }] of open) {
       const decision = decideConnection(policy(), attempt)
-      // Where only the name was checked, requests may have passed that a new rule does not allow.
+      // If only the name was checked, earlier requests may not satisfy a new rule.
       if (decision._tag === "Deny" || decision.carriage !== carriage) client.resetAndDestroy()
     }
     requests.enforce()

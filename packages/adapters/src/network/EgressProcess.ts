@@ -1,4 +1,4 @@
-/** Starts the egress process, tells it which networks to serve, and passes on what it reports. */
+/** Starts the egress process and talks to it. */
 import { type ChildProcess, fork } from "node:child_process"
 import type { Socket as DatagramSocket } from "node:dgram"
 import type { Server } from "node:net"
@@ -10,30 +10,30 @@ import type { PolicyInForce } from "./Network.ts"
 import type { Order, Report, Traffic } from "./messages.ts"
 
 export interface EgressProcessOptions {
-  /** Names that the operator has reached elsewhere. */
+  /** Hosts that the operator maps to URLs. */
   readonly hosts?: EgressHosts
   readonly authority?: Authority
   readonly trusted?: ReadonlyArray<string>
-  /** The user that the process runs as if the server is root. */
+  /** The user of the process if the server is root. */
   readonly user?: number
   readonly refused?: (network: string, refusal: Refusal, times: number) => void
   readonly carried?: (network: string, traffic: ReadonlyArray<Traffic>) => void
 }
 
 export interface EgressProcess {
-  /** Begins to serve a network, or changes its policy. Rejects if the process can't be started. */
+  /** Starts to serve a network, or replaces its policy. Rejects if the process can't be started. */
   readonly serve: (network: string, inForce: PolicyInForce) => Promise<void>
-  /** Whether it serves the network; false again once the process has ended. */
+  /** Whether the process serves the network. False after the process has ended. */
   readonly serves: (network: string) => boolean
-  /** Hands a listening socket of a network to the process; port 53 is the one for names. Completes once it is closed here. */
+  /** Hands a listening socket of a network to the process. Port 53 is the DNS socket. Resolves when it is closed here. */
   readonly handOver: (network: string, port: number, socket: Server | DatagramSocket) => Promise<void>
-  /** Ends a network with its connections. */
+  /** Closes a network and its connections. */
   readonly close: (network: string) => void
   /** Ends the process. */
   readonly end: () => void
 }
 
-/** Milliseconds that the process may take to start. */
+/** The timeout of starting the process, in milliseconds. */
 const startedWithin = 20_000
 
 export const make = ({
@@ -46,12 +46,12 @@ export const make = ({
 }: EgressProcessOptions): EgressProcess => {
   let current: { readonly child: ChildProcess; readonly ready: Promise<void> } | undefined
   const served = new Set<string>()
-  /** Completes the sockets that are being handed over, in case the process ends before it has taken them. */
+  /** Resolves the pending handovers if the process ends. */
   const handing = new Set<() => void>()
 
   const start = () => {
     const child = fork(fileURLToPath(new URL("./egress-process.ts", import.meta.url)), {
-      // It needs nothing of the server's environment, which has secrets.
+      // The server's environment contains secrets.
       env: {},
       execArgv: [],
       stdio: ["ignore", "ignore", "inherit", "ipc"]
@@ -64,7 +64,7 @@ export const make = ({
       })
       const late = setTimeout(() => child.kill("SIGKILL"), startedWithin).unref()
       child.once("message", () => clearTimeout(late))
-      // After an error that is none of its start, the process may live on, and would keep its sockets.
+      // After an error that did not prevent its start, the process may still be alive and hold sockets.
       child.on("error", () => child.kill("SIGKILL"))
       const gone = () => {
         clearTimeout(late)
@@ -104,7 +104,7 @@ export const make = ({
     serves: (network) => served.has(network),
     handOver: (network, port, socket) =>
       new Promise((resolve) => {
-        // A socket that stayed open here would take connections and queries that nothing here answers.
+        // An open socket here would accept connections and queries that nothing answers.
         const close = () => {
           if (handing.delete(close)) socket.close(() => resolve())
         }
@@ -115,7 +115,7 @@ export const make = ({
     close: (network) => {
       if (served.delete(network)) send({ network, close: true })
     },
-    // It ignores the signals of a terminal.
+    // The process ignores SIGTERM and SIGINT.
     end: () => current?.child.kill("SIGKILL")
   }
 }

@@ -1,22 +1,22 @@
-/** The loopback addresses that stand for names in the network of one sandbox. */
+/** Assigns a loopback address to each host name that a sandbox resolves. */
 
-/** Most names that a sandbox can use at a time; they take at most two megabytes. */
+/** The maximum number of names of a sandbox. They take at most 2 MB. */
 export const namesAtMost = 4096
 
-/** Addresses are taken from 127.66.0.0/16 and 127.67.0.0/16. */
+/** The addresses are in 127.66.0.0/15. */
 const first = 127 * 2 ** 24 + 66 * 2 ** 16
 
 const format = (number: number) => [24, 16, 8, 0].map((shift) => Math.floor(number / 2 ** shift) % 256).join(".")
 
 export interface Names {
-  /** The address that stands for a name, always the same one while the name is in use. */
+  /** The address of a name. It stays the same until the name is the least recently resolved one of a full table. */
   readonly addressOf: (name: string) => string
-  /** The name that an address stands for. */
+  /** The name of an address. */
   readonly nameOf: (address: string) => string | undefined
 }
 
 export const make = (): Names => {
-  /** In the order in which they were last asked for. */
+  /** Least recently resolved first. */
   const addresses = new Map<string, string>()
   const names = new Map<string, string>()
   let next = 1

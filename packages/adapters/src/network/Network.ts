@@ -1,4 +1,4 @@
-/** The way out of one sandbox: its names and its connections, on sockets in its network. */
+/** Serves the DNS queries and the connections of one sandbox, on sockets in the sandbox's network. */
 import type { NetworkPolicy } from "@castellan/domain/network/NetworkPolicy.ts"
 import type { Socket as DatagramSocket } from "node:dgram"
 import type { Server } from "node:net"
@@ -9,27 +9,27 @@ import * as Egress from "./Egress.ts"
 import type { Traffic } from "./messages.ts"
 import * as Names from "./Names.ts"
 
-/** Most different refusals, and most hosts with traffic, that are kept between two reports. */
+/** The maximum number of different refusals, and of hosts with traffic, in a report. */
 const keptAtMost = 100
 
 export interface Network {
-  /** Serves connections that programs in the sandbox open to that port. */
+  /** Serves the connections that programs in the sandbox open to a port. */
   readonly listen: (server: Server, port: number) => void
-  /** Answers the name queries of the sandbox. */
+  /** Answers the DNS queries of the sandbox. */
   readonly resolve: (socket: DatagramSocket) => void
-  /** Puts another policy in force at once, and closes the connections that it does not allow. */
+  /** Replaces the policy, and closes the connections that the new one does not allow. */
   readonly change: (next: PolicyInForce) => void
-  /** What was refused, how often, and carried since the last call. */
+  /** The refusals and the traffic since the last call. */
   readonly report: () => {
     readonly refusals: ReadonlyArray<readonly [Egress.Refusal, times: number]>
     readonly traffic: ReadonlyArray<Traffic>
   }
-  /** The number of connections that are open. */
+  /** The number of open connections. */
   readonly openNow: () => number
   readonly close: () => void
 }
 
-/** A policy with the values of the secrets that it refers to. */
+/** A policy with the values of its secrets. */
 export interface PolicyInForce {
   readonly policy: NetworkPolicy
   readonly secrets: Readonly<Record<string, string>>
@@ -54,7 +54,7 @@ export const make = (
   }
 
   const carried = (host: string, sent: number, received: number) => {
-    // Hosts beyond the bound are counted together.
+    // Hosts beyond the limit are counted together.
     const key = traffic.has(host) || traffic.size < keptAtMost ? host : "*"
     const before = traffic.get(key) ?? { host: key, sent: 0, received: 0 }
     traffic.set(key, { host: key, sent: before.sent + sent, received: before.received + received })

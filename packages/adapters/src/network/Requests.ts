@@ -21,17 +21,17 @@ import { TLSSocket } from "node:tls"
 import type { Target } from "./Dialer.ts"
 import type { EgressOptions, RefusalReason } from "./Egress.ts"
 
-/** Bytes that the head of a request may have, and milliseconds it may take. */
+/** The maximum size of a request's head in bytes, and its timeout in milliseconds. */
 const headSize = 32 * 1024
 const defaultHeadWithin = 10_000
 
-/** Requests that a client may send on a connection before the first of them is answered; one more ends the connection. */
+/** The maximum number of pipelined requests on a connection. One more closes the connection. */
 const waitingAtMost = 16
 
-/** Connections to all hosts together that are kept for further requests. */
+/** The maximum number of idle upstream connections to all hosts together. */
 const idleAtMost = 32
 
-/** Headers that concern one connection only (RFC 9110, 7.6.1), but for those that frame the body. */
+/** Hop-by-hop headers (RFC 9110, 7.6.1) without those that frame the body. */
 const hopByHop = new Set([
   "connection",
   "keep-alive",
@@ -42,7 +42,7 @@ const hopByHop = new Set([
   "upgrade"
 ])
 
-/** Headers by which some servers take another method or path than those of the request, in the form of `canonical`. */
+/** Headers that override the method or path of a request at some servers, in the form of `canonical`. */
 const overriding = new Set([
   "x-http-method",
   "x-http-method-override",
@@ -51,7 +51,7 @@ const overriding = new Set([
   "x-rewrite-url"
 ])
 
-/** A header's name as servers see it that make variables of headers: there, `_` and `-` are the same. */
+/** A header's name in the form in which some servers compare names: `_` and `-` are equal. */
 const canonical = (name: string) => name.replaceAll("_", "-")
 
 const explanations: Partial<Record<RefusalReason, string>> = {
@@ -67,7 +67,7 @@ const explanations: Partial<Record<RefusalReason, string>> = {
 const bodyOf = ({ host, port }: Attempt, reason: RefusalReason) =>
   `Castellan: ${explanations[reason]} (${host}:${port}, ${reason}).\n`
 
-/** The whole answer to a request on a connection that is refused, before any of it is read. */
+/** The complete response to a request on a refused connection, which is not read. */
 export const forbidden = (attempt: Attempt, reason: DenialReason): Buffer => {
   const body = bodyOf(attempt, reason)
   const head = [
@@ -79,7 +79,7 @@ export const forbidden = (attempt: Attempt, reason: DenialReason): Buffer => {
   return Buffer.from(`${head.join("\r\n")}\r\n\r\n${body}`)
 }
 
-/** Whether two servers could read different requests in it. */
+/** Whether two servers could parse different requests from it. */
 const isAmbiguous = ({ headers, rawHeaders }: IncomingMessage): boolean => {
   const coding = headers["transfer-encoding"]
   if (coding !== undefined && (coding.toLowerCase() !== "chunked" || headers["content-length"] !== undefined))
@@ -88,7 +88,7 @@ const isAmbiguous = ({ headers, rawHeaders }: IncomingMessage): boolean => {
   return new Set(repeatable.map((name) => name.toLowerCase())).size < repeatable.length
 }
 
-/** Headers of a message without those of its connection. */
+/** The end-to-end headers of a message. */
 const endToEnd = (message: IncomingMessage): Record<string, string | ReadonlyArray<string>> => {
   const named = (message.headers.connection ?? "")
     .toLowerCase()
@@ -101,28 +101,28 @@ const endToEnd = (message: IncomingMessage): Record<string, string | ReadonlyArr
   return Object.fromEntries(kept.map(([name, values]) => [name, values!.length === 1 ? values![0]! : values!]))
 }
 
-/** Headers of a response. The gateway frames its body anew, by the version that the client speaks. */
+/** The headers of a response. The gateway frames the body for the client's HTTP version. */
 const responseHeaders = (response: IncomingMessage) => {
   const { "transfer-encoding": coding = "chunked", ...headers } = endToEnd(response)
   if (coding !== "chunked") throw new Error("the body's coding is not known")
   return headers as Record<string, string | Array<string>>
 }
 
-/** The head of a response, for a connection on which no HTTP follows the response. */
+/** The head of a response to an upgrade. */
 const headOf = ({ rawHeaders, statusCode, statusMessage }: IncomingMessage, more: string, dropped: RegExp) => {
   const lines = rawHeaders.flatMap((name, at) =>
     at % 2 === 0 && !dropped.test(name) ? [`${name}: ${rawHeaders[at + 1]}`] : []
   )
-  // As Node has read them: in latin1.
+  // Node decodes headers as latin1.
   return Buffer.from(`HTTP/1.1 ${statusCode} ${statusMessage}\r\n${lines.join("\r\n")}${more}\r\n\r\n`, "latin1")
 }
 
 export const make = ({ carried, dialer, headWithin = defaultHeadWithin, policy, refused, secretOf }: EgressOptions) => {
   const attempts = new WeakMap<Duplex, Attempt>()
-  /** The request of each connection that is being carried, or that changed its protocol. */
+  /** The current request of each connection, or the request that upgraded it. */
   const current = new Map<Duplex, RequestAttempt>()
 
-  /** Connections to hosts, which may be kept for further requests of this sandbox. */
+  /** The upstream connections of this sandbox, which may be reused. */
   const agentOver = (dial: (target: Target) => Socket, keepAlive = true) => {
     const agent = new Agent({ keepAlive, maxFreeSockets: 16, timeout: 60_000 })
     const keepSocketAlive = agent.keepSocketAlive.bind(agent)
@@ -147,7 +147,7 @@ export const make = ({ carried, dialer, headWithin = defaultHeadWithin, policy, 
     return text === undefined ? undefined : (value.prefix ?? "") + text
   }
 
-  /** The request to be sent, or why it is not. */
+  /** Decides a request: the request to send, or the reason of its refusal. */
   const judge = (
     incoming: IncomingMessage,
     attempt: Attempt
@@ -199,7 +199,7 @@ export const make = ({ carried, dialer, headWithin = defaultHeadWithin, policy, 
     answer.writeHead(403, { "content-type": "text/plain", connection: "close" }).end(bodyOf(attempt, reason))
   }
 
-  /** A message that was not foreseen breaks its own connection, and not the gateway. */
+  /** An exception closes the connection that caused it and does not end the gateway. */
   const guarded = (broken: { readonly destroy: (error: Error) => unknown }, act: () => void) => {
     try {
       act()
@@ -219,7 +219,7 @@ export const make = ({ carried, dialer, headWithin = defaultHeadWithin, policy, 
     outgoing.on("response", (response) =>
       guarded(outgoing, () => {
         answer.writeHead(response.statusCode ?? 502, response.statusMessage, responseHeaders(response))
-        // Events of a server that sends slowly reach the sandbox one by one.
+        // Sends server-sent events to the sandbox without delay.
         answer.flushHeaders()
         response.pipe(answer)
         response.on("error", () => answer.destroy())
@@ -238,10 +238,10 @@ export const make = ({ carried, dialer, headWithin = defaultHeadWithin, policy, 
     incoming.pipe(outgoing)
   }
 
-  /** The requests of a connection that wait for the answer to the one before. */
+  /** The pipelined requests of each connection. */
   const waiting = new WeakMap<Duplex, Array<() => void>>()
 
-  /** Begins a request once the one before on its connection is answered, so that a client has one to a host at a time. */
+  /** Starts a pipelined request after the response to the previous one. */
   const inTurn = (incoming: IncomingMessage, answer: ServerResponse, begin: () => void) => {
     const { socket } = incoming
     const act = () => guarded(socket, begin)
@@ -259,8 +259,8 @@ export const make = ({ carried, dialer, headWithin = defaultHeadWithin, policy, 
   }
 
   /**
-   * Forwards a request to change the protocol, on a connection of its own. Only web sockets pass: in another protocol there
-   * could be more requests. Asked for another one, the server gets the request without that, as it may answer anyway.
+   * Forwards an upgrade to WebSocket on a connection of its own. Other protocols could carry more requests, so a request for
+   * one is forwarded without the upgrade.
    */
   const upgrade = (incoming: IncomingMessage, client: Duplex, early: Buffer) => {
     const attempt = attempts.get(client)!
@@ -272,7 +272,7 @@ export const make = ({ carried, dialer, headWithin = defaultHeadWithin, policy, 
       return void end("status" in judged ? judged.status : 403)
     }
     const { "content-length": length = "0", "transfer-encoding": coding } = incoming.headers
-    // Node reads no body here. A server would take the next bytes for it. Nor may a request follow one without an answer.
+    // Node reads no body here, so a server could take the next bytes for it. An upgrade may also not follow an unanswered request.
     if (length !== "0" || coding !== undefined || waiting.has(client)) return void end(400)
     current.set(client, judged.request)
     const isWebSocket = incoming.headers.upgrade?.toLowerCase() === "websocket"
@@ -313,7 +313,7 @@ export const make = ({ carried, dialer, headWithin = defaultHeadWithin, policy, 
     requestTimeout: 0,
     keepAliveTimeout: 60_000
   })
-  // The time limit of heads begins with this event, which comes from no socket here: connections are handed over.
+  // Node starts the timeout of heads on this event, which no socket here emits because connections are handed over.
   server.emit("listening")
   server.on("clientError", (_, socket) => socket.end("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n"))
   server.on("request", (incoming, answer) => inTurn(incoming, answer, () => forward(incoming, answer, false)))
@@ -322,22 +322,22 @@ export const make = ({ carried, dialer, headWithin = defaultHeadWithin, policy, 
   server.on("connect", (_incoming, socket) => socket.destroy())
 
   return {
-    /** Serves the requests on a connection, of which the first bytes were read already. */
+    /** Serves the requests of a connection. `early` are bytes that were already read from it. */
     serve: (client: Socket, attempt: Attempt, early: Buffer) => {
       attempts.set(client, attempt)
       if (early.length > 0) client.unshift(early)
       server.emit("connection", client)
-      // The parser takes later bytes from the kernel by itself; those that were read already have to be handed to it.
+      // The parser reads later bytes from the kernel itself; it gets the early ones from the stream.
       client.resume()
     },
-    /** Ends the requests, and the connections with another protocol, that the policy no longer allows. */
+    /** Closes the requests and upgraded connections that the current policy does not allow. */
     enforce: () => {
       for (const [client, asked] of current) if (decideRequest(policy(), asked)._tag === "Deny") client.destroy()
     },
     close: () => {
       for (const agent of [plain, secure, plainOnce, secureOnce]) agent.destroy()
       server.closeAllConnections()
-      // Ends the checks of heads as well.
+      // Also stops the checks of timeouts.
       server.close()
     }
   }

@@ -1,5 +1,5 @@
 /**
- * The process that carries the connections of all sandboxes of a server. It ends with the server: a sandbox then has no
+ * The process that forwards the connections of all sandboxes of a server. It ends with the server: a sandbox then has no
  * network until the next server serves it again.
  */
 import type { Socket as DatagramSocket } from "node:dgram"
@@ -11,11 +11,11 @@ import { connectionsAtLeast, connectionsAtMost } from "./Egress.ts"
 import type { Configuration, Order, Report } from "./messages.ts"
 import * as Network from "./Network.ts"
 
-/** Milliseconds between two reports, and between two log lines about errors that were not foreseen. */
+/** Milliseconds between two reports, and between two log lines about unexpected errors. */
 const reportEvery = 1000
 const logEvery = 10_000
 
-/** The descriptors that this process may have open. */
+/** The limit of open descriptors. */
 const readDescriptorLimit = () => {
   try {
     return Number(/^Max open files\s+(\d+)/m.exec(readFileSync("/proc/self/limits", "utf8"))?.[1] ?? 1024)
@@ -24,7 +24,7 @@ const readDescriptorLimit = () => {
   }
 }
 
-/** Connections of all sandboxes, two descriptors each, beyond which a sandbox has only those that it can always have. */
+/** The number of connections of all sandboxes, of two descriptors each, above which a sandbox has only its guaranteed ones. */
 const sharedConnections = Math.floor(readDescriptorLimit() / 4)
 
 const networks = new Map<string, Network.Network>()
@@ -32,7 +32,7 @@ let dialer: Dialer.Dialer | undefined
 let certificates: Certificates.Certificates | undefined
 
 const tell = (report: Report) => {
-  // The server may be gone by now.
+  // The server may have ended.
   process.send?.(report, undefined, undefined, () => undefined)
 }
 
@@ -91,14 +91,14 @@ setInterval(() => {
 }, reportEvery).unref()
 
 process.on("disconnect", () => process.exit(0))
-// A terminal's interrupt goes to all of its processes; this one goes when the server does.
+// A terminal sends its interrupt to all processes of its group. This process ends with the server.
 for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.on(signal, () => undefined)
-// An error of one connection that nothing listens to is no reason to end the others.
+// An unhandled error of one connection must not end the others.
 let errors = 0
 let loggedAt = -Infinity
 process.on("uncaughtException", (error) => {
   errors++
-  // A sandbox may be able to cause them as often as it likes.
+  // A sandbox may be able to cause such errors at will.
   if (performance.now() - loggedAt < logEvery) return
   console.error("Egress connection failed", { errors }, error)
   errors = 0

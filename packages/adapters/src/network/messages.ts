@@ -1,28 +1,28 @@
-/** What the server and the egress process say to each other. */
+/** The messages between the server and the egress process. */
 import type { Authority } from "./Certificates.ts"
 import type { Refusal } from "./Egress.ts"
 import type { PolicyInForce } from "./Network.ts"
 
-/** The first order: what holds for all sandboxes. */
+/** The first message: settings of all sandboxes. */
 export interface Configuration {
   readonly hosts: ReadonlyArray<readonly [name: string, urls: ReadonlyArray<string>]>
-  /** The authority that signs certificates for hosts whose requests a policy looks at. */
+  /** The authority that signs the certificates of hosts whose requests the gateway reads. */
   readonly authority?: Authority
-  /** Certificates in PEM that are trusted besides those of the system. */
+  /** PEM certificates to trust in addition to those of the system. */
   readonly trusted?: ReadonlyArray<string>
-  /** The user that the process becomes; undefined to stay what it is. */
+  /** The user that the process switches to; its own user by default. */
   readonly user?: number
 }
 
 export type Order =
   | { readonly configure: Configuration }
-  /** Begins to serve a network, or changes its policy. */
+  /** Starts to serve a network, or replaces its policy. */
   | { readonly network: string; readonly inForce: PolicyInForce }
-  /** Takes a listening socket of a network, which comes with the message; port 53 is the one for names. */
+  /** Hands over a listening socket of a network with the message. Port 53 is the DNS socket. */
   | { readonly network: string; readonly port: number }
   | { readonly network: string; readonly close: true }
 
-/** The bytes that were carried to and from a host since the last report. */
+/** The bytes sent to and received from a host since the last report. */
 export interface Traffic {
   readonly host: string
   readonly sent: number

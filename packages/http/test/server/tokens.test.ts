@@ -255,8 +255,8 @@ layer(api())("Unknown key ids", (it) => {
   )
 })
 
-layer(WebApi.layerWith({ tokens: { issuer: "An unavailable identity provider", audience } }))(
-  "An identity provider that is away",
+layer(WebApi.layerWith({ tokens: { issuer: "http://127.0.0.1:1", audience } }))(
+  "An unavailable identity provider",
   (it) => {
     it.effect("causes another error than an invalid token", () =>
       Effect.gen(function* () {

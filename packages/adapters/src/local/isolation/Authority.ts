@@ -14,7 +14,7 @@ const bundleName = "ca-bundle.pem"
 /** Its path inside a sandbox. */
 export const bundlePath = `/${fixedFiles}/${bundleName}`
 
-/** Where distributions keep the certificates of all authorities in one file. */
+/** The paths of the certificate bundle on common distributions. */
 export const hostBundles = [
   "etc/ssl/certs/ca-certificates.crt",
   "etc/pki/tls/certs/ca-bundle.crt",
@@ -41,7 +41,7 @@ export const place = async (layout: Layout): Promise<void> => {
   const found = hostBundles.map((path) => readText(`/${path}`)).find((text) => text !== undefined)
   const bundle = `${(found ?? rootCertificates.join("\n")).trim()}\n${read(layout).certificate.trim()}\n`
   const file = join(layout.runtimeRoot, fixedFiles, bundleName)
-  // Running sandboxes have the old file mounted.
+  // Replaces the file, because running sandboxes have the old one mounted.
   if (readText(file) !== bundle) await replace(file, bundle, 0o644)
 }
 

@@ -30,13 +30,16 @@ kill -9 -1
 /**
  * The first process of a sandbox's namespaces; commands run beside it. `$1` is the sandbox's name, for lists of
  * processes. The process has all capabilities in these namespaces only and drops them before
- * the sandbox counts as started. It then becomes a program that starts nothing and lets the kernel reap orphans.
+ * the sandbox counts as started. Small TCP buffers keep many unread connections from using up the host's memory for TCP. The
+ * process then becomes a program that starts nothing and lets the kernel reap orphans.
  */
 const firstProcess = `
 read -r user rest < /proc/self/uid_map
 [ "$user" = 1000 ] || exit 1
 hostname sandbox 2>/dev/null &
 echo 0 > /proc/sys/net/ipv4/ip_unprivileged_port_start
+echo 4096 131072 262144 2>/dev/null > /proc/sys/net/ipv4/tcp_rmem
+echo 4096 65536 262144 2>/dev/null > /proc/sys/net/ipv4/tcp_wmem
 ip link set lo up 2>/dev/null ||
   perl -e 'socket(S,2,2,0) && ioctl(S,0x8914,pack("a16sx14","lo",0x41))' 2>/dev/null || echo "no loopback" >&2
 wait

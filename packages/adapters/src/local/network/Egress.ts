@@ -80,7 +80,7 @@ const forwardedHeaders = ({ headers }: IncomingMessage, host: string) => {
   return { ...Object.fromEntries(kept), host }
 }
 
-/** Whether two servers could read different requests in it. */
+/** Whether two servers could parse different requests from it. */
 const isAmbiguous = ({ headers, rawHeaders }: IncomingMessage, hosts: ReadonlyArray<string>): boolean => {
   const coding = headers["transfer-encoding"]
   if (coding !== undefined && (coding.toLowerCase() !== "chunked" || headers["content-length"] !== undefined))

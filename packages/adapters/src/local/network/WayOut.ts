@@ -2,7 +2,7 @@
 import type { NetworkPolicy } from "@castellan/domain/network/NetworkPolicy.ts"
 import { webPorts } from "@castellan/domain/network/decide.ts"
 import { SandboxUnavailable } from "@castellan/domain/sandbox/SandboxProvider.ts"
-import { Clock, Duration, Effect, Schedule } from "effect"
+import { Clock, Duration, Effect } from "effect"
 import { closeSync, openSync } from "node:fs"
 import type { Socket as DatagramSocket } from "node:dgram"
 import type { Server, Socket } from "node:net"
@@ -25,9 +25,6 @@ const lookAgainAfter = 10_000
 
 /** Milliseconds until a retry after a failure: the first and the longest delay. It doubles each time. */
 const retryAfter = { first: 1000, longest: 60_000 }
-
-/** Milliseconds between two checks whether the sandboxes that are served still run. */
-const checkEvery = 5000
 
 const portsOf = (policy: NetworkPolicy): ReadonlyArray<number> => [
   ...new Set([...usualPorts, ...(typeof policy === "string" ? [] : policy.allow.flatMap(({ ports = [] }) => ports))])
@@ -72,17 +69,16 @@ export const make = Effect.fnUntraced(function* (
     known.delete(key)
   }
 
-  // A sandbox may end by itself, or another server may end it. Its sockets would keep its network and their descriptors.
-  const check = Effect.sync(() => {
+  /** Closes the networks of sandboxes that ended by themselves or were stopped by another server. */
+  const closeEnded = Effect.sync(() => {
     for (const [key, init] of known) if (!isAlive(init)) forget(key)
   })
-  yield* Effect.forkScoped(Effect.repeat(check, Schedule.spaced(checkEvery)))
 
   const policyOf = ({ record }: RunningSandbox): NetworkPolicy =>
     // A sandbox with npm reaches the registry through a separate proxy.
     record.registry === true ? "none" : (record.network ?? options.policy)
 
-  /** Whether the sandbox has a network of its own and may reach something. */
+  /** Whether the sandbox has its own network and a policy that allows something. */
   const isNeeded = (sandbox: RunningSandbox) => !isolation.sharesNetwork && policyOf(sandbox) !== "none"
 
   const isOpen = (sandbox: RunningSandbox) => !isNeeded(sandbox) || egress.serves(keyOf(sandbox.init))
@@ -169,8 +165,8 @@ export const make = Effect.fnUntraced(function* (
     })
   })
 
-  /** Ends the way out of an incarnation of a sandbox. */
+  /** Closes the network of an incarnation of a sandbox. */
   const end = (init: ProcessIdentity) => Effect.sync(() => forget(keyOf(init)))
 
-  return { ensure, end, isNeeded, isSettled }
+  return { closeEnded, ensure, end, isNeeded, isSettled }
 })

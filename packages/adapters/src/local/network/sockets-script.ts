@@ -1,9 +1,9 @@
 /**
- * The program that makes the listening sockets of a sandbox's way out, as `node -e` takes it. Its process enters the
- * sandbox's network and nothing else of it, hands the sockets to the server, and ends. The sockets stay in that network.
+ * The source of the program that creates a sandbox's listening sockets, for `node -e`. Its process enters the
+ * sandbox's network namespace only, hands the sockets to the server, and exits. The sockets stay in that namespace.
  *
- * Its arguments: the sandbox's first process and when that began, checked once the network is entered, so that it was not
- * that of another with the same number; then the TCP ports.
+ * Its arguments are the number and start time of the sandbox's first process, which are checked after entering, because
+ * the number may have been reused, and the TCP ports.
  */
 export const makeSockets = `
 const dgram = require("node:dgram")
@@ -39,7 +39,7 @@ const listening = (port) =>
   })
 
 if (!isThere()) process.exit(1)
-// The socket for names comes first: whoever has it serves the network.
+// The DNS socket comes first: the server that has it serves the network.
 names()
   .then(() => Promise.all(ports.map(Number).map(listening)))
   .then(() => process.send({ done: true }, () => process.exit(0)))

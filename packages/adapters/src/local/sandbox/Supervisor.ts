@@ -35,6 +35,8 @@ export interface SupervisorDependencies {
   readonly watchdog: ReturnType<typeof Watchdog.make>
   /** Opens the network of a running sandbox in the background, unless it is open. */
   readonly openNetwork: (name: SandboxName) => Effect.Effect<unknown>
+  /** Closes the networks of sandboxes that no longer run. */
+  readonly closeEndedNetworks: Effect.Effect<void>
   /** Whether there is nothing to open now. `now` is in epoch milliseconds. */
   readonly isNetworkSettled: (sandbox: RunningSandbox, now: number) => boolean
 }
@@ -50,6 +52,7 @@ export const run = Effect.fnUntraced(function* (dependencies: SupervisorDependen
     layout,
     lifecycle,
     locks,
+    closeEndedNetworks,
     isNetworkSettled,
     openNetwork,
     processes,
@@ -117,6 +120,7 @@ export const run = Effect.fnUntraced(function* (dependencies: SupervisorDependen
       yield* lifecycle.stop(record.name, "failed", reason, incarnationOf(record))
     }
     yield* checkOthers
+    yield* closeEndedNetworks
   })
 
   yield* adopt

@@ -138,7 +138,7 @@ const parentOf = (pid: string): number => {
 export const allInits = (): ReadonlyMap<string, ReadonlyArray<number>> => {
   const all = processes((pid) => {
     const words = readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0")
-    const [word, , name = ""] = words.slice(-4)
+    const [word, name = ""] = words.slice(-3)
     if (words[0] !== "unshare" || word !== "begin") return undefined
     // A late start ends while it still has the host's root.
     return inodeOf(`/proc/${pid}/root/.`) === inodeOf("/") ? undefined : { name, parent: parentOf(pid) }
